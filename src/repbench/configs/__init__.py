@@ -1,0 +1,1 @@
+"""Shipped presets, and the strict loader that reads them and yours."""

@@ -1,0 +1,93 @@
+"""Writing to disk so that a file is there whole or not at all, and the folder where caches live."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from repbench.errors import EnvironmentFault
+
+TEMPORARY_PREFIX = ".tmp-"
+"""How unfinished files and folders are named; anything so named may be removed when nobody writes."""
+
+_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def environment_faults(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only place or a missing permission into an `EnvironmentFault` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        what = "No space left" if full else f"Cannot write here: {os.strerror(error.errno or 0)}"
+        raise EnvironmentFault(what, file=path, do="Free space or choose another place with --out") from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under `path` only when the block ends without an exception.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and take the name in one step; the
+    folder is flushed too. After a kill or a power cut `path` holds the old bytes or the new, never a mixture.
+
+    Raises:
+        EnvironmentFault: The disk is full or the place may not be written to.
+    """
+    with environment_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=f"-{path.name[-40:]}", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_write(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused with a ValueError."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def canonical_json(value: Any) -> bytes:
+    """`value` as JSON with sorted keys and no spaces: the same value has the same bytes, so it can be hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: `REPBENCH_CACHE`, or the user's cache folder."""
+    import platformdirs
+
+    override = os.environ.get("REPBENCH_CACHE")
+    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("repbench"))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
