@@ -1,0 +1,369 @@
+"""What is wrong with this installation, and how to mend it: the examination behind `repbench doctor`.
+
+Everything that could hang, exit or crash happens in child processes, each a session of its own that is ended with all
+it started. The child side (`python -m repbench.doctor ANSWER REQUEST`) stands at the end of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import util
+from pathlib import Path
+from typing import Any, Literal
+
+from repbench.errors import PluginError
+from repbench.registry import GROUPS, Entry, Problem, Registry, last_line, registry
+
+PYTHONS = ((3, 11), (3, 13))
+"""The oldest and the newest Python that repbench supports, as in `requires-python`."""
+
+TORCH = "2.11"
+"""The minor version of torch and torchaudio, which move together."""
+
+EXTRAS = {
+    "demo": ("espeakng_loader",),
+    "mosi": ("mmsdk", "h5py"),
+    "slurm": ("submitit",),
+    "huggingface": ("transformers",),
+}
+"""What each extra brings, by the module it is imported as."""
+
+CHILDREN_AT_A_TIME = 2
+
+Status = Literal["ok", "broken", "missing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginRow:
+    """One plugin and whether it can be imported.
+
+    Attributes:
+        reason: The last line of the traceback, or how the process ended; None if all is well.
+        cure: What to do about it; None if all is well.
+        changed: The global state that its import changed; not a fault, as it is put back.
+    """
+
+    name: str
+    kind: str
+    distribution: str
+    version: str
+    target: str
+    status: Status
+    reason: str | None = None
+    cure: str | None = None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRow:
+    """One thing repbench stands on, or an extra.
+
+    Attributes:
+        detail: Versions and devices if all is well, else what is wrong.
+        cure: What to do about it; None if all is well.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    cure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What the examination found.
+
+    Attributes:
+        plugins: Every registered plugin.
+        checks: `python`, `torch`, `device`, `soundfile`.
+        extras: Every extra; one that is missing is not a fault.
+        problems: What is wrong with distributions and was worked around.
+    """
+
+    plugins: tuple[PluginRow, ...]
+    checks: tuple[CheckRow, ...]
+    extras: tuple[CheckRow, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """7 if something repbench stands on is broken, else 5 if a plugin is, else 0."""
+        if any(check.status == "broken" for check in self.checks):
+            return 7
+        return 5 if any(plugin.status == "broken" for plugin in self.plugins) else 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is broken; problems that were worked around and missing extras do not count."""
+        return self.exit_code == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for `--json`."""
+        return {
+            "healthy": self.healthy,
+            "exit_code": self.exit_code,
+            "plugins": [asdict(row) for row in self.plugins],
+            "checks": [asdict(row) for row in self.checks],
+            "extras": [asdict(row) for row in self.extras],
+            "problems": [problem._asdict() for problem in self.problems],
+        }
+
+
+def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diagnosis:
+    """Import every plugin and everything repbench stands on, in child processes.
+
+    Args:
+        timeout_s: How long one child may take, in seconds.
+        plugins: The registry to examine; by default that of this environment.
+    """
+    found = registry() if plugins is None else plugins
+    entries = [entry for kind in GROUPS for entry in found.entries(kind)]
+    builtin = [entry for entry in entries if entry.builtin]
+    groups = [builtin] * bool(builtin) + [[entry] for entry in entries if not entry.builtin]
+    requests = [_Request("torch"), _Request("soundfile"), *map(_request_for, groups)]
+    torch, soundfile, *answers = _ask(requests, timeout_s)
+    rows = _rows(zip(groups, answers, strict=True), timeout_s)
+    return Diagnosis(
+        plugins=tuple(rows[entry] for entry in entries),
+        checks=(_python(), *_torch(torch), _soundfile(soundfile)),
+        extras=tuple(_extra(extra) for extra in EXTRAS),
+        problems=found.problems,
+    )
+
+
+def _rows(asked: Iterable[tuple[list[Entry], _Answer]], timeout_s: float) -> dict[Entry, PluginRow]:
+    """The row of each entry; a group whose child failed is asked again one by one."""
+    rows: dict[Entry, PluginRow] = {}
+    for group, answer in asked:
+        if answer.failure is not None and len(group) > 1:
+            alone = [[entry] for entry in group]
+            rows |= _rows(zip(alone, _ask(map(_request_for, alone), timeout_s), strict=True), timeout_s)
+        else:
+            replies = answer.value or [{"reason": answer.failure}] * len(group)
+            rows |= {entry: _plugin_row(entry, reply) for entry, reply in zip(group, replies, strict=True)}
+    return rows
+
+
+def _plugin_row(entry: Entry, reply: dict[str, Any]) -> PluginRow:
+    reason = reply.get("reason")
+    return PluginRow(
+        name=entry.name,
+        kind=entry.kind,
+        distribution=entry.distribution,
+        version=entry.version,
+        target=entry.target,
+        status="ok" if reason is None else "broken",
+        reason=reason,
+        cure=None if reason is None else reply.get("cure") or _remedy(entry),
+        changed=tuple(reply.get("changed", ())),
+    )
+
+
+def _remedy(entry: Entry) -> str:
+    """What helps against a plugin that ends or hangs the process."""
+    if entry.builtin:
+        return f"Reinstall repbench: pip install --force-reinstall {entry.distribution}"
+    return f"Update it, tell its authors, or remove it: pip uninstall {entry.distribution}"
+
+
+def _python() -> CheckRow:
+    version = sys.version.split()[0]
+    oldest, newest = (".".join(map(str, bound)) for bound in PYTHONS)
+    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return CheckRow(name="python", status="ok", detail=version)
+    cure = f"Install repbench under Python {oldest} to {newest}"
+    return CheckRow(name="python", status="broken", detail=f"{version} is not supported", cure=cure)
+
+
+def _torch(answer: _Answer) -> tuple[CheckRow, CheckRow]:
+    """The rows `torch` and `device`."""
+    cure = f"pip install 'torch=={TORCH}.*' 'torchaudio=={TORCH}.*'"
+    reply = answer.value or {"reason": answer.failure}
+    if "reason" in reply:
+        unknown = CheckRow(name="device", status="missing", detail="unknown, as torch is broken", cure=cure)
+        return CheckRow(name="torch", status="broken", detail=reply["reason"], cure=cure), unknown
+    detail = f"torch {reply['torch']}, torchaudio {reply['torchaudio']}"
+    fits = all(_minor(reply[name]) == TORCH for name in ("torch", "torchaudio"))
+    torch = CheckRow(name="torch", status="ok", detail=detail)
+    if not fits:
+        torch = CheckRow(name="torch", status="broken", detail=f"{detail}: both must be {TORCH}", cure=cure)
+    return torch, CheckRow(name="device", status="ok", detail=reply["device"])
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _soundfile(answer: _Answer) -> CheckRow:
+    reply = answer.value or {"reason": answer.failure}
+    if "reason" not in reply:
+        return CheckRow(name="soundfile", status="ok", detail=reply["detail"])
+    cure = "pip install --force-reinstall soundfile, or install libsndfile with the system's packages"
+    return CheckRow(name="soundfile", status="broken", detail=reply["reason"], cure=cure)
+
+
+def _extra(extra: str) -> CheckRow:
+    absent = [module for module in EXTRAS[extra] if util.find_spec(module) is None]
+    if not absent:
+        return CheckRow(name=extra, status="ok", detail=", ".join(EXTRAS[extra]))
+    detail = f"not installed: {', '.join(absent)}"
+    return CheckRow(name=extra, status="missing", detail=detail, cure=f"pip install 'repbench[{extra}]'")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a child is to do: import `plugins`, or what `task` names."""
+
+    task: Literal["torch", "soundfile", "plugins"]
+    entries: tuple[Entry, ...] = ()
+
+
+def _request_for(group: Sequence[Entry]) -> _Request:
+    return _Request("plugins", tuple(group))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a child wrote, or how it ended without writing."""
+
+    value: Any = None
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class _Child:
+    """A running child, its place among the requests, and where it writes."""
+
+    number: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+    started: float = field(default_factory=time.monotonic)
+
+    def answer(self, timeout_s: float) -> _Answer | None:
+        """The answer, once there is one or the time is up; None while the child works."""
+        status = self.process.poll()
+        if status is None:
+            late = time.monotonic() - self.started > timeout_s
+            return _Answer(failure=f"importing it did not end within {timeout_s:g} s") if late else None
+        with contextlib.suppress(FileNotFoundError):
+            return _Answer(value=json.loads((self.folder / "answer").read_text(encoding="utf-8")))
+        return _Answer(failure=f"importing it {_ending(status)}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        words = (self.folder / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f": {words[-1][:200]}" if words else ""
+
+    def end(self) -> None:
+        """End the child and whatever it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _ending(status: int) -> str:
+    if status < 0:
+        return f"killed the process with {signal.Signals(-status).name}"
+    return f"ended the process with status {status}"
+
+
+def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
+    """Give each request to a child of its own, a few at a time; the answers come in the order of the requests."""
+    waiting = list(enumerate(requests))
+    answers: dict[int, _Answer] = {}
+    running: list[_Child] = []
+    with tempfile.TemporaryDirectory(prefix="repbench-doctor-") as folder:
+        try:
+            while waiting or running:
+                while waiting and len(running) < CHILDREN_AT_A_TIME:
+                    number, request = waiting.pop(0)
+                    running.append(_start(number, request, Path(folder, str(number))))
+                running = _collect(running, answers, timeout_s)
+                time.sleep(0.01)
+        finally:
+            for child in running:
+                child.end()
+    return [answers[number] for number in sorted(answers)]
+
+
+def _collect(running: list[_Child], answers: dict[int, _Answer], timeout_s: float) -> list[_Child]:
+    """Note the answers of the children that are done, and return the others."""
+    unfinished = []
+    for child in running:
+        answer = child.answer(timeout_s)
+        if answer is None:
+            unfinished.append(child)
+        else:
+            child.end()
+            answers[child.number] = answer
+    return unfinished
+
+
+def _start(number: int, request: _Request, folder: Path) -> _Child:
+    folder.mkdir()
+    command = [sys.executable, "-P", "-m", "repbench.doctor", str(folder / "answer"), json.dumps(asdict(request))]
+    with (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        )
+    return _Child(number, folder, process)
+
+
+def _reply_on_torch() -> dict[str, Any]:
+    import torch
+    import torchaudio
+
+    cuda = torch.cuda.is_available()
+    device = f"cuda: {torch.cuda.get_device_name()} (CUDA {torch.version.cuda})" if cuda else "cpu: no CUDA device"
+    return {"torch": str(torch.__version__), "torchaudio": str(torchaudio.__version__), "device": device}
+
+
+def _reply_on_soundfile() -> dict[str, Any]:
+    import io
+
+    import soundfile
+
+    sound = io.BytesIO()
+    soundfile.write(sound, [0.0, 0.5, -0.5, 0.0], 16000, format="FLAC")
+    sound.seek(0)
+    samples, _ = soundfile.read(sound)
+    if len(samples) != 4:
+        return {"reason": f"4 samples were written as FLAC, but {len(samples)} were read back"}
+    return {"detail": f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"}
+
+
+def _reply_on_plugin(entry: Entry) -> dict[str, Any]:
+    try:
+        return {"changed": entry.load_observed().changed}
+    except PluginError as error:
+        return {"reason": last_line(error.__cause__ or error), "cure": error.do}
+
+
+def _reply(task: str, entries: list[dict[str, Any]]) -> Any:
+    if task == "plugins":
+        return [_reply_on_plugin(Entry(**entry)) for entry in entries]
+    replies: dict[str, Callable[[], dict[str, Any]]] = {"torch": _reply_on_torch, "soundfile": _reply_on_soundfile}
+    try:
+        return replies[task]()
+    except Exception as error:
+        return {"reason": last_line(error)}
+
+
+def _child(answer: str, request: str) -> None:
+    """Do what `request` says, write the answer and end at once: a thread that a plugin started must not hold us."""
+    unfinished = Path(answer + ".unfinished")
+    unfinished.write_text(json.dumps(_reply(**json.loads(request))), encoding="utf-8")
+    unfinished.replace(answer)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])

@@ -1,0 +1,181 @@
+"""What belongs to the whole process and not to the code being loaded: noticed when it changes, and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+_SET_BY_SCIKIT_LEARN = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
+"""Environment variables that `import sklearn` sets for the OpenMP it loads; taking them back would undo its cure."""
+
+_FRESH_TORCH: dict[str, Any] = {
+    "gradient mode": True,
+    "deterministic algorithms": False,
+    "cudnn.benchmark": False,
+    "cudnn.deterministic": False,
+    "cudnn.enabled": True,
+    "cudnn.allow_tf32": True,
+}
+"""What torch holds right after its import, beside the default dtype; its generator is seeded at random then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One thing the process holds: its name, what it was, and how to read and write it."""
+
+    name: str
+    before: Any
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+    same: Callable[[Any, Any], bool] = lambda one, other: bool(one == other)
+
+    def put_back(self) -> bool:
+        """Give it its old value; returns whether it had another."""
+        if self.same(self.before, self.read()):
+            return False
+        self.write(self.before)
+        return True
+
+
+@contextlib.contextmanager
+def preserved_global_state() -> Iterator[list[str]]:
+    """Put back, when the block ends in whatever way, what it changed of the state that is everybody's.
+
+    That is the working directory, the environment, signal handlers, the random generators of Python, numpy and torch,
+    and torch's default dtype, number of threads, gradient mode, determinism and cuDNN flags. numpy and torch are looked
+    at only if they are loaded. Where the block itself loads torch, torch is held to the values it has when fresh, but
+    for its generator (which is then seeded at random) and its number of threads (which the machine decides).
+
+    Yields:
+        A list, empty inside the block, that holds the names of what was changed after it.
+
+    Example:
+        >>> with preserved_global_state() as changed:
+        ...     os.environ["COLOUR"] = "red"
+        >>> changed
+        ['environment variable COLOUR']
+    """
+    changed: list[str] = []
+    environment = dict(os.environ)
+    torch_before = _loaded("torch")
+    settings = [*_process_settings(), *_signal_settings(), *_numpy_settings(), *_torch_settings(torch_before)]
+    try:
+        yield changed
+    finally:
+        if torch_before is None:
+            settings += _fresh_torch_settings(_loaded("torch"))
+        changed += [setting.name for setting in settings if setting.put_back()]
+        changed += _restore_environment(environment)  # last: torch's writers may set variables of their own
+
+
+def _loaded(name: str) -> Any | None:
+    """The module, if its import has been completed."""
+    module = sys.modules.get(name)
+    half_way = getattr(getattr(module, "__spec__", None), "_initializing", False)
+    return None if half_way else module
+
+
+def _restore_environment(before: dict[str, str]) -> list[str]:
+    after = dict(os.environ)
+    names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    for name in names - _SET_BY_SCIKIT_LEARN:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
+    return [f"environment variable {name}" for name in sorted(names - _SET_BY_SCIKIT_LEARN)]
+
+
+def _process_settings() -> list[_Setting]:
+    settings = [_Setting("random generator of Python", random.getstate(), random.getstate, random.setstate)]
+    folder = _working_directory()
+    if folder is not None:
+        settings.append(_Setting("working directory", folder, _working_directory, os.chdir))
+    return settings
+
+
+def _working_directory() -> str | None:
+    """None where the working directory has been removed: there is nothing to return to."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - a plain string, as `os.chdir` takes it back
+    except FileNotFoundError:
+        return None
+
+
+def _signal_settings() -> list[_Setting]:
+    """The handlers that Python knows of; only the main thread may set any."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    handlers = {number: signal.getsignal(number) for number in signal.Signals}
+    return [
+        _Setting(
+            f"signal handler {number.name}", handler, partial(signal.getsignal, number), partial(signal.signal, number)
+        )
+        for number, handler in handlers.items()
+        if handler is not None
+    ]
+
+
+def _numpy_settings() -> list[_Setting]:
+    numpy = _loaded("numpy")
+    if numpy is None:
+        return []
+    read, write = numpy.random.get_state, numpy.random.set_state
+    return [_Setting("random generator of numpy", read(), read, write, _same_numpy_state)]
+
+
+def _same_numpy_state(one: Any, other: Any) -> bool:
+    return bool((one[1] == other[1]).all() and one[2:] == other[2:])
+
+
+def _torch_settings(torch: Any | None) -> list[_Setting]:
+    """A torch that was there before the block, as it is now."""
+    if torch is None:
+        return []
+    generator, threads = torch.get_rng_state(), torch.get_num_threads()
+    cuda = [_cuda_generators(torch)] if torch.cuda.is_initialized() else []
+    return [
+        _Setting("default dtype", torch.get_default_dtype(), torch.get_default_dtype, torch.set_default_dtype),
+        _Setting("random generator of torch", generator, torch.get_rng_state, torch.set_rng_state, torch.equal),
+        _Setting("number of threads", threads, torch.get_num_threads, torch.set_num_threads),
+        *cuda,
+        *(_Setting(name, read(), read, write) for name, read, write in _torch_switches(torch)),
+    ]
+
+
+def _cuda_generators(torch: Any) -> _Setting:
+    read, write = torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
+    return _Setting("random generators of CUDA", read(), read, write, lambda a, b: all(map(torch.equal, a, b)))
+
+
+def _fresh_torch_settings(torch: Any | None) -> list[_Setting]:
+    """A torch that the block loaded, as it was right after its import."""
+    if torch is None:
+        return []
+    return [
+        _Setting("default dtype", torch.float32, torch.get_default_dtype, torch.set_default_dtype),
+        *(_Setting(name, _FRESH_TORCH[name], read, write) for name, read, write in _torch_switches(torch)),
+    ]
+
+
+def _torch_switches(torch: Any) -> list[tuple[str, Callable[[], Any], Callable[[Any], object]]]:
+    """The name, reader and writer of each of torch's switches."""
+    cudnn = torch.backends.cudnn
+    flags = ("benchmark", "deterministic", "enabled", "allow_tf32")
+    return [
+        ("gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+        (
+            "deterministic algorithms",
+            torch.are_deterministic_algorithms_enabled,
+            torch.use_deterministic_algorithms,
+        ),
+        *((f"cudnn.{flag}", partial(getattr, cudnn, flag), partial(setattr, cudnn, flag)) for flag in flags),
+    ]
