@@ -1,0 +1,1 @@
+"""How does a sound file become samples, and samples become frames?"""
