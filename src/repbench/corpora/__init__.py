@@ -1,0 +1,1 @@
+"""Which utterances are there, and what is true of them?"""

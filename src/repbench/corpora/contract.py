@@ -1,0 +1,182 @@
+"""What a corpus is: utterances, what is true of them, and where their sound lies.
+
+A corpus does not know tasks. A corpus plugin (entry-point group `repbench.corpora`) is one of two things:
+
+* a `CorpusSource`: makes or opens a corpus by name (`--corpus synthetic:noisy:small`);
+* a `CorpusLayout`: reads a folder laid out in a known way, from which `repbench corpus prepare` makes a manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from repbench.progress import Advance
+
+AttributeValue = str | int | float
+Resample = Literal["allowed", "refused"]
+Split = Literal["train", "dev", "test"]
+
+SILENCE = "sil"
+"""The label that stands for silence in every phone set that folds its silences into one."""
+
+
+class Phone(NamedTuple):
+    """One phone of an alignment: `label` from `start_s` up to but not including `end_s`.
+
+    Times are seconds from the start of the utterance (not of the file it is cut from).
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """One stretch of speech and what is true of it.
+
+    Attributes:
+        id: Unique in the corpus, NFC-normalised.
+        audio: Absolute path of the sound file.
+        start: Where the utterance starts in the file, in seconds; None for the whole file.
+        end: Where it ends, in seconds; None for the end of the file.
+        sample_rate_hz: Rate of the file.
+        num_samples: Samples of the utterance (after `start`/`end`) at `sample_rate_hz`.
+        speaker: Who speaks, if known.
+        text: What is said, if known.
+        phones: Its alignment, in order and without overlap; None where there is none. Gaps carry no label.
+        attributes: Everything else that is known (`emotion`, `sentiment`, `gender`, `digit`, …).
+        group: What ties utterances together beside the speaker: chapter, session, video.
+        split: The official split it belongs to, if the corpus has any.
+        samples_sha256: SHA-256 of its decoded samples (float32, little endian).
+    """
+
+    id: str
+    audio: Path
+    sample_rate_hz: int
+    num_samples: int
+    start: float | None = None
+    end: float | None = None
+    speaker: str | None = None
+    text: str | None = None
+    phones: tuple[Phone, ...] | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    group: str | None = None
+    split: Split | None = None
+    samples_sha256: str
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.num_samples / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """An opened corpus: every utterance, in the order of their ids.
+
+    Attributes:
+        name: Name of the corpus.
+        licence: Under which its sound may be used, as its source says.
+        utterances: Sorted by id.
+        label_sets: Every label a kind of label can take, sorted: `{"phones": ("AA", …, "sil")}`.
+        resample: Whether its sound may be resampled to an upstream's rate.
+        fingerprint: SHA-256 of all that a score depends on: labels, splits and samples, not places on disk.
+        notes: What a reader of a score should know of how the corpus was made.
+    """
+
+    name: str
+    licence: str
+    utterances: tuple[Utterance, ...]
+    label_sets: Mapping[str, tuple[str, ...]]
+    resample: Resample
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftUtterance:
+    """An utterance as a layout describes it, before its sound has been read. Fields as in `Utterance`."""
+
+    id: str
+    audio: Path
+    start: float | None = None
+    end: float | None = None
+    speaker: str | None = None
+    text: str | None = None
+    phones: tuple[Phone, ...] | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    group: str | None = None
+    split: Split | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a layout read from a folder; `repbench.corpora.manifest.write` reads the sound and makes it a manifest.
+
+    Attributes:
+        name: Name of the corpus.
+        licence: As its source states it, or "unknown".
+        root: The folder under which every sound file must lie.
+        utterances: In any order.
+        phone_map: From each phone label met in the alignments to the label used (None: not labelled, ignored); the
+            map stands in `corpus.json`. None where the corpus has no phones.
+        phone_set: All phone labels the corpus may use; defaults to the labels the map leads to.
+        notes: What a reader of a score should know.
+    """
+
+    name: str
+    licence: str
+    root: Path
+    utterances: Iterable[DraftUtterance]
+    phone_map: Mapping[str, str | None] | None = None
+    phone_set: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOptions:
+    """What the command line gives a layout beside the root.
+
+    Attributes:
+        alignments: File or folder of phone alignments.
+        table: The table of the `csv` layout; None: the one `.csv` or `.tsv` file in the root.
+        columns: For the `csv` layout, from the field's name to the table's column name.
+    """
+
+    alignments: Path | None = None
+    table: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+Progress = Advance
+"""Called with (done, total) as work goes on."""
+
+
+@runtime_checkable
+class CorpusSource(Protocol):
+    """A corpus that can be named on the command line."""
+
+    def open(self, options: tuple[str, ...], *, progress: Progress | None = None) -> Corpus:
+        """Open the corpus; `options` are the words after its name (`synthetic:noisy:small` → `("noisy", "small")`).
+
+        Raises:
+            UsageError: An option is unknown (the message lists those that exist).
+        """
+        ...
+
+
+@runtime_checkable
+class CorpusLayout(Protocol):
+    """A way in which corpora lie on disk."""
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe what lies under `root`.
+
+        Raises:
+            DataError: The folder is not of this layout, or contradicts itself; names the file.
+        """
+        ...

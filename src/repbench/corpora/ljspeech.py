@@ -1,0 +1,55 @@
+"""LJSpeech as it unpacks: wavs/*.wav and metadata.csv; one speaker.
+
+Reference: Ito and Johnson, "The LJ Speech Dataset", 2017.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repbench.corpora.alignments import align, find_textgrids
+from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.textfiles import text_lines
+from repbench.errors import DataError
+
+SPEAKER = "LJ"
+
+
+class LJSpeech:
+    """The layout `ljspeech`: a folder with `wavs/`.
+
+    The text is the normalised transcription of `metadata.csv`, where that is there. Alignments are the TextGrids of
+    `alignments`, or of the folder `TextGrid/` beside the sounds, named after the ids. There are no official splits.
+    """
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the clips under `root`; errors as `CorpusLayout.prepare`."""
+        sounds = sorted(path for path in (root / "wavs").glob("*.wav") if not path.name.startswith("."))
+        if not sounds:
+            what = "The folder is not laid out like LJSpeech; looked for wavs/*.wav"
+            raise DataError(what, file=root, do="Give the folder that holds `wavs/`")
+        texts = _texts(root / "metadata.csv")
+        utterances = [
+            DraftUtterance(id=audio.stem, audio=audio, speaker=SPEAKER, text=texts.get(audio.stem)) for audio in sounds
+        ]
+        draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances)
+        beside = root / "TextGrid"
+        alignments = beside if options.alignments is None and beside.is_dir() else options.alignments
+        return draft if alignments is None else align(draft, find_textgrids(alignments))
+
+
+LJSPEECH = LJSpeech()
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """From the id of a clip to its text; empty where there is no metadata."""
+    if not path.is_file():
+        return {}
+    texts: dict[str, str] = {}
+    for number, line in text_lines(path):
+        cells = line.split("|")
+        if len(cells) not in (2, 3) or cells[0] in texts:
+            what = "A line must be `ID|TRANSCRIPTION|NORMALISED`, its id once"
+            raise DataError(what, file=f"{path}:{number}", utterance=cells[0], do="Mend the line")
+        texts[cells[0]] = cells[-1].strip()
+    return texts

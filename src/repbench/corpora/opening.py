@@ -1,0 +1,70 @@
+"""From what stands behind `--corpus` to an open corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repbench.corpora import manifest
+from repbench.corpora.contract import Corpus, CorpusLayout, CorpusSource, Progress
+from repbench.errors import DataError, PluginError, UsageError
+from repbench.registry import registry
+
+
+def open_corpus(spec: str, *, progress: Progress | None = None) -> Corpus:
+    """Open a registered corpus (`synthetic:clean:tiny`) or the folder of a manifest.
+
+    Args:
+        spec: A name with its options, or a path. What holds a `/`, or is a folder with a manifest, is a path.
+        progress: Told how far a corpus that has to be made has come.
+
+    Raises:
+        UsageError: No corpus has that name, or it is a layout that has to be prepared first.
+        DataError: The folder holds no manifest.
+    """
+    if is_manifest_path(spec):
+        return manifest.read(Path(spec))
+    found = registry().find("corpus", spec)
+    source = found.entry.load()
+    if isinstance(source, CorpusSource):
+        return source.open(found.options, progress=progress)
+    if isinstance(source, CorpusLayout):
+        raise UsageError(
+            f"`{spec}` is a layout, not a corpus",
+            key="--corpus",
+            do=f"Run `repbench corpus prepare {spec} --root DIR --out MANIFEST` and give --corpus MANIFEST",
+        )
+    raise PluginError(
+        f"The corpus `{spec}` has neither `open` nor `prepare`",
+        key=found.entry.target,
+        do="See repbench.corpora.contract",
+    )
+
+
+def is_manifest_path(spec: str) -> bool:
+    """Whether `--corpus` names a place on disk.
+
+    Raises:
+        DataError: It is a folder without a manifest.
+    """
+    path = Path(spec)
+    if (path / manifest.HEADER_FILE).is_file():
+        return True
+    if "/" in spec or spec in {".", ".."}:
+        raise DataError(
+            "There is no manifest here",
+            file=path,
+            do="Make one with `repbench corpus prepare KIND --root DIR --out DIR`",
+        )
+    return False
+
+
+def load_layout(kind: str) -> CorpusLayout:
+    """The layout called `kind`, for `repbench corpus prepare`.
+
+    Raises:
+        UsageError: There is none of that name, or it needs no preparing.
+    """
+    layout = registry().load("corpus", kind)
+    if not isinstance(layout, CorpusLayout):
+        raise UsageError(f"`{kind}` needs no preparing", key="KIND", do=f"Give --corpus {kind} to `repbench run`")
+    return layout

@@ -1,0 +1,95 @@
+"""Where a file may lie: places that can be written down, and that stay under their root."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from repbench.errors import DataError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+class Root:
+    """A folder out of which no place may lead, be it by `..`, an absolute path, a URL or a symbolic link.
+
+    Args:
+        folder: The folder; it is made absolute, and may itself be a symbolic link.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
+        self._prefix = os.fspath(self.folder).rstrip("/") + "/"
+        self._real = os.path.realpath(folder)
+        self._sound_folders: set[str] = set()
+
+    def place(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
+        """The absolute path of `text`, which is relative to the root, with `/` between its parts.
+
+        Raises:
+            DataError: The place is absolute, a URL, has a part `..`, cannot be a name, or leads out of the root.
+        """
+        fault = _fault_of(text)
+        if fault is not None:
+            do = "Write it relative to the root of the corpus, without `..`"
+            raise DataError(f"The place `{text}` {fault}", file=file, utterance=utterance, do=do)
+        if self._leads_out(text):
+            do = "Put the file itself under the root, or give a root that holds it"
+            what = f"The place `{text}` leads out of the root {self.folder}"
+            raise DataError(what, file=file, utterance=utterance, do=do)
+        return Path(self._prefix + text)
+
+    def relative(self, path: Path, *, utterance: str | None = None) -> str:
+        """The place of `path` relative to the root, with `/` between its parts; the inverse of `place`.
+
+        Raises:
+            DataError: The path does not lie under the root, or leads out of it.
+        """
+        absolute = Path(os.path.abspath(self.folder / path))  # noqa: PTH100 - as above
+        for root in (self.folder, Path(self._real)):
+            if absolute.is_relative_to(root):
+                text = absolute.relative_to(root).as_posix()
+                self.place(text, file=path, utterance=utterance)
+                return text
+        do = "Give a root that holds every file"
+        raise DataError(f"The file does not lie under the root {self.folder}", file=path, utterance=utterance, do=do)
+
+    def _leads_out(self, text: str) -> bool:
+        """Whether a symbolic link on the way leads out; folders once found sound are not followed again."""
+        path = self._prefix + text
+        folder = path.rpartition("/")[0]
+        if folder not in self._sound_folders:
+            if not self._holds(folder):
+                return True
+            self._sound_folders.add(folder)
+        return os.path.islink(path) and not self._holds(path)  # noqa: PTH114 - 100,000 places are read at once
+
+    def _holds(self, path: str) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real or real.startswith(self._real.rstrip("/") + "/")
+
+
+def _fault_of(text: str) -> str | None:
+    """Why `text` cannot be a place relative to a root; None if it can."""
+    if not text or "\0" in text:
+        return "is empty or holds a NUL"
+    if text[0] == "/" or _DRIVE.match(text):
+        return "is absolute"
+    if _URL.match(text):
+        return "is a URL"
+    if ".." in text and ".." in text.split("/"):
+        return "has a part `..`"
+    if not text.isascii() and not is_encodable(text):
+        return "is not valid UTF-8"
+    return None
+
+
+def is_encodable(text: str) -> bool:
+    """Whether `text` can be written as UTF-8; a name that is not valid UTF-8 on disk cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

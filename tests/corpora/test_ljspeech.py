@@ -1,0 +1,73 @@
+"""The layout `ljspeech`, on a small folder of noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
+from repbench.corpora.ljspeech import LJSPEECH
+from repbench.errors import DataError
+from tests.corpora.sounds import long_textgrid, write_noise
+
+TEXTGRID = long_textgrid([(0.0, 0.2, "sil"), (0.2, 0.5, "AA1")])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("LJ001-0002", "LJ001-0001")):
+        write_noise(tmp_path / "wavs" / f"{name}.wav", seed=seed)
+    return tmp_path
+
+
+def utterances(root: Path, options: PrepareOptions | None = None) -> list[DraftUtterance]:
+    return list(LJSPEECH.prepare(root, options or PrepareOptions()).utterances)
+
+
+def test_it_is_a_layout() -> None:
+    assert isinstance(LJSPEECH, CorpusLayout)
+
+
+def test_clips_have_one_speaker_and_neither_group_nor_split(root: Path) -> None:
+    draft = LJSPEECH.prepare(root, PrepareOptions())
+    assert list(draft.utterances) == [
+        DraftUtterance(id=name, audio=root / "wavs" / f"{name}.wav", speaker="LJ")
+        for name in ("LJ001-0001", "LJ001-0002")
+    ]
+    assert (draft.licence, draft.phone_map, draft.notes) == ("public domain", None, ())
+
+
+def test_the_text_is_the_normalised_transcription(root: Path) -> None:
+    (root / "metadata.csv").write_text('LJ001-0001|in 1455 "he"|in fourteen fifty-five "he"\nLJ001-0009|not|here\n')
+    assert [utterance.text for utterance in utterances(root)] == ['in fourteen fifty-five "he"', None]
+
+
+@pytest.mark.parametrize("line", ["LJ001-0002", "LJ001-0001|a|b", "LJ001-0002|a|b|c"])
+def test_broken_metadata_is_refused_by_its_line(root: Path, line: str) -> None:
+    (root / "metadata.csv").write_text(f"LJ001-0001|a|b\n{line}\n")
+    with pytest.raises(DataError, match=r"metadata\.csv:2, utterance LJ001"):
+        utterances(root)
+
+
+def test_textgrids_beside_the_sound_are_taken(root: Path) -> None:
+    (root / "TextGrid").mkdir()
+    (root / "TextGrid" / "LJ001-0002.TextGrid").write_text(TEXTGRID)
+    first, second = utterances(root)
+    assert first.phones is None
+    assert second.phones == (Phone(0.0, 0.2, "sil"), Phone(0.2, 0.5, "AA1"))
+
+
+def test_named_alignments_go_before_those_beside_the_sound(root: Path, tmp_path: Path) -> None:
+    (root / "TextGrid").mkdir()
+    (root / "TextGrid" / "LJ001-0002.TextGrid").write_text(TEXTGRID)
+    (tmp_path / "better").mkdir()
+    (tmp_path / "better" / "LJ001-0001.TextGrid").write_text(TEXTGRID)
+    first, second = utterances(root, PrepareOptions(alignments=tmp_path / "better"))
+    assert first.phones is not None
+    assert second.phones is None
+
+
+def test_another_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"not laid out like LJSpeech; looked for wavs/\*\.wav"):
+        LJSPEECH.prepare(tmp_path, PrepareOptions())

@@ -1,0 +1,69 @@
+"""Places under a root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repbench.corpora.places import Root
+from repbench.errors import DataError
+
+
+@pytest.mark.parametrize("text", ["a.wav", "deep/er/a.wav", "./a.wav", "a..b/c...wav", "ü \n'\".wav", "c:a.wav"])
+def test_a_place_under_the_root_is_given_as_a_path(tmp_path: Path, text: str) -> None:
+    assert Root(tmp_path).place(text) == tmp_path / text
+
+
+@pytest.mark.parametrize("text", ["a.wav", "deep/er/a.wav", "ü \n'\".wav"])
+def test_relative_is_the_inverse_of_place(tmp_path: Path, text: str) -> None:
+    root = Root(tmp_path)
+    assert root.relative(root.place(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("../a.wav", r"part `\.\.`"),
+        ("deep/../../a.wav", r"part `\.\.`"),
+        ("/etc/passwd", "absolute"),
+        ("C:\\a.wav", "absolute"),
+        ("file:///etc/passwd", "URL"),
+        ("https://example.org/a.wav", "URL"),
+        ("", "empty"),
+        ("a\0.wav", "NUL"),
+        ("\udcff.wav", "UTF-8"),
+    ],
+)
+def test_fault_42_a_place_that_could_lead_out_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(DataError, match=rf"{fault}.*file m\.jsonl:3, utterance u1"):
+        Root(tmp_path).place(text, file="m.jsonl:3", utterance="u1")
+
+
+def test_fault_42_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "root", tmp_path / "rootless"
+    (inside / "deep").mkdir(parents=True)
+    outside.mkdir()
+    (inside / "file.wav").symlink_to(outside / "a.wav")
+    (inside / "deep" / "folder").symlink_to(outside)
+    for text in ("file.wav", "deep/folder/a.wav"):
+        with pytest.raises(DataError, match="leads out of the root"):
+            Root(inside).place(text)
+        with pytest.raises(DataError, match="leads out of the root"):
+            Root(inside).relative(inside / text)
+
+
+def test_a_link_within_the_root_is_followed_and_the_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "root" / "deep").mkdir(parents=True)
+    (tmp_path / "root" / "link").symlink_to("deep")
+    (tmp_path / "other-name").symlink_to(tmp_path / "root")
+    root = Root(tmp_path / "other-name")
+    assert root.place("link/a.wav") == tmp_path / "other-name" / "link" / "a.wav"
+    assert root.relative(tmp_path / "root" / "deep" / "a.wav") == "deep/a.wav"
+
+
+@pytest.mark.parametrize("text", ["../a.wav", "../root-like/a.wav", "/etc/passwd"])
+def test_fault_42_a_path_outside_the_root_has_no_place(tmp_path: Path, text: str) -> None:
+    (tmp_path / "root").mkdir()
+    with pytest.raises(DataError, match="does not lie under the root"):
+        Root(tmp_path / "root").relative(tmp_path / "root" / text)
