@@ -1,0 +1,11 @@
+"""The corpus that needs no download: sentences spoken by espeak-ng, with exact phone times.
+
+`synthetic[:clean|noisy|hard][:tiny|small|full]`, in either order; `noisy:small` if nothing is said. It is made once
+into the cache, by worker processes, and is the same for every number of workers. espeak-ng comes with the extra `demo`.
+"""
+
+from __future__ import annotations
+
+from repbench.corpora.synthetic.source import SYNTHETIC
+
+__all__ = ["SYNTHETIC"]

@@ -1,0 +1,135 @@
+"""From the plan to a folder: voices, workers, sound files, manifest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from repbench.corpora import manifest
+from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress
+from repbench.corpora.synthetic import crew
+from repbench.corpora.synthetic.arpabet import PHONE_SET
+from repbench.corpora.synthetic.plan import PlannedUtterance, plan, speakers
+from repbench.corpora.synthetic.recipe import SAMPLE_RATE_HZ, Recipe
+from repbench.corpora.synthetic.voices import draw_voice
+from repbench.errors import EnvironmentFault
+
+LICENCE = "generated with espeak-ng (GPL-3.0-or-later), for local use; not shipped with repbench"
+
+_LOADER = "espeakng_loader"
+_SOUND = "sound"
+_SCRATCH = "scratch"
+_DATA_FILES = ("phontab", "phonindex", "phondata", "intonations", "en_dict", "lang/gmw/en-US")
+
+
+def build(recipe: Recipe, out: Path, *, num_workers: int, progress: Progress | None = None) -> Corpus:
+    """Make the corpus in the empty folder `out`; the same for every number of workers.
+
+    Args:
+        recipe: Which corpus.
+        out: An empty folder, which may be renamed afterwards.
+        num_workers: Processes that speak at the same time.
+        progress: Called with (done, total); the speaking is the first half, the reading of its sound the second.
+
+    Raises:
+        EnvironmentFault: espeak-ng is not installed, or a worker failed.
+    """
+    data = _espeak_data()
+    planned = plan(recipe)
+    sound, scratch = out / _SOUND, out / _SCRATCH
+    home = scratch / "home"
+    sound.mkdir()
+    _furnish(home, data, recipe)
+    answers = crew.run(
+        [_job(utterance) for utterance in planned],
+        scratch,
+        [str(sound), str(home), recipe.condition.name],
+        num_workers=num_workers,
+        progress=_half(progress, 0, 2 * len(planned)),
+    )
+    shutil.rmtree(scratch)
+    draft = _draft(recipe, planned, answers, sound)
+    return manifest.write(draft, out, resample="allowed", progress=_half(progress, len(planned), 2 * len(planned)))
+
+
+def _espeak_data() -> Path:
+    if importlib.util.find_spec(_LOADER) is None:
+        raise EnvironmentFault(
+            "The corpus `synthetic` is spoken by espeak-ng, which is not installed",
+            key=_LOADER,
+            do="Install it: pip install 'repbench[demo]'",
+        )
+    import espeakng_loader
+
+    return Path(espeakng_loader.get_data_path())
+
+
+def _furnish(home: Path, data: Path, recipe: Recipe) -> None:
+    """Give espeak-ng a home with English alone and our voices; its own data folder is large and not ours to write."""
+    for name in _DATA_FILES:
+        target = home / "espeak-ng-data" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / name, target)
+    voices = home / "espeak-ng-data" / "voices"
+    voices.mkdir()
+    for speaker in speakers(recipe.size):
+        definition = draw_voice(speaker, recipe.condition.voice_spread).definition
+        (voices / speaker).write_text(definition, encoding="ascii", newline="\n")
+
+
+def _job(utterance: PlannedUtterance) -> dict[str, str]:
+    return {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        "session": utterance.session,
+        "text": utterance.text,
+    }
+
+
+def _draft(
+    recipe: Recipe, planned: Sequence[PlannedUtterance], answers: Sequence[dict[str, Any]], sound: Path
+) -> Draft:
+    versions = sorted({answer["espeak_ng"] for answer in answers if "espeak_ng" in answer})
+    phones = {answer["id"]: _phones(answer["phones"]) for answer in answers if "id" in answer}
+    return Draft(
+        name=recipe.corpus_name,
+        licence=LICENCE,
+        root=sound,
+        utterances=[_draft_utterance(utterance, phones[utterance.id], sound) for utterance in planned],
+        phone_map={label: label for label in PHONE_SET},
+        phone_set=PHONE_SET,
+        notes=(
+            f"Synthetic speech of espeak-ng {', '.join(versions)} "
+            f"(espeakng-loader {importlib.metadata.version('espeakng-loader')}): scores on it compare representations "
+            "with each other and say nothing of how well they do on human speech.",
+            "Phone times are espeak-ng's own; sentiment lies in the words alone, not in the voice.",
+        ),
+    )
+
+
+def _phones(answer: Sequence[tuple[int, int, str]]) -> tuple[Phone, ...]:
+    return tuple(Phone(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, label) for start, end, label in answer)
+
+
+def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...], sound: Path) -> DraftUtterance:
+    return DraftUtterance(
+        id=utterance.id,
+        audio=sound / f"{utterance.id}.wav",
+        speaker=utterance.speaker,
+        text=utterance.text,
+        phones=phones,
+        attributes={"sentiment": utterance.sentiment},
+        group=utterance.session,
+        split=utterance.split,
+    )
+
+
+def _half(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """`progress` of one half of the work, said as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)

@@ -1,0 +1,115 @@
+"""From the speech to the recording: the room, the channel, the noise and the level. Nothing here moves a phone.
+
+T is the number of samples. Filters have zero phase, or let the direct sound come first, so that the phones stay where
+they are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repbench.corpora.synthetic.recipe import SAMPLE_RATE_HZ, Condition, generator_for
+
+Samples = NDArray[np.float64]
+
+_LEVEL_DBFS = -24.0
+_HIGHEST_PEAK = 0.95
+_LOWEST_HZ = 60.0
+_EDGE_HZ = 800.0
+_FFT_BLOCK_SAMPLES = 2048  # lengths without large prime factors: five times as fast
+
+
+def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Samples:
+    """`samples` at 16 kHz, in [-1, 1]; sample k of the input lies at k * 16000 / `sample_rate_hz` of the output.
+
+    By the Fourier transform, with a soft edge at 8 kHz so that nothing rings. The end is filled up with silence, by
+    less than 30 ms.
+
+    Args:
+        samples: (T,), at a rate above 16 kHz.
+        sample_rate_hz: Rate of `samples`.
+    """
+    common = math.gcd(SAMPLE_RATE_HZ, sample_rate_hz)
+    up, down = SAMPLE_RATE_HZ // common, sample_rate_hz // common
+    whole = np.pad(samples / 32768.0, (0, -samples.size % down))
+    num_samples = whole.size // down * up
+    frequencies_hz = np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE_HZ)
+    edge = np.clip((SAMPLE_RATE_HZ / 2 - frequencies_hz) / _EDGE_HZ, 0.0, 1.0)
+    spectrum = np.fft.rfft(whole)[: frequencies_hz.size] * (0.5 - 0.5 * np.cos(np.pi * edge))
+    resampled: Samples = np.fft.irfft(spectrum, num_samples) * (up / down)
+    return resampled
+
+
+def record(speech: Samples, condition: Condition, *, session: str, utterance: str) -> NDArray[np.int16]:
+    """What the microphone hears of `speech`, as 16-bit samples that never clip.
+
+    Args:
+        speech: (T,), at 16 kHz, with the silence around it.
+        condition: Which room, channel and noise.
+        session: Room, channel, kind of noise and level belong to it.
+        utterance: The noise itself and its strength belong to it.
+
+    Returns:
+        (T,), speech and noise.
+    """
+    session_draws = generator_for("session", condition.name, session)
+    sound = np.pad(speech, (0, -speech.size % _FFT_BLOCK_SAMPLES))
+    sound = _in_room(sound, condition, session_draws)
+    sound = _shaped(sound, _response_db(condition.channel_db, sound.size, session_draws))
+    noise_slope = session_draws.uniform(0.0, 1.6)
+    level_dbfs = _LEVEL_DBFS + condition.channel_db * float(np.clip(session_draws.normal(), -2.0, 2.0))
+    if condition.snr_db is not None:
+        draws = generator_for("utterance", condition.name, utterance)
+        sound = sound + _noise(sound, draws.uniform(*condition.snr_db), noise_slope, draws)
+    return _quantised(sound[: speech.size], level_dbfs)
+
+
+def _in_room(speech: Samples, condition: Condition, draws: np.random.Generator) -> Samples:
+    if condition.reverberation_seconds is None:
+        return speech
+    seconds = draws.uniform(*condition.reverberation_seconds)
+    times = np.arange(1, int(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    tail = draws.normal(size=times.size) * np.exp(-np.log(1e3) * times / seconds)
+    direct_to_echo = 10.0 ** (draws.uniform(2.0, 8.0) / 20.0)
+    echo = np.concatenate([[1.0], tail / (np.linalg.norm(tail) * direct_to_echo)])
+    num_points = speech.size + echo.size + -echo.size % _FFT_BLOCK_SAMPLES
+    heard: Samples = np.fft.irfft(np.fft.rfft(speech, num_points) * np.fft.rfft(echo, num_points), num_points)
+    return heard[: speech.size]
+
+
+def _response_db(deviation_db: float, num_samples: int, draws: np.random.Generator) -> Samples:
+    """A smooth response over the octaves: a tilt and two ripples, at the frequencies of a real FFT."""
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE_HZ), _LOWEST_HZ) / 1000.0)
+    response: Samples = 0.5 * draws.normal() * octaves
+    for ripples_per_octave in (0.25, 0.5):
+        response = response + draws.normal() * np.cos(2.0 * np.pi * (ripples_per_octave * octaves + draws.uniform()))
+    response *= deviation_db
+    return response
+
+
+def _shaped(sound: Samples, response_db: Samples) -> Samples:
+    shaped: Samples = np.fft.irfft(np.fft.rfft(sound) * 10.0 ** (response_db / 20.0), sound.size)
+    return shaped
+
+
+def _noise(sound: Samples, snr_db: float, slope: float, draws: np.random.Generator) -> Samples:
+    """Noise whose power falls as f^-slope (0 white, 1 pink), `snr_db` below the mean power of `sound`."""
+    white = draws.normal(size=sound.size)
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(sound.size, 1.0 / SAMPLE_RATE_HZ), _LOWEST_HZ))
+    coloured = _shaped(white, -slope * 10.0 * np.log10(2.0) * octaves)
+    coloured *= _rms(sound) / _rms(coloured) * 10.0 ** (-snr_db / 20.0)
+    return coloured
+
+
+def _quantised(sound: Samples, level_dbfs: float) -> NDArray[np.int16]:
+    gain = 10.0 ** (level_dbfs / 20.0) / _rms(sound)
+    gain = min(gain, _HIGHEST_PEAK / float(np.abs(sound).max()))
+    quantised: NDArray[np.int16] = np.rint(sound * gain * 32768.0).astype(np.int16)
+    return quantised
+
+
+def _rms(sound: Samples) -> float:
+    return float(np.sqrt(np.mean(np.square(sound))))

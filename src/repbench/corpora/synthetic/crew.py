@@ -1,0 +1,144 @@
+"""The worker processes: starting them, watching them, and ending them whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repbench.corpora.contract import Progress
+from repbench.errors import EnvironmentFault
+
+WORKER_COMMAND = (sys.executable, "-m", "repbench.corpora.synthetic.worker")
+
+_STALL_SECONDS = 120.0
+_POLL_SECONDS = 0.05
+_MOST_WORKERS = 8
+
+
+def default_num_workers() -> int:
+    """As many as there are processor cores for this process, up to eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
+
+
+def run(
+    jobs: Sequence[dict[str, str]],
+    scratch: Path,
+    arguments: Sequence[str],
+    *,
+    num_workers: int,
+    progress: Progress | None = None,
+    command: Sequence[str] = WORKER_COMMAND,
+    stall_seconds: float = _STALL_SECONDS,
+) -> list[dict[str, Any]]:
+    """Share `jobs` out among workers and gather what they answer.
+
+    Args:
+        jobs: Any number; each worker takes every `num_workers`-th.
+        scratch: An empty folder for the lists that pass between the processes.
+        arguments: What each worker is given after its two files and the id of this process.
+        num_workers: At most so many processes.
+        progress: Called with (answers, `len(jobs)`).
+        command: What starts a worker.
+        stall_seconds: The longest time in which not one answer may come.
+
+    Returns:
+        All answers of all workers, in no particular order.
+
+    Raises:
+        EnvironmentFault: A worker died, stalled, or left something out; names it and the last line of its stderr.
+    """
+    with contextlib.ExitStack() as stack:
+        crew = [
+            stack.enter_context(_worker(f"{number + 1} of {num_workers}", shard, scratch, [*command], arguments))
+            for number in range(num_workers)
+            if (shard := jobs[number::num_workers])
+        ]
+        _watch(crew, len(jobs), progress, stall_seconds)
+        return [answer for worker in crew for answer in worker.answers()]
+
+
+@dataclass
+class _Worker:
+    """A running worker, and the files through which it speaks."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    num_jobs: int
+    results: Path
+    errors: Path
+    _seen: bytearray = field(default_factory=bytearray)
+
+    def num_lines(self) -> int:
+        """Complete lines it has written so far."""
+        if self.results.exists():
+            with self.results.open("rb") as stream:
+                stream.seek(len(self._seen))
+                self._seen += stream.read()
+        return self._seen.count(b"\n")
+
+    def answers(self) -> list[dict[str, Any]]:
+        """What it has answered, once it has ended."""
+        num_answers = self.num_lines() - 1
+        if num_answers != self.num_jobs:
+            raise self.fault(f"ended after {max(num_answers, 0)} of {self.num_jobs} utterances")
+        return [json.loads(line) for line in self._seen.splitlines()]
+
+    def fault(self, what: str) -> EnvironmentFault:
+        """An error that names this worker and repeats the last line of its stderr."""
+        lines = self.errors.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its stderr")
+        return EnvironmentFault(
+            f"Speech worker {self.name} (process {self.process.pid}) {what}: {last}",
+            do="Run the command again; if it happens again, see `repbench doctor`",
+        )
+
+
+@contextlib.contextmanager
+def _worker(
+    name: str, jobs: Sequence[dict[str, str]], scratch: Path, command: list[str], arguments: Sequence[str]
+) -> Iterator[_Worker]:
+    stem = f"worker-{name.split()[0]}"
+    listed, results, errors = (scratch / f"{stem}.{kind}" for kind in ("jobs", "results", "stderr"))
+    listed.write_text("".join(json.dumps(job) + "\n" for job in jobs), encoding="utf-8")
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            [*command, str(listed), str(results), str(os.getpid()), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+        )
+    try:
+        yield _Worker(name, process, len(jobs), results, errors)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _watch(crew: Sequence[_Worker], total: int, progress: Progress | None, stall_seconds: float) -> None:
+    """Wait until every worker has ended well."""
+    num_lines, deadline = 0, time.monotonic() + stall_seconds
+    while True:
+        codes = [worker.process.poll() for worker in crew]
+        for worker, code in zip(crew, codes, strict=True):
+            if code:
+                raise worker.fault(f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}")
+        counts = [worker.num_lines() for worker in crew]
+        if sum(counts) > num_lines:
+            num_lines, deadline = sum(counts), time.monotonic() + stall_seconds
+            if progress is not None:
+                progress(sum(max(count - 1, 0) for count in counts), total)
+        if all(code == 0 for code in codes):
+            return
+        if time.monotonic() > deadline:
+            slowest = next(worker for worker, code in zip(crew, codes, strict=True) if code is None)
+            raise slowest.fault(f"has answered nothing for {stall_seconds:g} s")
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,71 @@
+"""Who says what, when: every utterance of a corpus before any is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from repbench.corpora.contract import Split
+from repbench.corpora.synthetic.recipe import Recipe, Size, generator_for
+from repbench.corpora.synthetic.sentences import SENTIMENTS, SentencePool, Sentiment
+from repbench.corpora.synthetic.voices import VOICE_NAME_FORMAT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedUtterance:
+    """One utterance to be spoken.
+
+    Attributes:
+        id: Unique in the corpus: `s003-b-007` is the eighth utterance of the second session of speaker `s003`.
+        speaker: Id of the speaker, and name of the voice.
+        session: What is spoken in one sitting, over one channel.
+        split: The official split.
+        text: What is said.
+        sentiment: What its words say.
+    """
+
+    id: str
+    speaker: str
+    session: str
+    split: Split
+    text: str
+    sentiment: Sentiment
+
+
+def speakers(size: Size) -> dict[str, Split]:
+    """Every speaker and the split it belongs to."""
+    splits = [split for split in get_args(Split) for _ in range(size.num_speakers[split])]
+    return {VOICE_NAME_FORMAT.format(number): split for number, split in enumerate(splits)}
+
+
+def plan(recipe: Recipe) -> list[PlannedUtterance]:
+    """Every utterance of the corpus, in the order of their ids; the condition changes none of them."""
+    pools = {
+        split: SentencePool(split, generator_for("sentences", recipe.size.name, split)) for split in get_args(Split)
+    }
+    return [
+        utterance
+        for speaker, split in speakers(recipe.size).items()
+        for session in _sessions(speaker, recipe.size)
+        for utterance in _sitting(speaker, session, split, pools[split], recipe.size.num_per_session)
+    ]
+
+
+def _sessions(speaker: str, size: Size) -> list[str]:
+    return [f"{speaker}-{chr(ord('a') + number)}" for number in range(size.num_sessions)]
+
+
+def _sitting(
+    speaker: str, session: str, split: Split, pool: SentencePool, num_utterances: int
+) -> Iterator[PlannedUtterance]:
+    for number in range(num_utterances):
+        sentence = pool.draw(SENTIMENTS[number % len(SENTIMENTS)])
+        yield PlannedUtterance(
+            id=f"{session}-{number:03d}",
+            speaker=speaker,
+            session=session,
+            split=split,
+            text=sentence.text,
+            sentiment=sentence.sentiment,
+        )

@@ -1,0 +1,175 @@
+"""The corpus source: made once into the cache, found there afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from repbench.corpora.contract import Corpus, CorpusSource, Progress
+from repbench.corpora.synthetic.recipe import Recipe, parse
+from repbench.errors import DataError, EnvironmentFault, IntegrityError
+from repbench.files import TEMPORARY_PREFIX, cache_dir, environment_faults
+
+_LOCK_SECONDS = 3600.0
+_ABANDONED_SECONDS = 24 * 3600.0
+_WAV_HEADER_BYTES = 44
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticSource:
+    """Opens a synthetic corpus, and makes it first where the cache does not hold it.
+
+    Two processes that ask for the same corpus at the same time both get it, whole: one waits for the other, and where
+    locks do not work (some network disks) both make it and the first to finish wins.
+
+    Attributes:
+        num_workers: Processes that speak at the same time; None for one a processor core. Changes nothing but the time.
+    """
+
+    num_workers: int | None = None
+
+    def open(self, options: tuple[str, ...], *, progress: Progress | None = None) -> Corpus:
+        """Open the corpus; `options` are a condition and a size, in either order.
+
+        Raises:
+            UsageError: An option is unknown (the message lists those that exist).
+            EnvironmentFault: It has to be made and espeak-ng is not installed, a worker failed, or the cache cannot be
+                written to.
+        """
+        recipe = parse(options)
+        folder = cache_dir() / "corpora" / recipe.folder_name
+        corpus = _read(folder)
+        if corpus is not None:
+            return corpus
+        with environment_faults(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _sole_maker(folder):
+                return _read(folder) or self._make(recipe, folder, progress)
+
+    def _make(self, recipe: Recipe, folder: Path, progress: Progress | None) -> Corpus:
+        from repbench.corpora.synthetic import build, crew
+
+        _remove_leftovers(folder)
+        if folder.exists():
+            _log.warning("The cached corpus is damaged and will be made again: %s", folder)
+        with _workshop(folder) as unfinished:
+            num_workers = self.num_workers or crew.default_num_workers()
+            build.build(recipe, unfinished, num_workers=num_workers, progress=progress)
+            return _publish(unfinished, folder)
+
+
+SYNTHETIC: CorpusSource = SyntheticSource()
+"""The source behind `--corpus synthetic`."""
+
+
+def _read(folder: Path) -> Corpus | None:
+    """The corpus in `folder`; None if it is not there or damaged."""
+    from repbench.corpora import manifest
+
+    try:
+        corpus = manifest.read(folder) if folder.exists() else None
+    except (DataError, IntegrityError) as error:
+        _log.info("The cached corpus cannot be read: %s", error)
+        return None
+    for utterance in corpus.utterances if corpus else ():
+        if not _is_whole(utterance.audio, utterance.num_samples):
+            _log.info("The cached corpus cannot be read: %s is not whole", utterance.audio)
+            return None
+    return corpus
+
+
+def _is_whole(path: Path, num_samples: int) -> bool:
+    return path.is_file() and path.stat().st_size == _WAV_HEADER_BYTES + 2 * num_samples
+
+
+@contextlib.contextmanager
+def _sole_maker(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = folder.with_name(f".{folder.name}.lock")
+    try:
+        with FileLock(lock, timeout=_LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise EnvironmentFault(
+            f"Another process has held this lock for {_LOCK_SECONDS / 60:.0f} minutes",
+            file=lock,
+            do="End that process, or choose another cache with REPBENCH_CACHE",
+        ) from error
+
+
+@contextlib.contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that says who works in it, gone when the block ends."""
+    name = f"{_unfinished_prefix(folder)}{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}"
+    unfinished = folder.with_name(name)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+    finally:
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+
+
+def _publish(unfinished: Path, folder: Path) -> Corpus:
+    """Give the finished corpus its name; if another process was first, its corpus is the one that counts."""
+    from repbench.corpora import manifest
+
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        winner = _read(folder)
+        if winner is not None:
+            return winner
+        folder.rename(unfinished.with_name(f"{unfinished.name}-damaged"))
+        unfinished.rename(folder)
+        shutil.rmtree(unfinished.with_name(f"{unfinished.name}-damaged"))
+    return manifest.read(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-built beside `folder`."""
+    for leftover in folder.parent.glob(f"{_unfinished_prefix(folder)}*"):
+        if _is_in_use(leftover):
+            continue
+        try:
+            shutil.rmtree(leftover)
+        except OSError as error:  # its last worker may still be at it; what stays is in nobody's way
+            _log.warning("The unfinished %s cannot be removed: %s", leftover, error)
+
+
+def _is_in_use(leftover: Path) -> bool:
+    """Whether a process may still work there: one of another machine is believed for a day."""
+    owner = re.search(r"-(\d+)@(.+)-[0-9a-f]{8}(-damaged)?$", leftover.name)
+    if owner is None:
+        return False
+    if owner[2] == socket.gethostname():
+        return _is_alive(int(owner[1]))
+    return time.time() - leftover.stat().st_mtime < _ABANDONED_SECONDS
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _unfinished_prefix(folder: Path) -> str:
+    return f"{TEMPORARY_PREFIX}{folder.name}-"

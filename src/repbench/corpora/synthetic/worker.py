@@ -1,0 +1,98 @@
+"""The process that speaks: `python -m repbench.corpora.synthetic.worker JOBS RESULTS PARENT SOUND HOME CONDITION`.
+
+It reads utterances from JOBS (one JSON object a line), writes each as a WAV file into SOUND and says so with one JSON
+object a line in RESULTS; the first line names espeak-ng's version. A fault ends it with a traceback on stderr. What it
+writes for an utterance depends on nothing but that utterance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repbench.corpora.contract import SILENCE
+from repbench.corpora.synthetic import arpabet, channel, espeak
+from repbench.corpora.synthetic.recipe import CONDITIONS, SAMPLE_RATE_HZ, Condition, generator_for
+from repbench.corpora.synthetic.voices import draw_voice
+
+_SILENCE_SECONDS = (0.06, 0.16)
+_PACE_DEVIATION = 0.06
+_PITCH_DEVIATION = 8.0
+
+
+def main(arguments: list[str]) -> None:
+    """Speak every utterance of a list; stops early if the process PARENT, which asked for it, is gone."""
+    jobs, results, sound, home = (Path(arguments[index]).absolute() for index in (0, 1, 3, 4))
+    parent, condition = int(arguments[2]), CONDITIONS[arguments[5]]
+    os.chdir(home)  # espeak-ng cuts the name of its data folder at about 160 bytes, and then exits: let it be short
+    with results.open("w", encoding="utf-8", buffering=1) as answers:
+        print(json.dumps({"espeak_ng": espeak.version()}), file=answers)
+        for line in jobs.read_text(encoding="utf-8").splitlines():
+            if os.getppid() != parent:
+                return
+            print(json.dumps(speak(json.loads(line), condition, sound)), file=answers)
+
+
+def speak(job: dict[str, str], condition: Condition, sound: Path) -> dict[str, object]:
+    """Speak one utterance into `sound`; the working folder holds `espeak-ng-data` with the speaker's voice.
+
+    Args:
+        job: Its `id`, `speaker`, `session` and `text`.
+        condition: How it is recorded.
+        sound: The folder for the WAV file.
+
+    Returns:
+        Its `id` and its `phones`, each (first sample, sample after the last, label) at 16 kHz.
+    """
+    draws = generator_for("delivery", job["id"])
+    speech = espeak.speak(
+        job["text"],
+        job["speaker"],
+        words_per_minute=_pace(job["speaker"], condition, draws),
+        pitch=round(50.0 + _PITCH_DEVIATION * float(np.clip(draws.normal(), -2.5, 2.5))),
+        seed=int(draws.integers(1, 2**31)),
+        home=Path(),
+    )
+    lead, trail = (int(seconds * SAMPLE_RATE_HZ) for seconds in draws.uniform(*_SILENCE_SECONDS, size=2))
+    padded = np.pad(channel.resample(speech.samples, speech.sample_rate_hz), (lead, trail))
+    recorded = channel.record(padded, condition, session=job["session"], utterance=job["id"])
+    _write_wav(sound / f"{job['id']}.wav", recorded)
+    return {"id": job["id"], "phones": _placed(speech, lead, recorded.size)}
+
+
+def _pace(speaker: str, condition: Condition, draws: np.random.Generator) -> int:
+    habit = draw_voice(speaker, condition.voice_spread).words_per_minute
+    return round(habit * (1.0 + _PACE_DEVIATION * float(np.clip(draws.normal(), -2.5, 2.5))))
+
+
+def _placed(speech: espeak.Speech, lead: int, num_samples: int) -> list[arpabet.Segment]:
+    """The phones on the samples of the recording, with the silence around the speech."""
+    scale = SAMPLE_RATE_HZ / speech.sample_rate_hz
+    spoken = arpabet.segments(speech.marks, speech.samples, speech.sample_rate_hz)
+    moved = [
+        arpabet.Segment(lead + round(start * scale), lead + round(end * scale), label) for start, end, label in spoken
+    ]
+    around = [
+        arpabet.Segment(0, moved[0].start, SILENCE),
+        *moved,
+        arpabet.Segment(moved[-1].end, num_samples, SILENCE),
+    ]
+    return arpabet.joined(around)
+
+
+def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(samples.astype("<i2").tobytes())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
