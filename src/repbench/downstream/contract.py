@@ -1,0 +1,160 @@
+"""What a downstream is: a question with a measure.
+
+A task does not know its corpus: it reads what is true of an utterance and says what is asked of it. A downstream plugin
+(entry-point group `repbench.downstreams`) is a callable that takes the task's options as keywords and returns a
+`Downstream`; a class with keyword-only options is the usual way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from repbench.corpora.contract import Phone, Utterance
+from repbench.errors import PluginError
+
+CONTRACT_VERSION = 1
+
+Problem = Literal["frame-classification", "utterance-classification", "sequence"]
+SplitPolicy = Literal["speaker-disjoint", "within-speaker"]
+
+LabelSets = Mapping[str, tuple[str, ...]]
+"""The label sets of a corpus, as in `Corpus.label_sets`."""
+
+Labels = tuple[Phone, ...] | str
+"""What is true: timed segments for a frame task, one class name for an utterance task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricInfo:
+    """What a metric's number means: its unit and which way is up."""
+
+    unit: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownstreamInfo:
+    """What a task declares of itself.
+
+    Attributes:
+        name: Name of the task.
+        problem: The shape of the question.
+        split: Which speakers may stand on both sides of a split.
+        default_head: Head used unless another is asked for.
+        metrics: Every metric `measure` returns.
+        primary_metric: The one that selects and ranks.
+        contract: Version of this contract.
+    """
+
+    name: str
+    problem: Problem
+    split: SplitPolicy
+    default_head: str
+    metrics: Mapping[str, MetricInfo]
+    primary_metric: str
+    contract: int = CONTRACT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.contract != CONTRACT_VERSION:
+            raise PluginError(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}", key=self.name)
+        if self.primary_metric not in self.metrics:
+            raise PluginError(f"`primary_metric` {self.primary_metric} is not among the task's metrics", key=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramePrediction:
+    """What was answered at the scored instants of one utterance.
+
+    Attributes:
+        id: The utterance.
+        speaker: Who speaks.
+        group: Its chapter, session or video.
+        confusion: (reference class, estimated class, instants), sorted, no zero counts.
+        edits: Edits between the collapsed sequences.
+        reference_length: Length of the collapsed reference.
+    """
+
+    id: str
+    speaker: str | None
+    group: str | None
+    confusion: tuple[tuple[int, int, int], ...]
+    edits: int
+    reference_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtterancePrediction:
+    """What was answered for one utterance.
+
+    Attributes:
+        id: The utterance.
+        speaker: Who speaks.
+        group: Its chapter, session or video.
+        reference: The true class.
+        scores: One score a class; the highest is the answer (ties to the first).
+    """
+
+    id: str
+    speaker: str | None
+    group: str | None
+    reference: int
+    scores: tuple[float, ...]
+
+    @property
+    def estimated(self) -> int:
+        """The class with the highest score."""
+        return max(range(len(self.scores)), key=self.scores.__getitem__)
+
+
+Prediction = FramePrediction | UtterancePrediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A metric's value and the counts it was divided from; None where it is undefined."""
+
+    value: float | None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Downstream(Protocol):
+    """A question with a measure."""
+
+    info: DownstreamInfo
+
+    def labels(self, utterance: Utterance) -> Labels | None:
+        """What is true of the utterance.
+
+        Returns:
+            Timed segments (frame tasks) or a class name (utterance tasks); None where the task, by its own documented
+            rule, asks nothing of such an utterance.
+
+        Raises:
+            Unlabelled: The task asks, but the corpus does not know.
+        """
+        ...
+
+    def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
+        """The sorted classes to choose from, known before any test label is seen.
+
+        Args:
+            label_sets: What the corpus declares.
+            train: Labels of the training utterances.
+        """
+        ...
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        """Every metric of `info.metrics` over the pooled predictions; a pure function, order does not matter."""
+        ...
+
+
+@runtime_checkable
+class FrameDownstream(Downstream, Protocol):
+    """A task that is asked at instants."""
+
+    def collapse(self, path: Sequence[int], classes: Sequence[str]) -> list[int]:
+        """A path of classes over time as a sequence of events, by which edits are counted."""
+        ...

@@ -1,0 +1,72 @@
+"""Accuracy, macro-F1 and area under the ROC curve.
+
+Conventions: a confusion matrix is (C, C) integer counts, reference class by row, estimated class by column. Counts are
+pooled over utterances and divided once. What is undefined is None, never 0: an accuracy of no questions, an area under
+a curve of one class.
+
+Metrics:
+    accuracy: share of questions answered rightly. In [0, 1], higher is better.
+    macro_f1: mean F1 over the classes that occur in the reference; 2TP / (2TP + FP + FN). In [0, 1], higher is better.
+    auc: chance that a random positive scores above a random negative, ties one half. In [0, 1], higher is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Confusion = NDArray[np.int64]
+
+
+def validate(confusion: Confusion) -> None:
+    """Refuse what is not a confusion matrix."""
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+        raise ValueError(f"a confusion matrix must be square, but has the shape {confusion.shape}")
+    if (confusion < 0).any():
+        raise ValueError("a confusion matrix holds counts, but one is negative")
+
+
+def confusion_of(cells: Iterable[tuple[int, int, int]], num_classes: int) -> Confusion:
+    """Pool sparse (reference, estimated, count) cells into a matrix."""
+    table = np.array(list(cells), dtype=np.int64).reshape(-1, 3)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(confusion, (table[:, 0], table[:, 1]), table[:, 2])
+    return confusion
+
+
+def accuracy(confusion: Confusion) -> float | None:
+    """Share of counts on the diagonal; None without any count."""
+    validate(confusion)
+    total = int(confusion.sum())
+    return int(np.trace(confusion)) / total if total else None
+
+
+def macro_f1(confusion: Confusion) -> float | None:
+    """Mean F1 over the classes that occur in the reference; None without any."""
+    validate(confusion)
+    true_positives = np.diag(confusion)
+    references, estimates = confusion.sum(axis=1), confusion.sum(axis=0)
+    occurs = references > 0
+    if not occurs.any():
+        return None
+    return float(np.mean(2 * true_positives[occurs] / (references[occurs] + estimates[occurs])))
+
+
+def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
+    """Area under the ROC curve; None where only one class occurs.
+
+    Args:
+        references: Whether each item is positive.
+        scores: Higher means more surely positive.
+    """
+    if len(references) != len(scores):
+        raise ValueError(f"{len(references)} references, but {len(scores)} scores")
+    if len(set(references)) < 2:
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    area: Any = roc_auc_score(references, scores)
+    return float(area)

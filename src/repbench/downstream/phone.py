@@ -1,0 +1,92 @@
+"""Which phone is being said? Asked every 10 ms, of speakers never heard in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from repbench.corpora import contract as corpora
+from repbench.downstream.contract import (
+    DownstreamInfo,
+    FramePrediction,
+    Labels,
+    LabelSets,
+    Measurement,
+    MetricInfo,
+    Prediction,
+)
+from repbench.downstream.metrics import classification, edits
+from repbench.errors import DataError, Unlabelled
+
+SILENCES = frozenset({corpora.SILENCE, "SIL", "sp", "pau", "epi", "h#", "#", "_"})
+"""Labels that stand for silence in the phone sets in use; a corpus whose silences are folded has `sil` alone."""
+
+
+class Phone:
+    """Frame classification of phones.
+
+    Metrics: `accuracy` over all labelled instants (primary); `macro_f1`; `accuracy_nonsilence` over the instants whose
+    reference is no silence; `phone_error_rate` of the phones in order, repeats joined and silences dropped.
+    """
+
+    info = DownstreamInfo(
+        name="phone",
+        problem="frame-classification",
+        split="speaker-disjoint",
+        default_head="linear",
+        metrics={
+            "accuracy": MetricInfo(unit="proportion of instants", higher_is_better=True),
+            "macro_f1": MetricInfo(unit="proportion", higher_is_better=True),
+            "accuracy_nonsilence": MetricInfo(unit="proportion of instants", higher_is_better=True),
+            "phone_error_rate": MetricInfo(unit="edits per phone", higher_is_better=False),
+        },
+        primary_metric="accuracy",
+    )
+
+    def labels(self, utterance: corpora.Utterance) -> Labels:
+        """The utterance's alignment."""
+        if utterance.phones is None:
+            raise Unlabelled("no phone alignment", utterance=utterance.id, do="Give --alignments to `corpus prepare`")
+        return utterance.phones
+
+    def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
+        """The corpus's phone set."""
+        if not label_sets.get("phones"):
+            raise DataError(
+                "The corpus has no phone alignments",
+                key="phones",
+                do="Give --alignments to `repbench corpus prepare`, or choose another task",
+            )
+        return tuple(sorted(label_sets["phones"]))
+
+    def collapse(self, path: Sequence[int], classes: Sequence[str]) -> list[int]:
+        """The phones in order, without silences."""
+        return edits.collapse(path, _silent_classes(classes))
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        """The four metrics over the pooled counts."""
+        frames = [prediction for prediction in predictions if isinstance(prediction, FramePrediction)]
+        cells = (cell for prediction in frames for cell in prediction.confusion)
+        confusion = classification.confusion_of(cells, len(classes))
+        spoken = confusion.copy()
+        spoken[list(_silent_classes(classes))] = 0
+        num_edits = sum(prediction.edits for prediction in frames)
+        reference_length = sum(prediction.reference_length for prediction in frames)
+        return {
+            "accuracy": Measurement(value=classification.accuracy(confusion), counts=_counts(confusion)),
+            "macro_f1": Measurement(value=classification.macro_f1(confusion)),
+            "accuracy_nonsilence": Measurement(value=classification.accuracy(spoken), counts=_counts(spoken)),
+            "phone_error_rate": Measurement(
+                value=edits.error_rate(num_edits, reference_length),
+                counts={"edits": num_edits, "reference_phones": reference_length},
+            ),
+        }
+
+
+def _silent_classes(classes: Sequence[str]) -> set[int]:
+    return {index for index, label in enumerate(classes) if label in SILENCES}
+
+
+def _counts(confusion: classification.Confusion) -> dict[str, int]:
+    return {"correct": int(np.trace(confusion)), "total": int(confusion.sum())}

@@ -1,0 +1,40 @@
+"""Who is speaking? Asked of speakers heard in training, in chapters or sessions that were not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from repbench.corpora.contract import Utterance
+from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, Prediction
+from repbench.downstream.utterances import METRICS, measure_classes
+from repbench.errors import Unlabelled
+
+
+class Speaker:
+    """Speaker identification among the speakers of the training split.
+
+    Metrics: `accuracy` (primary), `macro_f1`.
+    """
+
+    info = DownstreamInfo(
+        name="speaker",
+        problem="utterance-classification",
+        split="within-speaker",
+        default_head="mlp1",
+        metrics=METRICS,
+        primary_metric="accuracy",
+    )
+
+    def labels(self, utterance: Utterance) -> Labels:
+        """The utterance's speaker."""
+        if utterance.speaker is None:
+            raise Unlabelled("no speaker", utterance=utterance.id, do="Give the corpus a speaker column")
+        return utterance.speaker
+
+    def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
+        """The speakers heard in training."""
+        return tuple(sorted({label for label in train if isinstance(label, str)}))
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        """Accuracy and macro-F1."""
+        return measure_classes(predictions, len(classes))

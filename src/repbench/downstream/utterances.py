@@ -1,0 +1,32 @@
+"""What tasks that ask one class of a whole utterance share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from repbench.downstream.contract import Measurement, MetricInfo, Prediction, UtterancePrediction
+from repbench.downstream.metrics import classification
+
+METRICS = {
+    "accuracy": MetricInfo(unit="proportion of utterances", higher_is_better=True),
+    "macro_f1": MetricInfo(unit="proportion", higher_is_better=True),
+}
+
+
+def measure_classes(predictions: Sequence[Prediction], num_classes: int) -> dict[str, Measurement]:
+    """Accuracy and macro-F1 of the classes with the highest scores."""
+    confusion = classification.confusion_of(
+        ((answer.reference, answer.estimated, 1) for answer in utterance_predictions(predictions)), num_classes
+    )
+    counts = {"correct": int(np.trace(confusion)), "total": int(confusion.sum())}
+    return {
+        "accuracy": Measurement(value=classification.accuracy(confusion), counts=counts),
+        "macro_f1": Measurement(value=classification.macro_f1(confusion)),
+    }
+
+
+def utterance_predictions(predictions: Sequence[Prediction]) -> list[UtterancePrediction]:
+    """The predictions, known to be of utterances."""
+    return [answer for answer in predictions if isinstance(answer, UtterancePrediction)]

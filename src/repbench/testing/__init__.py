@@ -1,0 +1,5 @@
+"""Small fakes and conformance suites, for us and for plugin authors."""
+
+from repbench.testing.fakes import Envelope, tone_corpus
+
+__all__ = ["Envelope", "tone_corpus"]

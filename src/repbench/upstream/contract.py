@@ -1,0 +1,173 @@
+"""What an upstream is: a network that turns waveforms into hidden states, and a declaration of what it promises.
+
+An upstream plugin (entry-point group `repbench.upstreams`) is an `UpstreamFactory`. Nothing about a model is found by
+feeding it noise: what it is stands in its `UpstreamInfo`, and conformance tests hold the model to it.
+
+Axes: L layers, B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from repbench.errors import DataError, PluginError
+from repbench.files import canonical_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CONTRACT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamInfo:
+    """What an upstream declares of itself.
+
+    Frame *k* speaks of the sample `first_center_samples + k * hop_samples`.
+
+    Attributes:
+        name: Name of the model.
+        sample_rate_hz: Rate of the waveforms it takes.
+        hop_samples: Distance of two frames' centres, in samples at `sample_rate_hz`.
+        first_center_samples: Sample of which frame 0 speaks.
+        min_samples: Shortest waveform it takes; a shorter utterance is an error of the data.
+        max_samples: Longest waveform it takes at once; None: any.
+        layer_names: One name a layer, in the order of `HiddenStates.layers`.
+        width: D, shared by all layers.
+        utterance_normalised: Whether each feature of layer 0 has zero mean over the utterance, so that a mean over
+            time tells nothing.
+        trainable: Whether it has weights that fine-tuning can change.
+        citation: Where the model was published.
+        licence: Of the weights or the code.
+        contract: Version of this contract.
+    """
+
+    name: str
+    sample_rate_hz: int
+    hop_samples: int
+    first_center_samples: int
+    min_samples: int
+    layer_names: tuple[str, ...]
+    width: int
+    utterance_normalised: bool
+    trainable: bool
+    citation: str
+    licence: str
+    max_samples: int | None = None
+    contract: int = CONTRACT_VERSION
+
+    def __post_init__(self) -> None:
+        at_least_one = ("sample_rate_hz", "hop_samples", "min_samples", "width")
+        faults = [
+            f"`{name}` must be at least 1, but is {getattr(self, name)}"
+            for name in at_least_one
+            if getattr(self, name) < 1
+        ]
+        if not self.layer_names:
+            faults.append("`layer_names` must name at least one layer")
+        if self.max_samples is not None and self.max_samples < self.min_samples:
+            faults.append(f"`max_samples` ({self.max_samples}) must not be below `min_samples` ({self.min_samples})")
+        if self.contract != CONTRACT_VERSION:
+            faults.append(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}")
+        if faults:
+            raise PluginError("; ".join(faults), key=self.name, do="Correct the upstream's `info`")
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenStates:
+    """What an upstream says of a batch.
+
+    Attributes:
+        layers: (L, B, F, D) float; zero past each length.
+        lengths: (B,) int64, valid frames of each utterance.
+    """
+
+    layers: Tensor
+    lengths: Tensor
+
+
+@runtime_checkable
+class Upstream(Protocol):
+    """An `nn.Module` with a declaration.
+
+    Promises, which conformance tests hold it to: batched equals alone (relative 1e-4), order does not matter, eval
+    is deterministic, frozen leaves no gradient, no NaN, layer count fixed, `num_frames` true, global state (random
+    numbers, default dtype, threads, working folder) untouched.
+    """
+
+    info: UpstreamInfo
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that a waveform of `num_samples` gives; exact for every length from `info.min_samples` on."""
+        ...
+
+    def __call__(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """Hidden states of a batch.
+
+        Args:
+            waveforms: (B, T) float32 at `info.sample_rate_hz`, in [-1, 1]; what lies past a length is ignored.
+            lengths: (B,) int64, valid samples, each at least `info.min_samples`.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, configuration and the declared integer `code_version`; `fingerprint_of` computes it."""
+        ...
+
+
+class UpstreamFactory(Protocol):
+    """What the entry point of an upstream names."""
+
+    def __call__(self, *, checkpoint: str | None = None, seed: int = 0) -> Upstream:
+        """Build the upstream in eval mode on the CPU.
+
+        Args:
+            checkpoint: A path, "random" for untrained weights drawn from `seed`, or None for the model's default.
+            seed: Seed of untrained weights.
+
+        Raises:
+            UsageError: The checkpoint cannot be meant, for example one given to a front end that has no weights.
+        """
+        ...
+
+
+def fingerprint_of(module: nn.Module, config: Mapping[str, Any], code_version: int) -> str:
+    """SHA-256 of a model's weights, configuration and declared code version.
+
+    The package's version is not part of it, so that a patch release leaves every cached feature and record valid;
+    `code_version` is raised by hand when the same weights give other numbers.
+    """
+    digest = hashlib.sha256(canonical_json({"config": dict(config), "code_version": code_version}))
+    for name, tensor in sorted(module.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"\0{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
+        digest.update(array.view(-1).view(_bytes_dtype()).numpy().tobytes() if array.numel() else b"")
+    return digest.hexdigest()
+
+
+def _bytes_dtype() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+def check_lengths(info: UpstreamInfo, lengths: Tensor) -> None:
+    """Refuse waveforms outside of what the upstream declares it can take.
+
+    Raises:
+        DataError: A length is below `min_samples` or above `max_samples`.
+    """
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest < info.min_samples:
+        raise DataError(
+            f"{info.name} needs at least {info.min_samples} samples, but a waveform has {shortest}",
+            do="Leave the utterance out of the corpus",
+        )
+    if info.max_samples is not None and longest > info.max_samples:
+        raise DataError(
+            f"{info.name} takes at most {info.max_samples} samples, but a waveform has {longest}",
+            do="Cut the utterance with start/end in the corpus",
+        )

@@ -1,0 +1,98 @@
+"""The built-in tasks: a perfect guess scores perfect, order does not matter, missing labels are said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repbench.corpora.contract import AttributeValue, Phone, Utterance
+from repbench.downstream.contract import Downstream, FramePrediction, Prediction, UtterancePrediction
+from repbench.downstream.phone import Phone as PhoneTask
+from repbench.downstream.sentiment import Sentiment
+from repbench.downstream.speaker import Speaker
+from repbench.errors import DataError, Unlabelled, UsageError
+
+
+def utterance(
+    speaker: str | None = "s", phones: tuple[Phone, ...] | None = None, **attributes: AttributeValue
+) -> Utterance:
+    return Utterance(
+        id="u1",
+        audio=Path("/nowhere/u1.wav"),
+        sample_rate_hz=16000,
+        num_samples=16000,
+        speaker=speaker,
+        phones=phones,
+        attributes=attributes,
+        samples_sha256="0",
+    )
+
+
+def answer(reference: int, scores: tuple[float, ...]) -> UtterancePrediction:
+    return UtterancePrediction(id="u", speaker="s", group=None, reference=reference, scores=scores)
+
+
+def frames(*cells: tuple[int, int, int], edits: int = 0, length: int = 4) -> FramePrediction:
+    return FramePrediction(id="u", speaker="s", group=None, confusion=cells, edits=edits, reference_length=length)
+
+
+CLASSES = ("AA", "IY", "sil")
+
+
+@pytest.mark.parametrize("task", [PhoneTask(), Speaker(), Sentiment()])
+def test_a_task_is_a_downstream_and_measures_what_it_declares(task: Downstream) -> None:
+    assert isinstance(task, Downstream)
+    predictions: list[Prediction] = [frames((0, 0, 5))] if task.info.name == "phone" else [answer(0, (1.0, 0.0))]
+    classes = CLASSES if task.info.name == "phone" else ("negative", "positive")
+    assert set(task.measure(predictions, classes)) == set(task.info.metrics)
+
+
+def test_a_perfect_phone_guess_scores_perfect_and_silence_is_left_out_where_said() -> None:
+    measured = PhoneTask().measure([frames((0, 0, 5), (2, 2, 90)), frames((1, 1, 5))], CLASSES)
+    assert {name: each.value for name, each in measured.items()} == {
+        "accuracy": 1.0,
+        "macro_f1": 1.0,
+        "accuracy_nonsilence": 1.0,
+        "phone_error_rate": 0.0,
+    }
+    measured = PhoneTask().measure([frames((0, 2, 10), (2, 2, 90), edits=4)], CLASSES)
+    assert measured["accuracy"].value == 0.9
+    assert measured["accuracy_nonsilence"].value == 0.0
+    assert measured["accuracy_nonsilence"].counts == {"correct": 0, "total": 10}
+    assert measured["phone_error_rate"].value == 1.0
+
+
+def test_the_order_of_predictions_does_not_matter() -> None:
+    answers = [answer(0, (0.9, 0.1)), answer(1, (0.8, 0.2)), answer(1, (0.1, 0.9)), answer(0, (0.3, 0.2))]
+    for task in (Speaker(), Sentiment()):
+        classes = ("negative", "positive")
+        assert task.measure(answers, classes) == task.measure(answers[::-1], classes)
+
+
+def test_what_a_corpus_does_not_know_is_said_not_guessed() -> None:
+    with pytest.raises(Unlabelled, match="no phone alignment"):
+        PhoneTask().labels(utterance())
+    with pytest.raises(Unlabelled, match="no speaker"):
+        Speaker().labels(utterance(speaker=None))
+    with pytest.raises(Unlabelled, match="no attribute sentiment or valence or emotion"):
+        Sentiment().labels(utterance(gender="f"))
+    with pytest.raises(DataError, match="no phone alignments"):
+        PhoneTask().classes({}, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("happiness", "positive"), ("ANGER", "negative"), (" sad ", "negative"), ("neutral", None), (1.5, "positive"),
+     (-0.1, "negative"), (0, None)],
+)  # fmt: skip
+def test_sentiment_reads_words_and_numbers(value: AttributeValue, expected: str | None) -> None:
+    assert Sentiment().labels(utterance(emotion=value)) == expected
+
+
+def test_sentiment_asks_what_a_strange_word_means() -> None:
+    with pytest.raises(UsageError, match=r"`bored` of the attribute `mood` is neither"):
+        Sentiment(attribute="mood").labels(utterance(mood="bored"))
+    assert Sentiment(attribute="mood", negative=("bored",)).labels(utterance(mood="bored")) == "negative"
+    with pytest.raises(UsageError, match="two meanings"):
+        Sentiment(positive=("surprise",))
