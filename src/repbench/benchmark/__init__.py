@@ -1,0 +1,1 @@
+"""How well, how surely, at what cost?"""

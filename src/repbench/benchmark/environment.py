@@ -1,0 +1,111 @@
+"""What a number cost, and where it was computed."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from repbench.errors import EnvironmentFault, UsageError
+from repbench.upstream.contract import Upstream
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UsageError: There is no device of that kind.
+        EnvironmentFault: It is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in {"cpu", "cuda"} or not (index.isdigit() or not index):
+        raise UsageError(f"There is no device `{name}`", key="--device", do="Choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFault(
+            "There is no CUDA device on this machine", key="--device", do="Take --device cpu or --device auto"
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise EnvironmentFault(
+            f"There are {torch.cuda.device_count()} CUDA devices, but {name} was asked for",
+            key="--device",
+            do="Choose a smaller number",
+        )
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The `environment` of a record."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "precision": "float32",
+        "git": _git_commit(),
+    }
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident set of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Weights of the model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def macs_per_second(upstream: Upstream, device: torch.device) -> int:
+    """Multiply-accumulates of one second of sound, as torch counts them: matrix products, convolutions and attention.
+
+    Measured on ten seconds of silence (or the longest the upstream takes); Fourier transforms are not counted.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    info = upstream.info
+    length = 10 * info.sample_rate_hz
+    length = max(info.min_samples, length if info.max_samples is None else min(length, info.max_samples))
+    waveforms = torch.zeros(1, length, device=device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        upstream(waveforms, torch.tensor([length], device=device))
+    macs: int = counter.get_total_flops() // 2
+    return round(macs * info.sample_rate_hz / length)
+
+
+def _cpu_name() -> str:
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """The commit of repbench's own checkout, with `+` if it was changed; None where it was installed from a wheel."""
+    here = Path(__file__).resolve().parent
+    if "site-packages" in here.parts or "dist-packages" in here.parts:
+        return None
+    try:
+        commit = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode != 0:
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")

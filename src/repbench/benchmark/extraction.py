@@ -1,0 +1,88 @@
+"""Hidden states of single sound files, for use outside of repbench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from repbench.audio.resample import to_rate
+from repbench.audio.sound import read_sound
+from repbench.benchmark.features import run_sounds
+from repbench.errors import DataError, UsageError
+from repbench.files import atomic_write
+from repbench.progress import Reporter, Silence
+from repbench.upstream.contract import Upstream
+
+
+def extract_files(
+    upstream: Upstream,
+    files: Sequence[Path],
+    out: Path,
+    *,
+    resample: bool,
+    device: torch.device,
+    reporter: Reporter | None = None,
+) -> list[Path]:
+    """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, the upstream's info as metadata.
+
+    Args:
+        upstream: In eval mode on `device`.
+        files: Sound files; no two of the same stem.
+        out: Folder to write into.
+        resample: Whether a sound of another rate may be resampled.
+        device: Where the upstream lies.
+        reporter: Told of the files done.
+
+    Raises:
+        UsageError: Two files have the same stem.
+        DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
+    """
+    from safetensors.torch import save
+
+    _refuse_same_stems(files)
+    info = upstream.info
+    written = []
+    with (reporter or Silence()).stage(f"{info.name}: hidden states") as advance:
+        for file in files:
+            samples, rate_hz = read_sound(file)
+            if rate_hz != info.sample_rate_hz and not resample:
+                raise DataError(
+                    f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {rate_hz} Hz",
+                    file=file,
+                    do="Say --resample to resample it",
+                )
+            sound = to_rate(samples, rate_hz, info.sample_rate_hz)
+            if len(sound) < info.min_samples:
+                raise DataError(
+                    f"{info.name} needs at least {info.min_samples} samples, but the sound has {len(sound)}",
+                    file=file,
+                    do="Leave it out",
+                )
+            states = run_sounds(upstream, [sound], device=device, names=[str(file)])
+            metadata = {
+                "info": json.dumps(asdict(info)),
+                "fingerprint": upstream.fingerprint(),
+                "source_rate_hz": str(rate_hz),
+            }
+            path = out / f"{file.stem}.safetensors"
+            with atomic_write(path) as stream:
+                stream.write(save({"hidden_states": states.layers[:, 0].float().cpu().contiguous()}, metadata))
+            written.append(path)
+            advance(len(written), len(files))
+    return written
+
+
+def _refuse_same_stems(files: Sequence[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for file in files:
+        other = seen.setdefault(file.stem, file)
+        if other != file:
+            raise UsageError(
+                f"Two files would be written to {file.stem}.safetensors: {other} and {file}",
+                file=file,
+                do="Extract them into two folders",
+            )

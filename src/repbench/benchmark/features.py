@@ -1,0 +1,220 @@
+"""The frozen upstream is run once over each utterance; what it says is kept as one dense matrix without padding.
+
+Axes: L layers, B batch, T samples, F frames, D width, N frames of all utterances together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repbench.audio.resample import resampled_length, to_rate
+from repbench.audio.sound import read_sound
+from repbench.corpora.contract import Corpus, Progress, Utterance
+from repbench.errors import DataError, PluginError, UsageError
+from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTable:
+    """Hidden states of many utterances, one after the other.
+
+    Attributes:
+        frames: (L, N, D) float32, the layers asked for.
+        counts: Frames of each utterance, in the order of `ids`.
+        ids: The utterances.
+    """
+
+    frames: Tensor
+    counts: tuple[int, ...]
+    ids: tuple[str, ...]
+
+    def starts(self) -> dict[str, tuple[int, int]]:
+        """From utterance id to its first frame and its number of frames."""
+        places, start = {}, 0
+        for id_, count in zip(self.ids, self.counts, strict=True):
+            places[id_] = (start, count)
+            start += count
+        return places
+
+
+def layer_indices(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
+    """The layers that a `--layer` reads: one for `last`, `first` and a number or name, all for `mean` and `weighted`.
+
+    Raises:
+        UsageError: There is no such layer.
+    """
+    count = len(info.layer_names)
+    if layer in {"mean", "weighted"}:
+        return tuple(range(count))
+    named = {"last": count - 1, "first": 0} | {name: index for index, name in enumerate(info.layer_names)}
+    named |= {str(index): index for index in range(count)}
+    if layer not in named:
+        raise UsageError(
+            f"{info.name} has no layer `{layer}`",
+            key="--layer",
+            do=f"Choose last, first, mean, weighted, all or a number from 0 to {count - 1}",
+        )
+    return (named[layer],)
+
+
+def samples_at(utterance: Utterance, rate_hz: int) -> int:
+    """Samples of the utterance at the upstream's rate."""
+    return resampled_length(utterance.num_samples, utterance.sample_rate_hz, rate_hz)
+
+
+def why_excluded(info: UpstreamInfo) -> Callable[[Utterance], str | None]:
+    """A function that says why the upstream cannot take an utterance, or None if it can."""
+
+    def reason(utterance: Utterance) -> str | None:
+        num_samples = samples_at(utterance, info.sample_rate_hz)
+        if num_samples < info.min_samples:
+            return f"shorter than the {info.min_samples} samples that {info.name} needs"
+        if info.max_samples is not None and num_samples > info.max_samples:
+            return f"longer than the {info.max_samples} samples that {info.name} takes"
+        return None
+
+    return reason
+
+
+def check_rates(corpus: Corpus, info: UpstreamInfo) -> tuple[str, ...]:
+    """Refuse a corpus at another rate unless it allows resampling; say which rates are resampled.
+
+    Raises:
+        DataError: Names the first utterance at another rate.
+    """
+    others = [each for each in corpus.utterances if each.sample_rate_hz != info.sample_rate_hz]
+    if others and corpus.resample == "refused":
+        raise DataError(
+            f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {others[0].sample_rate_hz} Hz",
+            file=others[0].audio,
+            utterance=others[0].id,
+            do="Prepare the corpus without --no-resample, or use an upstream of its rate",
+        )
+    rates = sorted({each.sample_rate_hz for each in others})
+    return tuple(f"resampled from {rate} Hz to {info.sample_rate_hz} Hz" for rate in rates)
+
+
+def extract(
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    layers: Sequence[int],
+    *,
+    batch_seconds: float,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """Run the upstream once over every utterance.
+
+    Args:
+        upstream: In eval mode on `device`.
+        utterances: In the order the table is to have.
+        layers: Which layers to keep.
+        batch_seconds: Seconds of sound, padding included, that go through the upstream at once.
+        device: Where the upstream lies.
+        progress: Told of the utterances done.
+
+    Raises:
+        DataError: A sound cannot be read, or is not what the manifest says.
+        PluginError: The upstream breaks its contract.
+    """
+    info = upstream.info
+    lengths = [samples_at(each, info.sample_rate_hz) for each in utterances]
+    counts = [upstream.num_frames(length) for length in lengths]
+    frames = torch.empty(len(layers), sum(counts), info.width)
+    starts = [0]
+    for count in counts:
+        starts.append(starts[-1] + count)
+    done = 0
+    for batch in length_batches(lengths, math.ceil(batch_seconds * info.sample_rate_hz)):
+        states = run_batch(upstream, [utterances[index] for index in batch], device=device)
+        for row, index in enumerate(batch):
+            place = slice(starts[index], starts[index + 1])
+            frames[:, place] = states.layers[list(layers), row, : counts[index]].float().cpu()
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(utterances))
+    return FeatureTable(frames, tuple(counts), tuple(each.id for each in utterances))
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of like length whose padded size stays within `budget`; a longer item stands alone."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
+        if batch and (len(batch) + 1) * lengths[index] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def run_batch(upstream: Upstream, utterances: Sequence[Utterance], *, device: torch.device) -> HiddenStates:
+    """Read, resample, pad, run, and hold the upstream to its contract."""
+    sounds = [read_utterance(utterance, upstream.info.sample_rate_hz) for utterance in utterances]
+    return run_sounds(upstream, sounds, device=device, names=[utterance.id for utterance in utterances])
+
+
+def read_utterance(utterance: Utterance, rate_hz: int) -> Tensor:
+    """The utterance's samples (T,) at `rate_hz`.
+
+    Raises:
+        DataError: The sound is not what the manifest says.
+    """
+    samples, source_hz = read_sound(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
+    found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
+    if found != expected:
+        raise DataError(
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
+            f"{expected[1]} Hz",
+            file=utterance.audio,
+            utterance=utterance.id,
+            do="Prepare the corpus again",
+        )
+    return to_rate(samples, source_hz, rate_hz)
+
+
+def run_sounds(
+    upstream: Upstream, sounds: Sequence[Tensor], *, device: torch.device, names: Sequence[str]
+) -> HiddenStates:
+    """Pad, run without gradient, and hold the upstream to its contract."""
+    lengths = torch.tensor([len(sound) for sound in sounds], dtype=torch.int64)
+    waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)
+    with torch.inference_mode():
+        states = upstream(waveforms.to(device), lengths.to(device))
+    _hold_to_contract(upstream, states, lengths.tolist(), names)
+    return states
+
+
+def _hold_to_contract(upstream: Upstream, states: HiddenStates, lengths: Sequence[int], names: Sequence[str]) -> None:
+    info = upstream.info
+    expected = [upstream.num_frames(length) for length in lengths]
+    shape = (len(info.layer_names), len(lengths), max(expected), info.width)
+    if tuple(states.layers.shape) != shape:
+        raise PluginError(
+            f"The hidden states must have the shape (L, B, F, D) = {shape}, but have {tuple(states.layers.shape)}",
+            key=info.name,
+            do=_CHECK,
+        )
+    if states.lengths.tolist() != expected:
+        raise PluginError(
+            f"`num_frames` promises {expected} frames, but the lengths are {states.lengths.tolist()}",
+            key=info.name,
+            utterance=names[0],
+            do=_CHECK,
+        )
+    finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (B,)
+    if not bool(finite.all()):
+        raise PluginError(
+            "The hidden states hold NaN or infinity",
+            key=info.name,
+            utterance=names[int((~finite).nonzero()[0])],
+            do=_CHECK,
+        )
+
+
+_CHECK = "Correct the upstream; its contract is in repbench.upstream.contract"

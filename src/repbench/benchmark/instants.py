@@ -1,0 +1,66 @@
+"""When a frame task is asked, and which frame answers.
+
+The instants lie at (j + ½) · 10 ms and depend on the utterance alone, so every upstream answers the same questions
+whatever its hop. All arithmetic is in whole samples; no instant moves by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repbench.corpora.contract import Phone
+
+INSTANTS_PER_SECOND = 100
+UNLABELLED = -1
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def num_instants(num_samples: int, sample_rate_hz: int) -> int:
+    """How many instants (j + ½) · 10 ms lie before the end of the utterance."""
+    # (2j + 1) / 200 < n / r  <=>  j < (200 n - r) / (2 r)
+    return max(0, -(-(2 * INSTANTS_PER_SECOND * num_samples - sample_rate_hz) // (2 * sample_rate_hz)))
+
+
+def instants_s(count: int) -> Floats:
+    """The first `count` instants, in seconds."""
+    return (2 * np.arange(count) + 1) / (2 * INSTANTS_PER_SECOND)
+
+
+def nearest_frames(count: int, num_frames: int, *, sample_rate_hz: int, hop: int, first_center: int) -> Integers:
+    """For each of `count` instants the frame whose centre is nearest; the earlier of two equally near.
+
+    Args:
+        count: Number of instants.
+        num_frames: Frames of the utterance; an instant outside of them takes the first or last.
+        sample_rate_hz: Rate in which `hop` and `first_center` are counted.
+        hop: Samples between two centres.
+        first_center: Sample of the first centre.
+    """
+    # The instant lies at x = (p - first) / hop frames with p = (2j + 1) r / 200; the nearest is ceil(x - ½).
+    odd = 2 * np.arange(count, dtype=np.int64) + 1
+    numerator = odd * sample_rate_hz - 2 * INSTANTS_PER_SECOND * first_center - INSTANTS_PER_SECOND * hop
+    frames = -(-numerator // (2 * INSTANTS_PER_SECOND * hop))
+    return np.clip(frames, 0, num_frames - 1)
+
+
+def labels_at(times_s: Floats, phones: Sequence[Phone], index: Mapping[str, int]) -> Integers:
+    """The class at each time; `UNLABELLED` in gaps, past the end, and for labels outside of `index`.
+
+    Args:
+        times_s: Seconds from the start of the utterance.
+        phones: In order and without overlap.
+        index: From label to class.
+    """
+    if not phones:
+        return np.full(len(times_s), UNLABELLED, dtype=np.int64)
+    starts = np.array([phone.start_s for phone in phones])
+    ends = np.array([phone.end_s for phone in phones])
+    classes = np.array([index.get(phone.label, UNLABELLED) for phone in phones], dtype=np.int64)
+    position = np.searchsorted(starts, times_s, side="right") - 1
+    inside = (position >= 0) & (times_s < ends[position])
+    return np.where(inside, classes[position], UNLABELLED)

@@ -1,0 +1,269 @@
+"""The record: everything a number needs to be believed, compared and made again.
+
+`record.json` follows the JSON Schema `record.schema.json` that ships beside this file (`repbench.record/1`). It is
+written once, atomically, and never edited; its `id` is a digest of all its other fields. `predictions.jsonl` beside it
+has what the metrics need to be computed again, one utterance a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
+from repbench.errors import DataError, IntegrityError
+from repbench.files import canonical_json, write_json, write_text
+
+SCHEMA: Final = "repbench.record/1"
+RECORD_FILE = "record.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Origin(_Part):
+    """The package that brought something."""
+
+    distribution: str
+    version: str
+
+
+class UpstreamPart(_Part):
+    """Which model."""
+
+    name: str
+    checkpoint: str | None
+    fingerprint: str
+    origin: Origin
+    layer_names: tuple[str, ...]
+
+
+class DownstreamPart(_Part):
+    """Which task."""
+
+    name: str
+    version: str
+
+
+class CorpusPart(_Part):
+    """Which data, divided how."""
+
+    name: str
+    fingerprint: str
+    split_policy: str
+    warnings: tuple[str, ...]
+    n_train: Count
+    n_dev: Count
+    n_test: Count
+
+
+class LabelSeconds(_Part):
+    """Seconds of labelled sound that were used."""
+
+    train: Number
+    dev: Number
+
+
+class SelectionPart(_Part):
+    """What was tried, what was taken, and its value on dev."""
+
+    grid: tuple[dict[str, Number], ...]
+    chosen: dict[str, Number]
+    dev_value: Number | None
+
+
+class Metric(_Part):
+    """One number with its unit, direction, interval and counts."""
+
+    value: Number | None
+    unit: str
+    higher_is_better: bool
+    ci95: tuple[Number, Number] | None
+    ci_unit: str | None
+    counts: dict[str, Count]
+
+
+class Baselines(_Part):
+    """What knowing nothing scores, in the primary metric."""
+
+    chance: Number | None
+    majority: Number | None
+
+
+class Cost(_Part):
+    """What it took."""
+
+    parameters: Count
+    macs_per_second: Count | None
+    extract_seconds: Number
+    train_seconds: Number
+    peak_rss_bytes: Count
+    device: str
+
+
+class EnvironmentPart(_Part):
+    """Where it was computed."""
+
+    python: str
+    torch: str
+    platform: str
+    cpu: str
+    threads: Count
+    precision: str
+    git: str | None
+
+
+class Record(_Part):
+    """One pair of upstream and downstream, one setting, one seed."""
+
+    schema_: Literal["repbench.record/1"] = Field(default=SCHEMA, alias="schema")
+    id: str
+    created: str
+    upstream: UpstreamPart
+    downstream: DownstreamPart
+    corpus: CorpusPart
+    mode: Literal["frozen", "finetune"]
+    layer: str
+    label_fraction: Annotated[float, Field(gt=0, le=1)]
+    label_seconds: LabelSeconds
+    seed: Count
+    head: str
+    protocol: dict[str, Any]
+    selection: SelectionPart
+    primary_metric: str
+    metrics: dict[str, Metric]
+    baselines: Baselines
+    n_listed: Count
+    n_scored: Count
+    excluded: dict[str, str]
+    test_accesses: Count
+    cost: Cost
+    environment: EnvironmentPart
+    certificate: str | None = None
+
+    @model_validator(mode="after")
+    def _counting_rule(self) -> Record:
+        if self.n_scored + len(self.excluded) != self.n_listed:
+            raise ValueError(
+                f"n_scored ({self.n_scored}) + excluded ({len(self.excluded)}) must be n_listed ({self.n_listed})"
+            )
+        if self.primary_metric not in self.metrics:
+            raise ValueError(f"the primary metric {self.primary_metric} is not among the metrics")
+        return self
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that ranks."""
+        return self.metrics[self.primary_metric]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON knows it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def sealed_record(fields: dict[str, Any]) -> Record:
+    """Make a record of its fields; the id is a digest of them."""
+    draft = Record.model_validate({**fields, "schema": SCHEMA, "id": ""})
+    return draft.model_copy(update={"id": digest_of(draft.as_dict())})
+
+
+def digest_of(record: dict[str, Any]) -> str:
+    """The id that a record's fields call for: 16 hexadecimal digits of a SHA-256 over all of them but the id."""
+    return hashlib.sha256(canonical_json({**record, "id": ""})).hexdigest()[:16]
+
+
+def write_record(folder: Path, record: Record, predictions: Sequence[Prediction]) -> Path:
+    """Write predictions and record into `folder`; the record last, so that one that is there is whole."""
+    lines = [json.dumps(prediction_line(each), ensure_ascii=False, allow_nan=False) for each in predictions]
+    write_text(folder / PREDICTIONS_FILE, "".join(f"{line}\n" for line in lines))
+    write_json(folder / RECORD_FILE, record.as_dict())
+    return folder / RECORD_FILE
+
+
+def prediction_line(prediction: Prediction) -> dict[str, Any]:
+    """One line of `predictions.jsonl`."""
+    common = {"id": prediction.id, "speaker": prediction.speaker, "group": prediction.group}
+    if isinstance(prediction, UtterancePrediction):
+        return {**common, "reference": prediction.reference, "scores": list(prediction.scores)}
+    cells = [list(cell) for cell in prediction.confusion]
+    return {**common, "confusion": cells, "edits": prediction.edits, "reference_length": prediction.reference_length}
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read `predictions.jsonl`.
+
+    Raises:
+        IntegrityError: Names the line that is not a prediction.
+    """
+    predictions: list[Prediction] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            predictions.append(_prediction(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"Line {number} is not a prediction: {error}", file=path, do="Run it again") from error
+    return predictions
+
+
+def _prediction(line: dict[str, Any]) -> Prediction:
+    common = {"id": line["id"], "speaker": line["speaker"], "group": line["group"]}
+    if "scores" in line:
+        return UtterancePrediction(**common, reference=line["reference"], scores=tuple(line["scores"]))
+    return FramePrediction(
+        **common,
+        confusion=tuple((r, e, n) for r, e, n in line["confusion"]),
+        edits=line["edits"],
+        reference_length=line["reference_length"],
+    )
+
+
+def read_record(path: Path) -> Record:
+    """Read one `record.json`.
+
+    Raises:
+        DataError: There is no such file.
+        IntegrityError: It is not a record of this schema.
+    """
+    try:
+        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise DataError("There is no record here", file=path, do="Give a run's folder or its record.json") from error
+    except (ValidationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"This is not a record of {SCHEMA}: {reason}", file=path, do="Run it again") from error
+
+
+def read_records(places: str | Path | Iterable[str | Path]) -> list[Record]:
+    """Every record in the given files and folders, searched to any depth, in the order of their paths.
+
+    Args:
+        places: One or more `record.json` files or folders that hold some.
+
+    Raises:
+        DataError: A place does not exist.
+        IntegrityError: A file is not a record.
+    """
+    several = [places] if isinstance(places, str | Path) else list(places)
+    return [read_record(path) for place in several for path in record_paths(Path(place))]
+
+
+def record_paths(place: Path) -> list[Path]:
+    """The record files at or below `place`."""
+    if place.is_dir():
+        return sorted(place.rglob(RECORD_FILE))
+    return [place]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a record; the file that ships is its output."""
+    schema = Record.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA, **schema}

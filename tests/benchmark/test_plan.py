@@ -1,0 +1,230 @@
+"""Divisions and subsets: functions of corpus, task and seed alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from repbench.benchmark.plan import (
+    Plan,
+    Question,
+    Questions,
+    check_every_class,
+    divide,
+    make_plan,
+    subset,
+)
+from repbench.benchmark.protocol import SplitSettings
+from repbench.corpora.contract import Corpus, Split, Utterance
+from repbench.downstream.contract import SplitPolicy
+from repbench.downstream.phone import Phone
+from repbench.downstream.sentiment import Sentiment
+from repbench.downstream.speaker import Speaker
+from repbench.errors import DataError, UsageError
+
+SPLIT = SplitSettings()
+
+
+def utterance(speaker: str | None, number: int, group: str | None = None, split: Split | None = None) -> Utterance:
+    return Utterance(
+        id=f"{speaker}-{number:03d}",
+        audio=Path("/nowhere.wav"),
+        sample_rate_hz=16000,
+        num_samples=16000,
+        speaker=speaker,
+        group=group,
+        split=split,
+        attributes={"sentiment": "positive" if number % 2 else "negative"},
+        samples_sha256=f"{speaker}{number}",
+    )
+
+
+def corpus(utterances: Sequence[Utterance]) -> Corpus:
+    ordered = tuple(sorted(utterances, key=lambda each: each.id))
+    return Corpus(
+        name="paper", licence="CC0", utterances=ordered, label_sets={}, resample="allowed", fingerprint="f" * 64
+    )
+
+
+def speakers(count: int, each: int, sessions: int = 0) -> list[Utterance]:
+    return [
+        utterance(f"s{speaker:02d}", number, f"s{speaker:02d}-{number % sessions}" if sessions else None)
+        for speaker in range(count)
+        for number in range(each)
+    ]
+
+
+def plan_of(utterances: Sequence[Utterance], task: Speaker | Sentiment | Phone) -> Plan:
+    return make_plan(corpus(utterances), task, SPLIT, excludes=lambda each: None)
+
+
+def values(utterances: Sequence[Utterance], name: str) -> set[object]:
+    return {getattr(each, name) for each in utterances}
+
+
+def test_speakers_are_kept_apart() -> None:
+    parts = divide(corpus(speakers(20, 5)), "speaker-disjoint", SPLIT)
+    sets = [values(part, "speaker") for part in (parts.train, parts.dev, parts.test)]
+    assert [len(each) for each in sets] == [16, 2, 2]
+    assert not sets[0] & sets[1]
+    assert not sets[0] & sets[2]
+    assert not sets[1] & sets[2]
+
+
+def test_one_speaker_is_divided_by_group_and_without_groups_by_utterance_with_a_warning() -> None:
+    by_group = divide(corpus(speakers(1, 40, sessions=10)), "speaker-disjoint", SPLIT)
+    assert not values(by_group.train, "group") & values(by_group.test, "group")
+    assert "by group" in by_group.policy
+    assert "may have been heard" in by_group.warnings[0]
+    by_utterance = divide(corpus(speakers(1, 40)), "speaker-disjoint", SPLIT)
+    assert [len(part) for part in (by_utterance.train, by_utterance.dev, by_utterance.test)] == [32, 4, 4]
+    assert "the test speaker was heard in training" in by_utterance.warnings[0]
+
+
+def test_two_speakers_give_train_and_test_and_dev_is_cut_from_train() -> None:
+    parts = divide(corpus(speakers(2, 10)), "speaker-disjoint", SPLIT)
+    assert values(parts.dev, "speaker") == values(parts.train, "speaker") != values(parts.test, "speaker")
+    assert "dev cut from train" in parts.policy
+
+
+def test_within_speakers_sessions_are_kept_apart_and_every_speaker_is_on_both_sides() -> None:
+    parts = divide(corpus(speakers(5, 12, sessions=3)), "within-speaker", SPLIT)
+    assert values(parts.train, "speaker") == values(parts.test, "speaker") == values(parts.dev, "speaker")
+    assert not values(parts.train, "group") & values(parts.test, "group")
+    assert parts.warnings == ()
+
+
+def test_within_speakers_without_sessions_the_score_also_hears_the_session() -> None:
+    parts = divide(corpus(speakers(5, 10)), "within-speaker", SPLIT)
+    assert [len(part) for part in (parts.train, parts.dev, parts.test)] == [40, 5, 5]
+    assert "also hears the session" in parts.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "disjoint", "used"),
+    [("speaker-disjoint", True, True), ("speaker-disjoint", False, False), ("within-speaker", False, True),
+     ("within-speaker", True, False)],
+)  # fmt: skip
+def test_official_splits_are_used_where_they_satisfy_the_task(policy: SplitPolicy, disjoint: bool, used: bool) -> None:
+    train = [utterance(f"s{number % 4}", number, split="train") for number in range(20)]
+    test = [utterance(f"{'t' if disjoint else 's'}{number % 4}", number + 50, split="test") for number in range(8)]
+    parts = divide(corpus(train + test), policy, SPLIT)
+    assert ("official" in parts.policy) == used
+    if used:
+        assert {each.id for each in parts.test} == {each.id for each in test}
+        assert len(parts.dev) >= 1
+
+
+def test_the_order_of_the_corpus_does_not_matter_and_the_seed_does() -> None:
+    utterances = speakers(20, 5)
+    first = divide(corpus(utterances), "speaker-disjoint", SPLIT)
+    again = divide(corpus(utterances[::-1]), "speaker-disjoint", SPLIT)
+    other = divide(corpus(utterances), "speaker-disjoint", SplitSettings(seed=1))
+    assert first == again
+    assert first.test != other.test
+
+
+def test_the_test_split_is_handed_out_once() -> None:
+    plan = plan_of(speakers(10, 4), Sentiment())
+    assert len(plan.test.open()) == plan.test.num_listed
+    assert plan.test.accesses == 1
+    with pytest.raises(RuntimeError, match="opened twice"):
+        plan.test.open()
+
+
+def test_the_counting_rule_holds_when_utterances_are_too_short() -> None:
+    utterances = speakers(10, 4)
+    short = {each.id for each in utterances[::3]}
+    plan = make_plan(
+        corpus(utterances), Sentiment(), SPLIT, excludes=lambda each: "too short" if each.id in short else None
+    )
+    excluded = plan.test.excluded
+    assert set(excluded.values()) <= {"too short"}
+    assert len(plan.test.open()) + len(excluded) == plan.test.num_listed == 4
+    assert any("of train cannot be used" in warning for warning in plan.warnings)
+
+
+def test_fault_23_an_unknown_class_in_test_is_listed() -> None:
+    utterances = [utterance(f"s{number % 3}", number, split="train") for number in range(12)]
+    stranger = utterance("zoe", 99, split="test")
+    with pytest.raises(DataError, match="classes that training cannot know: zoe"):
+        make_plan(
+            corpus([*utterances, stranger, utterance("s1", 98, split="test")]), _AnySplit(), SPLIT, excludes=_none
+        )
+
+
+class _AnySplit(Speaker):
+    """Speaker identification that accepts any official split."""
+
+    info = dataclasses.replace(Speaker.info, split="speaker-disjoint")
+
+
+def _none(utterance: Utterance) -> str | None:
+    return None
+
+
+def test_fault_25_what_train_and_test_share_is_said() -> None:
+    utterances = [
+        *(utterance("s0", number, "video1", "train") for number in range(5)),
+        *(utterance("s1", number, "video1", "test") for number in range(5)),
+        *(utterance("s2", number, "video2", "dev") for number in range(5)),
+    ]
+    assert "1 of 1 test groups are also in train" in plan_of(utterances, Sentiment()).warnings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda each: dataclasses.replace(each, attributes={"sentiment": "neutral"}),
+            "No utterance of paper can train",
+        ),
+        (lambda each: dataclasses.replace(each, attributes={"sentiment": "positive"}), "only the class positive"),
+        (lambda each: dataclasses.replace(each, attributes={}), r"no attribute sentiment"),
+    ],
+)
+def test_fault_26_nothing_to_score_is_refused(change: Callable[[Utterance], Utterance], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        plan_of([change(each) for each in speakers(10, 4)], Sentiment())
+
+
+def test_fault_26_too_small_a_corpus_is_refused() -> None:
+    with pytest.raises(DataError, match="too few utterances"):
+        plan_of(speakers(1, 1), Sentiment())
+
+
+def questions(count: int) -> Questions:
+    return tuple(Question(each, str(each.attributes["sentiment"])) for each in speakers(10, count))
+
+
+def ids(part: Questions) -> set[str]:
+    return {question.id for question in part}
+
+
+def test_smaller_subsets_lie_in_larger_ones_and_depend_on_the_seed() -> None:
+    whole = questions(40)
+    parts = [subset(whole, fraction, seed=3, salt="c t") for fraction in (0.01, 0.05, 0.2, 0.5, 1.0)]
+    assert [len(part) for part in parts] == [4, 20, 80, 200, 400]
+    assert all(ids(smaller) < ids(larger) for smaller, larger in pairwise(parts))
+    assert ids(subset(whole, 0.2, seed=4, salt="c t")) != ids(parts[2])
+    assert ids(subset(whole[::-1], 0.2, seed=3, salt="c t")) == ids(parts[2])
+
+
+def test_subsets_are_stratified_by_class_and_speaker() -> None:
+    part = subset(questions(40), 0.1, seed=0, salt="")
+    counts: dict[tuple[object, object], int] = {}
+    for question in part:
+        key = (question.labels, question.utterance.speaker)
+        counts[key] = counts.get(key, 0) + 1
+    assert len(counts) == 20
+    assert set(counts.values()) == {2}
+
+
+def test_a_fraction_that_loses_a_class_says_so() -> None:
+    train = tuple(question for question in questions(4) if question.labels == "positive")
+    with pytest.raises(UsageError, match="none of the class negative"):
+        check_every_class(Sentiment(), ("negative", "positive"), train, 0.01)

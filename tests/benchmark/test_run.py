@@ -1,0 +1,218 @@
+"""The main job from end to end: records that say everything, refusals that come first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import soundfile
+
+import repbench
+from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
+from repbench.benchmark.record import json_schema, read_predictions
+from repbench.benchmark.run import RunRequest, Written, run
+from repbench.downstream.phone import Phone
+from repbench.downstream.speaker import Speaker
+from repbench.errors import DataError, IntegrityError, RepbenchError, UsageError
+from repbench.testing import tone_corpus
+
+QUICK = Protocol(probe=ProbeSettings(steps=40, batch_frames=256, hidden_units=32, selection_points=4))
+ENVELOPE = "py:repbench.testing.fakes:envelope"
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "tones"
+    tone_corpus(folder)
+    return folder
+
+
+def go(tones: Path, out: Path, **changes: Any) -> list[Written]:
+    request = RunRequest(upstream="mel", downstream="phone", corpus=str(tones), out=out, protocol=QUICK)
+    return run(dataclasses.replace(request, **changes))
+
+
+def test_a_run_leaves_a_complete_record(tones: Path, tmp_path: Path) -> None:
+    (written,) = go(tones, tmp_path)
+    on_disk = json.loads(written.path.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(json_schema()).validate(on_disk)
+    record = written.record
+    assert record.as_dict() == on_disk
+    assert record.n_listed == record.n_scored == record.corpus.n_test == 8
+    assert record.test_accesses == 1
+    assert record.corpus.split_policy == "seeded by speaker (seed 0)"
+    assert set(record.metrics) == {"accuracy", "macro_f1", "accuracy_nonsilence", "phone_error_rate"}
+    assert record.baselines.chance == 0.25
+    assert len(record.selection.grid) == 4
+    assert sorted(path.name for path in written.path.parent.iterdir()) == [
+        "predictions.jsonl", "probe.safetensors", "record.json"
+    ]  # fmt: skip
+
+
+def test_the_numbers_can_be_computed_again_from_the_predictions(tones: Path, tmp_path: Path) -> None:
+    for task in (Phone(), Speaker()):
+        (written,) = go(tones, tmp_path, downstream=task.info.name)
+        predictions = read_predictions(written.path.parent / "predictions.jsonl")
+        assert len(predictions) == written.record.n_scored
+        classes = ("AA", "IY", "UW", "sil") if task.info.name == "phone" else tuple(f"s{i}" for i in range(6))
+        for order in (predictions, predictions[::-1]):
+            measured = task.measure(order, classes)
+            assert {name: each.value for name, each in measured.items()} == {
+                name: metric.value for name, metric in written.record.metrics.items()
+            }
+
+
+def test_a_run_can_be_repeated_to_the_last_digit(tones: Path, tmp_path: Path) -> None:
+    (first,), (again,) = go(tones, tmp_path / "a"), go(tones, tmp_path / "b")
+    assert first.record.metrics == again.record.metrics
+    assert first.record.selection == again.record.selection
+
+
+def test_the_majority_baseline_is_that_of_the_test_split(tones: Path, tmp_path: Path) -> None:
+    (written,) = go(tones, tmp_path)
+    predictions = read_predictions(written.path.parent / "predictions.jsonl")
+    counts = [0, 0, 0, 0]
+    for each in predictions:
+        for reference, _, number in each.confusion:  # type: ignore[union-attr]
+            counts[reference] += number
+    assert written.record.baselines.majority in {count / sum(counts) for count in counts}
+
+
+def test_layers_fractions_and_seeds_give_a_record_each(tones: Path, tmp_path: Path) -> None:
+    written = go(
+        tones,
+        tmp_path,
+        upstream=ENVELOPE,
+        downstream="sentiment",
+        layer="all",
+        seeds=(0, 1),
+        label_fractions=(0.5, 1.0),
+    )
+    settings = [(each.record.layer, each.record.label_fraction, each.record.seed) for each in written]
+    assert settings == [(layer, fraction, seed) for layer in "01" for fraction in (0.5, 1.0) for seed in (0, 1)]
+    assert len({each.path for each in written}) == 8
+    seconds = {each.record.label_fraction: each.record.label_seconds.train for each in written}
+    assert 0.3 * seconds[1.0] < seconds[0.5] < 0.7 * seconds[1.0]
+
+
+def test_a_saved_probe_scores_another_corpus(tones: Path, tmp_path: Path) -> None:
+    (source,) = go(tones, tmp_path / "runs", downstream="sentiment")
+    tone_corpus(tmp_path / "other", num_speakers=3, per_session=5)
+    (scored,) = go(tmp_path / "other", tmp_path / "runs", downstream="sentiment", probe=source.path.parent)
+    assert scored.record.n_scored == 30
+    assert scored.record.corpus.n_train == 0
+    assert source.record.id in scored.record.corpus.split_policy
+    (same,) = go(tones, tmp_path / "runs", downstream="sentiment", probe=source.path.parent)
+    assert same.record.n_scored == 48
+    with pytest.raises(UsageError, match="answers sentiment on mel, not phone on mel"):
+        go(tones, tmp_path, probe=source.path.parent)
+    tone_corpus(tmp_path / "five", num_speakers=5)
+    (five,) = go(tmp_path / "five", tmp_path / "runs", downstream="speaker")
+    with pytest.raises(DataError, match="classes that the probe does not know: s5"):
+        go(tones, tmp_path / "runs", downstream="speaker", probe=five.path.parent)
+
+
+def test_a_probe_of_another_upstream_is_refused(tones: Path, tmp_path: Path) -> None:
+    (source,) = go(tones, tmp_path, upstream=ENVELOPE)
+    record = json.loads(source.path.read_text(encoding="utf-8"))
+    record["upstream"]["name"] = "mel"
+    source.path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="trained on another `mel`"):
+        go(tones, tmp_path, probe=source.path.parent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"upstream": "mell"}, "no upstream `mell`.*Did you mean `mel`"),
+        ({"downstream": "fone"}, "no downstream `fone`.*Did you mean `phone`"),
+        ({"layer": "3"}, "mel has no layer `3`"),
+        ({"head": "gru"}, "no head `gru`"),
+        ({"label_fractions": (0.0,)}, r"must lie in \(0, 1\]"),
+        ({"device": "tpu"}, "no device `tpu`"),
+        ({"checkpoint": "x.pt"}, "`mel` has no weights"),
+        ({"downstream": "speaker", "head": "linear"}, "sees only the mean over time.*it would see a constant"),
+        ({"downstream": "sentiment", "protocol": Protocol(task={"colour": "red"})}, "does not take these options"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_data_is_read(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        go(tmp_path / "there is no corpus here", tmp_path, **changes)
+
+
+def test_a_pooled_linear_head_is_allowed_where_it_sees_something(tones: Path, tmp_path: Path) -> None:
+    (written,) = go(tones, tmp_path, upstream="mel_no_cmvn", downstream="speaker", head="linear")
+    assert written.record.head == "linear"
+
+
+def test_a_fraction_without_a_class_is_refused(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"The fraction 0.05 leaves 1 training utterances"):
+        go(tones, tmp_path, downstream="speaker", label_fractions=(0.05,))
+
+
+def test_an_exclusion_from_test_must_be_allowed_and_stands_in_the_record(tmp_path: Path) -> None:
+    corpus = tone_corpus(tmp_path / "tones")
+    path = tmp_path / "tones" / "manifest.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    (plain,) = go(tmp_path / "tones", tmp_path / "runs")
+    answers = (plain.path.parent / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    scored = json.loads(answers[0])["id"]
+    for line in lines:
+        if line["id"] == scored:
+            del line["phones"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(DataError, match=r"1 of 8 test utterances cannot be scored.*--allow-excluded 1"):
+        go(tmp_path / "tones", tmp_path / "runs")
+    (written,) = go(tmp_path / "tones", tmp_path / "runs", allow_excluded=1)
+    assert written.record.excluded == {scored: "no phone alignment"}
+    assert (written.record.n_listed, written.record.n_scored) == (8, 7)
+    assert corpus.fingerprint != written.record.corpus.fingerprint
+
+
+def test_fault_17_another_rate_is_refused_or_resampled_and_recorded(tmp_path: Path) -> None:
+    tone_corpus(tmp_path / "c", sample_rate_hz=8000)
+    (written,) = go(tmp_path / "c", tmp_path / "runs")
+    assert "resampled from 8000 Hz to 16000 Hz" in written.record.corpus.warnings
+    header = json.loads((tmp_path / "c" / "corpus.json").read_text(encoding="utf-8"))
+    (tmp_path / "c" / "corpus.json").write_text(json.dumps({**header, "resample": "refused"}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"mel expects 16000 Hz, but the sound has 8000 Hz.*utterance s0-00"):
+        go(tmp_path / "c", tmp_path / "runs")
+
+
+def test_a_sound_that_changed_after_preparing_is_refused(tmp_path: Path) -> None:
+    tone_corpus(tmp_path / "c")
+    sound = tmp_path / "c" / "sounds" / "s0-00.wav"
+    samples, rate = soundfile.read(sound)
+    soundfile.write(sound, samples[: len(samples) // 2], rate)
+    with pytest.raises(DataError, match=r"s0-00"):
+        go(tmp_path / "c", tmp_path / "runs")
+
+
+def test_evaluate_is_the_same_from_python(tones: Path, tmp_path: Path) -> None:
+    (record,) = repbench.evaluate("mel", "phone", corpus=str(tones), out=tmp_path, protocol=QUICK)
+    assert record.metrics == go(tones, tmp_path)[0].record.metrics
+    assert len(repbench.read_records(tmp_path)) >= 1
+
+
+def test_a_protocol_is_a_preset_changed_by_a_file_and_by_settings(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("probe:\n  steps: 7\n  learning_rate: 1e-2\n", encoding="utf-8")
+    protocol = load_protocol("default", config, ["probe.steps=9", "task.attribute=mood"])
+    assert (protocol.probe.steps, protocol.probe.learning_rate) == (9, 1e-2)
+    assert protocol.task == {"attribute": "mood"}
+    assert load_protocol() == Protocol()
+    with pytest.raises(UsageError, match=r"did you mean `probe.learning_rate`"):
+        load_protocol(assignments=["probe.lerning_rate=1"])
+
+
+def test_every_refusal_is_a_repbench_error_with_a_code() -> None:
+    def family(error: type[RepbenchError]) -> set[type[RepbenchError]]:
+        return {error, *(each for child in error.__subclasses__() for each in family(child))}
+
+    assert {error.exit_code for error in family(RepbenchError)} == {1, 2, 3, 4, 5, 6, 7, 8}
