@@ -1,0 +1,366 @@
+"""The command line: parse, call, print. Imports nothing heavy before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from repbench.errors import RepbenchError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from repbench.benchmark.run import Written
+
+app = typer.Typer(
+    name="repbench",
+    help="How good is a speech representation, for what, with how few labels, and is the difference real?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+corpus_app = typer.Typer(help="Make and audit corpora.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(corpus_app, name="corpus")
+
+_ParsingError: Any = typer.BadParameter.__mro__[2]
+"""What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Checkpoint = Annotated[str | None, typer.Option(metavar="PATH|random", help="Weights of the upstream.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"repbench {version('repbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(metavar="[upstreams|downstreams|corpora]", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is installed: name, kind, version and origin, from metadata alone."""
+    from repbench.registry import PLURALS, registry
+
+    kinds = {plural: singular for singular, plural in PLURALS.items()}
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"There is no kind `{kind}`", key="list", do=f"Choose one of {', '.join(kinds)}")
+    rows = registry().rows(None if kind is None else kinds[kind])
+    problems = [problem._asdict() for problem in registry().problems]
+    if as_json:
+        _print_json({"plugins": rows, "problems": problems})
+        return
+    _print_columns(("name", "kind", "version", "origin", "note"), rows)
+    for problem in registry().problems:
+        _say(f"warning: {problem.distribution}: {problem.reason}. {problem.cure}.")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Import every plugin in a child process and say what is broken and how to mend it."""
+    from repbench.doctor import examine
+
+    diagnosis = examine()
+    if as_json:
+        _print_json(diagnosis.as_dict())
+        raise typer.Exit(diagnosis.exit_code)
+    rows = [
+        {"what": check.name, "status": check.status, "detail": check.detail, "cure": check.cure or ""}
+        for check in (*diagnosis.checks, *diagnosis.extras)
+    ]
+    rows += [
+        {
+            "what": f"{plugin.kind} {plugin.name}",
+            "status": plugin.status,
+            "cure": plugin.cure or "",
+            "detail": plugin.reason or f"{plugin.distribution} {plugin.version}",
+        }
+        for plugin in diagnosis.plugins
+    ]
+    rows += [
+        {"what": problem.distribution, "status": "ignored", "detail": problem.reason, "cure": problem.cure}
+        for problem in diagnosis.problems
+    ]
+    _print_columns(("what", "status", "detail", "cure"), rows)
+    raise typer.Exit(diagnosis.exit_code)
+
+
+@corpus_app.command("prepare")
+def corpus_prepare(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, ljspeech, fsdd, csv or a plugin's.")],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the corpus lies.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the manifest to make.")],
+    alignments: Annotated[Path | None, typer.Option(metavar="PATH", help="Phone alignments.")] = None,
+    table: Annotated[Path | None, typer.Option(metavar="FILE", help="csv: the table, if not the one in DIR.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: what a field is called in the table.")
+    ] = None,
+    no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a manifest of a corpus: every sound is read once and its labels are checked."""
+    from repbench.console import ConsoleReporter
+    from repbench.corpora import manifest
+    from repbench.corpora.contract import PrepareOptions
+    from repbench.corpora.opening import load_layout
+
+    columns = dict(_assignment(each, "--column") for each in column or [])
+    layout = load_layout(kind)
+    draft = layout.prepare(root, PrepareOptions(alignments=alignments, table=table, columns=columns))
+    with ConsoleReporter().stage(f"reading {draft.name}") as advance:
+        corpus = manifest.write(draft, out, resample="refused" if no_resample else "allowed", progress=advance)
+    seconds = sum(utterance.seconds for utterance in corpus.utterances)
+    if as_json:
+        _print_json(
+            {
+                "corpus": str(out),
+                "name": corpus.name,
+                "fingerprint": corpus.fingerprint,
+                "seconds": seconds,
+                "utterances": len(corpus.utterances),
+                "notes": corpus.notes,
+            }
+        )
+        return
+    for note in corpus.notes:
+        _say(f"note: {note}")
+    typer.echo(f"{out}: {corpus.name}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
+
+
+@corpus_app.command("check")
+def corpus_check(
+    corpus: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered corpus or a manifest's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Read every sound of a corpus again and name what is broken."""
+    from repbench.console import ConsoleReporter
+    from repbench.corpora.check import check
+    from repbench.corpora.opening import open_corpus
+    from repbench.errors import DataError
+
+    reporter = ConsoleReporter()
+    with reporter.stage(f"corpus {corpus}") as advance:
+        opened = open_corpus(corpus, progress=advance)
+    with reporter.stage("checking") as advance:
+        report = check(opened, progress=advance)
+    if as_json:
+        _print_json(report.as_dict())
+        raise typer.Exit(DataError.exit_code if report.problems else 0)
+    typer.echo(
+        f"{report.name}: {report.num_utterances} utterances, {report.seconds / 60:.1f} minutes, "
+        f"{report.num_speakers} speakers, splits {_counts(report.splits)}, rates {_counts(report.rates)} Hz"
+    )
+    typer.echo(
+        f"durations: {report.shortest_seconds:.2f} s to {report.longest_seconds:.2f} s, "
+        f"median {report.median_seconds:.2f} s"
+    )
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    if report.problems:
+        for problem in report.problems:
+            _say(f"problem: {problem}")
+        raise DataError(
+            f"{len(report.problems)} problems were found in {report.name}", do="Mend them and prepare again"
+        )
+    typer.echo("no problems found")
+
+
+@app.command()
+def run(
+    upstream: Annotated[str, typer.Option(metavar="U", help="The model; see `repbench list upstreams`.")],
+    downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")],
+    checkpoint: Checkpoint = None,
+    corpus: Annotated[
+        str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
+    ] = "synthetic",
+    layer: Annotated[
+        str, typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads.")
+    ] = "last",
+    label_fraction: Annotated[
+        list[float] | None, typer.Option(metavar="F", help="Share of the training labels; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(metavar="N", min=0, help="Seed of the probe; may be repeated.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(metavar="linear|mlp1|mlp2", help="The probe's head.")] = None,
+    preset: Annotated[str, typer.Option(metavar="P", help="Protocol that ships with repbench.")] = "default",
+    config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+    allow_excluded: Annotated[int, typer.Option(metavar="N", min=0, help="Test utterances that may go unscored.")] = 0,
+    probe: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Ask one downstream of one frozen upstream; write a record and print the table."""
+    from repbench.benchmark.protocol import load_protocol
+    from repbench.benchmark.run import RunRequest
+    from repbench.benchmark.run import run as run_pair
+    from repbench.console import ConsoleReporter
+
+    request = RunRequest(
+        upstream=upstream,
+        downstream=downstream,
+        checkpoint=checkpoint,
+        corpus=corpus,
+        layer=layer,
+        label_fractions=tuple(label_fraction or (1.0,)),
+        seeds=tuple(seed or (0,)),
+        head=head,
+        protocol=load_protocol(preset, config, set_ or []),
+        device=device,
+        allow_excluded=allow_excluded,
+        probe=probe,
+        out=out,
+    )
+    _print_results(run_pair(request, ConsoleReporter()), as_json)
+
+
+@app.command()
+def extract(
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="Sound files.")],
+    upstream: Annotated[str, typer.Option(metavar="U", help="The model.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
+    checkpoint: Checkpoint = None,
+    resample: Annotated[bool, typer.Option("--resample", help="Resample sounds of another rate.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
+    from torch import nn
+
+    from repbench.benchmark.environment import choose_device
+    from repbench.benchmark.extraction import extract_files
+    from repbench.benchmark.loading import load_upstream
+    from repbench.console import ConsoleReporter
+
+    chosen = choose_device(device)
+    model = load_upstream(upstream, checkpoint=checkpoint)
+    assert isinstance(model, nn.Module)
+    model.to(chosen)
+    written = extract_files(model, audio, out, resample=resample, device=chosen, reporter=ConsoleReporter())
+    if as_json:
+        _print_json({"files": [str(path) for path in written]})
+        return
+    for path in written:
+        typer.echo(path)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Tell the whole story on the synthetic corpus, in minutes on two cores."""
+    from repbench.benchmark.demo import demo as tell
+    from repbench.console import ConsoleReporter
+
+    _print_results(tell(out, ConsoleReporter()), as_json)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code that `repbench.errors` gives the fault."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except RepbenchError as error:
+        _fail(error)
+    except _ParsingError as error:
+        _fail(UsageError(error.format_message(), do=f"See `{_command_path(error)} --help`"))
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        sys.exit(130)
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    _say("terminated")
+    sys.exit(143)
+
+
+def _fail(error: RepbenchError) -> NoReturn:
+    if "--json" in sys.argv:
+        _print_json(error.fields())
+    _say(f"error: {error.line()}")
+    sys.exit(error.exit_code)
+
+
+def _command_path(error: Any) -> str:
+    return error.ctx.command_path if error.ctx is not None else "repbench"
+
+
+def _say(line: str) -> None:
+    """A plain line on stderr; never wrapped, never coloured."""
+    from repbench.errors import printable
+
+    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.flush()
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def _print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    """Left-aligned columns of plain text; a column that is empty throughout is left out."""
+    from repbench.errors import printable
+
+    cells = [[printable(row.get(heading, "")) for heading in headings] for row in rows]
+    shown = [index for index in range(len(headings)) if any(row[index] for row in cells)]
+    widths = [max(len(text) for text in (headings[index], *(row[index] for row in cells))) for index in shown]
+    for row in (list(headings), *cells):
+        typer.echo("  ".join(row[index].ljust(width) for index, width in zip(shown, widths, strict=True)).rstrip())
+
+
+def _print_results(results: Sequence[Written], as_json: bool) -> None:
+    if as_json:
+        _print_json(
+            {
+                "records": [str(written.path) for written in results],
+                "results": [written.record.as_dict() for written in results],
+            }
+        )
+        return
+    from repbench.benchmark.table import results_table
+    from repbench.console import print_table
+
+    print_table(results_table([written.record for written in results]))
+    for written in results:
+        typer.echo(written.path)
+
+
+def _counts(counts: Any) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def _assignment(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"`{text}` is not of the form FIELD=COLUMN", key=option, do=f"Write {option} path=file_name")
+    return name, value
+
+
+if __name__ == "__main__":
+    main()

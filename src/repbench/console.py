@@ -1,0 +1,70 @@
+"""Progress and tables on a terminal, by rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from repbench.progress import Advance
+
+_WIDE = 200
+"""Columns of a table that no terminal reads: a file or a pipe wraps nothing."""
+
+
+class ConsoleReporter:
+    """Tells stderr how far the work has come: bars on a terminal, one line a finished stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Advance]:
+        """A stage of the work; it shows nothing if it is never advanced."""
+        if self._console.is_terminal:
+            with self._bar(title) as advance:
+                yield advance
+        else:
+            with self._line(title) as advance:
+                yield advance
+
+    def say(self, line: str) -> None:
+        """One line on stderr."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def _bar(self, title: str) -> Iterator[Advance]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(title, total=None, visible=False)
+            yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+
+    @contextmanager
+    def _line(self, title: str) -> Iterator[Advance]:
+        counts = [0]
+        started = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            counts[0] = done
+
+        yield advance
+        if counts[0]:
+            self.say(f"{title}: {counts[0]} in {time.monotonic() - started:.1f} s")
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, as wide as the terminal, or as wide as it likes where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    console.print(table)
