@@ -47,7 +47,7 @@ class Root:
         Raises:
             DataError: The path does not lie under the root, or leads out of it.
         """
-        absolute = Path(os.path.abspath(self.folder / path))  # noqa: PTH100 - as above
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as above
         for root in (self.folder, Path(self._real)):
             if absolute.is_relative_to(root):
                 text = absolute.relative_to(root).as_posix()
