@@ -46,6 +46,22 @@ def test_help_names_every_command_there_is() -> None:
         assert absent not in shown
 
 
+@pytest.mark.parametrize("command", [(), ("corpus",), ("-h",)])
+def test_a_command_alone_shows_its_help(command: tuple[str, ...]) -> None:
+    shown = repbench(*command)
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith("Usage: repbench")
+    assert len(shown.out.splitlines()) > 5
+
+
+def test_a_full_standard_output_is_said() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "repbench", "list"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, "No space left" in done.stderr) == (7, True)
+
+
 def test_version() -> None:
     assert repbench("--version").out.startswith("repbench 0.")
 

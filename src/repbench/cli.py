@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from repbench.errors import RepbenchError, UsageError
+from repbench.errors import EnvironmentFault, RepbenchError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="repbench",
     help="How good is a speech representation, for what, with how few labels, and is the difference real?",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-corpus_app = typer.Typer(help="Make and audit corpora.", no_args_is_help=True, rich_markup_mode=None)
+corpus_app = typer.Typer(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(corpus_app, name="corpus")
 
 _ParsingError: Any = typer.BadParameter.__mro__[2]
@@ -46,16 +49,29 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _global(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    _help_if_alone(context)
 
 
-@app.command("list")
+@corpus_app.callback()
+def _corpus(context: typer.Context) -> None:
+    _help_if_alone(context)
+
+
+def _help_if_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("list", short_help="What is installed: names, versions, origins.")
 def list_(
-    kind: Annotated[str | None, typer.Argument(metavar="[upstreams|downstreams|corpora]", show_default=False)] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="upstreams, downstreams or corpora.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List what is installed: name, kind, version and origin, from metadata alone."""
@@ -74,7 +90,7 @@ def list_(
         _say(f"warning: {problem.distribution}: {problem.reason}. {problem.cure}.")
 
 
-@app.command()
+@app.command(short_help="What is broken, and how to mend it.")
 def doctor(as_json: Json = False) -> None:
     """Import every plugin in a child process and say what is broken and how to mend it."""
     from repbench.doctor import examine
@@ -104,7 +120,7 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(diagnosis.exit_code)
 
 
-@corpus_app.command("prepare")
+@corpus_app.command("prepare", short_help="Make a manifest of a corpus.")
 def corpus_prepare(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, ljspeech, fsdd, csv or a plugin's.")],
     root: Annotated[Path, typer.Option(metavar="DIR", help="Where the corpus lies.")],
@@ -114,10 +130,13 @@ def corpus_prepare(
     column: Annotated[
         list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: what a field is called in the table.")
     ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None,
     no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a manifest of a corpus: every sound is read once and its labels are checked."""
+    from dataclasses import replace
+
     from repbench.console import ConsoleReporter
     from repbench.corpora import manifest
     from repbench.corpora.contract import PrepareOptions
@@ -126,6 +145,7 @@ def corpus_prepare(
     columns = dict(_assignment(each, "--column") for each in column or [])
     layout = load_layout(kind)
     draft = layout.prepare(root, PrepareOptions(alignments=alignments, table=table, columns=columns))
+    draft = draft if name is None else replace(draft, name=name)
     with ConsoleReporter().stage(f"reading {draft.name}") as advance:
         corpus = manifest.write(draft, out, resample="refused" if no_resample else "allowed", progress=advance)
     seconds = sum(utterance.seconds for utterance in corpus.utterances)
@@ -143,10 +163,10 @@ def corpus_prepare(
         return
     for note in corpus.notes:
         _say(f"note: {note}")
-    typer.echo(f"{out}: {corpus.name}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
+    typer.echo(f"{out}: {printable(corpus.name)}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
 
 
-@corpus_app.command("check")
+@corpus_app.command("check", short_help="Read every sound again; name what is broken.")
 def corpus_check(
     corpus: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered corpus or a manifest's folder.")],
     as_json: Json = False,
@@ -184,7 +204,7 @@ def corpus_check(
     typer.echo("no problems found")
 
 
-@app.command()
+@app.command(short_help="One upstream, one downstream: a record and a table.")
 def run(
     upstream: Annotated[str, typer.Option(metavar="U", help="The model; see `repbench list upstreams`.")],
     downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")],
@@ -239,9 +259,9 @@ def run(
     _print_results(run_pair(request, ConsoleReporter()), as_json)
 
 
-@app.command()
+@app.command(short_help="Write hidden states of sound files.")
 def extract(
-    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="Sound files.")],
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Sound files.")],
     upstream: Annotated[str, typer.Option(metavar="U", help="The model.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
     checkpoint: Checkpoint = None,
@@ -269,7 +289,7 @@ def extract(
         typer.echo(path)
 
 
-@app.command()
+@app.command(short_help="The whole story, in minutes on two cores.")
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
     as_json: Json = False,
@@ -285,7 +305,9 @@ def main() -> NoReturn:
     """Run the command line and exit with the code that `repbench.errors` gives the fault."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(prog_name="repbench", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except RepbenchError as error:
         _fail(error)
     except _ParsingError as error:
@@ -293,6 +315,18 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
+            raise
+        _close_output()
+        if error.errno == errno.EPIPE:
+            sys.exit(141)
+        _fail(EnvironmentFault(f"The output cannot be written: {error.strerror}", file=error.filename))
+
+
+def _close_output() -> None:
+    """Let go of a standard output that takes nothing more, so that the interpreter does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:
@@ -313,8 +347,6 @@ def _command_path(error: Any) -> str:
 
 def _say(line: str) -> None:
     """A plain line on stderr; never wrapped, never coloured."""
-    from repbench.errors import printable
-
     sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
@@ -325,8 +357,6 @@ def _print_json(value: Any) -> None:
 
 def _print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
     """Left-aligned columns of plain text; a column that is empty throughout is left out."""
-    from repbench.errors import printable
-
     cells = [[printable(row.get(heading, "")) for heading in headings] for row in rows]
     shown = [index for index in range(len(headings)) if any(row[index] for row in cells)]
     widths = [max(len(text) for text in (headings[index], *(row[index] for row in cells))) for index in shown]

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from repbench.errors import printable
 from repbench.progress import Advance
 
 _WIDE = 200
@@ -34,7 +36,7 @@ class ConsoleReporter:
 
     def say(self, line: str) -> None:
         """One line on stderr."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Advance]:
@@ -46,7 +48,7 @@ class ConsoleReporter:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console) as progress:
-            task = progress.add_task(title, total=None, visible=False)
+            task = progress.add_task(escape(printable(title)), total=None, visible=False)
             yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
     @contextmanager

@@ -7,8 +7,10 @@ is a bug of repbench, exits with 1 and shows its traceback.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -123,3 +125,20 @@ class RunInUseError(RepbenchError):
     """A run folder that another process holds, or that belongs to another configuration."""
 
     exit_code = 8
+
+
+@contextlib.contextmanager
+def plugin_faults(name: str, *, utterance: str | None = None) -> Iterator[None]:
+    """Turn whatever a plugin's code raises into a `PluginError` that names it.
+
+    Our own errors pass as they are, and so do a lack of memory and an interrupt: they are not the plugin's fault.
+    """
+    try:
+        yield
+    except (RepbenchError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        what = f"The plugin failed: {type(error).__name__}: {error}"
+        raise PluginError(what, key=name, utterance=utterance, do="Tell its authors, or correct it") from error

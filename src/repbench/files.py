@@ -16,7 +16,10 @@ from repbench.errors import EnvironmentFault
 TEMPORARY_PREFIX = ".tmp-"
 """How unfinished files and folders are named; anything so named may be removed when nobody writes."""
 
-_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_ENVIRONMENT_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EISDIR,
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -29,7 +32,7 @@ def environment_faults(path: Path) -> Iterator[None]:
             raise
         full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         what = "No space left" if full else f"Cannot write here: {os.strerror(error.errno or 0)}"
-        raise EnvironmentFault(what, file=path, do="Free space or choose another place with --out") from error
+        raise EnvironmentFault(what, file=path, do="Free space or choose another place") from error
 
 
 @contextlib.contextmanager
@@ -59,6 +62,18 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make a folder and try that files can be written into it, before hours of work end in it.
+
+    Raises:
+        EnvironmentFault: They cannot.
+    """
+    with environment_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,13 +13,14 @@ from repbench.benchmark.plan import (
     Plan,
     Question,
     Questions,
-    check_every_class,
-    divide,
     make_plan,
+    missing_classes,
     subset,
 )
 from repbench.benchmark.protocol import SplitSettings
+from repbench.benchmark.splits import divide
 from repbench.corpora.contract import Corpus, Split, Utterance
+from repbench.corpora.contract import Phone as Interval
 from repbench.downstream.contract import SplitPolicy
 from repbench.downstream.phone import Phone
 from repbench.downstream.sentiment import Sentiment
@@ -82,7 +83,22 @@ def test_one_speaker_is_divided_by_group_and_without_groups_by_utterance_with_a_
     assert "may have been heard" in by_group.warnings[0]
     by_utterance = divide(corpus(speakers(1, 40)), "speaker-disjoint", SPLIT)
     assert [len(part) for part in (by_utterance.train, by_utterance.dev, by_utterance.test)] == [32, 4, 4]
-    assert "the test speaker was heard in training" in by_utterance.warnings[0]
+    assert by_utterance.warnings[0].startswith("divided by utterance, because the corpus has one speaker and has no")
+
+
+def test_unknown_speakers_are_not_called_one_speaker() -> None:
+    unknown = [dataclasses.replace(each, speaker=None) for each in speakers(4, 10)]
+    parts = divide(corpus(unknown), "speaker-disjoint", SPLIT)
+    assert "because the corpus does not say who speaks" in parts.warnings[0]
+    partly = [*speakers(4, 10)[1:], unknown[0]]
+    with pytest.raises(DataError, match="1 of 40 utterances of paper do not say who speaks"):
+        divide(corpus(partly), "speaker-disjoint", SPLIT)
+    official = [
+        dataclasses.replace(each, split="test" if number > 29 else "train") for number, each in enumerate(unknown)
+    ]
+    parts = divide(corpus(official), "speaker-disjoint", SPLIT)
+    assert len(parts.test) == 10
+    assert "cannot keep speakers apart" in parts.warnings[0]
 
 
 def test_two_speakers_give_train_and_test_and_dev_is_cut_from_train() -> None:
@@ -114,6 +130,7 @@ def test_official_splits_are_used_where_they_satisfy_the_task(policy: SplitPolic
     test = [utterance(f"{'t' if disjoint else 's'}{number % 4}", number + 50, split="test") for number in range(8)]
     parts = divide(corpus(train + test), policy, SPLIT)
     assert ("official" in parts.policy) == used
+    assert any("the official splits are not used" in warning for warning in parts.warnings) != used
     if used:
         assert {each.id for each in parts.test} == {each.id for each in test}
         assert len(parts.dev) >= 1
@@ -227,4 +244,50 @@ def test_subsets_are_stratified_by_class_and_speaker() -> None:
 def test_a_fraction_that_loses_a_class_says_so() -> None:
     train = tuple(question for question in questions(4) if question.labels == "positive")
     with pytest.raises(UsageError, match="none of the class negative"):
-        check_every_class(Sentiment(), ("negative", "positive"), train, 0.01)
+        missing_classes(Sentiment(), ("negative", "positive"), train, 0.01)
+    assert "none of the class xx" in missing_classes(Phone(), ("negative", "positive", "xx"), questions(4), 0.01)[0]
+    assert missing_classes(Sentiment(), ("negative", "positive"), questions(4), 0.01) == ()
+
+
+def test_the_upstream_has_no_say_in_division_classes_and_subsets() -> None:
+    utterances = speakers(10, 10)
+    short = {each.id for each in utterances[::4]}
+    plans = [
+        make_plan(corpus(utterances), Sentiment(), SPLIT, excludes=excludes)
+        for excludes in (_none, lambda each: "too short" if each.id in short else None)
+    ]
+    subsets = [ids(subset(plan.train, 0.3, seed=0, salt="x")) for plan in plans]
+    assert subsets[0] == subsets[1]
+    assert plans[0].classes == plans[1].classes
+    assert not ids(plans[1].usable(plans[1].train)) & short
+
+
+def test_what_is_not_asked_is_said() -> None:
+    utterances = [
+        dataclasses.replace(each, attributes={"sentiment": "neutral"}) if each.id.endswith("003") else each
+        for each in speakers(10, 8)
+    ]
+    assert (
+        "1 of 8 test utterances are not asked, by the rule of `sentiment`" in plan_of(utterances, Sentiment()).warnings
+    )
+
+
+def test_a_test_split_of_one_class_is_said() -> None:
+    utterances = [
+        dataclasses.replace(each, split="test" if each.speaker == "s09" else "train") for each in speakers(10, 8)
+    ]
+    utterances = [each for each in utterances if each.split == "train" or int(each.id[-1]) % 2]
+    assert any("only the class positive" in warning for warning in plan_of(utterances, Sentiment()).warnings)
+
+
+@pytest.mark.parametrize("phones", [(), (Interval(0.0, 0.001, "AA"),)])
+def test_fault_26_an_utterance_without_a_labelled_instant_is_not_scored(phones: tuple[Interval, ...]) -> None:
+    whole = (Interval(0.0, 0.5, "AA"), Interval(0.5, 1.0, "sil"))
+    utterances = [
+        dataclasses.replace(each, phones=phones if each.id.endswith("001") else whole) for each in speakers(10, 4)
+    ]
+    labelled = dataclasses.replace(corpus(utterances), label_sets={"phones": ("AA", "sil")})
+    plan = make_plan(labelled, Phone(), SPLIT, excludes=_none)
+    assert list(plan.test.excluded.values()) == ["no instant of it is labelled"]
+    assert plan.test.num_listed == 4
+    assert any("no instant of it is labelled" in warning for warning in plan.warnings)

@@ -148,6 +148,13 @@ def test_inputs_are_standardised_and_a_constant_dimension_is_not_blown_up() -> N
     assert torch.isfinite(statistics_of(FeatureTable(torch.ones(1, 5, 3), (5,), ("u",)))[1]).all()
 
 
+def test_few_moving_dimensions_are_standardised_all_the_same() -> None:
+    frames = torch.zeros(1, 500, 5)
+    frames[..., 0] = 0.01 * torch.randn(500)
+    _, std = statistics_of(FeatureTable(frames, (500,), ("u",)))
+    assert std[0, 0, 0] == pytest.approx(float(frames[0, :, 0].std(correction=0)), rel=1e-4)
+
+
 def test_an_exploding_probe_stops_with_its_step(tones: Corpus) -> None:
     with pytest.raises(NonFiniteError, match=r"loss is (nan|inf) at step \d+"):
         trained(mel(), tones, Phone(), head="mlp2", settings=SETTINGS.model_copy(update={"learning_rate": 1e30}))
@@ -214,12 +221,22 @@ class _Broken(Envelope):
             layers[0, 0, 0, 0] = float("nan")
         if self.lie == "layers":
             layers = layers[:1]
+        if self.lie == "raises":
+            raise RuntimeError("boom")
+        if self.lie == "tuple":
+            return layers, states.lengths  # type: ignore[return-value]
         return HiddenStates(layers, states.lengths)
 
 
 @pytest.mark.parametrize(
     ("lie", "message"),
-    [("nan", "NaN or infinity.*utterance s"), ("layers", "must have the shape"), ("frames", "must have the shape")],
+    [
+        ("nan", "NaN or infinity.*utterance s"),
+        ("layers", "must have the shape"),
+        ("frames", "must have the shape"),
+        ("raises", "The plugin failed: RuntimeError: boom"),
+        ("tuple", "must return HiddenStates.*returned a tuple"),
+    ],
 )
 def test_an_upstream_that_breaks_its_contract_is_named(tones: Corpus, lie: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):

@@ -86,7 +86,7 @@ def test_a_number_that_is_not_finite_is_refused() -> None:
 
 def test_a_record_and_its_predictions_come_back(tmp_path: Path) -> None:
     predictions: list[Prediction] = [
-        UtterancePrediction(id="ü", speaker="s", group=None, reference=1, scores=(0.25, 0.75)),
+        UtterancePrediction(id="ü\u2028\x85", speaker="s", group=None, reference=1, scores=(0.25, 0.75)),
         FramePrediction(id="v", speaker=None, group="g", confusion=((0, 1, 5),), edits=2, reference_length=3),
     ]
     path = write_record(tmp_path / "run", sealed_record(fields()), predictions)

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import soundfile
+import torch
 
 import repbench
 from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
 from repbench.benchmark.record import json_schema, read_predictions
-from repbench.benchmark.run import RunRequest, Written, run
+from repbench.benchmark.run import RunRequest, Written, record_folder, run
+from repbench.benchmark.splits import divide
+from repbench.corpora.opening import open_corpus
 from repbench.downstream.phone import Phone
 from repbench.downstream.speaker import Speaker
-from repbench.errors import DataError, IntegrityError, RepbenchError, UsageError
-from repbench.testing import tone_corpus
+from repbench.errors import DataError, EnvironmentFault, IntegrityError, PluginError, RepbenchError, UsageError
+from repbench.testing import Envelope, tone_corpus
 
 QUICK = Protocol(probe=ProbeSettings(steps=40, batch_frames=256, hidden_units=32, selection_points=4))
 ENVELOPE = "py:repbench.testing.fakes:envelope"
@@ -32,7 +36,8 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(tones: Path, out: Path, **changes: Any) -> list[Written]:
-    request = RunRequest(upstream="mel", downstream="phone", corpus=str(tones), out=out, protocol=QUICK)
+    protocol = Protocol() if "probe" in changes else QUICK
+    request = RunRequest(upstream="mel", downstream="phone", corpus=str(tones), out=out, protocol=protocol)
     return run(dataclasses.replace(request, **changes))
 
 
@@ -75,11 +80,17 @@ def test_a_run_can_be_repeated_to_the_last_digit(tones: Path, tmp_path: Path) ->
 def test_the_majority_baseline_is_that_of_the_test_split(tones: Path, tmp_path: Path) -> None:
     (written,) = go(tones, tmp_path)
     predictions = read_predictions(written.path.parent / "predictions.jsonl")
-    counts = [0, 0, 0, 0]
+    counts = np.zeros(4)
     for each in predictions:
         for reference, _, number in each.confusion:  # type: ignore[union-attr]
             counts[reference] += number
-    assert written.record.baselines.majority in {count / sum(counts) for count in counts}
+    division = divide(open_corpus(str(tones)), "speaker-disjoint", QUICK.split)
+    seconds = dict.fromkeys(("AA", "IY", "UW", "sil"), 0.0)
+    for utterance in division.train:
+        for phone in utterance.phones or ():
+            seconds[phone.label] += phone.end_s - phone.start_s
+    frequent = list(seconds).index(max(seconds, key=seconds.__getitem__))
+    assert written.record.baselines.majority == pytest.approx(counts[frequent] / counts.sum())
 
 
 def test_layers_fractions_and_seeds_give_a_record_each(tones: Path, tmp_path: Path) -> None:
@@ -101,13 +112,20 @@ def test_layers_fractions_and_seeds_give_a_record_each(tones: Path, tmp_path: Pa
 
 def test_a_saved_probe_scores_another_corpus(tones: Path, tmp_path: Path) -> None:
     (source,) = go(tones, tmp_path / "runs", downstream="sentiment")
-    tone_corpus(tmp_path / "other", num_speakers=3, per_session=5)
+    tone_corpus(tmp_path / "other", num_speakers=3, per_session=5, salt="other")
     (scored,) = go(tmp_path / "other", tmp_path / "runs", downstream="sentiment", probe=source.path.parent)
     assert scored.record.n_scored == 30
     assert scored.record.corpus.n_train == 0
     assert source.record.id in scored.record.corpus.split_policy
-    (same,) = go(tones, tmp_path / "runs", downstream="sentiment", probe=source.path.parent)
-    assert same.record.n_scored == 48
+    assert scored.record.protocol == source.record.protocol
+    assert "3 of 3 speakers have the name of one that the probe was trained on" in scored.record.corpus.warnings
+    (again,) = go(tmp_path / "other", tmp_path / "runs", downstream="sentiment", probe=source.path)
+    assert again.record.metrics == scored.record.metrics
+    with pytest.raises(DataError, match="40 of 48 utterances of tones trained or selected this probe"):
+        go(tones, tmp_path / "runs", downstream="sentiment", probe=source.path.parent)
+    for option, change in (("--layer", {"layer": "first"}), ("--seed", {"seeds": (4,)}), ("--head", {"head": "mlp2"})):
+        with pytest.raises(UsageError, match=rf"already trained \(key {option}\)"):
+            go(tmp_path / "other", tmp_path, downstream="sentiment", probe=source.path.parent, **change)
     with pytest.raises(UsageError, match="answers sentiment on mel, not phone on mel"):
         go(tones, tmp_path, probe=source.path.parent)
     tone_corpus(tmp_path / "five", num_speakers=5)
@@ -136,7 +154,10 @@ def test_a_probe_of_another_upstream_is_refused(tones: Path, tmp_path: Path) -> 
         ({"device": "tpu"}, "no device `tpu`"),
         ({"checkpoint": "x.pt"}, "`mel` has no weights"),
         ({"downstream": "speaker", "head": "linear"}, "sees only the mean over time.*it would see a constant"),
-        ({"downstream": "sentiment", "protocol": Protocol(task={"colour": "red"})}, "does not take these options"),
+        ({"downstream": "speaker", "head": "linear", "layer": "mel"}, "it would see a constant"),
+        ({"downstream": "sentiment", "protocol": Protocol(task={"colour": "red"})}, "It takes task.attribute"),
+        ({"downstream": "sentiment", "protocol": Protocol(task={"attribute": 5})}, "`task.attribute` must be a name"),
+        ({"downstream": "sentiment", "protocol": Protocol(task={"positive": "joy"})}, "must be a list of words"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_data_is_read(
@@ -194,10 +215,66 @@ def test_a_sound_that_changed_after_preparing_is_refused(tmp_path: Path) -> None
         go(tmp_path / "c", tmp_path / "runs")
 
 
+def test_a_linear_head_on_another_layer_is_no_constant(tones: Path, tmp_path: Path) -> None:
+    normalised = "py:tests.benchmark.test_run:normalised_envelope"
+    (written,) = go(tones, tmp_path, upstream=normalised, downstream="speaker", head="linear", layer="1")
+    assert written.record.layer == "1"
+    for layer in ("0", "first", "all"):
+        with pytest.raises(UsageError, match="layer 0 of envelope is normalised"):
+            go(tones, tmp_path, upstream=normalised, downstream="speaker", head="linear", layer=layer)
+
+
+def normalised_envelope(*, checkpoint: str | None = None, seed: int = 0) -> Envelope:
+    """An `Envelope` that declares its first layer normalised, with weights drawn from the seed."""
+    upstream = Envelope()
+    upstream.info = dataclasses.replace(upstream.info, utterance_normalised=True)
+    with torch.no_grad():
+        upstream.projection.normal_(generator=torch.Generator().manual_seed(seed))
+    return upstream
+
+
+def test_each_seed_of_an_untrained_network_is_another_network(tones: Path, tmp_path: Path) -> None:
+    written = go(
+        tones, tmp_path, upstream="py:tests.benchmark.test_run:normalised_envelope", checkpoint="random", seeds=(0, 1)
+    )
+    assert [each.record.seed for each in written] == [0, 1]
+    assert len({each.record.upstream.fingerprint for each in written}) == 2
+
+
+def test_a_factory_of_another_shape_is_the_plugins_fault(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="must take the keywords checkpoint and seed"):
+        go(tones, tmp_path, upstream="py:repbench.testing.fakes:Envelope")
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(EnvironmentFault, match="file"):
+        go(tmp_path / "there is no corpus here", tmp_path / "file")
+
+
+def test_a_corpus_cannot_name_a_place_outside(tones: Path, tmp_path: Path) -> None:
+    (written,) = go(tones, tmp_path)
+    for name in ("..", "../../x", "a/b", "", "." * 300, "x" * 300):
+        corpus = written.record.corpus.model_copy(update={"name": name})
+        folder = record_folder(tmp_path, written.record.model_copy(update={"corpus": corpus}))
+        assert folder.resolve().is_relative_to(tmp_path.resolve())
+        assert len(folder.relative_to(tmp_path).parts) == 4
+        assert all(len(part) <= 80 for part in folder.relative_to(tmp_path).parts)
+
+
+def test_a_relative_root_is_as_good_as_an_absolute_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tone_corpus(Path("tones"))
+    (written,) = go(Path("tones"), Path("runs"))
+    monkeypatch.chdir("/")
+    assert (tmp_path / written.path).is_file()
+    assert go(tmp_path / "tones", tmp_path / "elsewhere")[0].record.metrics == written.record.metrics
+
+
 def test_evaluate_is_the_same_from_python(tones: Path, tmp_path: Path) -> None:
     (record,) = repbench.evaluate("mel", "phone", corpus=str(tones), out=tmp_path, protocol=QUICK)
     assert record.metrics == go(tones, tmp_path)[0].record.metrics
-    assert len(repbench.read_records(tmp_path)) >= 1
+    assert len(repbench.read_records(tmp_path)) == 2
 
 
 def test_a_protocol_is_a_preset_changed_by_a_file_and_by_settings(tmp_path: Path) -> None:

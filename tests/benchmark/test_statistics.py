@@ -28,6 +28,10 @@ def test_one_cluster_knows_no_interval() -> None:
     assert jackknife_intervals([[0.1, 0.9]], mean) == {"mean": None}
 
 
+def test_clusters_that_all_agree_know_no_interval() -> None:
+    assert jackknife_intervals([[1.0], [1.0, 1.0], [1.0]], mean) == {"mean": None}
+
+
 def test_a_value_undefined_without_one_cluster_has_no_interval() -> None:
     def spread(items: list[float]) -> Mapping[str, float | None]:
         return {"spread": max(items) - min(items) if len(set(items)) > 1 else None}

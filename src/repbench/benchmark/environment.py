@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in {"cpu", "cuda"} or not (index.isdigit() or not index):
+    if kind not in {"cpu", "cuda"} or (":" in name and not index.isdigit()):
         raise UsageError(f"There is no device `{name}`", key="--device", do="Choose auto, cpu, cuda or cuda:N")
     if kind == "cuda" and not torch.cuda.is_available():
         raise EnvironmentFault(

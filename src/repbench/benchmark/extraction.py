@@ -56,12 +56,9 @@ def extract_files(
                     do="Say --resample to resample it",
                 )
             sound = to_rate(samples, rate_hz, info.sample_rate_hz)
-            if len(sound) < info.min_samples:
-                raise DataError(
-                    f"{info.name} needs at least {info.min_samples} samples, but the sound has {len(sound)}",
-                    file=file,
-                    do="Leave it out",
-                )
+            if len(sound) < info.min_samples or len(sound) > (info.max_samples or len(sound)):
+                bounds = f"from {info.min_samples} to {info.max_samples or 'any number of'} samples"
+                raise DataError(f"{info.name} takes {bounds}, but the sound has {len(sound)}", file=file)
             states = run_sounds(upstream, [sound], device=device, names=[str(file)])
             metadata = {
                 "info": json.dumps(asdict(info)),

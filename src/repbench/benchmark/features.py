@@ -15,7 +15,7 @@ from torch import Tensor
 from repbench.audio.resample import resampled_length, to_rate
 from repbench.audio.sound import read_sound
 from repbench.corpora.contract import Corpus, Progress, Utterance
-from repbench.errors import DataError, PluginError, UsageError
+from repbench.errors import DataError, PluginError, UsageError, plugin_faults
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
 
 
@@ -51,15 +51,19 @@ def layer_indices(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
     count = len(info.layer_names)
     if layer in {"mean", "weighted"}:
         return tuple(range(count))
-    named = {"last": count - 1, "first": 0} | {name: index for index, name in enumerate(info.layer_names)}
-    named |= {str(index): index for index in range(count)}
+    named = {name: index for index, name in enumerate(info.layer_names)}
+    named |= {str(index): index for index in range(count)} | {"last": count - 1, "first": 0}
     if layer not in named:
         raise UsageError(
             f"{info.name} has no layer `{layer}`",
             key="--layer",
-            do=f"Choose last, first, mean, weighted, all or a number from 0 to {count - 1}",
+            do=f"Choose last, first, mean, weighted, all, a number from 0 to {count - 1}, or {_few(info.layer_names)}",
         )
     return (named[layer],)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
 
 
 def samples_at(utterance: Utterance, rate_hz: int) -> int:
@@ -184,14 +188,20 @@ def run_sounds(
     """Pad, run without gradient, and hold the upstream to its contract."""
     lengths = torch.tensor([len(sound) for sound in sounds], dtype=torch.int64)
     waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)
-    with torch.inference_mode():
+    with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode():
         states = upstream(waveforms.to(device), lengths.to(device))
     _hold_to_contract(upstream, states, lengths.tolist(), names)
     return states
 
 
-def _hold_to_contract(upstream: Upstream, states: HiddenStates, lengths: Sequence[int], names: Sequence[str]) -> None:
+def _hold_to_contract(upstream: Upstream, states: object, lengths: Sequence[int], names: Sequence[str]) -> None:
     info = upstream.info
+    if not isinstance(states, HiddenStates):
+        raise PluginError(
+            f"`forward` must return HiddenStates(layers, lengths), but returned a {type(states).__name__}",
+            key=info.name,
+            do=_CHECK,
+        )
     expected = [upstream.num_frames(length) for length in lengths]
     shape = (len(info.layer_names), len(lengths), max(expected), info.width)
     if tuple(states.layers.shape) != shape:
@@ -200,13 +210,14 @@ def _hold_to_contract(upstream: Upstream, states: HiddenStates, lengths: Sequenc
             key=info.name,
             do=_CHECK,
         )
-    if states.lengths.tolist() != expected:
-        raise PluginError(
-            f"`num_frames` promises {expected} frames, but the lengths are {states.lengths.tolist()}",
-            key=info.name,
-            utterance=names[0],
-            do=_CHECK,
-        )
+    for name, length, promised, found in zip(names, lengths, expected, states.lengths.tolist(), strict=True):
+        if promised != found:
+            raise PluginError(
+                f"`num_frames` promises {promised} frames for {length} samples, but `forward` gives {found}",
+                key=info.name,
+                utterance=name,
+                do=_CHECK,
+            )
     finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (B,)
     if not bool(finite.all()):
         raise PluginError(

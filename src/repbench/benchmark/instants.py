@@ -1,7 +1,8 @@
 """When a frame task is asked, and which frame answers.
 
 The instants lie at (j + ½) · 10 ms and depend on the utterance alone, so every upstream answers the same questions
-whatever its hop. All arithmetic is in whole samples; no instant moves by rounding.
+whatever its hop. Which frame is nearest is found in whole samples; labels are looked up in seconds, as corpora give
+them.
 """
 
 from __future__ import annotations

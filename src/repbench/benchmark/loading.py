@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from repbench.downstream.contract import Downstream
-from repbench.errors import PluginError, RepbenchError, UsageError
+from repbench.downstream.contract import Downstream, FrameDownstream
+from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream
 
@@ -25,50 +25,69 @@ def load_upstream(name: str, *, checkpoint: str | None = None, seed: int = 0) ->
 
 
 def build_upstream(entry: Entry, checkpoint: str | None, seed: int) -> Upstream:
-    upstream = _built(entry, checkpoint=checkpoint, seed=seed)
+    """Call an upstream's factory and hold what it makes to the shape of the contract.
+
+    Raises:
+        UsageError: As the factory says of its checkpoint.
+        PluginError: It fails, or makes no upstream.
+    """
+    factory = _factory(entry)
+    unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
+    if unknown is not None:
+        raise PluginError(
+            f"The factory of an upstream must take the keywords checkpoint and seed: {unknown}",
+            key=entry.qualified,
+            do="See UpstreamFactory in repbench.upstream.contract",
+        )
+    with plugin_faults(entry.qualified):
+        upstream = factory(checkpoint=checkpoint, seed=seed)
     if not isinstance(upstream, Upstream) or not isinstance(upstream, nn.Module):
         raise PluginError(
             "This is not an upstream: an nn.Module with info, num_frames and fingerprint",
             key=entry.qualified,
             do="See repbench.upstream.contract",
         )
+    upstream.eval()
     return upstream
 
 
 def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
-    task = _built(entry, **options)
+    """Make a task with its options.
+
+    Raises:
+        UsageError: It does not take one of the options.
+        PluginError: It fails, or is no downstream.
+    """
+    factory = _factory(entry)
+    unknown = _does_not_take(factory, options)
+    if unknown is not None:
+        takes = ", ".join(f"task.{name}" for name in inspect.signature(factory).parameters) or "no options"
+        raise UsageError(f"`{entry.name}` cannot take its options: {unknown}", key="task", do=f"It takes {takes}")
+    with plugin_faults(entry.qualified):
+        task = factory(**options)
     if not isinstance(task, Downstream):
         raise PluginError(
             "This is not a downstream: an object with info, labels, classes and measure",
             key=entry.qualified,
             do="See repbench.downstream.contract",
         )
+    if task.info.problem == "sequence":
+        raise UsageError(f"`{entry.name}` asks for a sequence, which this version cannot train", key="--downstream")
+    if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
+        raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
     return task
 
 
-def _built(entry: Entry, **options: Any) -> object:
-    """Call what the entry point names.
-
-    Raises:
-        UsageError: It does not take one of the options.
-        PluginError: It is not callable or fails.
-    """
+def _factory(entry: Entry) -> Callable[..., object]:
     target = entry.load()
     if not callable(target):
         raise PluginError("The entry point does not lead to something that can be called", key=entry.qualified)
+    return target
+
+
+def _does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) -> str | None:
     try:
-        inspect.signature(target).bind(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
-        raise UsageError(
-            f"`{entry.name}` does not take these options: {error}",
-            key="task",
-            do="See `repbench.downstream` for what the task takes",
-        ) from error
-    try:
-        return target(**options)
-    except RepbenchError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"It cannot be built: {type(error).__name__}: {error}", key=entry.qualified, do="Tell its authors"
-        ) from error
+        return str(error)
+    return None

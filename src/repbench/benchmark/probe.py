@@ -28,7 +28,7 @@ from repbench.benchmark.protocol import ProbeSettings
 from repbench.downstream.contract import Downstream, FrameDownstream, FramePrediction, Prediction, UtterancePrediction
 from repbench.downstream.heads import Head, build_head
 from repbench.downstream.metrics.edits import count_edits
-from repbench.errors import IntegrityError, NonFiniteError
+from repbench.errors import DataError, IntegrityError, NonFiniteError, plugin_faults
 from repbench.files import atomic_write
 from repbench.upstream.contract import UpstreamInfo
 
@@ -103,9 +103,10 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
         exact = layer.to(torch.float64)
         mean = exact.mean(dim=0, keepdim=True)
         deviation = (exact - mean).square().mean(dim=0, keepdim=True).sqrt()
-        floor = STD_FLOOR * deviation.median()
+        moving = deviation[deviation > 0]
+        floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
         means.append(mean)
-        deviations.append(deviation.clamp_min(float(floor) or 1.0))
+        deviations.append(deviation.clamp_min(floor))
     return torch.stack(means).float(), torch.stack(deviations).float()
 
 
@@ -186,12 +187,26 @@ class Examiner:
         return answers
 
     def primary(self, predictions: Sequence[Prediction]) -> float:
-        """The primary metric, so turned that higher is better; minus infinity where it is undefined."""
-        info = self.task.info
-        value = self.task.measure(predictions, self.classes)[info.primary_metric].value
+        """The primary metric.
+
+        Raises:
+            DataError: It is undefined on these predictions.
+        """
+        with plugin_faults(self.task.info.name):
+            value = self.task.measure(predictions, self.classes)[self.task.info.primary_metric].value
         if value is None:
-            return float("-inf")
-        return value if info.metrics[info.primary_metric].higher_is_better else -value
+            raise DataError(
+                f"{self.task.info.primary_metric} is undefined on the {len(predictions)} dev utterances",
+                do="Take a larger label fraction or corpus",
+            )
+        return value
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether a value of the primary metric beats another; equal does not."""
+        if than is None:
+            return True
+        up = self.task.info.metrics[self.task.info.primary_metric].higher_is_better
+        return value > than if up else value < than
 
     def _answer(self, question: Question, scores: Tensor) -> Prediction:
         utterance = question.utterance
@@ -218,11 +233,10 @@ class Examiner:
             hop=self.info.hop_samples,
             first_center=self.info.first_center_samples,
         )
-        asked = reference != UNLABELLED
-        reference, estimated = reference[asked], path[nearest][asked]
-        pairs, counts = np.unique(np.stack([reference, estimated], axis=1), axis=0, return_counts=True)
-        true_events = self.task.collapse(reference.tolist(), self.classes)
-        found_events = self.task.collapse(estimated.tolist(), self.classes)
+        asked, estimated = reference != UNLABELLED, path[nearest]
+        both = np.stack([reference, estimated], axis=1)
+        pairs, counts = np.unique(both[asked], axis=0, return_counts=True)
+        true_events, found_events = self._events(reference, asked), self._events(estimated, asked)
         return FramePrediction(
             id=utterance.id,
             speaker=utterance.speaker,
@@ -231,6 +245,17 @@ class Examiner:
             edits=count_edits(true_events, found_events),
             reference_length=len(true_events),
         )
+
+    def _events(self, path: np.ndarray[Any, Any], asked: np.ndarray[Any, Any]) -> list[int]:
+        """The events of a path; a gap in the labels parts them."""
+        assert isinstance(self.task, FrameDownstream)
+        stretches = np.split(np.arange(len(path)), np.flatnonzero(np.diff(asked)) + 1)
+        events: list[int] = []
+        with plugin_faults(self.task.info.name):
+            for stretch in stretches:
+                if len(stretch) and asked[stretch[0]]:
+                    events += self.task.collapse(path[stretch].tolist(), self.classes)
+        return events
 
 
 def train_probe(
@@ -266,7 +291,8 @@ def train_probe(
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     batches = _batches(examiner, train, settings, generator)
     points = selection_steps(settings.steps, settings.selection_points)
-    best_value, best_step, best_state = float("-inf"), points[0], copy.deepcopy(probe.state_dict())
+    best_value: float | None = None
+    best_step, best_state = points[0], copy.deepcopy(probe.state_dict())
     grid: list[dict[str, float | int]] = []
     for step in range(1, settings.steps + 1):
         probe.train()
@@ -284,7 +310,7 @@ def train_probe(
         if step in points:
             value = examiner.primary(examiner.predict(probe, dev))
             grid.append({"learning_rate": settings.learning_rate, "step": step, "dev_value": value})
-            if value > best_value:
+            if examiner.better(value, best_value):
                 best_value, best_step, best_state = value, step, copy.deepcopy(probe.state_dict())
         if progress is not None:
             progress(step, settings.steps)
@@ -320,6 +346,11 @@ def _frame_batches(examiner: Examiner, train: Examples, size: int, generator: to
         rows.append(start + labelled)
         classes.append(labels[labelled])
     all_rows, all_classes = torch.cat(rows), torch.cat(classes)
+    if not len(all_rows):
+        raise DataError(
+            f"No frame of the {len(train.questions)} training utterances is labelled",
+            do="Take a larger label fraction or corpus",
+        )
     for chosen in _endless_order(len(all_rows), size, generator):
         yield train.table.frames[:, all_rows[chosen]], None, all_classes[chosen]
 

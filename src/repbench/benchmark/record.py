@@ -206,12 +206,17 @@ def read_predictions(path: Path) -> list[Prediction]:
         IntegrityError: Names the line that is not a prediction.
     """
     predictions: list[Prediction] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         try:
             predictions.append(_prediction(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"Line {number} is not a prediction: {error}", file=path, do="Run it again") from error
     return predictions
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file, parted by line feeds alone: an id may hold any other separator."""
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:
@@ -237,7 +242,15 @@ def read_record(path: Path) -> Record:
         return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise DataError("There is no record here", file=path, do="Give a run's folder or its record.json") from error
-    except (ValidationError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"The record cannot be read: {error.strerror}", file=path, do="Give a run's folder") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise IntegrityError(
+            f"This is not a record of {SCHEMA}: {place}: {first['msg']}", file=path, do="Run it again"
+        ) from error
+    except ValueError as error:
         reason = str(error).splitlines()[0]
         raise IntegrityError(f"This is not a record of {SCHEMA}: {reason}", file=path, do="Run it again") from error
 

@@ -7,7 +7,7 @@ without reading data is refused first; the test split is opened once, when nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,8 @@ from repbench.benchmark.plan import (
     Plan,
     Questions,
     SealedTest,
-    check_every_class,
     make_plan,
+    missing_classes,
     plan_for_probe,
     seconds_of,
     subset,
@@ -48,12 +48,16 @@ from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
 from repbench.downstream.contract import Downstream, Prediction
 from repbench.downstream.heads import hidden_layers
-from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.errors import DataError, IntegrityError, UsageError, plugin_faults
+from repbench.files import ensure_writable
 from repbench.progress import Reporter, Silence
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream
 
 PROBE_FILE = "probe.safetensors"
+
+HEARD_DIGITS = 16
+"""Hexadecimal digits by which a probe remembers the sounds it was trained and selected on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,15 @@ class _Setting:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """The labelled utterances of a fraction and seed, and what to say of them."""
+
+    train: Questions
+    dev: Questions
+    warnings: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answered:
     """A trained probe on its way to a record."""
@@ -114,6 +127,7 @@ class _Answered:
     trained: TrainedProbe
     label_seconds: dict[str, float]
     train_seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,7 +142,10 @@ class _Stage:
     head: str
     device: torch.device
     reporter: Reporter
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...]
+    fingerprint: str
+    macs_per_second: int
+    environment: dict[str, Any]
     extract_seconds: float = 0.0
 
     def extract(self, title: str, questions: Questions) -> FeatureTable:
@@ -164,28 +181,41 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     reporter = reporter or Silence()
     if request.probe is not None:
         return _score_with_probe(request, reporter)
+    if request.checkpoint == "random" and len(request.seeds) > 1:
+        each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
+        return [written for one in each_seed for written in run(one, reporter)]
     stage = _prepare(request, reporter)
     settings = _settings(request, stage.upstream)
     corpus = _open(request, reporter)
     rates = check_rates(corpus, stage.upstream.info)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=why_excluded(stage.upstream.info))
     _refuse_exclusions(plan.test, request.allow_excluded)
-    for warning in (*plan.warnings, *rates):
-        reporter.say(f"note: {warning}")
     subsets = _subsets(corpus, stage.task, plan, settings)
+    for warning in (*plan.warnings, *rates, *(each for one in subsets.values() for each in one.warnings)):
+        reporter.say(f"note: {warning}")
 
-    train = stage.extract("features of train", plan.train)
-    dev = stage.extract("features of dev", plan.dev)
+    train = stage.extract("features of train", plan.usable(plan.train))
+    dev = stage.extract("features of dev", plan.usable(plan.dev))
     answered = [
         _train(stage, plan, train, dev, subsets[setting.fraction, setting.seed], setting) for setting in settings
     ]
 
+    heard = _heard(plan)
     test_questions = plan.test.open()
     test = stage.extract("features of test", test_questions)
     return [
-        _score(stage, corpus, plan, each, Examples(stage.view(test, each.setting.layer), test_questions), rates)
+        _score(stage, corpus, plan, each, Examples(stage.view(test, each.setting.layer), test_questions), rates, heard)
         for each in answered
     ]
+
+
+def _heard(plan: Plan) -> dict[str, list[str]]:
+    """The sounds and speakers that train and select, whatever the label fraction."""
+    utterances = [question.utterance for question in (*plan.train, *plan.dev)]
+    return {
+        "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
+        "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),
+    }
 
 
 def evaluate(
@@ -212,24 +242,26 @@ def evaluate(
 def _score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
     """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it."""
     assert request.probe is not None
-    probe_file = request.probe / PROBE_FILE
-    source = read_record(request.probe / RECORD_FILE)
-    probe, facts = load_probe(probe_file)
+    folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
+    source = read_record(folder / RECORD_FILE)
+    probe, facts = load_probe(folder / PROBE_FILE)
     _refuse_other_pair(request, source)
+    _refuse_training_options(request)
     request = replace(
         request,
-        checkpoint=source.upstream.checkpoint,
+        checkpoint=request.checkpoint or source.upstream.checkpoint,
         layer=source.layer,
         head=source.head,
         label_fractions=(source.label_fraction,),
         seeds=(source.seed,),
+        protocol=Protocol.model_validate(source.protocol),
     )
     stage = _prepare(request, reporter)
-    if stage.upstream.fingerprint() != facts["upstream_fingerprint"]:
+    if stage.fingerprint != facts["upstream_fingerprint"]:
         raise IntegrityError(
             f"The probe was trained on another `{request.upstream}` than this one",
-            file=probe_file,
-            do="Give the same --checkpoint, or run it again",
+            file=folder / PROBE_FILE,
+            do="Give the --checkpoint that it was trained on, or run it again",
         )
     corpus = _open(request, reporter)
     rates = check_rates(corpus, stage.upstream.info)
@@ -238,6 +270,7 @@ def _score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
     )
     _refuse_exclusions(plan.test, request.allow_excluded)
     questions = plan.test.open()
+    _refuse_heard(questions, frozenset(facts["heard"]), corpus)
     table = stage.extract("features of test", questions)
     selection = Selection(source.selection.grid, source.selection.chosen, source.selection.dev_value)
     setting = _Setting(layer=source.layer, fraction=source.label_fraction, seed=source.seed)
@@ -246,8 +279,44 @@ def _score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         trained=TrainedProbe(probe, selection),
         label_seconds=source.label_seconds.model_dump(),
         train_seconds=0.0,
+        warnings=_shared_speakers(questions, frozenset(facts["speakers"])),
     )
-    return [_score(stage, corpus, plan, answered, Examples(table, questions), rates)]
+    for warning in (*rates, *answered.warnings):
+        reporter.say(f"note: {warning}")
+    return [_score(stage, corpus, plan, answered, Examples(table, questions), rates, facts)]
+
+
+def _refuse_training_options(request: RunRequest) -> None:
+    """A probe that is already trained takes no option of training."""
+    defaults = RunRequest(upstream=request.upstream, downstream=request.downstream)
+    options = {
+        "--layer": "layer",
+        "--label-fraction": "label_fractions",
+        "--seed": "seeds",
+        "--head": "head",
+        "--set": "protocol",
+    }
+    for option, name in options.items():
+        if getattr(request, name) != getattr(defaults, name):
+            raise UsageError("The probe is already trained", key=option, do=f"Leave {option} out, or leave --probe out")
+
+
+def _refuse_heard(questions: Questions, heard: frozenset[str], corpus: Corpus) -> None:
+    again = [question for question in questions if question.utterance.samples_sha256[:HEARD_DIGITS] in heard]
+    if again:
+        raise DataError(
+            f"{len(again)} of {len(questions)} utterances of {corpus.name} trained or selected this probe",
+            utterance=again[0].id,
+            do="Score a corpus that it has not heard",
+        )
+
+
+def _shared_speakers(questions: Questions, speakers: frozenset[str]) -> tuple[str, ...]:
+    own = {question.utterance.speaker for question in questions} - {None}
+    common = own & speakers
+    if not common:
+        return ()
+    return (f"{len(common)} of {len(own)} speakers have the name of one that the probe was trained on",)
 
 
 def _refuse_other_pair(request: RunRequest, source: Record) -> None:
@@ -272,9 +341,12 @@ def _prepare(request: RunRequest, reporter: Reporter) -> _Stage:
     hidden_layers(head)
     device = environment.choose_device(request.device)
     upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0])
-    _refuse_constant_input(upstream, task, head)
-    assert isinstance(upstream, nn.Module)
-    upstream.requires_grad_(False).eval().to(device)
+    layers = _layers_read(upstream, request.layer)
+    _refuse_constant_input(upstream, task, head, request.layer, layers)
+    ensure_writable(request.out)
+    _module(upstream).requires_grad_(False).to(device)
+    with plugin_faults(request.upstream):
+        fingerprint, macs = upstream.fingerprint(), environment.macs_per_second(upstream, device)
     return _Stage(
         request=request,
         upstream=upstream,
@@ -284,16 +356,22 @@ def _prepare(request: RunRequest, reporter: Reporter) -> _Stage:
         head=head,
         device=device,
         reporter=reporter,
-        layers=_layers_read(upstream, request.layer),
+        layers=layers,
+        fingerprint=fingerprint,
+        macs_per_second=macs,
+        environment=environment.describe(device),
     )
 
 
-def _refuse_constant_input(upstream: Upstream, task: Downstream, head: str) -> None:
+def _refuse_constant_input(
+    upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
+) -> None:
     pooled_alone = task.info.problem == "utterance-classification" and hidden_layers(head) == 0
-    if pooled_alone and upstream.info.utterance_normalised:
+    reads_layer_0_alone = layers == (0,) or layer == "all"
+    if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
         raise UsageError(
-            f"The head `{head}` sees only the mean over time, and {upstream.info.name} normalises each utterance to "
-            "mean zero: it would see a constant",
+            f"The head `{head}` sees only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
+            "mean zero over each utterance: it would see a constant",
             key="--head",
             do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
         )
@@ -318,7 +396,10 @@ def _settings(request: RunRequest, upstream: Upstream) -> list[_Setting]:
 
 def _open(request: RunRequest, reporter: Reporter) -> Corpus:
     with reporter.stage(f"corpus {request.corpus}") as advance:
-        return open_corpus(request.corpus, progress=advance)
+        corpus = open_corpus(request.corpus, progress=advance)
+    if request.device == "auto" and not torch.cuda.is_available():
+        reporter.say("note: no CUDA device was found, so the CPU computes")
+    return corpus
 
 
 def _refuse_exclusions(test: SealedTest, allowed: int) -> None:
@@ -333,17 +414,17 @@ def _refuse_exclusions(test: SealedTest, allowed: int) -> None:
 
 def _subsets(
     corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[_Setting]
-) -> dict[tuple[float, int], tuple[Questions, Questions]]:
-    """Train and dev of each fraction and seed: a function of corpus, task, seed and fraction alone."""
+) -> dict[tuple[float, int], _Labelled]:
+    """Train and dev of each fraction and seed: chosen by corpus, task, seed and fraction alone, then what is usable."""
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[tuple[float, int], tuple[Questions, Questions]] = {}
+    subsets: dict[tuple[float, int], _Labelled] = {}
     for setting in settings:
         train, dev = (
-            subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}")
+            plan.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
             for name, part in (("train", plan.train), ("dev", plan.dev))
         )
-        check_every_class(task, plan.classes, train, setting.fraction)
-        subsets[setting.fraction, setting.seed] = train, dev
+        warnings = missing_classes(task, plan.classes, train, setting.fraction)
+        subsets[setting.fraction, setting.seed] = _Labelled(train, dev or plan.usable(plan.dev)[:1], warnings)
     return subsets
 
 
@@ -352,11 +433,10 @@ def _train(
     plan: Plan,
     train: FeatureTable,
     dev: FeatureTable,
-    labelled: tuple[Questions, Questions],
+    labelled: _Labelled,
     setting: _Setting,
 ) -> _Answered:
     train, dev = stage.view(train, setting.layer), stage.view(dev, setting.layer)
-    train_questions, dev_questions = labelled
     settings = stage.request.protocol.probe
     shape = ProbeShape(
         head=stage.head,
@@ -368,13 +448,14 @@ def _train(
         mix="weighted" if setting.layer == "weighted" else "mean",
     )
     started = time.monotonic()
-    title = f"probe: layer {setting.layer}, {setting.fraction:.4g} of the labels, seed {setting.seed}"
+    labels = "all labels" if setting.fraction == 1.0 else f"{100 * setting.fraction:g} % of the labels"
+    title = f"probe: layer {setting.layer}, {labels}, seed {setting.seed}"
     with stage.reporter.stage(title) as advance:
         trained = train_probe(
             Examiner(stage.task, plan.classes, stage.upstream.info),
             shape,
-            Examples(train, train_questions),
-            Examples(dev, dev_questions),
+            Examples(train, labelled.train),
+            Examples(dev, labelled.dev),
             settings,
             seed=setting.seed,
             statistics=statistics_of(train),
@@ -383,13 +464,20 @@ def _train(
     return _Answered(
         setting=setting,
         trained=trained,
-        label_seconds={"train": seconds_of(train_questions), "dev": seconds_of(dev_questions)},
+        label_seconds={"train": seconds_of(labelled.train), "dev": seconds_of(labelled.dev)},
+        warnings=labelled.warnings,
         train_seconds=time.monotonic() - started,
     )
 
 
 def _score(
-    stage: _Stage, corpus: Corpus, plan: Plan, answered: _Answered, test: Examples, rates: tuple[str, ...]
+    stage: _Stage,
+    corpus: Corpus,
+    plan: Plan,
+    answered: _Answered,
+    test: Examples,
+    rates: tuple[str, ...],
+    heard: Mapping[str, Any],
 ) -> Written:
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
     predictions = examiner.predict(answered.trained.probe, test)
@@ -403,7 +491,7 @@ def _score(
                 "name": corpus.name,
                 "fingerprint": corpus.fingerprint,
                 "split_policy": plan.policy,
-                "warnings": [*plan.warnings, *rates],
+                "warnings": [*plan.warnings, *rates, *answered.warnings],
                 "n_train": len(plan.train),
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
@@ -425,25 +513,29 @@ def _score(
             "test_accesses": plan.test.accesses,
             "cost": {
                 "parameters": environment.count_parameters(_module(stage.upstream)),
-                "macs_per_second": environment.macs_per_second(stage.upstream, stage.device),
+                "macs_per_second": stage.macs_per_second,
                 "extract_seconds": stage.extract_seconds,
                 "train_seconds": answered.train_seconds,
                 "peak_rss_bytes": environment.peak_rss_bytes(),
                 "device": str(stage.device),
             },
-            "environment": environment.describe(stage.device),
+            "environment": stage.environment,
         }
     )
-    return _write(stage, record, predictions, answered.trained)
+    return _write(stage, record, predictions, answered.trained, heard)
 
 
-def _write(stage: _Stage, record: Record, predictions: Sequence[Prediction], trained: TrainedProbe) -> Written:
+def _write(
+    stage: _Stage, record: Record, predictions: Sequence[Prediction], trained: TrainedProbe, heard: Mapping[str, Any]
+) -> Written:
     folder = record_folder(stage.request.out, record)
     facts = {
         "upstream": record.upstream.name,
         "upstream_fingerprint": record.upstream.fingerprint,
         "downstream": record.downstream.name,
         "layer": record.layer,
+        "heard": heard["heard"],
+        "speakers": heard["speakers"],
     }
     save_probe(folder / PROBE_FILE, trained.probe, facts)
     return Written(write_record(folder, record, predictions), record)
@@ -452,7 +544,12 @@ def _write(stage: _Stage, record: Record, predictions: Sequence[Prediction], tra
 def record_folder(out: Path, record: Record) -> Path:
     """Where a record lies: `OUT/CORPUS/DOWNSTREAM/UPSTREAM/ID`, names reduced to what every file system takes."""
     names = (record.corpus.name, record.downstream.name, record.upstream.name)
-    return out.joinpath(*("".join(c if c.isalnum() or c in "._-" else "-" for c in name) for name in names), record.id)
+    return out.joinpath(*(_file_name(name) for name in names), record.id)
+
+
+def _file_name(name: str) -> str:
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    return plain.strip(".")[-80:] or "unnamed"
 
 
 def _module(upstream: Upstream) -> nn.Module:
@@ -465,7 +562,7 @@ def _upstream_part(stage: _Stage) -> dict[str, Any]:
     return {
         "name": stage.request.upstream,
         "checkpoint": stage.request.checkpoint,
-        "fingerprint": stage.upstream.fingerprint(),
+        "fingerprint": stage.fingerprint,
         "origin": {"distribution": entry.distribution, "version": entry.version},
         "layer_names": stage.upstream.info.layer_names,
     }

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from repbench.benchmark.statistics import Interval, jackknife_intervals
-from repbench.downstream.contract import Downstream, Prediction
+from repbench.downstream.contract import Downstream, MetricInfo, Prediction
+from repbench.errors import plugin_faults
 
 
 def metrics_part(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Every metric with its interval over speakers (or groups)."""
     unit, clusters = clusters_of(predictions)
-    measured = task.measure(predictions, classes)
-    intervals = jackknife_intervals(
-        clusters, lambda items: {name: each.value for name, each in task.measure(items, classes).items()}
-    )
+    with plugin_faults(task.info.name):
+        measured = task.measure(predictions, classes)
+        intervals = jackknife_intervals(
+            clusters, lambda items: {name: each.value for name, each in task.measure(items, classes).items()}
+        )
     return {
         name: {
             "value": measured[name].value,
             "unit": info.unit,
             "higher_is_better": info.higher_is_better,
-            "ci95": _clipped(intervals[name], upper=1.0 if info.higher_is_better else None),
+            "ci95": _clipped(intervals[name], info),
             "ci_unit": unit if intervals[name] is not None else None,
             "counts": dict(measured[name].counts),
         }
@@ -39,9 +41,10 @@ def clusters_of(predictions: Sequence[Prediction]) -> tuple[str | None, list[lis
     return None, [list(predictions)]
 
 
-def _clipped(interval: Interval | None, *, upper: float | None) -> tuple[float, float] | None:
-    """The interval within what the metric can be: from 0 to `upper`."""
+def _clipped(interval: Interval | None, info: MetricInfo) -> tuple[float, float] | None:
+    """The interval within what the metric can be."""
     if interval is None:
         return None
-    high = interval.high if upper is None else min(interval.high, upper)
-    return max(interval.low, 0.0), high
+    low = interval.low if info.lower is None else max(interval.low, info.lower)
+    high = interval.high if info.upper is None else min(interval.high, info.upper)
+    return low, high

@@ -32,7 +32,8 @@ def jackknife_intervals(
     """Intervals of every value of `measure`, from leaving each cluster out once.
 
     With m clusters, value v and leave-one-out values v_i, the pseudo-values m v - (m - 1) v_i have mean p and standard
-    error s; the interval is p ± t s with m - 1 degrees of freedom, centred on v.
+    error s; the interval is v ± t s with m - 1 degrees of freedom. Where every cluster agrees, s is 0 and says nothing
+    of the next cluster: there is no interval.
 
     Args:
         clusters: The items of each cluster.
@@ -40,7 +41,8 @@ def jackknife_intervals(
         level: Coverage aimed at.
 
     Returns:
-        An interval for each value; None with fewer than two clusters or where a value is undefined without one of them.
+        An interval for each value; None with fewer than two clusters, where a value is undefined without one of them,
+        and where all clusters agree.
 
     Reference:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.
@@ -64,5 +66,7 @@ def _interval(value: float | None, without: Sequence[float | None], level: float
     count = len(known)
     mean = math.fsum(known) / count
     error = math.sqrt((count - 1) / count * math.fsum((each - mean) ** 2 for each in known))
+    if error == 0.0:
+        return None
     reach = float(t.ppf((1 + level) / 2, count - 1)) * error
     return Interval(value - reach, value + reach)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repbench.benchmark.record import Metric, Record
+from repbench.errors import printable
 
 _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two were scored; ↓ lower is better"
 
@@ -29,11 +30,18 @@ def results_table(records: Sequence[Record]) -> Table:
 
 
 def _what_varies(records: Sequence[Record]) -> list[str]:
-    return [name for name in _settings(records[0]) if len({_settings(record)[name] for record in records}) > 1]
+    """The head, and every other setting that the records differ in."""
+    several = [name for name in _settings(records[0]) if len({_settings(record)[name] for record in records}) > 1]
+    return sorted({"head", *several}, key=list(_settings(records[0])).index)
 
 
 def _settings(record: Record) -> dict[str, str]:
-    return {"layer": record.layer, "labels": f"{record.label_fraction:g}", "seed": str(record.seed)}
+    return {
+        "head": record.head,
+        "layer": record.layer,
+        "labels": f"{100 * record.label_fraction:g} %",
+        "seed": str(record.seed),
+    }
 
 
 def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:
@@ -44,7 +52,7 @@ def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:
     others = [name for name in record.metrics if name != record.primary_metric]
     rows: list[list[Text | str]] = [
         [
-            *(Text(name) for name in names),
+            *(Text(printable(name)) for name in names),
             Text(_title(record.primary_metric, record.primary)),
             Text(_number(record.primary.value), style="bold"),
             _interval(record.primary),

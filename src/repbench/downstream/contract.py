@@ -28,10 +28,19 @@ Labels = tuple[Phone, ...] | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricInfo:
-    """What a metric's number means: its unit and which way is up."""
+    """What a metric's number means.
+
+    Attributes:
+        unit: Of the value.
+        higher_is_better: Which way is up.
+        lower: Least value it can take; None: any.
+        upper: Greatest value it can take; None: any.
+    """
 
     unit: str
     higher_is_better: bool
+    lower: float | None = 0.0
+    upper: float | None = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

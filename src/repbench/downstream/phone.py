@@ -39,7 +39,7 @@ class Phone:
             "accuracy": MetricInfo(unit="proportion of instants", higher_is_better=True),
             "macro_f1": MetricInfo(unit="proportion", higher_is_better=True),
             "accuracy_nonsilence": MetricInfo(unit="proportion of instants", higher_is_better=True),
-            "phone_error_rate": MetricInfo(unit="edits per phone", higher_is_better=False),
+            "phone_error_rate": MetricInfo(unit="edits per phone", higher_is_better=False, upper=None),
         },
         primary_metric="accuracy",
     )

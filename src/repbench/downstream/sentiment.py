@@ -9,7 +9,7 @@ from repbench.corpora.contract import AttributeValue, Utterance
 from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, MetricInfo, Prediction
 from repbench.downstream.metrics import classification
 from repbench.downstream.utterances import METRICS, measure_classes, utterance_predictions
-from repbench.errors import Unlabelled, UsageError
+from repbench.errors import DataError, Unlabelled, UsageError
 
 Sign = Literal["positive", "negative"]
 
@@ -54,6 +54,7 @@ class Sentiment:
         negative: Sequence[str] = NEGATIVE,
         unasked: Sequence[str] = UNASKED,
     ) -> None:
+        _refuse_other_types(attribute, positive=positive, negative=negative, unasked=unasked)
         self._attributes = ATTRIBUTES if attribute is None else (attribute,)
         self._signs: dict[str, Sign | None] = {}
         named: list[tuple[Sequence[str], Sign | None]] = [
@@ -101,8 +102,24 @@ class Sentiment:
         try:
             return self._signs[value.strip().casefold()]
         except KeyError:
-            raise UsageError(
+            raise DataError(
                 f"`{value}` of the attribute `{name}` is neither positive, negative nor unasked",
                 utterance=utterance.id,
                 do="Name it with --set task.positive=[…], task.negative=[…] or task.unasked=[…]",
             ) from None
+
+
+def _refuse_other_types(attribute: object, **words: object) -> None:
+    if attribute is not None and not isinstance(attribute, str):
+        raise UsageError(f"`task.attribute` must be a name, but is {attribute!r}", key="task.attribute")
+    for name, value in words.items():
+        if (
+            isinstance(value, str)
+            or not isinstance(value, Sequence)
+            or not all(isinstance(each, str) for each in value)
+        ):
+            raise UsageError(
+                f"`task.{name}` must be a list of words, but is {value!r}",
+                key=f"task.{name}",
+                do=f"Write --set 'task.{name}=[happy, joy]'",
+            )

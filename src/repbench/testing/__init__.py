@@ -1,4 +1,4 @@
-"""Small fakes and conformance suites, for us and for plugin authors."""
+"""Small fakes, for us and for plugin authors."""
 
 from repbench.testing.fakes import Envelope, tone_corpus
 

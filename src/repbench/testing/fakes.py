@@ -24,7 +24,13 @@ TONES_HZ = {"AA": 400.0, "IY": 900.0, "UW": 1700.0}
 
 
 def tone_corpus(
-    folder: Path, *, num_speakers: int = 6, sessions: int = 2, per_session: int = 4, sample_rate_hz: int = 16_000
+    folder: Path,
+    *,
+    num_speakers: int = 6,
+    sessions: int = 2,
+    per_session: int = 4,
+    sample_rate_hz: int = 16_000,
+    salt: str = "",
 ) -> Corpus:
     """Write a corpus in which every answer can be heard, and open it.
 
@@ -37,6 +43,7 @@ def tone_corpus(
         sessions: Sessions of each, as `group`.
         per_session: Utterances of each session.
         sample_rate_hz: Rate of the sounds.
+        salt: Another salt gives other sounds.
     """
     sounds = folder / "sounds"
     sounds.mkdir(parents=True)
@@ -44,7 +51,7 @@ def tone_corpus(
     for speaker in range(num_speakers):
         for number in range(sessions * per_session):
             id_ = f"s{speaker}-{number:02d}"
-            samples, phones = _utterance(id_, speaker, number % 2 == 0, sample_rate_hz)
+            samples, phones = _utterance(f"{salt}{id_}", speaker, number % 2 == 0, sample_rate_hz)
             soundfile.write(sounds / f"{id_}.wav", samples, sample_rate_hz, subtype="PCM_16")
             drafts.append(
                 DraftUtterance(
@@ -124,7 +131,7 @@ class Envelope(nn.Module):
         usable = waveforms[:, : int(counts.max()) * hop]
         quarters = usable.reshape(len(usable), -1, self.info.width, hop // self.info.width)  # (B, F, D, hop / D)
         quarters = quarters.square().mean(dim=-1)  # (B, F, D)
-        valid = torch.arange(quarters.shape[1]) < counts[:, None]
+        valid = torch.arange(quarters.shape[1], device=quarters.device) < counts[:, None]
         energy = torch.log(quarters + 1e-6) * valid[..., None]
         projected = F.linear(energy, self.projection) * valid[..., None]
         return HiddenStates(torch.stack([energy, projected]), counts)

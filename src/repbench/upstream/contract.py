@@ -37,7 +37,7 @@ class UpstreamInfo:
         max_samples: Longest waveform it takes at once; None: any.
         layer_names: One name a layer, in the order of `HiddenStates.layers`.
         width: D, shared by all layers.
-        utterance_normalised: Whether each feature of layer 0 has zero mean over the utterance, so that a mean over
+        utterance_normalised: Whether each feature of layer 0 has zero mean over the utterance, so that its mean over
             time tells nothing.
         trainable: Whether it has weights that fine-tuning can change.
         citation: Where the model was published.
@@ -91,7 +91,7 @@ class HiddenStates:
 
 @runtime_checkable
 class Upstream(Protocol):
-    """An `nn.Module` with a declaration.
+    """An `nn.Module` with a declaration; what stands under `__call__` here is its `forward`.
 
     Promises, which conformance tests hold it to: batched equals alone (relative 1e-4), order does not matter, eval
     is deterministic, frozen leaves no gradient, no NaN, layer count fixed, `num_frames` true, global state (random
