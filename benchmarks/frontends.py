@@ -1,10 +1,11 @@
-"""mel160 against librosa's mel and delta, on the same 200 utterances, in one run, one thread each.
+"""Every front end on the same 200 utterances, beside librosa and torchaudio, in one run, one thread each.
 
 Usage: python benchmarks/frontends.py [--out benchmarks/results/frontends.json]
 
-The sound is LibriSpeech and LJSpeech below REPBENCH_TEST_DATA where that is set, else the synthetic corpus. Each way is
-timed over all utterances, in turns, and the median of the turns is told. Both compute 80 log-mel bands and their
-slopes; neither normalises.
+The sound is LibriSpeech, LJSpeech and nEMO below REPBENCH_TEST_DATA where that is set, else the synthetic corpus. Each
+way is timed over all utterances, one call an utterance, in turns; the median of the turns is told. What stands beside
+a front end computes the same features where the library has them: 80 log-mel bands with slopes for librosa, Kaldi's
+fbank for torchaudio's compliance module, an 80-band log-mel for its transform.
 """
 
 from __future__ import annotations
@@ -15,23 +16,27 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import librosa
 import numpy as np
 import torch
+import torchaudio
 from torch import Tensor
 
-import repbench.benchmark.environment as environment
-from repbench.audio.frontend import MEL160, mel160
+from repbench.audio import kaldi, legacy, online
 from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
+from repbench.benchmark import environment
 from repbench.benchmark.features import length_batches
 
 NUM_UTTERANCES = 200
-TURNS = 7
-RATE_HZ = MEL160.sample_rate_hz
+TURNS = 5
+RATE_HZ = 16_000
+
+Way = Callable[[list[Tensor]], None]
 
 
 def sounds() -> tuple[str, list[Tensor]]:
@@ -47,63 +52,91 @@ def sounds() -> tuple[str, list[Tensor]]:
     return "synthetic:noisy:small", [to_rate(*read_sound(each.audio), RATE_HZ) for each in utterances]
 
 
-def by_librosa(waves: Sequence[Tensor]) -> None:
-    """One call an utterance, as librosa is used."""
-    for wave in waves:
-        power = librosa.feature.melspectrogram(
-            y=wave.numpy(), sr=RATE_HZ, n_fft=MEL160.fft_samples, win_length=MEL160.window_samples,
-            hop_length=MEL160.hop_samples, n_mels=MEL160.num_bands, pad_mode="reflect",
-        )  # fmt: skip
-        log_mel = np.log(power + MEL160.log_floor)
-        np.concatenate([log_mel, librosa.feature.delta(log_mel, width=MEL160.delta_frames)])
+def one_by_one(compute: Callable[[Tensor], object]) -> Way:
+    """A way that calls `compute` on each utterance."""
+
+    def way(waves: list[Tensor]) -> None:
+        for wave in waves:
+            compute(wave)
+
+    return way
 
 
-def alone(waves: Sequence[Tensor]) -> None:
-    """One call an utterance."""
-    for wave in waves:
-        mel160(wave[None], torch.tensor([len(wave)]), cmvn=False)
+def ours(features: Callable[[Tensor, Tensor], object]) -> Way:
+    """A front end, one call an utterance."""
+    return one_by_one(lambda wave: features(wave[None], torch.tensor([len(wave)])))
 
 
-def batched(waves: Sequence[Tensor]) -> None:
-    """Batches of like length of at most two minutes, as `repbench run` does it."""
+def batched(waves: list[Tensor]) -> None:
+    """mel160 in batches of like length of at most two minutes, as `repbench run` does it."""
     for batch in length_batches([len(wave) for wave in waves], 120 * RATE_HZ):
         chosen = [waves[index] for index in batch]
         padded = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
-        mel160(padded, torch.tensor([len(wave) for wave in chosen]), cmvn=False)
+        legacy.MEL160_NO_CMVN(padded, torch.tensor([len(wave) for wave in chosen]))
 
 
-WAYS: dict[str, Callable[[Sequence[Tensor]], None]] = {
-    "librosa mel + delta": by_librosa,
-    "mel160, one by one": alone,
-    "mel160, batched": batched,
-}
+def librosa_mel(wave: Tensor, shape: legacy.Shape) -> object:
+    """librosa's log-mel and delta."""
+    power = librosa.feature.melspectrogram(
+        y=wave.numpy(), sr=RATE_HZ, n_fft=shape.fft, win_length=shape.window, hop_length=shape.hop, n_mels=80,
+        pad_mode="reflect",
+    )  # fmt: skip
+    log_mel = np.log(power + legacy.LOG_FLOOR)
+    return np.concatenate([log_mel, librosa.feature.delta(log_mel, width=legacy.DELTA_FRAMES)])
+
+
+def torchaudio_fbank(wave: Tensor) -> Tensor:
+    """torchaudio's Kaldi fbank with two orders of slopes."""
+    fbank = torchaudio.compliance.kaldi.fbank(wave[None], num_mel_bins=80, sample_frequency=RATE_HZ).T
+    once = torchaudio.functional.compute_deltas(fbank)
+    return torch.cat([fbank, once, torchaudio.functional.compute_deltas(once)])
+
+
+def ways() -> dict[str, Way]:
+    """All that is timed; the first is what ratios are of."""
+    transform = torchaudio.transforms.MelSpectrogram(RATE_HZ, n_fft=400, hop_length=160, n_mels=80)
+    with_mel = {
+        "librosa mel160": one_by_one(partial(librosa_mel, shape=legacy.LONG)),
+        "librosa fbank160": one_by_one(partial(librosa_mel, shape=legacy.SHORT)),
+        "torchaudio fbank + slopes": one_by_one(torchaudio_fbank),
+        "torchaudio mel80, float32": one_by_one(lambda wave: (transform(wave[None]) + 1e-10).log()),
+        "mel160, batched": batched,
+    }
+    front_ends = [
+        legacy.MEL160_NO_CMVN, legacy.MEL160, legacy.FBANK160, legacy.MFCC52, legacy.LINEAR1025, kaldi.FBANK_NO_CMVN,
+        kaldi.FBANK, kaldi.MFCC, kaldi.SPECTROGRAM, kaldi.FBANK80, online.MEL80, online.LINEAR,
+    ]  # fmt: skip
+    return {**with_mel, **{front_end.name: ours(front_end) for front_end in front_ends}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "frontends.json")
     out: Path = parser.parse_args().out
     torch.set_num_threads(1)
     source, waves = sounds()
     seconds = sum(len(wave) for wave in waves) / RATE_HZ
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
-    for way in WAYS.values():
+    timed = ways()
+    taken: dict[str, list[float]] = {name: [] for name in timed}
+    for way in timed.values():
         way(waves[:5])
     for _ in range(TURNS):
-        for name, way in WAYS.items():
+        for name, way in timed.items():
             started = time.perf_counter()
             way(waves)
             taken[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(times) for name, times in taken.items()}
-    baseline = medians["librosa mel + delta"]
+    baseline = medians["librosa mel160"]
     print(f"{len(waves)} utterances, {seconds:.0f} s of {source}, one thread, median of {TURNS} turns")
     for name, median in medians.items():
-        print(f"{name:20s} {median:7.3f} s  {seconds / median:7.0f} x real time  {baseline / median:5.2f} x librosa")
+        times, ratio = seconds / median, baseline / median
+        print(f"{name:26s} {median:7.3f} s  {times:6.0f} x real time  {ratio:6.2f} x librosa mel160")
     result = {
-        "utterances": len(waves), "seconds_of_sound": seconds, "source": source, "turns": taken,
-        "median_s": medians, "ratio_to_librosa": {name: baseline / median for name, median in medians.items()},
+        "utterances": len(waves), "seconds_of_sound": seconds, "source": source, "turns": taken, "median_s": medians,
+        "times_real_time": {name: seconds / median for name, median in medians.items()},
+        "ratio_to_librosa_mel160": {name: baseline / median for name, median in medians.items()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "librosa": librosa.__version__,
-                     "numpy": np.__version__},
+                     "torchaudio": torchaudio.__version__, "numpy": np.__version__},
         "machine": environment.describe(torch.device("cpu"))["cpu"], "threads": 1,
     }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)

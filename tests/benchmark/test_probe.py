@@ -30,7 +30,7 @@ from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, IntegrityError, NonFiniteError, PluginError, UsageError
 from repbench.testing import Envelope, tone_corpus
 from repbench.upstream.contract import HiddenStates, Upstream
-from repbench.upstream.mel import mel
+from repbench.upstream.frontends import mel
 
 CPU = torch.device("cpu")
 SETTINGS = ProbeSettings(steps=60, batch_frames=256, hidden_units=16, selection_points=3)

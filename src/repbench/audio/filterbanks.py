@@ -1,0 +1,149 @@
+"""Mel filters and cosine transforms, as matrices.
+
+Conventions: a bank is (bins, bands); power (N, bins) @ bank is (N, bands). Frequencies in Hz.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class MelBand(NamedTuple):
+    """A stretch of bins and the few bands that it feeds.
+
+    Attributes:
+        bins: Which bins it reads.
+        bands: Which bands it adds to.
+        weights: (bins, bands) float32.
+    """
+
+    bins: slice
+    bands: slice
+    weights: Tensor
+
+
+class MelBank:
+    """A mel bank cut along the bins: a triangle feeds on few of them, most of the whole matrix is zero.
+
+    Args:
+        bank: (bins, bands).
+        stretches: Into how many it is cut.
+    """
+
+    _LANES = 16
+    """Bands that a matrix product computes at once: a stretch is widened with zero weights to a multiple of them."""
+
+    def __init__(self, bank: Tensor, stretches: int = 4) -> None:
+        num_bands = bank.shape[1]
+        edges = [round(i * len(bank) / stretches) for i in range(stretches + 1)]
+        self._parts = []
+        for first, last in pairwise(edges):
+            fed = bank[first:last].any(dim=0).nonzero().flatten()
+            width = min(num_bands, self._LANES * math.ceil((int(fed[-1]) + 1 - int(fed[0])) / self._LANES))
+            low = min(int(fed[0]), num_bands - width)
+            weights = bank[first:last, low : low + width].contiguous()
+            self._parts.append(MelBand(slice(first, last), slice(low, low + width), weights))
+
+    def to(self, device: torch.device) -> MelBank:
+        """The same on `device`."""
+        moved = copy.copy(self)
+        moved._parts = [part._replace(weights=part.weights.to(device)) for part in self._parts]
+        return moved
+
+    def add(self, power: Tensor, mel: Tensor) -> None:
+        """Add the bands of (N, bins) power to (N, bands)."""
+        for part in self._parts:
+            mel[:, part.bands].addmm_(power[:, part.bins], part.weights)
+
+
+@lru_cache(maxsize=32)
+def cut_bank(bank: Callable[[int, int, int], Tensor], sample_rate_hz: int, fft_samples: int, num_bands: int) -> MelBank:
+    """One of the banks below, cut along its bins; made once."""
+    return MelBank(bank(sample_rate_hz, fft_samples, num_bands))
+
+
+@lru_cache(maxsize=16)
+def slaney_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor:
+    """Triangles of unit area on Slaney's scale, from 0 Hz to half the rate: (bins, num_bands) float32.
+
+    The scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for each factor of 6.4); each
+    triangle is scaled by 2 / (its width in Hz).
+    """
+    edges = _edges(_slaney_mel, _slaney_hz, 0.0, sample_rate_hz / 2, num_bands)
+    bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
+    return (_triangles(bins, edges) * (2.0 / (edges[2:] - edges[:-2]))).to(torch.float32)
+
+
+@lru_cache(maxsize=16)
+def htk_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor:
+    """Triangles of unit height on the scale 2595 log10(1 + f / 700), drawn over Hz: (bins, num_bands) float32."""
+    edges = _edges(_htk_mel, _htk_hz, 0.0, sample_rate_hz / 2, num_bands)
+    bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
+    return _triangles(bins, edges).to(torch.float32)
+
+
+@lru_cache(maxsize=16)
+def kaldi_bank(sample_rate_hz: int, fft_samples: int, num_bands: int, low_hz: float = 20.0) -> Tensor:
+    """Triangles of unit height on the scale 1127 ln(1 + f / 700), drawn over mels: (bins, num_bands) float32.
+
+    The bin at half the rate feeds none, as in Kaldi.
+    """
+    bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
+    low, high = _kaldi_mel(low_hz), _kaldi_mel(sample_rate_hz / 2)
+    edges = low + (high - low) * torch.arange(num_bands + 2, dtype=torch.float64) / (num_bands + 1)
+    bank = _triangles(1127.0 * torch.log1p(bins / 700.0), edges)
+    bank[-1] = 0.0
+    return bank.to(torch.float32)
+
+
+@lru_cache(maxsize=16)
+def cosine_transform(num_inputs: int, num_outputs: int) -> Tensor:
+    """Orthonormal DCT-II: (num_inputs, num_outputs) float64; x @ it are the first coefficients."""
+    angles = math.pi / num_inputs * (torch.arange(num_inputs, dtype=torch.float64)[:, None] + 0.5)
+    transform = torch.cos(angles * torch.arange(num_outputs)) * math.sqrt(2.0 / num_inputs)
+    transform[:, 0] *= math.sqrt(0.5)
+    return transform
+
+
+def _triangles(positions: Tensor, edges: Tensor) -> Tensor:
+    """(bins,) positions and (bands + 2,) edges on one scale -> (bins, bands), 1 at each middle edge."""
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    rising = (positions[:, None] - left) / (centre - left)
+    falling = (right - positions[:, None]) / (right - centre)
+    return torch.minimum(rising, falling).clamp_min(0.0)
+
+
+def _edges(
+    to_mel: Callable[[float], float], to_hz: Callable[[float], float], low_hz: float, high_hz: float, num_bands: int
+) -> Tensor:
+    low, high = to_mel(low_hz), to_mel(high_hz)
+    steps = (low + (high - low) * i / (num_bands + 1) for i in range(num_bands + 2))
+    return torch.tensor([to_hz(step) for step in steps], dtype=torch.float64)
+
+
+def _slaney_mel(hz: float) -> float:
+    return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
+
+
+def _slaney_hz(mel: float) -> float:
+    return mel * 200 / 3 if mel < 15 else 1000 * math.exp((mel - 15) * math.log(6.4) / 27)
+
+
+def _htk_mel(hz: float) -> float:
+    return 2595.0 * math.log10(1.0 + hz / 700.0)
+
+
+def _htk_hz(mel: float) -> float:
+    return 700.0 * (math.pow(10.0, mel / 2595.0) - 1.0)
+
+
+def _kaldi_mel(hz: float) -> float:
+    return 1127.0 * math.log1p(hz / 700.0)

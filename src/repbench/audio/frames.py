@@ -1,0 +1,264 @@
+"""What all front ends share: windows of a batch, their power spectra, slopes and normalisation over time.
+
+Conventions: waveforms are (B, T) float32 in [-1, 1] with `lengths` (B,) samples; what lies past a length never
+matters. Frames come back as (B, F, D) with (B,) frame counts and are zero past each count. Each utterance is reflected
+at its *own* end and normalised over its *own* frames, so it has the same features alone and in any batch.
+
+Axes: B batch, T samples, F frames, N windows, W window, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repbench.errors import DataError
+
+SAMPLE_RATE_HZ = 16_000
+"""Rate of all front ends."""
+
+Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(B, T) waveforms and (B,) lengths to (B, F, D) frames and (B,) counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontEnd:
+    """A pure function from waveforms to frames, and what holds of it.
+
+    Attributes:
+        name: What it is called.
+        width: D.
+        window_samples: Samples that a frame sees.
+        hop_samples: Distance of two frames.
+        centred: Whether frame k is centred on sample k * hop, its window reflected at the ends; else it starts there
+            and only whole windows are frames.
+        normalised: Whether each dimension has zero mean over the utterance.
+        compute: The function.
+    """
+
+    name: str
+    width: int
+    window_samples: int
+    hop_samples: int
+    centred: bool
+    normalised: bool
+    compute: Compute
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform: one whose ends can be reflected by half a window, or one whole window."""
+        return self.window_samples // 2 + 1 if self.centred else self.window_samples
+
+    @property
+    def first_center_samples(self) -> int:
+        """The sample of which frame 0 speaks."""
+        return 0 if self.centred else self.window_samples // 2
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a waveform of `num_samples`, at least `min_samples`."""
+        return 1 + (num_samples if self.centred else num_samples - self.window_samples) // self.hop_samples
+
+    def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T) waveforms with (B,) lengths to (B, F, D) frames with (B,) counts.
+
+        Raises:
+            DataError: A waveform is shorter than `min_samples`.
+        """
+        shortest = int(lengths.min())
+        if shortest < self.min_samples:
+            raise DataError(f"{self.name} needs at least {self.min_samples} samples, but a waveform has {shortest}")
+        return self.compute(waveforms, lengths)
+
+
+Transform = Callable[[Tensor, Tensor], object]
+"""Writes the features of (N, W) windows into (N, D), which holds zeros."""
+
+_CPU_BLOCK_FRAMES = 128
+"""Windows transformed at once on a CPU: their spectra stay in the cache between the steps of a transform."""
+
+
+def centred_windows(
+    waveforms: Tensor, lengths: Tensor, *, window: int, hop: int, width: int, transform: Callable[[int], Transform]
+) -> tuple[Tensor, Tensor]:
+    """Transform windows centred on every `hop` samples, each utterance reflected at its own ends.
+
+    Args:
+        waveforms: (B, T).
+        lengths: (B,).
+        window: Samples of a window.
+        hop: Samples between two.
+        width: D of the features.
+        transform: From the largest number of windows at once to the transform.
+
+    Returns:
+        (B, F, D) float32, without meaning past the (B,) counts.
+    """
+    counts = 1 + lengths.div(hop, rounding_mode="floor")
+    reflected = reflect_ends(waveforms, lengths, window // 2)  # (B, T + W)
+    return _transformed(reflected, counts, window, hop, width, transform), counts
+
+
+def whole_windows(
+    waveforms: Tensor, lengths: Tensor, *, window: int, hop: int, width: int, transform: Callable[[int], Transform]
+) -> tuple[Tensor, Tensor]:
+    """As `centred_windows`, for windows that start at every `hop` samples and end within the utterance."""
+    counts = 1 + (lengths - window).div(hop, rounding_mode="floor")
+    return _transformed(waveforms, counts, window, hop, width, transform), counts
+
+
+def _transformed(
+    samples: Tensor, counts: Tensor, window: int, hop: int, width: int, transform: Callable[[int], Transform]
+) -> Tensor:
+    num_frames = 1 + (samples.shape[1] - window) // hop
+    frames = torch.zeros(len(samples), num_frames, width, device=samples.device)
+    if samples.device.type != "cpu":
+        windows = samples.unfold(-1, window, hop)  # (B, F, W)
+        transform(len(samples) * num_frames)(windows.flatten(0, 1), frames.flatten(0, 1))
+        return frames
+    apply = transform(_CPU_BLOCK_FRAMES)
+    for row, count in enumerate(counts.tolist()):
+        windows = samples[row].unfold(0, window, hop)  # (F, W)
+        for start in range(0, count, _CPU_BLOCK_FRAMES):
+            block = slice(start, min(start + _CPU_BLOCK_FRAMES, count))
+            apply(windows[block], frames[row, block])
+    return frames
+
+
+class Spectrum:
+    """Power spectra of windows, at most `block` at a time, in buffers that are made once.
+
+    The transform runs in float64: in float32 the strongest bin's rounding shows in the weakest (1e-5 in a log-mel band
+    of a chirp). Only the power is kept, so a short window is zero-padded on one side: leading zeros would change the
+    phase alone. (Fresh buffers for each block would cost a fifth of the time in page faults.)
+
+    Args:
+        window: (W,) float64 window function.
+        fft_samples: Length of the transform.
+        block: Windows at once.
+    """
+
+    def __init__(self, window: Tensor, fft_samples: int, block: int) -> None:
+        device, num_bins = window.device, fft_samples // 2 + 1
+        self._window = window
+        self._frames = torch.zeros(block, fft_samples, dtype=torch.float64, device=device)
+        self._squares = torch.empty(block, num_bins, 2, device=device)
+        self._power = torch.empty(block, num_bins, device=device)
+
+    def power(self, windows: Tensor) -> Tensor:
+        """(N, W) -> (N, bins) float32, in a buffer that the next call writes over."""
+        frames, squares = self._frames[: len(windows)], self._squares[: len(windows)]
+        torch.mul(windows, self._window, out=frames[:, : len(self._window)])
+        squares.copy_(torch.view_as_real(torch.fft.rfft(frames))).square_()
+        return torch.add(squares[..., 0], squares[..., 1], out=self._power[: len(windows)])
+
+
+def reflect_ends(waveforms: Tensor, lengths: Tensor, margin: int) -> Tensor:
+    """Mirror each waveform at its own two ends: (B, T) -> (B, T + 2 * margin); what lies further out is zero."""
+    batch, num_samples = waveforms.shape
+    if batch == 1 and int(lengths[0]) == num_samples:
+        before, after = waveforms[:, 1 : margin + 1].flip(1), waveforms[:, -margin - 1 : -1].flip(1)
+        return torch.cat([before, waveforms, after], dim=1)
+    padded = torch.nn.functional.pad(waveforms * valid_mask(lengths, num_samples), (margin, margin))
+    for row, length in zip(padded, lengths.tolist(), strict=True):
+        row[:margin] = row[margin + 1 : 2 * margin + 1].flip(0)
+        end = margin + length
+        row[end : end + margin] = row[end - 1 - margin : end - 1].flip(0)
+    return padded
+
+
+def savgol_slopes(frames: Tensor, num_frames: Tensor, window: int) -> Tensor:
+    """Slope over time of the straight line fitted to each `window` frames (Savitzky-Golay, first order).
+
+    The first and last `window // 2` frames take the slope of the first and last whole window; an utterance shorter
+    than the window takes the slope of the line through all its frames (0 for a single frame).
+
+    Args:
+        frames: (B, F, D).
+        num_frames: (B,) valid frames.
+        window: Odd number of frames.
+    """
+    half = window // 2
+    slopes = torch.zeros_like(frames)
+    if frames.shape[1] >= window:
+        whole = frames.shape[1] - window + 1
+        central = slopes[:, half : half + whole]
+        for step in range(1, half + 1):
+            ahead, behind = frames[:, half + step :][:, :whole], frames[:, half - step :][:, :whole]
+            central.add_(ahead - behind, alpha=step / (half * (half + 1) * window / 3))
+    for row, values, count in zip(slopes, frames, num_frames.tolist(), strict=True):
+        if count < window:
+            row[:count] = _line_slope(values[:count])
+        else:
+            row[:half] = row[half]
+            row[count - half : count] = row[count - half - 1]
+    return slopes
+
+
+def _line_slope(values: Tensor) -> Tensor:
+    """Slope of the least-squares line through (F, D) values: (D,)."""
+    times = torch.arange(len(values), dtype=values.dtype, device=values.device)
+    times -= times.mean()
+    return (times @ values) / times.square().sum().clamp_min(0.5)  # 0.5 is the sum for two frames
+
+
+def regression_slopes(frames: Tensor, num_frames: Tensor, *, reach: int = 2) -> Tensor:
+    """Slopes Σ k (x[t+k] - x[t-k]) / (2 Σ k²) for k up to `reach`, the first and last frame repeated beyond the ends.
+
+    Args:
+        frames: (B, F, D).
+        num_frames: (B,) valid frames.
+        reach: Frames on each side.
+    """
+    last = (num_frames - 1)[:, None]  # (B, 1)
+    times = torch.arange(frames.shape[1], device=frames.device)[None]  # (1, F)
+    slopes = torch.zeros_like(frames)
+    for step in range(1, reach + 1):
+        ahead = torch.minimum(times + step, last)[..., None].expand_as(frames)
+        behind = torch.minimum((times - step).clamp_min(0), last)[..., None].expand_as(frames)
+        slopes += step * (frames.gather(1, ahead) - frames.gather(1, behind))
+    return slopes / (2 * sum(step * step for step in range(1, reach + 1)))
+
+
+def normalise_utterances(frames: Tensor, num_frames: Tensor, *, epsilon: float, correction: int = 0) -> Tensor:
+    """Zero mean and unit deviation of each dimension over each utterance's own frames.
+
+    Statistics are taken in float64: in float32 the deviation of nearly constant bands, as in resampled 8 kHz sound,
+    is off by enough to move values by 0.1. A constant dimension becomes zero, and so does a single frame.
+
+    Args:
+        frames: (B, F, D).
+        num_frames: (B,) valid frames.
+        epsilon: Added to the deviation.
+        correction: What is taken from the number of frames when the squares are averaged (1: unbiased).
+    """
+    mask = valid_mask(num_frames, frames.shape[1])[..., None]
+    counts = num_frames[:, None, None].to(torch.float64)
+    exact = frames.to(torch.float64) * mask
+    centred = (exact - exact.sum(dim=1, keepdim=True) / counts) * mask
+    deviation = (centred.square().sum(dim=1, keepdim=True) / (counts - correction).clamp_min(1.0)).sqrt()
+    # A constant band keeps rounding noise of about 1e-16 of its size; dividing by it would invent a signal.
+    constant = deviation <= 1e-12 * exact.abs().amax(dim=1, keepdim=True)
+    return (centred / (deviation + epsilon)).masked_fill(constant, 0.0).to(frames.dtype)
+
+
+def zero_past(frames: Tensor, num_frames: Tensor) -> Tensor:
+    """(B, F, D) with everything past each count set to zero, in place."""
+    for row, count in zip(frames, num_frames.tolist(), strict=True):
+        row[count:] = 0.0
+    return frames
+
+
+def valid_mask(lengths: Tensor, size: int) -> Tensor:
+    """(B,) lengths -> (B, size) bool, true before each length."""
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def scale_to_level(waveforms: Tensor, lengths: Tensor, level_db: float) -> Tensor:
+    """Scale each waveform to a root mean square of `level_db` decibels relative to full scale."""
+    mask = valid_mask(lengths, waveforms.shape[1])
+    exact = waveforms.to(torch.float64) * mask
+    rms = (exact.square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()
+    return (exact * (10 ** (level_db / 20) / (rms + 1e-10))).to(waveforms.dtype)

@@ -1,0 +1,109 @@
+"""The features that S3PRL computes on the fly: mel80 and linear, and what they are built from.
+
+25 ms periodic Hann windows centred on every 10 ms, power spectra of 201 bins, HTK mel bands of unit height, ln(x +
+1e-10), CMVN per utterance with the unbiased deviation plus 1e-10. Unlike the original, an utterance is reflected at its
+own end in a batch too, so it has the features that it has alone.
+
+Axes: B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from repbench.audio.filterbanks import cosine_transform, cut_bank, htk_bank
+from repbench.audio.frames import (
+    SAMPLE_RATE_HZ,
+    FrontEnd,
+    Spectrum,
+    Transform,
+    centred_windows,
+    normalise_utterances,
+    regression_slopes,
+    scale_to_level,
+    zero_past,
+)
+
+WINDOW, HOP, FFT = 400, 160, 400
+LOG_FLOOR = 1e-10
+
+
+def power_linear(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Power of 201 bins: (B, T) -> (B, F, 201), without meaning past the (B,) counts."""
+
+    def transform(block: int) -> Transform:
+        spectrum = Spectrum(_hann(waveforms.device), FFT, block)
+        return lambda windows, out: out.copy_(spectrum.power(windows))
+
+    return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=FFT // 2 + 1, transform=transform)
+
+
+def power_mel(waveforms: Tensor, lengths: Tensor, *, num_bands: int = 80) -> tuple[Tensor, Tensor]:
+    """Power of HTK mel bands from 0 to 8,000 Hz: (B, T) -> (B, F, num_bands)."""
+
+    def transform(block: int) -> Transform:
+        bank = cut_bank(htk_bank, SAMPLE_RATE_HZ, FFT, num_bands).to(waveforms.device)
+        spectrum = Spectrum(_hann(waveforms.device), FFT, block)
+        return lambda windows, mel: bank.add(spectrum.power(windows), mel)
+
+    return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=num_bands, transform=transform)
+
+
+def mfcc13(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """13 cepstra of ln(x + 1e-6) of 128 mel bands (four of which no bin feeds): (B, T) -> (B, F, 13)."""
+    mel, counts = power_mel(waveforms, lengths, num_bands=128)
+    return mel.add_(1e-6).log_() @ cosine_transform(128, 13).to(mel), counts
+
+
+def log_mel(
+    waveforms: Tensor, lengths: Tensor, *, num_slopes: int = 0, cmvn: bool = True, level_db: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """ln(mel power + 1e-10) of 80 bands, with slopes of slopes as asked.
+
+    Args:
+        waveforms: (B, T) float32 at 16 kHz.
+        lengths: (B,), each more than 200.
+        num_slopes: How often slopes are appended.
+        cmvn: Whether to normalise over the utterance.
+        level_db: Level that each waveform is scaled to first, in dB relative to full scale; None: as it is.
+
+    Returns:
+        Frames (B, F, 80 * (1 + num_slopes)) and their counts (B,).
+    """
+    mel, counts = power_mel(_levelled(waveforms, lengths, level_db), lengths)
+    parts = [mel.add_(LOG_FLOOR).log_()]
+    for _ in range(num_slopes):
+        parts.append(regression_slopes(parts[-1], counts))
+    return _normalised(torch.cat(parts, dim=-1), counts, cmvn=cmvn), counts
+
+
+def log_linear(
+    waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True, level_db: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """ln(power + 1e-10) of 201 bins; arguments as for `log_mel`."""
+    power, counts = power_linear(_levelled(waveforms, lengths, level_db), lengths)
+    return _normalised(power.add_(LOG_FLOOR).log_(), counts, cmvn=cmvn), counts
+
+
+def _levelled(waveforms: Tensor, lengths: Tensor, level_db: float | None) -> Tensor:
+    return waveforms if level_db is None else scale_to_level(waveforms, lengths, level_db)
+
+
+def _normalised(frames: Tensor, counts: Tensor, *, cmvn: bool) -> Tensor:
+    return normalise_utterances(frames, counts, epsilon=1e-10, correction=1) if cmvn else zero_past(frames, counts)
+
+
+def _hann(device: torch.device) -> Tensor:
+    return torch.hann_window(WINDOW, dtype=torch.float64, device=device)
+
+
+_front_end = partial(FrontEnd, window_samples=WINDOW, hop_samples=HOP, centred=True, normalised=True)
+
+MEL80 = _front_end(name="mel80", width=80, compute=log_mel)
+"""80 log-mel bands, CMVN: S3PRL's `mel`."""
+
+LINEAR = _front_end(name="linear", width=201, compute=log_linear)
+"""Log power of 201 bins, CMVN."""
