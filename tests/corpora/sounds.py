@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
 from repbench.corpora.contract import Draft, DraftUtterance
@@ -75,3 +77,38 @@ def _long_tier(number: int, name: str, intervals: Sequence[tuple[float, float, s
 
 def _quoted(label: str) -> str:
     return '"' + label.replace('"', '""') + '"'
+
+
+def sphere_bytes(samples: npt.NDArray[Any], **changes: int | str) -> bytes:
+    """A NIST SPHERE file of 16-bit samples (T,) or (T, C), written byte by byte; `changes` are fields of its header."""
+    fields: dict[str, int | str] = {
+        "database_id": "TIMIT",
+        "database_version": "1.0",
+        "channel_count": 1 if samples.ndim == 1 else samples.shape[1],
+        "sample_count": len(samples),
+        "sample_rate": RATE_HZ,
+        "sample_n_bytes": 2,
+        "sample_byte_format": "01",
+        "sample_sig_bits": 16,
+        **changes,
+    }
+    lines = ["NIST_1A", "   1024"]
+    for name, value in fields.items():
+        lines.append(f"{name} -i {value}" if isinstance(value, int) else f"{name} -s{len(value)} {value}")
+    header = "\n".join([*lines, "end_head", ""]).encode("ascii")
+    return header.ljust(1024, b" ") + samples.astype(">i2" if fields["sample_byte_format"] == "10" else "<i2").tobytes()
+
+
+def write_sphere(path: Path, *, seed: int, seconds: float = 0.5) -> Path:
+    """A SPHERE file of quiet noise, whatever its name; another seed is another sound."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(-16_000, 16_000, round(seconds * RATE_HZ))
+    path.write_bytes(sphere_bytes(noise))
+    return path
+
+
+def write_text(path: Path, *lines: str) -> Path:
+    """A text file of `lines`, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from repbench.corpora.contract import CorpusLayout, DraftUtterance, PrepareOptions
+from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.fsdd import FSDD
-from repbench.errors import DataError, UsageError
+from repbench.errors import DataError
 from tests.corpora.sounds import write_noise
 
 
@@ -46,6 +46,8 @@ def test_another_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> N
         FSDD.prepare(tmp_path, PrepareOptions())
 
 
-def test_alignments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="reads no alignments"):
-        FSDD.prepare(tmp_path, PrepareOptions(alignments=tmp_path))
+def test_alignments_are_read(tmp_path: Path) -> None:
+    write_noise(tmp_path / "recordings" / "7_jackson_0.wav", seed=0)
+    (tmp_path / "7.ctm").write_text("7_jackson_0 1 0.00 0.20 S\n7_jackson_0 1 0.20 0.30 EH1\n")
+    draft = FSDD.prepare(tmp_path, PrepareOptions(alignments=tmp_path / "7.ctm"))
+    assert [each.phones for each in draft.utterances] == [(Phone(0.0, 0.2, "S"), Phone(0.2, 0.5, "EH1"))]

@@ -1,8 +1,8 @@
-"""How a sound file becomes samples: WAV and FLAC, one channel, and never fewer samples than its header promises.
+"""How a sound file becomes samples: WAV, FLAC and NIST SPHERE, one channel, never fewer samples than the header says.
 
-libsndfile reads a truncated or lying WAV in silence and hands back fewer samples, so the header of a WAV is read here
-and compared with the size of the file before libsndfile sees it. A FLAC carries checksums of its own; they are
-checked where samples are read.
+libsndfile reads a truncated or lying WAV or SPHERE file in silence and hands back fewer samples, so the header is read
+here (that of SPHERE in `sphere`) and compared with the size of the file before libsndfile sees it. A FLAC carries
+checksums of its own; they are checked where samples are read. What a file is, its first bytes say, not its name.
 
 Legend: T samples. Times are seconds; the sample of the time t is round(t * rate).
 """
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from repbench.audio import sphere
 from repbench.errors import DataError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -73,12 +74,12 @@ def inspect(path: Path, *, utterance: str | None = None) -> SoundInfo:
     """Read the header of a sound file and check it against the file, without decoding samples.
 
     Args:
-        path: A WAV or FLAC file of one channel.
+        path: A WAV, FLAC or NIST SPHERE file of one channel.
         utterance: The id that an error names.
 
     Raises:
         DataError: The file is missing, empty, truncated, holds more or fewer samples than its header says, has more
-            than one channel, or is neither WAV nor FLAC. (A FLAC cut short is found only by `read_sound`.)
+            than one channel, or is neither WAV nor FLAC nor SPHERE. (A FLAC cut short is found only by `read_sound`.)
         EnvironmentFault: The file may not be read.
     """
     with _opened(path, utterance) as sound:
@@ -91,7 +92,7 @@ def read_sound(
     """Decode a sound file, or the part from `start` to `end`.
 
     Args:
-        path: A WAV or FLAC file of one channel.
+        path: A WAV, FLAC or NIST SPHERE file of one channel.
         start: Where to start, in seconds; None for the start of the file.
         end: Where to end, in seconds; None for the end of the file.
         utterance: The id that an error names.
@@ -156,7 +157,7 @@ def _opened(path: Path, utterance: str | None) -> Iterator[soundfile.SoundFile]:
     import soundfile
 
     with _bytes_of(path, utterance) as stream:
-        promised = _promised_samples(stream, path, utterance)
+        promised = _promise(stream, path, utterance)
         stream.seek(0)
         try:
             sound = soundfile.SoundFile(stream.fileno(), closefd=False)
@@ -188,13 +189,17 @@ def _refuse(what: str, path: Path, utterance: str | None, do: str) -> NoReturn:
     raise DataError(what, file=path, utterance=utterance, do=do)
 
 
-def _refuse_layout(sound: soundfile.SoundFile, promised: int | None, path: Path, utterance: str | None) -> None:
+def _refuse_layout(sound: soundfile.SoundFile, promised: _Promise | None, path: Path, utterance: str | None) -> None:
     if sound.channels != 1:
         what = f"The sound has {sound.channels} channels, but one is read"
         _refuse(what, path, utterance, "Choose or mix the channels yourself and say so where you report scores")
-    if promised is not None and sound.frames != promised:
-        what = f"libsndfile finds {sound.frames} samples, but the header says {promised}"
+    if promised is not None and sound.frames != promised.num_samples:
+        what = f"libsndfile finds {sound.frames} samples, but the header says {promised.num_samples}"
         _refuse(what, path, utterance, _REPLACE)
+    if promised is not None and promised.header is not None:
+        difference = promised.header.difference(sound)
+        if difference is not None:
+            _refuse(difference, path, utterance, _CONVERT)
     if not 0 < sound.frames < 2**48:
         _refuse("The file does not say how many samples it holds, or holds none", path, utterance, _REPLACE)
 
@@ -226,32 +231,51 @@ def _refuse_broken_values(samples: Samples, path: Path, utterance: str | None) -
     _refuse(what, path, utterance, "Scale the file so that its peak is at most 1")
 
 
-def _promised_samples(stream: BinaryIO, path: Path, utterance: str | None) -> int | None:
-    """Samples that the header promises and the file holds; None for a FLAC, whose reader checks that itself."""
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """Samples that the header promises and the file holds; and the header, where libsndfile may read it otherwise."""
+
+    num_samples: int
+    header: sphere.SphereHeader | None = None
+
+
+def _promise(stream: BinaryIO, path: Path, utterance: str | None) -> _Promise | None:
+    """What the header promises and the file holds; None for a FLAC, whose reader checks that itself."""
     size = os.fstat(stream.fileno()).st_size
     magic = stream.read(12)
     if size == 0:
         _refuse("The sound file is empty", path, utterance, _REPLACE)
     if magic[:4] == b"fLaC":
         return None
+    if magic.startswith(sphere.MAGIC):
+        return _sphere_promise(stream, size, path, utterance)
     if magic[:4] not in (b"RIFF", b"RIFX", b"RF64") or magic[8:12] != b"WAVE":
-        _refuse("The file is neither WAV nor FLAC", path, utterance, _CONVERT)
+        _refuse("The file is neither WAV nor FLAC nor SPHERE", path, utterance, _CONVERT)
     try:
         wav = _walk_wav(stream, size, big_endian=magic[:4] == b"RIFX", is_rf64=magic[:4] == b"RF64")
     except _WavFault as fault:
         _refuse(str(fault), path, utterance, _REPLACE)
     if wav.encoding not in _CHECKABLE_ENCODINGS:
         _refuse(f"The WAV has encoding 0x{wav.encoding:04x}, which is not read", path, utterance, _CONVERT)
-    return _whole_samples(wav, path, utterance)
+    return _Promise(_whole_samples(wav.sound, path, utterance))
 
 
-def _whole_samples(wav: _Wav, path: Path, utterance: str | None) -> int:
-    declared, rest = divmod(wav.declared_bytes, wav.block_bytes)
-    if wav.held_bytes != wav.declared_bytes:
-        held = wav.held_bytes // wav.block_bytes
+def _sphere_promise(stream: BinaryIO, size: int, path: Path, utterance: str | None) -> _Promise:
+    try:
+        header = sphere.read_header(stream)
+    except sphere.SphereFault as fault:
+        _refuse(str(fault), path, utterance, fault.do)
+    sound = _Sound(header.block_bytes, header.num_samples * header.block_bytes, max(0, size - header.header_bytes))
+    return _Promise(_whole_samples(sound, path, utterance), header)
+
+
+def _whole_samples(sound: _Sound, path: Path, utterance: str | None) -> int:
+    declared, rest = divmod(sound.declared_bytes, sound.block_bytes)
+    if sound.held_bytes != sound.declared_bytes:
+        held = sound.held_bytes // sound.block_bytes
         what = f"The file holds {held} samples, but its header says {declared}"
         if held == declared:
-            what = f"The file holds {wav.held_bytes} bytes of sound, but its header says {wav.declared_bytes}"
+            what = f"The file holds {sound.held_bytes} bytes of sound, but its header says {sound.declared_bytes}"
         _refuse(what, path, utterance, _REPLACE)
     if rest:
         _refuse(f"The sound ends {rest} bytes into a sample", path, utterance, _REPLACE)
@@ -265,13 +289,20 @@ class _WavFault(Exception):  # noqa: N818 - becomes a DataError that names the f
 
 
 @dataclass(frozen=True, slots=True)
-class _Wav:
-    """What a WAV says of itself (`declared_bytes`) and what is there (`held_bytes`)."""
+class _Sound:
+    """What a file says of its sound (`declared_bytes`) and what is there (`held_bytes`)."""
 
-    encoding: int
     block_bytes: int
     declared_bytes: int
     held_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wav:
+    """What the chunks of a WAV say."""
+
+    encoding: int
+    sound: _Sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +328,8 @@ def _walk_wav(stream: BinaryIO, size: int, *, big_endian: bool, is_rf64: bool) -
                 raise _WavFault("The WAV has no `fmt ` chunk before its `data` chunk")
             if chunk.num_bytes == _SIZE_ELSEWHERE and long_size is not None:
                 chunk = _Chunk(chunk.name, chunk.start, long_size)
-            return _Wav(*form, chunk.num_bytes, _held_bytes(stream, chunk, size, order))
+            encoding, block_bytes = form
+            return _Wav(encoding, _Sound(block_bytes, chunk.num_bytes, _held_bytes(stream, chunk, size, order)))
         position = chunk.start + chunk.num_bytes + chunk.num_bytes % 2
     raise _WavFault("The WAV has no `data` chunk, or its chunks do not follow one another")
 

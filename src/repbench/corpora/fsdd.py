@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.errors import DataError, UsageError
+from repbench.errors import DataError
 
 _RECORDING = re.compile(r"([0-9])_([^_]+)_([0-9]+)")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -26,15 +27,13 @@ class FreeSpokenDigits:
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the recordings under `root`; errors as `CorpusLayout.prepare`."""
-        if options.alignments is not None:
-            what = "The layout `fsdd` reads no alignments"
-            raise UsageError(what, key="--alignments", do="Leave it out, or use the layout `csv`")
         sounds = sorted(path for path in (root / "recordings").glob("*.wav") if not path.name.startswith("."))
         if not sounds:
             what = "The folder is not laid out like fsdd; looked for recordings/DIGIT_SPEAKER_TAKE.wav"
             raise DataError(what, file=root, do="Give the folder that holds `recordings/`")
         utterances = [_utterance(audio) for audio in sounds]
-        return Draft(name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances)
+        draft = Draft(name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances)
+        return draft if options.alignments is None else align(draft, options.alignments)
 
 
 FSDD = FreeSpokenDigits()

@@ -16,7 +16,7 @@ from repbench.corpora.places import Root
 from repbench.corpora.textfiles import read_utf8
 from repbench.errors import DataError, UsageError
 
-FIELDS = ("id", "path", "start", "end", "speaker", "text", "group", "split", "alignment")
+FIELDS = ("id", "path", "start", "end", "speaker", "text", "group", "split", "alignment", "features")
 """What a column can stand for; every other column is an attribute."""
 
 _DELIMITERS = ",;\t|"
@@ -47,12 +47,13 @@ class Table:
 class CsvTable:
     """The layout `csv`: a table of utterances, their sound under the root.
 
-    The columns `id`, `path`, `start`, `end`, `speaker`, `text`, `group`, `split` and `alignment` say what they are
-    called (`columns` names others); only `path` is needed. `path` is relative to the root; `alignment`, the TextGrid of
-    the utterance, to `--alignments` or else the root; `start` and `end` are seconds; `split` is train, dev or test;
-    `id` defaults to the name of the file without its ending. Every other column becomes an attribute: whole numbers if
-    all its cells are whole numbers, decimals if all are numbers, else strings. Space around a cell is taken away; an
-    empty cell says that nothing is known.
+    The columns `id`, `path`, `start`, `end`, `speaker`, `text`, `group`, `split`, `alignment` and `features` say what
+    they are called (`columns` names others); only `path` is needed. `path` is relative to the root; `alignment`, the
+    file of its phones, to `--alignments` or else the root; `features`, its precomputed frames, whose hop must be
+    declared, to the root; `start` and `end` are seconds; `split` is train, dev or test; `id` defaults to the name of
+    the file without its ending. Every other column becomes an attribute: whole numbers if all its cells are whole
+    numbers, decimals if all are numbers, else strings. Space around a cell is taken away; an empty cell says that
+    nothing is known. A table that names no alignment takes those of `--alignments` as any layout does.
 
     A `.tsv` is split at tabs and its quotes are text; a `.csv` is split at the comma, semicolon, tab or bar, whichever
     its header has most of, and quotes its cells as RFC 4180 says.
@@ -72,12 +73,12 @@ class CsvTable:
         attributes = _attributes(table)
         sounds = Root(root)
         utterances = [_utterance(table, row, known, sounds) for row, known in zip(table.rows, attributes, strict=True)]
-        draft = Draft(name=path.stem, licence="unknown", root=root, utterances=utterances)
-        textgrids = _textgrids(table, utterances, Root(options.alignments or root))
-        if not textgrids and options.alignments is not None:
-            do = "Add a column `alignment` with the place of each TextGrid"
-            raise DataError("The table names no alignment", file=path, key="alignment", do=do)
-        return align(draft, textgrids) if textgrids else draft
+        _refuse_undeclared_features(table, options, path)
+        draft = Draft(name=path.stem, licence="unknown", root=root, utterances=utterances, features=options.features)
+        named = _alignments(table, utterances, Root(options.alignments or root))
+        if named:
+            return align(draft, named)
+        return draft if options.alignments is None else align(draft, options.alignments)
 
 
 CSV = CsvTable()
@@ -161,6 +162,7 @@ def _utterance(table: Table, row: Row, attributes: Mapping[str, AttributeValue],
     if place is None:
         raise DataError("The row has no path", file=row.where, key="path", do="Fill the cell or remove the row")
     identifier = table.cell(row, "id") or Path(place).stem
+    features = table.cell(row, "features")
     return DraftUtterance(
         id=identifier,
         audio=root.place(place, file=row.where, utterance=identifier),
@@ -171,7 +173,19 @@ def _utterance(table: Table, row: Row, attributes: Mapping[str, AttributeValue],
         attributes=attributes,
         group=table.cell(row, "group"),
         split=_split(table, row, identifier),
+        features=None if features is None else root.place(features, file=row.where, utterance=identifier),
     )
+
+
+def _refuse_undeclared_features(table: Table, options: PrepareOptions, path: Path) -> None:
+    if options.features is None and "features" in table.column_of:
+        what = "The table has a column `features`, but their hop is not declared"
+        raise UsageError(what, file=path, key="--features-hop", do="Give the time between two frames in seconds")
+    if options.features is not None and "features" not in table.column_of:
+        what = "The hop of features is declared, but the table has no column `features`"
+        raise UsageError(
+            what, file=path, key="--features-hop", do="Add the column, or name it with --column features=…"
+        )
 
 
 def _seconds(table: Table, row: Row, field: str, utterance: str) -> float | None:
@@ -192,8 +206,8 @@ def _split(table: Table, row: Row, utterance: str) -> Split | None:
     return cast(Split | None, cell)
 
 
-def _textgrids(table: Table, utterances: Sequence[DraftUtterance], root: Root) -> dict[str, Path]:
-    """From the id of an utterance to the TextGrid that its row names."""
+def _alignments(table: Table, utterances: Sequence[DraftUtterance], root: Root) -> dict[str, Path]:
+    """From the id of an utterance to the file of its alignment that its row names."""
     return {
         utterance.id: root.place(place, file=row.where, utterance=utterance.id)
         for row, utterance in zip(table.rows, utterances, strict=True)
@@ -203,11 +217,11 @@ def _textgrids(table: Table, utterances: Sequence[DraftUtterance], root: Root) -
 
 def _attributes(table: Table) -> list[dict[str, AttributeValue]]:
     """The attributes of each row, every column read as one type."""
-    types = {name: _type_of([row.cells[name] for row in table.rows]) for name in table.attribute_columns}
+    types = {name: column_type([row.cells[name] for row in table.rows]) for name in table.attribute_columns}
     return [{name: read(row.cells[name]) for name, read in types.items() if row.cells[name]} for row in table.rows]
 
 
-def _type_of(cells: Sequence[str]) -> Callable[[str], AttributeValue]:
+def column_type(cells: Sequence[str]) -> Callable[[str], AttributeValue]:
     """What reads every cell that is not empty: `int`, `float` or `str`. `007` is a name, not a number."""
     known = [cell for cell in cells if cell]
     if all(_WHOLE.fullmatch(cell) for cell in known):

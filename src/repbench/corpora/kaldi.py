@@ -1,0 +1,227 @@
+"""A data folder of Kaldi: wav.scp, utt2spk and, where they are there, segments, text, spk2gender and utt2….
+
+Reference: Povey et al., "The Kaldi Speech Recognition Toolkit" (ASRU 2011), and its documentation, "Data preparation".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from repbench.corpora.alignments import align
+from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.layouts import refuse_missing_root, refuse_options
+from repbench.corpora.places import Root
+from repbench.corpora.table import column_type
+from repbench.corpora.textfiles import text_lines
+from repbench.errors import DataError
+
+_NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
+"""Files utt2… that are a field of their own, or follow from the sound."""
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")
+_ARCHIVE = re.compile(r".*:[0-9]+(\[[^\]]*\])?")
+
+
+class Entry(NamedTuple):
+    """A line `KEY VALUE` of a table and where it stands: `wav.scp:12`."""
+
+    value: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A stretch of a recording; times in seconds, None for its edge."""
+
+    recording: str
+    start: float | None
+    end: float | None
+
+
+class KaldiData:
+    """The layout `kaldi`: a data folder (the root, or `--table`) and sounds under the root.
+
+    `wav.scp` and `utt2spk` are needed. The paths of wav.scp are relative to the root, or absolute and under it; pipes
+    are refused and never run. With `segments` its lines are the utterances and the group is the recording; without,
+    each recording is an utterance. `text` gives the text, `spk2gender` the attribute `gender` (F, M), and every other
+    `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else strings.
+    `utt2dur`, `utt2num_frames`, `reco2dur`, `spk2utt` and whatever else lies there is read over.
+
+    Lines may stand in any order. An id that stands twice, or that is no utterance, is refused.
+    """
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the data folder; errors as `CorpusLayout.prepare`."""
+        refuse_options("kaldi", options, reads=("alignments", "table"))
+        refuse_missing_root(root)
+        data = root if options.table is None else options.table
+        sounds = _sounds(data, root)
+        segments = _segments(data / "segments", sounds)
+        speakers = _table_of(data / "utt2spk", segments)
+        _refuse_unlisted(data / "utt2spk", speakers, segments)
+        texts = _table_of(data / "text", segments, may_be_empty=True) if (data / "text").is_file() else {}
+        genders = _genders(data / "spk2gender", speakers)
+        attributes = _attributes(data, segments)
+        utterances = [
+            DraftUtterance(
+                id=name,
+                audio=sounds[segment.recording],
+                start=segment.start,
+                end=segment.end,
+                speaker=speakers[name].value,
+                text=texts[name].value if name in texts else None,
+                attributes={**attributes[name], **genders.get(speakers[name].value, {})},
+                group=segment.recording if (data / "segments").is_file() else None,
+            )
+            for name, segment in segments.items()
+        ]
+        notes = tuple(_notes(sounds, segments, texts))
+        name = data.resolve().name or "kaldi"
+        draft = Draft(name=name, licence="unknown", root=root, utterances=utterances, notes=notes)
+        return draft if options.alignments is None else align(draft, options.alignments)
+
+
+KALDI = KaldiData()
+
+
+def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, Entry]:
+    """The lines `KEY VALUE` of a table, in their order.
+
+    Raises:
+        DataError: The file is missing, not UTF-8 or empty, a line has no value, or a key stands twice.
+    """
+    entries: dict[str, Entry] = {}
+    for number, line in text_lines(path):
+        where = f"{path}:{number}"
+        key, *rest = line.split(None, 1)
+        if key in entries:
+            what = f"`{key}` stands twice, first in {entries[key].where}"
+            raise DataError(what, file=where, key=key, do="Remove one of the lines")
+        value = rest[0].strip() if rest else ""
+        if not value and not may_be_empty:
+            raise DataError(f"`{key}` has no value", file=where, key=key, do="A line must be a key and its value")
+        entries[key] = Entry(value, where)
+    if not entries:
+        raise DataError("The file has no line", file=path, do="Fill or remove it")
+    return entries
+
+
+def _sounds(data: Path, root: Path) -> dict[str, Path]:
+    """From each recording to its sound."""
+    path = data / "wav.scp"
+    if not path.is_file():
+        what = "The folder is not a data folder of Kaldi; looked for wav.scp and utt2spk"
+        raise DataError(what, file=data, do="Give it as --root, or as --table beside --root")
+    entries = _entries(path)
+    for key, entry in entries.items():
+        _refuse_commands(key, entry)
+    places = Root(root)
+    return {key: _sound(key, entry, places, data, entries.values()) for key, entry in entries.items()}
+
+
+def _refuse_commands(key: str, entry: Entry) -> None:
+    """Refuse what is no path: a command whose output is the sound, standard input, or a place in an archive."""
+    is_command = entry.value.endswith("|") or entry.value.startswith("|")
+    if is_command or entry.value == "-":
+        what = f"The sound is the output of a command, which is never run: `{entry.value[:80]}`"
+        do = "Write the sounds first, with wav-copy or the command itself, and name the files"
+        raise DataError(what, file=entry.where, utterance=key, do=do)
+    if _ARCHIVE.fullmatch(entry.value):
+        what = f"The sound lies in an archive, which is not read: `{entry.value[:80]}`"
+        raise DataError(what, file=entry.where, utterance=key, do="Write it to a file with wav-copy, and name that")
+
+
+def _sound(key: str, entry: Entry, root: Root, data: Path, all_entries: Iterable[Entry]) -> Path:
+    if not os.path.isabs(entry.value):  # noqa: PTH117 - the text of a line, not yet a place
+        return root.place(entry.value, file=entry.where, utterance=key)
+    try:
+        return root.place(root.relative(Path(entry.value), utterance=key), file=entry.where, utterance=key)
+    except DataError as error:
+        absolute = [os.path.normpath(each.value) for each in all_entries if each.value.startswith("/")]
+        common = os.path.commonpath([os.path.dirname(place) for place in absolute])  # noqa: PTH120 - as above
+        what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
+        do = f"Give the folder of all sounds and the data folder: --root {common} --table {data}"
+        raise DataError(what, file=entry.where, utterance=key, do=do) from error
+
+
+def _segments(path: Path, sounds: Mapping[str, Path]) -> dict[str, _Segment]:
+    """From each utterance to its stretch of a recording; without a file, each recording as a whole."""
+    if not path.is_file():
+        return {key: _Segment(key, None, None) for key in sounds}
+    segments = {}
+    for key, entry in _entries(path).items():
+        cells = entry.value.split()
+        if len(cells) != 3:
+            what = "A line must be `UTTERANCE RECORDING START END`"
+            raise DataError(what, file=entry.where, utterance=key, do="Mend the line")
+        if cells[0] not in sounds:
+            what = f"The recording `{cells[0]}` does not stand in wav.scp"
+            raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
+        end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
+        segments[key] = _Segment(cells[0], _seconds(cells[1], entry, key), end)
+    return segments
+
+
+def _seconds(cell: str, entry: Entry, utterance: str) -> float:
+    if not _SECONDS.fullmatch(cell):
+        what = f"A time must be a number of seconds from 0, but is `{cell[:40]}`"
+        raise DataError(what, file=entry.where, utterance=utterance, do="Write it like 1.25; an end may be -1")
+    return float(cell)
+
+
+def _table_of(path: Path, utterances: Mapping[str, object], *, may_be_empty: bool = False) -> dict[str, Entry]:
+    """The entries of a table whose keys must be utterances."""
+    entries = _entries(path, may_be_empty=may_be_empty)
+    for key, entry in entries.items():
+        if key not in utterances:
+            what = f"`{key}` is no utterance of wav.scp or segments"
+            raise DataError(what, file=entry.where, utterance=key, do="Run Kaldi's utils/fix_data_dir.sh")
+    return entries
+
+
+def _refuse_unlisted(path: Path, entries: Mapping[str, Entry], utterances: Mapping[str, object]) -> None:
+    missing = [key for key in utterances if key not in entries]
+    if missing:
+        what = f"{len(missing)} of {len(utterances)} utterances have no line, the first is `{missing[0]}`"
+        raise DataError(what, file=path, utterance=missing[0], do="Run Kaldi's utils/fix_data_dir.sh")
+
+
+def _genders(path: Path, speakers: Mapping[str, Entry]) -> dict[str, dict[str, AttributeValue]]:
+    """From the speaker to the attribute `gender`; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    known = {entry.value for entry in speakers.values()}
+    genders: dict[str, dict[str, AttributeValue]] = {}
+    for speaker, entry in _entries(path).items():
+        if speaker not in known or entry.value not in ("f", "m"):
+            what = f"A line must be a speaker of utt2spk and `f` or `m`, but is `{speaker} {entry.value[:40]}`"
+            raise DataError(what, file=entry.where, key=speaker, do="Mend or remove the line")
+        genders[speaker] = {"gender": entry.value.upper()}
+    return genders
+
+
+def _attributes(data: Path, utterances: Iterable[str]) -> dict[str, dict[str, AttributeValue]]:
+    """The attributes of each utterance, those of one file all of one type."""
+    names = list(utterances)
+    attributes: dict[str, dict[str, AttributeValue]] = {name: {} for name in names}
+    for path in sorted(data.glob("utt2*")):
+        if path.name in _NO_ATTRIBUTES or path.name == "utt2" or not path.is_file():
+            continue
+        entries = _table_of(path, attributes)
+        read = column_type([entry.value for entry in entries.values()])
+        for name, entry in entries.items():
+            attributes[name][path.name.removeprefix("utt2")] = read(entry.value)
+    return attributes
+
+
+def _notes(sounds: Mapping[str, Path], segments: Mapping[str, _Segment], texts: Mapping[str, Entry]) -> Iterator[str]:
+    num_unused = len(sounds.keys() - {segment.recording for segment in segments.values()})
+    if num_unused:
+        yield f"{num_unused} of {len(sounds)} recordings have no segment"
+    if texts and len(texts) < len(segments):
+        yield f"{len(segments) - len(texts)} of {len(segments)} utterances have no text"
