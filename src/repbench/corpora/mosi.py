@@ -1,0 +1,295 @@
+"""CMU-MOSI and CMU-MOSEI: opinions in videos, their labels as mmsdk distributes them, their sound beside.
+
+Reference: Zadeh et al., "MOSI: Multimodal Corpus of Sentiment Intensity and Subjectivity Analysis in Online Opinion
+Videos" (arXiv:1606.06259); Zadeh et al., "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable
+Dynamic Fusion Graph" (ACL 2018).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from repbench.audio.sound import SoundInfo, inspect
+from repbench.corpora.alignments import align
+from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.csd import SUFFIX, Interval, read_csd, standard_folds
+from repbench.corpora.layouts import refuse_missing_root, refuse_options
+from repbench.corpora.opinion import (
+    seven_classes,
+    seven_classes_rounded,
+    strongest_emotion,
+    three_classes,
+    two_classes,
+)
+from repbench.errors import DataError, UsageError
+
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+"""The columns of CMU-MOSEI's labels after the sentiment, in their order."""
+
+STANDARD = "standard"
+MOCKINGJAY = "mockingjay2020"
+
+_MAX_SENTIMENT = 3.0
+_MAX_INTENSITY = 3.0
+_END_TOLERANCE_S = 0.01
+_SEGMENT_TOLERANCE_S = 0.1
+_SOUNDS = (".wav", ".flac")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpinionVideos:
+    """The layouts `mosi` and `mosei`: one `.csd` of labels in the root (or `--table`), sounds in `wav/` or the root.
+
+    The sound of a video is `VIDEO.wav`, out of which its intervals are cut, or one file an interval: `VIDEO[3].wav`,
+    counted from 0 as in the labels, or `VIDEO_4.wav`, counted from 1 as in the segments that CMU distributes. Each
+    interval is an utterance `VIDEO[3]`. There is one speaker a video, so that `speaker` and `group` are the video.
+
+    The attributes are `sentiment`, its classes `sentiment2`, `sentiment3`, `sentiment7` and `sentiment7_rounded`
+    (`repbench.corpora.opinion`) and, where the labels have seven columns, the six intensities and the strongest
+    `emotion`. The splits are mmsdk's standard folds, or those of a variant.
+
+    Attributes:
+        name: mosi or mosei.
+        dataset: What mmsdk calls it.
+        has_emotions: Whether the labels may have the six emotions beside the sentiment.
+        variants: Ways to choose and divide the utterances; the first is the default.
+    """
+
+    name: str
+    dataset: Literal["cmu_mosi", "cmu_mosei"]
+    has_emotions: bool
+    variants: tuple[str, ...]
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the labelled intervals and where their sound lies.
+
+        Raises:
+            UsageError: The variant is unknown, or an option is given that is not read.
+            IntegrityError: The `.csd` is refused by the guard.
+            DataError: Labels or sounds are missing, broken or do not belong together.
+            EnvironmentFault: mmsdk or h5py is not installed.
+        """
+        refuse_options(self.name, options, reads=("alignments", "table", "variant"))
+        variant = self._variant(options)
+        refuse_missing_root(root)
+        labels = _find_labels(root) if options.table is None else options.table
+        listed = self._opinions(read_csd(labels), labels)
+        kept = [each for each in listed if variant != MOCKINGJAY or mockingjay_filter(each.seconds, each.sentiment)]
+        if not kept:
+            raise DataError(f"No opinion is left of {len(listed)}", file=labels, do="Check the labels and the variant")
+        splits = self._splits(variant, kept)
+        utterances = _with_sound(kept, root, labels)
+        draft = Draft(
+            name=self.name if variant == STANDARD else f"{self.name}-{variant}",
+            licence="unknown",
+            root=root,
+            utterances=[replace(each, split=splits.get(each.group or "")) for each in utterances],
+            notes=(
+                "Each video is taken to have one speaker: `speaker` and `group` are the video",
+                *self._notes(variant, listed, kept, splits),
+            ),
+        )
+        return draft if options.alignments is None else align(draft, options.alignments)
+
+    def _variant(self, options: PrepareOptions) -> str:
+        variant = options.variant or self.variants[0]
+        if variant not in self.variants:
+            what = f"The layout `{self.name}` has no variant `{variant}`"
+            raise UsageError(what, key="--variant", do=f"Choose from {', '.join(self.variants)}")
+        return variant
+
+    def _opinions(self, videos: Mapping[str, Sequence[Interval]], labels: Path) -> list[Opinion]:
+        return [
+            self._opinion(video, number, interval, labels)
+            for video, intervals in videos.items()
+            for number, interval in enumerate(intervals)
+        ]
+
+    def _opinion(self, video: str, number: int, interval: Interval, labels: Path) -> Opinion:
+        if "[" in video:
+            what, do = f"`{video}` is an interval, not a video", "Give the labels as distributed, not aligned ones"
+            raise DataError(what, file=labels, key=video, do=do)
+        widths = (1, 1 + len(EMOTIONS)) if self.has_emotions else (1,)
+        if len(interval.values) not in widths:
+            what = f"`features` must have {' or '.join(map(str, widths))} columns, but has {len(interval.values)}"
+            raise DataError(what, file=labels, key=video, do="Give the opinion labels; sentiment comes first")
+        sentiment, *intensities = interval.values
+        found = Opinion(video, number, interval.start_s, interval.end_s, sentiment, tuple(intensities))
+        if not 0 <= found.start_s < found.end_s:
+            what = f"The interval from {found.start_s:g} to {found.end_s:g} s is reversed, empty or negative"
+            raise DataError(what, file=labels, utterance=found.id, do="Times in seconds? Correct the labels")
+        if abs(sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
+            what = f"Sentiment must lie in [-3, 3] and emotions in [0, 3], but they are {list(interval.values)}"
+            raise DataError(what, file=labels, utterance=found.id, do="Correct the labels")
+        return found
+
+    def _splits(self, variant: str, kept: Sequence[Opinion]) -> dict[str, Split]:
+        if variant == MOCKINGJAY:
+            return split_by_video(each.video for each in kept)
+        folds = standard_folds(self.dataset)
+        return {each.video: folds[each.video] for each in kept if each.video in folds}
+
+    def _notes(
+        self, variant: str, listed: Sequence[Opinion], kept: Sequence[Opinion], splits: Mapping[str, Split]
+    ) -> Iterable[str]:
+        unlisted = Counter(each.video for each in kept if each.video not in splits)
+        if variant == MOCKINGJAY:
+            yield (
+                f"{len(listed) - len(kept)} of {len(listed)} opinions are left out: shorter than 1 s, longer than 20 s "
+                "or |sentiment| below 0.1. Split 90/10 by video as Mockingjay's release does; no dev"
+            )
+        elif not splits:
+            yield "No video stands in mmsdk's standard folds: there are no official splits"
+        elif unlisted:
+            few = f"{unlisted.total()} opinions of {len(unlisted)} videos stand in none"
+            yield f"Splits are mmsdk's standard folds; {few}"
+        else:
+            yield "Splits are mmsdk's standard folds"
+        if neutral := sum(each.sentiment == 0 for each in kept):
+            yield f"{neutral} of {len(kept)} opinions have a sentiment of exactly 0, of which no sign can be asked"
+
+
+MOSI = OpinionVideos(name="mosi", dataset="cmu_mosi", has_emotions=False, variants=(STANDARD,))
+MOSEI = OpinionVideos(name="mosei", dataset="cmu_mosei", has_emotions=True, variants=(STANDARD, MOCKINGJAY))
+
+
+class Opinion(NamedTuple):
+    """One labelled interval of a video; `number` counts from 0 in the order of the labels."""
+
+    video: str
+    number: int
+    start_s: float
+    end_s: float
+    sentiment: float
+    intensities: tuple[float, ...]
+
+    @property
+    def id(self) -> str:
+        """As mmsdk names it: `VIDEO[3]`."""
+        return f"{self.video}[{self.number}]"
+
+    @property
+    def seconds(self) -> float:
+        """Its duration by the labels."""
+        return self.end_s - self.start_s
+
+    @property
+    def attributes(self) -> dict[str, AttributeValue]:
+        """Sentiment, its classes and the emotions."""
+        known: dict[str, AttributeValue] = {
+            "sentiment": self.sentiment,
+            "sentiment2": two_classes(self.sentiment),
+            "sentiment3": three_classes(self.sentiment),
+            "sentiment7": seven_classes(self.sentiment),
+            "sentiment7_rounded": seven_classes_rounded(self.sentiment),
+        }
+        if not self.intensities:
+            return known
+        intensities = dict(zip(EMOTIONS, self.intensities, strict=True))
+        strongest = strongest_emotion(intensities)
+        return {**known, **intensities, **({} if strongest is None else {"emotion": strongest})}
+
+
+def mockingjay_filter(seconds: float, sentiment: float) -> bool:
+    """Whether Mockingjay's release keeps an opinion of CMU-MOSEI: 1 s to 20 s long and |sentiment| at least 0.1."""
+    return 1.0 <= seconds <= 20.0 and abs(sentiment) >= 0.1
+
+
+def split_by_video(videos: Iterable[str], *, seed: int = 29, train_share: float = 0.9) -> dict[str, Split]:
+    """From each video to train or test, as Mockingjay's release divides CMU-MOSEI.
+
+    The names are sorted and permuted by NumPy's legacy generator; the first `train_share` of them, rounded down, are
+    train.
+    """
+    names = sorted(set(videos))
+    order = np.random.RandomState(seed).permutation(len(names))
+    num_train = int(train_share * len(names))
+    return {names[index]: "train" if place < num_train else "test" for place, index in enumerate(order)}
+
+
+def _find_labels(root: Path) -> Path:
+    found = sorted(path for path in root.glob(f"*{SUFFIX}") if path.is_file() and not path.name.startswith("."))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        what = f"The root must hold one {SUFFIX} file of labels, but there are: {names}"
+        raise DataError(what, file=root, do="Name it with --table FILE")
+    return found[0]
+
+
+def _with_sound(opinions: Sequence[Opinion], root: Path, labels: Path) -> list[DraftUtterance]:
+    """Each opinion as an utterance whose sound has been found and is as long as the labels say."""
+    folder = root / "wav" if (root / "wav").is_dir() else root
+    sounds = _sounds(folder)
+    places = {each.id: _sound_of(each, sounds) for each in opinions}
+    missing = [each for each in opinions if places[each.id] is None]
+    if missing:
+        first = missing[0]
+        looked = f"{first.video}.wav, {first.id}.wav and {first.video}_{first.number + 1}.wav"
+        num_videos = len({each.video for each in missing})
+        what = f"{len(missing)} opinions of {num_videos} videos have no sound; looked for {looked}"
+        do = "Put the sounds there, or write the labels without those videos (docs/corpora/mosi.md)"
+        raise DataError(what, file=folder, utterance=first.id, do=do)
+    lengths: dict[Path, SoundInfo] = {}
+    return [_utterance(each, path, lengths, labels) for each in opinions if (path := places[each.id]) is not None]
+
+
+def _sounds(folder: Path) -> dict[str, Path]:
+    """From the name of each sound, without its ending, to its path."""
+    sounds: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _SOUNDS or path.name.startswith("."):
+            continue
+        if path.stem in sounds:
+            what = f"The sound stands twice: {sounds[path.stem].name} and {path.name}"
+            raise DataError(what, file=path, do="Keep one of them")
+        sounds[path.stem] = path
+    return sounds
+
+
+def _sound_of(opinion: Opinion, sounds: Mapping[str, Path]) -> Path | None:
+    """The file of the whole video or of the interval; None where there is none."""
+    names = (opinion.video, opinion.id, f"{opinion.video}_{opinion.number + 1}")
+    found = [sounds[name] for name in names if name in sounds]
+    if len(found) > 1:
+        what = f"Two files could be its sound: {found[0].name} and {found[1].name}"
+        raise DataError(what, file=found[0], utterance=opinion.id, do="Keep the whole videos or the segments")
+    return found[0] if found else None
+
+
+def _utterance(opinion: Opinion, path: Path, lengths: dict[Path, SoundInfo], labels: Path) -> DraftUtterance:
+    if path not in lengths:
+        lengths[path] = inspect(path, utterance=opinion.id)
+    held_s = lengths[path].seconds
+    start: float | None = None
+    end: float | None = None
+    if path.stem == opinion.video:
+        start, end = opinion.start_s, _end_within(opinion, held_s, labels)
+    elif abs(held_s - opinion.seconds) > _SEGMENT_TOLERANCE_S:
+        what = f"{path.name} lasts {held_s:g} s, but its interval {opinion.seconds:g} s"
+        do = "Are the segments numbered otherwise? VIDEO[3] counts from 0, VIDEO_4 from 1"
+        raise DataError(what, file=labels, utterance=opinion.id, do=do)
+    return DraftUtterance(
+        id=opinion.id,
+        audio=path,
+        start=start,
+        end=end,
+        speaker=opinion.video,
+        attributes=opinion.attributes,
+        group=opinion.video,
+    )
+
+
+def _end_within(opinion: Opinion, held_s: float, labels: Path) -> float | None:
+    """Where the interval ends; None, the end of the file, where it ends at most a frame of 10 ms behind it."""
+    if opinion.end_s <= held_s:
+        return opinion.end_s
+    if opinion.end_s - held_s <= _END_TOLERANCE_S and opinion.start_s < held_s:
+        return None
+    what = f"The interval ends at {opinion.end_s:g} s, but the sound of `{opinion.video}` lasts {held_s:g} s"
+    raise DataError(what, file=labels, utterance=opinion.id, do="Times in seconds? Is it the sound of this video?")
