@@ -1,4 +1,4 @@
-"""TextGrids, and alignments held against their sound."""
+"""TextGrids, and intervals held against their sound."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from repbench.corpora.alignments import (
-    align,
-    find_textgrids,
-    phone_tier,
-    read_phones,
-    read_textgrid,
-    validate_phones,
-)
+from repbench.corpora.alignments import validate_phones
+from repbench.corpora.alignments.textgrid import phone_tier, read_phones, read_textgrid
 from repbench.corpora.contract import Phone
 from repbench.errors import DataError
-from tests.corpora.sounds import long_textgrid, noise_draft, short_textgrid
+from tests.corpora.sounds import long_textgrid, short_textgrid
 
 INTERVALS = [(0.0, 0.1, ""), (0.1, 0.25, "AH0"), (0.25, 0.3, 'a "quoted" label'), (0.3, 0.5, "sp")]
 POINTS = '"TextTier"\n"clicks"\n0\n0.5\n1\n0.2\n"x"\n'
@@ -201,44 +195,3 @@ def test_fault_22_random_intervals_are_refused_or_ordered_within_the_sound(seed:
 
 def test_an_interval_that_lies_within_the_bound_past_the_sound_vanishes() -> None:
     assert validate_phones([Phone(0.0, 1.0, "A"), Phone(1.0, 1.005, "B")], 1.0) == (Phone(0.0, 1.0, "A"),)
-
-
-def test_textgrids_are_found_anywhere_by_their_stem(tmp_path: Path) -> None:
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    first = save(tmp_path / "deep" / "er", "", name="a.TextGrid")
-    second = save(tmp_path, "", name="b.textgrid")
-    save(tmp_path, "", name="notes.txt")
-    assert find_textgrids(tmp_path) == {"a": first, "b": second}
-
-
-def test_two_textgrids_of_one_name_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    save(tmp_path, "")
-    save(tmp_path / "deep", "")
-    with pytest.raises(DataError, match="Two alignments are named `a`"):
-        find_textgrids(tmp_path)
-
-
-def test_a_folder_without_textgrids_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no TextGrid"):
-        find_textgrids(tmp_path)
-    with pytest.raises(DataError, match="does not exist"):
-        find_textgrids(tmp_path / "gone")
-
-
-def test_utterances_without_a_textgrid_keep_none_and_are_counted(tmp_path: Path) -> None:
-    draft = noise_draft(tmp_path)
-    textgrid = save(tmp_path, long_textgrid([(0.0, 0.2, "sp"), (0.2, 0.5, "AH0")]))
-    aligned = align(draft, {"a": textgrid, "of another corpus": textgrid})
-    assert [utterance.phones for utterance in aligned.utterances] == [
-        (Phone(0.0, 0.2, "sp"), Phone(0.2, 0.5, "AH0")),
-        None,
-        None,
-    ]
-    assert aligned.notes == ("2 of 3 utterances have no alignment",)
-    assert aligned.phone_map == {"AH0": "AH", "sp": "sil"}
-
-
-def test_alignments_of_another_corpus_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"None of the 3 utterances has an alignment, e\.g\. `a\.TextGrid`"):
-        align(noise_draft(tmp_path), {"x": tmp_path / "x.TextGrid"})

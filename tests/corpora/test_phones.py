@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from repbench.corpora.phones import CMU_PHONES, NOISE_MARKS, SILENCE_MARKS, fold_map
+from repbench.corpora.phones import CMU_PHONES, NOISE_MARKS, SILENCE_MARKS, fold_map, rare_strangers
 
 
 def test_there_are_39_phones() -> None:
@@ -41,3 +41,16 @@ def test_fault_23_the_map_does_not_depend_on_the_order_of_the_labels() -> None:
 
 def test_no_mark_is_both_silence_and_noise() -> None:
     assert not SILENCE_MARKS & NOISE_MARKS
+
+
+def test_fault_23_a_few_strangers_among_arpabet_are_a_mistake() -> None:
+    counts = {"AH0": 60, "T": 30, "sil": 900, "spn": 9, "AHH": 3, "x": 1}
+    assert rare_strangers(counts) == ("AHH", "x")
+    assert rare_strangers(counts | {"AHH": 10}) == ()
+
+
+@pytest.mark.parametrize(
+    "counts", [{}, {"sil": 3, "spn": 1}, {"AH0": 9, "T": 1}, {"aa": 9, "t": 1}, {"0": 50, "AA": 1}]
+)
+def test_a_phone_set_of_one_kind_has_no_strangers(counts: dict[str, int]) -> None:
+    assert rare_strangers(counts) == ()

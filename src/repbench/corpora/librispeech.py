@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from repbench.corpora.alignments import align, find_textgrids
+from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
@@ -24,8 +24,8 @@ class LibriSpeech:
     """The layout `librispeech`: a folder of subsets, or one subset.
 
     The split is that of the subset's name; the group is the chapter. The text comes from the `.trans.txt` beside the
-    sound and the gender from SPEAKERS.TXT, where they are there. `alignments` is a folder with a TextGrid for each
-    utterance, named after its id, anywhere in it.
+    sound and the gender from SPEAKERS.TXT, where they are there. `alignments` is a file or folder of any
+    format of `repbench.corpora.alignments`.
     """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
@@ -40,7 +40,7 @@ class LibriSpeech:
             raise DataError(f"No FLAC file was found; looked for {_LOOKED_FOR}", file=root, do="Check --root")
         notes = _text_notes(utterances, sum(len(texts) for texts in transcripts.values()))
         draft = Draft(name="librispeech", licence="CC BY 4.0", root=root, utterances=utterances, notes=notes)
-        return draft if options.alignments is None else align(draft, find_textgrids(options.alignments))
+        return draft if options.alignments is None else align(draft, options.alignments)
 
 
 LIBRISPEECH = LibriSpeech()

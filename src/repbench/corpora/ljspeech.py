@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repbench.corpora.alignments import align, find_textgrids
+from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
@@ -18,8 +18,8 @@ SPEAKER = "LJ"
 class LJSpeech:
     """The layout `ljspeech`: a folder with `wavs/`.
 
-    The text is the normalised transcription of `metadata.csv`, where that is there. Alignments are the TextGrids of
-    `alignments`, or of the folder `TextGrid/` beside the sounds, named after the ids. There are no official splits.
+    The text is the normalised transcription of `metadata.csv`, where that is there. Alignments are those of
+    `alignments`, or else the TextGrids of the folder `TextGrid/` beside the sounds. There are no official splits.
     """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
@@ -35,7 +35,7 @@ class LJSpeech:
         draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances)
         beside = root / "TextGrid"
         alignments = beside if options.alignments is None and beside.is_dir() else options.alignments
-        return draft if alignments is None else align(draft, find_textgrids(alignments))
+        return draft if alignments is None else align(draft, alignments)
 
 
 LJSPEECH = LJSpeech()

@@ -10,19 +10,24 @@ from repbench.errors import DataError, PluginError, UsageError
 from repbench.registry import registry
 
 
-def open_corpus(spec: str, *, progress: Progress | None = None) -> Corpus:
+def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | None = None) -> Corpus:
     """Open a registered corpus (`synthetic:clean:tiny`) or the folder of a manifest.
 
     Args:
         spec: A name with its options, or a path. What holds a `/`, or is a folder with a manifest, is a path.
+        root: Under which the sounds of a manifest lie now; None for the root it was made with.
         progress: Told how far a corpus that has to be made has come.
 
     Raises:
-        UsageError: No corpus has that name, or it is a layout that has to be prepared first.
+        UsageError: No corpus has that name, it is a layout that has to be prepared first, or a root is given for
+            what is no manifest.
         DataError: The folder holds no manifest.
     """
     if is_manifest_path(spec):
-        return manifest.read(Path(spec))
+        return manifest.read(Path(spec), root=root)
+    if root is not None:
+        what = f"`{spec}` is no folder of a manifest, so it has no root"
+        raise UsageError(what, key="--root", do="Leave --root out")
     found = registry().find("corpus", spec)
     source = found.entry.load()
     if isinstance(source, CorpusSource):

@@ -7,7 +7,7 @@ stress is folded away, which leaves the 39 phones of the CMU dictionary and sile
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from repbench.corpora.contract import SILENCE
 
@@ -24,6 +24,9 @@ SILENCE_MARKS = frozenset({"", "sil", "SIL", "sp", "SP", "<eps>", "<sil>", "<SIL
 
 NOISE_MARKS = frozenset({"spn", "SPN", "nsn", "NSN", "lau", "LAU", "<unk>", "<UNK>", "noise", "NOISE"})
 """What aligners write where a phone is not known (out-of-dictionary word, noise, laughter): not labelled."""
+
+STRANGER_SHARE = 0.05
+"""Where at most this share of the labels is no ARPABET and the others are, it is a mistake and no other phone set."""
 
 _ARPABET = re.compile(f"({'|'.join(CMU_VOWELS)})[0-2]?|{'|'.join(CMU_CONSONANTS)}")
 
@@ -52,6 +55,20 @@ def fold_map(labels: Iterable[str]) -> tuple[dict[str, str | None], tuple[str, .
     if is_arpabet:
         return phone_map, tuple(sorted((*CMU_PHONES, SILENCE)))
     return phone_map, tuple(sorted({phone for phone in phone_map.values() if phone is not None}))
+
+
+def rare_strangers(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The labels, sorted, that are no ARPABET although at least 95 % of all phones are; empty where all or few are.
+
+    One mistyped label among millions would else turn the 39 phones into another phone set without a word.
+
+    Args:
+        counts: How often each label occurs.
+    """
+    phones = {label: count for label, count in counts.items() if label not in SILENCE_MARKS | NOISE_MARKS}
+    strangers = sorted(label for label in phones if not _ARPABET.fullmatch(label))
+    num_strange = sum(phones[label] for label in strangers)
+    return tuple(strangers) if num_strange <= STRANGER_SHARE * sum(phones.values()) else ()
 
 
 def _folded(label: str, is_arpabet: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""Phone alignments: reading Praat's TextGrid, and holding an alignment against the sound it speaks of.
+"""Praat's TextGrid.
 
 A TextGrid is read as Praat reads it: quoted strings, free-standing numbers and flags such as `<exists>` count,
 everything else is decoration. So its long and its short form are one.
@@ -9,22 +9,13 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from repbench.audio.sound import inspect, sample_range
-from repbench.corpora.contract import Draft, DraftUtterance, Phone
-from repbench.corpora.phones import fold_map
-from repbench.corpora.textfiles import nfc
+from repbench.corpora.alignments.intervals import Alignment, Extent, hold
+from repbench.corpora.contract import Phone
 from repbench.errors import DataError
-
-LENGTH_TOLERANCE_S = 0.010
-"""By how much an alignment and its sound may differ in length, in seconds: one frame of scoring."""
-
-ROUNDING_S = 1e-6
-"""Overlap that comes from writing times as decimal text, in seconds; taken away without a word."""
 
 
 class Interval(NamedTuple):
@@ -100,132 +91,18 @@ def read_phones(path: Path, duration_s: float, *, utterance: str | None = None) 
         DataError: The file is not a TextGrid, has no one phone tier, is not as long as the sound (names both lengths),
             or its intervals contradict each other (names the line).
     """
+    return hold(read_alignment(path, utterance), duration_s, utterance=utterance)
+
+
+def read_alignment(path: Path, utterance: str | None, sample_rate_hz: int | None = None) -> Alignment:
+    """The phone tier of a TextGrid; errors as `read_textgrid` and `phone_tier`. The rate plays no part."""
     grid = read_textgrid(path, utterance=utterance)
     tier = phone_tier(grid, utterance=utterance)
-    for what, start_s, end_s in (("TextGrid", grid.start_s, grid.end_s), ("phone tier", tier.start_s, tier.end_s)):
-        _refuse_other_length(what, start_s, end_s, duration_s, path, utterance)
-    phones = [Phone(interval.start_s, interval.end_s, interval.text) for interval in tier.intervals]
-    lines = [interval.line for interval in tier.intervals]
-    return validate_phones(phones, duration_s, utterance=utterance, file=path, lines=lines)
-
-
-def validate_phones(
-    phones: Sequence[Phone],
-    duration_s: float,
-    *,
-    utterance: str | None = None,
-    file: str | Path | None = None,
-    lines: Sequence[int] | None = None,
-) -> tuple[Phone, ...]:
-    """Refuse an alignment that contradicts itself or its sound, and clip what rounding let stick out of it.
-
-    Gaps are allowed: they carry no label. An end at most `LENGTH_TOLERANCE_S` past the sound is clipped to its end.
-
-    Args:
-        phones: In order of time; seconds from the start of the utterance.
-        duration_s: Length of the utterance.
-        utterance: The id that an error names.
-        file: The file that an error names.
-        lines: For each phone the line of `file` it stands in.
-
-    Raises:
-        DataError: A time is not finite or negative, an interval ends where or before it starts, starts before the one
-            in front of it has ended, or ends past the sound; names the interval and its line.
-    """
-    checked: list[Phone] = []
-    previous_end = 0.0
-    for index, (start_s, end_s, label) in enumerate(phones):
-        fault = _fault_of(start_s, end_s, previous_end, duration_s)
-        if fault is not None:
-            where = f" (line {lines[index]})" if lines is not None else ""
-            do = "Times in seconds? Check that they are in order and of this sound"
-            raise DataError(f"Interval {index + 1}{where} {fault}", file=file, utterance=utterance, do=do)
-        start_s, end_s = max(start_s, previous_end), min(end_s, duration_s)
-        if start_s < end_s:
-            checked.append(Phone(float(start_s), float(end_s), label))
-            previous_end = end_s
-    return tuple(checked)
-
-
-def find_textgrids(folder: Path) -> dict[str, Path]:
-    """Every TextGrid anywhere under `folder`, by the stem of its name.
-
-    Raises:
-        DataError: There is no such folder, no TextGrid in it, or two with the same stem.
-    """
-    if not folder.is_dir():
-        raise DataError("The folder of alignments does not exist", file=folder, do="Give a folder of TextGrids")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() != ".textgrid" or path.name.startswith("."):
-            continue
-        name = nfc(path.stem)
-        if name in found:
-            what = f"Two alignments are named `{name}`: {found[name]} and {path}"
-            raise DataError(what, file=folder, utterance=name, do="Remove one of them")
-        found[name] = path
-    if not found:
-        raise DataError("The folder of alignments holds no TextGrid", file=folder, do="Give a folder of TextGrids")
-    return found
-
-
-def align(draft: Draft, textgrids: Mapping[str, Path]) -> Draft:
-    """Give each utterance the phones of its TextGrid; those without one keep None and are counted in a note.
-
-    Args:
-        draft: Without phones; the header of each sound is read, to compare lengths.
-        textgrids: From the id of an utterance to its TextGrid; those of other utterances are read over.
-
-    Raises:
-        DataError: As `read_phones`; or no utterance has a TextGrid.
-    """
-    by_name = {nfc(name): path for name, path in textgrids.items()}
-    aligned = tuple(_aligned(utterance, by_name.get(nfc(utterance.id))) for utterance in draft.utterances)
-    num_without = sum(utterance.phones is None for utterance in aligned)
-    if aligned and num_without == len(aligned):
-        what = f"None of the {len(aligned)} utterances has an alignment, e.g. `{aligned[0].id}.TextGrid`"
-        raise DataError(what, utterance=aligned[0].id, do="Name each TextGrid after the id of its utterance")
-    phone_map, phone_set = fold_map(phone.label for utterance in aligned for phone in utterance.phones or ())
-    notes = (f"{num_without} of {len(aligned)} utterances have no alignment",) if num_without else ()
-    return replace(draft, utterances=aligned, phone_map=phone_map, phone_set=phone_set, notes=(*draft.notes, *notes))
-
-
-def _aligned(utterance: DraftUtterance, textgrid: Path | None) -> DraftUtterance:
-    if textgrid is None:
-        return utterance
-    info = inspect(utterance.audio, utterance=utterance.id)
-    first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
-    phones = read_phones(textgrid, (last - first) / info.sample_rate_hz, utterance=utterance.id)
-    return replace(utterance, phones=phones)
-
-
-def _fault_of(start_s: float, end_s: float, previous_end: float, duration_s: float) -> str | None:
-    """What is wrong with an interval; None if nothing is."""
-    span = f"from {start_s:g} to {end_s:g} s"
-    if not (math.isfinite(start_s) and math.isfinite(end_s)):
-        return f"has a time that is not a number ({span})"
-    if start_s < 0:
-        return f"starts before the sound ({span})"
-    if end_s <= start_s:
-        return f"ends where or before it starts ({span})"
-    if start_s < previous_end - ROUNDING_S:
-        return f"starts before the one in front of it has ended ({span}, after {previous_end:g} s)"
-    if end_s > duration_s + LENGTH_TOLERANCE_S + ROUNDING_S:
-        return f"ends at {end_s:g} s, but the sound lasts {duration_s:g} s"
-    return None
-
-
-def _refuse_other_length(
-    what: str, start_s: float, end_s: float, duration_s: float, path: Path, utterance: str | None
-) -> None:
-    tolerance = LENGTH_TOLERANCE_S + ROUNDING_S
-    if abs(start_s) <= tolerance and abs(end_s - duration_s) <= tolerance:
-        return
-    raise DataError(
-        f"The {what} runs from {start_s:g} to {end_s:g} s, but the sound lasts {duration_s:g} s",
+    return Alignment(
         file=path,
-        utterance=utterance,
-        do="Times in seconds? Check that the alignment was made for this sound",
+        phones=[Phone(interval.start_s, interval.end_s, interval.text) for interval in tier.intervals],
+        lines=[interval.line for interval in tier.intervals],
+        extents=(Extent("TextGrid", grid.start_s, grid.end_s), Extent("phone tier", tier.start_s, tier.end_s)),
     )
 
 

@@ -1,0 +1,37 @@
+"""Phone alignments: reading the files that aligners and annotators write, and holding them against the sound.
+
+What a file is follows from the ending of its name and, where that leaves a choice, from its first lines:
+
+    ending      first lines                               format
+    .TextGrid   (any)                                     Praat's TextGrid, long or short form
+    .phn        (any)                                     TIMIT: `first last phone`, in samples of the sound
+    .ctm        (any)                                     CTM: `utterance channel start duration phone [score]`
+    .lab        a line `#`                                EMU/ESPS xlabel: after it `end colour label`
+    .lab        `whole whole label`                       HTS: start and end in 100 ns
+    .lab, .txt  `number number phone`                     start and end in seconds
+    .txt        `utterance channel number number phone`   CTM
+    .txt        `utterance label label …`                 label lines: one label every 10 ms
+
+All labels of one label line are whole numbers, or none is. Space separates cells; lines that are blank, and in a CTM
+those that begin with `;;`, are read over. A TextGrid, a `.phn`, a `.lab` and a file of start, end and phone hold one
+utterance each and are named after its id: by the stem of the file, or by its place under the folder with `/`, `-` or
+`_` between the parts. A CTM and a file of label lines hold many utterances and may be called anything.
+
+A folder is searched as a whole. It must be of one format; its `.txt` files count only where no other ending of the
+table is there, and of them those named after utterances before all others; lists (one word a line) never count.
+
+`unaligned.txt`, anywhere in the folder or above it, or beside the file or above that, lists utterances that have no
+alignment, one id a line; one that has an alignment all the same is refused.
+"""
+
+from repbench.corpora.alignments.aligning import align
+from repbench.corpora.alignments.intervals import (
+    LENGTH_TOLERANCE_S,
+    ROUNDING_S,
+    WINDOW_S,
+    Alignment,
+    hold,
+    validate_phones,
+)
+
+__all__ = ["LENGTH_TOLERANCE_S", "ROUNDING_S", "WINDOW_S", "Alignment", "align", "hold", "validate_phones"]

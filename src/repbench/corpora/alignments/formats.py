@@ -1,0 +1,117 @@
+"""Which format a file of alignments is of; the rule stands in the package's docstring."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from repbench.corpora.alignments.books import Book, Ctm, LabelLines
+from repbench.corpora.alignments.intervals import Alignment
+from repbench.corpora.alignments.lists import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
+from repbench.corpora.alignments.textgrid import read_alignment
+from repbench.errors import DataError
+
+TEXTGRID, PHN, HTS, XLABEL = "TextGrid", "TIMIT .phn", "HTS labels", "xlabel"
+SECONDS, CTM, LABEL_LINES = "`start end phone`", "CTM", "label lines"
+
+READERS: dict[str, Callable[[Path, str, int], Alignment]] = {
+    TEXTGRID: read_alignment,
+    PHN: read_phn,
+    HTS: read_hts,
+    XLABEL: read_xlabel,
+    SECONDS: read_seconds,
+}
+"""Formats of one utterance a file: called with the file, the utterance's id and the rate of its sound in Hz."""
+
+BOOKS: dict[str, type[Book]] = {CTM: Ctm, LABEL_LINES: LabelLines}
+"""Formats of many utterances a file."""
+
+BY_ENDING = {".textgrid": TEXTGRID, ".phn": PHN, ".ctm": CTM}
+"""Endings that decide alone."""
+
+ENDINGS = frozenset({*BY_ENDING, ".lab", ".txt"})
+"""Endings, in small letters, of files that may be alignments."""
+
+_NUM_LINES_READ = 50
+
+
+def format_of(path: Path) -> str:
+    """The format of a file: one of the keys of `READERS` or `BOOKS`.
+
+    Raises:
+        DataError: The file is missing or not UTF-8, or is of no format or of more than one; shows its first line.
+    """
+    ending = path.suffix.lower()
+    if ending in BY_ENDING:
+        return BY_ENDING[ending]
+    if ending not in ENDINGS:
+        endings = ".TextGrid, .phn, .ctm, .lab, .txt"
+        raise DataError(f"A file of alignments must end in {endings}", file=path, do="Rename it to what it is")
+    lines = first_lines(path)
+    return _format_of_lab(path, lines) if ending == ".lab" else _format_of_txt(path, lines)
+
+
+def is_list(path: Path) -> bool:
+    """Whether a text file has one word a line, or none: a list of utterances, not an alignment."""
+    return all(len(line.split()) == 1 for line in first_lines(path))
+
+
+def first_lines(path: Path) -> list[str]:
+    """The first lines that are not blank; errors as `format_of`."""
+    try:
+        with path.open("rb") as stream:
+            found = list(itertools.islice((line for line in stream if line.strip()), _NUM_LINES_READ))
+        return [line.removeprefix(codecs.BOM_UTF8).decode("utf-8").rstrip("\r\n") for line in found]
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DataError("The file of alignments is missing", file=path, do="Check its place") from error
+    except UnicodeDecodeError as error:
+        raise DataError("The file of alignments is not valid UTF-8", file=path, do="Save it as UTF-8") from error
+
+
+def _format_of_lab(path: Path, lines: Sequence[str]) -> str:
+    if any(line.strip() == "#" for line in lines):
+        return XLABEL
+    cells = [line.split() for line in lines]
+    if cells and all(len(row) >= 3 and _are(WHOLE.fullmatch, row[:2]) for row in cells):
+        return HTS
+    if cells and all(_is_seconds(row) for row in cells):
+        return SECONDS
+    raise _unknown(path, lines, "xlabel (a line `#`, then `end colour label`), HTS or `start end phone`")
+
+
+def _format_of_txt(path: Path, lines: Sequence[str]) -> str:
+    cells = [line.split() for line in lines if not line.startswith(";;")]
+    tests = {SECONDS: _is_seconds, CTM: _is_ctm, LABEL_LINES: _is_label_line}
+    fitting = [name for name, fits in tests.items() if cells and all(fits(row) for row in cells)]
+    if len(fitting) > 1:
+        what = f"The file could be {' or '.join(fitting)}: `{lines[0][:60]}`"
+        do = "Name a CTM .ctm; write times with a decimal point; give label lines more than one label"
+        raise DataError(what, file=path, do=do)
+    if not fitting:
+        raise _unknown(path, lines, "`start end phone`, CTM or `utterance label label …`")
+    return fitting[0]
+
+
+def _unknown(path: Path, lines: Sequence[str], looked_for: str) -> DataError:
+    seen = f"begins with `{lines[0][:60]}`" if lines else "is empty"
+    return DataError(f"The file is no alignment; looked for {looked_for}, but it {seen}", file=path, do="Mend the file")
+
+
+def _is_seconds(row: Sequence[str]) -> bool:
+    return len(row) == 3 and _are(NUMBER.fullmatch, row[:2])
+
+
+def _is_ctm(row: Sequence[str]) -> bool:
+    return len(row) in (5, 6) and _are(NUMBER.fullmatch, row[2:4])
+
+
+def _is_label_line(row: Sequence[str]) -> bool:
+    """An id, and labels that all are whole numbers or none of which is a number."""
+    labels = set(row[1:])
+    return bool(labels) and (_are(str.isdecimal, labels) or not any(NUMBER.fullmatch(label) for label in labels))
+
+
+def _are(test: Callable[[str], object], cells: Sequence[str] | set[str]) -> bool:
+    return all(test(cell) for cell in cells)

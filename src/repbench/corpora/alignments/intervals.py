@@ -1,0 +1,166 @@
+"""An alignment as a file states it, and holding it against the sound it speaks of."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from repbench.corpora.contract import Phone
+from repbench.errors import DataError
+
+LENGTH_TOLERANCE_S = 0.010
+"""By how much an alignment and its sound may differ in length, in seconds: one frame of scoring."""
+
+WINDOW_S = 0.025
+"""By how much less than its sound a row of analysis frames may last, in seconds: the window of one frame.
+
+Kaldi, HTK and ESPS place no frame that does not lie in the sound as a whole, so that N samples at 16 kHz have
+floor((N - 400) / 160) + 1 frames of 10 ms, which end 240 to 399 samples before the sound does.
+"""
+
+ROUNDING_S = 1e-6
+"""Overlap that comes from writing times as decimal text, in seconds; taken away without a word."""
+
+_SLACK_S = 1e-6
+_RATES = ((1.25, "12.5 ms frames read as 10 ms"), (0.8, "10 ms frames read as 12.5 ms"), (2.0, "half the rate"))
+
+
+class Extent(NamedTuple):
+    """What of an alignment claims to be as long as the sound: `what` runs from `start_s` to `end_s`.
+
+    It may end `short_s` seconds before the sound and `LENGTH_TOLERANCE_S` after it.
+    """
+
+    what: str
+    start_s: float
+    end_s: float
+    short_s: float = LENGTH_TOLERANCE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """The phones of one utterance as a file states them, not yet held against the sound.
+
+    Attributes:
+        file: Where they stand.
+        phones: In the order of the file; seconds from the start of the utterance.
+        lines: For each phone the line of `file` it stands in.
+        extents: What in the file states a length. Where nothing does, phones that follow each other without a gap
+            from 0 on are taken to speak of the whole sound.
+        short_s: By how much such phones may end before the sound does, in seconds.
+        rounding_s: Overlap that comes from the way in which the format writes times, in seconds.
+    """
+
+    file: Path
+    phones: Sequence[Phone]
+    lines: Sequence[int]
+    extents: tuple[Extent, ...] = ()
+    short_s: float = WINDOW_S
+    rounding_s: float = ROUNDING_S
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether some of the time up to the last phone carries no label."""
+        ends = itertools.chain((0.0,), (phone.end_s for phone in self.phones))
+        return any(phone.start_s > end_s + self.rounding_s for phone, end_s in zip(self.phones, ends, strict=False))
+
+
+def hold(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
+    """The phones of an alignment, after it has been held against a sound of `duration_s` seconds.
+
+    Raises:
+        DataError: The alignment is not as long as the sound (names both lengths), or its intervals contradict each
+            other or the sound (names the line).
+    """
+    for extent in alignment.extents:
+        refuse_other_length(extent, duration_s, alignment.file, utterance)
+    phones = validate_phones(
+        alignment.phones,
+        duration_s,
+        utterance=utterance,
+        file=alignment.file,
+        lines=alignment.lines,
+        rounding_s=alignment.rounding_s,
+    )
+    if phones and not alignment.extents and not alignment.has_gap:
+        extent = Extent("alignment, which has no gap,", 0.0, alignment.phones[-1].end_s, alignment.short_s)
+        refuse_other_length(extent, duration_s, alignment.file, utterance)
+    return phones
+
+
+def validate_phones(
+    phones: Sequence[Phone],
+    duration_s: float,
+    *,
+    utterance: str | None = None,
+    file: str | Path | None = None,
+    lines: Sequence[int] | None = None,
+    rounding_s: float = ROUNDING_S,
+) -> tuple[Phone, ...]:
+    """Refuse an alignment that contradicts itself or its sound, and clip what rounding let stick out of it.
+
+    Gaps are allowed: they carry no label. An end at most `LENGTH_TOLERANCE_S` past the sound is clipped to its end.
+
+    Args:
+        phones: In order of time; seconds from the start of the utterance.
+        duration_s: Length of the utterance.
+        utterance: The id that an error names.
+        file: The file that an error names.
+        lines: For each phone the line of `file` it stands in.
+        rounding_s: Overlap that is taken away without a word, in seconds.
+
+    Raises:
+        DataError: A time is not finite or negative, an interval ends where or before it starts, starts before the one
+            in front of it has ended, or ends past the sound; names the interval and its line.
+    """
+    checked: list[Phone] = []
+    previous_end = 0.0
+    limit_s = duration_s + LENGTH_TOLERANCE_S + _SLACK_S
+    for index, (start_s, end_s, label) in enumerate(phones):
+        if not 0 <= start_s < end_s <= limit_s or start_s < previous_end - rounding_s:
+            fault = _fault_of(start_s, end_s, previous_end, duration_s)
+            where = f" (line {lines[index]})" if lines is not None else ""
+            do = "Times in seconds? Check that they are in order and of this sound"
+            raise DataError(f"Interval {index + 1}{where} {fault}", file=file, utterance=utterance, do=do)
+        start_s, end_s = max(start_s, previous_end), min(end_s, duration_s)
+        if start_s < end_s:
+            checked.append(Phone(float(start_s), float(end_s), label))
+            previous_end = end_s
+    return tuple(checked)
+
+
+def refuse_other_length(extent: Extent, duration_s: float, path: Path, utterance: str | None) -> None:
+    """Refuse what does not start at 0 and last as long as the sound, and guess what its times were made for.
+
+    Raises:
+        DataError: Names both lengths.
+    """
+    starts_well = abs(extent.start_s) <= LENGTH_TOLERANCE_S + _SLACK_S
+    if starts_well and -LENGTH_TOLERANCE_S - _SLACK_S <= duration_s - extent.end_s <= extent.short_s + _SLACK_S:
+        return
+    fits = [name for factor, name in _RATES if abs(extent.end_s * factor / duration_s - 1) < 0.02]
+    guess = f" {fits[0]}?" if fits else ""
+    raise DataError(
+        f"The {extent.what} runs from {extent.start_s:g} to {extent.end_s:g} s, but the sound lasts {duration_s:g} s",
+        file=path,
+        utterance=utterance,
+        do=f"Times in seconds?{guess} Check that the alignment was made for this sound",
+    )
+
+
+def _fault_of(start_s: float, end_s: float, previous_end: float, duration_s: float) -> str:
+    """What is wrong with an interval, of which something is."""
+    span = f"from {start_s:g} to {end_s:g} s"
+    if not (math.isfinite(start_s) and math.isfinite(end_s)):
+        return f"has a time that is not a number ({span})"
+    if start_s < 0:
+        return f"starts before the sound ({span})"
+    if end_s <= start_s:
+        return f"ends where or before it starts ({span})"
+    if end_s > duration_s + LENGTH_TOLERANCE_S + _SLACK_S:
+        return f"ends at {end_s:g} s, but the sound lasts {duration_s:g} s"
+    return f"starts before the one in front of it has ended ({span}, after {previous_end:g} s)"

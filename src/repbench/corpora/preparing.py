@@ -1,0 +1,42 @@
+"""From a folder on disk to the draft of a manifest: the layout describes it, the options choose of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repbench.corpora.contract import CorpusLayout, Draft, PrepareOptions
+from repbench.corpora.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
+from repbench.errors import UsageError
+
+
+def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
+    """Describe what lies under `root`, and keep and divide of it what the options say.
+
+    Speakers are counted over all utterances of the corpus, listed or not.
+
+    Raises:
+        UsageError: An option needs another that is not there, or cannot be meant.
+        DataError: As `CorpusLayout.prepare`, or the lists of splits are broken or speak of another corpus.
+    """
+    _refuse_options(options)
+    lists = read_lists(options.splits) if options.splits else None
+    if lists is not None and options.dev_from_train is not None:
+        lists = dev_from_train(lists, *options.dev_from_train)
+    draft = layout.prepare(root, options)
+    if options.min_utterances is not None:
+        draft = with_frequent_speakers(draft, options.min_utterances)
+    return draft if lists is None else divided(draft, lists)
+
+
+def _refuse_options(options: PrepareOptions) -> None:
+    if options.min_utterances is not None and options.min_utterances < 1:
+        what = f"`--min-utterances` must be at least 1, but is {options.min_utterances}"
+        raise UsageError(what, key="--min-utterances", do="Give a number of utterances")
+    if options.dev_from_train is None:
+        return
+    if not options.splits:
+        what = "`--dev-from-train` divides a list of `--splits`, but there is none"
+        raise UsageError(what, key="--dev-from-train", do="Give --splits, or leave it out: a run cuts its own dev")
+    if not 0 < options.dev_from_train[0] < 1:
+        what = f"The share of dev must lie between 0 and 1, but is {options.dev_from_train[0]:g}"
+        raise UsageError(what, key="--dev-from-train", do="Write SHARE:SEED, like 0.1:1337")
