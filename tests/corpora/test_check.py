@@ -50,7 +50,22 @@ def test_a_sound_corpus_has_figures_and_no_problem(tmp_path: Path) -> None:
         "speakers": {"s1": 1, "s2": 1, "s3": 1},
     }
     assert report.problems == ()
-    assert report.warnings == ("2 of 3 utterances have no alignment",)
+    assert report.coverage == {
+        "attributes.mood": {"all": 3, "test": 1, "train": 2},
+        "attributes.take": {"all": 3, "test": 1, "train": 2},
+        "phones": {"all": 1, "train": 1},
+        "speaker": {"all": 3, "test": 1, "train": 2},
+    }
+    assert report.aligned_share == pytest.approx(0.4)
+    assert report.sound is not None
+    assert (report.sound.clipped_share, report.sound.longest_clip_samples) == (0.0, 0)
+    assert report.warnings == (
+        "2 of 3 utterances have no alignment",
+        "1 of 3 utterances carry phones for less than 50% of their duration, such as `a`",
+    )
+    assert (report.exit_code, report.flagged) == (0, {"barely_aligned": ("a",)})
+    strict = check(manifest.read(tmp_path / "out"), strict=True)
+    assert (strict.problems, strict.warnings, strict.exit_code) == (report.warnings, (), 3)
 
 
 def test_the_report_is_plain_json(corpus: Corpus) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from repbench.errors import EnvironmentFault, UsageError
 from repbench.upstream.contract import Upstream
+from repbench.upstream.precomputed import FrameReader
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,10 +69,13 @@ def count_parameters(model: nn.Module) -> int:
 def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     """Multiply-accumulates of one second of sound, as torch counts them: matrix products, convolutions and attention.
 
-    Measured on ten seconds of silence (or the longest the upstream takes); Fourier transforms are not counted.
+    Measured on ten seconds of silence (or the longest the upstream takes); Fourier transforms are not counted. 0 for
+    frames that are read and not computed.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    if isinstance(upstream, FrameReader):
+        return 0
     info = upstream.info
     length = 10 * info.sample_rate_hz
     length = max(info.min_samples, length if info.max_samples is None else min(length, info.max_samples))

@@ -8,24 +8,34 @@ from typing import Any
 
 from torch import nn
 
+from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream
+from repbench.upstream.precomputed import BoundToCorpus
 
 
 def load_upstream(name: str, *, checkpoint: str | None = None, seed: int = 0) -> Upstream:
     """The upstream called `name`, in eval mode on the CPU.
 
     Raises:
-        UsageError: There is no such upstream.
+        UsageError: There is no such upstream, or only a corpus can say what it is.
         PluginError: It cannot be loaded, or is not an upstream.
     """
     return build_upstream(registry().find("upstream", name).entry, checkpoint, seed)
 
 
-def build_upstream(entry: Entry, checkpoint: str | None, seed: int) -> Upstream:
+def build_upstream(
+    entry: Entry, checkpoint: str | None, seed: int, *, corpus: Callable[[], Corpus] | None = None
+) -> Upstream:
     """Call an upstream's factory and hold what it makes to the shape of the contract.
+
+    Args:
+        entry: Of the upstream.
+        checkpoint: As in `UpstreamFactory`.
+        seed: As in `UpstreamFactory`.
+        corpus: Opens the corpus; called only for an upstream that has to be bound to one. None: there is no corpus.
 
     Raises:
         UsageError: As the factory says of its checkpoint.
@@ -41,6 +51,11 @@ def build_upstream(entry: Entry, checkpoint: str | None, seed: int) -> Upstream:
         )
     with plugin_faults(entry.qualified):
         upstream = factory(checkpoint=checkpoint, seed=seed)
+    if isinstance(upstream, BoundToCorpus):
+        if corpus is None:
+            what = f"`{entry.name}` is what a corpus says it is, and there is no corpus here"
+            raise UsageError(what, key="--upstream", do="Give it to `repbench run` with --corpus")
+        upstream = upstream.bound_to(corpus())
     if not isinstance(upstream, Upstream) or not isinstance(upstream, nn.Module):
         raise PluginError(
             "This is not an upstream: an nn.Module with info, num_frames and fingerprint",

@@ -6,8 +6,9 @@ without reading data is refused first; the test split is opened once, when nothi
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import nn
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
-from repbench.benchmark.features import FeatureTable, check_rates, extract, layer_indices, why_excluded
+from repbench.benchmark.features import FeatureTable, layer_indices
 from repbench.benchmark.loading import build_task, build_upstream
 from repbench.benchmark.plan import (
     Plan,
@@ -30,6 +31,7 @@ from repbench.benchmark.plan import (
     seconds_of,
     subset,
 )
+from repbench.benchmark.precomputed import exclusions, features_of, notes_of
 from repbench.benchmark.probe import (
     Examiner,
     Examples,
@@ -152,7 +154,7 @@ class _Stage:
         """Features of the questions' utterances, for the layers that any setting reads."""
         started = time.monotonic()
         with self.reporter.stage(title) as advance:
-            table = extract(
+            table = features_of(
                 self.upstream,
                 [question.utterance for question in questions],
                 self.layers,
@@ -184,11 +186,12 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     if request.checkpoint == "random" and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
         return [written for one in each_seed for written in run(one, reporter)]
-    stage = _prepare(request, reporter)
+    opened = functools.cache(lambda: _open(request, reporter))
+    stage = _prepare(request, reporter, opened)
     settings = _settings(request, stage.upstream)
-    corpus = _open(request, reporter)
-    rates = check_rates(corpus, stage.upstream.info)
-    plan = make_plan(corpus, stage.task, request.protocol.split, excludes=why_excluded(stage.upstream.info))
+    corpus = opened()
+    rates = notes_of(corpus, stage.upstream)
+    plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     _refuse_exclusions(plan.test, request.allow_excluded)
     subsets = _subsets(corpus, stage.task, plan, settings)
     for warning in (*plan.warnings, *rates, *(each for one in subsets.values() for each in one.warnings)):
@@ -256,18 +259,17 @@ def _score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         seeds=(source.seed,),
         protocol=Protocol.model_validate(source.protocol),
     )
-    stage = _prepare(request, reporter)
+    opened = functools.cache(lambda: _open(request, reporter))
+    stage = _prepare(request, reporter, opened)
     if stage.fingerprint != facts["upstream_fingerprint"]:
         raise IntegrityError(
             f"The probe was trained on another `{request.upstream}` than this one",
             file=folder / PROBE_FILE,
             do="Give the --checkpoint that it was trained on, or run it again",
         )
-    corpus = _open(request, reporter)
-    rates = check_rates(corpus, stage.upstream.info)
-    plan = plan_for_probe(
-        corpus, stage.task, probe.shape.classes, source.id, excludes=why_excluded(stage.upstream.info)
-    )
+    corpus = opened()
+    rates = notes_of(corpus, stage.upstream)
+    plan = plan_for_probe(corpus, stage.task, probe.shape.classes, source.id, excludes=exclusions(stage.upstream))
     _refuse_exclusions(plan.test, request.allow_excluded)
     questions = plan.test.open()
     _refuse_heard(questions, frozenset(facts["heard"]), corpus)
@@ -329,8 +331,11 @@ def _refuse_other_pair(request: RunRequest, source: Record) -> None:
         )
 
 
-def _prepare(request: RunRequest, reporter: Reporter) -> _Stage:
-    """Load what is asked for and refuse what cannot be meant, before any data is read."""
+def _prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus]) -> _Stage:
+    """Load what is asked for and refuse what cannot be meant, before any data is read.
+
+    The corpus is opened here only for an upstream that is what the corpus says it is.
+    """
     for fraction in request.label_fractions:
         if not 0 < fraction <= 1:
             raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
@@ -340,7 +345,7 @@ def _prepare(request: RunRequest, reporter: Reporter) -> _Stage:
     head = request.head or task.info.default_head
     hidden_layers(head)
     device = environment.choose_device(request.device)
-    upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0])
+    upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=corpus)
     layers = _layers_read(upstream, request.layer)
     _refuse_constant_input(upstream, task, head, request.layer, layers)
     ensure_writable(request.out)

@@ -19,6 +19,8 @@ AttributeValue = str | int | float
 Resample = Literal["allowed", "refused"]
 Split = Literal["train", "dev", "test"]
 
+FeatureFormat = Literal["npy", "safetensors"]
+
 SILENCE = "sil"
 """The label that stands for silence in every phone set that folds its silences into one."""
 
@@ -32,6 +34,27 @@ class Phone(NamedTuple):
     start_s: float
     end_s: float
     label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureDeclaration:
+    """What a corpus says of the precomputed frames that lie beside its sound.
+
+    Frame *k* speaks of the time `first_center_seconds + k * hop_seconds` of its utterance.
+
+    Attributes:
+        name: What they are called in records (`fmllr`).
+        hop_seconds: Time between two frames' centres, as declared by whoever made them.
+        first_center_seconds: The time of which frame 0 speaks.
+        width: Values of a frame.
+        format: In what kind of file they lie.
+    """
+
+    name: str
+    hop_seconds: float
+    first_center_seconds: float
+    width: int
+    format: FeatureFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +75,8 @@ class Utterance:
         group: What ties utterances together beside the speaker: chapter, session, video.
         split: The official split it belongs to, if the corpus has any.
         samples_sha256: SHA-256 of its decoded samples (float32, little endian).
+        features: Absolute path of its precomputed frames, if it has any.
+        features_sha256: SHA-256 of the bytes of that file.
     """
 
     id: str
@@ -67,6 +92,8 @@ class Utterance:
     group: str | None = None
     split: Split | None = None
     samples_sha256: str
+    features: Path | None = None
+    features_sha256: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -86,6 +113,7 @@ class Corpus:
         resample: Whether its sound may be resampled to an upstream's rate.
         fingerprint: SHA-256 of all that a score depends on: labels, splits and samples, not places on disk.
         notes: What a reader of a score should know of how the corpus was made.
+        features: What the precomputed frames of its utterances are; None where there are none.
     """
 
     name: str
@@ -95,6 +123,7 @@ class Corpus:
     resample: Resample
     fingerprint: str
     notes: tuple[str, ...] = ()
+    features: FeatureDeclaration | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +140,16 @@ class DraftUtterance:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     group: str | None = None
     split: Split | None = None
+    features: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftFeatures:
+    """What is declared of precomputed frames before they have been read. Fields as in `FeatureDeclaration`."""
+
+    name: str
+    hop_seconds: float
+    first_center_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +165,7 @@ class Draft:
             map stands in `corpus.json`. None where the corpus has no phones.
         phone_set: All phone labels the corpus may use; defaults to the labels the map leads to.
         notes: What a reader of a score should know.
+        features: What the precomputed frames are; needed where an utterance has any.
     """
 
     name: str
@@ -135,6 +175,7 @@ class Draft:
     phone_map: Mapping[str, str | None] | None = None
     phone_set: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    features: DraftFeatures | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +184,28 @@ class PrepareOptions:
 
     Attributes:
         alignments: File or folder of phone alignments.
-        table: The table of the `csv` layout; None: the one `.csv` or `.tsv` file in the root.
+        table: The table of the `csv` layout, the labels of `mosi` and `mosei`; None: the one such file in the root. The
+            data folder of the `kaldi` layout; None: the root.
         columns: For the `csv` layout, from the field's name to the table's column name.
+        features: For the `csv` layout, what the frames of its column `features` are.
+        variant: One of the layout's own ways to choose and divide its utterances; None: its default.
+        pattern: For the `pattern` layout, how its files are named (`{speaker}_{emotion}_{take}.wav`).
+        splits: Lists of utterances, or folders of them, that go before the official splits of the layout.
+        dev_from_train: Share of the list of train that becomes dev, and the seed by which it is drawn.
+        min_utterances: How many utterances a speaker must have to stay.
+
+    The last three hold for every layout: `repbench.corpora.preparing` sees to them.
     """
 
     alignments: Path | None = None
     table: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    features: DraftFeatures | None = None
+    variant: str | None = None
+    pattern: str | None = None
+    splits: tuple[Path, ...] = ()
+    dev_from_train: tuple[float, int] | None = None
+    min_utterances: int | None = None
 
 
 Progress = Advance

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -23,7 +24,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HUGE = 1e300  # JSON has whole numbers of any length and writes infinity as 1e999
 _SPLITS = ("train", "dev", "test")
 _REQUIRED = ("id", "audio", "sample_rate_hz", "num_samples", "samples_sha256")
-_FIELDS = frozenset({*_REQUIRED, "start", "end", "speaker", "text", "phones", "attributes", "group", "split"})
+_FEATURE_FIELDS = ("features", "features_sha256")
+_FIELDS = frozenset(
+    {*_REQUIRED, "start", "end", "speaker", "text", "phones", "attributes", "group", "split", *_FEATURE_FIELDS}
+)
 
 
 class Line(NamedTuple):
@@ -33,17 +37,24 @@ class Line(NamedTuple):
     where: str
 
 
-def format_line(utterance: Utterance, place: str) -> str:
-    """The utterance as one line of canonical JSON, its sound at `place`; what it does not have is left out."""
-    where = {"audio": place, "start": utterance.start, "end": utterance.end}
+def format_line(utterance: Utterance, place: str, features: str | None = None) -> str:
+    """The utterance as one line of canonical JSON, its sound at `place`; what it does not have is left out.
+
+    Args:
+        utterance: The utterance.
+        place: Of its sound, relative to the root.
+        features: Place of its precomputed frames, relative to the root; None where it has none.
+    """
+    where = {"audio": place, "start": utterance.start, "end": utterance.end, "features": features}
     return _encode_known(_truths(utterance) | where | {"phones": utterance.phones})
 
 
 def portable_line(utterance: Utterance) -> str:
     """What is true of the utterance wherever its sound lies, as one line of canonical JSON to be hashed.
 
-    `audio`, `start` and `end` are left out. The times of phones stand as the SHA-256 of their float64 values, because
-    millions of them are hashed each time a corpus is opened and writing them as decimals would take most of the time.
+    `audio`, `start`, `end` and the place of `features` are left out. The times of phones stand as the SHA-256 of their
+    float64 values, because millions of them are hashed each time a corpus is opened and writing them as decimals would
+    take most of the time.
     """
     phones = None
     if utterance.phones is not None:
@@ -65,6 +76,7 @@ def _truths(utterance: Utterance) -> dict[str, Any]:
         "group": utterance.group,
         "split": utterance.split,
         "samples_sha256": utterance.samples_sha256,
+        "features_sha256": utterance.features_sha256,
     }
 
 
@@ -135,10 +147,13 @@ class _Fields:
         for name in _REQUIRED:
             if name not in fields:
                 raise self._fault(f"`{name}` is missing", name)
+        for name, other in (_FEATURE_FIELDS, _FEATURE_FIELDS[::-1]):
+            if name in fields and other not in fields:
+                raise self._fault(f"`{other}` is missing beside `{name}`", other)
         rate, num_samples = self._whole("sample_rate_hz"), self._whole("num_samples")
         utterance = Utterance(
             id=nfc(self._name("id")),
-            audio=root.place(self._text("audio"), file=self._where, utterance=self._id),
+            audio=self._place("audio", root),
             start=self._optional("start", self._time),
             end=self._optional("end", self._time),
             sample_rate_hz=rate,
@@ -150,6 +165,8 @@ class _Fields:
             group=self._optional("group", self._name),
             split=self._split(),
             samples_sha256=self._sha256("samples_sha256"),
+            features=self._optional("features", lambda name: self._place(name, root)),
+            features_sha256=self._optional("features_sha256", self._sha256),
         )
         self._refuse_other_length(utterance)
         return utterance
@@ -167,6 +184,9 @@ class _Fields:
         if not value.isascii() and not is_encodable(value):
             raise self._fault(f"`{name}` is not valid Unicode", name)
         return value
+
+    def _place(self, name: str, root: Root) -> Path:
+        return root.place(self._text(name), file=self._where, utterance=self._id)
 
     def _name(self, name: str) -> str:
         value = self._text(name)

@@ -18,23 +18,25 @@ import shutil
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from repbench.audio.sound import Measure, measure
+from repbench.audio.sound import Measure, inspect, measure, sample_range
 from repbench.corpora.alignments import validate_phones
 from repbench.corpora.contract import (
     AttributeValue,
     Corpus,
     Draft,
     DraftUtterance,
+    FeatureDeclaration,
     Phone,
     Progress,
     Resample,
     Utterance,
 )
+from repbench.corpora.features import fault_of_declaration, with_features
 from repbench.corpora.lines import Line, format_line, is_attribute, parse_line, portable_line, strict_json
 from repbench.corpora.places import Root, is_encodable
 from repbench.corpora.textfiles import nfc
@@ -56,7 +58,9 @@ _HEADER_TYPES: dict[str, type | tuple[type, ...]] = {
     "samples_sha256": str,
     "notes": list,
     "tools": dict,
+    "features": dict,
 }
+_OPTIONAL = {"features"}
 
 
 def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: Progress | None = None) -> Corpus:
@@ -86,6 +90,7 @@ def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: 
     measures = _measures_or_first_fault(drafts, progress)
     utterances = tuple(_utterance(item, measure, draft, root) for item, measure in zip(drafts, measures, strict=True))
     _refuse_same_samples(utterances, out)
+    utterances, features = with_features(utterances, drafts, draft.features, root)
     label_sets = _label_sets(draft, utterances)
     header = {
         "schema": SCHEMA,
@@ -99,8 +104,9 @@ def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: 
         "notes": list(draft.notes),
         "tools": _tools(),
     }
-    lines = "".join(format_line(item, root.relative(item.audio, utterance=item.id)) + "\n" for item in utterances)
-    _write_folder(out, lines, header)
+    if features is not None:
+        header["features"] = asdict(features)
+    _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
     return _corpus(header, utterances, label_sets)
 
 
@@ -124,7 +130,49 @@ def read(folder: Path, *, root: Path | None = None) -> Corpus:
         raise DataError(what, file=folder / MANIFEST_FILE, key="samples_sha256", do="Prepare the corpus again")
     label_sets = {kind: tuple(labels) for kind, labels in header["label_sets"].items()}
     _refuse_unlisted_labels(utterances, label_sets, folder / MANIFEST_FILE)
+    _refuse_undeclared_features(utterances, header, folder / MANIFEST_FILE)
     return _corpus(header, utterances, label_sets)
+
+
+def move(folder: Path, root: Path) -> Corpus:
+    """Write into `corpus.json` where the sounds lie now, after every file has been found there.
+
+    Args:
+        folder: The folder of the manifest.
+        root: The folder under which the sounds lie now.
+
+    Returns:
+        The corpus, whose fingerprint is what it was.
+
+    Raises:
+        DataError: The folder is not a manifest; or a sound is missing under the new root, or has another rate or
+            length than the manifest says. Nothing was written.
+        EnvironmentFault: The manifest may not be written to.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
+    header = _read_header(folder)
+    corpus = read(folder, root=root)
+    for utterance in corpus.utterances:
+        _refuse_other_files(utterance)
+    header["root"] = _written_root(_open_root(root).folder, folder)
+    write_json(folder / HEADER_FILE, header)
+    return corpus
+
+
+def _refuse_other_files(utterance: Utterance) -> None:
+    """Refuse a sound whose header is not what the manifest says, and features that are gone."""
+    info = inspect(utterance.audio, utterance=utterance.id)
+    first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
+    found, expected = (last - first, info.sample_rate_hz), (utterance.num_samples, utterance.sample_rate_hz)
+    do = "Give the folder that holds the same sounds, or prepare the corpus again"
+    if found != expected:
+        what = (
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
+            f"{expected[1]} Hz"
+        )
+        raise DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
+    if utterance.features is not None and not utterance.features.is_file():
+        raise DataError("The file of features is missing", file=utterance.features, utterance=utterance.id, do=do)
 
 
 def measure_all(
@@ -208,6 +256,11 @@ def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root
     )
 
 
+def _written_line(utterance: Utterance, root: Root) -> str:
+    features = None if utterance.features is None else root.relative(utterance.features, utterance=utterance.id)
+    return format_line(utterance, root.relative(utterance.audio, utterance=utterance.id), features) + "\n"
+
+
 def _attributes(item: DraftUtterance) -> dict[str, AttributeValue]:
     for name, value in item.attributes.items():
         if not is_attribute(name, value):
@@ -273,23 +326,38 @@ def _refuse_unlisted_labels(
             raise DataError(what, file=file, utterance=utterance.id, do="Prepare the corpus again")
 
 
+def _refuse_undeclared_features(utterances: Iterable[Utterance], header: Mapping[str, Any], file: Path) -> None:
+    having = next((utterance for utterance in utterances if utterance.features is not None), None)
+    if having is not None and "features" not in header:
+        what = f"The utterance has features, but `{HEADER_FILE}` does not declare what they are"
+        raise DataError(what, file=file, utterance=having.id, key="features", do="Prepare the corpus again")
+
+
 def _corpus(
     header: Mapping[str, Any], utterances: tuple[Utterance, ...], label_sets: Mapping[str, tuple[str, ...]]
 ) -> Corpus:
+    features = FeatureDeclaration(**header["features"]) if "features" in header else None
     return Corpus(
         name=header["name"],
         licence=header["licence"],
         utterances=utterances,
         label_sets=label_sets,
         resample=header["resample"],
-        fingerprint=_fingerprint(utterances, label_sets),
+        fingerprint=_fingerprint(utterances, label_sets, features),
         notes=tuple(header["notes"]),
+        features=features,
     )
 
 
-def _fingerprint(utterances: Iterable[Utterance], label_sets: Mapping[str, tuple[str, ...]]) -> str:
-    """SHA-256 of the label sets and of what is true of every utterance wherever its sound lies."""
+def _fingerprint(
+    utterances: Iterable[Utterance],
+    label_sets: Mapping[str, tuple[str, ...]],
+    features: FeatureDeclaration | None,
+) -> str:
+    """SHA-256 of the label sets, the declared features, and what is true of every utterance wherever its sound lies."""
     digest = hashlib.sha256(canonical_json({kind: list(labels) for kind, labels in label_sets.items()}))
+    if features is not None:
+        digest.update(b"\n" + canonical_json(asdict(features)))
     for utterance in utterances:
         digest.update(b"\n")
         digest.update(portable_line(utterance).encode("utf-8"))
@@ -382,13 +450,15 @@ def _refuse_header(header: Any, path: Path) -> None:
 
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise fault(f"`schema` must be `{SCHEMA}`", "schema")
-    for key in sorted(set(header) ^ set(_HEADER_TYPES)):
+    for key in sorted((set(header) ^ set(_HEADER_TYPES)) - (_OPTIONAL - set(header))):
         raise fault(f"Unknown key `{key}`" if key in header else f"`{key}` is missing", key)
     for key, kind in _HEADER_TYPES.items():
-        if not isinstance(header[key], kind):
+        if key in header and not isinstance(header[key], kind):
             raise fault(f"`{key}` has the wrong type, {type(header[key]).__name__}", key)
     if header["resample"] not in ("allowed", "refused"):
         raise fault("`resample` must be `allowed` or `refused`", "resample")
+    if "features" in header and (wrong := fault_of_declaration(header["features"])) is not None:
+        raise fault(f"`features`: {wrong}", "features")
     if not all(isinstance(note, str) for note in header["notes"]):
         raise fault("`notes` must be a list of strings", "notes")
     for kind, labels in header["label_sets"].items():

@@ -1,0 +1,228 @@
+"""How a file of precomputed features becomes frames: `.npy` and `.safetensors`, and never through a pickle.
+
+The header of a file is compared with its size before anything is allocated, so a header that promises 80 TB costs
+nothing, and an array of objects, which would need code to load, is refused.
+
+Legend: F frames, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from repbench.errors import DataError, EnvironmentFault, IntegrityError
+
+FeatureFormat = Literal["npy", "safetensors"]
+Frames = npt.NDArray[np.float32]
+
+MOST_BYTES = 2**31
+"""The largest file that is read: an hour of 10 ms frames of width 1,024 in float32 takes 1.5 GB."""
+
+_FORMATS: dict[str, FeatureFormat] = {".npy": "npy", ".safetensors": "safetensors"}
+_NPY_MAGIC = b"\x93NUMPY"
+_SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_TENSOR = "features"
+_AGAIN = "Write the features of this utterance again"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMeasure:
+    """What is known of a file of features once it has been read.
+
+    Attributes:
+        num_frames: F.
+        width: D.
+        sha256: SHA-256 of the bytes of the file.
+    """
+
+    num_frames: int
+    width: int
+    sha256: str
+
+
+def format_of(path: Path, *, utterance: str | None = None) -> FeatureFormat:
+    """The format that the name of a file of features says.
+
+    Raises:
+        DataError: It ends in neither `.npy` nor `.safetensors`.
+    """
+    if path.suffix not in _FORMATS:
+        what = f"Features must lie in a {' or '.join(_FORMATS)} file"
+        raise DataError(what, file=path, utterance=utterance, do="Save them as an array (F, D) in one of these")
+    return _FORMATS[path.suffix]
+
+
+def read_features(path: Path, *, utterance: str | None = None, sha256: str | None = None) -> Frames:
+    """Read the frames of one utterance.
+
+    Args:
+        path: `.npy` with an array, or `.safetensors` with one tensor or one called `features`; float16, float32 or
+            float64 of shape (F, D), or (1, F, D) as `repbench extract` writes the one layer of a front end.
+        utterance: The id that an error names.
+        sha256: What the bytes of the file must hash to; None: anything.
+
+    Returns:
+        (F, D) float32, F and D at least 1, all finite.
+
+    Raises:
+        DataError: The file is missing, or its array has another type or shape or holds NaN or infinity.
+        IntegrityError: The file is truncated or lies about its size, needs code to load, or hashes to something else.
+        EnvironmentFault: The file may not be read.
+    """
+    frames, found = _read(path, utterance)
+    if sha256 is not None and found != sha256:
+        what = f"The features have the SHA-256 {found[:12]}…, but the manifest says {sha256[:12]}…"
+        raise IntegrityError(what, file=path, utterance=utterance, do="Put the file back, or prepare the corpus again")
+    return frames
+
+
+def measure_features(path: Path, *, utterance: str | None = None) -> FeatureMeasure:
+    """Read the frames of one utterance and say their number, width and hash. Errors as in `read_features`."""
+    frames, sha256 = _read(path, utterance)
+    return FeatureMeasure(frames.shape[0], frames.shape[1], sha256)
+
+
+def refuse_other_duration(
+    num_frames: int,
+    duration_s: float,
+    *,
+    hop_s: float,
+    first_center_s: float,
+    path: Path,
+    utterance: str | None = None,
+) -> None:
+    """Refuse frames that do not fit their sound.
+
+    The last frame must speak of an instant as far before the end of the sound as the first speaks of one after its
+    start, give or take one hop: |(F - 1) * hop + 2 * first_center - duration| <= hop. That holds for padded frames
+    (first centre 0), for half-hop centres, and for windows that lie wholly inside the sound (first centre at half a
+    window); frames of another hop soon leave it.
+
+    Raises:
+        DataError: They do not; names both lengths.
+    """
+    spanned_s = (num_frames - 1) * hop_s + 2 * first_center_s
+    if abs(spanned_s - duration_s) > hop_s * (1 + 1e-6):
+        what = (
+            f"{num_frames} frames every {hop_s:g} s, the first at {first_center_s:g} s, span {spanned_s:.3f} s, but "
+            f"the sound lasts {duration_s:.3f} s"
+        )
+        do = (
+            "Are the hop and the first centre (half a window, if windows lie inside the sound) as declared, in seconds?"
+        )
+        raise DataError(what, file=path, utterance=utterance, do=do)
+
+
+def _read(path: Path, utterance: str | None) -> tuple[Frames, str]:
+    is_npy = format_of(path, utterance=utterance) == "npy"
+    content = _bytes_of(path, utterance)
+    array = _npy(content, path, utterance) if is_npy else _safetensors(content, path, utterance)
+    return _frames(array, path, utterance), hashlib.sha256(content).hexdigest()
+
+
+def _bytes_of(path: Path, utterance: str | None) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > MOST_BYTES:
+                what = f"The file of features has {size} bytes, but at most {MOST_BYTES} are read"
+                raise IntegrityError(what, file=path, utterance=utterance, do="Save one utterance a file")
+            if path.suffix == ".npy":
+                _refuse_lying_npy(stream.read(16_384), size, path, utterance)
+                stream.seek(0)
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        do = "Put it back, or prepare the corpus again"
+        raise DataError("The file of features is missing", file=path, utterance=utterance, do=do) from error
+    except PermissionError as error:
+        raise EnvironmentFault("The file of features may not be read", file=path, utterance=utterance) from error
+
+
+def _corrupt(what: str, path: Path, utterance: str | None) -> NoReturn:
+    raise IntegrityError(what, file=path, utterance=utterance, do=_AGAIN)
+
+
+def _refuse_lying_npy(head: bytes, size: int, path: Path, utterance: str | None) -> None:
+    """Compare what the header of a `.npy` promises with the size of the file, before the file is read."""
+    shape, _, dtype, start = _npy_header(head, path, utterance)
+    promised = math.prod(shape) * dtype.itemsize
+    if promised != size - start:
+        _corrupt(f"The file holds {size - start} bytes of features, but its header says {promised}", path, utterance)
+
+
+def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether the first axis moves fastest, type, and where the array starts."""
+    if not head.startswith(_NPY_MAGIC):
+        _corrupt("This is not an .npy file", path, utterance)
+    stream = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran_order, dtype = read(stream)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        reason = str(error).split("\n")[0][:200]
+        _corrupt(f"The header of the .npy file cannot be read: {reason}", path, utterance)
+    if dtype.hasobject:
+        _corrupt("The .npy file holds Python objects, which need code to load", path, utterance)
+    if not all(type(length) is int and length >= 0 for length in shape):
+        _corrupt(f"The header of the .npy file says the shape {shape}", path, utterance)
+    return shape, fortran_order, dtype, stream.tell()
+
+
+def _npy(content: bytes, path: Path, utterance: str | None) -> npt.NDArray[Any]:
+    shape, fortran_order, dtype, start = _npy_header(content[:16_384], path, utterance)
+    _refuse_other_type(dtype, path, utterance)
+    values = np.frombuffer(content, dtype, offset=start)
+    return values.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _safetensors(content: bytes, path: Path, utterance: str | None) -> npt.NDArray[Any]:
+    import safetensors
+
+    deserialize: Any = safetensors.deserialize  # untyped
+    try:
+        tensors = dict(deserialize(content))
+    except safetensors.SafetensorError as error:
+        _corrupt(f"The .safetensors file cannot be read: {error}", path, utterance)
+    name = _TENSOR if _TENSOR in tensors else next(iter(tensors), "")
+    if len(tensors) != 1 and name != _TENSOR:
+        what = f"The file must hold one tensor, or one called `{_TENSOR}`, but holds {len(tensors)}"
+        raise DataError(what, file=path, utterance=utterance, do=_AGAIN)
+    tensor = tensors[name]
+    kind: str = tensor["dtype"]
+    if kind not in _SAFETENSORS_TYPES:
+        _refuse_type(kind, path, utterance)
+    return np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[kind]).reshape(tensor["shape"])
+
+
+def _refuse_other_type(dtype: np.dtype[Any], path: Path, utterance: str | None) -> None:
+    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
+        _refuse_type(str(dtype), path, utterance)
+
+
+def _refuse_type(kind: str, path: Path, utterance: str | None) -> NoReturn:
+    what = f"Features must be float16, float32 or float64, but are {kind}"
+    raise DataError(what, file=path, utterance=utterance, do=_AGAIN)
+
+
+def _frames(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
+    shape = array.shape[1:] if array.ndim == 3 and array.shape[0] == 1 else array.shape
+    if len(shape) != 2 or 0 in shape:
+        what = f"Features must have the shape (F, D), one row a frame, but have {array.shape}"
+        raise DataError(what, file=path, utterance=utterance, do="Save one layer of one utterance")
+    with np.errstate(over="ignore"):
+        frames = np.array(array.reshape(shape), dtype=np.float32, order="C")  # a copy: what was read is read-only
+    num_broken = int(np.count_nonzero(~np.isfinite(frames)))
+    if num_broken:
+        what = f"{num_broken} of {frames.size} feature values are NaN, infinite or too large for float32"
+        raise DataError(what, file=path, utterance=utterance, do=_AGAIN)
+    return frames

@@ -1,0 +1,99 @@
+"""What the samples of a sound say of how it was recorded: clipping, silence, offset, bandwidth.
+
+Legend: T samples, K blocks, N samples of a block.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from repbench.audio.sound import Samples
+
+FULL_SCALE = 1.0 - 2.0**-15
+"""From here on a sample is at full scale: the largest value of 16 bits."""
+
+NARROW_ABOVE_HZ = 5_000
+"""An 8 kHz recording has nothing above 4 kHz; up to here a resampler may leave its images."""
+
+NARROW_SHARE = 1e-5
+"""Less power than this above `NARROW_ABOVE_HZ` is nil: of 305 clips recorded at 16 kHz and above the poorest has 60
+times as much, of 150 clips resampled from 8 kHz the richest a quarter of it."""
+
+_BLOCK = 1_024
+_LOWEST_HZ = 50
+_SILENT = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How a stretch of sound was recorded.
+
+    Attributes:
+        clipped_share: Share of its samples at full scale.
+        longest_clip_samples: The longest run of samples at full scale.
+        zero_share: Share of its samples that are exactly 0.
+        offset: Mean of its samples.
+        level_db: Its root mean square in decibels below full scale; minus infinity for digital silence.
+        high_share: Share of its power above `NARROW_ABOVE_HZ`; None where its rate or length says nothing of it.
+    """
+
+    clipped_share: float
+    longest_clip_samples: int
+    zero_share: float
+    offset: float
+    level_db: float
+    high_share: float | None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether every sample is 0."""
+        return self.level_db == _SILENT
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it looks like a recording of 8 kHz under a higher rate."""
+        return self.high_share is not None and self.high_share < NARROW_SHARE
+
+
+def quality(samples: Samples, sample_rate_hz: int) -> Quality:
+    """Measure a sound.
+
+    Args:
+        samples: (T,) float32 in [-1, 1].
+        sample_rate_hz: Samples a second.
+    """
+    at_full_scale = np.abs(samples) >= FULL_SCALE
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    return Quality(
+        clipped_share=float(at_full_scale.mean()),
+        longest_clip_samples=_longest_run(at_full_scale),
+        zero_share=float((samples == 0).mean()),
+        offset=float(samples.mean(dtype=np.float64)),
+        level_db=10 * math.log10(power) if power else _SILENT,
+        high_share=_high_share(samples, sample_rate_hz) if power else None,
+    )
+
+
+def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
+    """Length of the longest run of True."""
+    if not flags.any():
+        return 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max())
+
+
+def _high_share(samples: Samples, sample_rate_hz: int) -> float | None:
+    """Power above `NARROW_ABOVE_HZ` over all power above 50 Hz, from Hann windows side by side."""
+    num_blocks = len(samples) // _BLOCK
+    if sample_rate_hz < 3 * NARROW_ABOVE_HZ or not num_blocks:
+        return None
+    blocks = samples[: num_blocks * _BLOCK].reshape(num_blocks, _BLOCK).astype(np.float64)  # (T,) -> (K, N)
+    blocks -= blocks.mean(axis=1, keepdims=True)
+    spectrum = np.square(np.abs(np.fft.rfft(blocks * np.hanning(_BLOCK)))).sum(axis=0)  # (N / 2 + 1,)
+    frequencies = np.fft.rfftfreq(_BLOCK, 1 / sample_rate_hz)
+    heard = float(spectrum[frequencies > _LOWEST_HZ].sum())
+    return float(spectrum[frequencies > NARROW_ABOVE_HZ].sum()) / heard if heard else None

@@ -1,0 +1,55 @@
+"""What changes on the way of the data when an upstream reads frames instead of hearing sound.
+
+Axes: L layers, F frames, D width, N frames of all utterances together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from repbench.benchmark.features import FeatureTable, check_rates, extract, why_excluded
+from repbench.corpora.contract import Corpus, Progress, Utterance
+from repbench.upstream.contract import Upstream
+from repbench.upstream.precomputed import FrameReader
+
+
+def exclusions(upstream: Upstream) -> Callable[[Utterance], str | None]:
+    """A function that says why the upstream cannot take an utterance, or None if it can."""
+    return upstream.why_excluded if isinstance(upstream, FrameReader) else why_excluded(upstream.info)
+
+
+def notes_of(corpus: Corpus, upstream: Upstream) -> tuple[str, ...]:
+    """What a record says of the way from the sound to the frames.
+
+    Raises:
+        DataError: The sound has another rate than the upstream hears and may not be resampled.
+    """
+    return (upstream.note(),) if isinstance(upstream, FrameReader) else check_rates(corpus, upstream.info)
+
+
+def features_of(
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    layers: Sequence[int],
+    *,
+    batch_seconds: float,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """The frames of every utterance, computed or read; arguments and errors as `repbench.benchmark.features.extract`.
+
+    Raises:
+        IntegrityError: Frames that are read are not those that the manifest was made of.
+    """
+    if not isinstance(upstream, FrameReader):
+        return extract(upstream, utterances, layers, batch_seconds=batch_seconds, device=device, progress=progress)
+    frames = []
+    for done, utterance in enumerate(utterances, start=1):
+        frames.append(upstream.read_frames(utterance)[list(layers)])  # (L, F, D)
+        if progress is not None:
+            progress(done, len(utterances))
+    counts = tuple(each.shape[1] for each in frames)
+    empty = torch.empty(len(layers), 0, upstream.info.width)
+    return FeatureTable(torch.cat([empty, *frames], dim=1), counts, tuple(each.id for each in utterances))
