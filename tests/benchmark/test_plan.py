@@ -136,6 +136,13 @@ def test_official_splits_are_used_where_they_satisfy_the_task(policy: SplitPolic
         assert len(parts.dev) >= 1
 
 
+def test_official_splits_can_be_insisted_on_and_what_they_share_is_said() -> None:
+    utterances = [utterance(f"s{number % 4}", number, split="test" if number > 15 else "train") for number in range(20)]
+    parts = divide(corpus(utterances), "speaker-disjoint", SplitSettings(official="always"))
+    assert {each.id for each in parts.test} == {each.id for each in utterances if each.split == "test"}
+    assert "4 of 4 test speakers are also in train or dev" in parts.warnings
+
+
 def test_the_order_of_the_corpus_does_not_matter_and_the_seed_does() -> None:
     utterances = speakers(20, 5)
     first = divide(corpus(utterances), "speaker-disjoint", SPLIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +40,8 @@ class ProbeSettings(_Settings):
 class SplitSettings(_Settings):
     """How a corpus is divided where its official splits do not serve the task."""
 
+    official: Literal["fitting", "always"] = "fitting"
+    """Whether official splits are used only where they part speakers as the task asks, or always (CPC's lists)."""
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Seed of the division; not the seed of the probe."""
     dev_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1

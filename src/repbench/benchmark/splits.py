@@ -42,7 +42,7 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
     Raises:
         DataError: There are too few utterances to divide, or only some of them say who speaks.
     """
-    official, reason = _official(corpus, policy)
+    official, reason = _official(corpus, policy, always=settings.official == "always")
     if official is not None:
         division = official
     elif policy == "speaker-disjoint":
@@ -62,7 +62,7 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
     return replace(division, warnings=(*division.warnings, *_shared(division, policy)))
 
 
-def _official(corpus: Corpus, policy: SplitPolicy) -> tuple[Division | None, str | None]:
+def _official(corpus: Corpus, policy: SplitPolicy, *, always: bool) -> tuple[Division | None, str | None]:
     """The official division, or why it is not used; neither where the corpus has none."""
     parts = {name: [each for each in corpus.utterances if each.split == name] for name in ("train", "dev", "test")}
     if not any(parts.values()):
@@ -72,6 +72,8 @@ def _official(corpus: Corpus, policy: SplitPolicy) -> tuple[Division | None, str
     unassigned = len(corpus.utterances) - sum(len(part) for part in parts.values())
     warnings = (f"{unassigned} utterances belong to no official split and are not used",) if unassigned else ()
     division = Division(parts["train"], parts["dev"], parts["test"], OFFICIAL, warnings)
+    if always:
+        return division, None
     known = {each.speaker for each in corpus.utterances}
     train = {each.speaker for each in parts["train"]}
     heldout = {each.speaker for each in (*parts["dev"], *parts["test"])}
