@@ -10,12 +10,7 @@ fbank for torchaudio's compliance module, an 80-band log-mel for its transform.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,14 +24,12 @@ from torch import Tensor
 from repbench.audio import kaldi, legacy, online
 from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
-from repbench.benchmark import environment
 from repbench.benchmark.features import length_batches
+from turns import Way, time_in_turns, write_result
 
 NUM_UTTERANCES = 200
 TURNS = 5
 RATE_HZ = 16_000
-
-Way = Callable[[list[Tensor]], None]
 
 
 def sounds() -> tuple[str, list[Tensor]]:
@@ -110,37 +103,9 @@ def ways() -> dict[str, Way]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "frontends.json")
-    out: Path = parser.parse_args().out
-    torch.set_num_threads(1)
     source, waves = sounds()
-    seconds = sum(len(wave) for wave in waves) / RATE_HZ
-    timed = ways()
-    taken: dict[str, list[float]] = {name: [] for name in timed}
-    for way in timed.values():
-        way(waves[:5])
-    for _ in range(TURNS):
-        for name, way in timed.items():
-            started = time.perf_counter()
-            way(waves)
-            taken[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    baseline = medians["librosa mel160"]
-    print(f"{len(waves)} utterances, {seconds:.0f} s of {source}, one thread, median of {TURNS} turns")
-    for name, median in medians.items():
-        times, ratio = seconds / median, baseline / median
-        print(f"{name:26s} {median:7.3f} s  {times:6.0f} x real time  {ratio:6.2f} x librosa mel160")
-    result = {
-        "utterances": len(waves), "seconds_of_sound": seconds, "source": source, "turns": taken, "median_s": medians,
-        "times_real_time": {name: seconds / median for name, median in medians.items()},
-        "ratio_to_librosa_mel160": {name: baseline / median for name, median in medians.items()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "librosa": librosa.__version__,
-                     "torchaudio": torchaudio.__version__, "numpy": np.__version__},
-        "machine": environment.describe(torch.device("cpu"))["cpu"], "threads": 1,
-    }  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result = time_in_turns(ways(), waves, baseline="librosa mel160", turns=TURNS, rate_hz=RATE_HZ, source=source)
+    write_result(__file__, result)
 
 
 if __name__ == "__main__":

@@ -9,23 +9,17 @@ slopes; neither normalises.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import librosa
 import numpy as np
 import torch
 from torch import Tensor
 
-import repbench.benchmark.environment as environment
 from frontends import sounds
 from repbench.audio.legacy import DELTA_FRAMES, LOG_FLOOR, LONG, MEL160_NO_CMVN
 from repbench.benchmark.features import length_batches
+from turns import time_in_turns, write_result
 
 TURNS = 7
 RATE_HZ = 16_000
@@ -64,34 +58,9 @@ WAYS: dict[str, Callable[[Sequence[Tensor]], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "mel160.json")
-    out: Path = parser.parse_args().out
-    torch.set_num_threads(1)
     source, waves = sounds()
-    seconds = sum(len(wave) for wave in waves) / RATE_HZ
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
-    for way in WAYS.values():
-        way(waves[:5])
-    for _ in range(TURNS):
-        for name, way in WAYS.items():
-            started = time.perf_counter()
-            way(waves)
-            taken[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    baseline = medians["librosa mel + delta"]
-    print(f"{len(waves)} utterances, {seconds:.0f} s of {source}, one thread, median of {TURNS} turns")
-    for name, median in medians.items():
-        print(f"{name:20s} {median:7.3f} s  {seconds / median:7.0f} x real time  {baseline / median:5.2f} x librosa")
-    result = {
-        "utterances": len(waves), "seconds_of_sound": seconds, "source": source, "turns": taken,
-        "median_s": medians, "ratio_to_librosa": {name: baseline / median for name, median in medians.items()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "librosa": librosa.__version__,
-                     "numpy": np.__version__},
-        "machine": environment.describe(torch.device("cpu"))["cpu"], "threads": 1,
-    }  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result = time_in_turns(WAYS, waves, baseline="librosa mel + delta", turns=TURNS, rate_hz=RATE_HZ, source=source)
+    write_result(__file__, result)
 
 
 if __name__ == "__main__":

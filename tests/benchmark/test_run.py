@@ -16,7 +16,8 @@ import torch
 import repbench
 from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
 from repbench.benchmark.record import json_schema, read_predictions
-from repbench.benchmark.run import RunRequest, Written, record_folder, run
+from repbench.benchmark.result import record_folder
+from repbench.benchmark.run import RunRequest, Written, run
 from repbench.benchmark.splits import divide
 from repbench.corpora.opening import open_corpus
 from repbench.downstream.phone import Phone

@@ -1,0 +1,216 @@
+"""What all settings of a run share: the request, the upstream, the task, and what is refused before data is read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from repbench.benchmark import environment
+from repbench.benchmark.features import FeatureTable, layer_indices
+from repbench.benchmark.loading import build_task, build_upstream
+from repbench.benchmark.plan import (
+    Questions,
+    SealedTest,
+)
+from repbench.benchmark.precomputed import features_of
+from repbench.benchmark.probe import (
+    TrainedProbe,
+)
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.record import Record
+from repbench.corpora.contract import Corpus
+from repbench.corpora.opening import open_corpus
+from repbench.downstream.contract import Downstream
+from repbench.downstream.heads import hidden_layers
+from repbench.errors import DataError, UsageError, plugin_faults
+from repbench.files import ensure_writable
+from repbench.progress import Reporter
+from repbench.registry import Entry, registry
+from repbench.upstream.contract import Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What `repbench run` is asked for.
+
+    Attributes:
+        upstream: Name of the model.
+        downstream: Name of the task.
+        checkpoint: Path of its weights, "random", or None.
+        corpus: A registered name with options, or the folder of a manifest.
+        layer: last, first, mean, weighted, a number or name, or all.
+        label_fractions: Shares of the labelled training utterances, each a record.
+        seeds: Each a record.
+        head: Name of the head; None: the task's default.
+        protocol: Every other setting.
+        device: auto, cpu, cuda, cuda:N.
+        allow_excluded: How many test utterances may go unscored.
+        probe: Folder of a run whose probe is to score this corpus, without training.
+        out: Folder under which each record gets its own.
+    """
+
+    upstream: str
+    downstream: str
+    checkpoint: str | None = None
+    corpus: str = "synthetic"
+    layer: str = "last"
+    label_fractions: tuple[float, ...] = (1.0,)
+    seeds: tuple[int, ...] = (0,)
+    head: str | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    device: str = "auto"
+    allow_excluded: int = 0
+    probe: Path | None = None
+    out: Path = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A record and where it lies."""
+
+    path: Path
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    layer: str
+    fraction: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A trained probe on its way to a record."""
+
+    setting: Setting
+    trained: TrainedProbe
+    label_seconds: dict[str, float]
+    train_seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """What all settings of a run share."""
+
+    request: RunRequest
+    upstream: Upstream
+    upstream_entry: Entry
+    task: Downstream
+    task_entry: Entry
+    head: str
+    device: torch.device
+    reporter: Reporter
+    layers: tuple[int, ...]
+    fingerprint: str
+    macs_per_second: int
+    environment: dict[str, Any]
+    extract_seconds: float = 0.0
+
+    def extract(self, title: str, questions: Questions) -> FeatureTable:
+        """Features of the questions' utterances, for the layers that any setting reads."""
+        started = time.monotonic()
+        with self.reporter.stage(title) as advance:
+            table = features_of(
+                self.upstream,
+                [question.utterance for question in questions],
+                self.layers,
+                batch_seconds=self.request.protocol.extraction.batch_seconds,
+                device=self.device,
+                progress=advance,
+            )
+        self.extract_seconds += time.monotonic() - started
+        return table
+
+    def view(self, table: FeatureTable, layer: str) -> FeatureTable:
+        """The layers of the table that a setting reads."""
+        wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
+        first, last = wanted[0], wanted[-1] + 1
+        return FeatureTable(table.frames[first:last], table.counts, table.ids)
+
+
+def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus]) -> Stage:
+    """Load what is asked for and refuse what cannot be meant, before any data is read.
+
+    The corpus is opened here only for an upstream that is what the corpus says it is.
+    """
+    for fraction in request.label_fractions:
+        if not 0 < fraction <= 1:
+            raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
+    upstream_entry = registry().find("upstream", request.upstream).entry
+    task_entry = registry().find("downstream", request.downstream).entry
+    task = build_task(task_entry, request.protocol.task)
+    head = request.head or task.info.default_head
+    hidden_layers(head)
+    device = environment.choose_device(request.device)
+    upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=corpus)
+    layers = _layers_read(upstream, request.layer)
+    _refuse_constant_input(upstream, task, head, request.layer, layers)
+    ensure_writable(request.out)
+    module_of(upstream).requires_grad_(False).to(device)
+    with plugin_faults(request.upstream):
+        fingerprint, macs = upstream.fingerprint(), environment.macs_per_second(upstream, device)
+    return Stage(
+        request=request,
+        upstream=upstream,
+        upstream_entry=upstream_entry,
+        task=task,
+        task_entry=task_entry,
+        head=head,
+        device=device,
+        reporter=reporter,
+        layers=layers,
+        fingerprint=fingerprint,
+        macs_per_second=macs,
+        environment=environment.describe(device),
+    )
+
+
+def _refuse_constant_input(
+    upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
+) -> None:
+    pooled_alone = task.info.problem == "utterance-classification" and hidden_layers(head) == 0
+    reads_layer_0_alone = layers == (0,) or layer == "all"
+    if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
+        raise UsageError(
+            f"The head `{head}` sees only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
+            "mean zero over each utterance: it would see a constant",
+            key="--head",
+            do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
+        )
+
+
+def _layers_read(upstream: Upstream, layer: str) -> tuple[int, ...]:
+    if layer == "all":
+        return tuple(range(len(upstream.info.layer_names)))
+    return layer_indices(upstream.info, layer)
+
+
+def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
+    with reporter.stage(f"corpus {request.corpus}") as advance:
+        corpus = open_corpus(request.corpus, progress=advance)
+    if request.device == "auto" and not torch.cuda.is_available():
+        reporter.say("note: no CUDA device was found, so the CPU computes")
+    return corpus
+
+
+def refuse_exclusions(test: SealedTest, allowed: int) -> None:
+    if len(test.excluded) > allowed:
+        id_, reason = min(test.excluded.items())
+        raise DataError(
+            f"{len(test.excluded)} of {test.num_listed} test utterances cannot be scored, such as {id_}: {reason}",
+            utterance=id_,
+            do=f"Mend the corpus, or say --allow-excluded {len(test.excluded)}",
+        )
+
+
+def module_of(upstream: Upstream) -> nn.Module:
+    assert isinstance(upstream, nn.Module)
+    return upstream
