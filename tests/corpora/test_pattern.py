@@ -237,7 +237,7 @@ def test_emodb_is_prepared_checked_and_scored_on_sentiment(tmp_path: Path) -> No
     codes = [f"{speaker}a01{emotion}a" for speaker in ("03", "08", "09", "10", "11") for emotion in "WFTL"]
     write_all(tmp_path / "root", *(f"wav/{code}.wav" for code in codes))
     prepared(EMODB, tmp_path / "root", tmp_path / "manifest")
-    with pytest.raises(UsageError, match="`boredom` of the attribute `emotion` is neither"):
+    with pytest.raises(DataError, match="`boredom` of the attribute `emotion` is neither"):
         scored(tmp_path / "manifest", "sentiment")
     record = scored(tmp_path / "manifest", "sentiment", unasked=["neutral", "boredom"])
     assert record.n_scored == record.n_listed == 3

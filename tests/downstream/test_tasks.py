@@ -91,7 +91,7 @@ def test_sentiment_reads_words_and_numbers(value: AttributeValue, expected: str 
 
 
 def test_sentiment_asks_what_a_strange_word_means() -> None:
-    with pytest.raises(UsageError, match=r"`bored` of the attribute `mood` is neither"):
+    with pytest.raises(DataError, match=r"`bored` of the attribute `mood` is neither"):
         Sentiment(attribute="mood").labels(utterance(mood="bored"))
     assert Sentiment(attribute="mood", negative=("bored",)).labels(utterance(mood="bored")) == "negative"
     with pytest.raises(UsageError, match="two meanings"):
