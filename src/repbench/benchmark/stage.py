@@ -80,6 +80,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
+    """What one record of a run is made with."""
+
     layer: str
     fraction: float
     seed: int
