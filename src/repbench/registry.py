@@ -324,10 +324,23 @@ def _name(distribution: metadata.Distribution) -> str | None:
         return None
 
 
+@functools.lru_cache(maxsize=4096)
+def _headers(distribution: metadata.Distribution) -> Mapping[str, str]:
+    """The one-line fields before the description; importlib would parse it all, 0.1 s for 100 distributions."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    headers: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line:
+            break
+        key, colon, value = line.partition(":")
+        if colon and not line[0].isspace():
+            headers.setdefault(key.lower(), value.strip())
+    return headers
+
+
 def _field(distribution: metadata.Distribution, name: str) -> str:
     """A field of the metadata; empty if it is not there."""
-    fields = distribution.metadata
-    return str(fields[name]) if name in fields else ""
+    return _headers(distribution).get(name.lower(), "")
 
 
 def _entry_points(distribution: metadata.Distribution) -> metadata.EntryPoints:
