@@ -102,6 +102,20 @@ def linear(wave: Array) -> Array:
     return cmvn(np.log(frames + 1e-10), epsilon=1e-10, ddof=1)
 
 
+def power_mel(wave: Array, bands: int) -> Array:
+    mels = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), bands + 2) / 2595
+    edges: Array = np.asarray(700 * (np.power(10.0, mels) - 1), dtype=np.float64)
+    frames: Array = np.stack([power(frame * hann(400), 400) for frame in centred(wave, 400, 160)])
+    return np.asarray(frames @ triangles(np.linspace(0.0, 8000.0, 201), edges))
+
+
+def mfcc13(wave: Array) -> Array:
+    bands = np.log(power_mel(wave, 128) + 1e-6)
+    angles = np.pi / 128 * (np.arange(128) + 0.5)
+    scale = np.sqrt(np.where(np.arange(13) == 0, 1, 2) / 128)
+    return np.asarray(np.stack([bands @ np.cos(k * angles) for k in range(13)], axis=1) * scale)
+
+
 def linear1025(wave: Array, *, normalised: bool) -> Array:
     emphasised = np.concatenate([wave[:1], wave[1:] - 0.97 * wave[:-1]])
     magnitudes = np.sqrt(np.stack([power(frame * hann(800), 2048) for frame in centred(emphasised, 800, 200)]))

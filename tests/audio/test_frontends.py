@@ -111,6 +111,8 @@ SLOW: dict[str, tuple[Features, Callable[[slow.Array], slow.Array]]] = {
     "fbank without CMVN": (kaldi.FBANK_NO_CMVN, slow.fbank_no_cmvn),
     "spectrogram": (kaldi.SPECTROGRAM, slow.spectrogram),
     "linear": (online.LINEAR, slow.linear),
+    "power mel": (online.power_mel, partial(slow.power_mel, bands=80)),
+    "mfcc13": (online.mfcc13, slow.mfcc13),
 }
 
 
