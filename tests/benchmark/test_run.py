@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 import repbench
+from repbench.benchmark.probe import load_probe, save_probe
 from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
 from repbench.benchmark.record import json_schema, read_predictions
 from repbench.benchmark.result import record_folder
@@ -141,6 +142,15 @@ def test_a_probe_of_another_upstream_is_refused(tones: Path, tmp_path: Path) -> 
     record["upstream"]["name"] = "mel"
     source.path.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(IntegrityError, match="trained on another `mel`"):
+        go(tones, tmp_path, probe=source.path.parent)
+
+
+def test_a_probe_that_does_not_say_what_it_heard_is_refused(tones: Path, tmp_path: Path) -> None:
+    (source,) = go(tones, tmp_path)
+    file = source.path.parent / "probe.safetensors"
+    probe, facts = load_probe(file)
+    save_probe(file, probe, {name: fact for name, fact in facts.items() if name != "heard"})
+    with pytest.raises(IntegrityError, match=r"does not say its heard.*probe\.safetensors"):
         go(tones, tmp_path, probe=source.path.parent)
 
 

@@ -35,6 +35,11 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)
     probe, facts = load_probe(folder / PROBE_FILE)
+    missing = sorted({"upstream_fingerprint", "heard", "speakers"} - facts.keys())
+    if missing:
+        raise IntegrityError(
+            f"The probe does not say its {', '.join(missing)}", file=folder / PROBE_FILE, do="Run it again"
+        )
     _refuse_other_pair(request, source)
     _refuse_training_options(request)
     request = replace(
