@@ -52,6 +52,11 @@ class FrontEnd:
         """The shortest waveform: one whose ends can be reflected by half a window, or one whole window."""
         return self.window_samples // 2 + 1 if self.centred else self.window_samples
 
+    def min_samples_for(self, num_frames: int) -> int:
+        """The shortest waveform that gives `num_frames` frames, at least 1."""
+        before_first = 0 if self.centred else self.window_samples
+        return max(self.min_samples, before_first + (num_frames - 1) * self.hop_samples)
+
     @property
     def first_center_samples(self) -> int:
         """The sample of which frame 0 speaks."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from repbench.audio.resample import resampled_length, to_rate
-from repbench.audio.sound import read_sound
-from repbench.corpora.contract import Corpus, Progress, Utterance
-from repbench.errors import DataError, PluginError, UsageError, plugin_faults
+from repbench.corpora.contract import Progress, Utterance
+from repbench.corpora.reading import read_utterance, samples_at
+from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
 
 
@@ -66,11 +65,6 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
 
 
-def samples_at(utterance: Utterance, rate_hz: int) -> int:
-    """Samples of the utterance at the upstream's rate."""
-    return resampled_length(utterance.num_samples, utterance.sample_rate_hz, rate_hz)
-
-
 def why_excluded(info: UpstreamInfo) -> Callable[[Utterance], str | None]:
     """A function that says why the upstream cannot take an utterance, or None if it can."""
 
@@ -83,24 +77,6 @@ def why_excluded(info: UpstreamInfo) -> Callable[[Utterance], str | None]:
         return None
 
     return reason
-
-
-def check_rates(corpus: Corpus, info: UpstreamInfo) -> tuple[str, ...]:
-    """Refuse a corpus at another rate unless it allows resampling; say which rates are resampled.
-
-    Raises:
-        DataError: Names the first utterance at another rate.
-    """
-    others = [each for each in corpus.utterances if each.sample_rate_hz != info.sample_rate_hz]
-    if others and corpus.resample == "refused":
-        raise DataError(
-            f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {others[0].sample_rate_hz} Hz",
-            file=others[0].audio,
-            utterance=others[0].id,
-            do="Prepare the corpus without --no-resample, or use an upstream of its rate",
-        )
-    rates = sorted({each.sample_rate_hz for each in others})
-    return tuple(f"resampled from {rate} Hz to {info.sample_rate_hz} Hz" for rate in rates)
 
 
 def extract(
@@ -161,25 +137,6 @@ def run_batch(upstream: Upstream, utterances: Sequence[Utterance], *, device: to
     """Read, resample, pad, run, and hold the upstream to its contract."""
     sounds = [read_utterance(utterance, upstream.info.sample_rate_hz) for utterance in utterances]
     return run_sounds(upstream, sounds, device=device, names=[utterance.id for utterance in utterances])
-
-
-def read_utterance(utterance: Utterance, rate_hz: int) -> Tensor:
-    """The utterance's samples (T,) at `rate_hz`.
-
-    Raises:
-        DataError: The sound is not what the manifest says.
-    """
-    samples, source_hz = read_sound(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
-    found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
-    if found != expected:
-        raise DataError(
-            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
-            f"{expected[1]} Hz",
-            file=utterance.audio,
-            utterance=utterance.id,
-            do="Prepare the corpus again",
-        )
-    return to_rate(samples, source_hz, rate_hz)
 
 
 def run_sounds(

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from repbench.benchmark.features import FeatureTable, check_rates, extract, why_excluded
+from repbench.benchmark.features import FeatureTable, extract, why_excluded
 from repbench.corpora.contract import Corpus, Progress, Utterance
+from repbench.corpora.reading import check_rates
 from repbench.upstream.contract import Upstream
 from repbench.upstream.precomputed import FrameReader
 
@@ -26,7 +27,9 @@ def notes_of(corpus: Corpus, upstream: Upstream) -> tuple[str, ...]:
     Raises:
         DataError: The sound has another rate than the upstream hears and may not be resampled.
     """
-    return (upstream.note(),) if isinstance(upstream, FrameReader) else check_rates(corpus, upstream.info)
+    if isinstance(upstream, FrameReader):
+        return (upstream.note(),)
+    return check_rates(corpus, upstream.info.name, upstream.info.sample_rate_hz)
 
 
 def features_of(

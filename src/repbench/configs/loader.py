@@ -16,7 +16,7 @@ import math
 import os
 import re
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -62,17 +62,28 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _tree_of(content, os.fspath(path))
 
 
-def load_preset(name: str) -> dict[str, Any]:
+def load_preset(name: str, group: str | None = None) -> dict[str, Any]:
     """Read a preset that ships with repbench.
+
+    Args:
+        name: Of the preset.
+        group: Whose preset: an upstream's name, or None for a protocol.
 
     Raises:
         UsageError: There is no such preset; lists those there are.
     """
-    shipped = {file.name.removesuffix(".yaml"): file for file in _preset_files()}
+    shipped = _preset_files(group)
     if name not in shipped:
         listed = ", ".join(f"`{preset}`" for preset in sorted(shipped))
-        raise UsageError(f"There is no preset `{name}`", do=f"{_question(name, shipped)}There are: {listed}")
-    return _tree_of(shipped[name].read_bytes(), f"{name}.yaml")
+        owner = "" if group is None else f" of {group}"
+        what = f"There is no preset `{name}`{owner}"
+        raise UsageError(what, do=f"{_question(name, shipped)}There are: {listed}")
+    return _tree_of(shipped[name].read_bytes(), f"{name}.yaml" if group is None else f"{group}/{name}.yaml")
+
+
+def preset_names(group: str | None = None) -> list[str]:
+    """The presets that ship with repbench, sorted."""
+    return sorted(_preset_files(group))
 
 
 def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -123,6 +134,15 @@ def build(model: type[Model], tree: dict[str, Any], source: str | os.PathLike[st
     raise UsageError(f"In {source}: {what}")
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says instead, mapping by mapping."""
+    both = dict(below)
+    for key, value in above.items():
+        lower = both.get(key)
+        both[key] = merged(lower, value) if isinstance(lower, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
 class _Fault(Exception):  # noqa: N818 - becomes a `UsageError` once the file is known
     """Something in a YAML text that is refused, and its line, counted from 1."""
 
@@ -132,9 +152,11 @@ class _Fault(Exception):  # noqa: N818 - becomes a `UsageError` once the file is
         self.line = line
 
 
-def _preset_files() -> Iterator[Any]:
+def _preset_files(group: str | None) -> dict[str, Any]:
     folder = resources.files("repbench.configs")
-    return (file for file in folder.iterdir() if file.name.endswith(".yaml"))
+    if group is not None:
+        folder = folder / group
+    return {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
 
 
 def _question(name: str, names: Iterable[str]) -> str:

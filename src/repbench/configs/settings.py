@@ -1,0 +1,19 @@
+"""What all configuration models share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """A group of settings: frozen, no unknown keys, a docstring with the unit under every field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
