@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from repbench.benchmark.loading import load_upstream
+    from repbench.benchmark.pretrain import pretrain
     from repbench.benchmark.record import read_records
     from repbench.benchmark.run import evaluate
+    from repbench.upstream.optimizers import pretraining_optimizer
 
-__all__ = ["evaluate", "load_upstream", "read_records"]
+__all__ = ["evaluate", "load_upstream", "pretrain", "pretraining_optimizer", "read_records"]
 
 _HOMES = {
     "evaluate": "repbench.benchmark.run",
     "load_upstream": "repbench.benchmark.loading",
+    "pretrain": "repbench.benchmark.pretrain",
+    "pretraining_optimizer": "repbench.upstream.optimizers",
     "read_records": "repbench.benchmark.record",
 }
 

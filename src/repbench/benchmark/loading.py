@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from repbench.configs.loader import merged
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
@@ -16,18 +17,58 @@ from repbench.upstream.contract import Upstream
 from repbench.upstream.precomputed import BoundToCorpus
 
 
-def load_upstream(name: str, *, checkpoint: str | None = None, seed: int = 0) -> Upstream:
-    """The upstream called `name`, in eval mode on the CPU.
+def load_upstream(
+    name: str, *, checkpoint: str | None = None, preset: str | None = None, seed: int = 0, **settings: Any
+) -> Any:
+    """The upstream called `name`: an `nn.Module` in eval mode on the CPU.
+
+    Args:
+        name: Of the upstream.
+        checkpoint: A path, `random` for an untrained network, or None for the newest of `repbench pretrain`.
+        preset: One of the upstream's, whose settings go before those of the checkpoint.
+        seed: Of untrained weights.
+        **settings: Of the configuration; they go before those of checkpoint and preset.
+
+    Returns:
+        An `Upstream`. Those with weights of repbench's own, `mockingjay` and `apc`, also have `hidden_states` and
+        `prediction` on spectrograms.
 
     Raises:
-        UsageError: There is no such upstream, or only a corpus can say what it is.
+        UsageError: There is no such upstream, preset or setting, or only a corpus can say what it is.
         PluginError: It cannot be loaded, or is not an upstream.
+
+    Example:
+        >>> model = load_upstream("apc", checkpoint="random", hidden_size=64)
+        >>> model.info.width
+        64
     """
-    return build_upstream(registry().find("upstream", name).entry, checkpoint, seed)
+    entry = registry().find("upstream", name).entry
+    tree: dict[str, Any] = {}
+    if preset is not None:
+        presets = presets_of(entry)
+        if preset not in presets:
+            listed = ", ".join(sorted(presets)) or "none"
+            raise UsageError(f"`{name}` has no preset `{preset}`", key="preset", do=f"There are: {listed}")
+        tree = {key: value for key, value in presets[preset].items() if key != "training"}
+    return build_upstream(entry, checkpoint, seed, settings=merged(tree, settings))
+
+
+def presets_of(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
+    """The presets that an upstream's factory offers; none, if it offers none."""
+    presets = getattr(_factory(entry), "presets", {})
+    if not isinstance(presets, Mapping):
+        what = "`presets` of the factory must be a mapping from name to settings"
+        raise PluginError(what, key=entry.qualified, do="See UpstreamFactory in repbench.upstream.contract")
+    return presets
 
 
 def build_upstream(
-    entry: Entry, checkpoint: str | None, seed: int, *, corpus: Callable[[], Corpus] | None = None
+    entry: Entry,
+    checkpoint: str | None,
+    seed: int,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    corpus: Callable[[], Corpus] | None = None,
 ) -> Upstream:
     """Call an upstream's factory and hold what it makes to the shape of the contract.
 
@@ -35,13 +76,14 @@ def build_upstream(
         entry: Of the upstream.
         checkpoint: As in `UpstreamFactory`.
         seed: As in `UpstreamFactory`.
+        settings: Of its configuration.
         corpus: Opens the corpus; called only for an upstream that has to be bound to one. None: there is no corpus.
 
     Raises:
-        UsageError: As the factory says of its checkpoint.
+        UsageError: As the factory says of its checkpoint and settings.
         PluginError: It fails, or makes no upstream.
     """
-    factory = _factory(entry)
+    factory, settings = _factory(entry), settings or {}
     unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
     if unknown is not None:
         raise PluginError(
@@ -49,8 +91,11 @@ def build_upstream(
             key=entry.qualified,
             do="See UpstreamFactory in repbench.upstream.contract",
         )
+    unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed, **settings})
+    if unknown is not None:
+        raise UsageError(f"`{entry.name}` does not take its settings: {unknown}", key=", ".join(settings))
     with plugin_faults(entry.qualified):
-        upstream = factory(checkpoint=checkpoint, seed=seed)
+        upstream = factory(checkpoint=checkpoint, seed=seed, **settings)
     if isinstance(upstream, BoundToCorpus):
         if corpus is None:
             what = f"`{entry.name}` is what a corpus says it is, and there is no corpus here"

@@ -24,6 +24,7 @@ from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction
+from repbench.upstream.contract import provenance_of
 
 PROBE_FILE = "probe.safetensors"
 
@@ -49,7 +50,7 @@ def score(
                 "name": corpus.name,
                 "fingerprint": corpus.fingerprint,
                 "split_policy": plan.policy,
-                "warnings": [*plan.warnings, *rates, *answered.warnings],
+                "warnings": [*plan.warnings, *rates, *answered.warnings, *_overlap(stage, test)],
                 "n_train": len(plan.train),
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
@@ -114,11 +115,20 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
     entry = stage.upstream_entry
     return {
         "name": stage.request.upstream,
-        "checkpoint": stage.request.checkpoint,
+        "checkpoint": provenance_of(stage.upstream).checkpoint or stage.request.checkpoint,
         "fingerprint": stage.fingerprint,
         "origin": {"distribution": entry.distribution, "version": entry.version},
         "layer_names": stage.upstream.info.layer_names,
     }
+
+
+def _overlap(stage: Stage, test: Examples) -> list[str]:
+    """How much of the test split the upstream learned from."""
+    heard = provenance_of(stage.upstream).heard
+    known = sum(question.utterance.samples_sha256 in heard for question in test.questions)
+    if not known:
+        return []
+    return [f"{stage.request.upstream} heard {known} of {len(test.questions)} test utterances in its pre-training"]
 
 
 def _selection_part(selection: Selection) -> dict[str, Any]:

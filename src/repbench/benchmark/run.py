@@ -46,7 +46,7 @@ from repbench.benchmark.stage import (
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.progress import Reporter, Silence
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, provenance_of
 
 __all__ = ["RunRequest", "Written", "evaluate", "run"]
 
@@ -62,12 +62,14 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     reporter = reporter or Silence()
     if request.probe is not None:
         return score_with_probe(request, reporter)
-    if request.checkpoint == "random" and len(request.seeds) > 1:
+    if _untrained(request) and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
         return [written for one in each_seed for written in run(one, reporter)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     stage = prepare(request, reporter, opened)
     settings = _settings(request, stage.upstream)
+    for note in _said_of_weights(request, stage.upstream):
+        reporter.say(f"note: {note}")
     corpus = opened()
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
@@ -110,6 +112,16 @@ def evaluate(
     """
     request = RunRequest(upstream=upstream, downstream=downstream, corpus=corpus, out=Path(out), **options)
     return [written.record for written in run(request)]
+
+
+def _untrained(request: RunRequest) -> bool:
+    return request.checkpoint is not None and request.checkpoint.partition(":")[0] == "random"
+
+
+def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
+    provenance = provenance_of(upstream)
+    taken = [f"the newest checkpoint was taken, {provenance.checkpoint}"]
+    return [*(taken if request.checkpoint is None and provenance.checkpoint else []), *provenance.notes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from repbench.errors import DataError, PluginError
 from repbench.files import canonical_json
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 CONTRACT_VERSION = 1
@@ -119,7 +120,12 @@ class Upstream(Protocol):
 
 
 class UpstreamFactory(Protocol):
-    """What the entry point of an upstream names."""
+    """What the entry point of an upstream names.
+
+    A factory whose model has a configuration takes its settings as further keywords, and may have an attribute
+    `presets`, a mapping from the name of a preset to its settings; the group `training` among them is not the model's:
+    it is what `repbench pretrain` trains it with.
+    """
 
     def __call__(self, *, checkpoint: str | None = None, seed: int = 0) -> Upstream:
         """Build the upstream in eval mode on the CPU.
@@ -131,6 +137,101 @@ class UpstreamFactory(Protocol):
         Raises:
             UsageError: The checkpoint cannot be meant, for example one given to a front end that has no weights.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where an upstream's weights come from; an upstream that knows has it as `provenance`.
+
+    Attributes:
+        checkpoint: The checkpoint that was taken, as a path or in words.
+        heard: SHA-256 of the samples (`Utterance.samples_sha256`) of each utterance it learned from, where known.
+        notes: What a reader of its scores should know.
+    """
+
+    checkpoint: str | None = None
+    heard: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def provenance_of(upstream: object) -> Provenance:
+    """What an upstream says of where its weights come from; nothing, if it says nothing."""
+    provenance = getattr(upstream, "provenance", None)
+    return provenance if isinstance(provenance, Provenance) else Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Utterances, or stretches of them, on their way to an objective.
+
+    Attributes:
+        values: (B, T) waveforms; for a `FrameObjective`, the frames (B, F, D) it made of them. What lies past a length
+            has no meaning.
+        lengths: (B,) int64, valid samples or frames.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a batch costs.
+
+    Attributes:
+        value: Scalar with gradient: the mean over `weight` terms.
+        logs: Further numbers worth a curve.
+        weight: How many terms the mean is over. The batches of one step, wherever they were computed, count as one
+            mean of all their terms; a batch with nothing to score has weight 0.
+    """
+
+    value: Tensor
+    logs: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What an upstream that can be pre-trained has as `objective`."""
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Loss:
+        """The loss of a batch; all that is drawn is drawn from `generator`, which lies on the batch's device."""
+        ...
+
+    def figures(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Pictures of the first utterance of a batch for the log, each (F, D) with time along the first axis."""
+        ...
+
+
+@runtime_checkable
+class FrameObjective(Objective, Protocol):
+    """An objective on frames that do not depend on its weights, so that they can be computed once and kept."""
+
+    def frames(self, waveforms: Tensor, lengths: Tensor) -> Batch:
+        """(B, T) waveforms with (B,) lengths to all that `loss` needs of them: (B, F, D) with (B,) counts."""
+        ...
+
+    def num_frames(self, num_samples: int) -> int:
+        """How many `frames` gives for a waveform of `num_samples`, at least the upstream's `min_samples`."""
+        ...
+
+
+@runtime_checkable
+class Pretrainable(Upstream, Protocol):
+    """An upstream that can be pre-trained.
+
+    `config` is all settings it was built with, so that the factory called with them builds it again.
+    """
+
+    @property
+    def objective(self) -> Objective:
+        """What it learns from."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its settings, JSON-able."""
         ...
 
 

@@ -1,0 +1,6 @@
+"""Mockingjay: a Transformer encoder that learns by restoring masked stretches of a spectrogram.
+
+Reference:
+    Liu et al., Mockingjay: Unsupervised Speech Representation Learning with Deep Bidirectional Transformer Encoders,
+    ICASSP 2020, arXiv:1910.12638.
+"""

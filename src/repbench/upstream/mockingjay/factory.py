@@ -1,0 +1,27 @@
+"""The entry point of Mockingjay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from repbench.upstream.mockingjay.config import MockingjayConfig
+from repbench.upstream.mockingjay.interop import read_foreign
+from repbench.upstream.mockingjay.model import initialise
+from repbench.upstream.mockingjay.upstream import Mockingjay
+from repbench.upstream.networks import NetworkFactory
+
+
+def untrained(settings: MockingjayConfig, names: Sequence[str] | None = None, seed: int = 0) -> Mockingjay:
+    """A Mockingjay with weights drawn from `seed`; without a head, if weights are named and none is a head's."""
+    with_head = names is None or any(name.startswith("head.") for name in names)
+    network = Mockingjay(settings, with_head=with_head)
+    initialise(network, settings.initializer_std, torch.Generator().manual_seed(seed))
+    return network
+
+
+mockingjay = NetworkFactory(
+    name="mockingjay", settings=MockingjayConfig, untrained=untrained, read_foreign=read_foreign
+)
+"""The entry point."""

@@ -1,0 +1,430 @@
+"""Mockingjay checkpoints of the released code and of S3PRL in its three forms, read into our own names.
+
+The file's settings say what the model is, and what the caller sets goes before them. The released code does not say
+which features it was trained on: they are told by the width of the weights and the folder the data lay in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from repbench.audio.frontends import FRONT_ENDS
+from repbench.configs.loader import build, merged
+from repbench.errors import IntegrityError, UsageError
+from repbench.upstream.foreign import (
+    Foreign,
+    group,
+    hold_to_copies,
+    hold_to_shapes,
+    model_of,
+    named,
+    numbers,
+    refuse_layout,
+    renamed_last,
+    told_of,
+    whole,
+    without_twin,
+)
+from repbench.upstream.mockingjay.config import MockingjayConfig
+from repbench.upstream.pickles import check_weights, read_pickle
+
+_KNOWN = (
+    "`Mockingjay`, mostly with `SpecHead`, and `Settings` (the released code), or `Transformer` and `SpecHead` with "
+    "`Settings`, `Config` or `Upstream_Config` (S3PRL)"
+)
+_HEAD = "SpecHead"
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}
+_SIZES = {
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "feed_forward_size": "intermediate_size",
+}
+_OPTIONS = {
+    "activation": "hidden_act",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "hidden_dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "initializer_std": "initializer_range",
+    "downsample_rate": "downsample_rate",
+}
+_MASKING = {
+    "proportion": "mask_proportion",
+    "consecutive": "mask_consecutive",
+    "overlap": "mask_allow_overlap",
+    "frequency": "mask_frequency",
+    "noise": "noise_proportion",
+}
+_LOSSES = {"L1": "l1", "MSE": "mse"}
+_BUCKET_RATIO = 1.5  # of our grid of spans that do not overlap
+_WIDTHS = {52: "mfcc52", 1025: "linear1025"}
+_WINDOW = {"frame_length": 25.0, "frame_shift": 10.0}
+
+
+class _Audio(NamedTuple):
+    """Features that S3PRL computes on the fly and a front end gives as well."""
+
+    options: dict[str, Any]
+    defaults: dict[str, Any]
+    delta: int
+    normalised: str
+    plain: str | None
+
+
+_KALDI = {
+    "fbank": _Audio(
+        {**_WINDOW, "num_mel_bins": 80, "use_log_fbank": True},
+        {**_WINDOW, "num_mel_bins": 23, "use_log_fbank": True},
+        2,
+        "fbank240",
+        "fbank240_no_cmvn",
+    ),
+    "mfcc": _Audio({**_WINDOW, "num_ceps": 13}, {**_WINDOW, "num_ceps": 13}, 2, "mfcc39", None),
+    "spectrogram": _Audio(_WINDOW, _WINDOW, 0, "spectrogram257", None),
+}
+_ONLINE = {"win_ms": 25, "hop_ms": 10, "n_freq": 201, "n_mels": 80, "sample_rate": 16000}
+_ONLINE_FEATURE = {"log": True, "delta": 0, "cmvn": True}
+_ONLINE_NAMES = {"mel": "mel80", "linear": "linear201"}
+
+
+@dataclass(kw_only=True)
+class _Source:
+    """A checkpoint taken apart, not yet judged."""
+
+    kind: str
+    section: str
+    """Outermost key of the encoder's weights."""
+    model: dict[str, Any]
+    """Sizes and dropouts."""
+    task: dict[str, Any]
+    """Masking and loss."""
+    audio: dict[str, Any] | None
+    """Features computed on the fly; None: read from `paths`."""
+    paths: dict[str, str] = field(default_factory=dict)
+    """Folders of the data, by `data_path` and `target_path`."""
+    step: int | None
+    notes: list[str] = field(default_factory=list)
+
+
+class _Part(NamedTuple):
+    """A matrix or normalisation, by our name and theirs; of several of theirs ours is the concatenation."""
+
+    ours: str
+    theirs: tuple[str, ...]
+    rows: int
+    columns: int | None = None
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        for name in self.theirs:
+            yield f"{name}.weight", (self.rows,) if self.columns is None else (self.rows, self.columns)
+            yield f"{name}.bias", (self.rows,)
+
+
+def read_foreign(path: Path, settings: Mapping[str, Any]) -> Foreign:
+    """Read a Mockingjay checkpoint of another toolkit.
+
+    The weights have those of a head if the file has.
+
+    Args:
+        path: The file.
+        settings: A tree of `MockingjayConfig` that goes before what the file says.
+
+    Raises:
+        IntegrityError: The file is damaged, no checkpoint of Mockingjay, or its weights do not fit its settings.
+        UsageError: Its features are none of repbench's, or the settings cannot be meant.
+    """
+    content = read_pickle(path)
+    source = _source(content, path)
+    weights = _weights(content, source, path)
+    config = merged(_config(source, weights, settings, path), settings)
+    built = build(MockingjayConfig, config, path)
+    parts = list(_parts(built, source.section, with_head=any(key.startswith(f"{_HEAD}.") for key in weights)))
+    hold_to_shapes(dict(shape for part in parts for shape in part.shapes()), weights, file=path)
+    if source.model.get("share_layer"):
+        hold_to_copies(weights, f"{source.section}.encoder.layer.{{}}.", file=path)
+        source.notes.append("its layers share one set of weights; here each has a copy, which training would part")
+    return Foreign(
+        kind=source.kind,
+        config=config,
+        weights={
+            f"{part.ours}.{name}": torch.cat([weights[f"{each}.{name}"] for each in part.theirs])
+            for part in parts
+            for name in ("weight", "bias")
+        },
+        step=source.step,
+        notes=tuple(source.notes),
+    )
+
+
+def _source(content: Mapping[str, Any], path: Path) -> _Source:
+    """Which of the known layouts the file has, and its parts."""
+    if model_of(content) != "mockingjay":
+        raise refuse_layout(content, wanted="mockingjay", known=_KNOWN, file=path)
+    section = "Mockingjay" if "Mockingjay" in content else "Transformer"
+    if content[section] is None:
+        what = f"The checkpoint holds a classifier alone: its `{section}` is None, for it was trained on frozen states"
+        raise IntegrityError(what, file=path, do="Give the checkpoint of the pre-trained model that it was trained on")
+    if section == "Mockingjay" or "Settings" in content:
+        return _with_settings(content, section, path)
+    return _of_s3prl(content, path)
+
+
+def _with_settings(content: Mapping[str, Any], section: str, path: Path) -> _Source:
+    """The released code, and S3PRL of 2020."""
+    config = numbers(group(group(content, "Settings", file=path), "Config", file=path, of="its `Settings`"))
+    model = group(config, section.lower(), file=path, of="its `Settings.Config`")
+    dataloader = config.get("dataloader") if isinstance(config.get("dataloader"), dict) else {}
+    source = _Source(
+        kind="released Mockingjay code" if section == "Mockingjay" else "S3PRL of 2020",
+        section=section,
+        model=model,
+        task=model,
+        audio=config.get("online") if isinstance(config.get("online"), dict) else None,
+        paths={key: str(dataloader.get(key) or "").lower() for key in ("data_path", "target_path")},
+        step=whole(content.get("Global_step")),
+    )
+    if "Classifier" in content:
+        source.step = None  # counts the classifier's updates
+        source.notes.append("it was fine-tuned with a classifier, which is left out")
+    if section == "Mockingjay":
+        source.notes.append("it was trained to restore the first frame of each hidden span only; here all are scored")
+    return source
+
+
+def _of_s3prl(content: Mapping[str, Any], path: Path) -> _Source:
+    """S3PRL since 2021: `Config` is the upstream's if it speaks of a transformer, else `Upstream_Config` is."""
+    of_2021 = isinstance(content.get("Config"), dict) and "transformer" in content["Config"]
+    key = "Config" if of_2021 else "Upstream_Config"
+    config = numbers(group(content, key, file=path))
+    step = whole(content.get("Step"))
+    source = _Source(
+        kind="S3PRL of 2021" if of_2021 else "S3PRL",
+        section="Transformer",
+        model=group(config, "transformer", file=path, of=f"its `{key}`"),
+        task=config["task"] if isinstance(config.get("task"), dict) else {},
+        audio=group(config, "audio", file=path, of=f"its `{key}`"),
+        step=None if step is None else step + 1,  # S3PRL writes it before it counts the update
+    )
+    longest = source.task.get("sequence_length")
+    if longest:
+        source.notes.append(
+            f"chunks of {longest} frames in S3PRL are not repeated here: the whole utterance is encoded"
+        )
+    return source
+
+
+def _weights(content: Mapping[str, Any], source: _Source, path: Path) -> dict[str, Tensor]:
+    """All weights under the names of the file, those written twice once."""
+    state = group(content, source.section, file=path)
+    found = {f"{source.section}.{key}": weight for key, weight in state.items()}
+    if content.get(_HEAD) is not None:
+        found |= {f"{_HEAD}.{key}": weight for key, weight in group(content, _HEAD, file=path).items()}
+    weights = renamed_last(check_weights(found, file=path), _OLD_NAMES, file=path)
+    if source.model.get("pre_layer_norm"):
+        for layer in range(whole(source.model.get("num_hidden_layers")) or 0):
+            stem = f"{source.section}.encoder.layer.{layer}"
+            for name in ("weight", "bias"):
+                for outer, inner in (
+                    ("attention.LayerNorm", "attention.output.LayerNorm"),
+                    ("LayerNorm", "output.LayerNorm"),
+                ):
+                    without_twin(weights, f"{stem}.{outer}.{name}", f"{stem}.{inner}.{name}", file=path)
+    return weights
+
+
+def _parts(settings: MockingjayConfig, section: str, *, with_head: bool) -> Iterator[_Part]:
+    """Every part of the model that the settings ask for."""
+    width, inner, rate = settings.hidden_size, settings.feed_forward_size, settings.downsample_rate
+    first, stem = f"{section}.input_representations", f"{section}.encoder"
+    yield _Part(
+        "encoder.input_projection",
+        (f"{first}.spec_transform",),
+        width,
+        FRONT_ENDS[settings.features.input].width * rate,
+    )
+    yield _Part("encoder.input_norm", (f"{first}.LayerNorm",), width)
+    for index in range(settings.num_layers):
+        ours, theirs = f"encoder.layers.{index}", f"{stem}.layer.{index}"
+        qkv = tuple(f"{theirs}.attention.self.{name}" for name in ("query", "key", "value"))
+        yield _Part(f"{ours}.attention.qkv", qkv, width, width)
+        yield _Part(f"{ours}.attention.output", (f"{theirs}.attention.output.dense",), width, width)
+        yield _Part(f"{ours}.attention_norm", (f"{theirs}.attention.output.LayerNorm",), width)
+        yield _Part(f"{ours}.expand", (f"{theirs}.intermediate.dense",), inner, width)
+        yield _Part(f"{ours}.contract", (f"{theirs}.output.dense",), width, inner)
+        yield _Part(f"{ours}.feed_forward_norm", (f"{theirs}.output.LayerNorm",), width)
+    if settings.layer_norm == "pre":
+        for index in range(settings.num_layers + 1):
+            yield _Part(f"encoder.output_norms.{index}", (f"{stem}.LayerNorm.{index}",), width)
+    if with_head:
+        yield _Part("head.dense", (f"{_HEAD}.dense",), width, width)
+        yield _Part("head.norm", (f"{_HEAD}.LayerNorm",), width)
+        yield _Part("head.output", (f"{_HEAD}.output",), FRONT_ENDS[settings.features.restored].width * rate, width)
+
+
+def _config(source: _Source, weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The file's settings as a tree of ours."""
+    missing = [theirs for theirs in _SIZES.values() if source.model.get(theirs) is None]
+    if missing:
+        raise IntegrityError(f"The settings of the checkpoint lack {named(missing)}", file=path)
+    if source.model.get("prune_headids"):
+        what = f"Attention heads were pruned ({source.model['prune_headids']}), which repbench's Mockingjay cannot be"
+        raise IntegrityError(what, file=path, key="prune_headids", do="Give a checkpoint with all its heads")
+    config: dict[str, Any] = {
+        ours: source.model[theirs]
+        for ours, theirs in (_SIZES | _OPTIONS).items()
+        if source.model.get(theirs) is not None
+    }
+    config["layer_norm"] = "pre" if source.model.get("pre_layer_norm") else "post"
+    with told_of(path):
+        config["features"] = _features(source, weights, merged(config, settings), settings, path)
+    config["masking"] = _masking(source, config["features"])
+    loss = source.task.get("loss")
+    if loss in _LOSSES:
+        config["loss"] = _LOSSES[loss]
+    return config
+
+
+def _masking(source: _Source, features: Mapping[str, Any]) -> dict[str, Any]:
+    task = source.task
+    masking = {ours: task[theirs] for ours, theirs in _MASKING.items() if task.get(theirs) is not None}
+    shortest, longest = task.get("mask_consecutive_min"), task.get("mask_consecutive_max")
+    if longest is not None:
+        masking["consecutive"] = longest
+        masking["consecutive_min"] = None if shortest == longest else shortest
+    if masking.get("overlap") is False and task.get("mask_bucket_ratio", _BUCKET_RATIO) != _BUCKET_RATIO:
+        source.notes.append(f"spans that do not overlap are drawn with a bucket ratio of {_BUCKET_RATIO} here")
+    if masking.get("frequency") and features.get("target"):
+        source.notes.append("bands are not hidden here where the target is not the input: masking.frequency is 0")
+        masking["frequency"] = 0.0
+    return masking
+
+
+# Which features it was trained on.
+
+
+def _features(
+    source: _Source,
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    path: Path,
+) -> dict[str, Any]:
+    """Input, target and level, as far as the caller does not set them."""
+    above = settings.get("features")
+    given = above if isinstance(above, Mapping) else {}
+    if source.audio is not None:
+        return _features_by_audio(source.audio, given)
+    rate = whole(config.get("downsample_rate")) or 1
+    told = given.get("input") or _input_by_width(
+        _frame_width(weights, f"{source.section}.input_representations.spec_transform.weight", 1, rate, path),
+        source.paths["data_path"],
+    )
+    features = {"input": told}
+    output = f"{_HEAD}.output.weight"
+    if "target" not in given and output in weights and told in FRONT_ENDS:
+        width = _frame_width(weights, output, 0, rate, path)
+        if width != FRONT_ENDS[told].width:
+            features["target"] = _named_by_width(width, source.paths["target_path"], "features.target")
+    return features
+
+
+def _frame_width(weights: Mapping[str, Tensor], key: str, axis: int, rate: int, path: Path) -> int:
+    """The dimensions of a frame, of which a matrix takes or gives `rate`."""
+    if key not in weights or weights[key].ndim != 2:
+        raise IntegrityError(f"The checkpoint holds no matrix `{key}`", file=path, key=key)
+    width = weights[key].shape[axis]
+    if width % rate:
+        what = f"`{key}` has a side of {width}, which is not a multiple of the downsample rate, {rate}"
+        raise IntegrityError(what, file=path, key=key)
+    return width // rate
+
+
+def _input_by_width(width: int, data_path: str) -> str:
+    if width == 40:
+        raise UsageError(
+            "The checkpoint was trained on features of 40 dimensions (fMLLR, which Kaldi makes with its own speaker "
+            "models), and repbench has no such front end",
+            key="features.input",
+            do="Take a checkpoint that was trained on mel or linear features",
+        )
+    return _named_by_width(width, data_path, "features.input")
+
+
+def _named_by_width(width: int, folder: str, key: str) -> str:
+    """The front end of that width; of the two of 160 dimensions the folder tells."""
+    if width == 160:
+        return "fbank160" if "fbank" in folder else "mel160"
+    if width not in _WIDTHS:
+        raise _unknown_features([f"{width} dimensions a frame"], key)
+    return _WIDTHS[width]
+
+
+def _features_by_audio(audio: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What S3PRL computes on the fly."""
+    if "kaldi" in audio:
+        return {} if given.get("input") else {"input": _by_kaldi(audio)}
+    level = audio.get("target_level")
+    features: dict[str, Any] = {} if level is None else {"level_db": level}
+    if given.get("input"):
+        return features
+    others = _others({**_ONLINE, **audio}, _ONLINE, "audio")
+    names = {}
+    for side in ("input", "target"):
+        wanted = audio.get(side)
+        if isinstance(wanted, Mapping):
+            names[side] = _ONLINE_NAMES.get(str(wanted.get("feat_type")))
+            found = {"delta": 0, "log": False, "cmvn": False, **wanted}
+            others += _others(found, _ONLINE_FEATURE, f"audio.{side}")
+            if names[side] is None:
+                others.append(f"audio.{side}.feat_type is {wanted.get('feat_type')!r}")
+    if "input" not in names:
+        others.append(f"audio has neither kaldi nor input, but {named(audio)}")
+    if others:
+        raise _unknown_features(others, "features.input")
+    features["input"] = names["input"]
+    if names.get("target", names["input"]) != names["input"]:
+        features["target"] = names["target"]
+    return features
+
+
+def _by_kaldi(audio: Mapping[str, Any]) -> str:
+    kaldi = audio["kaldi"] if isinstance(audio["kaldi"], Mapping) else {}
+    kind = str(kaldi.get("feat_type"))
+    known = _KALDI.get(kind)
+    if known is None:
+        raise _unknown_features([f"audio.kaldi.feat_type is {kind!r}"], "features.input")
+    options = {**known.defaults, **_mapping(kaldi.get(kind))}
+    others = _others(options, {key: known.options.get(key) for key in options}, f"audio.kaldi.{kind}")
+    slopes = {"order": 0, "win_length": 5, **_mapping(audio.get("delta"))}
+    window = slopes["win_length"] if known.delta == 0 else 5  # of no slopes it does not matter
+    others += _others(slopes, {"order": known.delta, "win_length": window}, "audio.delta")
+    normalised = bool(_mapping(audio.get("cmvn")).get("use_cmvn"))
+    name = known.normalised if normalised else known.plain
+    if name is None:
+        others.append("audio.cmvn.use_cmvn is False")
+    if others or name is None:
+        raise _unknown_features(others, "features.input")
+    return name
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _others(found: Mapping[str, Any], wanted: Mapping[str, Any], at: str) -> list[str]:
+    """In what `found` is not `wanted`."""
+    return [f"{at}.{key} is {found.get(key)!r}" for key, value in wanted.items() if found.get(key) != value]
+
+
+def _unknown_features(others: list[str], key: str) -> UsageError:
+    return UsageError(
+        f"The checkpoint was trained on features that no front end is known to give: {'; '.join(others)}",
+        key=key,
+        do=f"Set `{key}` if one of these gives them: {', '.join(FRONT_ENDS)}",
+    )

@@ -1,0 +1,179 @@
+"""Masked acoustic modelling: which frames are hidden, how, and which are scored.
+
+A pure function of the spectrogram, its lengths and a generator; what is given is left as it is. All is drawn and
+applied on the device at once.
+
+Axes: B batch, F frames, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from repbench.audio.frames import valid_mask
+from repbench.errors import DataError
+from repbench.upstream.mockingjay.config import MaskingSettings
+
+KINDS = ("zeroed", "replaced", "kept")
+"""What an utterance's spans become, by `Masked.kinds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A spectrogram with hidden stretches.
+
+    Attributes:
+        frames: (B, F, D), what the network sees; zero past each length.
+        spans: (B, F) bool, every frame of every span.
+        starts: (B, F) bool, the first frame of every span.
+        band: (B, D) bool, the dimensions that are hidden in all frames.
+        kinds: (B,) int64, index into `KINDS`.
+    """
+
+    frames: Tensor
+    spans: Tensor
+    starts: Tensor
+    band: Tensor
+    kinds: Tensor
+
+
+def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: torch.Generator) -> Masked:
+    """Hide stretches of each utterance.
+
+    An utterance of L frames gets max(1, round(L * proportion / C)) spans of C frames (at most L - 1), whose starts
+    are drawn without repetition from 0 to L - C; so every utterance of two frames or more is masked, and its last
+    frame as easily as its first. Per utterance the spans are zeroed, replaced by other stretches of the utterance, or
+    kept as they are (80/10/10 by default).
+
+    Args:
+        frames: (B, F, D).
+        lengths: (B,) valid frames.
+        settings: Shares and lengths.
+        generator: On the device of `frames`.
+
+    Raises:
+        DataError: An utterance has fewer than two frames.
+    """
+    if int(lengths.min()) < 2:
+        raise DataError(f"An utterance needs at least 2 frames to be masked, but one has {int(lengths.min())}")
+    batch, num_frames, width = frames.shape
+    valid = valid_mask(lengths, num_frames)
+    if settings.proportion > 0:
+        span = _span_lengths(lengths, settings, generator)
+        starts = _starts(lengths, span, num_frames, settings, generator)
+        last_start = _last_start(starts)
+        spans = (last_start >= 0) & (torch.arange(num_frames, device=frames.device) - last_start < span[:, None])
+    else:
+        span = torch.ones_like(lengths)
+        starts = spans = torch.zeros_like(valid)
+        last_start = torch.full_like(valid, -1, dtype=torch.int64)
+    kinds = _kinds(batch, settings, generator)
+    others = _other_stretches(frames, lengths, span, last_start, generator)
+    masked = torch.where((spans & (kinds == 1)[:, None])[..., None], others, frames)
+    masked = masked.masked_fill((spans & (kinds == 0)[:, None])[..., None], 0.0)
+    band = _band(batch, width, settings.frequency, generator)
+    masked = masked.masked_fill(band[:, None, :], 0.0)
+    if settings.noise > 0 and float(_uniform((), generator)) < settings.noise:
+        masked = masked + 0.2 * torch.randn(masked.shape, generator=generator, device=generator.device)
+    return Masked(masked.masked_fill(~valid[..., None], 0.0), spans, starts, band, kinds)
+
+
+def scored(masked: Masked, lengths: Tensor, settings: MaskingSettings) -> Tensor:
+    """What is scored: (B, F) bool for whole frames, or (B, F, D) bool where a band is hidden too.
+
+    Without any masking all valid frames are scored: plain reconstruction.
+    """
+    valid = valid_mask(lengths, masked.spans.shape[1])
+    if settings.proportion == 0 and settings.frequency == 0:
+        return valid
+    frames = masked.spans if settings.loss_on == "spans" else masked.starts
+    if settings.frequency == 0:
+        return frames
+    return frames[..., None] | (masked.band[:, None, :] & valid[..., None])
+
+
+def _span_lengths(lengths: Tensor, settings: MaskingSettings, generator: torch.Generator) -> Tensor:
+    longest = torch.full_like(lengths, settings.consecutive)
+    if settings.consecutive_min is not None:
+        choices = settings.consecutive - settings.consecutive_min + 1
+        drawn = (_uniform((len(lengths),), generator) * choices).floor().clamp_max(choices - 1)
+        longest = settings.consecutive_min + drawn.to(torch.int64)
+    return torch.minimum(longest, lengths - 1)
+
+
+def _starts(
+    lengths: Tensor, span: Tensor, num_frames: int, settings: MaskingSettings, generator: torch.Generator
+) -> Tensor:
+    """First frames of spans, drawn without repetition: (B, F) bool."""
+    times = torch.arange(num_frames, device=lengths.device)[None]
+    last = (lengths - span)[:, None]
+    possible = times <= last
+    if not settings.overlap:
+        # Spans on a grid half a span apart, moved by a random offset, cannot overlap (S3PRL).
+        pitch = (1.5 * span).round().to(torch.int64)[:, None]
+        room = torch.minimum(span[:, None], last) + 1
+        offset = (_uniform((len(lengths), 1), generator) * room).floor().to(torch.int64).minimum(room - 1)
+        possible &= (times >= offset) & ((times - offset) % pitch == 0)
+    wanted = (lengths * settings.proportion / span).round().to(torch.int64).clamp_min(1)
+    keys = _uniform((len(lengths), num_frames), generator).masked_fill(~possible, 2.0)
+    ranks = keys.argsort(dim=1).argsort(dim=1)
+    return (ranks < wanted[:, None]) & possible
+
+
+def _last_start(starts: Tensor) -> Tensor:
+    """The latest start up to each frame, -1 before the first: (B, F) int64."""
+    times = torch.arange(starts.shape[1], device=starts.device).expand_as(starts)
+    return times.masked_fill(~starts, -1).cummax(dim=1).values
+
+
+def _other_stretches(
+    frames: Tensor, lengths: Tensor, span: Tensor, last_start: Tensor, generator: torch.Generator
+) -> Tensor:
+    """For each frame of a span the frame of another stretch of the utterance that takes its place: (B, F, D)."""
+    room = (lengths - span + 1)[:, None]
+    drawn = (_uniform(tuple(last_start.shape), generator) * room).floor().to(torch.int64).minimum(room - 1)
+    start = last_start.clamp_min(0)
+    times = torch.arange(frames.shape[1], device=frames.device)[None]
+    source = (drawn.gather(1, start) + times - start).clamp(max=frames.shape[1] - 1)
+    return frames.gather(1, source[..., None].expand_as(frames))
+
+
+def _kinds(batch: int, settings: MaskingSettings, generator: torch.Generator) -> Tensor:
+    dice = _uniform((batch,), generator)
+    return (dice >= settings.zeroed).to(torch.int64) + (dice >= settings.zeroed + settings.replaced)
+
+
+def _band(batch: int, width: int, share: float, generator: torch.Generator) -> Tensor:
+    """A band of up to `share` of the dimensions for each utterance: (B, D) bool."""
+    dims = torch.arange(width, device=generator.device)[None]
+    widest = int(width * share)
+    if widest == 0:
+        return torch.zeros(batch, width, dtype=torch.bool, device=generator.device)
+    size = (_uniform((batch, 1), generator) * (widest + 1)).floor().clamp_max(widest)
+    start = (_uniform((batch, 1), generator) * (width - size + 1)).floor()
+    return (dims >= start) & (dims < start + size)
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
+def masked_distance(restored: Tensor, target: Tensor, where: Tensor, loss: str = "l1") -> Tensor:
+    """Mean distance over what is scored, all utterances of the batch together.
+
+    Args:
+        restored: (B, F, D).
+        target: (B, F, D).
+        where: (B, F) bool, or (B, F, D) bool.
+        loss: l1 or mse.
+
+    Returns:
+        A scalar; 0 where nothing is scored.
+    """
+    distance = F.l1_loss if loss == "l1" else F.mse_loss
+    told, true = restored[where], target[where]
+    return distance(told, true, reduction="sum") / max(told.numel(), 1)

@@ -1,0 +1,347 @@
+"""The network: stacked frames, a Transformer encoder, and a head that restores the spectrogram.
+
+Every utterance is stacked over its own frames and attends to its own frames alone, so its hidden states do not depend
+on what else is in the batch.
+
+Axes: B batch, T samples, F frames, S stacked frames, A attention heads, D width of the input, H width of hidden states.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from repbench.audio.frames import valid_mask
+
+Activation = Literal["gelu", "relu", "swish"]
+LayerNormPlace = Literal["post", "pre"]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swish": F.silu}
+
+
+def stack_frames(frames: Tensor, lengths: Tensor, rate: int) -> tuple[Tensor, Tensor]:
+    """Concatenate every `rate` consecutive frames; what is left over at an utterance's end is dropped.
+
+    Args:
+        frames: (B, F, D).
+        lengths: (B,) valid frames.
+        rate: Frames that become one.
+
+    Returns:
+        (B, S, D * rate), zero past the (B,) counts, with S = F // rate.
+    """
+    counts = lengths.div(rate, rounding_mode="floor")
+    batch, num_frames, width = frames.shape
+    num_stacked = num_frames // rate
+    # (B, F, D) -> (B, S, D * rate)
+    stacked = frames[:, : num_stacked * rate].reshape(batch, num_stacked, rate * width)
+    return stacked.masked_fill(~valid_mask(counts, num_stacked)[..., None], 0.0), counts
+
+
+def tile_frames(stacked: Tensor, counts: Tensor, lengths: Tensor, rate: int) -> Tensor:
+    """Repeat each stacked frame `rate` times, the last one to the utterance's end.
+
+    Args:
+        stacked: (..., B, S, H).
+        counts: (B,) valid stacked frames, each at least 1.
+        lengths: (B,) frames of the input.
+        rate: Frames that became one.
+
+    Returns:
+        (..., B, F, H) with F the largest of `lengths`, zero past each.
+    """
+    num_frames = int(lengths.max())
+    places = torch.arange(num_frames, device=stacked.device)[None] // rate  # (1, F)
+    places = torch.minimum(places, (counts - 1)[:, None])  # (B, F)
+    index = places[..., None].expand(*stacked.shape[:-2], num_frames, stacked.shape[-1])
+    return stacked.gather(-2, index).masked_fill(~valid_mask(lengths, num_frames)[..., None], 0.0)
+
+
+def sinusoids(num_frames: int, width: int) -> Tensor:
+    """P[t, 2i] = sin(t / 10000^(2i / H)) and P[t, 2i + 1] = cos of the same angle: (F, H) float32.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, section 3.5, arXiv:1706.03762.
+    """
+    rates = 10_000.0 ** (-2.0 * (torch.arange(width) // 2).to(torch.float64) / width)  # (H,)
+    angles = torch.arange(num_frames, dtype=torch.float64)[:, None] * rates
+    angles[:, 1::2] += math.pi / 2  # cos x = sin(x + pi / 2), exact to 1e-16 of the angle
+    return angles.sin().to(torch.float32)
+
+
+class Positions(nn.Module):
+    """The first rows of one table, which grows when a longer utterance comes.
+
+    Args:
+        width: H.
+        scale: Amplitude.
+    """
+
+    table: Tensor
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self._scale = scale
+        self.register_buffer("table", torch.empty(0, width), persistent=False)
+
+    def forward(self, num_frames: int, offsets: Tensor | None = None) -> Tensor:
+        """(F, H), or (B, F, H) where (B,) offsets say at which row each utterance starts."""
+        needed = num_frames + (0 if offsets is None else int(offsets.max()))
+        if needed > len(self.table):
+            rows = max(1024, 1 << (needed - 1).bit_length())
+            self.table = (self._scale * sinusoids(rows, self.table.shape[1])).to(self.table)
+        if offsets is None:
+            return self.table[:num_frames]
+        return self.table[offsets[:, None] + torch.arange(num_frames, device=offsets.device)]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: softmax(Q K^T / sqrt(H / A)) V over the valid frames.
+
+    Args:
+        width: H.
+        num_heads: A.
+        dropout: On the probabilities.
+    """
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, states: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, S, H) and (B, 1, 1, S) bool, or None if all frames are valid -> (B, S, H)."""
+        query, key, value = self._parts(states)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=valid, dropout_p=dropout)
+        return self._joined(mixed)
+
+    def probabilities(self, states: Tensor, valid: Tensor | None) -> Tensor:
+        """Who attends to whom: (B, A, S, S), each row over the keys adding up to 1."""
+        query, key, _ = self._parts(states)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if valid is not None:
+            scores = scores.masked_fill(~valid, -math.inf)
+        return scores.softmax(dim=-1)
+
+    def _parts(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, num_frames, width = states.shape
+        # (B, S, 3H) -> (3, B, A, S, H / A)
+        parts = self.qkv(states).view(batch, num_frames, 3, self.num_heads, width // self.num_heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def _joined(self, mixed: Tensor) -> Tensor:
+        # (B, A, S, H / A) -> (B, S, H)
+        joined: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+
+class EncoderLayer(nn.Module):
+    """Attention and a feed-forward block, each with a residual sum.
+
+    Args:
+        width: H.
+        num_heads: A.
+        inner: Width inside the feed-forward block.
+        activation: Between its two matrices.
+        place: Of the normalisation: after each sum, or before each block.
+        epsilon: Of the normalisation.
+        hidden_dropout: After each block.
+        attention_dropout: On the probabilities.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        inner: int,
+        activation: Activation,
+        place: LayerNormPlace,
+        epsilon: float,
+        hidden_dropout: float,
+        attention_dropout: float,
+    ) -> None:
+        super().__init__()
+        self._place = place
+        self._activation = _ACTIVATIONS[activation]
+        self._dropout = hidden_dropout
+        self.attention = Attention(width, num_heads, attention_dropout)
+        self.attention_norm = nn.LayerNorm(width, eps=epsilon)
+        self.expand = nn.Linear(width, inner)
+        self.contract = nn.Linear(inner, width)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=epsilon)
+
+    def forward(self, states: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        if self._place == "pre":
+            states = states + self._dropped(self.attention(self.attention_norm(states), valid))
+            return states + self._dropped(self._feed_forward(self.feed_forward_norm(states)))
+        states = self.attention_norm(states + self._dropped(self.attention(states, valid)))
+        normed: Tensor = self.feed_forward_norm(states + self._dropped(self._feed_forward(states)))
+        return normed
+
+    def probabilities(self, states: Tensor, valid: Tensor | None) -> Tensor:
+        """The layer's attention on (B, S, H): (B, A, S, S)."""
+        return self.attention.probabilities(self.attention_norm(states) if self._place == "pre" else states, valid)
+
+    def _feed_forward(self, states: Tensor) -> Tensor:
+        contracted: Tensor = self.contract(self._activation(self.expand(states)))
+        return contracted
+
+    def _dropped(self, states: Tensor) -> Tensor:
+        return F.dropout(states, self._dropout, self.training)
+
+
+class Encoder(nn.Module):
+    """From stacked frames to hidden states.
+
+    Args:
+        input_width: Of a stacked frame.
+        width: H.
+        num_layers: Encoder layers.
+        num_heads: A.
+        inner: Width inside the feed-forward blocks.
+        activation: In the feed-forward blocks.
+        place: Of the normalisation.
+        epsilon: Of the normalisation.
+        hidden_dropout: After the input and each block.
+        attention_dropout: On the probabilities.
+        position_scale: Amplitude of the positions.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_width: int,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        inner: int,
+        activation: Activation = "gelu",
+        place: LayerNormPlace = "post",
+        epsilon: float = 1e-12,
+        hidden_dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        position_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self._dropout = hidden_dropout
+        self.positions = Positions(width, position_scale)
+        self.input_projection = nn.Linear(input_width, width)
+        self.input_norm = nn.LayerNorm(width, eps=epsilon)
+        self.layers = nn.ModuleList(
+            EncoderLayer(
+                width=width,
+                num_heads=num_heads,
+                inner=inner,
+                activation=activation,
+                place=place,
+                epsilon=epsilon,
+                hidden_dropout=hidden_dropout,
+                attention_dropout=attention_dropout,
+            )
+            for _ in range(num_layers)
+        )
+        num_output_norms = num_layers + 1 if place == "pre" else 0
+        self.output_norms = nn.ModuleList(nn.LayerNorm(width, eps=epsilon) for _ in range(num_output_norms))
+
+    def forward(self, stacked: Tensor, counts: Tensor) -> list[Tensor]:
+        """The input representation and the output of each layer.
+
+        Args:
+            stacked: (B, S, D).
+            counts: (B,) valid frames, each at least 1.
+
+        Returns:
+            One more than layers, each (B, S, H), without meaning past the counts.
+        """
+        states, valid = self._input(stacked, counts)
+        outputs = [states]
+        for layer in self.layers:
+            outputs.append(layer(outputs[-1], valid))
+        if not self.output_norms:
+            return outputs
+        return [norm(each) for norm, each in zip(self.output_norms, outputs, strict=True)]
+
+    def last(self, stacked: Tensor, counts: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """The output of the last layer alone: (B, S, H).
+
+        Args:
+            stacked: (B, S, D).
+            counts: (B,) valid frames, each at least 1.
+            offsets: (B,) position of each utterance's first frame; None: 0.
+        """
+        states, valid = self._input(stacked, counts, offsets)
+        for layer in self.layers:
+            states = layer(states, valid)
+        for norm in self.output_norms[-1:]:
+            states = norm(states)
+        return states
+
+    def attentions(self, stacked: Tensor, counts: Tensor) -> Tensor:
+        """Who attends to whom in each layer: (B, N, A, S, S), zero in the rows and columns past the counts."""
+        states, valid = self._input(stacked, counts)
+        maps = []
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            maps.append(layer.probabilities(states, valid))
+            states = layer(states, valid)
+        rows = valid_mask(counts, stacked.shape[1])[:, None, None, :, None]  # (B, 1, 1, S, 1)
+        return torch.stack(maps, dim=1).masked_fill(~rows, 0.0)
+
+    def _input(self, stacked: Tensor, counts: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        num_frames = stacked.shape[1]
+        projected = self.input_projection(stacked) + self.positions(num_frames, offsets)
+        states = F.dropout(self.input_norm(projected), self._dropout, self.training)
+        if int(counts.min()) == num_frames:
+            return states, None
+        return states, valid_mask(counts, num_frames)[:, None, None, :]
+
+
+class Head(nn.Module):
+    """From hidden states to the restored spectrogram: Linear, activation, LayerNorm, Linear.
+
+    Args:
+        width: H.
+        output_width: Of a stacked frame of the target.
+        activation: After the first matrix.
+        epsilon: Of the normalisation.
+    """
+
+    def __init__(self, width: int, output_width: int, *, activation: Activation = "gelu", epsilon: float) -> None:
+        super().__init__()
+        self._activation = _ACTIVATIONS[activation]
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
+        self.output = nn.Linear(width, output_width)
+
+    def hidden(self, states: Tensor) -> Tensor:
+        """(..., H) -> (..., H), the state from which the spectrogram is read."""
+        hidden: Tensor = self.norm(self._activation(self.dense(states)))
+        return hidden
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., H) -> (..., output_width)."""
+        restored: Tensor = self.output(self.hidden(states))
+        return restored
+
+
+def initialise(module: nn.Module, std: float, generator: torch.Generator) -> None:
+    """Draw every matrix from N(0, std^2) and set biases to 0, gains to 1, as BERT does."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            with torch.no_grad():
+                part.weight.normal_(0.0, std, generator=generator)
+                part.bias.zero_()
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
