@@ -63,7 +63,7 @@ def test_the_front_door_loads_nothing_heavy(module: str) -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    assert repbench.__all__ == ["evaluate", "load_upstream", "read_records"]
+    assert repbench.__all__ == ["evaluate", "load_upstream", "pretrain", "pretraining_optimizer", "read_records"]
     assert callable(repbench.evaluate)
     assert repbench.load_upstream("mel").info.name == "mel"
     with pytest.raises(AttributeError, match="no attribute 'pretain'"):

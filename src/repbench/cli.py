@@ -17,6 +17,7 @@ from repbench.errors import EnvironmentFault, RepbenchError, UsageError, printab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from repbench.benchmark.plots.plotting import Kind
     from repbench.benchmark.run import Written
     from repbench.corpora.contract import DraftFeatures
 
@@ -31,6 +32,8 @@ app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(corpus_app, name="corpus")
+plot_app = typer.Typer(help="Draw what an upstream makes of sound.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(plot_app, name="plot")
 
 _ParsingError: Any = typer.BadParameter.__mro__[2]
 """What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
@@ -38,6 +41,12 @@ _ParsingError: Any = typer.BadParameter.__mro__[2]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Checkpoint = Annotated[str | None, typer.Option(metavar="PATH|random", help="Weights of the upstream.")]
+Sounds = Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Sound files.")]
+Model = Annotated[str, typer.Option("--upstream", metavar="U", help="The model.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")]
+Resample = Annotated[bool, typer.Option("--resample", help="Resample sounds of another rate.")]
+PictureFormats = Annotated[str, typer.Option("--format", metavar="png,svg", help="One or both.")]
+PictureSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of what is drawn at random.")]
 
 
 def _show_version(value: bool) -> None:
@@ -60,6 +69,11 @@ def _global(
 
 @corpus_app.callback()
 def _corpus(context: typer.Context) -> None:
+    _help_if_alone(context)
+
+
+@plot_app.callback()
+def _plot_alone(context: typer.Context) -> None:
     _help_if_alone(context)
 
 
@@ -335,19 +349,92 @@ def run(
     _print_results(run_pair(request, ConsoleReporter()), as_json)
 
 
+@app.command(short_help="Train an upstream; checkpoints, a log.")
+def pretrain(
+    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="A model with an objective: mockingjay, apc, …")],
+    corpus: Annotated[
+        str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
+    ] = "synthetic",
+    preset: Annotated[
+        str | None, typer.Option(metavar="base|large|tiny", help="Sizes; default: base on a GPU, tiny without one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Updates, as training.steps.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run folder; default: runs/pretrain/UPSTREAM/PRESET-seedN."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of weights, order, masks and dropout.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
+    from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+    from repbench.console import ConsoleReporter
+
+    request = PretrainRequest(
+        upstream=upstream,
+        corpus=corpus,
+        preset=preset,
+        config=config,
+        assignments=tuple(set_ or ()),
+        steps=steps,
+        out=out,
+        resume=resume,
+        device=device,
+        seed=seed,
+    )
+    done = run_pretraining(request, ConsoleReporter())
+    if as_json and done.leads:
+        _print_json(done.as_dict())
+    elif done.leads:
+        loss = "" if done.dev_loss is None else f", dev loss {done.dev_loss:.4f}"
+        typer.echo(f"{done.checkpoint}: step {done.step}{loss}")
+    if done.signal is not None:
+        if done.leads:
+            _say("stopped by a signal after a checkpoint; go on with --resume")
+        raise typer.Exit(128 + done.signal)
+
+
+@app.command(short_help="A checkpoint of an older code, made one of repbench.")
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Of the Mockingjay code, S3PRL or APC.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for weights and settings.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="A setting that the file cannot tell.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make safetensors and JSON of a checkpoint of an older code, running nothing that is in it."""
+    from repbench.configs.loader import apply_overrides
+    from repbench.upstream.conversion import convert as convert_file
+
+    converted = convert_file(checkpoint, out, apply_overrides({}, set_ or []))
+    if as_json:
+        _print_json({"checkpoint": str(converted.path), **converted.fields})
+        return
+    for note in converted.fields["notes"]:
+        _say(f"note: {note}")
+    typer.echo(f"{converted.path}: {converted.fields['upstream']}")
+
+
 @app.command(short_help="Write hidden states of sound files.")
 def extract(
-    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Sound files.")],
-    upstream: Annotated[str, typer.Option(metavar="U", help="The model.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
     checkpoint: Checkpoint = None,
-    resample: Annotated[bool, typer.Option("--resample", help="Resample sounds of another rate.")] = False,
+    resample: Resample = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
-    from torch import nn
-
     from repbench.benchmark.environment import choose_device
     from repbench.benchmark.extraction import extract_files
     from repbench.benchmark.loading import load_upstream
@@ -355,14 +442,89 @@ def extract(
 
     chosen = choose_device(device)
     model = load_upstream(upstream, checkpoint=checkpoint)
-    assert isinstance(model, nn.Module)
     model.to(chosen)
     written = extract_files(model, audio, out, resample=resample, device=chosen, reporter=ConsoleReporter())
-    if as_json:
-        _print_json({"files": [str(path) for path in written]})
-        return
-    for path in written:
-        typer.echo(path)
+    _print_files(written, as_json)
+
+
+@plot_app.command("reconstruction", short_help="Spectrograms: predicted, true, filled in.")
+def plot_reconstruction(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    format_: PictureFormats = "png",
+    seed: PictureSeed = 0,
+    resample: Resample = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the spectrogram that a model predicts, the true one, and what it fills in where stretches are hidden.
+
+    Of a linear spectrogram, as Mockingjay LARGE predicts it, sounds are written too.
+    """
+    _plot("reconstruction", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+
+
+@plot_app.command("hidden", short_help="Hidden states: first, last, weighted sum.")
+def plot_hidden(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    format_: PictureFormats = "png",
+    seed: PictureSeed = 0,
+    resample: Resample = False,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run with --layer weighted, whose weights sum the layers.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the hidden states of the first layer, the last, and the weighted sum of all (without RUN, their mean)."""
+    _plot("hidden", audio, upstream, checkpoint, out, format_, seed, resample, weights, as_json)
+
+
+@plot_app.command("attention", short_help="Attention maps of every layer and head.")
+def plot_attention(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    format_: PictureFormats = "png",
+    seed: PictureSeed = 0,
+    resample: Resample = False,
+    as_json: Json = False,
+) -> None:
+    """Draw who attends to whom, a file for each layer and a panel for each head."""
+    _plot("attention", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+
+
+def _plot(
+    kind: Kind,
+    audio: Sequence[Path],
+    upstream: str,
+    checkpoint: str | None,
+    out: Path,
+    formats: str,
+    seed: int,
+    resample: bool,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    from repbench.benchmark.plots.plotting import PlotRequest, plot
+    from repbench.console import ConsoleReporter
+
+    request = PlotRequest(
+        kind=kind,
+        files=tuple(audio),
+        upstream=upstream,
+        checkpoint=checkpoint,
+        out=out,
+        formats=formats,
+        seed=seed,
+        resample=resample,
+        weights=weights,
+    )
+    _print_files(plot(request, ConsoleReporter()), as_json)
 
 
 @app.command(short_help="The whole story, in minutes on two cores.")
@@ -455,6 +617,14 @@ def _print_results(results: Sequence[Written], as_json: bool) -> None:
     print_table(results_table([written.record for written in results]))
     for written in results:
         typer.echo(written.path)
+
+
+def _print_files(files: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        _print_json({"files": [str(path) for path in files]})
+        return
+    for path in files:
+        typer.echo(path)
 
 
 def _counts(counts: Any) -> str:

@@ -77,7 +77,7 @@ def slaney_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor
     The scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for each factor of 6.4); each
     triangle is scaled by 2 / (its width in Hz).
     """
-    edges = _edges(_slaney_mel, _slaney_hz, 0.0, sample_rate_hz / 2, num_bands)
+    edges = slaney_edges(sample_rate_hz, num_bands)
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
     return (_triangles(bins, edges) * (2.0 / (edges[2:] - edges[:-2]))).to(torch.float32)
 
@@ -85,7 +85,7 @@ def slaney_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor
 @lru_cache(maxsize=16)
 def htk_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor:
     """Triangles of unit height on the scale 2595 log10(1 + f / 700), drawn over Hz: (bins, num_bands) float32."""
-    edges = _edges(_htk_mel, _htk_hz, 0.0, sample_rate_hz / 2, num_bands)
+    edges = htk_edges(sample_rate_hz, num_bands)
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
     return _triangles(bins, edges).to(torch.float32)
 
@@ -97,11 +97,25 @@ def kaldi_bank(sample_rate_hz: int, fft_samples: int, num_bands: int, low_hz: fl
     The bin at half the rate feeds none, as in Kaldi.
     """
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
-    low, high = _kaldi_mel(low_hz), _kaldi_mel(sample_rate_hz / 2)
-    edges = low + (high - low) * torch.arange(num_bands + 2, dtype=torch.float64) / (num_bands + 1)
+    edges = _kaldi_mel_edges(sample_rate_hz, num_bands, low_hz)
     bank = _triangles(1127.0 * torch.log1p(bins / 700.0), edges)
     bank[-1] = 0.0
     return bank.to(torch.float32)
+
+
+def slaney_edges(sample_rate_hz: int, num_bands: int) -> Tensor:
+    """Hz at which the bands of `slaney_bank` start, peak and end, band i at i, i + 1, i + 2: (num_bands + 2,)."""
+    return _edges(_slaney_mel, _slaney_hz, 0.0, sample_rate_hz / 2, num_bands)
+
+
+def htk_edges(sample_rate_hz: int, num_bands: int) -> Tensor:
+    """As `slaney_edges`, of `htk_bank`."""
+    return _edges(_htk_mel, _htk_hz, 0.0, sample_rate_hz / 2, num_bands)
+
+
+def kaldi_edges(sample_rate_hz: int, num_bands: int, low_hz: float = 20.0) -> Tensor:
+    """As `slaney_edges`, of `kaldi_bank`."""
+    return 700.0 * torch.expm1(_kaldi_mel_edges(sample_rate_hz, num_bands, low_hz) / 1127.0)
 
 
 @lru_cache(maxsize=16)
@@ -127,6 +141,11 @@ def _edges(
     low, high = to_mel(low_hz), to_mel(high_hz)
     steps = (low + (high - low) * i / (num_bands + 1) for i in range(num_bands + 2))
     return torch.tensor([to_hz(step) for step in steps], dtype=torch.float64)
+
+
+def _kaldi_mel_edges(sample_rate_hz: int, num_bands: int, low_hz: float) -> Tensor:
+    low, high = _kaldi_mel(low_hz), _kaldi_mel(sample_rate_hz / 2)
+    return low + (high - low) * torch.arange(num_bands + 2, dtype=torch.float64) / (num_bands + 1)
 
 
 def _slaney_mel(hz: float) -> float:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
@@ -15,7 +16,7 @@ from repbench.benchmark.features import run_sounds
 from repbench.errors import DataError, UsageError
 from repbench.files import atomic_write
 from repbench.progress import Reporter, Silence
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, UpstreamInfo
 
 
 def extract_files(
@@ -43,22 +44,12 @@ def extract_files(
     """
     from safetensors.torch import save
 
-    _refuse_same_stems(files)
+    refuse_same_stems(files, ".safetensors")
     info = upstream.info
     written = []
     with (reporter or Silence()).stage(f"{info.name}: hidden states") as advance:
         for file in files:
-            samples, rate_hz = read_sound(file)
-            if rate_hz != info.sample_rate_hz and not resample:
-                raise DataError(
-                    f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {rate_hz} Hz",
-                    file=file,
-                    do="Say --resample to resample it",
-                )
-            sound = to_rate(samples, rate_hz, info.sample_rate_hz)
-            if len(sound) < info.min_samples or len(sound) > (info.max_samples or len(sound)):
-                bounds = f"from {info.min_samples} to {info.max_samples or 'any number of'} samples"
-                raise DataError(f"{info.name} takes {bounds}, but the sound has {len(sound)}", file=file)
+            sound, rate_hz = sound_for(info, file, resample=resample)
             states = run_sounds(upstream, [sound], device=device, names=[str(file)])
             metadata = {
                 "info": json.dumps(asdict(info)),
@@ -73,13 +64,43 @@ def extract_files(
     return written
 
 
-def _refuse_same_stems(files: Sequence[Path]) -> None:
+def sound_for(info: UpstreamInfo, file: Path, *, resample: bool) -> tuple[Tensor, int]:
+    """A sound file as an upstream takes it: (T,) float32 at its rate, and the rate of the file.
+
+    Args:
+        info: Of the upstream.
+        file: The sound.
+        resample: Whether a sound of another rate may be resampled.
+
+    Raises:
+        DataError: The sound cannot be read, is too short or too long, or has another rate and `resample` is false.
+    """
+    samples, rate_hz = read_sound(file)
+    if rate_hz != info.sample_rate_hz and not resample:
+        raise DataError(
+            f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {rate_hz} Hz",
+            file=file,
+            do="Say --resample to resample it",
+        )
+    sound = to_rate(samples, rate_hz, info.sample_rate_hz)
+    if len(sound) < info.min_samples or len(sound) > (info.max_samples or len(sound)):
+        bounds = f"from {info.min_samples} to {info.max_samples or 'any number of'} samples"
+        raise DataError(f"{info.name} takes {bounds}, but the sound has {len(sound)}", file=file)
+    return sound, rate_hz
+
+
+def refuse_same_stems(files: Sequence[Path], ending: str) -> None:
+    """Refuse files whose output would have the same name, their stem and `ending`.
+
+    Raises:
+        UsageError: Two files have the same stem.
+    """
     seen: dict[str, Path] = {}
     for file in files:
         other = seen.setdefault(file.stem, file)
         if other != file:
             raise UsageError(
-                f"Two files would be written to {file.stem}.safetensors: {other} and {file}",
+                f"Two files would be written to {file.stem}{ending}: {other} and {file}",
                 file=file,
-                do="Extract them into two folders",
+                do="Write them into two folders",
             )

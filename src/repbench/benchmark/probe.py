@@ -87,13 +87,19 @@ class Probe(nn.Module):
 
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(L, N, D) -> (N, C), or with `counts` (U,) frames of each utterance in turn, (U, C)."""
+        scores: Tensor = self.head(self.mixed(frames), counts)
+        return scores
+
+    def mixed(self, frames: Tensor) -> Tensor:
+        """What the head sees: the weighted sum of the standardised layers, (L, N, D) -> (N, D)."""
         standard = (frames - self.mean) / self.std
         if len(standard) == 1:
-            mixed = standard[0]
-        else:
-            mixed = torch.einsum("l,lnd->nd", torch.softmax(self.layer_logits, dim=0), standard)
-        scores: Tensor = self.head(mixed, counts)
-        return scores
+            return standard[0]
+        return torch.einsum("l,lnd->nd", self.layer_weights(), standard)
+
+    def layer_weights(self) -> Tensor:
+        """(L,), adding up to 1."""
+        return torch.softmax(self.layer_logits, dim=0)
 
 
 def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class FrontEndUpstream(nn.Module):
 
     def __init__(self, name: str, front_end: FrontEnd, citation: str) -> None:
         super().__init__()
-        self._front_end = front_end
+        self.front_end = front_end
         self.info = UpstreamInfo(
             name=name,
             sample_rate_hz=SAMPLE_RATE_HZ,
@@ -49,17 +49,17 @@ class FrontEndUpstream(nn.Module):
 
     def num_frames(self, num_samples: int) -> int:
         """Frames that a waveform of `num_samples` gives."""
-        return self._front_end.num_frames(num_samples)
+        return self.front_end.num_frames(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
         """(B, T) -> one layer (1, B, F, D)."""
         check_lengths(self.info, lengths)
-        frames, num_frames = self._front_end(waveforms, lengths)
+        frames, num_frames = self.front_end(waveforms, lengths)
         return HiddenStates(layers=frames[None], lengths=num_frames)
 
     def fingerprint(self) -> str:
         """SHA-256 of what the features depend on."""
-        return fingerprint_of(self, {"front_end": self._front_end.name}, self.code_version)
+        return fingerprint_of(self, {"front_end": self.front_end.name}, self.code_version)
 
 
 def _factory(name: str, front_end: FrontEnd, citation: str) -> UpstreamFactory:

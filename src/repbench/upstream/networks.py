@@ -187,5 +187,5 @@ def usual_preset() -> str:
 def seeded(seed: int) -> Iterator[None]:
     """Inside, torch's generator of the CPU starts from `seed`; after, it is as before."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

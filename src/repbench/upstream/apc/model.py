@@ -13,6 +13,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repbench.upstream.dropout import dropout
+
 
 class Stack(nn.Module):
     """Prenet, GRUs and postnet.
@@ -77,4 +79,4 @@ class Stack(nn.Module):
         return outputs
 
     def _dropped(self, states: Tensor) -> Tensor:
-        return F.dropout(states, self._dropout, self.training)
+        return dropout(states, self._dropout, self.training)

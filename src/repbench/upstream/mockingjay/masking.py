@@ -46,8 +46,9 @@ def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: 
 
     An utterance of L frames gets max(1, round(L * proportion / C)) spans of C frames (at most L - 1), whose starts
     are drawn without repetition from 0 to L - C; so every utterance of two frames or more is masked, and its last
-    frame as easily as its first. Per utterance the spans are zeroed, replaced by other stretches of the utterance, or
-    kept as they are (80/10/10 by default).
+    frame as easily as its first. (Without overlap, starts lie on a grid, and some lengths leave the last frame out.)
+    Per utterance the spans are zeroed, replaced by other stretches of the utterance, or kept as they are (80/10/10 by
+    default).
 
     Args:
         frames: (B, F, D).

@@ -1,0 +1,1 @@
+"""Pictures of what an upstream makes of single sound files."""

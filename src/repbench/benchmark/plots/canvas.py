@@ -1,0 +1,186 @@
+"""How pictures look, and how they become files that are the same each time.
+
+Matplotlib is used without pyplot, and its settings hold only inside `style`.
+
+Axes: F frames, D dimensions.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from repbench.audio.frames import FrontEnd
+from repbench.errors import printable
+from repbench.files import atomic_write
+from repbench.upstream.contract import UpstreamInfo
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+FORMATS = ("png", "svg")
+DOTS_PER_INCH = 120
+MARK = "#1b7f4d"
+"""Colour of what is marked."""
+
+_INK, _PALE, _EMPTY = "#1a1a1a", "#555555", "#e6e6e6"
+_LONGEST_NAME = 60
+_CHARACTERS_PER_INCH = 13
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "repbench",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10.0,
+    "axes.facecolor": _EMPTY,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _PALE,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure on its way to a file.
+
+    Attributes:
+        name: What its file is called after the stem of the sound.
+        figure: What is drawn.
+    """
+
+    name: str
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where frames lie in time; each is drawn half a hop to both sides of its centre."""
+
+    sample_rate_hz: int
+    hop_samples: int
+    first_center_samples: int
+
+    @classmethod
+    def of(cls, info: UpstreamInfo) -> Clock:
+        """That of an upstream's frames."""
+        return cls(info.sample_rate_hz, info.hop_samples, info.first_center_samples)
+
+    @classmethod
+    def of_front_end(cls, front_end: FrontEnd, sample_rate_hz: int) -> Clock:
+        """That of a front end's frames."""
+        return cls(sample_rate_hz, front_end.hop_samples, front_end.first_center_samples)
+
+    def edges(self, first: int, last: int) -> tuple[float, float]:
+        """Where frame `first` starts and the one before `last` ends, in seconds."""
+        start = self.first_center_samples - self.hop_samples / 2
+        left, right = (start + self.hop_samples * frame for frame in (first, last))
+        return left / self.sample_rate_hz, right / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a picture is of.
+
+    Attributes:
+        upstream: Its name.
+        origin: Where its weights come from; empty if it has none.
+        file: The sound.
+        seconds: Duration of the sound.
+    """
+
+    upstream: str
+    origin: str
+    file: Path
+    seconds: float
+
+    def __str__(self) -> str:
+        name = printable(self.file.name)
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[: _LONGEST_NAME // 2]}…{name[-_LONGEST_NAME // 2 + 1 :]}"
+        return " · ".join(part for part in (printable(self.upstream), self.origin, name) if part)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Inside, figures are drawn in the style of repbench, whatever the user's settings are; after, all is as before."""
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ")  # a file's name may have letters that the font lacks
+        matplotlib.rcdefaults()
+        for name, value in _STYLE.items():
+            matplotlib.rcParams[name] = value
+        yield
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure that belongs to nobody but the caller."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def set_title(figure: Figure, what: str, subject: Subject) -> None:
+    """What is drawn, and below it of whom, on the figure's left."""
+    width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    lines = [line for text in (what, str(subject)) for line in textwrap.wrap(text, width)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
+
+
+def draw_frames(
+    axes: Axes, frames: Tensor, clock: Clock, seconds: float, *, first_frame: int = 0, **options: Any
+) -> AxesImage:
+    """Draw (F, D) frames, time to the right and dimensions upwards; the time axis is as long as the sound.
+
+    Args:
+        axes: To draw on.
+        frames: (F, D).
+        clock: Where they lie.
+        seconds: Duration of the sound.
+        first_frame: Number of the first of `frames`; what lies before it stays empty.
+        options: For `Axes.imshow`.
+    """
+    left, right = clock.edges(first_frame, first_frame + len(frames))
+    extent = (left, right, -0.5, frames.shape[1] - 0.5)
+    image = axes.imshow(frames.T.cpu().numpy(), origin="lower", aspect="auto", extent=extent, **options)
+    axes.set_xlim(0.0, seconds)
+    axes.set_ylim(-0.5, frames.shape[1] - 0.5)
+    axes.set_xlabel("time (s)")
+    return image
+
+
+def spectrum_ticks(axes: Axes, centres_hz: Tensor) -> None:
+    """Label the dimensions nearest to round frequencies with the frequencies of their centres."""
+    spread = float(centres_hz[-1] - centres_hz[0])
+    is_linear = abs(float(centres_hz[1] - centres_hz[0]) * (len(centres_hz) - 1) - spread) < 1e-6 * spread
+    wanted = range(0, 8001, 1000) if is_linear else (100, 500, 1000, 2000, 4000, 7700)
+    places = [int((centres_hz - hz).abs().argmin()) for hz in wanted]
+    axes.set_yticks(places, [f"{float(centres_hz[place]):,.0f}" for place in places])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as what its file is called; without dates, so that the same figure has the same bytes."""
+    format_ = path.suffix.removeprefix(".")
+    nothing = ("Date", "Creator", "Format", "Type") if format_ == "svg" else ("Software",)
+    with atomic_write(path) as stream:
+        figure.savefig(stream, format=format_, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(nothing))
+
+
+def percentile(values: Tensor, share: float) -> float:
+    """The value that a share of all values lie below."""
+    import numpy as np
+
+    return float(np.quantile(values.cpu().numpy(), share))  # torch.quantile takes no more than 2 ** 24 values

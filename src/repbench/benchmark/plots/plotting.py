@@ -1,0 +1,183 @@
+"""From sound files to pictures on disk: what `repbench plot` does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from repbench.audio.griffinlim import LINEAR
+from repbench.benchmark.extraction import refuse_same_stems, sound_for
+from repbench.benchmark.features import run_sounds
+from repbench.benchmark.loading import load_upstream
+from repbench.benchmark.plots.attention import attention_pictures, require_attention
+from repbench.benchmark.plots.canvas import FORMATS, Picture, Subject, save, style
+from repbench.benchmark.plots.hidden import hidden_pictures, load_mix
+from repbench.benchmark.plots.spectrograms import (
+    require_predictor,
+    sounds_of,
+    spectrogram_pictures,
+    spectrograms_of,
+    target_of,
+)
+from repbench.errors import DataError, UsageError, printable
+from repbench.files import atomic_write, ensure_writable
+from repbench.progress import Reporter, Silence
+from repbench.registry import registry
+from repbench.upstream.checkpoints import Checkpoint, newest_under
+from repbench.upstream.contract import Upstream
+from repbench.upstream.networks import RANDOM, RUNS, NetworkFactory, locate
+
+Kind = Literal["reconstruction", "hidden", "attention"]
+Product = Picture | tuple[str, Tensor]
+"""A picture, or a name and (T,) samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlotRequest:
+    """What `repbench plot` is asked for.
+
+    Attributes:
+        kind: What is drawn.
+        files: Sound files; no two of the same stem.
+        upstream: Name of the model.
+        checkpoint: As for `load_upstream`.
+        out: Folder to write into.
+        formats: png, svg or both, by commas.
+        seed: Of hidden stretches, of the phases of sound, and of untrained weights.
+        resample: Whether a sound of another rate may be resampled.
+        weights: Folder of a run whose layer mix sums the hidden states.
+    """
+
+    kind: Kind
+    files: tuple[Path, ...]
+    upstream: str
+    checkpoint: str | None = None
+    out: Path
+    formats: str = "png"
+    seed: int = 0
+    resample: bool = False
+    weights: Path | None = None
+
+
+def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
+    """Draw what is asked for; pictures are `OUT/STEM_NAME.png`, sounds `OUT/STEM_NAME.wav`.
+
+    Args:
+        request: What to draw.
+        reporter: Told of the files done.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: The request cannot be meant, or the upstream does not have what is to be drawn.
+        DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
+    """
+    reporter = reporter or Silence()
+    formats = _formats(request.formats)
+    refuse_same_stems(request.files, f"_….{formats[0]}")
+    checkpoint, origin = _origin(request.upstream, request.checkpoint, request.seed)
+    upstream: Upstream = load_upstream(request.upstream, checkpoint=checkpoint, seed=request.seed)
+    draw = _drawer(request, upstream, reporter)
+    ensure_writable(request.out)
+    written: list[Path] = []
+    with reporter.stage(f"{upstream.info.name}: {request.kind}") as advance, style():
+        for done, file in enumerate(request.files, start=1):
+            samples, _ = sound_for(upstream.info, file, resample=request.resample)
+            subject = Subject(request.upstream, origin, file, len(samples) / upstream.info.sample_rate_hz)
+            for product in _named(draw(samples, subject), file):
+                written += _write(product, request.out, file.stem, formats, upstream.info.sample_rate_hz)
+            advance(done, len(request.files))
+    return written
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    asked = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    unknown = [part for part in asked if part not in FORMATS]
+    if unknown:
+        what = f"There is no format `{unknown[0]}`"
+        raise UsageError(what, key="--format", do=f"Choose {', '.join(FORMATS)} or both, with a comma between them")
+    return asked
+
+
+def _origin(name: str, checkpoint: str | None, seed: int) -> tuple[str | None, str]:
+    """The checkpoint to load, and what a title calls it."""
+    factory = registry().find("upstream", name).entry.load()
+    if checkpoint is not None and checkpoint.partition(":")[0] == RANDOM:
+        source = checkpoint.partition(":")[2]
+        return checkpoint, f"untrained{f' ({printable(Path(source).name)})' if source else ''}, seed {seed}"
+    if not isinstance(factory, NetworkFactory):
+        return checkpoint, "" if checkpoint is None else printable(Path(checkpoint).name)
+    if checkpoint is None:
+        newest = newest_under(RUNS / factory.name)
+        return (None, "") if newest is None else (str(newest.path), f"step {newest.step:,}")
+    place = locate(Path(checkpoint))
+    if isinstance(place, Checkpoint):
+        return str(place.path), f"step {place.step:,}"
+    step = factory.read_foreign(place, {}).step
+    return checkpoint, printable(place.name) + ("" if step is None else f", step {step:,}")
+
+
+Drawer = Callable[[Tensor, Subject], Iterator[Product]]
+
+
+def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Drawer:
+    """What draws one sound; what the upstream does not have is refused here, before any sound is read."""
+    if request.kind == "attention":
+        attentive = require_attention(upstream)
+        return lambda samples, subject: attention_pictures(attentive, samples, subject)
+    if request.kind == "hidden":
+        mix = None if request.weights is None else load_mix(request.weights, upstream)
+
+        def hidden(samples: Tensor, subject: Subject) -> Iterator[Product]:
+            states = run_sounds(upstream, [samples], device=torch.device("cpu"), names=[str(subject.file)])
+            return hidden_pictures(upstream, states.layers[:, 0].float(), subject, mix)
+
+        return hidden
+    model = require_predictor(upstream)
+    if target_of(model) not in LINEAR:
+        reporter.say(f"note: no sound is made of {target_of(model)}; only {' and '.join(LINEAR)} can be inverted")
+
+    def reconstruction(samples: Tensor, subject: Subject) -> Iterator[Product]:
+        spectrograms = spectrograms_of(model, samples, request.seed)
+        yield from spectrogram_pictures(model, spectrograms, subject)
+        yield from sounds_of(model, spectrograms, samples, request.seed)
+
+    return reconstruction
+
+
+def _named(products: Iterator[Product], file: Path) -> Iterator[Product]:
+    """The same; an error of the data names the file."""
+    try:
+        yield from products
+    except DataError as error:
+        raise type(error)(error.what, file=error.file or file, do=error.do) from error
+
+
+def _write(product: Product, out: Path, stem: str, formats: tuple[str, ...], rate_hz: int) -> list[Path]:
+    if isinstance(product, Picture):
+        paths = [out / f"{stem}_{product.name}.{format_}" for format_ in formats]
+        for path in paths:
+            save(product.figure, path)
+        return paths
+    name, samples = product
+    path = out / f"{stem}_{name}.wav"
+    _write_wav(path, samples, rate_hz)
+    return [path]
+
+
+def _write_wav(path: Path, samples: Tensor, rate_hz: int) -> None:
+    """Write 16-bit samples; what is louder than full scale is made as loud."""
+    import soundfile
+
+    fitting = samples / samples.abs().max().clamp_min(1.0)
+    stream = io.BytesIO()
+    soundfile.write(stream, fitting.numpy(), rate_hz, format="WAV", subtype="PCM_16")
+    with atomic_write(path) as file:
+        file.write(stream.getvalue())

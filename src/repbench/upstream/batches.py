@@ -1,0 +1,108 @@
+"""Which stretches of which utterances make which batch: pure functions of the seed and the number of the batch.
+
+Nothing is remembered between batches, so a resumed run and each process of many find their own by its number alone.
+
+Axes: B batch, F frames (or samples), D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+_BIN_WIDTH = 1.05
+"""Lengths within 5 % of each other count as the same, so that who meets whom changes from epoch to epoch."""
+
+
+def derived_seed(seed: int, *names: object) -> int:
+    """A seed for one purpose, below 2^63."""
+    text = "\0".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """`length` frames of the utterance `index`, from frame `start` on."""
+
+    index: int
+    start: int
+    length: int
+
+
+@dataclass(slots=True)
+class BatchOrder:
+    """An endless sequence of batches of like lengths, epoch after epoch; each epoch hears each utterance once.
+
+    Attributes:
+        lengths: Frames of each utterance.
+        crop: The longest stretch; None: whole utterances.
+        budget: Frames of a batch, padding included.
+        seed: Of the order and the stretches.
+    """
+
+    lengths: Sequence[int]
+    crop: int | None
+    budget: int
+    seed: int
+    _bins: list[int] = field(init=False)
+    _groups: list[tuple[int, int]] = field(init=False)
+    _epoch: tuple[int, list[list[Stretch]]] = field(init=False, default=(-1, []))
+
+    def __post_init__(self) -> None:
+        self._bins = [self._capped(_upper_edge(self._capped(length))) for length in self.lengths]
+        self._groups = list(_grouped(sorted(self._bins), self.budget))
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which each utterance is heard once; the same in every epoch."""
+        return len(self._groups)
+
+    def batch(self, number: int) -> list[Stretch]:
+        """The stretches of a batch, counted from 0 over all epochs."""
+        epoch, place = divmod(number, self.batches_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._planned(epoch))
+        return self._epoch[1][place]
+
+    def _capped(self, length: int) -> int:
+        return length if self.crop is None else min(length, self.crop)
+
+    def _planned(self, epoch: int) -> list[list[Stretch]]:
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", epoch))
+        shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
+        order = sorted(shuffled, key=self._bins.__getitem__)
+        places = torch.rand(len(self.lengths), generator=generator, dtype=torch.float64).tolist()
+        batches = [[self._stretch(index, places[index]) for index in order[first:end]] for first, end in self._groups]
+        return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def _stretch(self, index: int, place: float) -> Stretch:
+        length = self._capped(self.lengths[index])
+        return Stretch(index, int(place * (self.lengths[index] - length + 1)), length)
+
+
+def _upper_edge(length: int) -> int:
+    """The longest length that counts as the same as `length`."""
+    number = math.ceil(math.log(length) / math.log(_BIN_WIDTH) - 1e-9)
+    return max(length, math.floor(_BIN_WIDTH**number))
+
+
+def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """Runs of ascending lengths whose padded size stays within the budget, as (first, end)."""
+    groups, first = [], 0
+    for index, edge in enumerate(edges):
+        if index > first and (index - first + 1) * edge > budget:
+            groups.append((first, index))
+            first = index
+    groups.append((first, len(edges)))
+    return groups
+
+
+def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(F, …) each -> (B, F, …) with zeros behind, and (B,) lengths."""
+    lengths = torch.tensor([len(part) for part in parts], dtype=torch.int64)
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True), lengths

@@ -1,0 +1,32 @@
+"""What a checkpoint says of itself to a reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(fields: Mapping[str, Any]) -> str:
+    """The README.md of a checkpoint, from the fields of its manifest."""
+    corpus = fields["corpus"]
+    loss = fields.get("dev_loss")
+    return f"""# {fields["upstream"]}, step {fields["step"]}
+
+Pre-trained by {fields["origin"]["distribution"]} {fields["origin"]["version"]}, preset `{fields["preset"]}`, seed \
+{fields["seed"]}, {fields["step"]} of {fields["training"]["steps"]} steps.
+
+- Heard: the train split of {corpus["name"]} ({corpus["split_policy"]}), {corpus["n_train"]} utterances, \
+{corpus["train_seconds"] / 3600:.2f} hours. `heard.txt` lists the SHA-256 of the samples of each.
+- Loss on held-out utterances: {"not asked" if loss is None else f"{loss:.4f}"}
+- Licence of the model: {fields["licence"]}. Licence of the corpus: {corpus["licence"]}
+- Published in: {fields["citation"]}
+
+Use it with `repbench run --upstream {fields["upstream"]} --checkpoint FOLDER --downstream phone`.
+
+## Settings
+
+```json
+{json.dumps({"config": fields["config"], "training": fields["training"]}, indent=2)}
+```
+"""

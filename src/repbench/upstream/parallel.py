@@ -1,0 +1,86 @@
+"""One training in several processes, as `torchrun` starts them; one process alone is the simplest case."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: Number of this process.
+        count: How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks, writes and saves."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum the gradients over all processes; a parameter that got none counts as zero and stays
+        without.
+
+        All are sent as one vector, so every process must have the same parameters.
+        """
+        if self.count == 1:
+            return
+        gradients = [
+            torch.zeros_like(each) if each.grad is None else each.grad for each in parameters if each.requires_grad
+        ]
+        flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+def expected_processes() -> int:
+    """How many processes `torchrun` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The device of this process: with several on one machine, each takes a GPU of its own."""
+    if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Meet the other processes that `torchrun` started, and leave them at the end."""
+    if expected_processes() == 1:
+        yield Processes()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.distributed.init_process_group("nccl", device_id=device)
+    else:
+        torch.distributed.init_process_group("gloo")
+    try:
+        yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,487 @@
+"""Pre-training of any upstream that has an objective.
+
+The order of batches, the stretches, the masks and the dropout of a step are functions of the seed and the number of
+the batch alone. So a resumed run continues bit for bit from weights, optimiser and step; and one process that
+accumulates two batches does what two processes do with one each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repbench.corpora.contract import Utterance
+from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, plugin_faults
+from repbench.progress import Reporter, Silence
+from repbench.upstream.batches import BatchOrder, Stretch, derived_seed
+from repbench.upstream.checkpoints import Checkpoint, newest_intact, read_training, read_weights, save_checkpoint
+from repbench.upstream.contract import Batch, Loss, Pretrainable
+from repbench.upstream.foreign import hold_to_keys
+from repbench.upstream.optimizers import build_optimizer
+from repbench.upstream.parallel import Processes
+from repbench.upstream.sounds import Sounds, gather, unit_lengths
+from repbench.upstream.training_log import TrainingLog
+from repbench.upstream.training_settings import TrainingSettings
+
+_IDS_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of the training in which batches are made the same way.
+
+    Attributes:
+        first: Its first step.
+        end: The step after its last.
+        order: Its batches.
+    """
+
+    first: int
+    end: int
+    order: BatchOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Describe:
+    """What the trainer does not know and every checkpoint says.
+
+    Attributes:
+        fields: Of the manifest: upstream, config, corpus, …
+        texts: From the manifest's fields, dev loss included, to small files: the model card, what was heard.
+    """
+
+    fields: Mapping[str, Any]
+    texts: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda fields: {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """How a training ended.
+
+    Attributes:
+        checkpoint: The last one; None on processes that do not lead.
+        step: Steps taken.
+        dev_loss: Of the last checkpoint, if it was asked.
+        signal: The signal that ended it early, if one did.
+    """
+
+    checkpoint: Checkpoint | None
+    step: int
+    dev_loss: float | None
+    signal: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """Pre-trains a model.
+
+    Attributes:
+        model: On `device`.
+        settings: How.
+        seed: Of everything that is drawn.
+        train: Utterances that are learned from.
+        dev: Held-out utterances.
+        run: Folder of checkpoints and logs; this process holds its lock.
+        describe: What checkpoints say of it.
+        device: Where it is computed.
+        processes: That train together.
+        reporter: Looks on.
+    """
+
+    model: Pretrainable
+    settings: TrainingSettings
+    seed: int
+    train: Sequence[Utterance]
+    dev: Sequence[Utterance]
+    run: Path
+    describe: Describe
+    device: torch.device
+    processes: Processes = field(default_factory=Processes)
+    reporter: Reporter = field(default_factory=Silence)
+
+    def __post_init__(self) -> None:
+        objective, rate = self.model.objective, self.model.info.sample_rate_hz
+        self.train = long_enough(self.train, self.settings.min_frames, objective, rate, "train")
+        self.dev = long_enough(self.dev, self.settings.min_frames, objective, rate, "dev")
+
+    def fit(self) -> Trained:
+        """Train from the newest intact checkpoint of the run, or from the start.
+
+        Raises:
+            NonFiniteError: A loss or gradient is NaN or infinite; the weights of the last checkpoint are finite.
+            EnvironmentFault: The disk or the memory is full.
+        """
+        optimizer, multiplier = self._optimizer()
+        step = self._restore(optimizer)
+        sounds, dev_sounds = self._sounds("train", self.train), self._sounds("dev", self._followed())
+        stages = self._stages(sounds.lengths)
+        dev_order = BatchOrder(dev_sounds.lengths, None, self.settings.batch_frames, 0)
+        saved: Checkpoint | None = None
+        dev_loss: float | None = None
+        with (
+            _heeding_signals() as asked,
+            self._log(step) as log,
+            self.reporter.stage(f"pre-training {self.model.info.name}") as advance,
+        ):
+            pace = _Pace(step)
+            batches = self._batches(sounds, stages, step)
+            while step < self.settings.steps:
+                values, stop = self._step(step, batches, optimizer, multiplier, asked)
+                step += 1
+                pace.add(step, values.pop("frames"))
+                last = step == self.settings.steps
+                due = last or step % self.settings.save_every == 0
+                saving = due or stop is not None
+                # A signal changes nothing of what is looked at: the log is that of an uninterrupted run.
+                looking = due or step % self.settings.dev_every == 0
+                dev_loss = self._dev_loss(dev_sounds, dev_order) if looking else None
+                if looking or step % self.settings.log_every == 0:
+                    self._write(log, step, values, dev_loss, pace)
+                if looking and log is not None:
+                    log.figures(step, self._figures(dev_sounds, dev_order))
+                if saving:
+                    saved = self._save(step, optimizer, dev_loss, log)
+                advance(step, self.settings.steps)
+                if stop is not None:
+                    return Trained(checkpoint=saved, step=step, dev_loss=dev_loss, signal=stop)
+        return Trained(checkpoint=saved, step=step, dev_loss=dev_loss)
+
+    # one step
+
+    def _step(
+        self,
+        step: int,
+        batches: Iterator[tuple[int, Sequence[Stretch], Batch]],
+        optimizer: torch.optim.Optimizer,
+        multiplier: Callable[[int], float],
+        asked: Sequence[int],
+    ) -> tuple[dict[str, float], int | None]:
+        """Take one step; returns its numbers and the signal that any process was sent."""
+        self._module.train()
+        optimizer.zero_grad(set_to_none=True)
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss sum, terms, frames, signal
+        logs: dict[str, float] = {}
+        heard: list[str] = []
+        for _ in range(self.settings.accumulate):
+            number, stretches, batch = next(batches)
+            ids = [self.train[stretch.index].id for stretch in stretches]
+            heard += ids
+            with self._memory(batch, ids), _seeded(derived_seed(self.seed, "dropout", number), self.device):
+                loss = self._loss(batch, number, ids)
+                with plugin_faults(self.model.info.name, utterance=ids[0]):
+                    torch.autograd.backward(loss.value * loss.weight)
+            totals += torch.stack(
+                [
+                    (loss.value.detach() * loss.weight).to(torch.float64),
+                    *totals.new_tensor([loss.weight, float(batch.lengths.sum()), 0.0]),
+                ]
+            )
+            logs |= loss.logs
+        totals[3] = float(asked[0]) if asked else 0.0
+        self.processes.sum(totals)
+        total, terms, frames, signals = totals.tolist()
+        self._refuse_non_finite(total, step, heard)
+        if terms == 0:
+            what = f"Nothing was scored in step {step + 1}: all its utterances are too short for the objective"
+            raise DataError(what, utterance=heard[0], do="Raise training.min_frames")
+        self.processes.sum_gradients(self._module.parameters())
+        for parameter in self._module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(terms)
+        norm = float(nn.utils.clip_grad_norm_(self._module.parameters(), self.settings.clip_norm))
+        self._refuse_non_finite(norm, step, heard)
+        rate = self.settings.optimizer.learning_rate * multiplier(step)
+        if self.settings.optimizer.name in {"adamw", "adam"}:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        optimizer.step()
+        numbers = {"loss": total / terms, "learning_rate": rate, "gradient_norm": norm, **logs, "frames": frames}
+        stop = None if signals == 0 else int(asked[0] if asked else signal.SIGTERM)
+        return numbers, stop
+
+    def _loss(self, batch: Batch, number: int, ids: Sequence[str]) -> Loss:
+        generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, "objective", number))
+        with plugin_faults(self.model.info.name, utterance=ids[0]), self._autocast():
+            return self.model.objective.loss(batch, generator)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def _refuse_non_finite(self, value: float, step: int, ids: Sequence[str]) -> None:
+        if math.isfinite(value):
+            return
+        shown = ", ".join(ids[:_IDS_SHOWN]) + (", …" if len(ids) > _IDS_SHOWN else "")
+        raise NonFiniteError(
+            f"The loss or its gradient is {value} in step {step + 1}, over {shown}",
+            utterance=ids[0],
+            do="Check these sounds, or lower training.optimizer.learning_rate; the last checkpoint is finite",
+        )
+
+    @contextlib.contextmanager
+    def _memory(self, batch: Batch, ids: Sequence[str]) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, torch.cuda.OutOfMemoryError, RuntimeError, PluginError) as error:
+            # The plugin door takes torch's plain RuntimeError of a full CPU memory for a fault of the plugin.
+            if not is_out_of_memory(error.__cause__ or error if isinstance(error, PluginError) else error):
+                raise
+            longest = int(batch.lengths.argmax())
+            raise EnvironmentFault(
+                f"Out of memory with {len(batch.lengths)} utterances of up to {int(batch.lengths.max())} frames",
+                utterance=ids[longest],
+                do="Lower training.batch_frames or training.crop_frames",
+            ) from error
+
+    # what is held out
+
+    def _dev_loss(self, sounds: Sounds, order: BatchOrder) -> float | None:
+        """Mean loss over held-out utterances, whole, with masks of a fixed seed; the leading process computes it."""
+        if not self.processes.leads or not sounds.lengths:
+            return None
+        self._module.eval()
+        total = terms = 0.0
+        numbers = range(order.batches_per_epoch)
+        with torch.inference_mode():
+            for number, batch in enumerate(sounds.batches(order.batch(number) for number in numbers)):
+                generator = torch.Generator(self.device).manual_seed(derived_seed(0, "dev", number))
+                ids = [self._followed()[stretch.index].id for stretch in order.batch(number)]
+                with self._memory(batch, ids), self._autocast():
+                    loss = self.model.objective.loss(batch, generator)
+                total += float(loss.value) * loss.weight
+                terms += loss.weight
+        return total / terms if terms else None
+
+    def _figures(self, sounds: Sounds, order: BatchOrder) -> Mapping[str, Tensor]:
+        if not sounds.lengths:
+            return {}
+        self._module.eval()
+        with torch.inference_mode():
+            return self.model.objective.figures(next(sounds.batches([order.batch(0)])))
+
+    def _followed(self) -> list[Utterance]:
+        """Held-out utterances of `dev_seconds` together, spread over the whole list."""
+        seconds = sum(each.seconds for each in self.dev)
+        every = max(1, math.ceil(seconds / self.settings.dev_seconds))
+        return list(self.dev[::every])
+
+    # batches
+
+    def _sounds(self, split: str, utterances: Sequence[Utterance]) -> Sounds:
+        with self.reporter.stage(f"frames of {split}") as advance:
+            return gather(
+                utterances,
+                self.model.objective,
+                rate_hz=self.model.info.sample_rate_hz,
+                keep_bytes=self.settings.keep_features_gib * 2**30,
+                device=self.device,
+                progress=advance,
+            )
+
+    def _stages(self, lengths: Sequence[int]) -> list[Stage]:
+        settings, stages, first = self.settings, list[Stage](), 0
+        parts = [(stage.until, stage.crop_frames, stage.batch_frames) for stage in settings.curriculum]
+        for number, (until, crop, budget) in enumerate(parts or [(1.0, None, None)]):
+            end = round(until * settings.steps)
+            order = BatchOrder(
+                lengths,
+                crop or settings.crop_frames,
+                budget or settings.batch_frames,
+                derived_seed(self.seed, "order", number),
+            )
+            stages.append(Stage(first=first, end=end, order=order))
+            first = end
+        return stages
+
+    def _batches(
+        self, sounds: Sounds, stages: Sequence[Stage], step: int
+    ) -> Iterator[tuple[int, Sequence[Stretch], Batch]]:
+        """(number, stretches, batch) of this process, from a step on."""
+        wanted = list[tuple[int, Sequence[Stretch]]]()
+
+        def stretches() -> Iterator[Sequence[Stretch]]:
+            for number, each in self._numbered(stages, step):
+                wanted.append((number, each))
+                yield each
+
+        for batch in sounds.batches(stretches()):
+            number, each = wanted.pop(0)
+            yield number, each, batch
+
+    def _numbered(self, stages: Sequence[Stage], step: int) -> Iterator[tuple[int, Sequence[Stretch]]]:
+        parts = self.settings.accumulate * self.processes.count
+        for stage in stages:
+            for each in range(max(step, stage.first), stage.end):
+                for part in range(self.settings.accumulate):
+                    place = part * self.processes.count + self.processes.rank
+                    yield each * parts + place, stage.order.batch((each - stage.first) * parts + place)
+
+    # state
+
+    @property
+    def _module(self) -> nn.Module:
+        assert isinstance(self.model, nn.Module)
+        return self.model
+
+    def _optimizer(self) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+        settings = self.settings.optimizer
+        return build_optimizer(
+            settings.name,
+            self._module.named_parameters(),
+            learning_rate=settings.learning_rate,
+            betas=settings.betas,
+            epsilon=settings.epsilon,
+            weight_decay=settings.weight_decay,
+            warmup=settings.warmup,
+            total_steps=self.settings.steps,
+        )
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
+        """Take up the newest intact checkpoint of the run; returns the steps it has behind it."""
+        checkpoint = newest_intact(self.run, lambda line: self.reporter.say(f"warning: {line}"))
+        if checkpoint is None:
+            return 0
+        weights = read_weights(checkpoint)
+        hold_to_keys(self._module, weights, file=checkpoint.path)
+        self._module.load_state_dict(weights)
+        load_optimizer(optimizer, read_training(checkpoint))
+        return checkpoint.step
+
+    def _save(
+        self, step: int, optimizer: torch.optim.Optimizer, dev_loss: float | None, log: TrainingLog | None
+    ) -> Checkpoint | None:
+        if not self.processes.leads:
+            return None
+        if log is not None:
+            log.flush()
+        finite = dev_loss if dev_loss is not None and math.isfinite(dev_loss) else None
+        fields = {**self.describe.fields, "dev_loss": finite}
+        return save_checkpoint(
+            self.run,
+            step,
+            weights=self._module.state_dict(),
+            training=optimizer_tensors(optimizer),
+            fields=fields,
+            texts=self.describe.texts({**fields, "step": step}),
+            keep_last=self.settings.keep_last,
+        )
+
+    # telling
+
+    def _log(self, step: int) -> contextlib.AbstractContextManager[TrainingLog | None]:
+        return TrainingLog(self.run, step) if self.processes.leads else contextlib.nullcontext()
+
+    def _write(
+        self, log: TrainingLog | None, step: int, values: Mapping[str, float], dev_loss: float | None, pace: _Pace
+    ) -> None:
+        if log is None:
+            return
+        numbers = {**values, **({} if dev_loss is None else {"dev_loss": dev_loss})}
+        log.numbers(step, numbers, timed={"frames_per_second": pace.frames_per_second})
+        if dev_loss is not None:
+            self.reporter.say(
+                f"step {step} of {self.settings.steps}: loss {values['loss']:.4f}, dev loss {dev_loss:.4f}, "
+                f"{pace.frames_per_second:,.0f} frames/s, {pace.left(step, self.settings.steps)} left"
+            )
+
+
+class _Pace:
+    """How fast it goes, since this process began."""
+
+    def __init__(self, step: int) -> None:
+        self._first = step
+        self._frames = 0.0
+        self._started = time.monotonic()
+
+    def add(self, step: int, frames: float) -> None:
+        self._frames += frames
+        self._seconds = time.monotonic() - self._started
+
+    @property
+    def frames_per_second(self) -> float:
+        return self._frames / max(self._seconds, 1e-9)
+
+    def left(self, step: int, steps: int) -> str:
+        seconds = round((steps - step) * self._seconds / max(step - self._first, 1))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def long_enough(
+    utterances: Sequence[Utterance], min_frames: int, objective: Any, rate_hz: int, split: str
+) -> list[Utterance]:
+    """The utterances that have enough frames to learn from.
+
+    Raises:
+        DataError: There are none in train.
+    """
+    lengths = unit_lengths(utterances, objective, rate_hz)
+    kept = [each for each, length in zip(utterances, lengths, strict=True) if length >= min_frames]
+    if not kept and split == "train":
+        raise DataError(f"No utterance of train has {min_frames} frames", do="Choose a larger corpus")
+    return kept
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full; torch raises a plain RuntimeError for that of a CPU."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser as tensors named `optimizer.PARAMETER.NAME`; whole numbers become int64 scalars."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{parameter}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for parameter, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Take up what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        _, parameter, name = key.split(".", 2)
+        whole = value.dtype == torch.int64 and value.ndim == 0
+        state.setdefault(int(parameter), {})[name] = int(value) if whole else value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws from torch's own generators: give them a seed inside, and their old state after."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _heeding_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT end the training after the current step and its checkpoint; later ones are not heeded."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda number, frame: asked.append(number))
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""What is written down while an upstream learns: `metrics.jsonl` and a TensorBoard log."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from repbench.files import environment_faults, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class TrainingLog:
+    """One line of numbers a logged step in `metrics.jsonl`, the same and pictures for TensorBoard.
+
+    `metrics.jsonl` holds nothing that depends on the clock, so that a resumed run writes the bytes of an uninterrupted
+    one; speed goes to TensorBoard alone.
+
+    Args:
+        run: The run folder.
+        step: Steps already taken; later lines of an earlier, interrupted try are cut off.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = run / METRICS_FILE
+        with environment_faults(self._path):
+            write_text(self._path, "".join(f"{line}\n" for line in lines_until(self._path, step)))
+            self._stream = self._path.open("a", encoding="utf-8")
+            self._writer: Any = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=step + 1 if step else None)
+
+    def numbers(self, step: int, values: Mapping[str, float], *, timed: Mapping[str, float] | None = None) -> None:
+        """Numbers of a step; `timed` ones go to TensorBoard alone."""
+        with environment_faults(self._path):
+            line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
+            self._stream.write(json.dumps(line, allow_nan=False) + "\n")
+            for name, value in {**values, **(timed or {})}.items():
+                self._writer.add_scalar(name, value, step)
+
+    def figures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Spectrograms (F, D), below each other, on one scale of colour; those without a frame are left out."""
+        shown = {name: picture for name, picture in pictures.items() if picture.numel()}
+        if not shown:
+            return
+        with environment_faults(self._path):
+            self._writer.add_image("spectrograms", _picture(shown), step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Bring to the disk what was written so far."""
+        with environment_faults(self._path):
+            self._stream.flush()
+            self._writer.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with environment_faults(self._path):
+            self._stream.close()
+            self._writer.close()
+
+
+def lines_until(path: Path, step: int) -> list[str]:
+    """The lines of a metrics file up to a step; a last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except json.JSONDecodeError:
+            break
+        kept.append(line)
+    return kept
+
+
+def _picture(pictures: Mapping[str, Tensor]) -> NDArray[np.uint8]:
+    """(H, W, 3): low frequencies at the bottom, time to the right, a white line between two spectrograms."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    panels = [picture.detach().float().cpu().numpy().T[::-1] for picture in pictures.values()]
+    low = min(float(panel.min()) for panel in panels)
+    high = max(float(panel.max()) for panel in panels)
+    width = max(panel.shape[1] for panel in panels)
+    rows = []
+    for panel in panels:
+        coloured = colormaps["viridis"]((panel - low) / max(high - low, 1e-6))[..., :3]
+        blank = np.ones((len(panel), width - panel.shape[1], 3))
+        rows += [np.concatenate([coloured, blank], axis=1), np.ones((2, width, 3))]
+    image: NDArray[np.uint8] = (np.concatenate(rows[:-1]) * 255).astype(np.uint8)
+    return image

@@ -1,0 +1,123 @@
+"""Several processes train as one does, and one of them speaks for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.upstream.checkpoints import list_checkpoints, open_checkpoint, read_training, read_weights
+from repbench.upstream.parallel import Processes, expected_processes, joined, local_device
+from tests.upstream.small_training import arguments, metrics_of, request, small_corpus
+
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parallel") / "tones"
+    small_corpus(folder)
+    return folder
+
+
+def asked_of(tones: Path, run: Path, accumulate: int, **changed: Any) -> PretrainRequest:
+    return request("mockingjay", tones, run, steps=STEPS, training__accumulate=accumulate, **changed)
+
+
+def in_two_processes(asked: PretrainRequest) -> subprocess.CompletedProcess[str]:
+    """`torchrun --nproc-per-node 2 -m repbench pretrain …` on this machine alone, without any look-up of names."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", "2",
+                "--master-addr", "127.0.0.1", "--master-port", str(port)]  # fmt: skip
+    return subprocess.run(
+        [*launcher, "-m", "repbench", *arguments(asked), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("upstream", ["mockingjay", "apc"])
+def test_two_processes_follow_one_that_accumulates_two_batches(upstream: str, tones: Path, tmp_path: Path) -> None:
+    run, alone = tmp_path / "two", tmp_path / "one"
+    finished = in_two_processes(request(upstream, tones, run, steps=STEPS, training__dev_every=5))
+    assert finished.returncode == 0, finished.stderr
+    run_pretraining(request(upstream, tones, alone, steps=STEPS, training__accumulate=2, training__dev_every=5))
+
+    one, two = (list_checkpoints(folder)[-1] for folder in (alone, run))
+    expected, found = read_weights(open_checkpoint(one.path)), read_weights(open_checkpoint(two.path))
+    assert expected.keys() == found.keys()
+    for name, weight in expected.items():
+        assert float((found[name] - weight).abs().max()) < 1e-5, name
+    assert read_training(one).keys() == read_training(two).keys()
+    for here, there in zip(metrics_of(alone), metrics_of(run), strict=True):
+        assert there == pytest.approx(here, rel=1e-4)
+
+    # Only the leader speaks, writes and saves.
+    assert json.loads(finished.stdout)["step"] == STEPS
+    assert len(re.findall(r"^step 10 of 10: loss", finished.stderr, re.MULTILINE)) == 1
+    assert len(re.findall(r"^note: the run is", finished.stderr, re.MULTILINE)) == 1
+    assert len(list((run / "tensorboard").iterdir())) == 1
+    assert [checkpoint.step for checkpoint in list_checkpoints(run)] == [STEPS]
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_they_were(tones: Path, tmp_path: Path) -> None:
+    settings = {"training__save_every": 4, "training__keep_last": 9}
+    run = tmp_path / "run"
+    whole = asked_of(tones, run, 1, **settings)
+    assert in_two_processes(whole).returncode == 0
+    before = read_weights(list_checkpoints(run)[-1])
+    lines = metrics_of(run)
+    for checkpoint in list_checkpoints(run)[1:]:
+        for file in checkpoint.path.iterdir():
+            file.unlink()
+        checkpoint.path.rmdir()
+    again = in_two_processes(replace(whole, resume=True))
+    assert again.returncode == 0, again.stderr
+    after = read_weights(list_checkpoints(run)[-1])
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert metrics_of(run) == lines
+
+
+@pytest.mark.slow
+def test_a_refusal_of_the_leader_ends_all(tones: Path, tmp_path: Path) -> None:
+    run_pretraining(asked_of(tones, tmp_path, 1))
+    finished = in_two_processes(asked_of(tones, tmp_path, 1))
+    assert finished.returncode != 0
+    assert "This folder holds a run at step 10 of 10" in finished.stderr
+
+
+def test_one_process_leads_and_adds_nothing() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.tensor([1.0, 2.0])
+    with joined(torch.device("cpu")) as processes:
+        assert processes == Processes(rank=0, count=1)
+        assert processes.leads
+        processes.wait()
+        processes.sum_gradients([weight])
+        assert processes.sum(torch.tensor([3.0])).tolist() == [3.0]
+    assert weight.grad.tolist() == [1.0, 2.0]
+
+
+def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert expected_processes() == 4
+    assert local_device(torch.device("cuda")) == torch.device("cuda:3")
+    assert local_device(torch.device("cuda:1")) == torch.device("cuda:1"), "what is asked for by number stays"
+    assert local_device(torch.device("cpu")) == torch.device("cpu")
