@@ -125,6 +125,8 @@ class Attention(nn.Module):
             # torch has no fused attention with dropout on a CPU; its general form takes three times as long in bf16.
             probabilities = dropout(_probabilities(query, key, valid), self.dropout, training=True)
             return self._joined(probabilities @ value)
+        if query.dtype == torch.bfloat16 and query.device.type == "cpu" and not torch.is_grad_enabled():
+            return self._joined(_attended_in_bfloat16(query, key, value, valid))
         dropped = self.dropout if drops else 0.0
         return self._joined(F.scaled_dot_product_attention(query, key, value, attn_mask=valid, dropout_p=dropped))
 
@@ -144,6 +146,25 @@ class Attention(nn.Module):
         # (B, A, S, H / A) -> (B, S, H)
         joined: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return joined
+
+
+_BLOCK_SCORES = 1 << 20
+"""Attention scores of a CPU that stay in its cache between the steps."""
+
+
+def _attended_in_bfloat16(query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+    """Attention (B, A, S, H / A), a few heads at a time.
+
+    torch's fused attention of a CPU multiplies bfloat16 at the speed of float32; plain products of a block that stays
+    in the cache are half again as fast.
+    """
+    batch, num_heads, num_frames, _ = query.shape
+    step = max(1, min(num_heads, _BLOCK_SCORES // (batch * num_frames * num_frames)))
+    mixed = torch.empty_like(query)
+    for first in range(0, num_heads, step):
+        heads = slice(first, first + step)
+        mixed[:, heads] = _probabilities(query[:, heads], key[:, heads], valid) @ value[:, heads]
+    return mixed
 
 
 def _probabilities(query: Tensor, key: Tensor, valid: Tensor | None) -> Tensor:
