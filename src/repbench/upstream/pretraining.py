@@ -169,37 +169,25 @@ class Trainer:
         """Take one step; returns its numbers and the signal that any process was sent."""
         self._module.train()
         optimizer.zero_grad(set_to_none=True)
+        heard = _Heard()
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss sum, terms, frames, signal
         logs: dict[str, float] = {}
-        heard: list[str] = []
         for _ in range(self.settings.accumulate):
             number, stretches, batch = next(batches)
-            ids = [self.train[stretch.index].id for stretch in stretches]
-            heard += ids
-            with self._memory(batch, ids), _seeded(derived_seed(self.seed, "dropout", number), self.device):
-                loss = self._loss(batch, number, ids)
-                with plugin_faults(self.model.info.name, utterance=ids[0]):
-                    torch.autograd.backward(loss.value * loss.weight)
-            totals += torch.stack(
-                [
-                    (loss.value.detach() * loss.weight).to(torch.float64),
-                    *totals.new_tensor([loss.weight, float(batch.lengths.sum()), 0.0]),
-                ]
-            )
+            heard.add([self.train[stretch.index].id for stretch in stretches], batch)
+            loss = self._backward(number, batch, heard.last)
+            totals[0] += (loss.value.detach() * loss.weight).to(torch.float64)
+            totals[1] += loss.weight
+            totals[2] += batch.lengths.sum()
             logs |= loss.logs
         totals[3] = float(asked[0]) if asked else 0.0
-        self.processes.sum(totals)
-        total, terms, frames, signals = totals.tolist()
-        self._refuse_non_finite(total, step, heard)
+        total, terms, frames, signals = self.processes.sum(totals).tolist()
+        heard.refuse_non_finite(total, step)
         if terms == 0:
             what = f"Nothing was scored in step {step + 1}: all its utterances are too short for the objective"
-            raise DataError(what, utterance=heard[0], do="Raise training.min_frames")
-        self.processes.sum_gradients(self._module.parameters())
-        for parameter in self._module.parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(terms)
-        norm = float(nn.utils.clip_grad_norm_(self._module.parameters(), self.settings.clip_norm))
-        self._refuse_non_finite(norm, step, heard)
+            raise DataError(what, utterance=heard.last[0], do="Raise training.min_frames")
+        norm = self._clipped_gradient(terms)
+        heard.refuse_non_finite(norm, step)
         rate = self.settings.optimizer.learning_rate * multiplier(step)
         if self.settings.optimizer.name in {"adamw", "adam"}:
             for group in optimizer.param_groups:
@@ -209,6 +197,22 @@ class Trainer:
         stop = None if signals == 0 else int(asked[0] if asked else signal.SIGTERM)
         return numbers, stop
 
+    def _backward(self, number: int, batch: Batch, ids: Sequence[str]) -> Loss:
+        """Add the gradient of the *sum* over a batch's terms."""
+        with self._memory(batch, ids), _seeded(derived_seed(self.seed, "dropout", number), self.device):
+            loss = self._loss(batch, number, ids)
+            with plugin_faults(self.model.info.name, utterance=ids[0]):
+                torch.autograd.backward(loss.value * loss.weight)
+        return loss
+
+    def _clipped_gradient(self, terms: float) -> float:
+        """Make the gradient that of the mean over all processes' terms, clip it, and return its norm before."""
+        self.processes.sum_gradients(self._module.parameters())
+        for parameter in self._module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(terms)
+        return float(nn.utils.clip_grad_norm_(self._module.parameters(), self.settings.clip_norm))
+
     def _loss(self, batch: Batch, number: int, ids: Sequence[str]) -> Loss:
         generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, "objective", number))
         with plugin_faults(self.model.info.name, utterance=ids[0]), self._autocast():
@@ -216,16 +220,6 @@ class Trainer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
-
-    def _refuse_non_finite(self, value: float, step: int, ids: Sequence[str]) -> None:
-        if math.isfinite(value):
-            return
-        shown = ", ".join(ids[:_IDS_SHOWN]) + (", …" if len(ids) > _IDS_SHOWN else "")
-        raise NonFiniteError(
-            f"The loss or its gradient is {value} in step {step + 1}, over {shown}",
-            utterance=ids[0],
-            do="Check these sounds, or lower training.optimizer.learning_rate; the last checkpoint is finite",
-        )
 
     @contextlib.contextmanager
     def _memory(self, batch: Batch, ids: Sequence[str]) -> Iterator[None]:
@@ -250,11 +244,11 @@ class Trainer:
             return None
         self._module.eval()
         total = terms = 0.0
-        numbers = range(order.batches_per_epoch)
+        numbers, followed = range(order.batches_per_epoch), self._followed()
         with torch.inference_mode():
             for number, batch in enumerate(sounds.batches(order.batch(number) for number in numbers)):
                 generator = torch.Generator(self.device).manual_seed(derived_seed(0, "dev", number))
-                ids = [self._followed()[stretch.index].id for stretch in order.batch(number)]
+                ids = [followed[stretch.index].id for stretch in order.batch(number)]
                 with self._memory(batch, ids), self._autocast():
                     loss = self.model.objective.loss(batch, generator)
                 total += float(loss.value) * loss.weight
@@ -392,6 +386,44 @@ class Trainer:
                 f"step {step} of {self.settings.steps}: loss {values['loss']:.4f}, dev loss {dev_loss:.4f}, "
                 f"{pace.frames_per_second:,.0f} frames/s, {pace.left(step, self.settings.steps)} left"
             )
+
+
+class _Heard:
+    """The utterances of a step, so that a fault can name them."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Sequence[str], Batch]] = []
+
+    def add(self, ids: Sequence[str], batch: Batch) -> None:
+        self._batches.append((ids, batch))
+
+    @property
+    def last(self) -> Sequence[str]:
+        return self._batches[-1][0]
+
+    def refuse_non_finite(self, value: float, step: int) -> None:
+        """Name those whose own frames are not finite; where all are, all.
+
+        Raises:
+            NonFiniteError: `value` is NaN or infinite.
+        """
+        if math.isfinite(value):
+            return
+        every = [name for ids, _ in self._batches for name in ids]
+        broken = [
+            name
+            for ids, batch in self._batches
+            for name, values in zip(ids, batch.values, strict=True)
+            if not bool(torch.isfinite(values).all())
+        ]
+        named = broken or every
+        others = len(named) - _IDS_SHOWN
+        shown = ", ".join(named[:_IDS_SHOWN]) + (f" and {others} more" if others > 0 else "")
+        raise NonFiniteError(
+            f"The loss or its gradient is {value} in step {step + 1}, over {shown}",
+            utterance=named[0],
+            do="Check these sounds, or lower training.optimizer.learning_rate; the last checkpoint is finite",
+        )
 
 
 class _Pace:
