@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from repbench.errors import EnvironmentFault, RepbenchError, UsageError, printable
+from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -553,6 +553,10 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _fail(EnvironmentFault("Out of memory", do="Take a smaller model, smaller batches, or a larger machine"))
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
             raise

@@ -127,6 +127,13 @@ class RunInUseError(RepbenchError):
     exit_code = 8
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full; torch raises a plain RuntimeError for that of a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 @contextlib.contextmanager
 def plugin_faults(name: str, *, utterance: str | None = None) -> Iterator[None]:
     """Turn whatever a plugin's code raises into a `PluginError` that names it.
@@ -138,7 +145,7 @@ def plugin_faults(name: str, *, utterance: str | None = None) -> Iterator[None]:
     except (RepbenchError, MemoryError):
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             raise
         what = f"The plugin failed: {type(error).__name__}: {error}"
         raise PluginError(what, key=name, utterance=utterance, do="Tell its authors, or correct it") from error

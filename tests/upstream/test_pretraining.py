@@ -13,17 +13,21 @@ import torch
 from torch import Tensor
 
 import repbench
+from repbench.audio.kaldi import FBANK80
 from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
 from repbench.benchmark.protocol import SplitSettings, load_protocol
 from repbench.benchmark.splits import divide
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.reading import read_utterance
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, RepbenchError, UsageError
+from repbench.progress import Silence
+from repbench.testing import tone_corpus
 from repbench.upstream import sounds
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.checkpoints import list_checkpoints, newest_intact, open_checkpoint, read_training, read_weights
 from repbench.upstream.contract import Batch, Loss
 from repbench.upstream.mockingjay.config import MockingjayConfig
+from repbench.upstream.networks import HEARD_FILE
 from repbench.upstream.sounds import Fresh, Kept, Sounds
 from repbench.upstream.training_settings import CurriculumStage, TrainingSettings
 from tests.commands import repbench as command
@@ -268,12 +272,43 @@ def test_a_corpus_without_a_long_enough_utterance_is_said(tones: Path, tmp_path:
 
 
 def test_held_out_utterances_may_all_be_too_short(corpus: Corpus, tmp_path: Path) -> None:
-    by_length = sorted(corpus.utterances, key=lambda each: -each.num_samples)
-    frames = by_length[-4].num_samples // 320
-    assert frames > by_length[-1].num_samples // 320
-    shortest = by_length[:-3] + [by_length[-1]] * 3
-    ended = trainer(Listener(), shortest, tmp_path, min_frames=frames).fit()
+    learner = trainer(Listener(), corpus.utterances, tmp_path)
+    learner.dev = []
+    ended = learner.fit()
     assert (ended.step, ended.dev_loss) == (4, None)
+
+
+def test_what_is_too_short_to_learn_from_is_said_and_not_called_heard(tmp_path: Path) -> None:
+    corpus = tone_corpus(tmp_path / "tones")
+    frames = {each.samples_sha256: FBANK80.num_frames(each.num_samples) for each in corpus.utterances}
+    shortest = sorted(frames.values())[len(frames) // 2]
+    said = _Said()
+    wanted = request("apc", tmp_path / "tones", tmp_path / "run", steps=2, training__min_frames=shortest)
+    done = run_pretraining(wanted, said)
+    heard = (done.checkpoint / HEARD_FILE).read_text(encoding="utf-8").split()
+    assert any("are left out: shorter than training.min_frames" in line for line in said.lines)
+    assert heard
+    assert all(frames[digest] >= shortest for digest in heard)
+
+
+def test_a_stretch_that_teaches_nothing_is_refused_before_data_is_read(tones: Path, tmp_path: Path) -> None:
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("mockingjay", {"training__crop_frames": 1}, "training.crop_frames"),
+        ("apc", {"training__min_frames": 3}, "training.min_frames"),
+    )
+    for name, changed, key in cases:
+        with pytest.raises(UsageError, match=f"`{key}` must be at least"):
+            run_pretraining(request(name, tones, tmp_path / "run", **changed))
+
+
+class _Said(Silence):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 # what is written down
@@ -450,7 +485,7 @@ def test_another_error_of_an_objective_is_the_plugins_and_no_lack_of_memory(
 def test_an_objective_that_gives_no_loss_with_gradient_is_the_plugins_fault(
     answer: Any, corpus: Corpus, tmp_path: Path
 ) -> None:
-    with pytest.raises(PluginError, match="The plugin failed") as refused:
+    with pytest.raises(PluginError, match=r"The plugin failed|must return a Loss") as refused:
         trainer(Listener(lambda model, batch: answer), corpus.utterances, tmp_path).fit()
     assert refused.value.exit_code == 5
     assert refused.value.key == "envelope"

@@ -75,6 +75,9 @@ class FrontEnd:
         shortest = int(lengths.min())
         if shortest < self.min_samples:
             raise DataError(f"{self.name} needs at least {self.min_samples} samples, but a waveform has {shortest}")
+        if int(lengths.max()) > waveforms.shape[1]:
+            what = f"`lengths` reaches to {int(lengths.max())}, but the waveforms have {waveforms.shape[1]} samples"
+            raise DataError(what)
         return self.compute(waveforms, lengths)
 
 

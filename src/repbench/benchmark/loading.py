@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,7 +20,7 @@ from repbench.upstream.precomputed import BoundToCorpus
 
 
 def load_upstream(
-    name: str, *, checkpoint: str | None = None, preset: str | None = None, seed: int = 0, **settings: Any
+    name: str, *, checkpoint: str | Path | None = None, preset: str | None = None, seed: int = 0, **settings: Any
 ) -> Any:
     """The upstream called `name`: an `nn.Module` in eval mode on the CPU.
 
@@ -50,7 +52,8 @@ def load_upstream(
             listed = ", ".join(sorted(presets)) or "none"
             raise UsageError(f"`{name}` has no preset `{preset}`", key="preset", do=f"There are: {listed}")
         tree = {key: value for key, value in presets[preset].items() if key != "training"}
-    return build_upstream(entry, checkpoint, seed, settings=merged(tree, settings))
+    place = None if checkpoint is None else os.fspath(checkpoint)
+    return build_upstream(entry, place, seed, settings=merged(tree, settings))
 
 
 def presets_of(entry: Entry) -> Mapping[str, Mapping[str, Any]]:

@@ -27,9 +27,9 @@ from repbench.benchmark.splits import Division, divide
 from repbench.configs.loader import apply_overrides, build, load_yaml, merged
 from repbench.configs.settings import Settings
 from repbench.corpora.contract import Corpus
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.opening import is_manifest_path, open_corpus
 from repbench.corpora.reading import check_rates
-from repbench.errors import IntegrityError, RunInUseError, UsageError
+from repbench.errors import DataError, IntegrityError, RunInUseError, UsageError
 from repbench.files import ensure_writable, environment_faults, write_json
 from repbench.progress import Reporter, Silence
 from repbench.registry import Entry, registry
@@ -38,10 +38,11 @@ from repbench.upstream.contract import Pretrainable
 from repbench.upstream.model_card import model_card
 from repbench.upstream.networks import HEARD_FILE, RUNS, usual_preset
 from repbench.upstream.parallel import Processes, joined, local_device
-from repbench.upstream.pretraining import Describe, Trainer
+from repbench.upstream.pretraining import Describe, Trainer, long_enough
 from repbench.upstream.training_settings import TrainingSettings
 
 RUN_FILE = "run.json"
+RUN_SCHEMA = "repbench.pretraining/1"
 LOCK_FILE = "run.lock"
 
 
@@ -65,10 +66,10 @@ class PretrainRequest:
     upstream: str
     corpus: str = "synthetic"
     preset: str | None = None
-    config: Path | None = None
+    config: Path | str | None = None
     assignments: tuple[str, ...] = ()
     steps: int | None = None
-    out: Path | None = None
+    out: Path | str | None = None
     resume: bool = False
     device: str = "auto"
     seed: int = 0
@@ -157,33 +158,71 @@ def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) 
 
 def _resolve(request: PretrainRequest) -> _Asked:
     """Refuse what cannot be meant, before any data is read."""
+    if request.seed >= 2**63:
+        raise UsageError(f"A seed must be below 2^63, but is {request.seed}", key="--seed")
     entry = registry().find("upstream", request.upstream).entry
+    if not is_manifest_path(request.corpus):
+        registry().find("corpus", request.corpus)
+    device = choose_device(request.device)
+    preset, tree = _settings(request, entry, device)
+    training = _training(request, tree.pop("training", {}))
+    model = _untrained(request, entry, tree)
+    _refuse_too_short(training, model)
+    run = Path(request.out or RUNS / entry.name / f"{preset or 'default'}-seed{request.seed}")
+    if run.exists() and not run.is_dir():
+        raise UsageError("This is a file, not a folder", key="--out", file=run, do="Name a folder")
+    ensure_writable(run)
+    return _Asked(request=request, entry=entry, preset=preset, model=model, training=training, run=run, device=device)
+
+
+def _settings(request: PretrainRequest, entry: Entry, device: torch.device) -> tuple[str | None, dict[str, Any]]:
+    """The preset that is taken, and its settings with what the request says instead."""
     presets = presets_of(entry)
-    preset = request.preset or (usual_preset() if usual_preset() in presets else None)
+    usual = usual_preset(device)
+    preset = request.preset or (usual if usual in presets else None)
     if preset is not None and preset not in presets:
         listed = ", ".join(sorted(presets)) or "none"
         raise UsageError(f"`{entry.name}` has no preset `{preset}`", key="--preset", do=f"There are: {listed}")
     tree = dict(presets[preset]) if preset is not None else {}
     if request.config is not None:
         tree = merged(tree, load_yaml(request.config))
-    tree = apply_overrides(tree, request.assignments)
-    if request.steps is not None:
-        tree = merged(tree, {"training": {"steps": request.steps}})
-    training = build(_Whole, {"training": tree.pop("training", {})}, "the settings").training
-    device = choose_device(request.device)
+    return preset, apply_overrides(tree, request.assignments)
+
+
+def _training(request: PretrainRequest, tree: Any) -> TrainingSettings:
+    training = build(_Whole, {"training": tree}, request.config or "the settings").training
+    if request.steps is None:
+        return training
+    return build(_Whole, {"training": merged(tree, {"steps": request.steps})}, "--steps").training
+
+
+def _untrained(request: PretrainRequest, entry: Entry, tree: dict[str, Any]) -> Pretrainable:
     no_objective = f"`{entry.name}` has no objective, so it cannot be pre-trained"
     try:
         model = build_upstream(entry, "random", request.seed, settings=tree)
     except UsageError as error:
-        if error.key != "--checkpoint":
-            raise
-        # It has no weights; the checkpoint that it refuses is not what was asked for here.
-        raise UsageError(no_objective, key="UPSTREAM") from error
+        if error.key == "--checkpoint":
+            # It has no weights; the checkpoint that it refuses is not what was asked for here.
+            raise UsageError(no_objective, key="UPSTREAM") from error
+        if request.config is not None and error.file is None:
+            raise UsageError(error.what, file=request.config, key=error.key, do=error.do) from error
+        raise
     if not isinstance(model, Pretrainable):
         raise UsageError(no_objective, key="UPSTREAM")
-    run = request.out or RUNS / entry.name / f"{preset or 'default'}-seed{request.seed}"
-    ensure_writable(run)
-    return _Asked(request=request, entry=entry, preset=preset, model=model, training=training, run=run, device=device)
+    return model
+
+
+def _refuse_too_short(training: TrainingSettings, model: Pretrainable) -> None:
+    """Refuse stretches from which the objective cannot learn."""
+    needed: int = getattr(model.objective, "min_frames", 1)
+    lengths = {"training.min_frames": training.min_frames, "training.crop_frames": training.crop_frames}
+    lengths |= {
+        f"training.curriculum[{number}].crop_frames": stage.crop_frames
+        for number, stage in enumerate(training.curriculum)
+    }
+    for key, length in lengths.items():
+        if length is not None and length < needed:
+            raise UsageError(f"`{key}` must be at least {needed} for {model.info.name}, but is {length}", key=key)
 
 
 def _train(asked: _Asked, processes: Processes, reporter: Reporter) -> Pretrained:
@@ -201,7 +240,7 @@ def _train(asked: _Asked, processes: Processes, reporter: Reporter) -> Pretraine
         return Pretrained(run=run, checkpoint=done.path, step=done.step, dev_loss=loss, leads=processes.leads)
     for note in check_rates(corpus, asked.model.info.name, asked.model.info.sample_rate_hz):
         reporter.say(f"note: {note}")
-    division = _division(corpus, asked.model, reporter)
+    division = _division(corpus, asked, reporter)
     processes.wait()  # all have looked at the folder as it was
     if processes.leads:
         remove_leftovers(run)
@@ -244,16 +283,26 @@ def _say_what_was_taken(asked: _Asked, reporter: Reporter) -> None:
     reporter.say(f"note: the run is {asked.run}")
 
 
-def _division(corpus: Corpus, model: Pretrainable, reporter: Reporter) -> Division:
-    """Train and dev of a speaker-disjoint division, without what the upstream cannot take."""
+def _division(corpus: Corpus, asked: _Asked, reporter: Reporter) -> Division:
+    """Train and dev of a speaker-disjoint division, without what the upstream cannot take or is too short."""
+    model = asked.model
     division = divide(corpus, "speaker-disjoint", SplitSettings())
-    reason = why_excluded(model.info)
+    reason, shortest = why_excluded(model.info), asked.training.min_frames
     for warning in division.warnings:
         reporter.say(f"note: {warning}")
-    train, dev = ([each for each in part if reason(each) is None] for part in (division.train, division.dev))
+    rate = model.info.sample_rate_hz
+    taken = ([each for each in part if reason(each) is None] for part in (division.train, division.dev))
+    train, dev = (long_enough(part, shortest, model.objective, rate) for part in taken)
     left_out = len(division.train) + len(division.dev) - len(train) - len(dev)
     if left_out:
-        reporter.say(f"note: {left_out} utterances are left out, because {model.info.name} cannot take their length")
+        reporter.say(
+            f"note: {left_out} of {len(division.train) + len(division.dev)} utterances are left out: shorter than "
+            f"training.min_frames ({shortest}), or of a length that {model.info.name} does not take"
+        )
+    if not train:
+        raise DataError(f"No utterance of train has {shortest} frames", do="Choose a larger corpus")
+    if not dev:
+        reporter.say("note: no held-out utterance is left, so there is no dev loss")
     return replace(division, train=train, dev=dev)
 
 
@@ -261,7 +310,7 @@ def _division(corpus: Corpus, model: Pretrainable, reporter: Reporter) -> Divisi
 
 
 def _run_fields(asked: _Asked, corpus_fingerprint: str) -> dict[str, Any]:
-    return {"schema": "repbench.pretraining/1", "started": _now(), **_setting(asked, corpus_fingerprint)}
+    return {"schema": RUN_SCHEMA, "started": _now(), **_setting(asked, corpus_fingerprint)}
 
 
 def _setting(asked: _Asked, corpus_fingerprint: str | None) -> dict[str, Any]:
@@ -309,12 +358,24 @@ def _hold_to_run(asked: _Asked, corpus_fingerprint: str | None) -> Checkpoint | 
 
 
 def _read_run(file: Path) -> dict[str, Any]:
+    """The settings of a run.
+
+    Raises:
+        IntegrityError: The file is not what was written.
+    """
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"corrupt: {error}", file=file, do="Name another folder with --out") from error
-    if not isinstance(run, dict):
-        raise IntegrityError("corrupt: this is not a run", file=file, do="Name another folder with --out")
+    except (ValueError, RecursionError, OSError) as error:
+        reason = type(error).__name__ if isinstance(error, RecursionError) else str(error)
+        raise IntegrityError(f"corrupt: {reason}", file=file, do="Name another folder with --out") from error
+    groups = ("config", "training")
+    if (
+        not isinstance(run, dict)
+        or run.get("schema") != RUN_SCHEMA
+        or not {"started", "upstream", "seed", "corpus"} <= run.keys()
+        or not all(isinstance(run.get(group), dict) for group in groups)
+    ):
+        raise IntegrityError("corrupt: this does not describe a run", file=file, do="Name another folder with --out")
     return run
 
 

@@ -50,7 +50,7 @@ def score(
                 "name": corpus.name,
                 "fingerprint": corpus.fingerprint,
                 "split_policy": plan.policy,
-                "warnings": [*plan.warnings, *rates, *answered.warnings, *_overlap(stage, test)],
+                "warnings": [*plan.warnings, *rates, *answered.warnings, *_of_weights(stage, test)],
                 "n_train": len(plan.train),
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
@@ -122,13 +122,16 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _overlap(stage: Stage, test: Examples) -> list[str]:
-    """How much of the test split the upstream learned from."""
-    heard = provenance_of(stage.upstream).heard
-    known = sum(question.utterance.samples_sha256 in heard for question in test.questions)
+def _of_weights(stage: Stage, test: Examples) -> list[str]:
+    """What a reader should know of the weights, and how much of the test split they were learned from."""
+    provenance = provenance_of(stage.upstream)
+    known = sum(question.utterance.samples_sha256 in provenance.heard for question in test.questions)
     if not known:
-        return []
-    return [f"{stage.request.upstream} heard {known} of {len(test.questions)} test utterances in its pre-training"]
+        return list(provenance.notes)
+    return [
+        *provenance.notes,
+        f"{stage.request.upstream} heard {known} of {len(test.questions)} test utterances in its pre-training",
+    ]
 
 
 def _selection_part(selection: Selection) -> dict[str, Any]:

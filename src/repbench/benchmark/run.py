@@ -120,8 +120,8 @@ def _untrained(request: RunRequest) -> bool:
 
 def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
     provenance = provenance_of(upstream)
-    taken = [f"the newest checkpoint was taken, {provenance.checkpoint}"]
-    return [*(taken if request.checkpoint is None and provenance.checkpoint else []), *provenance.notes]
+    unsaid = request.checkpoint in {None, "random"} and provenance.checkpoint is not None
+    return [*([f"the checkpoint is {provenance.checkpoint}"] if unsaid else []), *provenance.notes]
 
 
 @dataclass(frozen=True, slots=True)

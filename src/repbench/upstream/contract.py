@@ -183,7 +183,7 @@ class Loss:
         value: Scalar with gradient: the mean over `weight` terms.
         logs: Further numbers worth a curve.
         weight: How many terms the mean is over. The batches of one step, wherever they were computed, count as one
-            mean of all their terms; a batch with nothing to score has weight 0.
+            mean of all their terms; a batch with nothing to score has weight 0, and its value is not looked at.
     """
 
     value: Tensor
@@ -193,7 +193,10 @@ class Loss:
 
 @runtime_checkable
 class Objective(Protocol):
-    """What an upstream that can be pre-trained has as `objective`."""
+    """What an upstream that can be pre-trained has as `objective`.
+
+    It may also say `min_frames`, the shortest stretch from which it can learn.
+    """
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss of a batch; all that is drawn is drawn from `generator`, which lies on the batch's device."""

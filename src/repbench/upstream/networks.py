@@ -85,10 +85,10 @@ class NetworkFactory(Generic[Config]):
 
         Args:
             checkpoint: None: the newest that `repbench pretrain` made here. A path: a checkpoint or run of repbench, or
-                a file of an older code. `random`: untrained, with the settings given, else those of the newest
-                checkpoint, else the usual preset; `random:PRESET` or `random:PATH`: with those.
+                a file of an older code. `random`: untrained, with the settings of the newest checkpoint, else of the
+                usual preset; `random:PRESET` or `random:PATH`: with those.
             seed: Of untrained weights.
-            settings: Of the configuration, instead of what the checkpoint says.
+            settings: Of the configuration, instead of what checkpoint or preset says.
 
         Raises:
             UsageError: There is no checkpoint, or a setting cannot be meant.
@@ -96,10 +96,11 @@ class NetworkFactory(Generic[Config]):
         """
         if checkpoint is not None and checkpoint.partition(":")[0] == RANDOM:
             return self._random(checkpoint.partition(":")[2], seed, settings)
-        place = self._newest() if checkpoint is None else locate(Path(checkpoint))
+        place = self._required_newest() if checkpoint is None else locate(Path(checkpoint))
         if isinstance(place, Checkpoint):
             file, config, weights = place.path, self._config_of(place), read_weights(place)
-            provenance = Provenance(checkpoint=str(file), heard=_heard(place))
+            notes = tuple(map(str, place.fields.get("notes", ())))
+            provenance = Provenance(checkpoint=str(file), heard=_heard(place), notes=notes)
         else:
             foreign = self.read_foreign(place, settings)
             file, config, weights = place, foreign.config, foreign.weights
@@ -112,24 +113,41 @@ class NetworkFactory(Generic[Config]):
         return network.eval()
 
     def _random(self, source: str, seed: int, settings: Mapping[str, Any]) -> nn.Module:
-        config: Mapping[str, Any] = {}
-        if source in self.presets:
-            config = self.presets[source]
-        elif source:
-            place = locate(Path(source))
-            config = self._config_of(place) if isinstance(place, Checkpoint) else self.read_foreign(place, {}).config
-        elif not settings:
-            newest = newest_under(RUNS / self.name)
-            config = self.presets[usual_preset()] if newest is None else self._config_of(newest)
+        source, config = self._source_of_random(source)
         own = {key: value for key, value in config.items() if key != "training"}
         built = self._configured(merged(own, settings), "the settings")
         with seeded(seed):
             network = self.untrained(built, None, seed)
-        network.provenance = Provenance(checkpoint=RANDOM)  # type: ignore[assignment]
+        network.provenance = Provenance(checkpoint=f"{RANDOM}:{source}")  # type: ignore[assignment]
         return network.eval()
 
-    def _newest(self) -> Checkpoint:
-        newest = newest_under(RUNS / self.name)
+    def _source_of_random(self, source: str) -> tuple[str, Mapping[str, Any]]:
+        """Whose settings an untrained network takes, and the settings."""
+        if not source:
+            newest = self._newest()
+            if newest is not None:
+                return str(newest.path), self._config_of(newest)
+            source = usual_preset()
+        if source in self.presets:
+            return source, self.presets[source]
+        path = Path(source)
+        if not path.exists():
+            listed = ", ".join(self.presets)
+            what = f"`{source}` is neither a preset of {self.name} nor a path"
+            raise UsageError(what, key="--checkpoint", do=f"The presets are {listed}")
+        place = locate(path)
+        return source, self._config_of(place) if isinstance(place, Checkpoint) else self.read_foreign(place, {}).config
+
+    def _newest(self) -> Checkpoint | None:
+        """The newest checkpoint below `runs/pretrain`; an older one never takes the place of one that is corrupt."""
+        faults: list[str] = []
+        newest = newest_under(RUNS / self.name, faults.append)
+        if faults:
+            raise IntegrityError(faults[0], file=RUNS / self.name, do="Name a checkpoint with --checkpoint PATH")
+        return newest
+
+    def _required_newest(self) -> Checkpoint:
+        newest = self._newest()
         if newest is None:
             raise UsageError(
                 f"There is no checkpoint of `{self.name}` under {RUNS / self.name}",
@@ -171,16 +189,17 @@ def locate(path: Path) -> Checkpoint | Path:
         faults: list[str] = []
         checkpoints = list_checkpoints(path, faults.append)
         if faults:
-            raise IntegrityError(f"corrupt: {faults[0]}", file=path, do="Name an older checkpoint of the run")
+            raise IntegrityError(faults[0], file=path, do="Name an older checkpoint of the run")
         if checkpoints:
             return open_checkpoint(checkpoints[-1].path)
     what = "There is no checkpoint here" if path.exists() else "There is no such file or folder"
     raise UsageError(what, key="--checkpoint", file=path, do="Name a checkpoint, or the folder of a run")
 
 
-def usual_preset() -> str:
-    """`base` where there is a GPU, `tiny` where there is none."""
-    return "base" if torch.cuda.is_available() else "tiny"
+def usual_preset(device: torch.device | None = None) -> str:
+    """`base` on a GPU, `tiny` on a CPU; None: the device that would be taken."""
+    on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
+    return "base" if on_gpu else "tiny"
 
 
 @contextmanager

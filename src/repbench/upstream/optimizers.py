@@ -104,7 +104,10 @@ def parameter_groups(
     Raises:
         ValueError: If there is no parameter at all.
     """
-    parameters = [parameter for _, parameter in named_parameters]
+    named = list(named_parameters)
+    if not all(isinstance(each, tuple) and len(each) == 2 for each in named):
+        raise ValueError("`named_parameters` must be pairs of name and parameter; take `module.named_parameters()`.")
+    parameters = [parameter for _, parameter in named]
     if not parameters:
         raise ValueError("`named_parameters` must name at least one parameter, but is empty.")
     return [

@@ -21,11 +21,25 @@ import torch
 from torch import Tensor, nn
 
 from repbench.corpora.contract import Utterance
-from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, plugin_faults
+from repbench.errors import (
+    DataError,
+    EnvironmentFault,
+    NonFiniteError,
+    PluginError,
+    is_out_of_memory,
+    plugin_faults,
+)
 from repbench.progress import Reporter, Silence
 from repbench.upstream.batches import BatchOrder, Stretch, derived_seed
-from repbench.upstream.checkpoints import Checkpoint, newest_intact, read_training, read_weights, save_checkpoint
-from repbench.upstream.contract import Batch, Loss, Pretrainable
+from repbench.upstream.checkpoints import (
+    Checkpoint,
+    list_checkpoints,
+    newest_intact,
+    read_training,
+    read_weights,
+    save_checkpoint,
+)
+from repbench.upstream.contract import Batch, Loss, Objective, Pretrainable
 from repbench.upstream.foreign import hold_to_keys
 from repbench.upstream.optimizers import build_optimizer
 from repbench.upstream.parallel import Processes
@@ -109,11 +123,6 @@ class Trainer:
     processes: Processes = field(default_factory=Processes)
     reporter: Reporter = field(default_factory=Silence)
 
-    def __post_init__(self) -> None:
-        objective, rate = self.model.objective, self.model.info.sample_rate_hz
-        self.train = long_enough(self.train, self.settings.min_frames, objective, rate, "train")
-        self.dev = long_enough(self.dev, self.settings.min_frames, objective, rate, "dev")
-
     def fit(self) -> Trained:
         """Train from the newest intact checkpoint of the run, or from the start.
 
@@ -176,8 +185,9 @@ class Trainer:
             number, stretches, batch = next(batches)
             heard.add([self.train[stretch.index].id for stretch in stretches], batch)
             loss = self._backward(number, batch, heard.last)
-            totals[0] += (loss.value.detach() * loss.weight).to(torch.float64)
-            totals[1] += loss.weight
+            if loss.weight:
+                totals[0] += (loss.value.detach() * loss.weight).to(torch.float64)
+                totals[1] += loss.weight
             totals[2] += batch.lengths.sum()
             logs |= loss.logs
         totals[3] = float(asked[0]) if asked else 0.0
@@ -201,8 +211,9 @@ class Trainer:
         """Add the gradient of the *sum* over a batch's terms."""
         with self._memory(batch, ids), _seeded(derived_seed(self.seed, "dropout", number), self.device):
             loss = self._loss(batch, number, ids)
-            with plugin_faults(self.model.info.name, utterance=ids[0]):
-                torch.autograd.backward(loss.value * loss.weight)
+            if loss.weight:  # with nothing to score there is nothing to learn
+                with plugin_faults(self.model.info.name, utterance=ids[0]):
+                    torch.autograd.backward(loss.value * loss.weight)
         return loss
 
     def _clipped_gradient(self, terms: float) -> float:
@@ -216,7 +227,11 @@ class Trainer:
     def _loss(self, batch: Batch, number: int, ids: Sequence[str]) -> Loss:
         generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, "objective", number))
         with plugin_faults(self.model.info.name, utterance=ids[0]), self._autocast():
-            return self.model.objective.loss(batch, generator)
+            loss: object = self.model.objective.loss(batch, generator)
+        if not isinstance(loss, Loss):
+            what = f"An objective's `loss` must return a Loss, but returned a {type(loss).__name__}"
+            raise PluginError(what, key=self.model.info.name, do="See Objective in repbench.upstream.contract")
+        return loss
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
@@ -225,9 +240,8 @@ class Trainer:
     def _memory(self, batch: Batch, ids: Sequence[str]) -> Iterator[None]:
         try:
             yield
-        except (MemoryError, torch.cuda.OutOfMemoryError, RuntimeError, PluginError) as error:
-            # The plugin door takes torch's plain RuntimeError of a full CPU memory for a fault of the plugin.
-            if not is_out_of_memory(error.__cause__ or error if isinstance(error, PluginError) else error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             longest = int(batch.lengths.argmax())
             raise EnvironmentFault(
@@ -249,18 +263,21 @@ class Trainer:
             for number, batch in enumerate(sounds.batches(order.batch(number) for number in numbers)):
                 generator = torch.Generator(self.device).manual_seed(derived_seed(0, "dev", number))
                 ids = [followed[stretch.index].id for stretch in order.batch(number)]
-                with self._memory(batch, ids), self._autocast():
+                name = self.model.info.name
+                with self._memory(batch, ids), plugin_faults(name, utterance=ids[0]), self._autocast():
                     loss = self.model.objective.loss(batch, generator)
-                total += float(loss.value) * loss.weight
-                terms += loss.weight
+                if loss.weight:
+                    total += float(loss.value) * loss.weight
+                    terms += loss.weight
         return total / terms if terms else None
 
     def _figures(self, sounds: Sounds, order: BatchOrder) -> Mapping[str, Tensor]:
         if not sounds.lengths:
             return {}
         self._module.eval()
-        with torch.inference_mode():
-            return self.model.objective.figures(next(sounds.batches([order.batch(0)])))
+        batch = next(sounds.batches([order.batch(0)]))
+        with torch.inference_mode(), plugin_faults(self.model.info.name), self._autocast():
+            return self.model.objective.figures(batch)
 
     def _followed(self) -> list[Utterance]:
         """Held-out utterances of `dev_seconds` together, spread over the whole list."""
@@ -343,6 +360,8 @@ class Trainer:
         """Take up the newest intact checkpoint of the run; returns the steps it has behind it."""
         checkpoint = newest_intact(self.run, lambda line: self.reporter.say(f"warning: {line}"))
         if checkpoint is None:
+            if list_checkpoints(self.run):
+                self.reporter.say("warning: no checkpoint of the run is intact: it starts again")
             return 0
         weights = read_weights(checkpoint)
         hold_to_keys(self._module, weights, file=checkpoint.path)
@@ -450,25 +469,11 @@ class _Pace:
 
 
 def long_enough(
-    utterances: Sequence[Utterance], min_frames: int, objective: Any, rate_hz: int, split: str
+    utterances: Sequence[Utterance], min_frames: int, objective: Objective, rate_hz: int
 ) -> list[Utterance]:
-    """The utterances that have enough frames to learn from.
-
-    Raises:
-        DataError: There are none in train.
-    """
+    """The utterances that have enough frames to learn from."""
     lengths = unit_lengths(utterances, objective, rate_hz)
-    kept = [each for each, length in zip(utterances, lengths, strict=True) if length >= min_frames]
-    if not kept and split == "train":
-        raise DataError(f"No utterance of train has {min_frames} frames", do="Choose a larger corpus")
-    return kept
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is full; torch raises a plain RuntimeError for that of a CPU."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    return type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return [each for each, length in zip(utterances, lengths, strict=True) if length >= min_frames]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

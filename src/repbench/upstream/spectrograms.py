@@ -26,8 +26,10 @@ def as_batch(
         (B, T, D) float32 and (B,) int64 on its device.
 
     Raises:
-        DataError: The shape, a length or a value cannot be meant.
+        DataError: The shape, the kind of number or a length cannot be meant.
     """
+    if not spec.is_floating_point():
+        raise DataError(f"{name} takes a spectrogram of real numbers, but was given {spec.dtype}")
     if spec.ndim not in (2, 3) or spec.shape[-1] != width:
         shape = tuple(spec.shape)
         raise DataError(f"{name} takes a spectrogram (T, {width}) or (B, T, {width}), but was given {shape}")
@@ -36,7 +38,9 @@ def as_batch(
     if lengths is None:
         counts = torch.full((batch,), num_frames, dtype=torch.int64, device=frames.device)
     else:
-        counts = torch.as_tensor(lengths, dtype=torch.int64, device=frames.device)
+        counts = torch.as_tensor(lengths, device=frames.device)
+        if counts.dtype != torch.int64:
+            raise DataError(f"`lengths` must be whole numbers (int64), but has {counts.dtype}")
     if counts.shape != (batch,):
         raise DataError(f"`lengths` must be {batch} numbers, but has the shape {tuple(counts.shape)}")
     shortest, longest = (int(counts.min()), int(counts.max())) if batch else (0, 0)

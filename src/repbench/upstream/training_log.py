@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -36,16 +37,21 @@ class TrainingLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = run / METRICS_FILE
+        self._board = run / TENSORBOARD_FOLDER
         with environment_faults(self._path):
             write_text(self._path, "".join(f"{line}\n" for line in lines_until(self._path, step)))
             self._stream = self._path.open("a", encoding="utf-8")
-            self._writer: Any = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=step + 1 if step else None)
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._told_at_the_next_flush
+        with environment_faults(self._board):
+            self._writer: Any = SummaryWriter(str(self._board), purge_step=step + 1 if step else None)
 
     def numbers(self, step: int, values: Mapping[str, float], *, timed: Mapping[str, float] | None = None) -> None:
         """Numbers of a step; `timed` ones go to TensorBoard alone."""
         with environment_faults(self._path):
             line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
             self._stream.write(json.dumps(line, allow_nan=False) + "\n")
+        with environment_faults(self._board):
             for name, value in {**values, **(timed or {})}.items():
                 self._writer.add_scalar(name, value, step)
 
@@ -54,13 +60,14 @@ class TrainingLog:
         shown = {name: picture for name, picture in pictures.items() if picture.numel()}
         if not shown:
             return
-        with environment_faults(self._path):
+        with environment_faults(self._board):
             self._writer.add_image("spectrograms", _picture(shown), step, dataformats="HWC")
 
     def flush(self) -> None:
         """Bring to the disk what was written so far."""
         with environment_faults(self._path):
             self._stream.flush()
+        with environment_faults(self._board):
             self._writer.flush()
 
     def __enter__(self) -> Self:
@@ -69,24 +76,40 @@ class TrainingLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with environment_faults(self._path):
-            self._stream.close()
-            self._writer.close()
+        try:
+            with environment_faults(self._path):
+                self._stream.close()
+            with environment_faults(self._board):
+                self._writer.close()
+        finally:
+            threading.excepthook = self._excepthook
+
+    def _told_at_the_next_flush(self, told: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread and raises there; what it cannot write is raised again by `flush`."""
+        if not isinstance(told.exc_value, OSError):
+            self._excepthook(told)
 
 
 def lines_until(path: Path, step: int) -> list[str]:
-    """The lines of a metrics file up to a step; a last line that was cut off is left out."""
+    """The lines of a metrics file up to a step; what follows a line that is not whole is left out."""
     if not path.exists():
         return []
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except json.JSONDecodeError:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        written = _step_of(line)
+        if written is None or written > step:
             break
         kept.append(line)
     return kept
+
+
+def _step_of(line: str) -> int | None:
+    """The step a line is of; None if it is no whole line of the log."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _picture(pictures: Mapping[str, Tensor]) -> NDArray[np.uint8]:

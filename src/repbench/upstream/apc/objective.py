@@ -47,6 +47,11 @@ class AutoregressivePrediction:
     def __init__(self, model: Apc) -> None:
         self._model = model
 
+    @property
+    def min_frames(self) -> int:
+        """A frame, and the one that is told from it."""
+        return self._model.settings.time_shift + 1
+
     def frames(self, waveforms: Tensor, lengths: Tensor) -> Batch:
         """(B, T) waveforms -> the front end's frames."""
         return Batch(*self._model.front_end(waveforms, lengths))
@@ -58,14 +63,15 @@ class AutoregressivePrediction:
     def loss(self, batch: Batch, generator: torch.Generator) -> Loss:
         """L1 to the frames n ahead; nothing is drawn."""
         settings = self._model.settings
-        states = self._model.stack(batch.values)[-1]
+        frames = batch.values.masked_fill(~valid_mask(batch.lengths, batch.values.shape[1])[..., None], 0.0)
+        states = self._model.stack(frames)[-1]
         padded = settings.loss_on == "padded"
         if padded:
             # The released code packs the inputs, whose last n frames are left off, so its states are zero past them.
             inputs = (batch.lengths - settings.time_shift).clamp_min(0)
             states = states.masked_fill(~valid_mask(inputs, states.shape[1])[..., None], 0.0)
         predicted = self._model.stack.postnet(states)
-        return shifted_distance(predicted, batch.values, batch.lengths, settings.time_shift, padded=padded)
+        return shifted_distance(predicted, frames, batch.lengths, settings.time_shift, padded=padded)
 
     def figures(self, batch: Batch) -> Mapping[str, Tensor]:
         """The first utterance's true and predicted frames, both at the time of the true one."""

@@ -120,7 +120,8 @@ class Apc(nn.Module):
         return fingerprint_of(self, self.config, self.code_version)
 
     def _batch(self, spec: Tensor, lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor]:
-        return as_batch(spec, lengths, width=self.front_end.width, min_frames=1, name="APC")
+        frames, counts = as_batch(spec, lengths, width=self.front_end.width, min_frames=1, name="APC")
+        return frames.masked_fill(~valid_mask(counts, frames.shape[1])[..., None], 0.0), counts
 
     def _layers(self, frames: Tensor, counts: Tensor) -> Tensor:
         padding = ~valid_mask(counts, frames.shape[1])[..., None]

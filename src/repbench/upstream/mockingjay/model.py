@@ -95,7 +95,8 @@ class Positions(nn.Module):
         needed = num_frames + (0 if offsets is None else int(offsets.max()))
         if needed > len(self.table):
             rows = max(1024, 1 << (needed - 1).bit_length())
-            self.table = (self._scale * sinusoids(rows, self.table.shape[1])).to(self.table)
+            with torch.inference_mode(False):  # the table outlives the mode in which it is first needed
+                self.table = (self._scale * sinusoids(rows, self.table.shape[1])).to(self.table)
         if offsets is None:
             return self.table[:num_frames]
         return self.table[offsets[:, None] + torch.arange(num_frames, device=offsets.device)]

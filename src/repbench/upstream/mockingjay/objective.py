@@ -29,6 +29,11 @@ class MaskedAcousticModelling:
     def __init__(self, model: Mockingjay) -> None:
         self._model = model
 
+    @property
+    def min_frames(self) -> int:
+        """Two stacks: one to hide, one to tell it from."""
+        return 2 * self._model.settings.downsample_rate
+
     def frames(self, waveforms: Tensor, lengths: Tensor) -> Batch:
         """(B, T) waveforms -> input and target frames side by side, or once if they are the same."""
         given, counts = self._model.front_end(waveforms, lengths)

@@ -1,0 +1,126 @@
+"""Where weights come from, and what holds of the networks beyond the goldens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repbench import load_upstream, pretraining_optimizer
+from repbench.benchmark.pretrain import run_pretraining
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.upstream.checkpoints import MANIFEST_FILE
+from repbench.upstream.contract import Batch, provenance_of
+from repbench.upstream.mockingjay.config import MaskingSettings
+from repbench.upstream.mockingjay.masking import mask
+from repbench.upstream.mockingjay.model import sinusoids
+from tests.upstream.small_training import request, small_corpus
+
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("features", "rate", "hop", "first"),
+    [("mel160", 1, 200, 0), ("mel160", 2, 400, 100), ("mel160", 3, 600, 200), ("fbank80", 3, 480, 360)],
+)
+def test_a_stacked_frame_speaks_of_the_middle_of_its_frames(features: str, rate: int, hop: int, first: int) -> None:
+    settings = {**SMALL, "features": {"input": features}, "downsample_rate": rate}
+    info = load_upstream("mockingjay", checkpoint="random", **settings).info
+    assert (info.hop_samples, info.first_center_samples) == (hop, first)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3])
+@pytest.mark.parametrize("features", ["mel160", "fbank80"])
+def test_num_frames_is_exact(features: str, rate: int) -> None:
+    model = load_upstream(
+        "mockingjay", checkpoint="random", **SMALL, features={"input": features}, downsample_rate=rate
+    )
+    for samples in (model.info.min_samples, *range(5000, 5700, 53)):
+        with torch.inference_mode():
+            states = model(torch.zeros(1, samples), torch.tensor([samples]))
+        assert states.layers.shape[2] == int(states.lengths[0]) == model.num_frames(samples)
+
+
+def test_positions_start_where_they_are_said_to() -> None:
+    model = load_upstream("mockingjay", checkpoint="random", **SMALL)
+    assert torch.equal(model.encoder.positions(5), sinusoids(5, 16))
+    assert torch.equal(model.encoder.positions(5, torch.tensor([0, 7]))[1], sinusoids(12, 16)[7:])
+
+
+def test_random_positions_change_the_loss_with_the_generator_alone() -> None:
+    model = load_upstream("mockingjay", checkpoint="random", **SMALL, position_offset=500)
+    plain = load_upstream("mockingjay", checkpoint="random", **SMALL)
+    batch = Batch(torch.randn(3, 40, 160, generator=torch.Generator().manual_seed(1)), torch.tensor([40, 40, 30]))
+
+    def loss(network: Any) -> float:
+        return float(network.objective.loss(batch, torch.Generator().manual_seed(2)).value.detach())
+
+    assert loss(model) == loss(model)
+    assert loss(model) != loss(plain)
+
+
+def test_stretches_that_replace_others_come_from_many_places() -> None:
+    times = torch.arange(200.0)[None, :, None].expand(64, 200, 1)
+    settings = MaskingSettings(zeroed=0.0, replaced=1.0, consecutive=3, proportion=0.15)
+    masked = mask(times, torch.full((64,), 200), settings, torch.Generator().manual_seed(0))
+    sources = masked.frames[masked.starts]
+    assert len(set(sources.flatten().tolist())) > 100
+
+
+def test_the_table_of_positions_may_be_changed_after_inference() -> None:
+    model = load_upstream("mockingjay", checkpoint="random", **SMALL)
+    with torch.inference_mode():
+        model.hidden_states(torch.zeros(30, 160))
+    for buffer in model.buffers():
+        buffer.add_(0)
+
+
+@pytest.mark.parametrize("name", ["mockingjay", "apc"])
+def test_what_lies_past_a_length_does_not_reach_a_gradient(name: str) -> None:
+    model = load_upstream(name, checkpoint="random:tiny").train()
+    spec = torch.randn(2, 40, model.front_end.width)
+    spec[1, 30:] = torch.nan
+    model.hidden_states(spec, [40, 30]).sum().backward()
+    assert all(each.grad is None or bool(torch.isfinite(each.grad).all()) for each in model.parameters())
+
+
+def test_lengths_are_whole_numbers_within_the_spectrogram() -> None:
+    model = load_upstream("apc", checkpoint="random:tiny")
+    spec = torch.zeros(2, 20, 80)
+    for lengths in ([20.5, 10.0], [21, 3], [0, 5], [5]):
+        with pytest.raises(DataError, match="lengths"):
+            model.hidden_states(spec, lengths)
+    with pytest.raises(DataError, match="`lengths` reaches to 17000, but the waveforms have 16000"):
+        model(torch.zeros(1, 16_000), torch.tensor([17_000]))
+
+
+def test_one_setting_changes_one_setting_of_an_untrained_network() -> None:
+    plain = load_upstream("mockingjay", checkpoint="random:tiny")
+    changed = load_upstream("mockingjay", checkpoint="random:tiny", hidden_dropout=0.3)
+    assert {**plain.config, "hidden_dropout": 0.3} == changed.config
+    assert provenance_of(changed).checkpoint == "random:tiny"
+
+
+def test_what_random_may_be_followed_by_is_listed() -> None:
+    with pytest.raises(UsageError, match=r"`huge` is neither a preset of mockingjay nor a path.*base, large, tiny"):
+        load_upstream("mockingjay", checkpoint="random:huge")
+
+
+def test_fault_6_a_corrupt_newest_checkpoint_is_not_replaced_by_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_corpus(tmp_path / "tones")
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "pretrain" / "apc" / "one"
+    done = run_pretraining(request("apc", tmp_path / "tones", run, steps=4, training__save_every=2))
+    assert load_upstream("apc", checkpoint=run).provenance.checkpoint == str(done.checkpoint)
+    (done.checkpoint / MANIFEST_FILE).write_text("x", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="corrupt"):
+        load_upstream("apc")
+
+
+def test_parameters_without_names_are_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="pairs of name and parameter"):
+        pretraining_optimizer(torch.nn.Linear(2, 2).parameters(), 1e-3, 0.1, 10)  # type: ignore[arg-type]
