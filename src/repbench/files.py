@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     with environment_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=f"-{path.name[-40:]}", dir=path.parent)
+        owner = f"{TEMPORARY_PREFIX}{os.getpid()}@{socket.gethostname()[:64]}-"
+        descriptor, name = tempfile.mkstemp(prefix=owner, suffix=f"-{path.name[-40:]}", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -62,6 +65,31 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the unfinished files that `atomic_write` left in a folder when its process was killed.
+
+    A file whose process runs on this machine, or ran on another one, stays. Should the process only seem to be gone
+    (machines that share a name), it finds its file missing when it wants to name it, and says so: no lock is needed.
+    """
+    own = rf"{re.escape(TEMPORARY_PREFIX)}(\d+)@{re.escape(socket.gethostname()[:64])}-[a-z0-9_]{{8}}-"
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        owner = re.match(own, path.name)
+        if owner is not None and not is_alive(int(owner[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def ensure_writable(folder: Path) -> None:

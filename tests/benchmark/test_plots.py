@@ -158,7 +158,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_read(
 
 
 def test_a_sound_that_is_too_short_to_hide_a_part_of_is_named(tmp_path: Path) -> None:
-    short = write_beep(tmp_path / "short.wav", seconds=0.04)
+    short = write_beep(tmp_path / "short.wav", seconds=0.03)
     request = PlotRequest(
         kind="reconstruction", files=(short,), upstream="mockingjay", checkpoint="random:tiny", out=tmp_path / "out"
     )

@@ -5,8 +5,9 @@ Axes: L layers, B batch, T samples, F frames, D width, N frames of all utterance
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from repbench.corpora.contract import Progress, Utterance
 from repbench.corpora.reading import read_utterance, samples_at
-from repbench.errors import PluginError, UsageError, plugin_faults
+from repbench.errors import EnvironmentFault, NonFiniteError, PluginError, UsageError, plugin_faults
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
 
 
@@ -79,6 +80,36 @@ def why_excluded(info: UpstreamInfo) -> Callable[[Utterance], str | None]:
     return reason
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """How the table of some utterances is laid out.
+
+    Attributes:
+        utterances: In the order of the table.
+        lengths: Samples of each at the upstream's rate.
+        counts: Frames of each.
+        places: Where the frames of each lie in the table.
+    """
+
+    utterances: tuple[Utterance, ...]
+    lengths: tuple[int, ...]
+    counts: tuple[int, ...]
+    places: tuple[slice, ...]
+
+    def table(self, frames: Tensor) -> FeatureTable:
+        """The table with its (L, N, D) frames."""
+        return FeatureTable(frames, self.counts, tuple(each.id for each in self.utterances))
+
+
+def outline(upstream: Upstream, utterances: Sequence[Utterance]) -> Outline:
+    """Lay out the table of the utterances."""
+    lengths = [samples_at(each, upstream.info.sample_rate_hz) for each in utterances]
+    counts = [upstream.num_frames(length) for length in lengths]
+    ends = list(itertools.accumulate(counts, initial=0))
+    places = tuple(slice(start, end) for start, end in itertools.pairwise(ends))
+    return Outline(tuple(utterances), tuple(lengths), tuple(counts), places)
+
+
 def extract(
     upstream: Upstream,
     utterances: Sequence[Utterance],
@@ -86,9 +117,10 @@ def extract(
     *,
     batch_seconds: float,
     device: torch.device,
+    dtype: str = "float32",
     progress: Progress | None = None,
 ) -> FeatureTable:
-    """Run the upstream once over every utterance.
+    """Run the upstream once over every utterance, and keep the features in memory.
 
     Args:
         upstream: In eval mode on `device`.
@@ -96,29 +128,85 @@ def extract(
         layers: Which layers to keep.
         batch_seconds: Seconds of sound, padding included, that go through the upstream at once.
         device: Where the upstream lies.
+        dtype: What the features are rounded to.
         progress: Told of the utterances done.
 
     Raises:
         DataError: A sound cannot be read, or is not what the manifest says.
         PluginError: The upstream breaks its contract.
+        NonFiniteError: The dtype cannot hold a feature.
+        EnvironmentFault: The memory does not suffice for a single utterance.
     """
-    info = upstream.info
-    lengths = [samples_at(each, info.sample_rate_hz) for each in utterances]
-    counts = [upstream.num_frames(length) for length in lengths]
-    frames = torch.empty(len(layers), sum(counts), info.width)
-    starts = [0]
-    for count in counts:
-        starts.append(starts[-1] + count)
+    plan = outline(upstream, utterances)
+    frames = torch.empty(len(layers), sum(plan.counts), upstream.info.width)
+    batches = length_batches(plan.lengths, batch_samples(upstream, batch_seconds))
     done = 0
-    for batch in length_batches(lengths, math.ceil(batch_seconds * info.sample_rate_hz)):
-        states = run_batch(upstream, [utterances[index] for index in batch], device=device)
-        for row, index in enumerate(batch):
-            place = slice(starts[index], starts[index + 1])
-            frames[:, place] = states.layers[list(layers), row, : counts[index]].float().cpu()
+    for batch, features in run_batches(upstream, plan, layers, batches, device=device, dtype=dtype):
+        for index, rounded in zip(batch, features, strict=True):
+            frames[:, plan.places[index]] = rounded
         done += len(batch)
         if progress is not None:
             progress(done, len(utterances))
-    return FeatureTable(frames, tuple(counts), tuple(each.id for each in utterances))
+    return plan.table(frames)
+
+
+def batch_samples(upstream: Upstream, batch_seconds: float) -> int:
+    """Samples, padding included, that go through the upstream at once."""
+    return math.ceil(batch_seconds * upstream.info.sample_rate_hz)
+
+
+def run_batches(
+    upstream: Upstream,
+    plan: Outline,
+    layers: Sequence[int],
+    batches: Iterable[Sequence[int]],
+    *,
+    device: torch.device,
+    dtype: str,
+) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
+    """The indices that went through the upstream together, and the (L, F, D) features of each in the dtype.
+
+    A batch for which the memory does not suffice is halved until it does.
+    """
+    for batch in batches:
+        try:
+            states = run_batch(upstream, [plan.utterances[index] for index in batch], device=device)
+            kept = states.layers[list(layers)].float().cpu()  # (L, B, F, D)
+            features = [
+                rounded(kept[:, row, : plan.counts[index]], dtype, plan.utterances[index].id)
+                for row, index in enumerate(batch)
+            ]
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            features = []
+            if len(batch) == 1:
+                utterance = plan.utterances[batch[0]]
+                raise EnvironmentFault(
+                    f"The memory does not suffice for this utterance of {utterance.seconds:.0f} s",
+                    utterance=utterance.id,
+                    do="Cut it with start/end in the corpus, or take another device",
+                ) from error
+        if features:
+            yield batch, features
+        else:
+            halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+            yield from run_batches(upstream, plan, layers, halves, device=device, dtype=dtype)
+
+
+def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
+    """Frames in the dtype in which they are stored.
+
+    Raises:
+        NonFiniteError: It cannot hold one of them.
+    """
+    kept = frames.to(getattr(torch, dtype))
+    if dtype != "float32" and not bool(torch.isfinite(kept).all()):
+        raise NonFiniteError(
+            f"A feature of {float(frames.abs().max()):g} is too large for {dtype}",
+            utterance=utterance,
+            key="extraction.dtype",
+            do="Take float32",
+        )
+    return kept
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -135,7 +223,7 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 def run_batch(upstream: Upstream, utterances: Sequence[Utterance], *, device: torch.device) -> HiddenStates:
     """Read, resample, pad, run, and hold the upstream to its contract."""
-    sounds = [read_utterance(utterance, upstream.info.sample_rate_hz) for utterance in utterances]
+    sounds = [read_utterance(utterance, upstream.info.sample_rate_hz, whole=True) for utterance in utterances]
     return run_sounds(upstream, sounds, device=device, names=[utterance.id for utterance in utterances])
 
 

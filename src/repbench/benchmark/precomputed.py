@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from repbench.benchmark.features import FeatureTable, extract, why_excluded
+from repbench.benchmark.features import FeatureTable, extract, rounded, why_excluded
+from repbench.benchmark.store import FeatureStore
 from repbench.corpora.contract import Corpus, Progress, Utterance
 from repbench.corpora.reading import check_rates
 from repbench.upstream.contract import Upstream
@@ -39,18 +40,37 @@ def features_of(
     *,
     batch_seconds: float,
     device: torch.device,
+    dtype: str = "float32",
+    store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> FeatureTable:
     """The frames of every utterance, computed or read; arguments and errors as `repbench.benchmark.features.extract`.
 
+    Frames that lie in the corpus are not stored a second time.
+
+    Args:
+        upstream: Says them, or reads them from the corpus.
+        utterances: In the order the table is to have.
+        layers: Which layers to keep.
+        batch_seconds: Seconds of sound, padding included, that go through the upstream at once.
+        device: Where the upstream lies.
+        dtype: What the features are rounded to.
+        store: Of the upstream and dtype, where what it once said is kept; None: it is not.
+        progress: Told of the utterances done.
+
     Raises:
         IntegrityError: Frames that are read are not those that the manifest was made of.
     """
+    if store is not None:
+        return store.extract(utterances, layers, batch_seconds=batch_seconds, device=device, progress=progress)
     if not isinstance(upstream, FrameReader):
-        return extract(upstream, utterances, layers, batch_seconds=batch_seconds, device=device, progress=progress)
+        return extract(
+            upstream, utterances, layers, batch_seconds=batch_seconds, device=device, dtype=dtype, progress=progress
+        )
     frames = []
     for done, utterance in enumerate(utterances, start=1):
-        frames.append(upstream.read_frames(utterance)[list(layers)])  # (L, F, D)
+        kept = upstream.read_frames(utterance)[list(layers)]  # (L, F, D)
+        frames.append(rounded(kept, dtype, utterance.id).float())
         if progress is not None:
             progress(done, len(utterances))
     counts = tuple(each.shape[1] for each in frames)

@@ -49,6 +49,10 @@ class ExtractionSettings(Settings):
 
     batch_seconds: Positive = 120.0
     """Seconds of sound, padding included, that go through the upstream at once."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What features are rounded to before a probe sees them, whether they are stored or not."""
+    store_gib: NonNegative = 20.0
+    """Most GiB that the feature store may take on disk; 0 stores nothing."""
 
 
 class Protocol(Settings):

@@ -24,6 +24,8 @@ from repbench.benchmark.probe import (
 )
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
+from repbench.benchmark.shards import store_folder
+from repbench.benchmark.store import GIB, FeatureStore
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
 from repbench.downstream.contract import Downstream
@@ -33,6 +35,7 @@ from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream
+from repbench.upstream.precomputed import FrameReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ class Stage:
     fingerprint: str
     macs_per_second: int
     environment: dict[str, Any]
+    store: FeatureStore | None
     extract_seconds: float = 0.0
 
     def extract(self, title: str, questions: Questions) -> FeatureTable:
@@ -126,6 +130,8 @@ class Stage:
                 self.layers,
                 batch_seconds=self.request.protocol.extraction.batch_seconds,
                 device=self.device,
+                dtype=self.request.protocol.extraction.dtype,
+                store=self.store,
                 progress=advance,
             )
         self.extract_seconds += time.monotonic() - started
@@ -172,6 +178,23 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
         fingerprint=fingerprint,
         macs_per_second=macs,
         environment=environment.describe(device),
+        store=_store_for(upstream, fingerprint, request, reporter),
+    )
+
+
+def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
+    """Where the upstream's features are kept; frames that it reads from the corpus are not."""
+    settings = request.protocol.extraction
+    if isinstance(upstream, FrameReader) or not settings.store_gib:
+        return None
+    return FeatureStore(
+        store_folder(),
+        upstream,
+        fingerprint=fingerprint,
+        name=request.upstream,
+        dtype=settings.dtype,
+        quota_bytes=settings.store_gib * GIB,
+        say=reporter.say,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from torch import Tensor
 
 from repbench.audio.resample import resampled_length, to_rate
@@ -38,8 +40,13 @@ def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
     return tuple(f"resampled from {rate} Hz to {rate_hz} Hz" for rate in rates)
 
 
-def read_utterance(utterance: Utterance, rate_hz: int) -> Tensor:
+def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -> Tensor:
     """The utterance's samples (T,) at `rate_hz`.
+
+    Args:
+        utterance: What is read.
+        rate_hz: That the model takes.
+        whole: Whether every sample is to be held to the manifest, not only their number.
 
     Raises:
         DataError: The sound is not what the manifest says.
@@ -50,6 +57,13 @@ def read_utterance(utterance: Utterance, rate_hz: int) -> Tensor:
         raise DataError(
             f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
             f"{expected[1]} Hz",
+            file=utterance.audio,
+            utterance=utterance.id,
+            do="Prepare the corpus again",
+        )
+    if whole and hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest() != utterance.samples_sha256:
+        raise DataError(
+            "The sound is not the one that the manifest was made of",
             file=utterance.audio,
             utterance=utterance.id,
             do="Prepare the corpus again",

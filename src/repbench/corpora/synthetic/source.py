@@ -17,7 +17,7 @@ from pathlib import Path
 from repbench.corpora.contract import Corpus, CorpusSource, Progress
 from repbench.corpora.synthetic.recipe import Recipe, parse
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
-from repbench.files import TEMPORARY_PREFIX, cache_dir, environment_faults
+from repbench.files import TEMPORARY_PREFIX, cache_dir, environment_faults, is_alive
 
 _LOCK_SECONDS = 3600.0
 _ABANDONED_SECONDS = 24 * 3600.0
@@ -157,18 +157,8 @@ def _is_in_use(leftover: Path) -> bool:
     if owner is None:
         return False
     if owner[2] == socket.gethostname():
-        return _is_alive(int(owner[1]))
+        return is_alive(int(owner[1]))
     return time.time() - leftover.stat().st_mtime < _ABANDONED_SECONDS
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _unfinished_prefix(folder: Path) -> str:
