@@ -356,7 +356,11 @@ def in_children(function: str, *arguments: object) -> None:
     """Call a function of this module in a process of its own, whose forks are quick."""
     code = f"from tests.benchmark.test_store import {function}; {function}(*{arguments!r})"
     here = Path(__file__).parents[2]
-    finished = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=300)
+    # A fork does not take the threads of OpenMP along, and would wait for them for ever.
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, env=env, capture_output=True, text=True, timeout=120
+    )
     assert finished.returncode == 0, finished.stderr
 
 
