@@ -1,0 +1,107 @@
+"""The command line: parse, call, print. Imports nothing heavy before a command needs it.
+
+Here stands the program and what becomes of a fault; the commands are in the modules beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from repbench.cli import cache, corpus, installed, plots, running
+from repbench.cli.output import help_if_alone, print_json, say
+from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
+
+app = typer.Typer(
+    name="repbench",
+    help="How good is a speech representation, for what, with how few labels, and is the difference real?",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(corpus.corpus_app, name="corpus")
+app.add_typer(plots.plot_app, name="plot")
+app.add_typer(cache.cache_app, name="cache")
+app.command("list", short_help="What is installed: names, versions, origins.")(installed.list_)
+app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
+app.command(short_help="One upstream, one downstream: a record and a table.")(running.run)
+app.command(short_help="Train an upstream; checkpoints, a log.")(running.pretrain)
+app.command(short_help="A checkpoint of an older code, made one of repbench.")(running.convert)
+app.command(short_help="Write hidden states of sound files.")(running.extract)
+app.command(short_help="The whole story, in minutes on two cores.")(running.demo)
+
+_ParsingError: Any = typer.BadParameter.__mro__[2]
+"""What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"repbench {version('repbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    help_if_alone(context)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code that `repbench.errors` gives the fault."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(prog_name="repbench", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
+    except RepbenchError as error:
+        _fail(error)
+    except _ParsingError as error:
+        _fail(UsageError(error.format_message(), do=f"See `{_command_path(error)} --help`"))
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _fail(EnvironmentFault("Out of memory", do="Take a smaller model, smaller batches, or a larger machine"))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
+            raise
+        _close_output()
+        if error.errno == errno.EPIPE:
+            sys.exit(141)
+        _fail(EnvironmentFault(f"The output cannot be written: {error.strerror}", file=error.filename))
+
+
+def _close_output() -> None:
+    """Let go of a standard output that takes nothing more, so that the interpreter does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    say("terminated")
+    sys.exit(143)
+
+
+def _fail(error: RepbenchError) -> NoReturn:
+    if "--json" in sys.argv:
+        print_json(error.fields())
+    say(f"error: {error.line()}")
+    sys.exit(error.exit_code)
+
+
+def _command_path(error: Any) -> str:
+    return error.ctx.command_path if error.ctx is not None else "repbench"

@@ -1,0 +1,80 @@
+"""`repbench cache …`: look after stored features."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from repbench.cli.options import Json
+from repbench.cli.output import help_if_alone, print_columns, print_json, say
+
+cache_app = typer.Typer(help="Look after stored features.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@cache_app.callback()
+def _cache(context: typer.Context) -> None:
+    help_if_alone(context)
+
+
+@cache_app.command("list", short_help="What is stored, by upstream.")
+def cache_list(as_json: Json = False) -> None:
+    """List the stored features: fingerprint and name of the upstream, layers, dtype, utterances, bytes."""
+    from dataclasses import asdict
+
+    from repbench.benchmark.cache import holdings
+    from repbench.benchmark.shards import store_folder
+
+    found = [asdict(holding) for holding in holdings(store_folder())]
+    if as_json:
+        print_json({"folder": str(store_folder()), "bytes": sum(row["bytes"] for row in found), "upstreams": found})
+        return
+    columns = ("fingerprint", "names", "layers", "dtype", "utterances", "bytes")
+    print_columns(columns, [{name: _listed(row[name]) for name in columns} for row in found])
+
+
+@cache_app.command("clear", short_help="Remove stored features.")
+def cache_clear(
+    upstream: Annotated[
+        str | None, typer.Option(metavar="FP", help="Only those of the upstream whose fingerprint begins so.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove all stored features, or those of one upstream."""
+    from repbench.benchmark.cache import clear
+    from repbench.benchmark.shards import store_folder
+
+    files, num_bytes = clear(store_folder(), upstream)
+    if as_json:
+        print_json({"folder": str(store_folder()), "files": files, "bytes": num_bytes})
+        return
+    typer.echo(f"{store_folder()}: {files} files removed, {num_bytes} bytes")
+
+
+@cache_app.command("verify", short_help="Read every stored byte again.")
+def cache_verify(as_json: Json = False) -> None:
+    """Hold every stored feature to its checksum, and name those that are damaged."""
+    from dataclasses import asdict
+
+    from repbench.benchmark.cache import verify
+    from repbench.benchmark.shards import store_folder
+    from repbench.console import ConsoleReporter
+    from repbench.errors import IntegrityError
+
+    folder = store_folder()
+    with ConsoleReporter().stage("shards") as advance:
+        count, damaged = verify(folder, progress=advance)
+    code = IntegrityError.exit_code if damaged else 0
+    if as_json:
+        print_json({"folder": str(folder), "entries": count, "damaged": [asdict(each) for each in damaged]})
+        raise typer.Exit(code)
+    for each in damaged:
+        say(f"damaged: {each.line()}")
+    typer.echo(f"{folder}: {count} entries, {len(damaged)} damaged")
+    if damaged:
+        do = "They are computed again when they are needed; `repbench cache clear` removes all"
+        raise IntegrityError(f"{len(damaged)} stored features are damaged", file=damaged[0].file, do=do)
+
+
+def _listed(value: Any) -> str:
+    return " ".join(str(each) for each in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,213 @@
+"""`repbench corpus …`: make and audit corpora."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repbench.cli.options import Json
+from repbench.cli.output import help_if_alone, print_json, say
+from repbench.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from repbench.corpora.contract import DraftFeatures
+
+corpus_app = typer.Typer(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@corpus_app.callback()
+def _corpus(context: typer.Context) -> None:
+    help_if_alone(context)
+
+
+@corpus_app.command("prepare", short_help="Make a manifest of a corpus.")
+def corpus_prepare(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, timit, kaldi, csv, …: see `list corpora`.")],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the corpus lies.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the manifest to make.")],
+    alignments: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Phone alignments: a file or folder of a known format.")
+    ] = None,
+    splits: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Lists of utterances, train*.txt, dev*.txt, test*.txt, or their folder."),
+    ] = None,
+    dev_from_train: Annotated[
+        str | None, typer.Option(metavar="SHARE:SEED", help="Make this share of the list of train the list of dev.")
+    ] = None,
+    min_utterances: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Keep only speakers with at least N utterances.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="csv, mosi, kaldi: the table, labels or data folder, if not in DIR."),
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: what a field is called in the table.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mosei: standard or mockingjay2020, its filter and split.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="pattern: how files are named, '{speaker}_{emotion}_{_}.wav'.")
+    ] = None,
+    features_hop: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="csv: time between two frames of the column `features`.")
+    ] = None,
+    features_first_center: Annotated[
+        float, typer.Option(metavar="SECONDS", help="csv: the time of which the first of these frames speaks.")
+    ] = 0.0,
+    features_name: Annotated[
+        str, typer.Option(metavar="NAME", help="csv: what records are to call these features.")
+    ] = "features",
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None,
+    no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a manifest of a corpus: every sound is read once and its labels are checked."""
+    from dataclasses import replace
+
+    from repbench.console import ConsoleReporter
+    from repbench.corpora import manifest
+    from repbench.corpora.contract import PrepareOptions
+    from repbench.corpora.opening import load_layout
+    from repbench.corpora.preparing import prepare
+
+    columns = dict(_assignment(each, "--column") for each in column or [])
+    layout = load_layout(kind)
+    if variant is not None and not hasattr(layout, "variants"):
+        raise UsageError(f"The layout `{kind}` has no variants", key="--variant", do="Leave it out")
+    options = PrepareOptions(
+        alignments=alignments,
+        table=table,
+        columns=columns,
+        variant=variant,
+        pattern=pattern,
+        splits=tuple(splits or ()),
+        dev_from_train=None if dev_from_train is None else _share_and_seed(dev_from_train, "--dev-from-train"),
+        min_utterances=min_utterances,
+        features=_declared_features(features_hop, features_first_center, features_name),
+    )
+    draft = prepare(layout, root, options)
+    if features_hop is not None and draft.features is None:
+        raise UsageError(f"The layout `{kind}` reads no features", key="--features-hop", do="Describe them to `csv`")
+    draft = draft if name is None else replace(draft, name=name)
+    with ConsoleReporter().stage(f"reading {draft.name}") as advance:
+        corpus = manifest.write(draft, out, resample="refused" if no_resample else "allowed", progress=advance)
+    seconds = sum(utterance.seconds for utterance in corpus.utterances)
+    if as_json:
+        print_json(
+            {
+                "corpus": str(out),
+                "name": corpus.name,
+                "fingerprint": corpus.fingerprint,
+                "seconds": seconds,
+                "utterances": len(corpus.utterances),
+                "notes": corpus.notes,
+            }
+        )
+        return
+    for note in corpus.notes:
+        say(f"note: {note}")
+    typer.echo(f"{out}: {printable(corpus.name)}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
+
+
+@corpus_app.command("check", short_help="Read every sound again; name what is broken.")
+def corpus_check(
+    corpus: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered corpus or a manifest's folder.")],
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the sounds of a manifest lie now, if they were moved.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Take every warning for a problem.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write check.json and a page of figures.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every sound of a corpus again and name what is broken."""
+    from repbench.console import ConsoleReporter
+    from repbench.corpora.check import check
+    from repbench.corpora.opening import open_corpus
+    from repbench.errors import DataError, IntegrityError
+
+    reporter = ConsoleReporter()
+    with reporter.stage(f"corpus {corpus}") as advance:
+        opened = open_corpus(corpus, root=root, progress=advance)
+    with reporter.stage("checking") as advance:
+        report = check(opened, strict=strict, progress=advance)
+    page = None
+    if out is not None:
+        from repbench.corpora.page import write_page
+
+        page = write_page(opened, report, out)
+    if as_json:
+        print_json(report.as_dict())
+        raise typer.Exit(report.exit_code)
+    typer.echo(
+        f"{report.name}: {report.num_utterances} utterances, {report.seconds / 60:.1f} minutes, "
+        f"{report.num_speakers} speakers, splits {_counts(report.splits)}, rates {_counts(report.rates)} Hz"
+    )
+    typer.echo(
+        f"durations: {report.shortest_seconds:.2f} s to {report.longest_seconds:.2f} s, "
+        f"median {report.median_seconds:.2f} s"
+    )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    if page is not None:
+        typer.echo(page)
+    if report.problems:
+        for problem in report.problems:
+            say(f"problem: {problem}")
+        fault = IntegrityError if report.exit_code == IntegrityError.exit_code else DataError
+        raise fault(f"{len(report.problems)} problems were found in {report.name}", do="Mend them and prepare again")
+    typer.echo("no problems found")
+
+
+@corpus_app.command("move", short_help="Write down where the sounds lie now.")
+def corpus_move(
+    corpus: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a manifest.")],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where its sounds lie now.")],
+    as_json: Json = False,
+) -> None:
+    """Write down where the sounds of a manifest lie now, after every one of them has been found there."""
+    from repbench.corpora import manifest
+
+    moved = manifest.move(corpus, root)
+    if as_json:
+        print_json({"corpus": str(corpus), "root": str(root), "fingerprint": moved.fingerprint})
+        return
+    typer.echo(f"{corpus}: {moved.name}, {len(moved.utterances)} utterances under {root}")
+
+
+def _counts(counts: Any) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def _share_and_seed(text: str, option: str) -> tuple[float, int]:
+    """The parts of `SHARE:SEED`."""
+    share, _, seed = text.partition(":")
+    try:
+        return float(share), int(seed)
+    except ValueError as error:
+        what = f"`{text}` must be a share and a seed"
+        raise UsageError(what, key=option, do="Write it like 0.1:1337") from error
+
+
+def _declared_features(hop: float | None, first_center: float, name: str) -> DraftFeatures | None:
+    from repbench.corpora.contract import DraftFeatures
+
+    if hop is not None:
+        return DraftFeatures(name=name, hop_seconds=hop, first_center_seconds=first_center)
+    if first_center or name != "features":
+        what = "Features are described, but their hop is not declared"
+        raise UsageError(what, key="--features-hop", do="Give the time between two frames in seconds")
+    return None
+
+
+def _assignment(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"`{text}` is not of the form FIELD=COLUMN", key=option, do=f"Write {option} path=file_name")
+    return name, value

@@ -1,0 +1,62 @@
+"""`repbench list` and `repbench doctor`: what is installed, and what of it is broken."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from repbench.cli.options import Json
+from repbench.cli.output import print_columns, print_json, say
+from repbench.errors import UsageError
+
+
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="upstreams, downstreams or corpora.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is installed: name, kind, version and origin, from metadata alone."""
+    from repbench.registry import PLURALS, registry
+
+    kinds = {plural: singular for singular, plural in PLURALS.items()}
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"There is no kind `{kind}`", key="list", do=f"Choose one of {', '.join(kinds)}")
+    rows = registry().rows(None if kind is None else kinds[kind])
+    problems = [problem._asdict() for problem in registry().problems]
+    if as_json:
+        print_json({"plugins": rows, "problems": problems})
+        return
+    print_columns(("name", "kind", "version", "origin", "note"), rows)
+    for problem in registry().problems:
+        say(f"warning: {problem.distribution}: {problem.reason}. {problem.cure}.")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Import every plugin in a child process and say what is broken and how to mend it."""
+    from repbench.doctor import examine
+
+    diagnosis = examine()
+    if as_json:
+        print_json(diagnosis.as_dict())
+        raise typer.Exit(diagnosis.exit_code)
+    rows = [
+        {"what": check.name, "status": check.status, "detail": check.detail, "cure": check.cure or ""}
+        for check in (*diagnosis.checks, *diagnosis.extras)
+    ]
+    rows += [
+        {
+            "what": f"{plugin.kind} {plugin.name}",
+            "status": plugin.status,
+            "cure": plugin.cure or "",
+            "detail": plugin.reason or f"{plugin.distribution} {plugin.version}",
+        }
+        for plugin in diagnosis.plugins
+    ]
+    rows += [
+        {"what": problem.distribution, "status": "ignored", "detail": problem.reason, "cure": problem.cure}
+        for problem in diagnosis.problems
+    ]
+    print_columns(("what", "status", "detail", "cure"), rows)
+    raise typer.Exit(diagnosis.exit_code)

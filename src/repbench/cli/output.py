@@ -1,0 +1,70 @@
+"""What commands print: plain lines on stderr, columns, tables or one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from repbench.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from repbench.benchmark.run import Written
+
+
+def say(line: str) -> None:
+    """A plain line on stderr; never wrapped, never coloured."""
+    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.flush()
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    """Left-aligned columns of plain text; a column that is empty throughout is left out."""
+    cells = [[printable(row.get(heading, "")) for heading in headings] for row in rows]
+    shown = [index for index in range(len(headings)) if any(row[index] for row in cells)]
+    widths = [max(len(text) for text in (headings[index], *(row[index] for row in cells))) for index in shown]
+    for row in (list(headings), *cells):
+        typer.echo("  ".join(row[index].ljust(width) for index, width in zip(shown, widths, strict=True)).rstrip())
+
+
+def print_results(results: Sequence[Written], as_json: bool) -> None:
+    """The records of a run: a table and their paths, or JSON."""
+    if as_json:
+        print_json(
+            {
+                "records": [str(written.path) for written in results],
+                "results": [written.record.as_dict() for written in results],
+            }
+        )
+        return
+    from repbench.benchmark.table import results_table
+    from repbench.console import print_table
+
+    print_table(results_table([written.record for written in results]))
+    for written in results:
+        typer.echo(written.path)
+
+
+def print_files(files: Sequence[Path], as_json: bool) -> None:
+    """The files that were written, one a line, or JSON."""
+    if as_json:
+        print_json({"files": [str(path) for path in files]})
+        return
+    for path in files:
+        typer.echo(path)
+
+
+def help_if_alone(context: typer.Context) -> None:
+    """A group without a command shows its help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,103 @@
+"""`repbench plot …`: draw what an upstream makes of sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repbench.cli.options import Checkpoint, Json, Model, Out, PictureFormats, PictureSeed, Resample, Sounds
+from repbench.cli.output import help_if_alone, print_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from repbench.benchmark.plots.plotting import Kind
+
+plot_app = typer.Typer(help="Draw what an upstream makes of sound.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@plot_app.callback()
+def _plot_alone(context: typer.Context) -> None:
+    help_if_alone(context)
+
+
+@plot_app.command("reconstruction", short_help="Spectrograms: predicted, true, filled in.")
+def plot_reconstruction(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    format_: PictureFormats = "png",
+    seed: PictureSeed = 0,
+    resample: Resample = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the spectrogram that a model predicts, the true one, and what it fills in where stretches are hidden.
+
+    Of a linear spectrogram, as Mockingjay LARGE predicts it, sounds are written too.
+    """
+    _plot("reconstruction", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+
+
+@plot_app.command("hidden", short_help="Hidden states: first, last, weighted sum.")
+def plot_hidden(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    format_: PictureFormats = "png",
+    seed: PictureSeed = 0,
+    resample: Resample = False,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run with --layer weighted, whose weights sum the layers.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the hidden states of the first layer, the last, and the weighted sum of all (without RUN, their mean)."""
+    _plot("hidden", audio, upstream, checkpoint, out, format_, seed, resample, weights, as_json)
+
+
+@plot_app.command("attention", short_help="Attention maps of every layer and head.")
+def plot_attention(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    format_: PictureFormats = "png",
+    seed: PictureSeed = 0,
+    resample: Resample = False,
+    as_json: Json = False,
+) -> None:
+    """Draw who attends to whom, a file for each layer and a panel for each head."""
+    _plot("attention", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+
+
+def _plot(
+    kind: Kind,
+    audio: Sequence[Path],
+    upstream: str,
+    checkpoint: str | None,
+    out: Path,
+    formats: str,
+    seed: int,
+    resample: bool,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    from repbench.benchmark.plots.plotting import PlotRequest, plot
+    from repbench.console import ConsoleReporter
+
+    request = PlotRequest(
+        kind=kind,
+        files=tuple(audio),
+        upstream=upstream,
+        checkpoint=checkpoint,
+        out=out,
+        formats=formats,
+        seed=seed,
+        resample=resample,
+        weights=weights,
+    )
+    print_files(plot(request, ConsoleReporter()), as_json)

@@ -1,0 +1,171 @@
+"""`repbench run|pretrain|convert|extract|demo`: what computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Resample, Sounds
+from repbench.cli.output import print_files, print_json, print_results, say
+
+
+def run(
+    upstream: Annotated[str, typer.Option(metavar="U", help="The model; see `repbench list upstreams`.")],
+    downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")],
+    checkpoint: Checkpoint = None,
+    corpus: Annotated[
+        str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
+    ] = "synthetic",
+    layer: Annotated[
+        str, typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads.")
+    ] = "last",
+    label_fraction: Annotated[
+        list[float] | None, typer.Option(metavar="F", help="Share of the training labels; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(metavar="N", min=0, help="Seed of the probe; may be repeated.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(metavar="linear|mlp1|mlp2", help="The probe's head.")] = None,
+    preset: Annotated[str, typer.Option(metavar="P", help="Protocol that ships with repbench.")] = "default",
+    config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+    allow_excluded: Annotated[int, typer.Option(metavar="N", min=0, help="Test utterances that may go unscored.")] = 0,
+    probe: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Ask one downstream of one frozen upstream; write a record and print the table."""
+    from repbench.benchmark.protocol import load_protocol
+    from repbench.benchmark.run import RunRequest
+    from repbench.benchmark.run import run as run_pair
+    from repbench.console import ConsoleReporter
+
+    request = RunRequest(
+        upstream=upstream,
+        downstream=downstream,
+        checkpoint=checkpoint,
+        corpus=corpus,
+        layer=layer,
+        label_fractions=tuple(label_fraction or (1.0,)),
+        seeds=tuple(seed or (0,)),
+        head=head,
+        protocol=load_protocol(preset, config, set_ or []),
+        device=device,
+        allow_excluded=allow_excluded,
+        probe=probe,
+        out=out,
+    )
+    print_results(run_pair(request, ConsoleReporter()), as_json)
+
+
+def pretrain(
+    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="A model with an objective: mockingjay, apc, …")],
+    corpus: Annotated[
+        str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
+    ] = "synthetic",
+    preset: Annotated[
+        str | None, typer.Option(metavar="base|large|tiny", help="Sizes; default: base on a GPU, tiny without one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Updates, as training.steps.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run folder; default: runs/pretrain/UPSTREAM/PRESET-seedN."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of weights, order, masks and dropout.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
+    from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+    from repbench.console import ConsoleReporter
+
+    request = PretrainRequest(
+        upstream=upstream,
+        corpus=corpus,
+        preset=preset,
+        config=config,
+        assignments=tuple(set_ or ()),
+        steps=steps,
+        out=out,
+        resume=resume,
+        device=device,
+        seed=seed,
+    )
+    done = run_pretraining(request, ConsoleReporter())
+    if as_json and done.leads:
+        print_json(done.as_dict())
+    elif done.leads:
+        loss = "" if done.dev_loss is None else f", dev loss {done.dev_loss:.4f}"
+        typer.echo(f"{done.checkpoint}: step {done.step}{loss}")
+    if done.signal is not None:
+        if done.leads:
+            say("stopped by a signal after a checkpoint; go on with --resume")
+        raise typer.Exit(128 + done.signal)
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Of the Mockingjay code, S3PRL or APC.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for weights and settings.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="A setting that the file cannot tell.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make safetensors and JSON of a checkpoint of an older code, running nothing that is in it."""
+    from repbench.configs.loader import apply_overrides
+    from repbench.upstream.conversion import convert as convert_file
+
+    converted = convert_file(checkpoint, out, apply_overrides({}, set_ or []))
+    if as_json:
+        print_json({"checkpoint": str(converted.path), **converted.fields})
+        return
+    for note in converted.fields["notes"]:
+        say(f"note: {note}")
+    typer.echo(f"{converted.path}: {converted.fields['upstream']}")
+
+
+def extract(
+    audio: Sounds,
+    upstream: Model,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    resample: Resample = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
+    from repbench.benchmark.environment import choose_device
+    from repbench.benchmark.extraction import extract_files
+    from repbench.benchmark.loading import load_upstream
+    from repbench.console import ConsoleReporter
+
+    chosen = choose_device(device)
+    model = load_upstream(upstream, checkpoint=checkpoint)
+    model.to(chosen)
+    written = extract_files(model, audio, out, resample=resample, device=chosen, reporter=ConsoleReporter())
+    print_files(written, as_json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Tell the whole story on the synthetic corpus, in minutes on two cores."""
+    from repbench.benchmark.demo import demo as tell
+    from repbench.console import ConsoleReporter
+
+    print_results(tell(out, ConsoleReporter()), as_json)
