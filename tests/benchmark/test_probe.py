@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable, extract, layer_indices, length_batches
 from repbench.benchmark.plan import Plan, make_plan
-from repbench.benchmark.probe import (
-    Examiner,
-    Examples,
-    Probe,
-    ProbeShape,
-    TrainedProbe,
-    load_probe,
-    save_probe,
-    selection_steps,
-    statistics_of,
-    train_probe,
-)
+from repbench.benchmark.probe import Probe, ProbeShape, load_probe, save_probe, statistics_of
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
+from repbench.benchmark.training import TrainedProbe, selection_steps, train_probe
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import Downstream, FramePrediction
 from repbench.downstream.phone import Phone

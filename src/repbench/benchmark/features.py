@@ -33,6 +33,10 @@ class FeatureTable:
     counts: tuple[int, ...]
     ids: tuple[str, ...]
 
+    def of_layers(self, layers: slice) -> FeatureTable:
+        """The same utterances with some of the layers."""
+        return FeatureTable(self.frames[layers], self.counts, self.ids)
+
     def starts(self) -> dict[str, tuple[int, int]]:
         """From utterance id to its first frame and its number of frames."""
         places, start = {}, 0

@@ -15,7 +15,8 @@ from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, registry
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, provenance_of
+from repbench.upstream.networks import RANDOM, NetworkFactory
 from repbench.upstream.precomputed import BoundToCorpus
 
 
@@ -112,6 +113,14 @@ def build_upstream(
         )
     upstream.eval()
     return upstream
+
+
+def untrained_like(entry: Entry, upstream: Upstream) -> str:
+    """The `checkpoint` by which a factory builds the same network untrained."""
+    checkpoint = provenance_of(upstream).checkpoint
+    if isinstance(_factory(entry), NetworkFactory) and checkpoint is not None:
+        return f"{RANDOM}:{checkpoint}"
+    return RANDOM
 
 
 def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:

@@ -23,6 +23,10 @@ class ProbeSettings(Settings):
     """Utterances of one update of an utterance task."""
     learning_rate: Positive = 1e-3
     """Constant step size of AdamW."""
+    tune: bool = False
+    """Whether the step size is chosen on dev among `learning_rates`, with the same steps for each."""
+    learning_rates: tuple[Positive, ...] = Field(default=(1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2), min_length=2)
+    """The step sizes that are tried, for every upstream alike."""
     weight_decay: NonNegative = 0.0
     """AdamW's decoupled decay."""
     hidden_units: PositiveInt = 256
@@ -64,6 +68,8 @@ class Protocol(Settings):
     """The division of the corpus."""
     extraction: ExtractionSettings = ExtractionSettings()
     """The features."""
+    labels: Literal["given", "shuffled"] = "given"
+    """Whether train and dev keep their labels, or have them dealt anew: a control that can learn nothing."""
     task: dict[str, Any] = Field(default_factory=dict)
     """Options of the downstream, by keyword (`task.attribute` of `sentiment`)."""
 

@@ -9,19 +9,12 @@ from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
-from repbench.benchmark.plan import (
-    Plan,
-)
-from repbench.benchmark.probe import (
-    Examiner,
-    Examples,
-    Selection,
-    TrainedProbe,
-    save_probe,
-)
+from repbench.benchmark.plan import Plan, Questions
+from repbench.benchmark.probe import save_probe
 from repbench.benchmark.record import Record, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
+from repbench.benchmark.training import Selection, TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction
 from repbench.upstream.contract import provenance_of
@@ -34,12 +27,23 @@ def score(
     corpus: Corpus,
     plan: Plan,
     answered: Answered,
-    test: Examples,
+    predictions: Sequence[Prediction],
+    test: Questions,
     rates: tuple[str, ...],
     heard: Mapping[str, Any],
 ) -> Written:
-    examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
-    predictions = examiner.predict(answered.trained.probe, test)
+    """Measure what was answered, and write the record.
+
+    Args:
+        stage: What all settings share.
+        corpus: Of the questions.
+        plan: How it was divided.
+        answered: Who answered.
+        predictions: The answers.
+        test: The questions.
+        rates: What is to be said of the way from the sound to the frames.
+        heard: What the probe was trained and selected on, as it is saved with it.
+    """
     setting = answered.setting
     record = sealed_record(
         {
@@ -61,11 +65,11 @@ def score(
             "label_seconds": answered.label_seconds,
             "seed": setting.seed,
             "head": stage.head,
-            "protocol": stage.request.protocol.model_dump(mode="json"),
+            "protocol": setting.protocol(stage.request.protocol).model_dump(mode="json"),
             "selection": _selection_part(answered.trained.selection),
             "primary_metric": stage.task.info.primary_metric,
             "metrics": metrics_part(stage.task, plan.classes, predictions),
-            "baselines": baselines(stage.task, plan.classes, plan.train, test.questions),
+            "baselines": baselines(stage.task, plan.classes, plan.train, test),
             "n_listed": plan.test.num_listed,
             "n_scored": len(predictions),
             "excluded": plan.test.excluded,
@@ -74,7 +78,7 @@ def score(
                 "parameters": environment.count_parameters(module_of(stage.upstream)),
                 "macs_per_second": stage.macs_per_second,
                 "extract_seconds": stage.extract_seconds,
-                "train_seconds": answered.train_seconds,
+                "train_seconds": answered.trained.seconds,
                 "peak_rss_bytes": environment.peak_rss_bytes(),
                 "device": str(stage.device),
             },
@@ -122,15 +126,15 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _of_weights(stage: Stage, test: Examples) -> list[str]:
+def _of_weights(stage: Stage, test: Questions) -> list[str]:
     """What a reader should know of the weights, and how much of the test split they were learned from."""
     provenance = provenance_of(stage.upstream)
-    known = sum(question.utterance.samples_sha256 in provenance.heard for question in test.questions)
+    known = sum(question.utterance.samples_sha256 in provenance.heard for question in test)
     if not known:
         return list(provenance.notes)
     return [
         *provenance.notes,
-        f"{stage.request.upstream} heard {known} of {len(test.questions)} test utterances in its pre-training",
+        f"{stage.request.upstream} heard {known} of {len(test)} test utterances in its pre-training",
     ]
 
 

@@ -7,13 +7,16 @@ without reading data is refused first; the test split is opened once, when nothi
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from repbench.benchmark.controls import with_shuffled_labels
+from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.loading import untrained_like
 from repbench.benchmark.plan import (
     Plan,
     Questions,
@@ -23,13 +26,7 @@ from repbench.benchmark.plan import (
     subset,
 )
 from repbench.benchmark.precomputed import exclusions, notes_of
-from repbench.benchmark.probe import (
-    Examiner,
-    Examples,
-    ProbeShape,
-    statistics_of,
-    train_probe,
-)
+from repbench.benchmark.probe import ProbeShape, statistics_of
 from repbench.benchmark.record import Record
 from repbench.benchmark.result import score
 from repbench.benchmark.saved_probe import heard_by, score_with_probe
@@ -43,6 +40,7 @@ from repbench.benchmark.stage import (
     prepare,
     refuse_exclusions,
 )
+from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.progress import Reporter, Silence
@@ -52,7 +50,7 @@ __all__ = ["RunRequest", "Written", "evaluate", "run"]
 
 
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
-    """Do what is asked, and write one record for each layer, label fraction and seed.
+    """Do what is asked, and write one record for each layer, label fraction, seed and control.
 
     Raises:
         UsageError: The question cannot be meant; nothing was read.
@@ -62,7 +60,7 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     reporter = reporter or Silence()
     if request.probe is not None:
         return score_with_probe(request, reporter)
-    if _untrained(request) and len(request.seeds) > 1:
+    if is_untrained(request) and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
         return [written for one in each_seed for written in run(one, reporter)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
@@ -75,22 +73,23 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)
     subsets = _subsets(corpus, stage.task, plan, settings)
-    for warning in (*plan.warnings, *rates, *(each for one in subsets.values() for each in one.warnings)):
+    for warning in (*plan.warnings, *rates, *_each_once(subsets.values())):
         reporter.say(f"note: {warning}")
 
     train = stage.extract("features of train", plan.usable(plan.train))
     dev = stage.extract("features of dev", plan.usable(plan.dev))
-    answered = [
-        _train(stage, plan, train, dev, subsets[setting.fraction, setting.seed], setting) for setting in settings
-    ]
+    answered = _train(stage, plan, train, dev, subsets, settings)
 
     heard = heard_by(plan)
     test_questions = plan.test.open()
     test = stage.extract("features of test", test_questions)
-    return [
-        score(stage, corpus, plan, each, Examples(stage.view(test, each.setting.layer), test_questions), rates, heard)
-        for each in answered
-    ]
+    examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
+    written = []
+    for each in answered:
+        examples = Examples(stage.view(test, each.setting.layer), test_questions)
+        predictions = examiner.predict(each.trained.probe, examples)
+        written.append(score(stage, corpus, plan, each, predictions, test_questions, rates, heard))
+    return [*written, *_with_untrained(request, stage, reporter)]
 
 
 def evaluate(
@@ -114,8 +113,20 @@ def evaluate(
     return [written.record for written in run(request)]
 
 
-def _untrained(request: RunRequest) -> bool:
+def is_untrained(request: RunRequest) -> bool:
+    """Whether the request is for a network with random weights."""
     return request.checkpoint is not None and request.checkpoint.partition(":")[0] == "random"
+
+
+def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter) -> list[Written]:
+    """The same questions to the same network untrained, where that is asked for and can be had."""
+    if not request.controls or is_untrained(request):
+        return []
+    if not stage.upstream.info.trainable:
+        reporter.say(f"note: {request.upstream} has no weights, so there is no untrained one beside it")
+        return []
+    checkpoint = untrained_like(stage.upstream_entry, stage.upstream)
+    return run(replace(request, checkpoint=checkpoint, controls=False), reporter)
 
 
 def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
@@ -133,30 +144,40 @@ class _Labelled:
     warnings: tuple[str, ...]
 
 
+def _each_once(subsets: Iterable[_Labelled]) -> list[str]:
+    return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
+
+
 def _settings(request: RunRequest, upstream: Upstream) -> list[Setting]:
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
+    kinds: list[Literal["given", "shuffled"]] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
     return [
-        Setting(layer=layer, fraction=fraction, seed=seed)
+        Setting(layer=layer, fraction=fraction, seed=seed, labels=labels)
         for layer in layers
         for fraction in request.label_fractions
+        for labels in kinds
         for seed in request.seeds
     ]
 
 
-def _subsets(
-    corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Setting]
-) -> dict[tuple[float, int], _Labelled]:
-    """Train and dev of each fraction and seed: chosen by corpus, task, seed and fraction alone, then what is usable."""
+def _subsets(corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, _Labelled]:
+    """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[tuple[float, int], _Labelled] = {}
+    subsets: dict[Setting, _Labelled] = {}
     for setting in settings:
         train, dev = (
             plan.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
             for name, part in (("train", plan.train), ("dev", plan.dev))
         )
         warnings = missing_classes(task, plan.classes, train, setting.fraction)
-        subsets[setting.fraction, setting.seed] = _Labelled(train, dev or plan.usable(plan.dev)[:1], warnings)
+        dev = dev or plan.usable(plan.dev)[:1]
+        if setting.labels == "shuffled":
+            train, dev = (
+                with_shuffled_labels(part, seed=setting.seed, salt=f"{salt} {name}")
+                for name, part in (("train", train), ("dev", dev))
+            )
+        subsets[setting] = _Labelled(train, dev, warnings)
     return subsets
 
 
@@ -165,38 +186,84 @@ def _train(
     plan: Plan,
     train: FeatureTable,
     dev: FeatureTable,
-    labelled: _Labelled,
-    setting: Setting,
-) -> Answered:
-    train, dev = stage.view(train, setting.layer), stage.view(dev, setting.layer)
-    settings = stage.request.protocol.probe
-    shape = ProbeShape(
-        head=stage.head,
-        pools=stage.task.info.problem == "utterance-classification",
-        num_layers=len(train.frames),
-        width=stage.upstream.info.width,
-        hidden_units=settings.hidden_units,
-        classes=plan.classes,
-        mix="weighted" if setting.layer == "weighted" else "mean",
-    )
-    started = time.monotonic()
-    labels = "all labels" if setting.fraction == 1.0 else f"{100 * setting.fraction:g} % of the labels"
-    title = f"probe: layer {setting.layer}, {labels}, seed {setting.seed}"
-    with stage.reporter.stage(title) as advance:
-        trained = train_probe(
+    subsets: Mapping[Setting, _Labelled],
+    settings: Sequence[Setting],
+) -> list[Answered]:
+    """The probes of all settings, trained side by side; with `tune`, a tuned one beside each."""
+    common = stage.request.protocol.probe
+    tunes = stage.request.tune or common.tune
+    rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
+    with stage.reporter.stage(_title(len(settings), len(rates))) as advance:
+        trained = train_probes(
             Examiner(stage.task, plan.classes, stage.upstream.info),
-            shape,
-            Examples(train, labelled.train),
-            Examples(dev, labelled.dev),
-            settings,
-            seed=setting.seed,
+            _shape(stage, plan, settings[0].layer),
+            train,
+            dev,
+            [
+                Lesson(
+                    train=subsets[setting].train,
+                    dev=subsets[setting].dev,
+                    layers=stage.places(setting.layer),
+                    seed=setting.seed,
+                )
+                for setting in settings
+            ],
+            common,
             statistics=statistics_of(train),
+            learning_rates=rates,
             progress=advance,
         )
+    answered = []
+    for setting, probes in zip(settings, trained, strict=True):
+        for chosen in _chosen(setting, probes, common.learning_rate, stage.task) if tunes else [(setting, probes[0])]:
+            answered.append(_answered(*chosen, subsets[setting]))
+    return answered
+
+
+def _chosen(
+    setting: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
+) -> list[tuple[Setting, TrainedProbe]]:
+    """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate)."""
+    up = task.info.metrics[task.info.primary_metric].higher_is_better
+    best = max(probes, key=lambda probe: _worth(probe, up))
+    grid = tuple(point for probe in probes for point in probe.selection.grid)
+    tuned = replace(
+        best, selection=replace(best.selection, grid=grid), seconds=math.fsum(probe.seconds for probe in probes)
+    )
+    default = [probe for probe in probes if probe.selection.chosen["learning_rate"] == default_rate]
+    return [*((setting, probe) for probe in default), (replace(setting, tuned=True), tuned)]
+
+
+def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
+    value = probe.selection.dev_value
+    assert value is not None
+    return value if higher_is_better else -value
+
+
+def _answered(setting: Setting, trained: TrainedProbe, labelled: _Labelled) -> Answered:
     return Answered(
         setting=setting,
         trained=trained,
         label_seconds={"train": seconds_of(labelled.train), "dev": seconds_of(labelled.dev)},
         warnings=labelled.warnings,
-        train_seconds=time.monotonic() - started,
     )
+
+
+def _shape(stage: Stage, plan: Plan, layer: str) -> ProbeShape:
+    places = stage.places(layer)
+    return ProbeShape(
+        head=stage.head,
+        pools=stage.task.info.problem == "utterance-classification",
+        num_layers=places.stop - places.start,
+        width=stage.upstream.info.width,
+        hidden_units=stage.request.protocol.probe.hidden_units,
+        classes=plan.classes,
+        mix="weighted" if layer == "weighted" else "mean",
+    )
+
+
+def _title(num_lessons: int, num_rates: int) -> str:
+    if num_lessons == num_rates == 1:
+        return "probe"
+    rates = f" at {num_rates} learning rates" if num_rates > 1 else ""
+    return f"{num_lessons} probes{rates}, side by side"

@@ -5,22 +5,19 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
+from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.plan import (
     Plan,
     Questions,
     plan_for_probe,
 )
 from repbench.benchmark.precomputed import exclusions, notes_of
-from repbench.benchmark.probe import (
-    Examples,
-    Selection,
-    TrainedProbe,
-    load_probe,
-)
+from repbench.benchmark.probe import load_probe
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import RECORD_FILE, Record, read_record
 from repbench.benchmark.result import PROBE_FILE, score
 from repbench.benchmark.stage import Answered, RunRequest, Setting, Written, open_corpus_of, prepare, refuse_exclusions
+from repbench.benchmark.training import Selection, TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.progress import Reporter
@@ -72,12 +69,13 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         setting=setting,
         trained=TrainedProbe(probe, selection),
         label_seconds=source.label_seconds.model_dump(),
-        train_seconds=0.0,
         warnings=_shared_speakers(questions, frozenset(facts["speakers"])),
     )
     for warning in (*rates, *answered.warnings):
         reporter.say(f"note: {warning}")
-    return [score(stage, corpus, plan, answered, Examples(table, questions), rates, facts)]
+    examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
+    predictions = examiner.predict(probe, Examples(table, questions))
+    return [score(stage, corpus, plan, answered, predictions, questions, rates, facts)]
 
 
 def heard_by(plan: Plan) -> dict[str, list[str]]:

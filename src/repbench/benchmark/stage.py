@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,13 +19,11 @@ from repbench.benchmark.plan import (
     SealedTest,
 )
 from repbench.benchmark.precomputed import features_of
-from repbench.benchmark.probe import (
-    TrainedProbe,
-)
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
 from repbench.benchmark.shards import store_folder
 from repbench.benchmark.store import GIB, FeatureStore
+from repbench.benchmark.training import TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
 from repbench.downstream.contract import Downstream
@@ -54,6 +52,9 @@ class RunRequest:
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
+        finetune: Whether the whole network is trained, and not a probe on what it says frozen.
+        tune: Whether the step size is also chosen on dev: each record of the default has one beside it.
+        controls: Whether shuffled labels and the untrained upstream are asked too.
         probe: Folder of a run whose probe is to score this corpus, without training.
         out: Folder under which each record gets its own.
     """
@@ -69,6 +70,9 @@ class RunRequest:
     protocol: Protocol = field(default_factory=Protocol)
     device: str = "auto"
     allow_excluded: int = 0
+    finetune: bool = False
+    tune: bool = False
+    controls: bool = False
     probe: Path | None = None
     out: Path = Path("runs")
 
@@ -88,6 +92,13 @@ class Setting:
     layer: str
     fraction: float
     seed: int
+    labels: Literal["given", "shuffled"] = "given"
+    tuned: bool = False
+
+    def protocol(self, common: Protocol) -> Protocol:
+        """The protocol of the record."""
+        probe = common.probe.model_copy(update={"tune": self.tuned})
+        return common.model_copy(update={"probe": probe, "labels": self.labels})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +108,6 @@ class Answered:
     setting: Setting
     trained: TrainedProbe
     label_seconds: dict[str, float]
-    train_seconds: float
     warnings: tuple[str, ...] = ()
 
 
@@ -137,11 +147,14 @@ class Stage:
         self.extract_seconds += time.monotonic() - started
         return table
 
+    def places(self, layer: str) -> slice:
+        """Where the layers that a `--layer` reads stand among those of a table."""
+        wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
+        return slice(wanted[0], wanted[-1] + 1)
+
     def view(self, table: FeatureTable, layer: str) -> FeatureTable:
         """The layers of the table that a setting reads."""
-        wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
-        first, last = wanted[0], wanted[-1] + 1
-        return FeatureTable(table.frames[first:last], table.counts, table.ids)
+        return table.of_layers(self.places(layer))
 
 
 def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus]) -> Stage:

@@ -41,7 +41,19 @@ def _settings(record: Record) -> dict[str, str]:
         "layer": record.layer,
         "labels": f"{100 * record.label_fraction:g} %",
         "seed": str(record.seed),
+        "rate": _rate(record),
+        "control": _control(record),
     }
+
+
+def _rate(record: Record) -> str:
+    return "tuned" if record.protocol.get("probe", {}).get("tune") else "default"
+
+
+def _control(record: Record) -> str:
+    untrained = (record.upstream.checkpoint or "").partition(":")[0] == "random"
+    shuffled = record.protocol.get("labels") == "shuffled"
+    return ", ".join([*["untrained"] * untrained, *["shuffled labels"] * shuffled]) or "–"
 
 
 def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:

@@ -34,6 +34,11 @@ def run(
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
     ] = None,
     device: Device = "auto",
+    finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not a probe on it.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Also choose the step size on dev, of the same five.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also ask shuffled labels and the untrained upstream.")
+    ] = False,
     allow_excluded: Annotated[int, typer.Option(metavar="N", min=0, help="Test utterances that may go unscored.")] = 0,
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
@@ -41,7 +46,7 @@ def run(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Ask one downstream of one frozen upstream; write a record and print the table."""
+    """Ask one downstream of one upstream; write a record for each layer, fraction and seed, and print the table."""
     from repbench.benchmark.protocol import load_protocol
     from repbench.benchmark.run import RunRequest
     from repbench.benchmark.run import run as run_pair
@@ -59,6 +64,9 @@ def run(
         protocol=load_protocol(preset, config, set_ or []),
         device=device,
         allow_excluded=allow_excluded,
+        finetune=finetune,
+        tune=tune,
+        controls=controls,
         probe=probe,
         out=out,
     )

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from repbench.corpora.contract import Phone, Utterance
 from repbench.errors import PluginError
 
@@ -166,4 +169,16 @@ class FrameDownstream(Downstream, Protocol):
 
     def collapse(self, path: Sequence[int], classes: Sequence[str]) -> list[int]:
         """A path of classes over time as a sequence of events, by which edits are counted."""
+        ...
+
+
+@runtime_checkable
+class MeasuredByConfusion(Downstream, Protocol):
+    """A task whose primary metric needs only how often each class was taken for each: probes are then selected fast."""
+
+    def primary_of(self, confusion: NDArray[np.int64]) -> float | None:
+        """The primary metric of counts (C, C), reference by estimated class, as `measure` gives it for the predictions.
+
+        None where it is undefined.
+        """
         ...

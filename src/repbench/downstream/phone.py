@@ -64,6 +64,10 @@ class Phone:
         """The phones in order, without silences."""
         return edits.collapse(path, _silent_classes(classes))
 
+    def primary_of(self, confusion: classification.Confusion) -> float | None:
+        """Accuracy."""
+        return classification.accuracy(confusion)
+
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """The four metrics over the pooled counts."""
         frames = [prediction for prediction in predictions if isinstance(prediction, FramePrediction)]

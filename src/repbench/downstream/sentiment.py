@@ -86,6 +86,10 @@ class Sentiment:
         """Negative and positive."""
         return ("negative", "positive")
 
+    def primary_of(self, confusion: classification.Confusion) -> float | None:
+        """Accuracy."""
+        return classification.accuracy(confusion)
+
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """Accuracy, macro-F1 and the area under the curve of the positive class's margin."""
         answers = utterance_predictions(predictions)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from repbench.corpora.contract import Utterance
 from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, Prediction
+from repbench.downstream.metrics import classification
 from repbench.downstream.utterances import METRICS, measure_classes
 from repbench.errors import Unlabelled
 
@@ -34,6 +35,10 @@ class Speaker:
     def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
         """The speakers heard in training."""
         return tuple(sorted({label for label in train if isinstance(label, str)}))
+
+    def primary_of(self, confusion: classification.Confusion) -> float | None:
+        """Accuracy."""
+        return classification.accuracy(confusion)
 
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """Accuracy and macro-F1."""

@@ -1,0 +1,283 @@
+"""Puts a task's questions to probes, and tells what they answer.
+
+Axes: L layers, N frames, D width, U utterances, C classes, R probes side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.instants import UNLABELLED, Integers, instants_s, labels_at, nearest_frames, num_instants
+from repbench.benchmark.plan import Question, Questions
+from repbench.benchmark.probe import Probe
+from repbench.downstream.contract import (
+    Downstream,
+    FrameDownstream,
+    FramePrediction,
+    MeasuredByConfusion,
+    Prediction,
+    UtterancePrediction,
+)
+from repbench.downstream.metrics.edits import count_edits
+from repbench.errors import DataError, NonFiniteError, plugin_faults
+from repbench.upstream.contract import UpstreamInfo
+
+Scorer = Callable[[Tensor, Tensor], Tensor]
+"""From the frames (L, N, D) of some utterances, with the number (U,) of each, to scores (R, N, C) or (R, U, C)."""
+
+BLOCK_FRAMES = 16_384
+"""Frames that are scored at once where many utterances select."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Questions with their features.
+
+    Attributes:
+        table: The features.
+        questions: What is asked, each with features in the table.
+    """
+
+    table: FeatureTable
+    questions: Questions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Questions whose frames are scored at once.
+
+    Attributes:
+        questions: U of them.
+        spans: First frame in the table and number of frames of each.
+        counts: (U,) the numbers of frames.
+        reference: (M,) what is right at each instant, or for each utterance.
+        places: (M,) which frame of the block, or which utterance, answers there.
+    """
+
+    questions: Questions
+    spans: tuple[tuple[int, int], ...]
+    counts: Tensor
+    reference: Tensor
+    places: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Features and the questions put to them, in blocks."""
+
+    table: FeatureTable
+    blocks: tuple[Block, ...]
+
+    def frames(self, block: Block) -> Tensor:
+        """(L, N, D), the frames of a block."""
+        return torch.cat([self.table.frames[:, start : start + count] for start, count in block.spans], dim=1)
+
+
+class Examiner:
+    """Puts a task's questions to probes on one upstream's frames.
+
+    Args:
+        task: The question.
+        classes: What can be answered.
+        info: Tells where the frames lie in time.
+    """
+
+    def __init__(self, task: Downstream, classes: Sequence[str], info: UpstreamInfo) -> None:
+        self.task = task
+        self.classes = tuple(classes)
+        self.info = info
+        self._index = {label: number for number, label in enumerate(self.classes)}
+
+    @property
+    def asks_frames(self) -> bool:
+        """Whether the task is asked at instants."""
+        return self.task.info.problem == "frame-classification"
+
+    def frame_classes(self, question: Question, num_frames: int) -> Tensor:
+        """(F,) class at each frame's centre; `UNLABELLED` where there is none."""
+        assert not isinstance(question.labels, str)
+        centres = self.info.first_center_samples + self.info.hop_samples * np.arange(num_frames)
+        return torch.from_numpy(labels_at(centres / self.info.sample_rate_hz, question.labels, self._index))
+
+    def utterance_class(self, question: Question) -> int:
+        """The class of an utterance."""
+        assert isinstance(question.labels, str)
+        return self._index[question.labels]
+
+    def predict(self, probe: Probe, examples: Examples) -> list[Prediction]:
+        """The probe's answer to every question, each utterance on its own: no batch, order or padding plays a part."""
+        places = examples.table.starts()
+        probe.eval()
+        answers: list[Prediction] = []
+        with torch.inference_mode():
+            for question in examples.questions:
+                start, count = places[question.id]
+                frames = examples.table.frames[:, start : start + count]
+                scores = probe(frames, torch.tensor([count])) if not self.asks_frames else probe(frames)
+                if not bool(torch.isfinite(scores).all()):
+                    raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=question.id)
+                answers.append(self.answer(question, scores))
+        return answers
+
+    def exam(self, examples: Examples) -> Exam:
+        """What is asked of probes again and again while they are selected, laid out once."""
+        places = examples.table.starts()
+        blocks: list[Block] = []
+        questions: list[Question] = []
+        size = 0
+        for question in (*examples.questions, None):
+            count = 0 if question is None else places[question.id][1]
+            if questions and (question is None or size + count > BLOCK_FRAMES):
+                blocks.append(self._block(tuple(questions), [places[each.id] for each in questions]))
+                questions, size = [], 0
+            if question is not None:
+                questions.append(question)
+                size += count
+        return Exam(examples.table, tuple(blocks))
+
+    def primaries(self, scores_of: Scorer, exam: Exam) -> list[float | None]:
+        """The primary metric of several probes side by side, as it selects.
+
+        Args:
+            scores_of: The probes' scores.
+            exam: What is asked of them.
+
+        Returns:
+            One value for each probe; None where its scores are NaN or infinite.
+
+        Raises:
+            DataError: It is undefined on these predictions.
+        """
+        quick = isinstance(self.task, MeasuredByConfusion)
+        gathered, finite = [], []
+        with torch.inference_mode():
+            for block in exam.blocks:
+                scores = scores_of(exam.frames(block), block.counts)
+                finite.append(torch.isfinite(scores).flatten(1).all(dim=1))
+                gathered.append(self._confusions(block, scores) if quick else self._answers(block, scores))
+        num_utterances = sum(len(block.questions) for block in exam.blocks)
+        known = torch.stack(finite).all(dim=0).tolist()
+        return [
+            self._defined(self._value(parts), num_utterances) if known[number] else None
+            for number, parts in enumerate(zip(*gathered, strict=True))
+        ]
+
+    def _confusions(self, block: Block, scores: Tensor) -> list[Any]:
+        """Of each probe the counts (C, C), reference by estimated class."""
+        num_classes = len(self.classes)
+        cells = block.reference * num_classes + scores.argmax(dim=-1).index_select(1, block.places)  # (R, M)
+        counts = (torch.bincount(row, minlength=num_classes**2) for row in cells)
+        return [row.view(num_classes, num_classes).numpy() for row in counts]
+
+    def _answers(self, block: Block, scores: Tensor) -> list[Any]:
+        """Of each probe the predictions."""
+        sizes = block.counts.tolist() if self.asks_frames else [1] * len(block.questions)
+        parts = torch.split(scores, sizes, dim=1)
+        return [
+            [self.answer(question, part[row]) for question, part in zip(block.questions, parts, strict=True)]
+            for row in range(len(scores))
+        ]
+
+    def _value(self, parts: Sequence[Any]) -> float | None:
+        """The primary metric of one probe from what was gathered of each block."""
+        with plugin_faults(self.task.info.name):
+            if isinstance(self.task, MeasuredByConfusion):
+                return self.task.primary_of(sum(parts))
+            answers = [answer for part in parts for answer in part]
+            return self.task.measure(answers, self.classes)[self.task.info.primary_metric].value
+
+    def _block(self, questions: Questions, spans: Sequence[tuple[int, int]]) -> Block:
+        references, places, first = [], [], 0
+        for question, (_, num_frames) in zip(questions, spans, strict=True):
+            if self.asks_frames:
+                reference, nearest = self._instants(question, num_frames)
+                asked = reference != UNLABELLED
+                references.append(reference[asked])
+                places.append(first + nearest[asked])
+                first += num_frames
+            else:
+                references.append(np.array([self.utterance_class(question)]))
+                places.append(np.array([len(places)]))
+        return Block(
+            questions=questions,
+            spans=tuple(spans),
+            counts=torch.tensor([count for _, count in spans]),
+            reference=torch.from_numpy(np.concatenate(references)),
+            places=torch.from_numpy(np.concatenate(places)),
+        )
+
+    def _defined(self, value: float | None, count: int) -> float:
+        if value is None:
+            raise DataError(
+                f"{self.task.info.primary_metric} is undefined on the {count} dev utterances",
+                do="Take a larger label fraction or corpus",
+            )
+        return value
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether a value of the primary metric beats another; equal does not."""
+        if than is None:
+            return True
+        up = self.task.info.metrics[self.task.info.primary_metric].higher_is_better
+        return value > than if up else value < than
+
+    def answer(self, question: Question, scores: Tensor) -> Prediction:
+        """What scores (N, C) of an utterance's frames, or (1, C) of itself, answer to a question."""
+        utterance = question.utterance
+        if not self.asks_frames:
+            return UtterancePrediction(
+                id=utterance.id,
+                speaker=utterance.speaker,
+                group=utterance.group,
+                reference=self.utterance_class(question),
+                scores=tuple(scores[0].tolist()),
+            )
+        return self._frame_answer(question, scores.argmax(dim=-1).numpy())
+
+    def _instants(self, question: Question, num_frames: int) -> tuple[Integers, Integers]:
+        """The class at each instant, `UNLABELLED` where there is none, and the frame that answers there."""
+        assert not isinstance(question.labels, str)
+        utterance = question.utterance
+        count = num_instants(utterance.num_samples, utterance.sample_rate_hz)
+        nearest = nearest_frames(
+            count,
+            num_frames,
+            sample_rate_hz=self.info.sample_rate_hz,
+            hop=self.info.hop_samples,
+            first_center=self.info.first_center_samples,
+        )
+        return labels_at(instants_s(count), question.labels, self._index), nearest
+
+    def _frame_answer(self, question: Question, path: np.ndarray[Any, Any]) -> FramePrediction:
+        utterance = question.utterance
+        reference, nearest = self._instants(question, len(path))
+        asked, estimated = reference != UNLABELLED, path[nearest]
+        both = np.stack([reference, estimated], axis=1)
+        pairs, counts = np.unique(both[asked], axis=0, return_counts=True)
+        true_events, found_events = self._events(reference, asked), self._events(estimated, asked)
+        return FramePrediction(
+            id=utterance.id,
+            speaker=utterance.speaker,
+            group=utterance.group,
+            confusion=tuple((int(r), int(e), int(n)) for (r, e), n in zip(pairs, counts, strict=True)),
+            edits=count_edits(true_events, found_events),
+            reference_length=len(true_events),
+        )
+
+    def _events(self, path: np.ndarray[Any, Any], asked: np.ndarray[Any, Any]) -> list[int]:
+        """The events of a path; a gap in the labels parts them."""
+        assert isinstance(self.task, FrameDownstream)
+        stretches = np.split(np.arange(len(path)), np.flatnonzero(np.diff(asked)) + 1)
+        events: list[int] = []
+        with plugin_faults(self.task.info.name):
+            for stretch in stretches:
+                if len(stretch) and asked[stretch[0]]:
+                    events += self.task.collapse(path[stretch].tolist(), self.classes)
+        return events
