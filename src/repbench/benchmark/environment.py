@@ -42,15 +42,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """The `environment` of a record."""
+def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]:
+    """The `environment` of a record; `precision` is that of the upstream's matrix products."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
-        "precision": "float32",
+        "precision": precision,
         "git": _git_commit(),
     }
 

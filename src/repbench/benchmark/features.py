@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repbench.corpora.contract import Progress, Utterance
 from repbench.corpora.reading import read_utterance, samples_at
-from repbench.errors import EnvironmentFault, NonFiniteError, PluginError, UsageError, plugin_faults
+from repbench.errors import EnvironmentFault, NonFiniteError, PluginError, UsageError, is_out_of_memory, plugin_faults
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
 
 
@@ -122,6 +122,7 @@ def extract(
     batch_seconds: float,
     device: torch.device,
     dtype: str = "float32",
+    precision: str = "float32",
     progress: Progress | None = None,
 ) -> FeatureTable:
     """Run the upstream once over every utterance, and keep the features in memory.
@@ -133,6 +134,7 @@ def extract(
         batch_seconds: Seconds of sound, padding included, that go through the upstream at once.
         device: Where the upstream lies.
         dtype: What the features are rounded to.
+        precision: Of the upstream's matrix products, float32 or bfloat16.
         progress: Told of the utterances done.
 
     Raises:
@@ -145,7 +147,9 @@ def extract(
     frames = torch.empty(len(layers), sum(plan.counts), upstream.info.width)
     batches = length_batches(plan.lengths, batch_samples(upstream, batch_seconds))
     done = 0
-    for batch, features in run_batches(upstream, plan, layers, batches, device=device, dtype=dtype):
+    for batch, features in run_batches(
+        upstream, plan, layers, batches, device=device, dtype=dtype, precision=precision
+    ):
         for index, rounded in zip(batch, features, strict=True):
             frames[:, plan.places[index]] = rounded
         done += len(batch)
@@ -167,6 +171,7 @@ def run_batches(
     *,
     device: torch.device,
     dtype: str,
+    precision: str = "float32",
 ) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
     """The indices that went through the upstream together, and the (L, F, D) features of each in the dtype.
 
@@ -174,13 +179,17 @@ def run_batches(
     """
     for batch in batches:
         try:
-            states = run_batch(upstream, [plan.utterances[index] for index in batch], device=device)
+            states = run_batch(
+                upstream, [plan.utterances[index] for index in batch], device=device, precision=precision
+            )
             kept = states.layers[list(layers)].float().cpu()  # (L, B, F, D)
             features = [
                 rounded(kept[:, row, : plan.counts[index]], dtype, plan.utterances[index].id)
                 for row, index in enumerate(batch)
             ]
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             features = []
             if len(batch) == 1:
                 utterance = plan.utterances[batch[0]]
@@ -193,7 +202,7 @@ def run_batches(
             yield batch, features
         else:
             halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-            yield from run_batches(upstream, plan, layers, halves, device=device, dtype=dtype)
+            yield from run_batches(upstream, plan, layers, halves, device=device, dtype=dtype, precision=precision)
 
 
 def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
@@ -225,19 +234,28 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def run_batch(upstream: Upstream, utterances: Sequence[Utterance], *, device: torch.device) -> HiddenStates:
+def run_batch(
+    upstream: Upstream, utterances: Sequence[Utterance], *, device: torch.device, precision: str = "float32"
+) -> HiddenStates:
     """Read, resample, pad, run, and hold the upstream to its contract."""
     sounds = [read_utterance(utterance, upstream.info.sample_rate_hz, whole=True) for utterance in utterances]
-    return run_sounds(upstream, sounds, device=device, names=[utterance.id for utterance in utterances])
+    names = [utterance.id for utterance in utterances]
+    return run_sounds(upstream, sounds, device=device, names=names, precision=precision)
 
 
 def run_sounds(
-    upstream: Upstream, sounds: Sequence[Tensor], *, device: torch.device, names: Sequence[str]
+    upstream: Upstream,
+    sounds: Sequence[Tensor],
+    *,
+    device: torch.device,
+    names: Sequence[str],
+    precision: str = "float32",
 ) -> HiddenStates:
     """Pad, run without gradient, and hold the upstream to its contract."""
+    lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
     lengths = torch.tensor([len(sound) for sound in sounds], dtype=torch.int64)
     waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)
-    with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode():
+    with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode(), lower:
         states = upstream(waveforms.to(device), lengths.to(device))
     _hold_to_contract(upstream, states, lengths.tolist(), names)
     return states

@@ -41,6 +41,7 @@ def features_of(
     batch_seconds: float,
     device: torch.device,
     dtype: str = "float32",
+    precision: str = "float32",
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> FeatureTable:
@@ -55,6 +56,7 @@ def features_of(
         batch_seconds: Seconds of sound, padding included, that go through the upstream at once.
         device: Where the upstream lies.
         dtype: What the features are rounded to.
+        precision: Of the upstream's matrix products, float32 or bfloat16.
         store: Of the upstream and dtype, where what it once said is kept; None: it is not.
         progress: Told of the utterances done.
 
@@ -65,7 +67,14 @@ def features_of(
         return store.extract(utterances, layers, batch_seconds=batch_seconds, device=device, progress=progress)
     if not isinstance(upstream, FrameReader):
         return extract(
-            upstream, utterances, layers, batch_seconds=batch_seconds, device=device, dtype=dtype, progress=progress
+            upstream,
+            utterances,
+            layers,
+            batch_seconds=batch_seconds,
+            device=device,
+            dtype=dtype,
+            precision=precision,
+            progress=progress,
         )
     frames = []
     for done, utterance in enumerate(utterances, start=1):

@@ -78,12 +78,19 @@ class Probe(nn.Module):
 
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(L, N, D) -> (N, C), or with `counts` (U,) frames of each utterance in turn, (U, C)."""
-        scores: Tensor = self.head(self.mixed(frames), counts)
+        return self.scores(self.standardised(frames), counts)
+
+    def standardised(self, frames: Tensor) -> Tensor:
+        """Each layer's dimensions with the statistics of the training split, (L, N, D) -> (L, N, D)."""
+        return (frames - self.mean) / self.std
+
+    def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Scores of frames that are standardised; axes as in `forward`."""
+        scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
 
-    def mixed(self, frames: Tensor) -> Tensor:
+    def mixed(self, standard: Tensor) -> Tensor:
         """What the head sees: the weighted sum of the standardised layers, (L, N, D) -> (N, D)."""
-        standard = (frames - self.mean) / self.std
         if len(standard) == 1:
             return standard[0]
         return torch.einsum("l,lnd->nd", self.layer_weights(), standard)

@@ -55,6 +55,8 @@ class ExtractionSettings(Settings):
     """Seconds of sound, padding included, that go through the upstream at once."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What features are rounded to before a probe sees them, whether they are stored or not."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the upstream's matrix products: bfloat16 is faster where the processor knows it, and coarser."""
     store_gib: NonNegative = 20.0
     """Most GiB that the feature store may take on disk; 0 stores nothing."""
 

@@ -51,16 +51,20 @@ class Origin:
         sample_rate_hz: At which the upstream takes sound, and so to which sound is resampled.
         width: D.
         dtype: float32, float16 or bfloat16.
+        precision: Of the matrix products that computed them, float32 or bfloat16.
     """
 
     fingerprint: str
     sample_rate_hz: int
     width: int
     dtype: str
+    precision: str = "float32"
 
     def folder_name(self) -> str:
         """Where such shards lie below the store."""
         facts = {"format": _MAGIC.decode("ascii"), **asdict(self)}
+        if self.precision == "float32":
+            del facts["precision"]  # as it was named before there was another
         return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]
 
 

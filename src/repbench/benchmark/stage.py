@@ -141,6 +141,7 @@ class Stage:
                 batch_seconds=self.request.protocol.extraction.batch_seconds,
                 device=self.device,
                 dtype=self.request.protocol.extraction.dtype,
+                precision=self.request.protocol.extraction.precision,
                 store=self.store,
                 progress=advance,
             )
@@ -190,7 +191,7 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
         layers=layers,
         fingerprint=fingerprint,
         macs_per_second=macs,
-        environment=environment.describe(device),
+        environment=environment.describe(device, request.protocol.extraction.precision),
         store=_store_for(upstream, fingerprint, request, reporter),
     )
 
@@ -206,6 +207,7 @@ def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, report
         fingerprint=fingerprint,
         name=request.upstream,
         dtype=settings.dtype,
+        precision=settings.precision,
         quota_bytes=settings.store_gib * GIB,
         say=reporter.say,
     )

@@ -60,6 +60,7 @@ class FeatureStore:
         fingerprint: Of the upstream.
         name: What the upstream is called here; not part of any key.
         dtype: float32, float16 or bfloat16.
+        precision: Of the upstream's matrix products, float32 or bfloat16.
         quota_bytes: Most that the folder may come to hold.
         say: Told, once each, of damage, and of why nothing more is stored.
     """
@@ -72,6 +73,7 @@ class FeatureStore:
         fingerprint: str,
         name: str,
         dtype: str,
+        precision: str = "float32",
         quota_bytes: float,
         say: Callable[[str], None],
     ) -> None:
@@ -83,7 +85,11 @@ class FeatureStore:
         self._say = say
         self._streams = False
         self._origin = Origin(
-            fingerprint=fingerprint, sample_rate_hz=info.sample_rate_hz, width=info.width, dtype=dtype
+            fingerprint=fingerprint,
+            sample_rate_hz=info.sample_rate_hz,
+            width=info.width,
+            dtype=dtype,
+            precision=precision,
         )
         self._folder = folder / self._origin.folder_name()
 
@@ -114,7 +120,13 @@ class FeatureStore:
         try:
             batches = self._batches(plan, missing, read, batch_samples(self._upstream, batch_seconds))
             for batch, features in run_batches(
-                self._upstream, plan, layers, batches, device=device, dtype=self._origin.dtype
+                self._upstream,
+                plan,
+                layers,
+                batches,
+                device=device,
+                dtype=self._origin.dtype,
+                precision=self._origin.precision,
             ):
                 together = _batch_name(plan, batch)
                 for index, rounded in zip(batch, features, strict=True):

@@ -1,34 +1,32 @@
-"""Train probes on frozen features, many in one pass.
+"""Train probes on frozen features, all learning rates of a lesson in one pass over the features.
 
 A probe is trained for a fixed number of steps, scored on dev at fixed points, and the best point is kept (the earliest
-of equals). Lessons of one batch size, and all learning rates of a lesson, are trained side by side; each probe gives
-what it would give alone, to the rounding of a matrix product.
+of equals). Rates share what they see: each batch is read and standardised once, and dev is read once for all. Each
+probe keeps its own matrix products, of the sizes it would have alone, so that what it becomes does not depend on who
+stands beside it, to the last bit (docs/design/0009-probes-side-by-side.md).
 
-Axes: G lessons, R rates, L layers, N frames, D width, U utterances, C classes.
+Axes: L layers, N frames, D width, U utterances, C classes, R learning rates.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from repbench.benchmark.examiner import Exam, Examiner, Examples
+from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
 from repbench.benchmark.instants import UNLABELLED
 from repbench.benchmark.plan import Questions
 from repbench.benchmark.probe import Probe, ProbeShape
 from repbench.benchmark.protocol import ProbeSettings
-from repbench.benchmark.stack import Stack
 from repbench.errors import DataError, NonFiniteError
-
-STACK_BYTES = 8 * 2**20
-"""Most bytes of features that the lessons of one stack may see in a step: more would leave the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +64,8 @@ class TrainedProbe:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What the lessons of a stack see in a step: frames (G, L, N, D), counts (U,) or None, classes (G, N) or (1, U)."""
-
-    frames: Tensor
-    counts: Tensor | None
-    classes: Tensor
+Batch = tuple[Tensor, Tensor | None, Tensor]
+"""Frames (L, N, D), the number (U,) of each utterance where utterances are asked, and classes (N,) or (U,)."""
 
 
 def train_probes(
@@ -107,18 +100,17 @@ def train_probes(
         NonFiniteError: No learning rate of a lesson has a finite loss; names the step.
     """
     rates = tuple(learning_rates or (settings.learning_rate,))
-    pupils = [_Pupil(examiner, shape, train, dev, lesson, settings, statistics) for lesson in lessons]
-    trained: dict[int, list[TrainedProbe]] = {}
-    done = 0
-    for group in _stacks(pupils, shape):
-        stack = Stack([pupils[number].probe for number in group], len(rates))
-        training = _Training(examiner, stack, [pupils[number] for number in group], settings, rates)
-        for _ in training.steps():
-            done += len(group)
+    total = settings.steps * len(lessons)
+    trained = []
+    for number, lesson in enumerate(lessons):
+        own = train.of_layers(lesson.layers), dev.of_layers(lesson.layers)
+        of_layers = statistics[0][lesson.layers], statistics[1][lesson.layers]
+        pupils = _Pupils(examiner, shape, *own, lesson, settings, of_layers, rates)
+        for step in pupils.steps():
             if progress is not None:
-                progress(done, settings.steps * len(lessons))
-        trained |= dict(zip(group, training.trained(), strict=True))
-    return [trained[number] for number in range(len(lessons))]
+                progress(number * settings.steps + step, total)
+        trained.append(pupils.trained())
+    return trained
 
 
 def train_probe(
@@ -145,8 +137,8 @@ def selection_steps(steps: int, points: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(steps * (point + 1) / points)) for point in range(points)}))
 
 
-class _Pupil:
-    """One lesson: its untrained probe, its batches, its exam."""
+class _Pupils:
+    """The probes of one lesson, one for each learning rate."""
 
     def __init__(
         self,
@@ -157,58 +149,19 @@ class _Pupil:
         lesson: Lesson,
         settings: ProbeSettings,
         statistics: tuple[Tensor, Tensor],
-    ) -> None:
-        generator = torch.Generator().manual_seed(lesson.seed)
-        self.lesson = lesson
-        self.probe = Probe(shape, generator)
-        self.probe.set_statistics(*(each[lesson.layers] for each in statistics))
-        self.exam: Exam = examiner.exam(Examples(dev.of_layers(lesson.layers), lesson.dev))
-        seen = train.of_layers(lesson.layers)
-        if examiner.asks_frames:
-            rows, classes = _labelled_frames(examiner, seen, lesson.train)
-            self.size = min(settings.batch_frames, len(rows))
-            self.batches = _frame_batches(seen, rows, classes, self.size, generator)
-        else:
-            self.size = min(settings.batch_utterances, len(lesson.train))
-            self.batches = _utterance_batches(examiner, Examples(seen, lesson.train), self.size, generator)
-
-
-def _stacks(pupils: Sequence[_Pupil], shape: ProbeShape) -> list[list[int]]:
-    """Which lessons are trained side by side: those with batches of one size, as many as the cache holds.
-
-    Lessons on whole utterances have batches of different lengths, and stand alone.
-    """
-    by_size: dict[int, list[list[int]]] = {}
-    for number, pupil in enumerate(pupils):
-        batch_bytes = 4 * pupil.size * shape.width * shape.num_layers
-        most = 1 if shape.pools else max(1, STACK_BYTES // batch_bytes)
-        groups = by_size.setdefault(pupil.size, [[]])
-        if len(groups[-1]) == most:
-            groups.append([])
-        groups[-1].append(number)
-    return [group for groups in by_size.values() for group in groups]
-
-
-class _Training:
-    """Some lessons, side by side at all learning rates."""
-
-    def __init__(
-        self,
-        examiner: Examiner,
-        stack: Stack,
-        pupils: Sequence[_Pupil],
-        settings: ProbeSettings,
         rates: Sequence[float],
     ) -> None:
         self._examiner = examiner
-        self._stack = stack
-        self._pupils = pupils
         self._settings = settings
+        generator = torch.Generator().manual_seed(lesson.seed)
+        untrained = Probe(shape, generator)
+        untrained.set_statistics(*statistics)
+        self._pupils = [_Pupil(copy.deepcopy(untrained), rate) for rate in rates]
+        self._batches = _batches(examiner, Examples(train, lesson.train), settings, generator)
+        self._exam = examiner.exam(Examples(dev, lesson.dev))
         self._optimizer = torch.optim.AdamW(
-            stack.parameter_groups(rates), weight_decay=settings.weight_decay, fused=True
+            [pupil.parameter_group() for pupil in self._pupils], weight_decay=settings.weight_decay, fused=True
         )
-        self._best = [[_Best(rate) for rate in rates] for _ in pupils]
-        self._alive = torch.ones(len(pupils), len(rates), dtype=torch.bool)
         self._seconds = 0.0
 
     def steps(self) -> Iterator[int]:
@@ -222,80 +175,89 @@ class _Training:
             yield step
         self._seconds = time.monotonic() - started
 
-    def trained(self) -> list[list[TrainedProbe]]:
-        """The best probe of each lesson and rate."""
-        share = self._seconds / max(1, sum(best.state is not None for row in self._best for best in row))
-        return [
-            [best.trained(pupil.probe, share) for best in row if best.state is not None]
-            for pupil, row in zip(self._pupils, self._best, strict=True)
-        ]
+    def trained(self) -> list[TrainedProbe]:
+        """The best probe of each rate; each took its share of the time."""
+        ended = [pupil for pupil in self._pupils if pupil.alive]
+        return [pupil.trained(self._seconds / len(ended)) for pupil in ended]
 
     def _step(self, step: int) -> None:
-        batch = _together([next(pupil.batches) for pupil in self._pupils])
-        scores = self._stack(batch.frames, batch.counts)  # (G, N, R, C)
-        classes = batch.classes[..., None].expand(scores.shape[:-1])
-        losses = F.cross_entropy(scores.flatten(0, 2), classes.flatten(), reduction="none").view(classes.shape)
-        losses = losses.mean(dim=1)  # (G, R)
-        self._alive &= torch.isfinite(losses)
-        if not bool(self._alive.any(dim=1).all()):
-            lost = losses[~self._alive.any(dim=1)].flatten()[0]
+        frames, counts, classes = next(self._batches)
+        standard = self._pupils[0].probe.standardised(frames)
+        losses = [F.cross_entropy(pupil.probe.scores(standard, counts), classes) for pupil in self._pupils]
+        for pupil, loss in zip(self._pupils, losses, strict=True):
+            pupil.alive = pupil.alive and bool(torch.isfinite(loss))
+        alive = [loss for pupil, loss in zip(self._pupils, losses, strict=True) if pupil.alive]
+        if not alive:
             raise NonFiniteError(
-                f"The probe's loss is {lost.item()} at step {step}",
+                f"The probe's loss is {losses[0].item()} at step {step}",
                 key="probe.learning_rate",
                 do="Take a smaller learning rate",
             )
         self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(torch.where(self._alive, losses, 0.0).sum())
+        torch.autograd.backward(alive)
         self._optimizer.step()
 
     def _select(self, step: int) -> None:
-        for number, (pupil, row) in enumerate(zip(self._pupils, self._best, strict=True)):
-            values = self._examiner.primaries(partial(self._scores, number), pupil.exam)
-            for rate, (value, best) in enumerate(zip(values, row, strict=True)):
-                if value is None or not bool(self._alive[number, rate]):
-                    continue
-                best.grid.append({"learning_rate": best.learning_rate, "step": step, "dev_value": value})
-                if self._examiner.better(value, best.value):
-                    best.value, best.step, best.state = value, step, self._stack.state(number, rate)
+        values = self._examiner.primaries(self._scores, self._exam)
+        for pupil, value in zip(self._pupils, values, strict=True):
+            if not pupil.alive or value is None:
+                pupil.alive = False
+                continue
+            pupil.grid.append({"learning_rate": pupil.learning_rate, "step": step, "dev_value": value})
+            if self._examiner.better(value, pupil.value):
+                pupil.value, pupil.step, pupil.best = value, step, copy.deepcopy(pupil.probe.state_dict())
 
-    def _scores(self, number: int, frames: Tensor, counts: Tensor) -> Tensor:
-        """The scores of one lesson's probes: (L, N, D) -> (R, N, C) or (R, U, C)."""
-        counted = counts if self._stack.shape.pools else None
-        scores: Tensor = self._stack(frames[None], counted, slice(number, number + 1))[0]
-        return scores.movedim(1, 0)
+    def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
+        """Frames (L, N, D) to the scores of all pupils, (R, N, C) or (R, U, C)."""
+        standard = self._pupils[0].probe.standardised(frames)
+        pools = self._pupils[0].probe.shape.pools
+        return torch.stack([pupil.probe.scores(standard, counts if pools else None) for pupil in self._pupils])
 
 
-class _Best:
-    """The best point of one probe so far."""
+class _Pupil:
+    """A probe at one learning rate, and its best point so far; not `alive` once a loss or score was not finite."""
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, probe: Probe, learning_rate: float) -> None:
+        self.probe = probe
         self.learning_rate = learning_rate
+        self.alive = True
         self.value: float | None = None
         self.step = 0
-        self.state: dict[str, Tensor] | None = None
+        self.best: dict[str, Tensor] = {}
         self.grid: list[dict[str, float | int]] = []
 
-    def trained(self, untrained: Probe, seconds: float) -> TrainedProbe:
+    def parameter_group(self) -> dict[str, Any]:
+        """What an optimiser is to train at which rate."""
+        learnt = [each for each in self.probe.parameters() if each.requires_grad]
+        return {"params": learnt, "lr": self.learning_rate}
+
+    def trained(self, seconds: float) -> TrainedProbe:
         """The probe at its best point."""
-        assert self.state is not None
-        probe = Probe(untrained.shape, torch.Generator().manual_seed(0))
-        probe.load_state_dict(self.state)
+        self.probe.load_state_dict(self.best)
         chosen: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.step}
-        return TrainedProbe(probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)
+        return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)
 
 
-def _together(batches: Sequence[_Batch]) -> _Batch:
-    if len(batches) == 1:
-        return batches[0]
-    frames = torch.cat([batch.frames for batch in batches])
-    return _Batch(frames, None, torch.cat([batch.classes for batch in batches]))
+def _batches(
+    examiner: Examiner, train: Examples, settings: ProbeSettings, generator: torch.Generator
+) -> Iterator[Batch]:
+    if examiner.asks_frames:
+        return _frame_batches(examiner, train, settings.batch_frames, generator)
+    return _utterance_batches(examiner, train, settings.batch_utterances, generator)
 
 
-def _labelled_frames(examiner: Examiner, table: FeatureTable, questions: Questions) -> tuple[Tensor, Tensor]:
+def _frame_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Endless batches of labelled frames: (L, N, D), None, (N,)."""
+    rows, classes = _labelled_frames(examiner, train)
+    for chosen in _endless_order(len(rows), size, generator):
+        yield train.table.frames.index_select(1, rows[chosen]), None, classes[chosen]
+
+
+def _labelled_frames(examiner: Examiner, train: Examples) -> tuple[Tensor, Tensor]:
     """Which rows of the table are labelled, and their classes: each (N,)."""
-    places = table.starts()
+    places = train.table.starts()
     rows, classes = [], []
-    for question in questions:
+    for question in train.questions:
         start, count = places[question.id]
         labels = examiner.frame_classes(question, count)
         labelled = (labels != UNLABELLED).nonzero().flatten()
@@ -304,32 +266,25 @@ def _labelled_frames(examiner: Examiner, table: FeatureTable, questions: Questio
     all_rows, all_classes = torch.cat(rows), torch.cat(classes)
     if not len(all_rows):
         raise DataError(
-            f"No frame of the {len(questions)} training utterances is labelled",
+            f"No frame of the {len(train.questions)} training utterances is labelled",
             do="Take a larger label fraction or corpus",
         )
     return all_rows, all_classes
 
 
-def _frame_batches(
-    table: FeatureTable, rows: Tensor, classes: Tensor, size: int, generator: torch.Generator
-) -> Iterator[_Batch]:
-    """Endless batches of labelled frames."""
-    for chosen in _endless_order(len(rows), size, generator):
-        yield _Batch(table.frames[:, rows[chosen]][None], None, classes[chosen][None])
-
-
-def _utterance_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[_Batch]:
-    """Endless batches of whole utterances."""
+def _utterance_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Endless batches of whole utterances: (L, N, D), (U,) frames of each, (U,) classes."""
     places = train.table.starts()
     classes = torch.tensor([examiner.utterance_class(question) for question in train.questions])
     for chosen in _endless_order(len(classes), size, generator):
         spans = [places[train.questions[index].id] for index in chosen.tolist()]
         frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
-        yield _Batch(frames[None], torch.tensor([count for _, count in spans]), classes[chosen][None])
+        yield frames, torch.tensor([count for _, count in spans]), classes[chosen]
 
 
 def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices in batches of `size`, each index once before any comes again."""
+    """Indices in batches of `size` (or `count`, if smaller), each index once before any comes again."""
+    size = min(size, count)
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < size:

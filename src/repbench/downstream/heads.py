@@ -49,10 +49,6 @@ class Head(nn.Module):
         for layer in (*self.hidden, self.output):
             _initialise(layer, generator)
 
-    def linears(self) -> list[nn.Linear]:
-        """Its linear layers, from the input to the scores."""
-        return [layer for layer in (*self.hidden, self.output) if isinstance(layer, nn.Linear)]
-
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) -> (N, C), or with `counts` (U,) frames of each utterance in turn, (U, C)."""
         for layer in self.hidden:

@@ -73,7 +73,7 @@ def hidden_pictures(upstream: Upstream, layers: Tensor, subject: Subject, mix: P
         summed, how = layers.mean(dim=0), f"plain mean of {len(names)} layers"
     else:
         with torch.inference_mode():
-            summed, weights = mix.mixed(layers), mix.layer_weights()
+            summed, weights = mix.mixed(mix.standardised(layers)), mix.layer_weights()
         shares = ", ".join(
             f"{weight:.3f}\N{NO-BREAK SPACE}{name}" for name, weight in zip(names, weights.tolist(), strict=True)
         )

@@ -1,0 +1,165 @@
+"""Many probes in one pass: each is what it would be alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from repbench.benchmark.controls import with_shuffled_labels
+from repbench.benchmark.examiner import Examiner
+from repbench.benchmark.features import FeatureTable, extract
+from repbench.benchmark.plan import Plan, make_plan, subset
+from repbench.benchmark.probe import ProbeShape, statistics_of
+from repbench.benchmark.protocol import ProbeSettings, SplitSettings
+from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
+from repbench.corpora.contract import Corpus
+from repbench.downstream.contract import Downstream, Measurement, Prediction
+from repbench.downstream.phone import Phone
+from repbench.downstream.speaker import Speaker
+from repbench.errors import NonFiniteError
+from repbench.testing import Envelope, tone_corpus
+
+SETTINGS = ProbeSettings(steps=60, batch_frames=200, batch_utterances=4, hidden_units=16, selection_points=3)
+RATES = (1e-3, 1e-2, 3e-2)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return tone_corpus(tmp_path_factory.mktemp("tones") / "corpus")
+
+
+@dataclasses.dataclass
+class Class:
+    """All that probes of one task on `Envelope` are trained with."""
+
+    task: Downstream
+    plan: Plan
+    train: FeatureTable
+    dev: FeatureTable
+
+    @classmethod
+    def on(cls, corpus: Corpus, task: Downstream) -> Class:
+        plan = make_plan(corpus, task, SplitSettings(), excludes=lambda each: None)
+        tables = [
+            extract(
+                Envelope(), [each.utterance for each in part], [0, 1], batch_seconds=30.0, device=torch.device("cpu")
+            )
+            for part in (plan.train, plan.dev)
+        ]
+        return cls(task, plan, *tables)
+
+    def lesson(self, seed: int = 0, fraction: float = 1.0, layers: slice = slice(1, 2)) -> Lesson:
+        train = subset(self.plan.train, fraction, seed=seed, salt="test")
+        return Lesson(train=train, dev=self.plan.dev, layers=layers, seed=seed)
+
+    def teach(
+        self,
+        lessons: list[Lesson],
+        head: str = "linear",
+        mix: str = "mean",
+        rates: tuple[float, ...] = RATES,
+        settings: ProbeSettings = SETTINGS,
+    ) -> list[list[TrainedProbe]]:
+        examiner = Examiner(self.task, self.plan.classes, Envelope().info)
+        layers = lessons[0].layers
+        shape = ProbeShape(
+            head=head, pools=not examiner.asks_frames, num_layers=len(self.train.frames[layers]), width=4,
+            hidden_units=settings.hidden_units, classes=self.plan.classes, mix=mix,
+        )  # fmt: skip
+        return train_probes(
+            examiner, shape, self.train, self.dev, lessons, settings,
+            statistics=statistics_of(self.train), learning_rates=rates,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "mix"),
+    [
+        (Phone(), "linear", "mean"),
+        (Phone(), "mlp2", "mean"),
+        (Phone(), "mlp1", "weighted"),
+        (Speaker(), "mlp1", "mean"),
+        (Speaker(), "mlp2", "weighted"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.info.name,
+)
+def test_each_of_many_is_what_it_would_be_alone_to_the_last_bit(
+    tones: Corpus, task: Downstream, head: str, mix: str
+) -> None:
+    room = Class.on(tones, task)
+    layers = slice(0, 2) if mix == "weighted" else slice(1, 2)
+    lessons = [room.lesson(seed, fraction, layers) for seed in (0, 1, 2) for fraction in (0.1, 0.5, 1.0)]
+    if mix == "mean":
+        lessons += [room.lesson(seed, layers=slice(0, 1)) for seed in (0, 1)]
+    together = room.teach(lessons, head, mix)
+    assert [len(row) for row in together] == [len(RATES)] * len(lessons)
+    for lesson, row in zip(lessons, together, strict=True):
+        for rate, trained in zip(RATES, row, strict=True):
+            ((alone,),) = room.teach([lesson], head, mix, (rate,))
+            assert trained.selection.chosen == alone.selection.chosen
+            assert trained.selection.grid == alone.selection.grid
+            for name, tensor in alone.probe.state_dict().items():
+                assert torch.equal(trained.probe.state_dict()[name], tensor), name
+
+
+def test_seeds_rates_and_parts_of_the_labels_differ(tones: Corpus) -> None:
+    room = Class.on(tones, Phone())
+    lessons = [room.lesson(0), room.lesson(1), room.lesson(0, 0.5), room.lesson(0, layers=slice(0, 1))]
+    weights = [each.probe.state_dict()["head.output.weight"] for row in room.teach(lessons) for each in row]
+    assert len({tuple(weight.flatten().tolist()) for weight in weights}) == len(lessons) * len(RATES)
+
+
+def test_a_rate_that_explodes_leaves_the_others_as_they_were(tones: Corpus) -> None:
+    room = Class.on(tones, Phone())
+    ((calm,),) = room.teach([room.lesson()], "mlp2", rates=(1e-3,))
+    (row,) = room.teach([room.lesson()], "mlp2", rates=(1e-3, 1e30))
+    assert len(row) == 1
+    for name, tensor in calm.probe.state_dict().items():
+        assert torch.equal(row[0].probe.state_dict()[name], tensor)
+    with pytest.raises(NonFiniteError, match=r"at step \d+"):
+        room.teach([room.lesson()], "mlp2", rates=(1e29, 1e30))
+
+
+class Counted(Phone):
+    """The phone task without its short cut: every selection builds the predictions and measures them."""
+
+    primary_of = None  # type: ignore[assignment]
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        assert len({prediction.id for prediction in predictions}) == len(predictions) > 1
+        return super().measure(predictions, classes)
+
+
+def test_selection_by_counts_is_selection_by_predictions(tones: Corpus) -> None:
+    quick, slow = Class.on(tones, Phone()), Class.on(tones, Counted())
+    fast, sure = quick.teach([quick.lesson()]), slow.teach([slow.lesson()])
+    assert [each.selection for each in fast[0]] == [each.selection for each in sure[0]]
+
+
+def test_shuffled_labels_are_as_frequent_and_true_of_nothing(tones: Corpus, tmp_path: Path) -> None:
+    for task in (Phone(), Speaker()):
+        plan = make_plan(tones, task, SplitSettings(), excludes=lambda each: None)
+        dealt = with_shuffled_labels(plan.train, seed=0, salt="s")
+        assert [each.utterance for each in dealt] == [each.utterance for each in plan.train]
+
+        def labels(questions: object) -> list[str]:
+            assert isinstance(questions, tuple)
+            return [
+                label
+                for each in questions
+                for label in ([each.labels] if isinstance(each.labels, str) else [phone.label for phone in each.labels])
+            ]
+
+        assert sorted(labels(dealt)) == sorted(labels(plan.train))
+        agreeing = sum(a == b for a, b in zip(labels(dealt), labels(plan.train), strict=True)) / len(labels(dealt))
+        frequencies = [labels(dealt).count(label) / len(labels(dealt)) for label in set(labels(dealt))]
+        assert agreeing < sum(share**2 for share in frequencies) + 0.15
+        assert (
+            with_shuffled_labels(plan.train, seed=0, salt="s")
+            == dealt
+            != with_shuffled_labels(plan.train, seed=1, salt="s")
+        )
