@@ -76,11 +76,13 @@ CELLS = np.array([[0.2, 0.5, 0.9, 0.4], [0.3, 0.6, 0.7, 0.5], [0.1, 0.5, 0.8, 0.
 """One value for each seed (row) and cluster (column)."""
 
 
-def test_seeds_and_clusters_each_add_their_variance() -> None:
-    interval = crossed_intervals([singles(row) for row in CELLS.tolist()], mean)["mean"]
-    clusters, seeds = CELLS.mean(0).var(ddof=1) / 4, CELLS.mean(1).var(ddof=1) / 3
-    freedom = (clusters + seeds) ** 2 / (clusters**2 / 3 + seeds**2 / 2)
-    expected = stats.t.interval(0.95, freedom, CELLS.mean(), np.sqrt(clusters + seeds))
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_seeds_and_clusters_each_add_their_variance(num_seeds: int) -> None:
+    cells = CELLS[:num_seeds]
+    interval = crossed_intervals([singles(row) for row in cells.tolist()], mean)["mean"]
+    clusters, seeds = cells.mean(0).var(ddof=1) / 4, cells.mean(1).var(ddof=1) / num_seeds
+    freedom = (clusters + seeds) ** 2 / (clusters**2 / 3 + seeds**2 / (num_seeds - 1))
+    expected = stats.t.interval(0.95, freedom, cells.mean(), np.sqrt(clusters + seeds))
     assert interval is not None
     assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12)
 
