@@ -103,7 +103,7 @@ def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(tones: Path, t
         (("run", "--upstream", "mel", "--downstream", "phone", "--set", "probe.step=1"), 2, ["probe.steps"]),
         (("run", "--upstream", "mel", "--downstream", "phone", "--corpus", "csv"), 2, ["corpus prepare csv"]),
         (("run", "--upstream", "mel", "--downstream", "phone", "--corpus", "./none"), 3, ["no manifest", "none"]),
-        (("run", "--upstream", "hf:some/model", "--downstream", "phone"), 2, ["hf:"]),
+        (("run", "--upstream", "hf:./none", "--downstream", "phone"), 2, ["./none", "no such folder"]),
         (("list", "models"), 2, ["upstreams, downstreams, corpora"]),
         (("corpus", "prepare", "fsdd", "--root", "/nowhere", "--out", "x"), 3, ["/nowhere"]),
         (("corpus", "prepare", "synthetic", "--root", ".", "--out", "x"), 2, ["needs no preparing"]),

@@ -117,11 +117,26 @@ def test_an_unknown_name_is_answered_with_a_question_and_the_list(tmp_path: Path
         registry_of(tmp_path).find("downstream", "")
 
 
-@pytest.mark.parametrize("spec", ["hf:facebook/wav2vec2-base", "torchaudio:HUBERT_BASE", "features:folder", "hf"])
-def test_reserved_prefixes_say_that_they_are_reserved(tmp_path: Path, spec: str) -> None:
-    prefix = spec.split(":")[0]
-    with pytest.raises(UsageError, match=f"prefix `{prefix}:` is reserved and not supported by this version"):
+@pytest.mark.parametrize(
+    ("spec", "argument"),
+    [("hf:facebook/wav2vec2-base", "facebook/wav2vec2-base"), ("hf:./a:b", "./a:b"), ("features:folder", "folder")],
+)
+def test_a_door_takes_all_that_follows_its_prefix(tmp_path: Path, spec: str, argument: str) -> None:
+    install(tmp_path, "repbench", "[repbench.upstreams]\nmel = a:A\n")
+    found = registry_of(tmp_path).find("upstream", spec)
+    assert (found.entry.qualified, found.entry.argument, found.options) == (spec, argument, ())
+    assert (found.entry.distribution, found.entry.version, found.entry.builtin) == ("repbench", "1.0", True)
+
+
+@pytest.mark.parametrize(("spec", "write"), [("hf", "hf:DIR_OR_REPO"), ("torchaudio:", "torchaudio:BUNDLE")])
+def test_a_door_without_a_name_says_what_to_write(tmp_path: Path, spec: str, write: str) -> None:
+    with pytest.raises(UsageError, match=f"Nothing follows the prefix.*Write `{write}`"):
         registry_of(tmp_path).find("upstream", spec)
+
+
+def test_the_doors_lead_to_upstreams_alone(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="prefix `hf:` leads to upstreams, not to a downstream"):
+        registry_of(tmp_path).find("downstream", "hf:some/model")
 
 
 def test_py_names_an_object_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,21 @@ BUILTIN_DISTRIBUTION = "repbench"
 RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features")
 """What no plugin may be called: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`."""
 
+
+class Door(NamedTuple):
+    """A way to upstreams that nobody registered: `target`, called with what follows the prefix, gives a factory."""
+
+    target: str
+    takes: str
+
+
+DOORS: Mapping[str, Door] = {
+    "hf": Door("repbench.upstream.huggingface:door", "DIR_OR_REPO"),
+    "torchaudio": Door("repbench.upstream.bundles:door", "BUNDLE"),
+    "features": Door("repbench.upstream.feature_folder:door", "DIR"),
+}
+"""The reserved prefixes behind which repbench itself stands."""
+
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)\s*:\s*(?P<attribute>\w+(?:\.\w+)*)\s*(?:\[[^\]]*\])?\s*")
 
 
@@ -62,6 +77,7 @@ class Entry:
         distribution: Who registered it; `py` for one named on the command line by `py:module:attribute`.
         version: Version of the distribution; empty if unknown.
         builtin: Whether it comes with repbench.
+        argument: What follows the prefix of a door, which `target` is called with; None for every other plugin.
     """
 
     name: str
@@ -70,12 +86,15 @@ class Entry:
     distribution: str
     version: str
     builtin: bool
+    argument: str | None = None
 
     @property
     def qualified(self) -> str:
         """`DIST:NAME`, which names this entry and no other."""
         if self.distribution == "py":
             return f"py:{self.target}"
+        if self.argument is not None:
+            return self.name
         return f"{normalised(self.distribution)}:{self.name}"
 
     def load(self) -> object:
@@ -102,7 +121,10 @@ class Entry:
         found: object = importlib.import_module(module)
         for name in attribute.split("."):
             found = getattr(found, name)
-        return found
+        if self.argument is None:
+            return found
+        assert callable(found)
+        return found(self.argument)
 
     def _failure(self, error: BaseException) -> PluginError:
         owner = f"distribution `{self.distribution}`{f' {self.version}' if self.version else ''}"
@@ -156,18 +178,18 @@ class Registry:
         return self._entries[kind]
 
     def find(self, kind: Kind, spec: str) -> Found:
-        """The plugin that `spec` names: `NAME`, `DIST:NAME`, either with `:OPTION…` after it, or `py:module:attribute`.
+        """The plugin that `spec` names: `NAME`, `DIST:NAME`, either with `:OPTION…` after it, or behind a prefix.
 
         A bare name is a built-in's or, if there is exactly one, a third party's. `DIST:NAME` is understood before
         `NAME:OPTION`, except that nobody can take an option away from a built-in: there NAME must be a built-in's too.
 
         Raises:
-            UsageError: There is no such plugin, or the prefix is reserved for a later version.
+            UsageError: There is no such plugin, or nothing fitting follows the prefix.
             PluginError: Two third parties share the bare name.
         """
         head, *rest = spec.split(":")
         if head in RESERVED_PREFIXES:
-            return _reserved(kind, head, rest)
+            return self._reserved(kind, head, rest)
         owners = [entry for entry in self.entries(kind) if entry.name == head]
         qualified = self._qualified(kind, head, rest)
         if qualified is not None and not self._is_option_of_builtin(owners, kind, rest[0]):
@@ -214,6 +236,24 @@ class Registry:
             return f"hidden by the built-in; use {entry.qualified}"
         rivals = ", ".join(f"`{other.distribution}`" for other in others)
         return f"name shared with {rivals}; use {entry.qualified}"
+
+    def _reserved(self, kind: Kind, prefix: str, rest: list[str]) -> Found:
+        if prefix in DOORS:
+            return Found(self._behind(DOORS[prefix], kind, prefix, ":".join(rest)), ())
+        target = ":".join(rest[:2])
+        if _TARGET.fullmatch(target) is None:
+            spec = ":".join([prefix, *rest])
+            raise UsageError(f"`{spec}` does not name an object", do="Write `py:module:attribute`")
+        return Found(Entry(target, kind, target, "py", "", builtin=False), tuple(rest[2:]))
+
+    def _behind(self, door: Door, kind: Kind, prefix: str, argument: str) -> Entry:
+        if kind != "upstream":
+            do = f"Name an installed {kind}; `repbench list {PLURALS[kind]}` shows them"
+            raise UsageError(f"The prefix `{prefix}:` leads to upstreams, not to a {kind}", do=do)
+        if not argument:
+            raise UsageError(f"Nothing follows the prefix `{prefix}:`", do=f"Write `{prefix}:{door.takes}`")
+        version = next((entry.version for entry in self.entries(kind) if entry.builtin), "")
+        return Entry(f"{prefix}:{argument}", kind, door.target, BUILTIN_DISTRIBUTION, version, True, argument)
 
     def _qualified(self, kind: Kind, head: str, rest: list[str]) -> Entry | None:
         """The entry that `head:rest[0]` names when read as `DIST:NAME`."""
@@ -367,17 +407,6 @@ def _fault_of(point: metadata.EntryPoint, siblings: list[metadata.EntryPoint]) -
         return "what it names is not of the form `module:attribute`"
     first = next(sibling for sibling in siblings if (sibling.group, sibling.name) == (point.group, point.name))
     return None if first is point else f"the same distribution has named `{first.value}` so before"
-
-
-def _reserved(kind: Kind, prefix: str, rest: list[str]) -> Found:
-    if prefix != "py":
-        what = f"The prefix `{prefix}:` is reserved and not supported by this version of repbench"
-        raise UsageError(what, do=f"Name an installed {kind}; `repbench list {PLURALS[kind]}` shows them")
-    target = ":".join(rest[:2])
-    if _TARGET.fullmatch(target) is None:
-        spec = ":".join([prefix, *rest])
-        raise UsageError(f"`{spec}` does not name an object", do="Write `py:module:attribute`")
-    return Found(Entry(target, kind, target, "py", "", builtin=False), tuple(rest[2:]))
 
 
 def _clash(owners: list[Entry]) -> PluginError:

@@ -85,6 +85,20 @@ def read_features(path: Path, *, utterance: str | None = None, sha256: str | Non
     return frames
 
 
+def read_layers(path: Path, *, utterance: str | None = None, sha256: str | None = None) -> tuple[Frames, str]:
+    """Read all layers of one utterance; arguments and errors as in `read_features`.
+
+    Returns:
+        (L, F, D) float32, of a file that holds (L, F, D) as `repbench extract` writes it, or (F, D); and the SHA-256 of
+        the bytes of the file.
+    """
+    frames, found = _read(path, utterance, layered=True)
+    if sha256 is not None and found != sha256:
+        what = f"The features have the SHA-256 {found[:12]}…, but had {sha256[:12]}… when they were first read"
+        raise IntegrityError(what, file=path, utterance=utterance, do="Write the features, then run again")
+    return frames, found
+
+
 def measure_features(path: Path, *, utterance: str | None = None) -> FeatureMeasure:
     """Read the frames of one utterance and say their number, width and hash. Errors as in `read_features`."""
     frames, sha256 = _read(path, utterance)
@@ -122,11 +136,12 @@ def refuse_other_duration(
         raise DataError(what, file=path, utterance=utterance, do=do)
 
 
-def _read(path: Path, utterance: str | None) -> tuple[Frames, str]:
+def _read(path: Path, utterance: str | None, *, layered: bool = False) -> tuple[Frames, str]:
     is_npy = format_of(path, utterance=utterance) == "npy"
     content = _bytes_of(path, utterance)
     array = _npy(content, path, utterance) if is_npy else _safetensors(content, path, utterance)
-    return _frames(array, path, utterance), hashlib.sha256(content).hexdigest()
+    frames = _layers(array, path, utterance) if layered else _frames(array, path, utterance)
+    return frames, hashlib.sha256(content).hexdigest()
 
 
 def _bytes_of(path: Path, utterance: str | None) -> bytes:
@@ -219,8 +234,20 @@ def _frames(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frame
     if len(shape) != 2 or 0 in shape:
         what = f"Features must have the shape (F, D), one row a frame, but have {array.shape}"
         raise DataError(what, file=path, utterance=utterance, do="Save one layer of one utterance")
+    return _finite(array.reshape(shape), path, utterance)
+
+
+def _layers(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
+    shape = (1, *array.shape) if array.ndim == 2 else array.shape
+    if len(shape) != 3 or 0 in shape:
+        what = f"Features must have the shape (L, F, D) or (F, D), one row a frame, but have {array.shape}"
+        raise DataError(what, file=path, utterance=utterance, do="Save the layers of one utterance")
+    return _finite(array.reshape(shape), path, utterance)
+
+
+def _finite(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
     with np.errstate(over="ignore"):
-        frames = np.array(array.reshape(shape), dtype=np.float32, order="C")  # a copy: what was read is read-only
+        frames = np.array(array, dtype=np.float32, order="C")  # a copy: what was read is read-only
     num_broken = int(np.count_nonzero(~np.isfinite(frames)))
     if num_broken:
         what = f"{num_broken} of {frames.size} feature values are NaN, infinite or too large for float32"

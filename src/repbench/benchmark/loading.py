@@ -16,6 +16,7 @@ from repbench.downstream.contract import Downstream, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream, provenance_of
+from repbench.upstream.declared import factory_of
 from repbench.upstream.networks import RANDOM, NetworkFactory
 from repbench.upstream.precomputed import BoundToCorpus
 
@@ -152,6 +153,8 @@ def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
 
 def _factory(entry: Entry) -> Callable[..., object]:
     target = entry.load()
+    if entry.distribution == "py" and entry.kind == "upstream":
+        return factory_of(target, entry.target)
     if not callable(target):
         raise PluginError("The entry point does not lead to something that can be called", key=entry.qualified)
     return target

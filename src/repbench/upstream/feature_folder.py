@@ -1,0 +1,212 @@
+"""`features:DIR`: hidden states that anything wrote into files, one `.npy` or `.safetensors` for each utterance.
+
+`DIR/ID.npy` holds the frames (F, D) of the utterance ID, or its layers (L, F, D); an ID with slashes lies in folders.
+`DIR/features.yaml` is a `FolderDeclaration`. What `repbench extract` writes can be read so. Which utterances there are
+says the corpus, so the folder becomes an upstream when it is bound to one.
+
+Legend: L layers, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import partial
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from repbench.audio.feature_files import read_layers, refuse_other_duration
+from repbench.configs.loader import build as build_settings
+from repbench.configs.loader import load_yaml
+from repbench.corpora.contract import Corpus, Utterance
+from repbench.errors import DataError, UsageError
+from repbench.upstream.contract import HiddenStates, Provenance, UpstreamInfo, fingerprint_of
+
+DECLARATION_FILE = "features.yaml"
+_ENDINGS = (".npy", ".safetensors")
+
+
+class FolderDeclaration(BaseModel):
+    """What whoever wrote the files says of them; frame k speaks of sample first_center_samples + k * hop_samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sample_rate_hz: int = Field(ge=1)
+    """Rate in whose samples the two times below are counted."""
+    hop_samples: int = Field(ge=1)
+    """Distance of two frames' centres."""
+    first_center_samples: int = Field(ge=0)
+    """Sample of which frame 0 speaks."""
+    layer_names: tuple[str, ...] | None = None
+    """One name a layer; null: `layer 0`, `layer 1`, … as many as the files hold."""
+    utterance_normalised: bool = False
+    """Whether each feature of layer 0 has zero mean over the utterance."""
+    citation: str = "unknown"
+    """Where the features were published."""
+    licence: str = "unknown"
+    """Of the features."""
+
+
+class FeatureFolder:
+    """A folder of features before the corpus is known.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.declared = build_settings(
+            FolderDeclaration, load_yaml(folder / DECLARATION_FILE), folder / DECLARATION_FILE
+        )
+
+    def bound_to(self, corpus: Corpus) -> FolderFrames:
+        """The upstream that reads the features of this corpus's utterances.
+
+        Raises:
+            DataError: No utterance has features, one has two files, or a file cannot be read.
+        """
+        files = _files_below(self.folder)
+        found = {each.id: files[each.id] for each in corpus.utterances if each.id in files}
+        if not found:
+            what = f"No utterance of {corpus.name} has features here"
+            example = corpus.utterances[0].id
+            raise DataError(what, file=self.folder, do=f"Name the files by utterance, such as {example}.npy")
+        return FolderFrames(self.folder, self.declared, found)
+
+
+class FolderFrames(nn.Module):
+    """The features of a corpus's utterances, read from a folder; a `FrameReader`.
+
+    Args:
+        folder: The folder.
+        declared: What its files are.
+        files: The file of each utterance that has one.
+    """
+
+    code_version = 1
+
+    def __init__(self, folder: Path, declared: FolderDeclaration, files: dict[str, Path]) -> None:
+        super().__init__()
+        self.provenance = Provenance(checkpoint=str(folder))
+        self._declared = declared
+        self._files = files
+        first = min(files)
+        num_layers, _, width = read_layers(files[first], utterance=first)[0].shape
+        names = declared.layer_names or tuple(f"layer {number}" for number in range(num_layers))
+        if len(names) != num_layers:
+            what = f"`layer_names` has {len(names)} names, but {files[first].name} has {num_layers} layers"
+            raise DataError(what, file=folder / DECLARATION_FILE, key="layer_names", do="Name each layer once")
+        self.info = UpstreamInfo(
+            name=f"features:{folder.name}",
+            sample_rate_hz=declared.sample_rate_hz,
+            hop_samples=declared.hop_samples,
+            first_center_samples=declared.first_center_samples,
+            min_samples=1,
+            layer_names=names,
+            width=width,
+            utterance_normalised=declared.utterance_normalised,
+            trainable=False,
+            citation=declared.citation,
+            licence=declared.licence,
+        )
+        self._sha256 = {id_: read_layers(file, utterance=id_)[1] for id_, file in sorted(files.items())}
+
+    def num_frames(self, num_samples: int) -> int:
+        """Not a function of the length alone.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise _hears_nothing()
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """Not a function of sound.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise _hears_nothing()
+
+    def why_excluded(self, utterance: Utterance) -> str | None:
+        """Why the utterance has no frames; None if it has."""
+        return None if utterance.id in self._files else "no features in the folder"
+
+    def read_frames(self, utterance: Utterance) -> Tensor:
+        """The frames (L, F, D) of an utterance; errors as in `FrameReader`."""
+        file, info = self._files[utterance.id], self.info
+        frames, _ = read_layers(file, utterance=utterance.id, sha256=self._sha256[utterance.id])
+        expected = (len(info.layer_names), info.width)
+        if (frames.shape[0], frames.shape[2]) != expected:
+            shape = tuple(frames.shape)
+            what = f"The features have the shape (L, F, D) = {shape}, but the first file had (L, D) = {expected}"
+            do = "Save the same features for every utterance"
+            raise DataError(what, file=file, utterance=utterance.id, do=do)
+        refuse_other_duration(
+            frames.shape[1],
+            utterance.seconds,
+            hop_s=info.hop_samples / info.sample_rate_hz,
+            first_center_s=info.first_center_samples / info.sample_rate_hz,
+            path=file,
+            utterance=utterance.id,
+        )
+        return torch.from_numpy(frames)
+
+    def note(self) -> str:
+        """What the frames are, in words."""
+        hop_s = self.info.hop_samples / self.info.sample_rate_hz
+        return f"frames are read from the folder `{self.provenance.checkpoint}`, every {hop_s:g} s as declared"
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the declaration and of every file that belongs to the corpus; not of where they lie."""
+        declared = self._declared.model_dump(mode="json", exclude={"citation", "licence"})
+        return fingerprint_of(self, {"declared": declared, "files": self._sha256}, self.code_version)
+
+
+def door(folder: str) -> partial[FeatureFolder]:
+    """The factory of the folder that `features:DIR` names."""
+    return partial(build, folder)
+
+
+def build(folder: str, *, checkpoint: str | None = None, seed: int = 0) -> FeatureFolder:
+    """The features in a folder.
+
+    Raises:
+        UsageError: There is no such folder or declaration, or the declaration cannot be meant.
+    """
+    place = Path(folder).expanduser()
+    if checkpoint is not None:
+        do = "Leave --checkpoint out; the frames lie in the folder"
+        raise UsageError("A folder of features has no weights to load", key="--checkpoint", do=do)
+    if not place.is_dir():
+        raise UsageError("There is no such folder of features", key="--upstream", file=place, do="Check the path")
+    if not (place / DECLARATION_FILE).is_file():
+        what = f"The folder holds no {DECLARATION_FILE}, which says of what instant each frame speaks"
+        do = "Write it, with sample_rate_hz, hop_samples and first_center_samples"
+        raise UsageError(what, key="--upstream", file=place, do=do)
+    return FeatureFolder(place)
+
+
+def _files_below(folder: Path) -> dict[str, Path]:
+    """From utterance id to its file: the path in the folder without its ending, as an id is normalised.
+
+    Raises:
+        DataError: Two files are of one utterance.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in _ENDINGS or not path.is_file():
+            continue
+        id_ = unicodedata.normalize("NFC", path.relative_to(folder).as_posix().removesuffix(path.suffix))
+        if id_ in files:
+            what = f"The utterance has two files, {files[id_].name} and {path.name}"
+            raise DataError(what, file=folder, utterance=id_, do="Remove one of them")
+        files[id_] = path
+    return files
+
+
+def _hears_nothing() -> UsageError:
+    what = "A folder of features hears no sound"
+    return UsageError(what, key="--upstream", do="Give it to `repbench run` with the corpus it was computed of")

@@ -1,0 +1,56 @@
+"""How many frames a waveform gives, and of which sample each speaks: arithmetic that other people's models share.
+
+Legend: L layers, B batch, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repbench.upstream.contract import HiddenStates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameClock:
+    """Windows of one length, one every hop, that lie wholly inside a waveform: (T - window) // hop + 1 frames.
+
+    Attributes:
+        hop_samples: Distance of two windows.
+        window_samples: What a frame hears; the shortest waveform that gives one.
+    """
+
+    hop_samples: int
+    window_samples: int
+
+    @property
+    def first_center_samples(self) -> int:
+        """The middle of the first window."""
+        return self.window_samples // 2
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a waveform of `num_samples`."""
+        return max(0, (num_samples - self.window_samples) // self.hop_samples + 1)
+
+
+def clock_of_convolutions(kernels: Sequence[int], strides: Sequence[int]) -> FrameClock:
+    """The clock of convolutions without padding, one after the other.
+
+    Their frames are windows of 1 + sum_i (k_i - 1) s_1…s_{i-1} samples every s_1…s_n, for rounding down at each layer
+    is rounding down once: floor(floor(x / a) / b) = floor(x / ab).
+    """
+    hops = list(itertools.accumulate(strides, lambda a, b: a * b, initial=1))
+    window = 1 + sum((kernel - 1) * hop for kernel, hop in zip(kernels, hops, strict=False))
+    return FrameClock(hop_samples=math.prod(strides), window_samples=window)
+
+
+def joined(states: Sequence[Tensor]) -> HiddenStates:
+    """The hidden states (L, F, D) of single utterances as those of a batch, zero past each length."""
+    lengths = torch.tensor([each.shape[1] for each in states], dtype=torch.int64, device=states[0].device)
+    padded = torch.nn.utils.rnn.pad_sequence([each.transpose(0, 1) for each in states])  # (F, B, L, D)
+    return HiddenStates(layers=padded.permute(2, 1, 0, 3), lengths=lengths)

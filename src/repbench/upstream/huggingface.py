@@ -1,0 +1,360 @@
+"""`hf:DIR_OR_REPO`: the speech encoders of transformers, with their own feature extractors and hidden states.
+
+wav2vec 2.0, HuBERT, WavLM and data2vec-audio hear the waveform, Whisper's encoder and w2v-BERT a spectrogram. What is
+done to the sound before is done by the model's own feature extractor, as its configuration says. The layers are
+transformers' `hidden_states`: what enters the first encoder layer, then what each layer gives.
+
+Utterances go through the model together only where that changes nothing: where its extractor gives an attention mask
+and the model heeds it everywhere. Otherwise each goes alone, in the same call.
+
+Whisper hears windows of 30 s and nothing else. A longer utterance is cut into such windows, one after the other
+without overlap; each is heard by itself and their frames are put together, so no frame hears over the edge of a window.
+
+transformers is imported inside functions: that takes seconds.
+
+Legend: L layers, B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from repbench.errors import IntegrityError, UsageError
+from repbench.globalstate import preserved_global_state
+from repbench.upstream.contract import (
+    HiddenStates,
+    Provenance,
+    UpstreamFactory,
+    UpstreamInfo,
+    check_lengths,
+    fingerprint_of,
+)
+from repbench.upstream.foreign import named
+from repbench.upstream.frame_clocks import FrameClock, clock_of_convolutions, joined
+from repbench.upstream.huggingface_files import (
+    CONFIG_FILE,
+    PREPROCESSOR_FILES,
+    folder_of,
+    lasting,
+    missing_package,
+    read_settings,
+    read_weights,
+    said_by_card,
+    weights_files,
+)
+from repbench.upstream.networks import RANDOM, seeded
+
+
+class _Ears(Protocol):
+    """How the models of a family hear: what goes into the network, and when each of its frames is."""
+
+    hop_samples: int
+    first_center_samples: int
+    min_samples: int
+    pads: bool
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a waveform of `num_samples`."""
+        ...
+
+    def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
+        """The hidden states (L, F, D) of each sound (T,); more than one only if `pads`."""
+        ...
+
+
+class _OfWaveforms:
+    """wav2vec 2.0, HuBERT, WavLM and data2vec-audio: convolutions without padding, then a transformer.
+
+    With `feat_extract_norm` "group" a convolution is normalised over the whole time, padding included; data2vec-audio
+    has several convolutions of positions, of which all but the first hear what the padding has become.
+    """
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        self._clock: FrameClock = clock_of_convolutions(config.conv_kernel, config.conv_stride)
+        self.hop_samples = self._clock.hop_samples
+        self.first_center_samples = self._clock.first_center_samples
+        self.min_samples = self._clock.window_samples
+        heeds_mask = config.model_type != "data2vec-audio" and config.feat_extract_norm == "layer"
+        self.pads = bool(extractor.return_attention_mask) and heeds_mask
+        self._extractor = extractor
+
+    def num_frames(self, num_samples: int) -> int:
+        return self._clock.num_frames(num_samples)
+
+    def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
+        states = _hidden_states(network, _extracted(self._extractor, sounds, padding=True))
+        return [states[:, row, : self.num_frames(len(sound))] for row, sound in enumerate(sounds)]
+
+
+class _OfFilterBanks:
+    """w2v-BERT: Kaldi's filter bank normalised over each utterance, two frames of it to one of the model.
+
+    An odd last frame of the filter bank has no partner and, by the extractor's mask, no frame of the model.
+    """
+
+    pads = True
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        window, hop = 400, 160  # fixed in the extractor's code
+        self._bank = FrameClock(hop_samples=hop, window_samples=window)
+        self._stride = int(extractor.stride)
+        self.hop_samples = self._stride * hop
+        self.min_samples = window + max(1, self._stride - 1) * hop  # a variance takes two frames
+        self.first_center_samples = (window + (self._stride - 1) * hop) // 2
+        self._extractor = extractor
+
+    def num_frames(self, num_samples: int) -> int:
+        return self._bank.num_frames(num_samples) // self._stride
+
+    def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
+        states = _hidden_states(network, _extracted(self._extractor, sounds, padding=True))
+        return [states[:, row, : self.num_frames(len(sound))] for row, sound in enumerate(sounds)]
+
+
+class _OfWindows:
+    """Whisper's encoder: log-mel frames of windows filled up to 30 s with silence, two of them to one of the model.
+
+    Frame k is centred at sample k * hop; those whose centre lies inside the utterance are its frames.
+    """
+
+    first_center_samples = 0
+    min_samples = 1
+    pads = False
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        stride = 2  # of the encoder's second convolution
+        self.hop_samples = stride * int(extractor.hop_length)
+        self._window_samples = int(extractor.n_samples)
+        self._extractor = extractor
+        expected = self.hop_samples * config.max_source_positions
+        if self._window_samples != expected:
+            what = f"The extractor's window has {self._window_samples} samples, but the model takes {expected}"
+            raise IntegrityError(what, key="chunk_length", do="Take the extractor that belongs to the model")
+
+    def num_frames(self, num_samples: int) -> int:
+        return -(-num_samples // self.hop_samples)
+
+    def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
+        (sound,) = sounds
+        windows = torch.split(sound, self._window_samples)
+        heard = [_hidden_states(network, _extracted(self._extractor, [window])) for window in windows]
+        return [torch.cat(heard, dim=2)[:, 0, : self.num_frames(len(sound))]]
+
+
+class _Family(NamedTuple):
+    """The names in transformers of a family's classes, and how it hears."""
+
+    model: str
+    extractor: str
+    ears: type[_OfWaveforms] | type[_OfFilterBanks] | type[_OfWindows]
+
+
+FAMILIES = {
+    "wav2vec2": _Family("Wav2Vec2Model", "Wav2Vec2FeatureExtractor", _OfWaveforms),
+    "hubert": _Family("HubertModel", "Wav2Vec2FeatureExtractor", _OfWaveforms),
+    "wavlm": _Family("WavLMModel", "Wav2Vec2FeatureExtractor", _OfWaveforms),
+    "data2vec-audio": _Family("Data2VecAudioModel", "Wav2Vec2FeatureExtractor", _OfWaveforms),
+    "whisper": _Family("WhisperModel", "WhisperFeatureExtractor", _OfWindows),
+    "wav2vec2-bert": _Family("Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor", _OfFilterBanks),
+}
+"""By the `model_type` of a configuration."""
+
+
+class HuggingFaceUpstream(nn.Module):
+    """A speech encoder of transformers as an upstream.
+
+    Args:
+        name: What it is called.
+        network: The encoder.
+        ears: How it hears.
+        sample_rate_hz: What its extractor takes.
+        settings: All that the numbers depend on beside the weights: configuration and preprocessor.
+        said: Citation and licence.
+        provenance: Where the weights come from.
+    """
+
+    code_version = 1
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        ears: _Ears,
+        *,
+        sample_rate_hz: int,
+        settings: dict[str, Any],
+        said: tuple[str, str],
+        provenance: Provenance,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.provenance = provenance
+        self._ears = ears
+        self._settings = settings
+        config: Any = network.config
+        self.info = UpstreamInfo(
+            name=name,
+            sample_rate_hz=sample_rate_hz,
+            hop_samples=ears.hop_samples,
+            first_center_samples=ears.first_center_samples,
+            min_samples=ears.min_samples,
+            layer_names=("embedding", *(f"layer {number}" for number in range(1, _num_layers(config) + 1))),
+            width=config.hidden_size,
+            utterance_normalised=False,
+            trainable=True,
+            citation=said[0],
+            licence=said[1],
+        )
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that a waveform of `num_samples` gives, by the model's strides and windows."""
+        return self._ears.num_frames(num_samples)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """(B, T) -> (L, B, F, D)."""
+        check_lengths(self.info, lengths)
+        sounds = [waveform[:length] for waveform, length in zip(waveforms, lengths.tolist(), strict=True)]
+        groups = [sounds] if self._ears.pads else [[sound] for sound in sounds]
+        return joined([states for group in groups for states in self._ears.hear(self.network, group)])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, configuration, preprocessor and code version; not of where they lie."""
+        return fingerprint_of(self, self._settings, self.code_version)
+
+
+def door(source: str) -> UpstreamFactory:
+    """The factory of the model that `hf:SOURCE` names: a folder, or a repository in Hugging Face's cache."""
+    return partial(build, source)
+
+
+def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> HuggingFaceUpstream:
+    """Build a speech encoder of transformers, in eval mode on the CPU, without the network.
+
+    Args:
+        source: A folder as `save_pretrained` of model and feature extractor write it, or OWNER/NAME in the cache.
+        checkpoint: None: the safetensors in the folder. A file, in the folder or elsewhere: those weights; a pickle is
+            read only where it is named so, and without running what is in it. `random`: untrained.
+        seed: Of untrained weights.
+
+    Raises:
+        UsageError: There is no such model, its family is not supported, or a file of it is missing.
+        IntegrityError: The weights are damaged, or not those of the configuration.
+        EnvironmentFault: transformers is not installed.
+    """
+    folder = folder_of(source)
+    settings = {
+        "config": lasting(read_settings(folder, CONFIG_FILE)),
+        "preprocessor": lasting(read_settings(folder, *PREPROCESSOR_FILES)),
+    }
+    family = _family_of(settings["config"], folder)
+    untrained = checkpoint == RANDOM
+    files = [] if untrained else weights_files(folder, checkpoint)
+    with _transformers() as transformers:
+        config, extractor = _configured(transformers, family, folder)
+        model_class = getattr(transformers, family.model)
+        if untrained:
+            with seeded(seed):
+                network = model_class(config)
+        else:
+            network = _loaded(model_class, config, read_weights(files), files[0])
+    if family.model == "WhisperModel":
+        network = network.encoder
+    place = f"{RANDOM}:{folder}" if untrained else str(folder if checkpoint is None else files[0])
+    upstream = HuggingFaceUpstream(
+        f"hf:{source}",
+        network,
+        family.ears(network.config, extractor),
+        sample_rate_hz=extractor.sampling_rate,
+        settings=settings,
+        said=said_by_card(folder),
+        provenance=Provenance(checkpoint=place),
+    )
+    return upstream.eval()
+
+
+def _family_of(config: dict[str, Any], folder: Path) -> _Family:
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        do = f"Supported are {', '.join(FAMILIES)}; any other model can come as py:module:attribute"
+        raise UsageError(f"A model of the type `{kind}` is not supported", key="model_type", file=folder, do=do)
+    return FAMILIES[kind]
+
+
+@contextlib.contextmanager
+def _transformers() -> Iterator[Any]:
+    """transformers, without its progress bars and reports, and with the global state put back that it changes."""
+    with preserved_global_state():
+        try:
+            import transformers
+            from transformers.utils import logging as reports
+        except ImportError as error:
+            raise missing_package(error) from error
+        logging: Any = reports  # untyped
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield transformers
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _configured(transformers: Any, family: _Family, folder: Path) -> tuple[Any, Any]:
+    """The configuration and the feature extractor in the folder; no code that lies there is run."""
+    model_class, extractor_class = getattr(transformers, family.model), getattr(transformers, family.extractor)
+    try:
+        config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+        extractor = extractor_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        what = f"transformers does not understand this model: {error}"
+        raise IntegrityError(what, file=folder, do="Fetch the model again, or update transformers") from error
+    for name in ("layerdrop", "encoder_layerdrop"):
+        if hasattr(config, name):
+            setattr(config, name, 0.0)  # a layer that is dropped in training has no hidden states
+    return config, extractor
+
+
+def _loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path) -> nn.Module:
+    """The model with these weights; transformers knows the names that older versions gave them."""
+    try:
+        network, found = model_class.from_pretrained(
+            None, config=config, state_dict=weights, output_loading_info=True, dtype=torch.float32
+        )
+    except RuntimeError as error:
+        what = f"The weights do not fit the configuration: {error}"
+        raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded") from error
+    missing = [key for key in sorted(found["missing_keys"]) if not key.startswith("decoder.")]
+    missing = [key for key in missing if key != "masked_spec_embed"]  # of pre-training alone
+    if missing:
+        what = f"The weights do not fit the configuration: {len(missing)} missing: {named(missing)}"
+        raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded")
+    return network  # type: ignore[no-any-return]
+
+
+def _num_layers(config: Any) -> int:
+    return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)
+
+
+def _extracted(extractor: Any, sounds: Sequence[Tensor], **options: Any) -> dict[str, Tensor]:
+    """What the extractor makes of sounds (T,), on their device."""
+    samples = [sound.detach().cpu().numpy() for sound in sounds]
+    made = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt", **options)
+    return {name: values.to(sounds[0].device) for name, values in made.items()}
+
+
+def _hidden_states(network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """transformers' hidden states (L, B, F, D)."""
+    with warnings.catch_warnings():
+        # WavLM hands torch a boolean mask beside a float one, which torch turns into the same numbers.
+        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
+        return torch.stack(network(**inputs, output_hidden_states=True).hidden_states)

@@ -1,0 +1,162 @@
+"""`py:module:attribute`: a module that knows nothing of repbench, and the YAML that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from repbench import load_upstream
+from repbench.errors import IntegrityError, PluginError, UsageError
+from repbench.testing import tone_corpus
+from tests.commands import repbench
+
+CODE = '''
+import torch
+from torch import nn
+
+class Blocks(nn.Module):
+    """Means over blocks of 320 samples, less the mean of all it is given: padding is heard."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(4))
+
+    def forward(self, waveforms, lengths):
+        usable = waveforms[:, : waveforms.shape[1] // 320 * 320]
+        blocks = usable.reshape(len(usable), -1, 4, 80).square().mean(-1)
+        blocks = blocks - blocks.mean(dim=1, keepdim=True)
+        return [blocks, blocks * self.scale]
+
+ready = Blocks()
+
+def made():
+    return Blocks()
+
+def number():
+    return 3
+'''
+DECLARED = """
+name: blocks
+hop_samples: 320
+first_center_samples: 160
+window_samples: 320
+layer_names: [energy, scaled]
+width: 4
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """The name of a fresh module with `Blocks`, `ready` and `made`, and declarations of each beside it."""
+    name = f"models_{abs(hash(request.node.name)) % 10**12}"
+    (tmp_path / f"{name}.py").write_text(CODE)
+    for attribute in ("Blocks", "ready", "made", "number"):
+        (tmp_path / f"{name}_{attribute}.info.yaml").write_text(DECLARED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.mark.parametrize("attribute", ["Blocks", "ready", "made"])
+def test_a_class_an_object_and_a_function_become_upstreams(models: str, attribute: str) -> None:
+    upstream = load_upstream(f"py:{models}:{attribute}")
+    states = upstream(torch.randn(1, 1_000), torch.tensor([1_000]))
+    assert (upstream.info.name, upstream.info.trainable, upstream.info.min_samples) == ("blocks", True, 320)
+    assert tuple(states.layers.shape) == (2, 1, 3, 4)
+
+
+def test_a_module_that_hears_padding_is_never_given_any(models: str) -> None:
+    upstream = load_upstream(f"py:{models}:ready")
+    padded, lengths = torch.ones(2, 6_400), torch.tensor([6_400, 1_000])
+    padded[1, :320] = 0.5
+    batch = upstream(padded, lengths)
+    own = upstream(padded[1:, :1_000], lengths[1:])
+    assert batch.lengths.tolist() == [20, 3]
+    assert torch.equal(batch.layers[:, 1, :3], own.layers[:, 0])
+    assert not batch.layers[:, 1, 3:].any()
+
+
+def test_a_module_declared_invariant_gets_the_whole_batch(models: str, tmp_path: Path) -> None:
+    (tmp_path / f"{models}_ready.info.yaml").write_text(DECLARED + "batch_invariant: true\n")
+    upstream = load_upstream(f"py:{models}:ready")
+    padded, lengths = torch.ones(2, 6_400), torch.tensor([6_400, 1_000])
+    padded[1, :320] = 0.5
+    together, own = upstream(padded, lengths), upstream(padded[1:, :1_000], lengths[1:])
+    assert not torch.allclose(together.layers[:, 1, :3], own.layers[:, 0])  # so the declaration is a lie
+
+
+def test_the_fingerprint_follows_declaration_weights_and_code(
+    models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [load_upstream(f"py:{models}:made", seed=seed).fingerprint() for seed in (0, 0, 1)]
+    assert first[0] == first[1] != first[2]
+    other = tmp_path / "other.yaml"
+    other.write_text(DECLARED + "code_version: 2\n")
+    assert load_upstream(f"py:{models}:made", checkpoint=other).fingerprint() != first[0]
+    (tmp_path / f"{models}.py").write_text(CODE + "\n# changed\n")
+    assert load_upstream(f"py:{models}:made").fingerprint() != first[0]
+
+
+def test_weights_come_from_the_declaration_or_the_command_line(models: str, tmp_path: Path) -> None:
+    save_file({"scale": torch.tensor([1.0, 2.0, 3.0, 4.0])}, tmp_path / "mine.safetensors")
+    (tmp_path / f"{models}_made.info.yaml").write_text(DECLARED + "weights: mine.safetensors\n")
+    declared = load_upstream(f"py:{models}:made")
+    assert declared.module.scale.tolist() == [1.0, 2.0, 3.0, 4.0]
+    named = load_upstream(f"py:{models}:Blocks", checkpoint=tmp_path / "mine.safetensors")
+    assert named.module.scale.tolist() == [1.0, 2.0, 3.0, 4.0]
+    save_file({"scales": torch.zeros(4)}, tmp_path / "other.safetensors")
+    with pytest.raises(IntegrityError, match="weights do not fit the module"):
+        load_upstream(f"py:{models}:made", checkpoint=tmp_path / "other.safetensors")
+
+
+def test_what_the_declaration_promises_is_held(models: str, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(DECLARED.replace("width: 4", "width: 5"))
+    upstream = load_upstream(f"py:{models}:ready", checkpoint=wrong)
+    with pytest.raises(PluginError, match=r"promises \(L, B, F, D\) = \(2, 1, 3, 5\).*returned \(2, 1, 3, 4\)"):
+        upstream(torch.ones(1, 1_000), torch.tensor([1_000]))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "checkpoint", "error", "words"),
+    [
+        ("number", None, PluginError, "must give an nn.Module, but gave a int"),
+        ("ready", "random", UsageError, "made already and cannot be drawn anew"),
+        ("made", "none.safetensors", UsageError, "There is no such file"),
+        ("made", "typo.yaml", UsageError, "did you mean `hop_samples`"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(
+    models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str, checkpoint: str | None,
+    error: type[Exception], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.yaml").write_text(DECLARED.replace("hop_samples", "hop_sample"))
+    with pytest.raises(error, match=words):
+        load_upstream(f"py:{models}:{attribute}", checkpoint=checkpoint)
+
+
+def test_a_missing_declaration_says_where_to_write_it(models: str, tmp_path: Path) -> None:
+    (tmp_path / f"{models}_made.info.yaml").unlink()
+    with pytest.raises(UsageError, match=rf"without a declaration.*{models}_made\.info\.yaml"):
+        load_upstream(f"py:{models}:made")
+
+
+def test_a_factory_of_an_upstream_needs_no_declaration() -> None:
+    assert load_upstream("py:repbench.testing.fakes:envelope").info.name == "envelope"
+
+
+def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "blocky.py").write_text(dedent(CODE))
+    (tmp_path / "blocky_made.info.yaml").write_text(DECLARED)
+    tone_corpus(tmp_path / "c", num_speakers=3)
+    ran = repbench(
+        "run", "--upstream", "py:blocky:made", "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path,
+        "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+        env={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.json["results"][0]["upstream"]["layer_names"] == ["energy", "scaled"]

@@ -1,0 +1,132 @@
+"""`features:DIR`: whoever can write a file can be benchmarked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from repbench import load_upstream
+from repbench.benchmark.extraction import extract_files
+from repbench.benchmark.precomputed import features_of
+from repbench.corpora.contract import Corpus
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.testing import tone_corpus
+from repbench.upstream.feature_folder import FolderFrames, build
+from repbench.upstream.precomputed import FrameReader
+from tests.commands import repbench
+
+CPU = torch.device("cpu")
+DECLARED = "sample_rate_hz: 16000\nhop_samples: 320\nfirst_center_samples: 160\n"
+
+
+def folder_of_envelopes(corpus: Corpus, folder: Path) -> Path:
+    """What `repbench extract` writes of the two layers of `Envelope`, and its declaration."""
+    upstream = load_upstream("py:repbench.testing.fakes:envelope")
+    extract_files(upstream, [each.audio for each in corpus.utterances], folder, resample=False, device=CPU)
+    (folder / "features.yaml").write_text(DECLARED + "layer_names: [energy, projected]\n")
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return tone_corpus(tmp_path / "c", num_speakers=3)
+
+
+@pytest.fixture
+def folder(corpus: Corpus, tmp_path: Path) -> Path:
+    return folder_of_envelopes(corpus, tmp_path / "f")
+
+
+def bound(folder: Path, corpus: Corpus) -> FolderFrames:
+    return build(str(folder)).bound_to(corpus)
+
+
+def test_frames_from_files_are_those_that_were_written(folder: Path, corpus: Corpus) -> None:
+    options = {"batch_seconds": 1e-3, "device": CPU}
+    upstream = load_upstream("py:repbench.testing.fakes:envelope")
+    heard = features_of(upstream, corpus.utterances, [0, 1], **options)  # type: ignore[arg-type]
+    reader = bound(folder, corpus)
+    assert isinstance(reader, FrameReader)
+    read = features_of(reader, corpus.utterances, [0, 1], **options)  # type: ignore[arg-type]
+    assert (read.counts, read.ids) == (heard.counts, heard.ids)
+    assert torch.equal(read.frames, heard.frames)
+
+
+def test_an_array_of_frames_is_one_layer(corpus: Corpus, tmp_path: Path) -> None:
+    folder = tmp_path / "npy"
+    folder.mkdir()
+    (folder / "features.yaml").write_text(DECLARED)
+    for each in corpus.utterances[:3]:
+        np.save(folder / f"{each.id}.npy", np.ones((each.num_samples // 320, 5), dtype=np.float16))
+    reader = bound(folder, corpus)
+    assert (reader.info.layer_names, reader.info.width) == (("layer 0",), 5)
+    assert reader.read_frames(corpus.utterances[0]).dtype == torch.float32
+    assert reader.why_excluded(corpus.utterances[0]) is None
+    assert reader.why_excluded(corpus.utterances[3]) == "no features in the folder"
+
+
+def test_the_fingerprint_is_of_the_bytes_and_not_of_the_place(folder: Path, corpus: Corpus) -> None:
+    before = bound(folder, corpus).fingerprint()
+    moved = folder.rename(folder.with_name("moved"))
+    assert bound(moved, corpus).fingerprint() == before
+    first = corpus.utterances[0]
+    (moved / f"{first.id}.safetensors").unlink()
+    np.save(moved / f"{first.id}.npy", np.zeros((2, first.num_samples // 320, 4), dtype=np.float32))
+    assert bound(moved, corpus).fingerprint() != before
+
+
+def test_frames_that_change_during_a_run_are_refused(folder: Path, corpus: Corpus) -> None:
+    first, second = corpus.utterances[:2]
+    reader = bound(folder, corpus)
+    (folder / f"{first.id}.safetensors").write_bytes((folder / f"{second.id}.safetensors").read_bytes())
+    with pytest.raises(IntegrityError, match=r"when they were first read.*utterance s0-00"):
+        reader.read_frames(first)
+
+
+def test_frames_of_another_hop_are_refused(folder: Path, corpus: Corpus) -> None:
+    (folder / "features.yaml").write_text(DECLARED.replace("320", "256"))
+    with pytest.raises(DataError, match="but the sound lasts"):
+        bound(folder, corpus).read_frames(corpus.utterances[0])
+
+
+def test_two_files_of_one_utterance_are_refused(folder: Path, corpus: Corpus) -> None:
+    np.save(folder / f"{corpus.utterances[0].id}.npy", np.zeros((2, 3), dtype=np.float32))
+    with pytest.raises(DataError, match=r"two files, s0-00\.npy and s0-00\.safetensors"):
+        bound(folder, corpus)
+
+
+def test_names_and_layers_must_agree(folder: Path, corpus: Corpus) -> None:
+    (folder / "features.yaml").write_text(DECLARED + "layer_names: [one]\n")
+    with pytest.raises(DataError, match=r"`layer_names` has 1 names, but .* has 2 layers"):
+        bound(folder, corpus)
+
+
+def test_a_folder_that_cannot_be_meant_is_refused_before_the_corpus(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        load_upstream("features:none")
+    with pytest.raises(UsageError, match="no weights to load"):
+        load_upstream(f"features:{folder}", checkpoint="random")
+    with pytest.raises(UsageError, match=r"holds no features\.yaml"):
+        load_upstream(f"features:{tmp_path}")
+    with pytest.raises(UsageError, match="there is no corpus here"):
+        load_upstream(f"features:{folder}")
+
+
+def test_a_folder_of_another_corpus_names_the_file_it_lacks(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        file.rename(file.with_name(f"other-{file.name}"))
+    with pytest.raises(DataError, match=r"No utterance of tones has features here.*such as s0-00\.npy"):
+        bound(folder, tone_corpus(tmp_path / "again", num_speakers=1))
+
+
+def test_the_whole_way_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+    ran = repbench(
+        "run", "--upstream", f"features:{folder}", "--downstream", "phone", "--corpus", tmp_path / "c", "--out",
+        tmp_path / "runs", "--layer", "all", "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert [record["upstream"]["layer_names"] for record in ran.json["results"]] == [["energy", "projected"]] * 2
+    assert any("read from the folder" in note for note in ran.json["results"][0]["corpus"]["warnings"])

@@ -1,0 +1,282 @@
+"""`hf:`: transformers' speech encoders say the same through our door as at home, alone and in a batch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from repbench import load_upstream
+from repbench.errors import EnvironmentFault, IntegrityError, RepbenchError, UsageError
+from repbench.testing import tone_corpus
+from tests.commands import repbench
+from tests.upstream.speech_encoders import KINDS, save_small
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'repbench[dev]'")
+
+LENGTHS = (560, 561, 719, 720, 721, 879, 880, 881, 1039, 1040, 1200, 1599, 4007, 7001, 15_999, 16_000, 16_001, 16_320,
+           20_013, 33_333)  # fmt: skip
+"""From the shortest that all families take to two of small Whisper's windows of one second."""
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small model of each kind."""
+    folder = tmp_path_factory.mktemp("encoders")
+    return {kind: save_small(kind, folder / kind) for kind in KINDS}
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("something asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def sound(num_samples: int, seed: int = 1) -> Tensor:
+    return 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(seed))
+
+
+def alone(upstream: Any, samples: Tensor) -> Tensor:
+    """The hidden states (L, F, D) of one sound."""
+    with torch.inference_mode():
+        layers: Tensor = upstream(samples[None], torch.tensor([len(samples)])).layers
+    return layers[:, 0]
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # transformers' own WavLM
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_the_hidden_states_of_transformers(saved: dict[str, Path], kind: str) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}")
+    samples = sound(16_000)
+    model = transformers.AutoModel.from_pretrained(saved[kind], local_files_only=True).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(saved[kind], local_files_only=True)
+    inputs = extractor(samples.numpy(), sampling_rate=16_000, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = (model.encoder if kind == "whisper" else model)(**inputs, output_hidden_states=True).hidden_states
+    ours = alone(upstream, samples)
+    assert upstream.info.layer_names == ("embedding", "layer 1", "layer 2", "layer 3")
+    assert ours.shape == (4, upstream.num_frames(16_000), 16)
+    torch.testing.assert_close(ours, torch.cat(theirs)[:, : ours.shape[1]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_are_counted_exactly(saved: dict[str, Path], kind: str) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}")
+    model = transformers.AutoModel.from_pretrained(saved[kind], local_files_only=True)
+    assert len(LENGTHS) == 20
+    for length in LENGTHS:
+        assert alone(upstream, sound(length)).shape[1] == upstream.num_frames(length), length
+        if kind not in {"whisper", "wav2vec2-bert"}:
+            theirs = model._get_feat_extract_output_lengths(torch.tensor(length))
+            assert upstream.num_frames(length) == int(theirs), length
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_as_each_alone(saved: dict[str, Path], kind: str) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}")
+    sounds = [sound(length, seed) for seed, length in enumerate((16_000, 7_001, 4_007, 20_013))]
+    lengths = torch.tensor([len(each) for each in sounds])
+    padded = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True, padding_value=0.7)  # what lies there is ignored
+    with torch.inference_mode():
+        states = upstream(padded, lengths)
+    for row, each in enumerate(sounds):
+        own, count = alone(upstream, each), upstream.num_frames(len(each))
+        assert states.lengths[row] == count
+        assert (states.layers[:, row, :count] - own).abs().max() <= 1e-4 * own.abs().max()
+        assert not states.layers[:, row, count:].any()
+
+
+def test_data2vec_would_hear_its_padding(saved: dict[str, Path]) -> None:
+    upstream = load_upstream(f"hf:{saved['data2vec-audio']}")
+    short, long = sound(7_001), sound(16_000, 2)
+    own = alone(upstream, short)
+    assert not upstream._ears.pads
+    with torch.inference_mode():
+        together = upstream._ears.hear(upstream.network, [short, long])[0]
+    assert (together - own).abs().max() > 1e-3 * own.abs().max()
+
+
+def test_the_clock_is_that_of_the_strides(saved: dict[str, Path]) -> None:
+    clocks = {kind: load_upstream(f"hf:{saved[kind]}").info for kind in ("wav2vec2", "whisper", "wav2vec2-bert")}
+    assert {kind: (info.hop_samples, info.first_center_samples, info.min_samples) for kind, info in clocks.items()} == {
+        "wav2vec2": (320, 200, 400), "whisper": (320, 0, 1), "wav2vec2-bert": (320, 280, 560),
+    }  # fmt: skip
+
+
+def test_whisper_hears_a_long_sound_window_by_window(saved: dict[str, Path]) -> None:
+    upstream = load_upstream(f"hf:{saved['whisper']}")
+    samples = sound(40_000)
+    parts = [alone(upstream, part) for part in torch.split(samples, 16_000)]
+    assert [part.shape[1] for part in parts] == [50, 50, 25]
+    assert torch.equal(alone(upstream, samples), torch.cat(parts, dim=1))
+
+
+def test_the_sound_is_normalised_only_where_the_extractor_says_so(saved: dict[str, Path], tmp_path: Path) -> None:
+    raw = shutil.copytree(saved["wav2vec2-layer"], tmp_path / "raw")
+    settings = json.loads((raw / "preprocessor_config.json").read_text())
+    (raw / "preprocessor_config.json").write_text(json.dumps(settings | {"do_normalize": False}))
+    for folder, hears_offset in ((saved["wav2vec2-layer"], False), (raw, True)):
+        upstream = load_upstream(f"hf:{folder}")
+        plain, offset = alone(upstream, sound(8_000)), alone(upstream, sound(8_000) + 0.5)
+        same = bool((plain - offset).abs().max() < 1e-3 * plain.abs().max())
+        assert same is not hears_offset, folder
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2-layer", "whisper"])
+def test_gradient_reaches_the_weights_in_training(saved: dict[str, Path], kind: str) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}").train()
+    states = upstream(sound(8_000)[None], torch.tensor([8_000]))
+    assert len(states.layers) == 4  # no layer is dropped
+    states.layers.sum().backward()
+    assert any(bool(each.grad.any()) for each in upstream.parameters() if each.grad is not None)
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_place(saved: dict[str, Path], tmp_path: Path) -> None:
+    before = load_upstream(f"hf:{saved['wav2vec2']}").fingerprint()
+    moved = shutil.copytree(saved["wav2vec2"], tmp_path / "elsewhere")
+    assert load_upstream(f"hf:{moved}").fingerprint() == before
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps(config | {"transformers_version": "0"}))
+    assert load_upstream(f"hf:{moved}").fingerprint() == before
+    settings = json.loads((moved / "preprocessor_config.json").read_text())
+    (moved / "preprocessor_config.json").write_text(json.dumps(settings | {"do_normalize": False}))
+    assert load_upstream(f"hf:{moved}").fingerprint() != before
+    shutil.copy(saved["wav2vec2"] / "preprocessor_config.json", moved)
+    weights = load_file(moved / "model.safetensors")
+    weights["feature_projection.projection.bias"][0] += 1e-3
+    save_file(weights, moved / "model.safetensors")
+    assert load_upstream(f"hf:{moved}").fingerprint() != before
+
+
+def test_weights_by_the_names_of_an_older_version_are_the_same(saved: dict[str, Path], tmp_path: Path) -> None:
+    moved = shutil.copytree(saved["wav2vec2"], tmp_path / "older")
+    weights = load_file(moved / "model.safetensors")
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    for new, old in names.items():
+        weights = {f"{key.replace(new, old)}": value for key, value in weights.items()}
+    weights = {f"wav2vec2.{key}": value for key, value in weights.items()} | {"lm_head.bias": torch.zeros(4)}
+    save_file(weights, moved / "model.safetensors")
+    before = load_upstream(f"hf:{saved['wav2vec2']}").fingerprint()
+    assert load_upstream(f"hf:{moved}").fingerprint() == before
+
+
+def test_a_pickle_is_read_only_where_it_is_named(saved: dict[str, Path], tmp_path: Path) -> None:
+    moved = shutil.copytree(saved["hubert"], tmp_path / "pickled")
+    torch.save(load_file(moved / "model.safetensors"), moved / "pytorch_model.bin")
+    (moved / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"a pickle, .* say --checkpoint pytorch_model.bin"):
+        load_upstream(f"hf:{moved}")
+    named = load_upstream(f"hf:{moved}", checkpoint="pytorch_model.bin")
+    assert named.fingerprint() == load_upstream(f"hf:{saved['hubert']}").fingerprint()
+
+
+class _Harmful:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.canary,))
+
+
+def test_a_pickle_that_needs_code_is_refused_even_if_named(saved: dict[str, Path], tmp_path: Path) -> None:
+    moved = shutil.copytree(saved["hubert"], tmp_path / "harmful")
+    torch.save({"a": _Harmful(tmp_path / "canary")}, moved / "pytorch_model.bin")
+    with pytest.raises(IntegrityError, match="needs code"):
+        load_upstream(f"hf:{moved}", checkpoint="pytorch_model.bin")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_untrained_weights_are_drawn_from_the_seed_alone(saved: dict[str, Path]) -> None:
+    name, before = f"hf:{saved['wavlm']}", torch.get_rng_state()
+    drawn = [load_upstream(name, checkpoint="random", seed=seed).fingerprint() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    moved = shutil.copytree(saved["wav2vec2"], tmp_path / "cut")
+    weights = load_file(moved / "model.safetensors")
+    save_file({key: weights[key] for key in weights if "layers.1.attention.k_proj" not in key},
+              moved / "model.safetensors")  # fmt: skip
+    with pytest.raises(IntegrityError, match=r"2 missing: encoder\.layers\.1\.attention\.k_proj\.bias"):
+        load_upstream(f"hf:{moved}")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "error", "words"),
+    [
+        ("model.safetensors", b"<html>not found</html>", IntegrityError, "not a whole safetensors file"),
+        ("model.safetensors", None, UsageError, "holds no model.safetensors"),
+        ("preprocessor_config.json", None, UsageError, "holds no preprocessor_config.json"),
+        ("config.json", None, UsageError, "holds no config.json"),
+        ("config.json", b"{", IntegrityError, "This is not JSON"),
+        ("config.json", b'{"model_type": "bert"}', UsageError, "type `bert` is not supported"),
+    ],
+)
+def test_a_broken_folder_is_named(
+    saved: dict[str, Path], tmp_path: Path, file: str, content: bytes | None, error: type[RepbenchError], words: str
+) -> None:
+    moved = shutil.copytree(saved["wav2vec2"], tmp_path / "broken")
+    (moved / file).unlink() if content is None else (moved / file).write_bytes(content)
+    with pytest.raises(error, match=words):
+        load_upstream(f"hf:{moved}")
+
+
+def test_the_model_card_says_paper_and_licence(saved: dict[str, Path], tmp_path: Path) -> None:
+    bare = load_upstream(f"hf:{saved['wav2vec2']}").info
+    assert (bare.citation, bare.licence) == ("unknown", "unknown")
+    moved = shutil.copytree(saved["wav2vec2"], tmp_path / "carded")
+    (moved / "README.md").write_text("---\nlicense: apache-2.0\n---\n[Paper](https://arxiv.org/abs/2006.11477)\n")
+    info = load_upstream(f"hf:{moved}").info
+    assert (info.citation, info.licence) == ("arXiv:2006.11477", "apache-2.0")
+
+
+def test_a_repository_comes_from_the_cache_and_never_from_the_network(
+    saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match=r"nothing is downloaded.*hf download someone/small"):
+        load_upstream("hf:someone/small")
+    repository = tmp_path / "models--someone--small"
+    shutil.copytree(saved["wav2vec2"], repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    found = load_upstream("hf:someone/small")
+    assert found.fingerprint() == load_upstream(f"hf:{saved['wav2vec2']}").fingerprint()
+    assert found.provenance.checkpoint.endswith("0" * 40)
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(
+    saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(EnvironmentFault, match=r"pip install 'repbench\[huggingface\]'"):
+        load_upstream(f"hf:{saved['wav2vec2']}")
+
+
+def test_the_whole_way_on_the_command_line(saved: dict[str, Path], tmp_path: Path) -> None:
+    tones = tone_corpus(tmp_path / "c", num_speakers=3)
+    name = f"hf:{saved['wavlm-layer']}"
+    ran = repbench(
+        "run", "--upstream", name, "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path / "runs",
+        "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    (record,) = ran.json["results"]
+    assert (record["upstream"]["name"], record["upstream"]["origin"]["distribution"]) == (name, "repbench")
+    assert record["n_scored"] == record["n_listed"]
+    assert record["cost"]["macs_per_second"] > 0
+    audio = tones.utterances[0].audio
+    extracted = repbench("extract", "--upstream", name, "--out", tmp_path / "x", audio)
+    assert extracted.code == 0, extracted.err
+    states = load_file(tmp_path / "x" / f"{audio.stem}.safetensors")["hidden_states"]
+    assert states.shape[0] == 4
