@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.identity import alone_if_missing_only, answered_before
 from repbench.benchmark.plan import (
     Plan,
     Questions,
@@ -60,17 +61,25 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
+    with alone_if_missing_only(request, reporter):
+        return _run(request, reporter)
+
+
+def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if _untrained(request) and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
-        return [written for one in each_seed for written in run(one, reporter)]
+        return [written for one in each_seed for written in _run(one, reporter)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     stage = prepare(request, reporter, opened)
-    settings = _settings(request, stage.upstream)
+    settings = settings_of(request, stage.upstream)
     for note in _said_of_weights(request, stage.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
+    before, settings = answered_before(stage, corpus, settings) if request.missing_only else ([], settings)
+    if not settings:
+        return before
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)
@@ -88,8 +97,13 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     test_questions = plan.test.open()
     test = stage.extract("features of test", test_questions)
     return [
-        score(stage, corpus, plan, each, Examples(stage.view(test, each.setting.layer), test_questions), rates, heard)
-        for each in answered
+        *before,
+        *(
+            score(
+                stage, corpus, plan, each, Examples(stage.view(test, each.setting.layer), test_questions), rates, heard
+            )
+            for each in answered
+        ),
     ]
 
 
@@ -133,7 +147,8 @@ class _Labelled:
     warnings: tuple[str, ...]
 
 
-def _settings(request: RunRequest, upstream: Upstream) -> list[Setting]:
+def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
+    """What the records of a request are made with, one each."""
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
     return [
