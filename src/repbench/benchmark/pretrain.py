@@ -7,8 +7,6 @@ a speaker-disjoint division of the corpus: the test speakers of frame tasks are 
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from torch import nn
 from repbench.benchmark.environment import choose_device
 from repbench.benchmark.features import why_excluded
 from repbench.benchmark.loading import build_upstream, presets_of
+from repbench.benchmark.owning import owned
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import Division, divide
 from repbench.configs.loader import apply_overrides, build, load_yaml, merged
@@ -30,7 +29,7 @@ from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import is_manifest_path, open_corpus
 from repbench.corpora.reading import check_rates
 from repbench.errors import DataError, IntegrityError, RunInUseError, UsageError
-from repbench.files import ensure_writable, environment_faults, write_json
+from repbench.files import ensure_writable, write_json
 from repbench.progress import Reporter, Silence
 from repbench.registry import Entry, registry
 from repbench.upstream.checkpoints import Checkpoint, list_checkpoints, newest_intact, remove_leftovers
@@ -408,23 +407,8 @@ def _lock(run: Path, processes: Processes) -> Iterator[None]:
     if not processes.leads:
         yield
         return
-    from filelock import FileLock, Timeout
-
-    path = run / LOCK_FILE
-    lock = FileLock(path)
-    owner = path.with_suffix(".owner")
-    with environment_faults(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
-            raise RunInUseError(f"{who} trains here", file=run, do="Wait, or name another folder with --out") from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    with owned(run / LOCK_FILE, "trains here"):
         yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
 
 
 # what checkpoints say

@@ -110,8 +110,12 @@ def _write(
 
 def record_folder(out: Path, record: Record) -> Path:
     """Where a record lies: `OUT/CORPUS/DOWNSTREAM/UPSTREAM/ID`, names reduced to what every file system takes."""
-    names = (record.corpus.name, record.downstream.name, record.upstream.name)
-    return out.joinpath(*(_file_name(name) for name in names), record.id)
+    return pair_folder(out, record.corpus.name, record.downstream.name, record.upstream.name) / record.id
+
+
+def pair_folder(out: Path, corpus: str, downstream: str, upstream: str) -> Path:
+    """Where the records of a pair on a corpus lie; names that differ only in odd characters share a folder."""
+    return out.joinpath(*(_file_name(name) for name in (corpus, downstream, upstream)))
 
 
 def _file_name(name: str) -> str:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from repbench.benchmark.controls import with_shuffled_labels
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.identity import alone_if_missing_only, answered_before
 from repbench.benchmark.loading import untrained_like
 from repbench.benchmark.plan import (
     Plan,
@@ -32,6 +33,7 @@ from repbench.benchmark.result import score
 from repbench.benchmark.saved_probe import heard_by, score_with_probe
 from repbench.benchmark.stage import (
     Answered,
+    Labels,
     RunRequest,
     Setting,
     Stage,
@@ -58,17 +60,25 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
+    with alone_if_missing_only(request, reporter):
+        return _run(request, reporter)
+
+
+def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
-        return [written for one in each_seed for written in run(one, reporter)]
+        return [written for one in each_seed for written in _run(one, reporter)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     stage = prepare(request, reporter, opened)
-    settings = _settings(request, stage.upstream)
+    settings = settings_of(request, stage.upstream)
     for note in _said_of_weights(request, stage.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
+    before, settings = answered_before(stage, corpus, settings) if request.missing_only else ([], settings)
+    if not settings:
+        return [*before, *_with_untrained(request, stage, reporter)]
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)
@@ -89,7 +99,7 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
         examples = Examples(stage.view(test, each.setting.layer), test_questions)
         predictions = examiner.predict(each.trained.probe, examples)
         written.append(score(stage, corpus, plan, each, predictions, test_questions, rates, heard))
-    return [*written, *_with_untrained(request, stage, reporter)]
+    return [*before, *written, *_with_untrained(request, stage, reporter)]
 
 
 def evaluate(
@@ -126,7 +136,7 @@ def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter) -> li
         reporter.say(f"note: {request.upstream} has no weights, so there is no untrained one beside it")
         return []
     checkpoint = untrained_like(stage.upstream_entry, stage.upstream)
-    return run(replace(request, checkpoint=checkpoint, controls=False), reporter)
+    return _run(replace(request, checkpoint=checkpoint, controls=False), reporter)
 
 
 def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
@@ -148,15 +158,17 @@ def _each_once(subsets: Iterable[_Labelled]) -> list[str]:
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
 
-def _settings(request: RunRequest, upstream: Upstream) -> list[Setting]:
+def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
+    """What the records of a request are made with, one each."""
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
-    kinds: list[Literal["given", "shuffled"]] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
+    kinds: list[Labels] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
     return [
-        Setting(layer=layer, fraction=fraction, seed=seed, labels=labels)
+        Setting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
         for layer in layers
         for fraction in request.label_fractions
         for labels in kinds
+        for tuned in ((False, True) if request.tune or request.protocol.probe.tune else (False,))
         for seed in request.seeds
     ]
 
@@ -165,7 +177,7 @@ def _subsets(corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Se
     """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
     salt = f"{corpus.fingerprint} {task.info.name}"
     subsets: dict[Setting, _Labelled] = {}
-    for setting in settings:
+    for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
             plan.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
             for name, part in (("train", plan.train), ("dev", plan.dev))
@@ -191,9 +203,10 @@ def _train(
 ) -> list[Answered]:
     """The probes of all settings, trained side by side; with `tune`, a tuned one beside each."""
     common = stage.request.protocol.probe
-    tunes = stage.request.tune or common.tune
+    tunes = any(setting.tuned for setting in settings)
     rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
-    with stage.reporter.stage(_title(len(settings), len(rates))) as advance:
+    lessons = list(dict.fromkeys(replace(setting, tuned=False) for setting in settings))
+    with stage.reporter.stage(_title(len(lessons), len(rates))) as advance:
         trained = train_probes(
             Examiner(stage.task, plan.classes, stage.upstream.info),
             _shape(stage, plan, settings[0].layer),
@@ -201,37 +214,37 @@ def _train(
             dev,
             [
                 Lesson(
-                    train=subsets[setting].train,
-                    dev=subsets[setting].dev,
-                    layers=stage.places(setting.layer),
-                    seed=setting.seed,
+                    train=subsets[lesson].train,
+                    dev=subsets[lesson].dev,
+                    layers=stage.places(lesson.layer),
+                    seed=lesson.seed,
                 )
-                for setting in settings
+                for lesson in lessons
             ],
             common,
             statistics=statistics_of(train),
             learning_rates=rates,
             progress=advance,
         )
-    answered = []
-    for setting, probes in zip(settings, trained, strict=True):
-        for chosen in _chosen(setting, probes, common.learning_rate, stage.task) if tunes else [(setting, probes[0])]:
-            answered.append(_answered(*chosen, subsets[setting]))
-    return answered
+    return [
+        _answered(setting, chosen, subsets[lesson])
+        for lesson, probes in zip(lessons, trained, strict=True)
+        for setting, chosen in _chosen(lesson, probes, common.learning_rate, stage.task)
+        if setting in settings
+    ]
 
 
 def _chosen(
-    setting: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
+    lesson: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
 ) -> list[tuple[Setting, TrainedProbe]]:
     """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate)."""
     up = task.info.metrics[task.info.primary_metric].higher_is_better
     best = max(probes, key=lambda probe: _worth(probe, up))
     grid = tuple(point for probe in probes for point in probe.selection.grid)
-    tuned = replace(
-        best, selection=replace(best.selection, grid=grid), seconds=math.fsum(probe.seconds for probe in probes)
-    )
+    seconds = math.fsum(probe.seconds for probe in probes)
+    tuned = replace(best, selection=replace(best.selection, grid=grid), seconds=seconds)
     default = [probe for probe in probes if probe.selection.chosen["learning_rate"] == default_rate]
-    return [*((setting, probe) for probe in default), (replace(setting, tuned=True), tuned)]
+    return [*((lesson, probe) for probe in default), (replace(lesson, tuned=True), tuned)]
 
 
 def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:

@@ -32,7 +32,7 @@ from repbench.errors import DataError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, UpstreamInfo
 from repbench.upstream.precomputed import FrameReader
 
 
@@ -57,6 +57,8 @@ class RunRequest:
         controls: Whether shuffled labels and the untrained upstream are asked too.
         probe: Folder of a run whose probe is to score this corpus, without training.
         out: Folder under which each record gets its own.
+        missing_only: Whether what a record below `out` already answers is left as it is, and that record given.
+        store_layers: Layers, named as in `layer`, that are extracted and stored beside it for runs to come.
     """
 
     upstream: str
@@ -75,6 +77,8 @@ class RunRequest:
     controls: bool = False
     probe: Path | None = None
     out: Path = Path("runs")
+    missing_only: bool = False
+    store_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,9 @@ class Written:
     record: Record
 
 
+Labels = Literal["given", "shuffled"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What one record of a run is made with."""
@@ -92,7 +99,7 @@ class Setting:
     layer: str
     fraction: float
     seed: int
-    labels: Literal["given", "shuffled"] = "given"
+    labels: Labels = "given"
     tuned: bool = False
 
     def protocol(self, common: Protocol) -> Protocol:
@@ -173,8 +180,9 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
     hidden_layers(head)
     device = environment.choose_device(request.device)
     upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=corpus)
-    layers = _layers_read(upstream, request.layer)
+    layers = layers_read(upstream.info, request.layer)
     _refuse_constant_input(upstream, task, head, request.layer, layers)
+    stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
@@ -188,7 +196,7 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
         head=head,
         device=device,
         reporter=reporter,
-        layers=layers,
+        layers=tuple(sorted(stored)),
         fingerprint=fingerprint,
         macs_per_second=macs,
         environment=environment.describe(device, request.protocol.extraction.precision),
@@ -227,10 +235,9 @@ def _refuse_constant_input(
         )
 
 
-def _layers_read(upstream: Upstream, layer: str) -> tuple[int, ...]:
-    if layer == "all":
-        return tuple(range(len(upstream.info.layer_names)))
-    return layer_indices(upstream.info, layer)
+def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
+    """The layers that a `--layer` reads, `all` included."""
+    return tuple(range(len(info.layer_names))) if layer == "all" else layer_indices(info, layer)
 
 
 def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from repbench.cli import cache, corpus, installed, plots, running
+from repbench.cli import cache, corpus, installed, plots, running, sweeping
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
 
@@ -32,6 +32,7 @@ app.add_typer(cache.cache_app, name="cache")
 app.command("list", short_help="What is installed: names, versions, origins.")(installed.list_)
 app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
 app.command(short_help="One upstream, one downstream: a record and a table.")(running.run)
+app.command(short_help="Many pairs: what a plan asks and no record answers yet.")(sweeping.sweep)
 app.command(short_help="Train an upstream; checkpoints, a log.")(running.pretrain)
 app.command(short_help="A checkpoint of an older code, made one of repbench.")(running.convert)
 app.command(short_help="Write hidden states of sound files.")(running.extract)

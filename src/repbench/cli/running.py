@@ -44,6 +44,12 @@ def run(
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    missing_only: Annotated[
+        bool, typer.Option("--missing-only", help="Leave alone what a record in the folder already answers.")
+    ] = False,
+    store_layer: Annotated[
+        list[str] | None, typer.Option(metavar="L", hidden=True, help="A layer to store for runs to come.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask one downstream of one upstream; write a record for each layer, fraction and seed, and print the table."""
@@ -69,6 +75,8 @@ def run(
         controls=controls,
         probe=probe,
         out=out,
+        missing_only=missing_only,
+        store_layers=tuple(store_layer or ()),
     )
     print_results(run_pair(request, ConsoleReporter()), as_json)
 
