@@ -9,6 +9,8 @@ from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
+from repbench.benchmark.certificate import certificate_id
+from repbench.benchmark.loading import origin_of
 from repbench.benchmark.plan import (
     Plan,
 )
@@ -45,7 +47,11 @@ def score(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "upstream": _upstream_part(stage),
-            "downstream": {"name": stage.request.downstream, "version": stage.task_entry.version},
+            "downstream": {
+                "name": stage.request.downstream,
+                "version": stage.task_entry.version,
+                "origin": origin_of(stage.task_entry),
+            },
             "corpus": {
                 "name": corpus.name,
                 "fingerprint": corpus.fingerprint,
@@ -79,6 +85,7 @@ def score(
                 "device": str(stage.device),
             },
             "environment": stage.environment,
+            "certificate": certificate_id("upstream", stage.fingerprint, stage.upstream.info),
         }
     )
     return _write(stage, record, predictions, answered.trained, heard)
@@ -117,7 +124,7 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
         "name": stage.request.upstream,
         "checkpoint": provenance_of(stage.upstream).checkpoint or stage.request.checkpoint,
         "fingerprint": stage.fingerprint,
-        "origin": {"distribution": entry.distribution, "version": entry.version},
+        "origin": origin_of(entry),
         "layer_names": stage.upstream.info.layer_names,
     }
 
