@@ -38,6 +38,17 @@ app.command(short_help="A checkpoint of an older code, made one of repbench.")(r
 app.command(short_help="Write hidden states of sound files.")(running.extract)
 app.command(short_help="The whole story, in minutes on two cores.")(running.demo)
 
+_NO_FOREIGN_PLUGINS = {
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+    "TRITON_BACKENDS_IN_TREE": "1",
+}
+"""What keeps pydantic, torch and triton from looking for plugins of their own.
+
+Each reads the entry points of every distribution when it is imported, and one malformed `entry_points.txt` anywhere
+ends that import. repbench uses no pydantic plugin and no device but CPU and CUDA, which triton brings with it.
+"""
+
 _ParsingError: Any = typer.BadParameter.__mro__[2]
 """What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
 
@@ -63,6 +74,8 @@ def _global(
 def main() -> NoReturn:
     """Run the command line and exit with the code that `repbench.errors` gives the fault."""
     signal.signal(signal.SIGTERM, _terminated)
+    for name, value in _NO_FOREIGN_PLUGINS.items():
+        os.environ.setdefault(name, value)
     try:
         code = app(prog_name="repbench", standalone_mode=False) or 0
         sys.stdout.flush()
