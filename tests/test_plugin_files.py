@@ -107,8 +107,25 @@ def test_a_file_that_is_not_there_is_a_mistake_of_usage(tmp_path: Path) -> None:
 def test_fault_36_what_a_file_does_to_the_process_is_undone(tmp_path: Path) -> None:
     (tmp_path / "careless.py").write_text("import os; os.chdir('/'); os.environ['X'] = '1'\nupstreams = {'a': print}\n")
 
+    found = registry_of()
     with preserved_global_state() as left_over:
-        registry_of().add_file(tmp_path / "careless.py")
+        found.add_file(tmp_path / "careless.py")
 
     assert left_over == []
     assert "X" not in os.environ
+    (problem,) = found.problems
+    assert problem.distribution == "careless.py (unpackaged)"
+    assert problem.reason.endswith("put back: working directory, environment variable X")
+
+
+def test_two_files_may_not_share_a_name_and_one_file_may_be_given_twice(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(f"upstreams = {{'a': print}}  # {name}\n")
+    found = registry_of()
+
+    found.add_file(tmp_path / "one.py")
+    found.add_file(tmp_path / "one.py")
+
+    with pytest.raises(UsageError, match=r"`a` is the name of another in .*one\.py \(file .*two\.py"):
+        found.add_file(tmp_path / "two.py")
+    assert len(found.entries("upstream")) == 1

@@ -218,17 +218,21 @@ class Registry:
         """Take in what a file declares, for a trial without packaging, and say what that is.
 
         The file is Python and declares `upstreams` or `downstreams` or both: mappings from names to factories. A name
-        of the file goes before one of a third party; that of a built-in is refused.
+        of the file goes before one of a third party; that of a built-in or of another file is refused.
 
         Raises:
-            UsageError: There is no such file, or it takes the name of a built-in.
+            UsageError: There is no such file, or a name of it is taken.
             PluginError: It cannot be executed, or declares nothing.
         """
-        added = _entries_of_file(path)
+        added, changed = _entries_of_file(path)
         for entry in added:
-            if any(other.builtin and other.name == entry.name for other in self.entries(entry.kind)):
-                what = f"`{entry.name}` is the name of a built-in {entry.kind}"
+            owner = next((other for other in self.entries(entry.kind) if other.name == entry.name), None)
+            if owner is not None and (owner.builtin or owner.file not in {None, entry.file}):
+                whose = f"a built-in {entry.kind}" if owner.builtin else f"another in {owner.file}"
+                what = f"`{entry.name}` is the name of {whose}"
                 raise UsageError(what, file=path, key=entry.name, do="Give it another name")
+        if changed:
+            self._note(side_effects(added[0], changed))
         for entry in added:
             others = [other for other in self.entries(entry.kind) if other.name != entry.name]
             self._entries[entry.kind] = tuple(sorted([*others, entry], key=_order))
@@ -438,6 +442,10 @@ def _clash(owners: list[Entry]) -> PluginError:
     return PluginError(what, key=owners[0].name, do=f"Say which is meant with DIST:NAME: {choices}")
 
 
+_KINDS_OF_FILES: tuple[Kind, ...] = ("upstream", "downstream")
+"""What a file given by `--plugin` can declare."""
+
+
 class _Executed(NamedTuple):
     """The module that a file made, and the SHA-256 of the bytes that were executed."""
 
@@ -445,13 +453,13 @@ class _Executed(NamedTuple):
     sha256: str
 
 
-def _entries_of_file(path: Path) -> tuple[Entry, ...]:
-    """What a file declares."""
+def _entries_of_file(path: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """What a file declares, and the names of the global state that it changed and that was put back."""
     place = path.resolve()
     if not place.is_file():
         raise UsageError("There is no such file", file=path, key="--plugin", do="Give a file of Python")
     try:
-        with preserved_global_state():
+        with preserved_global_state() as changed:
             module, sha256 = _executed(str(place))
     except KeyboardInterrupt:
         raise
@@ -462,10 +470,7 @@ def _entries_of_file(path: Path) -> tuple[Entry, ...]:
     if not found:
         what = "The file declares neither `upstreams` nor `downstreams`"
         raise PluginError(what, file=path, do="Write upstreams = {'NAME': factory} or downstreams = {'NAME': factory}")
-    return tuple(found)
-
-
-_KINDS_OF_FILES: tuple[Kind, ...] = ("upstream", "downstream")
+    return tuple(found), tuple(changed)
 
 
 def _declared(module: ModuleType, kind: Kind, place: Path, sha256: str) -> Iterator[Entry]:
