@@ -75,6 +75,7 @@ def test_using_bad_company_is_an_error_of_the_plugin(
         assert word in done.err
 
 
+@pytest.mark.slow
 def test_the_doctor_names_the_one_that_hangs_within_the_time_it_is_given(bad_company: dict[str, str]) -> None:
     done = repbench("doctor", "--json", "--timeout", "25", env=bad_company)
 
