@@ -10,6 +10,7 @@ layer are two questions, because tables keep them apart.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def alone_if_missing_only(request: RunRequest, reporter: Reporter) -> Iterator[N
 
 def _whole(path: Path) -> Record:
     record = read_record(path)
-    if digest_of(record.as_dict()) != record.id:
+    if digest_of(json.loads(path.read_text(encoding="utf-8"))) != record.id:
         raise IntegrityError("It was changed after it was written", file=path, do="Remove it, or run it again")
     if not (path.parent / PREDICTIONS_FILE).is_file():
         raise IntegrityError(f"Its {PREDICTIONS_FILE} is missing", file=path, do="Remove it, or run it again")

@@ -151,6 +151,11 @@ def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
     return task
 
 
+def origin_of(entry: Entry) -> dict[str, str | None]:
+    """Where a loaded plugin came from: distribution, version, and SHA-256 of the file it stands in."""
+    return {"distribution": entry.distribution, "version": entry.version, "file_sha256": entry.file_sha256()}
+
+
 def _factory(entry: Entry) -> Callable[..., object]:
     target = entry.load()
     if entry.distribution == "py" and entry.kind == "upstream":

@@ -32,10 +32,11 @@ class _Part(BaseModel):
 
 
 class Origin(_Part):
-    """The package that brought something."""
+    """The package that brought something, and the SHA-256 of the file that its entry point leads to."""
 
     distribution: str
     version: str
+    file_sha256: str | None = None
 
 
 class UpstreamPart(_Part):
@@ -54,6 +55,7 @@ class DownstreamPart(_Part):
     name: str
     version: str
     classes: tuple[str, ...] | None = None
+    origin: Origin | None = None
 
 
 class CorpusPart(_Part):

@@ -9,6 +9,8 @@ from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
+from repbench.benchmark.certificate import certificate_id
+from repbench.benchmark.loading import origin_of
 from repbench.benchmark.plan import Plan, Questions
 from repbench.benchmark.probe import save_probe
 from repbench.benchmark.record import Record, sealed_record, write_record
@@ -53,6 +55,7 @@ def score(
                 "name": stage.request.downstream,
                 "version": stage.task_entry.version,
                 "classes": plan.classes,
+                "origin": origin_of(stage.task_entry),
             },
             "corpus": {
                 "name": corpus.name,
@@ -87,6 +90,7 @@ def score(
                 "device": str(stage.device),
             },
             "environment": stage.environment,
+            "certificate": certificate_id("upstream", stage.fingerprint, stage.upstream.info),
         }
     )
     return _write(stage, record, predictions, answered.trained, heard)
@@ -129,7 +133,7 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
         "name": stage.request.upstream,
         "checkpoint": provenance_of(stage.upstream).checkpoint or stage.request.checkpoint,
         "fingerprint": stage.fingerprint,
-        "origin": {"distribution": entry.distribution, "version": entry.version},
+        "origin": origin_of(entry),
         "layer_names": stage.upstream.info.layer_names,
     }
 

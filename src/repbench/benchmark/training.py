@@ -3,7 +3,7 @@
 A probe is trained for a fixed number of steps, scored on dev at fixed points, and the best point is kept (the earliest
 of equals). Rates share what they see: each batch is read and standardised once, and dev is read once for all. Each
 probe keeps its own matrix products, of the sizes it would have alone, so that what it becomes does not depend on who
-stands beside it, to the last bit (docs/design/0009-probes-side-by-side.md).
+stands beside it, to the last bit (docs/design/0010-probes-side-by-side.md).
 
 Axes: L layers, N frames, D width, U utterances, C classes, R learning rates.
 """

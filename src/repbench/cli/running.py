@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Resample, Sounds
+from repbench.cli.check import take_plugins
+from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Plugins, Resample, Sounds
 from repbench.cli.output import print_files, print_json, print_results, say
 
 
@@ -43,6 +44,7 @@ def run(
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
     ] = None,
+    plugin: Plugins = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
     missing_only: Annotated[
         bool, typer.Option("--missing-only", help="Leave alone what a record in the folder already answers.")
@@ -53,6 +55,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Ask one downstream of one upstream; write a record for each layer, fraction and seed, and print the table."""
+    take_plugins(plugin)
     from repbench.benchmark.protocol import load_protocol
     from repbench.benchmark.run import RunRequest
     from repbench.benchmark.run import run as run_pair
