@@ -18,14 +18,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from repbench.benchmark.batches import Batch, frame_batches, labelled_frames, together, utterance_batches
 from repbench.benchmark.examiner import Exam, Examiner, Examples
 from repbench.benchmark.features import FeatureTable
-from repbench.benchmark.instants import UNLABELLED
 from repbench.benchmark.plan import Questions
 from repbench.benchmark.probe import Probe, ProbeShape
 from repbench.benchmark.protocol import ProbeSettings
-from repbench.benchmark.stack import Stack
-from repbench.errors import DataError, NonFiniteError
+from repbench.benchmark.sequences import sequence_losses
+from repbench.benchmark.stack import Separate, Stack, can_stand_together, side_by_side
+from repbench.errors import NonFiniteError
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 STACK_BYTES = 8 * 2**20
 """Most bytes of features that the lessons of one stack may see in a step: more would leave the processor's cache."""
@@ -66,15 +69,6 @@ class TrainedProbe:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What the lessons of a stack see in a step: frames (G, L, N, D), counts (U,) or None, classes (G, N) or (1, U)."""
-
-    frames: Tensor
-    counts: Tensor | None
-    classes: Tensor
-
-
 def train_probes(
     examiner: Examiner,
     shape: ProbeShape,
@@ -111,7 +105,7 @@ def train_probes(
     trained: dict[int, list[TrainedProbe]] = {}
     done = 0
     for group in _stacks(pupils, shape):
-        stack = Stack([pupils[number].probe for number in group], len(rates))
+        stack = side_by_side([pupils[number].probe for number in group], len(rates))
         training = _Training(examiner, stack, [pupils[number] for number in group], settings, rates)
         for _ in training.steps():
             done += len(group)
@@ -161,27 +155,30 @@ class _Pupil:
         generator = torch.Generator().manual_seed(lesson.seed)
         self.lesson = lesson
         self.probe = Probe(shape, generator)
-        self.probe.set_statistics(*(each[lesson.layers] for each in statistics))
+        if settings.standardise:
+            self.probe.set_statistics(*(each[lesson.layers] for each in statistics))
         self.exam: Exam = examiner.exam(Examples(dev.of_layers(lesson.layers), lesson.dev))
         seen = train.of_layers(lesson.layers)
         if examiner.asks_frames:
-            rows, classes = _labelled_frames(examiner, seen, lesson.train)
+            rows, classes = labelled_frames(examiner, seen, lesson.train)
             self.size = min(settings.batch_frames, len(rows))
-            self.batches = _frame_batches(seen, rows, classes, self.size, generator)
+            context = self.probe.head.context_frames
+            self.batches = frame_batches(seen, rows, classes, self.size, generator, context=context)
         else:
             self.size = min(settings.batch_utterances, len(lesson.train))
-            self.batches = _utterance_batches(examiner, Examples(seen, lesson.train), self.size, generator)
+            self.batches = utterance_batches(examiner, Examples(seen, lesson.train), self.size, generator)
 
 
 def _stacks(pupils: Sequence[_Pupil], shape: ProbeShape) -> list[list[int]]:
     """Which lessons are trained side by side: those with batches of one size, as many as the cache holds.
 
-    Lessons on whole utterances have batches of different lengths, and stand alone.
+    Lessons on whole utterances have batches of different lengths, and stand alone; so do heads that are no stack.
     """
     by_size: dict[int, list[list[int]]] = {}
     for number, pupil in enumerate(pupils):
         batch_bytes = 4 * pupil.size * shape.width * shape.num_layers
-        most = 1 if shape.pools else max(1, STACK_BYTES // batch_bytes)
+        alone = shape.pools or not can_stand_together(shape)
+        most = 1 if alone else max(1, STACK_BYTES // batch_bytes)
         groups = by_size.setdefault(pupil.size, [[]])
         if len(groups[-1]) == most:
             groups.append([])
@@ -195,7 +192,7 @@ class _Training:
     def __init__(
         self,
         examiner: Examiner,
-        stack: Stack,
+        stack: Stack | Separate,
         pupils: Sequence[_Pupil],
         settings: ProbeSettings,
         rates: Sequence[float],
@@ -204,7 +201,7 @@ class _Training:
         self._stack = stack
         self._pupils = pupils
         self._settings = settings
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = OPTIMIZERS[settings.optimizer](
             stack.parameter_groups(rates), weight_decay=settings.weight_decay, fused=True
         )
         self._best = [[_Best(rate) for rate in rates] for _ in pupils]
@@ -231,11 +228,8 @@ class _Training:
         ]
 
     def _step(self, step: int) -> None:
-        batch = _together([next(pupil.batches) for pupil in self._pupils])
-        scores = self._stack(batch.frames, batch.counts)  # (G, N, R, C)
-        classes = batch.classes[..., None].expand(scores.shape[:-1])
-        losses = F.cross_entropy(scores.flatten(0, 2), classes.flatten(), reduction="none").view(classes.shape)
-        losses = losses.mean(dim=1)  # (G, R)
+        batch = together([next(pupil.batches) for pupil in self._pupils])
+        losses = _losses(self._stack.train()(batch.frames, batch.counts), batch)  # (G, R)
         self._alive &= torch.isfinite(losses)
         if not bool(self._alive.any(dim=1).all()):
             lost = losses[~self._alive.any(dim=1)].flatten()[0]
@@ -246,9 +240,12 @@ class _Training:
             )
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(torch.where(self._alive, losses, 0.0).sum())
+        if self._settings.clip_norm is not None:
+            self._stack.clip(self._settings.clip_norm)
         self._optimizer.step()
 
     def _select(self, step: int) -> None:
+        self._stack.eval()
         for number, (pupil, row) in enumerate(zip(self._pupils, self._best, strict=True)):
             values = self._examiner.primaries(partial(self._scores, number), pupil.exam)
             for rate, (value, best) in enumerate(zip(values, row, strict=True)):
@@ -260,9 +257,18 @@ class _Training:
 
     def _scores(self, number: int, frames: Tensor, counts: Tensor) -> Tensor:
         """The scores of one lesson's probes: (L, N, D) -> (R, N, C) or (R, U, C)."""
-        counted = counts if self._stack.shape.pools else None
-        scores: Tensor = self._stack(frames[None], counted, slice(number, number + 1))[0]
+        scores: Tensor = self._stack(frames[None], counts, slice(number, number + 1))[0]
         return scores.movedim(1, 0)
+
+
+def _losses(scores: Tensor, batch: Batch) -> Tensor:
+    """The loss of each probe: (G, N or U, R, C) -> (G, R)."""
+    if batch.num_classes is not None:
+        assert batch.counts is not None
+        return sequence_losses(scores[0], batch.counts, batch.classes[0], batch.num_classes)[None]
+    classes = batch.classes[..., None].expand(scores.shape[:-1])
+    losses = F.cross_entropy(scores.flatten(0, 2), classes.flatten(), reduction="none").view(classes.shape)
+    return losses.mean(dim=1)
 
 
 class _Best:
@@ -282,57 +288,3 @@ class _Best:
         probe.load_state_dict(self.state)
         chosen: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.step}
         return TrainedProbe(probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)
-
-
-def _together(batches: Sequence[_Batch]) -> _Batch:
-    if len(batches) == 1:
-        return batches[0]
-    frames = torch.cat([batch.frames for batch in batches])
-    return _Batch(frames, None, torch.cat([batch.classes for batch in batches]))
-
-
-def _labelled_frames(examiner: Examiner, table: FeatureTable, questions: Questions) -> tuple[Tensor, Tensor]:
-    """Which rows of the table are labelled, and their classes: each (N,)."""
-    places = table.starts()
-    rows, classes = [], []
-    for question in questions:
-        start, count = places[question.id]
-        labels = examiner.frame_classes(question, count)
-        labelled = (labels != UNLABELLED).nonzero().flatten()
-        rows.append(start + labelled)
-        classes.append(labels[labelled])
-    all_rows, all_classes = torch.cat(rows), torch.cat(classes)
-    if not len(all_rows):
-        raise DataError(
-            f"No frame of the {len(questions)} training utterances is labelled",
-            do="Take a larger label fraction or corpus",
-        )
-    return all_rows, all_classes
-
-
-def _frame_batches(
-    table: FeatureTable, rows: Tensor, classes: Tensor, size: int, generator: torch.Generator
-) -> Iterator[_Batch]:
-    """Endless batches of labelled frames."""
-    for chosen in _endless_order(len(rows), size, generator):
-        yield _Batch(table.frames[:, rows[chosen]][None], None, classes[chosen][None])
-
-
-def _utterance_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[_Batch]:
-    """Endless batches of whole utterances."""
-    places = train.table.starts()
-    classes = torch.tensor([examiner.utterance_class(question) for question in train.questions])
-    for chosen in _endless_order(len(classes), size, generator):
-        spans = [places[train.questions[index].id] for index in chosen.tolist()]
-        frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
-        yield _Batch(frames[None], torch.tensor([count for _, count in spans]), classes[chosen][None])
-
-
-def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices in batches of `size`, each index once before any comes again."""
-    order = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(order) < size:
-            order = torch.cat([order, torch.randperm(count, generator=generator)])
-        yield order[:size]
-        order = order[size:]
