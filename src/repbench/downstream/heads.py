@@ -170,7 +170,7 @@ class ContextHead(Head):
         """(N, D) with `counts` (U,) -> (N, C); without, windows of nine in turn, (9 N, D) -> (N, C)."""
         if counts is not None:
             ends = counts.cumsum(dim=0)
-            frames = frames[windows(torch.arange(len(frames)), ends, CONTEXT_FRAMES).flatten()]
+            frames = frames[windows(torch.arange(len(frames), device=frames.device), ends, CONTEXT_FRAMES).flatten()]
         scores: Tensor = self.output(frames.reshape(-1, self.output.in_features))
         return scores
 
@@ -326,7 +326,7 @@ def windows(rows: Tensor, ends: Tensor, context: int) -> Tensor:
     """
     utterance = torch.searchsorted(ends, rows, right=True)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-    offsets = torch.arange(context, -context - 1, -1)
+    offsets = torch.arange(context, -context - 1, -1, device=rows.device)
     return (rows[:, None] + offsets).clamp(starts[utterance, None], ends[utterance, None] - 1)
 
 
