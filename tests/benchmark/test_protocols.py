@@ -9,8 +9,11 @@ import pytest
 
 from repbench.benchmark.protocol import ProbeSettings, Protocol, TaskSettings, load_protocol
 from repbench.benchmark.run import RunRequest, Written, run
+from repbench.benchmark.stage import prepare
 from repbench.configs.loader import preset_names
+from repbench.corpora.opening import open_corpus
 from repbench.errors import UsageError
+from repbench.progress import Silence
 from repbench.testing import tone_corpus
 from tests.commands import repbench
 
@@ -120,6 +123,17 @@ def test_a_task_goes_before_its_problem_and_only_in_what_is_written_down() -> No
 def test_the_command_line_goes_before_the_preset(tones: Path, tmp_path: Path) -> None:
     record = go(tones, tmp_path, "phone", load_protocol("s3prl", assignments=QUICK), head="concat9", layer="1").record
     assert (record.head, record.layer) == ("concat9", "1")
+
+
+def test_the_protocol_of_a_run_is_that_of_its_record(tones: Path, tmp_path: Path) -> None:
+    request = RunRequest(
+        upstream=ENVELOPE, downstream="phone-ctc", corpus=str(tones), out=tmp_path,
+        protocol=load_protocol("superb", assignments=QUICK),
+    )  # fmt: skip
+    stage = prepare(request, Silence(), lambda: open_corpus(str(tones)))
+    (written,) = run(request)
+    assert (stage.request.head, stage.request.layer) == (written.record.head, written.record.layer)
+    assert Protocol.model_validate(written.record.protocol) == stage.request.protocol
 
 
 def test_a_task_that_is_not_there_and_a_key_that_is_none_are_refused(tmp_path: Path) -> None:

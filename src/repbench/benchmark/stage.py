@@ -199,13 +199,16 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
 
 
 def _settled(request: RunRequest, task: Downstream) -> RunRequest:
-    """The request with the head, the layer and the protocol that hold for the task."""
+    """The request with the head, the layer and the protocol that hold for the task.
+
+    Its protocol says nothing of head and layer any more, like that of a record.
+    """
     for name in request.protocol.tasks.keys() - set(get_args(Problem)):
         registry().find("downstream", name)
     protocol = request.protocol.for_task(request.downstream, task.info.problem)
     return replace(
         request,
-        protocol=protocol,
+        protocol=protocol.model_copy(update={name: getattr(Protocol(), name) for name in ("head", "layer")}),
         head=request.head or protocol.head or task.info.default_head,
         layer=request.layer or protocol.layer,
     )
