@@ -144,8 +144,6 @@ def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
             key=entry.qualified,
             do="See repbench.downstream.contract",
         )
-    if task.info.problem == "sequence":
-        raise UsageError(f"`{entry.name}` asks for a sequence, which this version cannot train", key="--downstream")
     if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
         raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
     return task

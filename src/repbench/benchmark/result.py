@@ -22,6 +22,8 @@ from repbench.downstream.contract import Prediction
 from repbench.upstream.contract import provenance_of
 
 PROBE_FILE = "probe.safetensors"
+SAID_ELSEWHERE = {"head", "layer", "tasks"}
+"""Settings of the protocol that a record has in fields of its own, or resolved."""
 
 
 def score(
@@ -72,7 +74,7 @@ def score(
             "label_seconds": answered.label_seconds,
             "seed": setting.seed,
             "head": stage.head,
-            "protocol": setting.protocol(stage.request.protocol).model_dump(mode="json"),
+            "protocol": setting.protocol(stage.request.protocol).model_dump(mode="json", exclude=SAID_ELSEWHERE),
             "selection": _selection_part(answered.trained.selection),
             "primary_metric": stage.task.info.primary_metric,
             "metrics": metrics_part(stage.task, plan.classes, predictions),

@@ -31,6 +31,7 @@ from repbench.benchmark.probe import ProbeShape, statistics_of
 from repbench.benchmark.record import Record
 from repbench.benchmark.result import score
 from repbench.benchmark.saved_probe import heard_by, score_with_probe
+from repbench.benchmark.sequences import trainable
 from repbench.benchmark.stage import (
     Answered,
     Labels,
@@ -72,6 +73,7 @@ def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
         return [written for one in each_seed for written in _run(one, reporter)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     stage = prepare(request, reporter, opened)
+    request = stage.request
     settings = settings_of(request, stage.upstream)
     for note in _said_of_weights(request, stage.upstream):
         reporter.say(f"note: {note}")
@@ -82,7 +84,7 @@ def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)
-    subsets = _subsets(corpus, stage.task, plan, settings)
+    subsets = _subsets(corpus, stage, plan, settings)
     for warning in (*plan.warnings, *rates, *_each_once(subsets.values())):
         reporter.say(f"note: {warning}")
 
@@ -159,7 +161,8 @@ def _each_once(subsets: Iterable[_Labelled]) -> list[str]:
 
 
 def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
-    """What the records of a request are made with, one each."""
+    """What the records of a request are made with, one each; the request is that of a stage."""
+    assert request.layer is not None
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
     kinds: list[Labels] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
@@ -173,8 +176,9 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
     ]
 
 
-def _subsets(corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, _Labelled]:
+def _subsets(corpus: Corpus, stage: Stage, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, _Labelled]:
     """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
+    task = stage.task
     salt = f"{corpus.fingerprint} {task.info.name}"
     subsets: dict[Setting, _Labelled] = {}
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
@@ -189,6 +193,9 @@ def _subsets(corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Se
                 with_shuffled_labels(part, seed=setting.seed, salt=f"{salt} {name}")
                 for name, part in (("train", train), ("dev", dev))
             )
+        if task.info.problem == "sequence":
+            train, lost = trainable(train, stage.upstream)
+            warnings = (*warnings, *lost)
         subsets[setting] = _Labelled(train, dev, warnings)
     return subsets
 
@@ -267,12 +274,17 @@ def _shape(stage: Stage, plan: Plan, layer: str) -> ProbeShape:
     return ProbeShape(
         head=stage.head,
         pools=stage.task.info.problem == "utterance-classification",
+        dropout=stage.request.protocol.probe.dropout,
         num_layers=places.stop - places.start,
         width=stage.upstream.info.width,
         hidden_units=stage.request.protocol.probe.hidden_units,
         classes=plan.classes,
-        mix="weighted" if layer == "weighted" else "mean",
+        mix=_MIXES[stage.request.protocol.probe.mix] if layer == "weighted" else "mean",
     )
+
+
+_MIXES = {"softmax": "weighted", "raw": "raw"}
+"""From the setting to `ProbeShape.mix`."""
 
 
 def _title(num_lessons: int, num_rates: int) -> str:

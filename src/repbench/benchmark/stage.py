@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -26,8 +26,8 @@ from repbench.benchmark.store import GIB, FeatureStore
 from repbench.benchmark.training import TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
-from repbench.downstream.contract import Downstream
-from repbench.downstream.heads import hidden_layers
+from repbench.downstream.contract import Downstream, Problem
+from repbench.downstream.heads import LINEAR_ON_MEAN, refuse_head
 from repbench.errors import DataError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
@@ -45,10 +45,10 @@ class RunRequest:
         downstream: Name of the task.
         checkpoint: Path of its weights, "random", or None.
         corpus: A registered name with options, or the folder of a manifest.
-        layer: last, first, mean, weighted, a number or name, or all.
+        layer: last, first, mean, weighted, a number or name, or all; None: the protocol's.
         label_fractions: Shares of the labelled training utterances, each a record.
         seeds: Each a record.
-        head: Name of the head; None: the task's default.
+        head: Name of the head; None: the protocol's or, without one, the task's default.
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
@@ -65,7 +65,7 @@ class RunRequest:
     downstream: str
     checkpoint: str | None = None
     corpus: str = "synthetic"
-    layer: str = "last"
+    layer: str | None = None
     label_fractions: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0,)
     head: str | None = None
@@ -176,8 +176,11 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
     upstream_entry = registry().find("upstream", request.upstream).entry
     task_entry = registry().find("downstream", request.downstream).entry
     task = build_task(task_entry, request.protocol.task)
-    head = request.head or task.info.default_head
-    hidden_layers(head)
+    request = _settled(request, task)
+    assert request.head is not None
+    assert request.layer is not None
+    head = request.head
+    refuse_head(head, task.info.problem)
     device = environment.choose_device(request.device)
     upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=corpus)
     layers = layers_read(upstream.info, request.layer)
@@ -204,6 +207,22 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
     )
 
 
+def _settled(request: RunRequest, task: Downstream) -> RunRequest:
+    """The request with the head, the layer and the protocol that hold for the task.
+
+    Its protocol says nothing of head and layer any more, like that of a record.
+    """
+    for name in request.protocol.tasks.keys() - set(get_args(Problem)):
+        registry().find("downstream", name)
+    protocol = request.protocol.for_task(request.downstream, task.info.problem)
+    return replace(
+        request,
+        protocol=protocol.model_copy(update={name: getattr(Protocol(), name) for name in ("head", "layer")}),
+        head=request.head or protocol.head or task.info.default_head,
+        layer=request.layer or protocol.layer,
+    )
+
+
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
     """Where the upstream's features are kept; frames that it reads from the corpus are not."""
     settings = request.protocol.extraction
@@ -224,7 +243,7 @@ def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, report
 def _refuse_constant_input(
     upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
 ) -> None:
-    pooled_alone = task.info.problem == "utterance-classification" and hidden_layers(head) == 0
+    pooled_alone = task.info.problem == "utterance-classification" and head in LINEAR_ON_MEAN
     reads_layer_0_alone = layers == (0,) or layer == "all"
     if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
         raise UsageError(

@@ -27,7 +27,8 @@ from repbench.benchmark.record import (
 )
 from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import metrics_part
-from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
+from repbench.downstream.contract import Downstream, Prediction, SequencePrediction, UtterancePrediction
+from repbench.downstream.metrics.edits import count_edits
 from repbench.errors import DataError, IntegrityError
 from repbench.registry import registry
 
@@ -158,6 +159,11 @@ def _fault_of(prediction: Prediction, num_classes: int) -> str | None:
         if not all(isinstance(score, int | float) and abs(score) < MOST for score in prediction.scores):
             return "a score is not a finite number"
         return None
+    if isinstance(prediction, SequencePrediction):
+        if not all(_counts_within(each, most=num_classes - 1) for each in prediction.reference + prediction.hypothesis):
+            return f"a class of the sequences is none of {num_classes}"
+        edits = count_edits(prediction.reference, prediction.hypothesis)
+        return None if prediction.edits == edits else f"{prediction.edits!r} edits where there are {edits}"
     for reference, estimated, instants in prediction.confusion:
         if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
             return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"

@@ -20,16 +20,26 @@ def run(
         str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
     ] = "synthetic",
     layer: Annotated[
-        str, typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads.")
-    ] = "last",
+        str | None,
+        typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads; default: the preset's."),
+    ] = None,
     label_fraction: Annotated[
         list[float] | None, typer.Option(metavar="F", help="Share of the training labels; may be repeated.")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(metavar="N", min=0, help="Seed of the probe; may be repeated.")
     ] = None,
-    head: Annotated[str | None, typer.Option(metavar="linear|mlp1|mlp2", help="The probe's head.")] = None,
-    preset: Annotated[str, typer.Option(metavar="P", help="Protocol that ships with repbench.")] = "default",
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H",
+            help="linear, mlp1, mlp2, concat9 (frames), gru, project_mean (utterances), ctc, project_ctc (sequences); "
+            "default: the preset's or the task's.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="P", help="The protocol: default, mockingjay2020, s3prl or superb.")
+    ] = "default",
     config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")

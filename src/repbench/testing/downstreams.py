@@ -21,7 +21,9 @@ from repbench.downstream.contract import (
     Labels,
     Measurement,
     Prediction,
+    SequencePrediction,
     UtterancePrediction,
+    label_names,
 )
 from repbench.downstream.heads import HIDDEN_LAYERS
 from repbench.downstream.metrics.edits import count_edits
@@ -124,9 +126,19 @@ def _who(number: int) -> dict[str, str]:
     return {"id": f"u{number:03d}", "speaker": f"s{number % 4}", "group": f"g{number % 8}"}
 
 
+def _sequence_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
+    """All classes in turn, from another one on in each utterance, and what is answered to each."""
+    guess = random.Random(f"guess {number}")
+    reference = tuple((number + place) % len(classes) for place in range(len(classes)))
+    hypothesis = tuple(answer(index, guess) for index in reference)
+    edits = count_edits(reference, hypothesis)
+    return SequencePrediction(**_who(number), reference=reference, hypothesis=hypothesis, edits=edits)
+
+
 _MAKERS: Mapping[str, Callable[[Downstream, Sequence[str], int, Answer], Prediction]] = {
     "frame-classification": _frame_prediction,
     "utterance-classification": _utterance_prediction,
+    "sequence": _sequence_prediction,
 }
 """How the predictions of each problem are made by hand; another kind of prediction gets its line here."""
 
@@ -165,18 +177,22 @@ def _classes_sorted(subject: DownstreamSubject) -> Held:
     return Held(f"{len(classes)} classes")
 
 
+_FITS: Mapping[str, Callable[[object], bool]] = {
+    "frame-classification": lambda label: isinstance(label, tuple) and all(isinstance(each, Phone) for each in label),
+    "utterance-classification": lambda label: isinstance(label, str),
+    "sequence": lambda label: isinstance(label, tuple) and all(type(each) is str for each in label),
+}
+"""What a label of each problem looks like."""
+
+
 @_check("labels-inside-the-set", after=("classes-sorted",))
 def _labels_inside_the_set(subject: DownstreamSubject) -> Held:
     """Every label fits the problem and is one of the classes."""
     labels, classes = subject.labels(), set(subject.classes())
-    frames = subject.task.info.problem == "frame-classification"
-    if subject.task.info.problem == "sequence":
-        raise NotMeasurable("the labels of a sequence are not made of classes alone")
     for label in labels:
-        fits = isinstance(label, tuple) and all(isinstance(each, Phone) for each in label)
-        if fits if not frames else not fits:
+        if not _FITS[subject.task.info.problem](label):
             raise Broken(f"a label of a {subject.task.info.problem} task cannot be {_short(label)}")
-    named = chain.from_iterable([each.label for each in one] if not isinstance(one, str) else [one] for one in labels)
+    named = chain.from_iterable(label_names(label) for label in labels)
     outside = sorted(set(named) - classes)
     if outside:
         raise Broken(f"not among the classes: {', '.join(map(str, outside[:6]))}", measured=len(outside), allowed=0)

@@ -130,7 +130,7 @@ def _seen(pair: Pair, opened: Callable[[], Corpus], hours: _Hours) -> Seen:
     asked, paths, train_seconds = 0, [], []
     for request in _requests(pair):
         stage = prepare(request, Silence(), opened)
-        settings, corpus = settings_of(request, stage.upstream), opened()
+        settings, corpus = settings_of(stage.request, stage.upstream), opened()
         folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
         answers = answers_in(folder, _unsaid)
         wanted = [identity_to_be(stage, corpus, each) for each in settings]
