@@ -70,7 +70,9 @@ def run(
         probe=probe,
         out=out,
     )
-    print_results(run_pair(request, ConsoleReporter()), as_json)
+    results = run_pair(request, ConsoleReporter())
+    if results:  # none where another process leads
+        print_results(results, as_json)
 
 
 def pretrain(
