@@ -38,11 +38,11 @@ class ProbeSettings(Settings):
 class FinetuneSettings(Settings):
     """How a whole network is fine-tuned: the same for every upstream, the untrained one included."""
 
-    steps: PositiveInt = 400
+    steps: PositiveInt = 300
     """Updates at most, whatever the size of the training split."""
-    batch_seconds: Positive = 40.0
+    batch_seconds: Positive = 20.0
     """Seconds of sound of one update, padding included; a longer utterance stands alone."""
-    learning_rate: Positive = 3e-4
+    learning_rate: Positive = 5e-4
     """Of the upstream, at the end of the warm-up."""
     head_learning_rate: Positive = 1e-3
     """Of the head and the mix of the layers, at the end of the warm-up."""
@@ -52,7 +52,7 @@ class FinetuneSettings(Settings):
     """AdamW's decoupled decay, of upstream and head."""
     clip_norm: Positive = 1.0
     """Largest norm of the gradient."""
-    selection_points: PositiveInt = 10
+    selection_points: PositiveInt = 6
     """How many times, evenly over the steps, the dev split is scored and the state is saved; the best point is kept."""
     patience: PositiveInt = 3
     """Points in a row without a better one after which the training ends."""
