@@ -33,7 +33,7 @@ from repbench.downstream.phone import Phone
 from repbench.errors import EnvironmentFault, IntegrityError, NonFiniteError, RunInUseError, UsageError
 from repbench.registry import registry
 from repbench.testing import Envelope, tone_corpus
-from repbench.upstream.batches import derived_seed
+from repbench.upstream.batches import derived_seed, padded
 from repbench.upstream.checkpoints import list_checkpoints, open_checkpoint, read_training, read_weights
 from tests.benchmark.small_finetuning import ENVELOPE, QUICK, arguments, outcome, request, states, tensors_differ
 from tests.upstream import small_training
@@ -463,13 +463,13 @@ def test_a_setting_that_is_done_is_not_trained_again_when_a_later_one_was_killed
 
 
 @pytest.mark.slow
-def test_two_processes_follow_one(tones: Path, tmp_path: Path) -> None:
+def test_two_processes_follow_one(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     still = small_training.request(
         "mockingjay", tones, tmp_path / "pt", steps=2, hidden_dropout=0.0, attention_dropout=0.0
     )
     checkpoint = str(run_pretraining(still).checkpoint)
-    # Three utterances in a batch, or one: the second process has one of them, or none.
-    asked = request("mockingjay", tones, tmp_path / "two", checkpoint=checkpoint, finetune__batch_seconds=4.5)
+    # Two utterances in a batch, or one, of which the second process has none.
+    asked = request("mockingjay", tones, tmp_path / "two", checkpoint=checkpoint, finetune__batch_seconds=2.5)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -483,12 +483,20 @@ def test_two_processes_follow_one(tones: Path, tmp_path: Path) -> None:
         env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
     )
     assert finished.returncode == 0, finished.stderr
+    shares = list[int]()
+
+    def counted(sounds: list[Tensor]) -> tuple[Tensor, Tensor]:
+        shares.append(len(sounds))
+        return padded(sounds)
+
+    monkeypatch.setattr(finetuning, "padded", counted)
     (alone,) = run(replace(asked, out=tmp_path / "one"))
+    assert set(shares) == {1, 2}
     (two,) = (tmp_path / "two").rglob("record.json")
     one, other = (load_network(path.parent / "network.safetensors") for path in (alone.path, two))
-    for name, weight in {**one.upstream, **one.probe.state_dict()}.items():
-        found = other.upstream[name] if name in other.upstream else other.probe.state_dict()[name]
-        assert float((found - weight).abs().max()) < 1e-5, name
+    for here, there in ((one.upstream, other.upstream), (one.probe.state_dict(), other.probe.state_dict())):
+        for name, weight in here.items():
+            assert float((there[name] - weight).abs().max()) < 1e-5, name
     # Only the leader speaks and writes.
     assert finished.stdout.count('"records"') == 1
     assert len(re.findall(r"^step 12 of 12: loss", finished.stderr, re.MULTILINE)) == 1
