@@ -10,6 +10,9 @@ from pathlib import Path
 
 from repbench.errors import RunInUseError
 from repbench.files import environment_faults
+from repbench.upstream.parallel import Processes
+
+LOCK_FILE = "run.lock"
 
 
 @contextmanager
@@ -45,3 +48,21 @@ def owned(lock: Path, doing: str, *, wait: Callable[[str], None] | None = None) 
     finally:
         owner.unlink(missing_ok=True)
         held.release()
+
+
+@contextmanager
+def locked(run: Path, processes: Processes) -> Iterator[None]:
+    """Keep other trainings out of a folder, for as long as the process that leads trains there.
+
+    Args:
+        run: The folder; made if missing.
+        processes: That train together; the one that leads holds the lock.
+
+    Raises:
+        RunInUseError: Another process trains there.
+    """
+    if not processes.leads:
+        yield
+        return
+    with owned(run / LOCK_FILE, "trains here"):
+        yield

@@ -7,8 +7,7 @@ a speaker-disjoint division of the corpus: the test speakers of frame tasks are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import nn
 from repbench.benchmark.environment import choose_device
 from repbench.benchmark.features import why_excluded
 from repbench.benchmark.loading import build_upstream, presets_of
-from repbench.benchmark.owning import owned
+from repbench.benchmark.owning import locked
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import Division, divide
 from repbench.configs.loader import apply_overrides, build, load_yaml, merged
@@ -42,7 +41,6 @@ from repbench.upstream.training_settings import TrainingSettings
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = "repbench.pretraining/1"
-LOCK_FILE = "run.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +148,7 @@ def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) 
     """
     asked = _resolve(request)
     device = local_device(asked.device)
-    with joined(device) as processes, _lock(asked.run, processes):
+    with joined(device) as processes, locked(asked.run, processes):
         looking_on = (reporter or Silence()) if processes.leads else Silence()
         return _train(replace(asked, device=device), processes, looking_on)
 
@@ -395,20 +393,6 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         path = f"{above}.{key}" if above else key
         flat |= _flat(value, path) if isinstance(value, Mapping) else {path: json.loads(json.dumps(value))}
     return flat
-
-
-@contextmanager
-def _lock(run: Path, processes: Processes) -> Iterator[None]:
-    """Keep other trainings out of the run folder; a killed process leaves no lock behind.
-
-    Raises:
-        RunInUseError: Another process trains there.
-    """
-    if not processes.leads:
-        yield
-        return
-    with owned(run / LOCK_FILE, "trains here"):
-        yield
 
 
 # what checkpoints say

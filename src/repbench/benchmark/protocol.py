@@ -45,6 +45,31 @@ class ProbeSettings(Settings):
     """How many times, evenly over the steps, the dev split is scored; the best point is kept."""
 
 
+class FinetuneSettings(Settings):
+    """How a whole network is fine-tuned: the same for every upstream, the untrained one included."""
+
+    steps: PositiveInt = 300
+    """Updates at most, whatever the size of the training split."""
+    batch_seconds: Positive = 20.0
+    """Seconds of sound of one update, padding included; a longer utterance stands alone."""
+    learning_rate: Positive = 5e-4
+    """Of the upstream, at the end of the warm-up."""
+    head_learning_rate: Positive = 1e-3
+    """Of the head and the mix of the layers, at the end of the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which both rates rise linearly; they fall linearly to 0 in the others."""
+    weight_decay: NonNegative = 0.0
+    """AdamW's decoupled decay, of upstream and head."""
+    clip_norm: Positive = 1.0
+    """Largest norm of the gradient."""
+    selection_points: PositiveInt = 6
+    """How many times, evenly over the steps, the dev split is scored and the state is saved; the best point is kept."""
+    patience: PositiveInt = 3
+    """Points in a row without a better one after which the training ends."""
+    statistics_utterances: PositiveInt = 256
+    """Training utterances at most, spread over all, whose initial features standardise what the head reads."""
+
+
 class SplitSettings(Settings):
     """How a corpus is divided where its official splits do not serve the task."""
 
@@ -101,6 +126,8 @@ class Protocol(Settings):
     """By name of a task, or by problem: `frame-classification`, `utterance-classification`, `sequence`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
+    finetune: FinetuneSettings = FinetuneSettings()
+    """The training of a whole network, where that is asked for; its head has the sizes of the probe's."""
     split: SplitSettings = SplitSettings()
     """The division of the corpus."""
     extraction: ExtractionSettings = ExtractionSettings()

@@ -40,7 +40,7 @@ class Origin(_Part):
 
 
 class UpstreamPart(_Part):
-    """Which model."""
+    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after."""
 
     name: str
     checkpoint: str | None

@@ -11,12 +11,13 @@ from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
 from repbench.benchmark.certificate import certificate_id
 from repbench.benchmark.loading import origin_of
+from repbench.benchmark.network import NETWORK_FILE, facts_of, save_network
 from repbench.benchmark.plan import Plan, Questions
 from repbench.benchmark.probe import save_probe
 from repbench.benchmark.record import Record, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
-from repbench.benchmark.training import Selection, TrainedProbe
+from repbench.benchmark.training import Selection
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction
 from repbench.upstream.contract import provenance_of
@@ -68,7 +69,7 @@ def score(
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
             },
-            "mode": "frozen",
+            "mode": answered.mode,
             "layer": setting.layer,
             "label_fraction": setting.fraction,
             "label_seconds": answered.label_seconds,
@@ -95,11 +96,11 @@ def score(
             "certificate": certificate_id("upstream", stage.fingerprint, stage.upstream.info),
         }
     )
-    return _write(stage, record, predictions, answered.trained, heard)
+    return _write(stage, record, predictions, answered, heard)
 
 
 def _write(
-    stage: Stage, record: Record, predictions: Sequence[Prediction], trained: TrainedProbe, heard: Mapping[str, Any]
+    stage: Stage, record: Record, predictions: Sequence[Prediction], answered: Answered, heard: Mapping[str, Any]
 ) -> Written:
     folder = record_folder(stage.request.out, record)
     facts = {
@@ -110,7 +111,11 @@ def _write(
         "heard": heard["heard"],
         "speakers": heard["speakers"],
     }
-    save_probe(folder / PROBE_FILE, trained.probe, facts)
+    probe = answered.trained.probe
+    if answered.mode == "finetune":
+        save_network(folder / NETWORK_FILE, module_of(stage.upstream), probe, facts | facts_of(stage.upstream))
+    else:
+        save_probe(folder / PROBE_FILE, probe, facts)
     return Written(write_record(folder, record, predictions), record)
 
 

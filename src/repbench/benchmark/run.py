@@ -9,31 +9,32 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from repbench.benchmark import environment
 from repbench.benchmark.controls import with_shuffled_labels
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.finetune import finetuned
 from repbench.benchmark.identity import alone_if_missing_only, answered_before
 from repbench.benchmark.loading import untrained_like
 from repbench.benchmark.plan import (
     Plan,
-    Questions,
     make_plan,
     missing_classes,
-    seconds_of,
     subset,
 )
 from repbench.benchmark.precomputed import exclusions, notes_of
-from repbench.benchmark.probe import ProbeShape, statistics_of
+from repbench.benchmark.probe import statistics_of
 from repbench.benchmark.record import Record
 from repbench.benchmark.result import score
 from repbench.benchmark.saved_probe import heard_by, score_with_probe
 from repbench.benchmark.sequences import trainable
 from repbench.benchmark.stage import (
     Answered,
+    Labelled,
     Labels,
     RunRequest,
     Setting,
@@ -48,6 +49,7 @@ from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, provenance_of
+from repbench.upstream.parallel import Processes, joined, local_device
 
 __all__ = ["RunRequest", "Written", "evaluate", "run"]
 
@@ -55,22 +57,30 @@ __all__ = ["RunRequest", "Written", "evaluate", "run"]
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     """Do what is asked, and write one record for each layer, label fraction, seed and control.
 
+    Of several processes that `torchrun` started to fine-tune together, the one that leads returns the records.
+
     Raises:
         UsageError: The question cannot be meant; nothing was read.
         DataError: The corpus cannot answer it.
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
-    with alone_if_missing_only(request, reporter):
-        return _run(request, reporter)
+    if not request.finetune or request.probe is not None:
+        with alone_if_missing_only(request, reporter):
+            return _run(request, reporter, Processes())
+    with joined(local_device(environment.choose_device(request.device))) as processes:
+        if not processes.leads:
+            return _run(request, Silence(), processes)
+        with alone_if_missing_only(request, reporter):
+            return _run(request, reporter, processes)
 
 
-def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
+def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[Written]:
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
-        return [written for one in each_seed for written in _run(one, reporter)]
+        return [written for one in each_seed for written in _run(one, reporter, processes)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     stage = prepare(request, reporter, opened)
     request = stage.request
@@ -80,7 +90,7 @@ def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
     corpus = opened()
     before, settings = answered_before(stage, corpus, settings) if request.missing_only else ([], settings)
     if not settings:
-        return [*before, *_with_untrained(request, stage, reporter)]
+        return [*before, *_with_untrained(request, stage, reporter, processes)]
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)
@@ -88,6 +98,22 @@ def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
     for warning in (*plan.warnings, *rates, *_each_once(subsets.values())):
         reporter.say(f"note: {warning}")
 
+    if request.finetune:
+        written = finetuned(stage, corpus, plan, subsets, rates, processes)
+    else:
+        written = _probed(stage, corpus, plan, subsets, rates, settings)
+    return [*before, *written, *_with_untrained(request, stage, reporter, processes)]
+
+
+def _probed(
+    stage: Stage,
+    corpus: Corpus,
+    plan: Plan,
+    subsets: Mapping[Setting, Labelled],
+    rates: tuple[str, ...],
+    settings: Sequence[Setting],
+) -> list[Written]:
+    """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
     train = stage.extract("features of train", plan.usable(plan.train))
     dev = stage.extract("features of dev", plan.usable(plan.dev))
     answered = _train(stage, plan, train, dev, subsets, settings)
@@ -101,7 +127,7 @@ def _run(request: RunRequest, reporter: Reporter) -> list[Written]:
         examples = Examples(stage.view(test, each.setting.layer), test_questions)
         predictions = examiner.predict(each.trained.probe, examples)
         written.append(score(stage, corpus, plan, each, predictions, test_questions, rates, heard))
-    return [*before, *written, *_with_untrained(request, stage, reporter)]
+    return written
 
 
 def evaluate(
@@ -130,7 +156,7 @@ def is_untrained(request: RunRequest) -> bool:
     return request.checkpoint is not None and request.checkpoint.partition(":")[0] == "random"
 
 
-def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter) -> list[Written]:
+def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter, processes: Processes) -> list[Written]:
     """The same questions to the same network untrained, where that is asked for and can be had."""
     if not request.controls or is_untrained(request):
         return []
@@ -138,7 +164,7 @@ def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter) -> li
         reporter.say(f"note: {request.upstream} has no weights, so there is no untrained one beside it")
         return []
     checkpoint = untrained_like(stage.upstream_entry, stage.upstream)
-    return _run(replace(request, checkpoint=checkpoint, controls=False), reporter)
+    return _run(replace(request, checkpoint=checkpoint, controls=False), reporter, processes)
 
 
 def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
@@ -147,16 +173,7 @@ def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
     return [*([f"the checkpoint is {provenance.checkpoint}"] if unsaid else []), *provenance.notes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """The labelled utterances of a fraction and seed, and what to say of them."""
-
-    train: Questions
-    dev: Questions
-    warnings: tuple[str, ...]
-
-
-def _each_once(subsets: Iterable[_Labelled]) -> list[str]:
+def _each_once(subsets: Iterable[Labelled]) -> list[str]:
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
 
@@ -176,11 +193,11 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
     ]
 
 
-def _subsets(corpus: Corpus, stage: Stage, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, _Labelled]:
+def _subsets(corpus: Corpus, stage: Stage, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, Labelled]:
     """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
     task = stage.task
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[Setting, _Labelled] = {}
+    subsets: dict[Setting, Labelled] = {}
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
             plan.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
@@ -196,7 +213,7 @@ def _subsets(corpus: Corpus, stage: Stage, plan: Plan, settings: Iterable[Settin
         if task.info.problem == "sequence":
             train, lost = trainable(train, stage.upstream)
             warnings = (*warnings, *lost)
-        subsets[setting] = _Labelled(train, dev, warnings)
+        subsets[setting] = Labelled(train, dev, warnings)
     return subsets
 
 
@@ -205,7 +222,7 @@ def _train(
     plan: Plan,
     train: FeatureTable,
     dev: FeatureTable,
-    subsets: Mapping[Setting, _Labelled],
+    subsets: Mapping[Setting, Labelled],
     settings: Sequence[Setting],
 ) -> list[Answered]:
     """The probes of all settings, trained side by side; with `tune`, a tuned one beside each."""
@@ -216,7 +233,7 @@ def _train(
     with stage.reporter.stage(_title(len(lessons), len(rates))) as advance:
         trained = train_probes(
             Examiner(stage.task, plan.classes, stage.upstream.info),
-            _shape(stage, plan, settings[0].layer),
+            stage.probe_shape(plan.classes, settings[0].layer),
             train,
             dev,
             [
@@ -260,31 +277,13 @@ def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def _answered(setting: Setting, trained: TrainedProbe, labelled: _Labelled) -> Answered:
+def _answered(setting: Setting, trained: TrainedProbe, labelled: Labelled) -> Answered:
     return Answered(
         setting=setting,
         trained=trained,
-        label_seconds={"train": seconds_of(labelled.train), "dev": seconds_of(labelled.dev)},
+        label_seconds=labelled.seconds,
         warnings=labelled.warnings,
     )
-
-
-def _shape(stage: Stage, plan: Plan, layer: str) -> ProbeShape:
-    places = stage.places(layer)
-    return ProbeShape(
-        head=stage.head,
-        pools=stage.task.info.problem == "utterance-classification",
-        dropout=stage.request.protocol.probe.dropout,
-        num_layers=places.stop - places.start,
-        width=stage.upstream.info.width,
-        hidden_units=stage.request.protocol.probe.hidden_units,
-        classes=plan.classes,
-        mix=_MIXES[stage.request.protocol.probe.mix] if layer == "weighted" else "mean",
-    )
-
-
-_MIXES = {"softmax": "weighted", "raw": "raw"}
-"""From the setting to `ProbeShape.mix`."""
 
 
 def _title(num_lessons: int, num_rates: int) -> str:

@@ -14,11 +14,9 @@ from torch import nn
 from repbench.benchmark import environment
 from repbench.benchmark.features import FeatureTable, layer_indices
 from repbench.benchmark.loading import build_task, build_upstream
-from repbench.benchmark.plan import (
-    Questions,
-    SealedTest,
-)
+from repbench.benchmark.plan import Questions, SealedTest, seconds_of
 from repbench.benchmark.precomputed import features_of
+from repbench.benchmark.probe import ProbeShape
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
 from repbench.benchmark.shards import store_folder
@@ -33,6 +31,7 @@ from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream, UpstreamInfo
+from repbench.upstream.parallel import local_device
 from repbench.upstream.precomputed import FrameReader
 
 
@@ -91,6 +90,9 @@ class Written:
 
 Labels = Literal["given", "shuffled"]
 
+_MIXES = {"softmax": "weighted", "raw": "raw"}
+"""From the setting to `ProbeShape.mix`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
@@ -108,19 +110,37 @@ class Setting:
         return common.model_copy(update={"probe": probe, "labels": self.labels})
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The labelled utterances of a fraction and seed, and what to say of them."""
+
+    train: Questions
+    dev: Questions
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of labelled sound, by split."""
+        return {"train": seconds_of(self.train), "dev": seconds_of(self.dev)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A trained probe on its way to a record."""
+    """A trained probe on its way to a record; after fine-tuning the stage's upstream is the one trained with it."""
 
     setting: Setting
     trained: TrainedProbe
     label_seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
+    mode: Literal["frozen", "finetune"] = "frozen"
 
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """What all settings of a run share."""
+    """What all settings of a run share.
+
+    Its `fingerprint` is that of the weights that the upstream began with, also where they are fine-tuned after.
+    """
 
     request: RunRequest
     upstream: Upstream
@@ -160,16 +180,38 @@ class Stage:
         wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
         return slice(wanted[0], wanted[-1] + 1)
 
+    def probe_shape(self, classes: tuple[str, ...], layer: str) -> ProbeShape:
+        """The probe of a setting."""
+        places = self.places(layer)
+        return ProbeShape(
+            head=self.head,
+            pools=self.task.info.problem == "utterance-classification",
+            dropout=self.request.protocol.probe.dropout,
+            num_layers=places.stop - places.start,
+            width=self.upstream.info.width,
+            hidden_units=self.request.protocol.probe.hidden_units,
+            classes=classes,
+            mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
+        )
+
     def view(self, table: FeatureTable, layer: str) -> FeatureTable:
         """The layers of the table that a setting reads."""
         return table.of_layers(self.places(layer))
 
 
-def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus]) -> Stage:
+def prepare(
+    request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus], *, upstream: Upstream | None = None
+) -> Stage:
     """Load what is asked for and refuse what cannot be meant, before any data is read.
 
-    The corpus is opened here only for an upstream that is what the corpus says it is.
+    Args:
+        request: What is asked for.
+        reporter: Looks on.
+        corpus: Opens the corpus; called only for an upstream that is what the corpus says it is.
+        upstream: One that is built already.
     """
+    if request.finetune:
+        _refuse_to_finetune(request)
     for fraction in request.label_fractions:
         if not 0 < fraction <= 1:
             raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
@@ -181,8 +223,12 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
     assert request.layer is not None
     head = request.head
     refuse_head(head, task.info.problem)
-    device = environment.choose_device(request.device)
-    upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=corpus)
+    device = local_device(environment.choose_device(request.device))
+    if upstream is None:
+        opens = _refuse_to_open if request.finetune else corpus
+        upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=opens)
+    if request.finetune and not upstream.info.trainable:
+        raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
     layers = layers_read(upstream.info, request.layer)
     _refuse_constant_input(upstream, task, head, request.layer, layers)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
@@ -226,7 +272,7 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
     """Where the upstream's features are kept; frames that it reads from the corpus are not."""
     settings = request.protocol.extraction
-    if isinstance(upstream, FrameReader) or not settings.store_gib:
+    if isinstance(upstream, FrameReader) or not settings.store_gib or request.finetune:
         return None
     return FeatureStore(
         store_folder(),
@@ -238,6 +284,29 @@ def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, report
         quota_bytes=settings.store_gib * GIB,
         say=reporter.say,
     )
+
+
+def _refuse_to_finetune(request: RunRequest) -> None:
+    if request.layer == "all":
+        raise UsageError(
+            "Each layer would need a fine-tuning of its own",
+            key="--layer",
+            do="Choose last, first, mean, weighted, or one layer for each run",
+        )
+    if request.tune or request.protocol.probe.tune:
+        raise UsageError(
+            "Fine-tuning takes its rates from the protocol: to try five would be five trainings for one record",
+            key="--tune",
+            do="Leave --tune out; set finetune.learning_rate and finetune.head_learning_rate",
+        )
+
+
+def _refuse_to_open() -> Corpus:
+    raise _nothing_to_finetune("Frames that lie in a corpus have no weights")
+
+
+def _nothing_to_finetune(what: str) -> UsageError:
+    return UsageError(f"{what}: there is nothing to fine-tune", key="--finetune", do="Leave --finetune out")
 
 
 def _refuse_constant_input(

@@ -91,7 +91,9 @@ def run(
         missing_only=missing_only,
         store_layers=tuple(store_layer or ()),
     )
-    print_results(run_pair(request, ConsoleReporter()), as_json)
+    results = run_pair(request, ConsoleReporter())
+    if results:  # none where another process leads
+        print_results(results, as_json)
 
 
 def pretrain(

@@ -239,6 +239,10 @@ class SeededDropout(nn.Module):
         self._seed = int(torch.randint(2**31, (), generator=generator)) if share else 0
         self._masks: torch.Generator | None = None
 
+    def restart(self, seed: int) -> None:
+        """Draw the masks to come from another seed."""
+        self._seed, self._masks = seed, None
+
     def forward(self, values: Tensor) -> Tensor:
         """The same shape."""
         if not self.share or not self.training:
@@ -247,6 +251,13 @@ class SeededDropout(nn.Module):
             self._masks = torch.Generator(values.device).manual_seed(self._seed)
         kept = torch.rand(values.shape, generator=self._masks, device=values.device) >= self.share
         return values * kept / (1 - self.share)
+
+
+def restart_dropout(module: nn.Module, seed: int) -> None:
+    """Draw the masks to come in a module from another seed, so that they do not depend on those before."""
+    for part in module.modules():
+        if isinstance(part, SeededDropout):
+            part.restart(seed)
 
 
 def build_head(
