@@ -49,10 +49,11 @@ class UpstreamPart(_Part):
 
 
 class DownstreamPart(_Part):
-    """Which task."""
+    """Which task, and the classes that predictions number; None in records made before they were kept here."""
 
     name: str
     version: str
+    classes: tuple[str, ...] | None = None
 
 
 class CorpusPart(_Part):
@@ -150,6 +151,7 @@ class Record(_Part):
     cost: Cost
     environment: EnvironmentPart
     certificate: str | None = None
+    seal: dict[str, str] | None = None
 
     @model_validator(mode="after")
     def _counting_rule(self) -> Record:
@@ -172,14 +174,25 @@ class Record(_Part):
 
 
 def sealed_record(fields: dict[str, Any]) -> Record:
-    """Make a record of its fields; the id is a digest of them."""
+    """Make a record of its fields; the seal has a digest of each, the id is a digest of them all."""
     draft = Record.model_validate({**fields, "schema": SCHEMA, "id": ""})
-    return draft.model_copy(update={"id": digest_of(draft.as_dict())})
+    sealed = draft.model_copy(update={"seal": seal_of(draft.as_dict())})
+    return sealed.model_copy(update={"id": digest_of(sealed.as_dict())})
 
 
 def digest_of(record: dict[str, Any]) -> str:
     """The id that a record's fields call for: 16 hexadecimal digits of a SHA-256 over all of them but the id."""
     return hashlib.sha256(canonical_json({**record, "id": ""})).hexdigest()[:16]
+
+
+def seal_of(record: dict[str, Any]) -> dict[str, str]:
+    """8 digits of a SHA-256 for each field, one level into parts: by them a field that was changed later is named."""
+    fields: dict[str, Any] = {}
+    for name, value in record.items():
+        if name not in {"id", "seal"}:
+            nested = value if isinstance(value, dict) and value else {"": value}
+            fields |= {f"{name}.{inner}".removesuffix("."): each for inner, each in nested.items()}
+    return {name: hashlib.sha256(canonical_json(value)).hexdigest()[:8] for name, value in sorted(fields.items())}
 
 
 def write_record(folder: Path, record: Record, predictions: Sequence[Prediction]) -> Path:

@@ -45,7 +45,11 @@ def score(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "upstream": _upstream_part(stage),
-            "downstream": {"name": stage.request.downstream, "version": stage.task_entry.version},
+            "downstream": {
+                "name": stage.request.downstream,
+                "version": stage.task_entry.version,
+                "classes": plan.classes,
+            },
             "corpus": {
                 "name": corpus.name,
                 "fingerprint": corpus.fingerprint,

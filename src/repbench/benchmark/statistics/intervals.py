@@ -1,0 +1,300 @@
+"""Intervals of a value and of a difference, over speakers and seeds.
+
+Utterances of one speaker are not independent, so what varies is the speaker (or, without speakers, the group): the
+cluster. Each cluster is left out in turn (the jackknife), and Student's t is taken: with few clusters a normal or
+percentile interval is too short. Every seed is asked of the same clusters, so seeds and clusters are crossed; each adds
+its own variance (docs/design/0009-intervals.md has the simulations).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Measure = Callable[[list[Item]], Mapping[str, float | None]]
+
+ROUNDING = 1e-12
+"""Values closer than this are the same: a sum in another order may differ in its last digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A two-sided interval; of 95 % unless another level was asked for."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a measure gives of one run.
+
+    Attributes:
+        whole: Its values over all clusters.
+        without: Its values without each cluster in turn; empty with fewer than two clusters.
+    """
+
+    whole: Mapping[str, float | None]
+    without: tuple[Mapping[str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far one method is from another.
+
+    Attributes:
+        value: A minus B; None where either is undefined.
+        interval: Of the value; None as in `paired_differences`.
+        p_value: Two-sided, of Student's t test that there is no difference; None with the interval.
+        standard_error: Of the value; None with the interval.
+        degrees_of_freedom: Of the t distribution; None with the interval.
+    """
+
+    value: float | None
+    interval: Interval | None
+    p_value: float | None
+    standard_error: float | None = None
+    degrees_of_freedom: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """A standard error and the degrees of freedom it is known with."""
+
+    size: float
+    degrees_of_freedom: float
+
+
+def left_out(clusters: Sequence[Sequence[Item]], measure: Measure[Item]) -> LeftOut:
+    """Measure a run whole and without each of its clusters: all that intervals and differences need of it.
+
+    Args:
+        clusters: The items of each cluster.
+        measure: From items to named values; None where undefined.
+    """
+    whole = measure([item for cluster in clusters for item in cluster])
+    if len(clusters) < 2:
+        return LeftOut(whole, ())
+    return LeftOut(
+        whole,
+        tuple(
+            measure([item for other, cluster in enumerate(clusters) if other != absent for item in cluster])
+            for absent in range(len(clusters))
+        ),
+    )
+
+
+def jackknife_intervals(
+    clusters: Sequence[Sequence[Item]], measure: Measure[Item], *, level: float = 0.95
+) -> dict[str, Interval | None]:
+    """Intervals of every value of `measure`, from leaving each cluster out once.
+
+    With m clusters, value v and leave-one-out values v_i, the pseudo-values m v - (m - 1) v_i have mean p and standard
+    error s; the interval is v ± t s with m - 1 degrees of freedom. Where every cluster agrees, s is 0 and says nothing
+    of the next cluster: there is no interval.
+
+    Args:
+        clusters: The items of each cluster.
+        measure: From items to named values; None where undefined.
+        level: Coverage aimed at.
+
+    Returns:
+        An interval for each value; None with fewer than two clusters, where a value is undefined without one of them,
+        and where all clusters agree.
+
+    Reference:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.
+    """
+    return crossed_intervals_of([left_out(clusters, measure)], level=level)
+
+
+def crossed_intervals(
+    runs: Sequence[Sequence[Sequence[Item]]], measure: Measure[Item], *, level: float = 0.95
+) -> dict[str, Interval | None]:
+    """Intervals of the mean over seeds of every value of `measure`, for other seeds and other clusters.
+
+    With S seeds and m clusters, let v_s be the value of seed s, and let C be the squared jackknife error of the mean
+    of the v_s, clusters left out of all seeds at once. The squared error is C + var(v_s) / S. What clusters and seeds
+    do only together is in both terms, which errs to the safe side. Welch and Satterthwaite's degrees of freedom,
+    (C + V)² / (C² / (m - 1) + V² / (S - 1)), with V = var(v_s) / S, lie between the smaller of S - 1 and m - 1 and
+    their sum. One seed gives `jackknife_intervals`, which says nothing of other seeds.
+
+    Args:
+        runs: `runs[s][c]` has the items of cluster c in the run of seed s; the same clusters in the same order.
+        measure: From items to named values; None where undefined.
+        level: Coverage aimed at.
+
+    Returns:
+        An interval for each value; None with fewer than two clusters, where a value is undefined in one of the runs or
+        without one of the clusters, and where all clusters agree.
+
+    Raises:
+        ValueError: There is no run, or the runs have unlike numbers of clusters.
+
+    Reference:
+        Satterthwaite, An approximate distribution of estimates of variance components, Biometrics 2, 1946.
+    """
+    return crossed_intervals_of([left_out(clusters, measure) for clusters in runs], level=level)
+
+
+def crossed_intervals_of(runs: Sequence[LeftOut], *, level: float = 0.95) -> dict[str, Interval | None]:
+    """As `crossed_intervals`, of runs that are measured already."""
+    _validate(runs)
+    intervals: dict[str, Interval | None] = {}
+    for name in runs[0].whole:
+        value, error = _mean(runs, name), _error_of([runs], name)
+        intervals[name] = None if value is None or error is None else _interval(value, error, level)
+    return intervals
+
+
+def paired_differences(
+    runs_a: Sequence[Sequence[Sequence[Item]]],
+    runs_b: Sequence[Sequence[Sequence[Item]]],
+    measure: Measure[Item],
+    *,
+    level: float = 0.95,
+) -> dict[str, Difference]:
+    """How far the mean over the seeds of method A is from that of method B, on the same utterances.
+
+    Clusters are paired: C is the squared jackknife error of the difference of the means, each cluster left out of every
+    run of both methods at once. Seeds are not: seed 0 of A has nothing in common with seed 0 of B, so each method adds
+    V = var(v_s) / S of its own. The squared error is C + V_A + V_B with Satterthwaite's degrees of freedom, as in
+    `crossed_intervals`. A method with one seed adds nothing: the difference then speaks of that very run.
+
+    Args:
+        runs_a: As in `crossed_intervals`, of A.
+        runs_b: Of B, with the same clusters in the same order; there may be another number of seeds.
+        measure: From items to named values; None where undefined.
+        level: Coverage aimed at.
+
+    Returns:
+        The difference for each value; without interval and p-value where there are fewer than two clusters, where a
+        value is undefined in one of the runs or without one of the clusters, and where every cluster says the same.
+
+    Raises:
+        ValueError: There is no run, or the runs have unlike numbers of clusters.
+    """
+    a = [left_out(clusters, measure) for clusters in runs_a]
+    return paired_differences_of(a, [left_out(clusters, measure) for clusters in runs_b], level=level)
+
+
+def paired_differences_of(
+    runs_a: Sequence[LeftOut], runs_b: Sequence[LeftOut], *, level: float = 0.95
+) -> dict[str, Difference]:
+    """As `paired_differences`, of runs that are measured already."""
+    _validate(runs_a)
+    _validate(runs_b)
+    _validate([*runs_a, *runs_b])
+    return {name: _difference(runs_a, runs_b, name, level) for name in runs_a[0].whole}
+
+
+def smallest_difference(
+    standard_error: float, degrees_of_freedom: float, *, level: float = 0.95, power: float = 0.8
+) -> float:
+    """The smallest true difference that a test as sure as this one would find.
+
+    The d for which a two-sided t test at `level`, with this standard error and these degrees of freedom, sees a
+    difference of the right sign with probability `power`: P(T > t) = power for T noncentral with parameter d / error.
+    It looks forward, to a comparison of the same size; of the difference that was found it says nothing new.
+
+    Args:
+        standard_error: Of a `Difference`.
+        degrees_of_freedom: Of the same.
+        level: 1 minus the chance of seeing a difference where there is none.
+        power: Chance of seeing it where there is one; above (1 - level) / 2 and below 1.
+    """
+    if not (1 - level) / 2 < power < 1:
+        raise ValueError(f"`power` must lie between {(1 - level) / 2:g} and 1, but is {power:g}")
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    threshold = float(t.ppf((1 + level) / 2, degrees_of_freedom))
+    high = threshold + float(t.ppf(max(power, 0.5), degrees_of_freedom)) + 1.0
+    while nct.sf(threshold, degrees_of_freedom, high) < power:
+        high *= 2
+    noncentrality = brentq(lambda each: nct.sf(threshold, degrees_of_freedom, each) - power, 0.0, high)
+    return float(noncentrality) * standard_error
+
+
+def _validate(runs: Sequence[LeftOut]) -> None:
+    if not runs:
+        raise ValueError("there must be at least one run")
+    counts = {len(run.without) for run in runs}
+    if len(counts) > 1:
+        raise ValueError(f"all runs must have the same clusters, but they have {sorted(counts)} of them")
+
+
+def _difference(a: Sequence[LeftOut], b: Sequence[LeftOut], name: str, level: float) -> Difference:
+    mean_a, mean_b = _mean(a, name), _mean(b, name)
+    if mean_a is None or mean_b is None:
+        return Difference(None, None, None)
+    value, error = mean_a - mean_b, _error_of([a, b], name)
+    if error is None:
+        return Difference(value, None, None)
+    from scipy.stats import t
+
+    p_value = 2 * float(t.sf(abs(value) / error.size, error.degrees_of_freedom))
+    return Difference(value, _interval(value, error, level), p_value, error.size, error.degrees_of_freedom)
+
+
+def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
+    """The error of the mean over the runs of the first method, less that of the second if there is one."""
+    parts = [_cluster_part(methods, name), *(_seed_part(runs, name) for runs in methods if len(runs) > 1)]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    squared = math.fsum(part.size**2 for part in known)
+    if squared == 0.0:
+        return None
+    spread = math.fsum((part.size**2 / squared) ** 2 / part.degrees_of_freedom for part in known)
+    return _Error(math.sqrt(squared), 1 / spread)
+
+
+def _cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
+    """The jackknife's error, each cluster left out of all runs at once."""
+    values: list[float] = []
+    count = len(methods[0][0].without)
+    for absent in range(count):
+        means = [_known_mean([run.without[absent][name] for run in runs]) for runs in methods]
+        if None in means:
+            return None
+        first, *second = (mean for mean in means if mean is not None)
+        values.append(first - math.fsum(second))
+    if count < 2:
+        return None
+    return _Error(math.sqrt((count - 1) / count * _squares(values)), count - 1)
+
+
+def _seed_part(runs: Sequence[LeftOut], name: str) -> _Error | None:
+    """The error of a mean over seeds."""
+    values = [value for run in runs if (value := run.whole[name]) is not None]
+    if len(values) < len(runs):
+        return None
+    return _Error(math.sqrt(_squares(values) / (len(runs) - 1) / len(runs)), len(runs) - 1)
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Sum of squared deviations from the mean; 0 where all agree but for rounding."""
+    if max(values) - min(values) <= ROUNDING:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values)
+
+
+def _mean(runs: Sequence[LeftOut], name: str) -> float | None:
+    return _known_mean([run.whole[name] for run in runs])
+
+
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
+
+
+def _interval(value: float, error: _Error, level: float) -> Interval:
+    from scipy.stats import t
+
+    reach = float(t.ppf((1 + level) / 2, error.degrees_of_freedom)) * error.size
+    return Interval(value - reach, value + reach)

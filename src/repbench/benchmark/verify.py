@@ -1,0 +1,221 @@
+"""Are a record's numbers those of its predictions, and its fields those it was sealed with?
+
+Every metric and interval is computed again from `predictions.jsonl`, joined by utterance and not by line. Baselines are
+not: they need the labels of the corpus. A record that was changed and sealed anew is found out where its numbers no
+longer follow from its predictions; who changes both has to be found out by running it again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repbench.benchmark.loading import build_task
+from repbench.benchmark.record import (
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    Record,
+    digest_of,
+    read_predictions,
+    read_record,
+    seal_of,
+)
+from repbench.benchmark.result import PROBE_FILE
+from repbench.benchmark.scoring import metrics_part
+from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
+from repbench.errors import DataError, IntegrityError
+from repbench.registry import registry
+
+COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
+"""Fields that have to agree with one another; where a seal says which was changed, that one is named."""
+
+MOST = 2**53
+"""Counts and scores beyond this are no run's."""
+
+TOLERANCE = 1e-9
+"""Numbers closer than this are the same: another version of a library may round otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that is not what it should be.
+
+    Attributes:
+        field: Its dotted path in the record, such as `metrics.accuracy.value`.
+        stored: What the record says.
+        found: What follows from the predictions; for a field that only its seal knows, the digests of both.
+    """
+
+    field: str
+    stored: Any
+    found: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verification found.
+
+    Attributes:
+        path: Of the record.
+        record: As it was read.
+        changes: Every field that was changed, those of the numbers first; empty for a record that holds.
+    """
+
+    path: Path
+    record: Record
+    changes: tuple[Change, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was changed."""
+        return not self.changes
+
+
+def verify_record(path: Path) -> Verdict:
+    """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
+
+    Args:
+        path: Of `record.json`, or of its folder.
+
+    Raises:
+        DataError: There is no record, or there are no predictions beside it.
+        IntegrityError: Either cannot be read as what it should be, or nothing says which classes were asked for.
+        PluginError: The task is installed, but fails.
+        UsageError: The task is not installed, or does not take the record's options.
+    """
+    path = path / RECORD_FILE if path.is_dir() else path
+    record = read_record(path)
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    predictions = _predictions_beside(path)
+    classes = _classes_of(path, record)
+    _refuse_impossible(predictions, classes, path.with_name(PREDICTIONS_FILE))
+    task = build_task(registry().find("downstream", record.downstream.name).entry, record.protocol.get("task", {}))
+    broken, is_whole = _since_sealed(path, raw)
+    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions)))
+    if not COUNTS & {change.field for change in broken}:
+        changes += _changed_counts(record, predictions)
+    named = [f"{change.field}." for change in changes]
+    changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
+    if not is_whole and not changes:
+        changes.append(Change("id", record.id, digest_of(raw)))
+    return Verdict(path, record, tuple(changes))
+
+
+def _predictions_beside(path: Path) -> list[Prediction]:
+    beside = path.with_name(PREDICTIONS_FILE)
+    try:
+        return read_predictions(beside)
+    except FileNotFoundError as error:
+        raise DataError(
+            "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
+        ) from error
+    except OSError as error:
+        raise DataError(f"The predictions cannot be read: {error.strerror}", file=beside) from error
+
+
+def _classes_of(path: Path, record: Record) -> tuple[str, ...]:
+    if record.downstream.classes is not None:
+        return record.downstream.classes
+    if not path.with_name(PROBE_FILE).exists():
+        raise IntegrityError(
+            "Neither the record nor a probe beside it says its classes",
+            file=path,
+            key="downstream.classes",
+            do=f"Copy {PROBE_FILE} beside it, or run it again",
+        )
+    from repbench.benchmark.probe import load_probe
+
+    return load_probe(path.with_name(PROBE_FILE))[0].shape.classes
+
+
+def _refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str], file: Path) -> None:
+    """Refuse predictions that no run writes: an id twice, a class there is not, a score that is no number."""
+    nameless = next((each for each in predictions if not isinstance(each.id, str)), None)
+    if nameless is not None:
+        raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
+    twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
+    if twice:
+        raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
+    for each in predictions:
+        fault = _fault_of(each, len(classes))
+        if fault is not None:
+            raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
+
+
+def _fault_of(prediction: Prediction, num_classes: int) -> str | None:
+    if not all(each is None or isinstance(each, str) for each in (prediction.speaker, prediction.group)):
+        return "speaker and group must be names"
+    if isinstance(prediction, UtterancePrediction):
+        if not _counts_within(prediction.reference, most=num_classes - 1):
+            return f"the reference {prediction.reference!r} is none of {num_classes} classes"
+        if len(prediction.scores) != num_classes:
+            return f"{len(prediction.scores)} scores for {num_classes} classes"
+        if not all(isinstance(score, int | float) and abs(score) < MOST for score in prediction.scores):
+            return "a score is not a finite number"
+        return None
+    for reference, estimated, instants in prediction.confusion:
+        if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
+            return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"
+        if not _counts_within(instants):
+            return f"{instants!r} instants"
+    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
+        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
+    return None
+
+
+def _counts_within(value: object, most: int = MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _changed_numbers(record: Record, task: Downstream, found: Mapping[str, Any]) -> Iterator[Change]:
+    stored = record.model_dump()["metrics"]
+    for name in dict.fromkeys([*found, *stored]):
+        yield from _differences(f"metrics.{name}", stored.get(name), found.get(name))
+    if record.primary_metric != task.info.primary_metric:
+        yield Change("primary_metric", record.primary_metric, task.info.primary_metric)
+
+
+def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterator[Change]:
+    if record.n_scored != len(predictions):
+        yield Change("n_scored", record.n_scored, len(predictions))
+    if record.n_listed != record.corpus.n_test:
+        yield Change("n_listed", record.n_listed, record.corpus.n_test)
+    both = sorted(record.excluded.keys() & {each.id for each in predictions})
+    if both:
+        yield Change("excluded", both[0], "answered all the same")
+
+
+def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
+    """The fields that differ from their seal (none in a record without one), and whether the id is that of them all."""
+    try:
+        now, is_whole = seal_of(raw), raw["id"] == digest_of(raw)
+    except ValueError as error:
+        raise IntegrityError("The record holds NaN or infinity", file=path, do="Run it again") from error
+    sealed = now if raw.get("seal") is None else raw["seal"]
+    fields = sorted({*sealed, *now})
+    return [
+        Change(name, sealed.get(name), now.get(name)) for name in fields if sealed.get(name) != now.get(name)
+    ], is_whole
+
+
+def _differences(field: str, stored: Any, found: Any) -> Iterator[Change]:
+    """The leaves in which two values differ by more than rounding."""
+    if isinstance(stored, Mapping) and isinstance(found, Mapping):
+        for name in dict.fromkeys([*found, *stored]):
+            yield from _differences(f"{field}.{name}", stored.get(name), found.get(name))
+    elif not _same(stored, found):
+        yield Change(field, stored, found)
+
+
+def _same(stored: Any, found: Any) -> bool:
+    if isinstance(stored, list | tuple) and isinstance(found, list | tuple):
+        return len(stored) == len(found) and all(map(_same, stored, found))
+    if isinstance(stored, float) or isinstance(found, float):
+        known = isinstance(stored, int | float) and isinstance(found, int | float)
+        return known and math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(stored == found)

@@ -1,0 +1,227 @@
+"""A changed record is found out, and the field is named."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repbench.benchmark.protocol import ProbeSettings, Protocol
+from repbench.benchmark.record import digest_of, seal_of
+from repbench.benchmark.run import RunRequest, run
+from repbench.benchmark.verify import Verdict, verify_record
+from repbench.errors import DataError, IntegrityError
+from repbench.testing import tone_corpus
+
+QUICK = Protocol(probe=ProbeSettings(steps=20, batch_frames=256, hidden_units=16, selection_points=2))
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A record of each kind of task."""
+    folder = tmp_path_factory.mktemp("verify")
+    tone_corpus(folder / "tones")
+    return {
+        task: run(
+            RunRequest(upstream="mel", downstream=task, corpus=str(folder / "tones"), out=folder / task, protocol=QUICK)
+        )[0].path.parent
+        for task in ("phone", "speaker")
+    }
+
+
+@pytest.fixture
+def phone(made: dict[str, Path], tmp_path: Path) -> Path:
+    return copied(made["phone"], tmp_path / "phone")
+
+
+@pytest.fixture
+def speaker(made: dict[str, Path], tmp_path: Path) -> Path:
+    return copied(made["speaker"], tmp_path / "speaker")
+
+
+def copied(source: Path, target: Path) -> Path:
+    """Record and predictions alone, as they are submitted to a leaderboard."""
+    target.mkdir()
+    for name in ("record.json", "predictions.jsonl"):
+        (target / name).write_bytes((source / name).read_bytes())
+    return target
+
+
+def edit(folder: Path, change: Edit, *, sealed_anew: bool = False) -> None:
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    change(record)
+    if sealed_anew:
+        record["seal"] = seal_of(record)
+        record["id"] = digest_of(record)
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def edit_predictions(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    path = folder / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    change(lines)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+def fields(verdict: Verdict) -> list[str]:
+    return [change.field for change in verdict.changes]
+
+
+def put(*path: str, value: Any) -> Edit:
+    def change(record: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            record = record[name]
+        record[path[-1]] = value
+
+    return change
+
+
+def test_an_untouched_record_holds(phone: Path, speaker: Path) -> None:
+    for folder in (phone, speaker):
+        assert verify_record(folder).holds
+        assert verify_record(folder / "record.json").changes == ()
+
+
+@pytest.mark.parametrize("sealed_anew", [False, True])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("metrics", "accuracy", "value"), 0.999),
+        (("metrics", "accuracy", "ci95"), [0.99, 1.0]),
+        (("metrics", "accuracy", "ci_unit"), "utterance"),
+        (("metrics", "phone_error_rate", "higher_is_better"), True),
+        (("metrics", "phone_error_rate", "unit"), "percent"),
+        (("metrics", "accuracy", "counts", "correct"), 1),
+        (("primary_metric",), "accuracy_nonsilence"),
+    ],
+)
+def test_a_number_that_does_not_follow_from_the_predictions_is_named(
+    phone: Path, path: tuple[str, ...], value: object, sealed_anew: bool
+) -> None:
+    edit(phone, put(*path, value=value), sealed_anew=sealed_anew)
+    (change,) = verify_record(phone).changes
+    assert (change.field, change.stored) == (".".join(path), tuple(value) if isinstance(value, list) else value)
+    assert change.found != change.stored
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("seed",), 7),
+        (("layer",), "3"),
+        (("upstream", "name"), "mockingjay"),
+        (("upstream", "origin"), {"distribution": "other", "version": "1"}),
+        (("corpus", "fingerprint"), "0" * 64),
+        (("corpus", "n_test"), 9),
+        (("corpus", "warnings"), ["nothing"]),
+        (("cost", "parameters"), 1),
+        (("baselines", "majority"), 0.0),
+        (("label_fraction",), 0.01),
+        (("downstream", "version"), "0"),
+        (("certificate",), "gold"),
+    ],
+)
+def test_any_other_field_that_was_changed_is_named_by_its_seal(
+    phone: Path, path: tuple[str, ...], value: object
+) -> None:
+    edit(phone, put(*path, value=value))
+    assert fields(verify_record(phone)) == [".".join(path)]
+
+
+def test_a_metric_that_is_missing_or_made_up_is_named(phone: Path) -> None:
+    edit(phone, lambda record: record["metrics"].update(glory=record["metrics"].pop("macro_f1")), sealed_anew=True)
+    assert fields(verify_record(phone)) == ["metrics.macro_f1", "metrics.glory"]
+
+
+def test_a_record_without_a_seal_is_held_to_its_id(speaker: Path) -> None:
+    edit(speaker, put("seal", value=None))
+    edit(speaker, lambda record: record.update(id=digest_of(record)))
+    assert verify_record(speaker).holds
+    edit(speaker, put("seed", value=7))
+    assert fields(verify_record(speaker)) == ["id"]
+
+
+def test_permuted_predictions_have_the_same_score(phone: Path, speaker: Path) -> None:
+    for folder in (phone, speaker):
+        edit_predictions(folder, random.Random(1).shuffle)
+        assert verify_record(folder).holds
+
+
+def test_missing_predictions_are_missed(speaker: Path) -> None:
+    def lose_one(lines: list[dict[str, Any]]) -> None:
+        del lines[0]
+
+    edit_predictions(speaker, lose_one)
+    assert "n_scored" in fields(verify_record(speaker))
+
+
+def test_a_changed_answer_is_found_out(speaker: Path) -> None:
+    def turn(lines: list[dict[str, Any]]) -> None:
+        lines[0]["scores"] = lines[0]["scores"][::-1]
+        lines[1]["reference"] = 1 - min(lines[1]["reference"], 1)
+
+    edit_predictions(speaker, turn)
+    assert any(field.startswith("metrics.") for field in fields(verify_record(speaker)))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"reference": -1}, "the reference -1 is none of 6 classes"),
+        ({"reference": True}, "the reference True is none of"),
+        ({"scores": [0.5]}, "1 scores for 6 classes"),
+        ({"scores": [float("nan")] * 6}, "a score is not a finite number"),
+        ({"scores": [10**400] * 6}, "a score is not a finite number"),
+        ({"speaker": ["a"]}, "speaker and group must be names"),
+        ({"id": {}}, "No run writes this id"),
+    ],
+)
+def test_predictions_that_no_run_writes_are_refused(speaker: Path, change: dict[str, Any], match: str) -> None:
+    edit_predictions(speaker, lambda lines: lines[2].update(change))
+    with pytest.raises(IntegrityError, match=match):
+        verify_record(speaker)
+
+
+def test_frames_that_no_run_writes_are_refused(phone: Path) -> None:
+    edit_predictions(phone, lambda lines: lines[0].update(confusion=[[0, -1, 5]]))
+    with pytest.raises(IntegrityError, match="the confusion of 0 with -1 is not of 4 classes"):
+        verify_record(phone)
+    edit_predictions(phone, lambda lines: lines[0].update(confusion=[[0, 1, -5]]))
+    with pytest.raises(IntegrityError, match="-5 instants"):
+        verify_record(phone)
+
+
+def test_an_utterance_answered_twice_is_refused(speaker: Path) -> None:
+    edit_predictions(speaker, lambda lines: lines.append(lines[0]))
+    with pytest.raises(IntegrityError, match="answered twice"):
+        verify_record(speaker)
+
+
+def test_nan_in_a_record_is_refused(speaker: Path) -> None:
+    edit(speaker, put("protocol", "probe", value=float("nan")))
+    with pytest.raises(IntegrityError, match=r"NaN or infinity.*record\.json"):
+        verify_record(speaker)
+
+
+def test_predictions_that_are_not_there_are_asked_for(speaker: Path) -> None:
+    (speaker / "predictions.jsonl").unlink()
+    with pytest.raises(DataError, match="no predictions beside the record"):
+        verify_record(speaker)
+
+
+def test_an_older_record_takes_its_classes_from_the_probe(made: dict[str, Path], speaker: Path) -> None:
+    def age(record: dict[str, Any]) -> None:
+        del record["downstream"]["classes"], record["seal"]
+        record["id"] = digest_of(record)
+
+    edit(speaker, age)
+    with pytest.raises(IntegrityError, match="Neither the record nor a probe beside it says its classes"):
+        verify_record(speaker)
+    (speaker / "probe.safetensors").write_bytes((made["speaker"] / "probe.safetensors").read_bytes())
+    assert verify_record(speaker).holds
