@@ -288,6 +288,18 @@ def test_probes_trained_on_one_question_share_a_column_elsewhere(tmp_path: Path)
     assert len({column.key for column in columns_of(records).values()}) == 2
 
 
+def test_plot_layers_draws_what_was_asked_layer_by_layer(runs: Path, tmp_path: Path) -> None:
+    finished = repbench("plot", "layers", runs, "--out", tmp_path / "plots", "--json")
+    (file,) = finished.json["files"]
+    drawing = Path(file).read_text("utf-8")
+    assert "<text" in drawing
+    assert "Layer by layer: phone" in drawing
+    write(tmp_path / "alone")
+    finished = repbench("plot", "layers", tmp_path / "alone", "--out", tmp_path / "plots")
+    assert finished.code == 3
+    assert "No system was asked at two layers" in finished.err
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_the_latex_compiles(written: Path, tmp_path: Path) -> None:
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}", "report.tex"]

@@ -26,7 +26,7 @@ from repbench.benchmark.record import (
     seal_of,
 )
 from repbench.benchmark.result import PROBE_FILE
-from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
 from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
 from repbench.registry import registry
@@ -64,11 +64,13 @@ class Verdict:
         path: Of the record.
         record: As it was read.
         changes: Every field that was changed, those of the numbers first; empty for a record that holds.
+        measured: What the predictions give.
     """
 
     path: Path
     record: Record
     changes: tuple[Change, ...]
+    measured: Measured
 
     @property
     def holds(self) -> bool:
@@ -96,14 +98,15 @@ def verify_record(path: Path) -> Verdict:
     _refuse_impossible(predictions, classes, path.with_name(PREDICTIONS_FILE))
     task = build_task(registry().find("downstream", record.downstream.name).entry, record.protocol.get("task", {}))
     broken, is_whole = _since_sealed(path, raw)
-    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions)))
+    measured = measure_clusters(task, classes, predictions)
+    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
         changes.append(Change("id", record.id, digest_of(raw)))
-    return Verdict(path, record, tuple(changes))
+    return Verdict(path, record, tuple(changes), measured)
 
 
 def _predictions_beside(path: Path) -> list[Prediction]:

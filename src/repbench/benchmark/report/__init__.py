@@ -6,7 +6,14 @@ each work out one section; `assemble` puts all together, and each `render_…` g
 """
 
 from repbench.benchmark.report.assemble import PUBLISHED, PublishedName, Report, assemble
-from repbench.benchmark.report.writing import FORMATS, Format, ReportRequest, WrittenReport, write_report
+from repbench.benchmark.report.writing import (
+    FORMATS,
+    Format,
+    ReportRequest,
+    WrittenReport,
+    write_layer_figures,
+    write_report,
+)
 
 __all__ = [
     "FORMATS",
@@ -17,5 +24,6 @@ __all__ = [
     "ReportRequest",
     "WrittenReport",
     "assemble",
+    "write_layer_figures",
     "write_report",
 ]

@@ -8,48 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import PREDICTIONS_FILE, Record, read_predictions
 from repbench.benchmark.report.reading import Run
 from repbench.benchmark.result import PROBE_FILE
-from repbench.benchmark.scoring import clusters_of
-from repbench.benchmark.statistics import (
-    Difference,
-    Interval,
-    LeftOut,
-    crossed_intervals_of,
-    left_out,
-    paired_differences_of,
-)
+from repbench.benchmark.scoring import Measured, clipped, measure_clusters
+from repbench.benchmark.statistics import Difference, Interval, crossed_intervals_of, paired_differences_of
 from repbench.benchmark.verify import verify_record
 from repbench.downstream.contract import Downstream, Prediction
 from repbench.errors import IntegrityError, RepbenchError, UsageError
 from repbench.registry import RESERVED_PREFIXES, registry
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What a run's predictions give.
-
-    Attributes:
-        measured: The task's metrics, whole and without each cluster.
-        unit: What a cluster is: speaker, group, or None with a single one.
-        ids: The utterances of each cluster, sorted.
-    """
-
-    measured: LeftOut
-    unit: str | None
-    ids: tuple[tuple[str, ...], ...]
-
-
 class Evidence:
     """The predictions of runs, each read once, and what follows from them."""
 
     def __init__(self) -> None:
-        self._answers: dict[Path, Answers | str] = {}
+        self._measured: dict[Path, Measured] = {}
         self._tasks: dict[str, Downstream] = {}
 
     def checked(self, run: Run) -> Run:
@@ -61,22 +39,17 @@ class Evidence:
                 return replace(run, unchecked=classes)
             if not run.path.with_name(PREDICTIONS_FILE).is_file():
                 return replace(run, unchecked=f"there is no {PREDICTIONS_FILE} beside it")
-            changes = verify_record(run.path).changes
+            verdict = verify_record(run.path)
         except IntegrityError as error:
             return replace(run, fault=error.what)
         except RepbenchError as error:
             return replace(run, unchecked=error.what)
-        if not changes:
+        if verdict.holds:
+            self._measured[run.path] = verdict.measured
             return run
-        first, *others = changes
+        first, *others = verdict.changes
         also = f", and {len(others)} more fields" if others else ""
         return replace(run, fault=f"{first.field} was changed: {first.stored}, but {first.found} was found{also}")
-
-    def answers(self, run: Run) -> Answers | str:
-        """What the predictions of a verified run give, or why they give nothing."""
-        if run.path not in self._answers:
-            self._answers[run.path] = run.unchecked or self._read(run)
-        return self._answers[run.path]
 
     def task(self, record: Record) -> Downstream:
         """The record's task, from an installed package.
@@ -96,18 +69,17 @@ class Evidence:
     def interval(self, runs: Sequence[Run], metric: str) -> tuple[Interval | None, str | None]:
         """Of the mean over the runs' seeds, within what the metric can be, and what it is over.
 
-        One run that cannot be computed again keeps the interval that its record states.
+        One run that could not be verified keeps the interval that its record states.
         """
-        answers = self._several(runs)
-        if answers is None:
+        several = self._several(runs)
+        if several is None:
             stated = runs[0].record.metrics[metric]
             if len(runs) > 1 or stated.ci95 is None:
                 return None, None
             return Interval(*stated.ci95), stated.ci_unit
-        interval = crossed_intervals_of([each.measured for each in answers])[metric]
-        if interval is None:
-            return None, None
-        return _clipped(interval, self.task(runs[0].record), metric), answers[0].unit
+        interval = crossed_intervals_of([each.values for each in several])[metric]
+        within = clipped(interval, self.task(runs[0].record).info.metrics[metric])
+        return within, None if within is None else several[0].unit
 
     def difference(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Difference | None:
         """A's mean minus B's on the same utterances; None where it cannot be had."""
@@ -116,33 +88,23 @@ class Evidence:
             return None
         if a[0].ids != b[0].ids:
             common = {id_ for cluster in a[0].ids for id_ in cluster} & {id_ for cluster in b[0].ids for id_ in cluster}
-            a, b = self._limited(runs_a, common), self._limited(runs_b, common)
-            if a is None or b is None or a[0].ids != b[0].ids:
+            if not common:
                 return None
-        measured = ([each.measured for each in side] for side in (a, b))
-        return paired_differences_of(*measured)[metric]
+            a, b = ([self._limited(run, common) for run in runs] for runs in (runs_a, runs_b))
+        if len({each.ids for each in (*a, *b)}) > 1:
+            return None
+        return paired_differences_of([each.values for each in a], [each.values for each in b])[metric]
 
-    def _several(self, runs: Sequence[Run]) -> list[Answers] | None:
-        """The answers of each run, if all have some and all were asked the same."""
-        known = [answers for answers in map(self.answers, runs) if isinstance(answers, Answers)]
+    def _several(self, runs: Sequence[Run]) -> list[Measured] | None:
+        """What the runs' predictions give, if all were verified and all were asked the same."""
+        known = [self._measured[run.path] for run in runs if run.path in self._measured]
         return known if len(known) == len(runs) and len({each.ids for each in known}) == 1 else None
 
-    def _limited(self, runs: Sequence[Run], ids: set[str]) -> list[Answers] | None:
-        limited = [self._read(run, only=ids) for run in runs]
-        known = [each for each in limited if isinstance(each, Answers)]
-        return known if ids and len(known) == len(runs) else None
-
-    def _read(self, run: Run, only: set[str] | None = None) -> Answers | str:
+    def _limited(self, run: Run, ids: set[str]) -> Measured:
         predictions, classes = predictions_of(run), classes_of(run)
-        if isinstance(predictions, str) or isinstance(classes, str):
-            return "there is nothing to compute it from"
-        task = self.task(run.record)
-        asked = predictions if only is None else [each for each in predictions if each.id in only]
-        unit, clusters = clusters_of(asked)
-        measured = left_out(
-            clusters, lambda items: {name: each.value for name, each in task.measure(items, classes).items()}
-        )
-        return Answers(measured, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters))
+        assert not isinstance(predictions, str)
+        assert not isinstance(classes, str)
+        return measure_clusters(self.task(run.record), classes, [each for each in predictions if each.id in ids])
 
 
 def predictions_of(run: Run) -> list[Prediction] | str:
@@ -168,9 +130,3 @@ def classes_of(run: Run) -> tuple[str, ...] | str:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return f"{PROBE_FILE} does not name the classes"
     return tuple(classes)
-
-
-def _clipped(interval: Interval, task: Downstream, metric: str) -> Interval:
-    info = task.info.metrics[metric]
-    low = interval.low if info.lower is None else max(interval.low, info.lower)
-    return Interval(low, interval.high if info.upper is None else min(interval.high, info.upper))

@@ -131,7 +131,10 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "published": published,
         "failures": failures,
         "notes": report.notes,
-        "columns": gathered.columns,
+        "questions": [
+            (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
+            for column in gathered.columns
+        ],
         "records": [_entry(cell) for column in gathered.columns for cell in gathered.column_cells(column)],
     }
 

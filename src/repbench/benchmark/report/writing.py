@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from repbench.benchmark.report import render_csv, render_html, render_json, render_md, render_tex
 from repbench.benchmark.report.assemble import PublishedName, Report, assemble
+from repbench.benchmark.report.figures import layers_figure
+from repbench.errors import DataError
 from repbench.files import ensure_writable, write_text
 from repbench.progress import Reporter, Silence
 
@@ -87,3 +89,28 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
             write_text(request.out / "published.csv", render_csv.published(report))
             files.append(request.out / "published.csv")
     return WrittenReport(tuple(files), report)
+
+
+def write_layer_figures(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Draw `OUT/layers-QUESTION.svg` for each question that some system was asked layer by layer.
+
+    Args:
+        runs: Records, and folders that hold some at any depth.
+        out: Folder to write into.
+
+    Raises:
+        DataError: A place does not exist, or no system was asked at two layers.
+        IntegrityError: No record can be believed.
+        EnvironmentFault: The place may not be written to.
+    """
+    ensure_writable(out)
+    profiles = assemble(runs).profiles
+    if not profiles:
+        names = ", ".join(map(str, runs))
+        raise DataError("No system was asked at two layers or more", file=names, do="Run one with --layer all")
+    files: list[Path] = []
+    for each in profiles:
+        figure = layers_figure(each)
+        write_text(out / f"{figure.key}.svg", figure.as_file())
+        files.append(out / f"{figure.key}.svg")
+    return files
