@@ -28,8 +28,8 @@ from repbench.benchmark.record import (
 from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
 from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
-from repbench.errors import DataError, IntegrityError
-from repbench.registry import registry
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.registry import RESERVED_PREFIXES, registry
 
 COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
 """Fields that have to agree with one another; where a seal says which was changed, that one is named."""
@@ -96,7 +96,7 @@ def verify_record(path: Path) -> Verdict:
     predictions = _predictions_beside(path)
     classes = _classes_of(path, record)
     _refuse_impossible(predictions, classes, path.with_name(PREDICTIONS_FILE))
-    task = build_task(registry().find("downstream", record.downstream.name).entry, record.protocol.get("task", {}))
+    task = task_of(record)
     broken, is_whole = _since_sealed(path, raw)
     measured = measure_clusters(task, classes, predictions)
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
@@ -107,6 +107,20 @@ def verify_record(path: Path) -> Verdict:
     if not is_whole and not changes:
         changes.append(Change("id", record.id, digest_of(raw)))
     return Verdict(path, record, tuple(changes), measured)
+
+
+def task_of(record: Record) -> Downstream:
+    """The record's task with its options, from an installed package.
+
+    Raises:
+        UsageError: It is not installed, does not take the options, or `py:` would import what the record names.
+        PluginError: It is installed, but fails.
+    """
+    name = record.downstream.name
+    if name.partition(":")[0] in RESERVED_PREFIXES:
+        what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
+        raise UsageError(what, key="downstream.name", do="Install its package, and run it again under its own name")
+    return build_task(registry().find("downstream", name).entry, record.protocol.get("task", {}))
 
 
 def _predictions_beside(path: Path) -> list[Prediction]:

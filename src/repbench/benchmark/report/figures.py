@@ -247,6 +247,7 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, Cell]]) -> None:
             ha="right" if right else "left",
             va="center",
             fontsize=9,
+            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
         )
 
 
