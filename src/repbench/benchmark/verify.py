@@ -78,11 +78,12 @@ class Verdict:
         return not self.changes
 
 
-def verify_record(path: Path) -> Verdict:
+def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
     """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
 
     Args:
         path: Of `record.json`, or of its folder.
+        task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
 
     Raises:
         DataError: There is no record, or there are no predictions beside it.
@@ -96,7 +97,7 @@ def verify_record(path: Path) -> Verdict:
     predictions = _predictions_beside(path)
     classes = _classes_of(path, record)
     _refuse_impossible(predictions, classes, path.with_name(PREDICTIONS_FILE))
-    task = task_of(record)
+    task = task or task_of(record)
     broken, is_whole = _since_sealed(path, raw)
     measured = measure_clusters(task, classes, predictions)
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))

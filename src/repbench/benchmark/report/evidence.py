@@ -31,13 +31,13 @@ class Evidence:
     def checked(self, run: Run) -> Run:
         """The run, verified: with its fault, or with why it could not be."""
         try:
-            self.task(run.record)
+            task = self.task(run.record)
             classes = classes_of(run)
             if isinstance(classes, str):
                 return replace(run, unchecked=classes)
             if not run.path.with_name(PREDICTIONS_FILE).is_file():
                 return replace(run, unchecked=f"there is no {PREDICTIONS_FILE} beside it")
-            verdict = verify_record(run.path)
+            verdict = verify_record(run.path, task)
         except IntegrityError as error:
             return replace(run, fault=error.what)
         except RepbenchError as error:
