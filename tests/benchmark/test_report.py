@@ -260,6 +260,29 @@ def test_only_broken_records_are_refused(tmp_path: Path) -> None:
         assemble([tmp_path / "nowhere"])
 
 
+def test_exclusions_show_and_the_comparison_is_over_what_both_answered(tmp_path: Path) -> None:
+    write(tmp_path / "runs", upstream="mel")
+    write(tmp_path / "runs", upstream="good", skill=0.9, without=1)
+    report = assemble([tmp_path / "runs"])
+    assert len(report.gathered.columns) == 1
+    assert len(report.verdicts.p_values) == 1
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path, formats=("md", "html")))
+    assert "(without 1)" in (tmp_path / "report.md").read_text("utf-8").replace("\\", "")
+    assert "without 1" in (tmp_path / "index.html").read_text("utf-8")
+    assert "--allow-excluded 1" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_odd_grids_and_layers_stop_no_report(tmp_path: Path) -> None:
+    grid = [{"learning_rate": rate, "step": 1, "dev_value": 0.5} for rate in (0.0, 0.1, 1.0)]
+    selection = {"grid": grid, "chosen": {"learning_rate": 7.0}, "dev_value": None}
+    write(tmp_path / "runs", selection=selection, layer="9" * 5000)
+    write(tmp_path / "runs", upstream="apc", layer="9" * 4)
+    written = write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path, published=("superb",)))
+    (sensitivity,) = written.report.sensitivities
+    assert list(sensitivity.tried[0].dev_values) == [0.1, 1.0]
+    assert not written.report.profiles
+
+
 def test_the_newest_record_of_a_seed_counts(tmp_path: Path) -> None:
     write(tmp_path, skill=0.3, created="2026-01-01T00:00:00+00:00")
     write(tmp_path, skill=0.9, created="2026-02-01T00:00:00+00:00")
