@@ -126,7 +126,6 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "known": _known(gathered.columns),
         "cost_headings": COST_HEADINGS,
         "units": _units(gathered.cells.values()),
-        "real_time_missing": True,
         "overall": overall,
         "published": published,
         "failures": failures,
