@@ -26,11 +26,11 @@ from repbench.benchmark.record import (
     seal_of,
 )
 from repbench.benchmark.result import PROBE_FILE
-from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
 from repbench.downstream.contract import Downstream, Prediction, SequencePrediction, UtterancePrediction
 from repbench.downstream.metrics.edits import count_edits
-from repbench.errors import DataError, IntegrityError
-from repbench.registry import registry
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.registry import RESERVED_PREFIXES, registry
 
 COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
 """Fields that have to agree with one another; where a seal says which was changed, that one is named."""
@@ -65,11 +65,13 @@ class Verdict:
         path: Of the record.
         record: As it was read.
         changes: Every field that was changed, those of the numbers first; empty for a record that holds.
+        measured: What the predictions give.
     """
 
     path: Path
     record: Record
     changes: tuple[Change, ...]
+    measured: Measured
 
     @property
     def holds(self) -> bool:
@@ -77,11 +79,12 @@ class Verdict:
         return not self.changes
 
 
-def verify_record(path: Path) -> Verdict:
+def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
     """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
 
     Args:
         path: Of `record.json`, or of its folder.
+        task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
 
     Raises:
         DataError: There is no record, or there are no predictions beside it.
@@ -95,16 +98,31 @@ def verify_record(path: Path) -> Verdict:
     predictions = _predictions_beside(path)
     classes = _classes_of(path, record)
     _refuse_impossible(predictions, classes, path.with_name(PREDICTIONS_FILE))
-    task = build_task(registry().find("downstream", record.downstream.name).entry, record.protocol.get("task", {}))
+    task = task or task_of(record)
     broken, is_whole = _since_sealed(path, raw)
-    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions)))
+    measured = measure_clusters(task, classes, predictions)
+    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
         changes.append(Change("id", record.id, digest_of(raw)))
-    return Verdict(path, record, tuple(changes))
+    return Verdict(path, record, tuple(changes), measured)
+
+
+def task_of(record: Record) -> Downstream:
+    """The record's task with its options, from an installed package.
+
+    Raises:
+        UsageError: It is not installed, does not take the options, or `py:` would import what the record names.
+        PluginError: It is installed, but fails.
+    """
+    name = record.downstream.name
+    if name.partition(":")[0] in RESERVED_PREFIXES:
+        what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
+        raise UsageError(what, key="downstream.name", do="Install its package, and run it again under its own name")
+    return build_task(registry().find("downstream", name).entry, record.protocol.get("task", {}))
 
 
 def _predictions_beside(path: Path) -> list[Prediction]:
