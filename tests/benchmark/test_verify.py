@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repbench.benchmark.protocol import ProbeSettings, Protocol
-from repbench.benchmark.record import digest_of, seal_of
+from repbench.benchmark.record import digest_of
 from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.verify import Verdict, verify_record
 from repbench.errors import DataError, IntegrityError
 from repbench.testing import tone_corpus
+from tests.benchmark.forging import copied, edit, edit_predictions, put
 from tests.commands import repbench
 
 QUICK = Protocol(probe=ProbeSettings(steps=20, batch_frames=256, hidden_units=16, selection_points=2))
-
-Edit = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
@@ -47,41 +44,8 @@ def speaker(made: dict[str, Path], tmp_path: Path) -> Path:
     return copied(made["speaker"], tmp_path / "speaker")
 
 
-def copied(source: Path, target: Path) -> Path:
-    """Record and predictions alone, as they are submitted to a leaderboard."""
-    target.mkdir()
-    for name in ("record.json", "predictions.jsonl"):
-        (target / name).write_bytes((source / name).read_bytes())
-    return target
-
-
-def edit(folder: Path, change: Edit, *, sealed_anew: bool = False) -> None:
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    change(record)
-    if sealed_anew:
-        record["seal"] = seal_of(record)
-        record["id"] = digest_of(record)
-    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-def edit_predictions(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    path = folder / "predictions.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    change(lines)
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-
-
 def fields(verdict: Verdict) -> list[str]:
     return [change.field for change in verdict.changes]
-
-
-def put(*path: str, value: Any) -> Edit:
-    def change(record: dict[str, Any]) -> None:
-        for name in path[:-1]:
-            record = record[name]
-        record[path[-1]] = value
-
-    return change
 
 
 def test_an_untouched_record_holds(phone: Path, speaker: Path) -> None:
