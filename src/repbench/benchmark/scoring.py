@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from repbench.benchmark.statistics import Interval, jackknife_intervals
+from repbench.benchmark.statistics import Interval, LeftOut, crossed_intervals_of, left_out
 from repbench.downstream.contract import Downstream, MetricInfo, Prediction
 from repbench.errors import plugin_faults
 
 
-def metrics_part(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Every metric with its interval over speakers (or groups)."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a task makes of a run's predictions: all that intervals and comparisons need of it.
+
+    Attributes:
+        values: Every metric, whole and without each cluster.
+        unit: What a cluster is: speaker, group, or None where there is one.
+        ids: The utterances of each cluster, sorted.
+    """
+
+    values: LeftOut
+    unit: str | None
+    ids: tuple[tuple[str, ...], ...]
+
+
+def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> Measured:
+    """Measure predictions whole and without each speaker (or group)."""
     unit, clusters = clusters_of(predictions)
     with plugin_faults(task.info.name):
-        measured = task.measure(predictions, classes)
-        intervals = jackknife_intervals(
+        values = left_out(
             clusters, lambda items: {name: each.value for name, each in task.measure(items, classes).items()}
         )
+    return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters))
+
+
+def metrics_part(
+    task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction], clusters: Measured | None = None
+) -> dict[str, Any]:
+    """Every metric with its interval over speakers (or groups); `clusters` spares measuring them again."""
+    clusters = clusters or measure_clusters(task, classes, predictions)
+    unit, intervals = clusters.unit, crossed_intervals_of([clusters.values])
+    with plugin_faults(task.info.name):
+        measured = task.measure(predictions, classes)
     return {
         name: {
             "value": measured[name].value,
             "unit": info.unit,
             "higher_is_better": info.higher_is_better,
-            "ci95": _clipped(intervals[name], info),
+            "ci95": _as_pair(clipped(intervals[name], info)),
             "ci_unit": unit if intervals[name] is not None else None,
             "counts": dict(measured[name].counts),
         }
@@ -41,10 +67,14 @@ def clusters_of(predictions: Sequence[Prediction]) -> tuple[str | None, list[lis
     return None, [list(predictions)]
 
 
-def _clipped(interval: Interval | None, info: MetricInfo) -> tuple[float, float] | None:
+def clipped(interval: Interval | None, info: MetricInfo) -> Interval | None:
     """The interval within what the metric can be."""
     if interval is None:
         return None
     low = interval.low if info.lower is None else max(interval.low, info.lower)
     high = interval.high if info.upper is None else min(interval.high, info.upper)
-    return low, high
+    return Interval(low, high)
+
+
+def _as_pair(interval: Interval | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval.low, interval.high)

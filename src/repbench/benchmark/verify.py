@@ -28,7 +28,7 @@ from repbench.benchmark.record import (
     seal_of,
 )
 from repbench.benchmark.result import PROBE_FILE
-from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
 from repbench.downstream.contract import Downstream, FramePrediction, Prediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.registry import RESERVED_PREFIXES, registry
@@ -98,6 +98,7 @@ class Verdict:
         predictions: What was answered.
         changes: Every field that was changed, those of the numbers first; empty for a record that holds.
         is_whole: Whether the record's fields are those that its id was made of, be its numbers what they may.
+        measured: What the predictions give.
     """
 
     path: Path
@@ -106,6 +107,7 @@ class Verdict:
     predictions: tuple[Prediction, ...]
     changes: tuple[Change, ...]
     is_whole: bool
+    measured: Measured
 
     @property
     def holds(self) -> bool:
@@ -148,14 +150,15 @@ def verify(
     task = task_of(record, path)
     refuse_impossible(predictions, classes, task, beside)
     broken, is_whole = _since_sealed(path, fields)
-    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions)))
+    measured = measure_clusters(task, classes, predictions)
+    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
         changes.append(Change("id", record.id, digest_of(fields), "the fields call for"))
-    return Verdict(path, record, fields, tuple(predictions), tuple(changes), is_whole)
+    return Verdict(path, record, fields, tuple(predictions), tuple(changes), is_whole, measured)
 
 
 def task_of(record: Record, path: Path) -> Downstream:

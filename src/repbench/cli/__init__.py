@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from repbench.cli import cache, corpus, installed, leaderboard, plots, running, verify
+from repbench.cli import cache, corpus, installed, leaderboard, plots, report, running, verify
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
 
@@ -34,6 +34,7 @@ app.command("list", short_help="What is installed: names, versions, origins.")(i
 app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
 app.command(short_help="One upstream, one downstream: a record and a table.")(running.run)
 app.command(short_help="Train an upstream; checkpoints, a log.")(running.pretrain)
+app.command(short_help="Tables, curves and a page from records.")(report.report)
 app.command(short_help="Recompute records from their predictions.")(verify.verify)
 app.command(short_help="A checkpoint of an older code, made one of repbench.")(running.convert)
 app.command(short_help="Write hidden states of sound files.")(running.extract)

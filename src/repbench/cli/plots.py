@@ -1,4 +1,4 @@
-"""`repbench plot …`: draw what an upstream makes of sound."""
+"""`repbench plot …`: draw what an upstream makes of sound, and what its layers score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from repbench.benchmark.plots.plotting import Kind
 
-plot_app = typer.Typer(help="Draw what an upstream makes of sound.", invoke_without_command=True, rich_markup_mode=None)
+plot_app = typer.Typer(
+    help="Draw what an upstream makes of sound, and what its layers score.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
 
 
 @plot_app.callback()
@@ -72,6 +76,18 @@ def plot_attention(
 ) -> None:
     """Draw who attends to whom, a file for each layer and a panel for each head."""
     _plot("attention", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+
+
+@plot_app.command("layers", short_help="Scores layer by layer, from records.")
+def plot_layers(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Records of `run --layer all`, or their folders.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Draw what each layer of a model scores, an SVG for each question, with 95 % intervals."""
+    from repbench.benchmark.report import write_layer_figures
+
+    print_files(write_layer_figures(runs, out), as_json)
 
 
 def _plot(

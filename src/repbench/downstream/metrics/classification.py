@@ -13,7 +13,7 @@ Metrics:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def validate(confusion: Confusion) -> None:
 
 def confusion_of(cells: Iterable[tuple[int, int, int]], num_classes: int) -> Confusion:
     """Pool sparse (reference, estimated, count) cells into a matrix."""
-    table = np.array(list(cells), dtype=np.int64).reshape(-1, 3)
+    table = np.fromiter(chain.from_iterable(cells), dtype=np.int64).reshape(-1, 3)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (table[:, 0], table[:, 1]), table[:, 2])
     return confusion
@@ -58,6 +58,9 @@ def macro_f1(confusion: Confusion) -> float | None:
 def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
     """Area under the ROC curve; None where only one class occurs.
 
+    With average ranks, n positives of rank sum R and m negatives, it is (R - n (n + 1) / 2) / (n m): the Mann-Whitney
+    statistic over its greatest value.
+
     Args:
         references: Whether each item is positive.
         scores: Higher means more surely positive.
@@ -66,7 +69,9 @@ def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
         raise ValueError(f"{len(references)} references, but {len(scores)} scores")
     if len(set(references)) < 2:
         return None
-    from sklearn.metrics import roc_auc_score
+    from scipy.stats import rankdata
 
-    area: Any = roc_auc_score(references, scores)
-    return float(area)
+    positive = np.asarray(references, dtype=bool)
+    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
+    rank_sum = float(rankdata(scores)[positive].sum())
+    return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)

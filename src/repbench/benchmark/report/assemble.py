@@ -1,0 +1,188 @@
+"""A report before it has a form: everything that its tables and figures show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from repbench.benchmark import published as tables
+from repbench.benchmark.published import Published
+from repbench.benchmark.report.compare import Overall, Verdicts, compare, overall
+from repbench.benchmark.report.confusion import Confusion, confusions
+from repbench.benchmark.report.cost import Front, RowCost, fronts, row_cost
+from repbench.benchmark.report.efficiency import Efficiency, efficiencies
+from repbench.benchmark.report.evidence import Evidence
+from repbench.benchmark.report.gather import Cell, Gathered, Row, gather
+from repbench.benchmark.report.layers import LayerProfiles, layer_profiles
+from repbench.benchmark.report.naming import shown
+from repbench.benchmark.report.numbers import number
+from repbench.benchmark.report.questions import Column
+from repbench.benchmark.report.reading import load
+from repbench.benchmark.report.sensitivity import Sensitivity, sensitivities
+from repbench.errors import IntegrityError
+
+PublishedName = Literal["mockingjay2020", "superb"]
+
+PUBLISHED = {
+    "mockingjay2020": (tables.mockingjay_table2, tables.mockingjay_figure3),
+    "superb": (tables.superb,),
+}
+"""What `--with-published` can name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a report shows.
+
+    Attributes:
+        gathered: The table.
+        verdicts: What is told apart in it.
+        overall: From mode and share of labels to the numbers over all tasks; empty with one task.
+        costs: From the key of a row to what it takes.
+        efficiencies: Curves over labels, by column.
+        profiles: Numbers by layer, by column.
+        confusions: Of frame tasks, by column.
+        fronts: Value and cost, by column.
+        sensitivities: Learning rates, by column.
+        published: Set apart.
+        notes: What a reader should know.
+    """
+
+    gathered: Gathered
+    verdicts: Verdicts
+    overall: Mapping[tuple[str, float], Sequence[Overall]]
+    costs: Mapping[str, RowCost]
+    efficiencies: Sequence[Efficiency]
+    profiles: Sequence[LayerProfiles]
+    confusions: Sequence[Confusion]
+    fronts: Sequence[Front]
+    sensitivities: Sequence[Sensitivity]
+    published: Sequence[Published]
+    notes: Sequence[str]
+
+    @property
+    def num_records(self) -> int:
+        """Records that stand behind the table."""
+        return sum(len(cell.runs) for cell in self.gathered.cells.values())
+
+    def mark(self, cell: Cell) -> Literal["best", "tied", ""]:
+        """What a cell is in its column and group."""
+        if cell.key in self.verdicts.best:
+            return "best"
+        return "tied" if cell.key in self.verdicts.tied else ""
+
+    def verdict_lines(self) -> list[Verdict]:
+        """What is best in each column, of the group with the most labels that was asked there."""
+        return [self._verdict(column) for column in self.gathered.columns]
+
+    def _verdict(self, column: Column) -> Verdict:
+        in_column = self.gathered.column_cells(column)
+        best = next((cell for cell in in_column if self.mark(cell) == "best"), in_column[0])
+        cells = [cell for cell in in_column if cell.row.group == best.row.group]
+        tied = sum(self.mark(cell) == "tied" for cell in cells)
+        resolution = self.verdicts.resolution.get((*best.row.group, column.key))
+        others = len(cells) - 1
+        return Verdict(best, others, _told(others, tied), resolution)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The best of a column in words.
+
+    Attributes:
+        cell: The best number.
+        others: Rows it was compared with.
+        told: Whether it is told apart from them.
+        resolution: The smallest difference that would be seen.
+    """
+
+    cell: Cell
+    others: int
+    told: str
+    resolution: float | None
+
+    @property
+    def sentence(self) -> str:
+        """The whole of it."""
+        cell = self.cell
+        labels = "" if cell.row.fraction == 1.0 else f" with {cell.row.labels} of the labels"
+        could = "" if self.resolution is None else f"; {self.could}"
+        return f"{cell.column.title}{labels}: {cell.row.title} has {number(cell.value)}, {self.told}{could}"
+
+    @property
+    def could(self) -> str:
+        """What the test set could show, of two typical rows."""
+        return f"this test set could show differences from about {number(self.resolution)}"
+
+
+def _told(others: int, tied: int) -> str:
+    if not others:
+        return "with nothing to compare it with"
+    if not tied:
+        return "told apart from every other row" if others > 1 else "told apart from the other row"
+    if tied == others:
+        return f"not told apart from any of the {others} others" if others > 1 else "not told apart from the other row"
+    return f"not told apart from {tied} of the {others} others"
+
+
+def assemble(places: Iterable[Path], published: Sequence[PublishedName] = ()) -> Report:
+    """Read the records and work out everything that is shown of them.
+
+    Raises:
+        DataError: A place does not exist, or there is no record.
+        IntegrityError: There is no record that can be believed.
+    """
+    loaded = load(places)
+    evidence = Evidence()
+    gathered = gather(loaded, evidence)
+    if not gathered.cells:
+        _refuse(gathered)
+    verdicts = compare(gathered, evidence)
+    matrices, without = confusions(gathered, verdicts)
+    return Report(
+        gathered=gathered,
+        verdicts=verdicts,
+        overall={group: each for group in gathered.groups if (each := overall(gathered, group))},
+        costs={row.key: row_cost(gathered, row) for row in gathered.rows},
+        efficiencies=efficiencies(gathered),
+        profiles=layer_profiles(gathered),
+        confusions=matrices,
+        fronts=fronts(gathered),
+        sensitivities=sensitivities(gathered),
+        published=[make() for name in published for make in PUBLISHED[name]],
+        notes=[*gathered.notes, *without, *_missing(gathered), *_unchecked(gathered)],
+    )
+
+
+def _refuse(gathered: Gathered) -> None:
+    path, reason = next(iter([*((run.path, str(run.fault)) for run in gathered.failed), *gathered.unreadable.items()]))
+    raise IntegrityError(f"No record can be believed; of this one: {reason}", file=path, do="Run it again")
+
+
+def _missing(gathered: Gathered) -> list[str]:
+    """The rows without which a table can mislead."""
+    notes: list[str] = []
+    for column in gathered.columns:
+        cells = gathered.column_cells(column)
+        if not any(cell.row.system.is_baseline for cell in cells):
+            notes.append(f"{column.title}: no row of mel to compare with")
+        networks = {cell.row.system.upstream for cell in cells if cell.runs[0].record.cost.parameters > 0}
+        controlled = {cell.row.system.upstream for cell in cells if cell.row.system.untrained}
+        if networks - controlled:
+            names = ", ".join(sorted(shown(name) for name in networks - controlled))
+            notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
+    return notes
+
+
+def _unchecked(gathered: Gathered) -> list[str]:
+    reasons: dict[str, list[Row]] = {}
+    for cell in gathered.cells.values():
+        for run in cell.runs:
+            if run.unchecked is not None:
+                reasons.setdefault(run.unchecked, []).append(cell.row)
+    return [
+        f"{len(rows)} record{'s' * (len(rows) > 1)} could not be computed again ({rows[0].title} among them): {reason}"
+        for reason, rows in reasons.items()
+    ]

@@ -1,0 +1,57 @@
+"""Foreign names made safe for where they stand: a page, a table of Markdown or LaTeX, a spreadsheet.
+
+HTML is escaped by jinja2, JSON by `json`; both get `shown` text. Nothing here looks at what a name means.
+"""
+
+from __future__ import annotations
+
+import re
+
+from repbench.errors import printable
+
+LONGEST = 60
+"""Characters of a name that tables and figures show; JSON has all of it."""
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()!|~$@#])")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "[": "{[}", "]": "{]}", "*": "{*}", "|": r"\textbar{}",
+    '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
+    "–": "--", "…": r"\ldots{}", "·": r"\textperiodcentered{}", "×": r"\texttimes{}", "≈": r"$\approx$", "→": "$\\to$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "\N{NO-BREAK SPACE}": "~",
+}  # fmt: skip
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+
+
+def shown(text: object, longest: int = LONGEST) -> str:
+    """A name for one line: control and bidi characters escaped, its middle left out where it is too long."""
+    line = printable(text)
+    if len(line) <= longest:
+        return line
+    head = longest * 2 // 3
+    return f"{line[:head]}…{line[-(longest - head - 1) :]}"
+
+
+def markdown(text: str) -> str:
+    """Text for a cell or a line of Markdown that stands for itself alone, addresses included."""
+    escaped = _MARKDOWN.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return re.sub(r"(?i)(www)\.|(:)(?=//)", lambda found: f"{found[1] or ''}\\{'.' if found[1] else ':'}", escaped)
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX with T1 fonts; a letter that they lack becomes its number."""
+    return "".join(_latex_character(character) for character in text)
+
+
+def _latex_character(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii() or "\u00c0" <= character <= "\u00ff":
+        return character
+    return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+def spreadsheet(text: str) -> str:
+    """Text for a CSV cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -1,0 +1,102 @@
+"""`results.csv`: one line for each number, at full precision; and the published numbers, in a file of their own."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from repbench.benchmark.report.assemble import Report
+from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.gather import Cell
+from repbench.benchmark.report.naming import shown, spreadsheet
+from repbench.benchmark.report.questions import Column
+
+HEADINGS = (
+    "kind", "task", "corpus", "differs", "metric", "higher_is_better", "system", "checkpoint", "mode", "layer",
+    "label_fraction", "label_seconds", "seeds", "value", "ci95_low", "ci95_high", "ci_unit", "mark", "p_value",
+    "excluded", "parameters", "macs_per_second", "train_seconds", "column", "cell", "records", "command",
+)  # fmt: skip
+
+LONGEST = 1000
+"""Characters of a text cell."""
+
+
+def results(report: Report) -> str:
+    """The table of numbers; chance and majority are lines of their own."""
+    lines: list[dict[str, object]] = []
+    for column in report.gathered.columns:
+        lines += [_cell(report, cell) for cell in report.gathered.column_cells(column)]
+        for kind, value in (("chance", column.chance), ("majority", column.majority)):
+            if value is not None:
+                lines.append({**_of_column(column), "kind": kind, "system": kind, "value": value})
+    return _written(HEADINGS, ([line.get(heading) for heading in HEADINGS] for line in lines))
+
+
+def published(report: Report) -> str:
+    """The published numbers with their sources, in the units they were published in."""
+    return _written(
+        ("title", "source", "date", "model", "quantity", "value"),
+        (
+            [table.title, table.source, table.date, model, name, value]
+            for table in report.published
+            for model, values in table.values.items()
+            for name, value in values.items()
+        ),
+    )
+
+
+def _of_column(column: Column) -> dict[str, object]:
+    return {
+        "task": column.task,
+        "corpus": column.corpus,
+        "differs": "; ".join(column.differs),
+        "metric": column.metric,
+        "higher_is_better": column.higher_is_better,
+        "column": column.key,
+    }
+
+
+def _cell(report: Report, cell: Cell) -> dict[str, object]:
+    row, cost = cell.row, report.costs[cell.row.key]
+    return {
+        **_of_column(cell.column),
+        "kind": "untrained" if row.system.untrained else "baseline" if row.system.is_baseline else "system",
+        "system": row.system.name,
+        "checkpoint": row.system.checkpoint,
+        "mode": row.mode,
+        "layer": row.layer,
+        "label_fraction": row.fraction,
+        "label_seconds": cell.label_seconds,
+        "seeds": " ".join(map(str, cell.seeds)),
+        "value": cell.value,
+        "ci95_low": None if cell.interval is None else cell.interval.low,
+        "ci95_high": None if cell.interval is None else cell.interval.high,
+        "ci_unit": cell.interval_unit,
+        "mark": report.mark(cell),
+        "p_value": report.verdicts.p_values.get(cell.key),
+        "excluded": cell.excluded,
+        "parameters": cost.parameters,
+        "macs_per_second": cost.macs_per_second,
+        "train_seconds": cost.train_seconds,
+        "cell": cell.key,
+        "records": " ".join(run.record.id for run in cell.runs),
+        "command": command_of(cell.runs[0].record),
+    }
+
+
+def _written(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(list(_plain(line)) for line in lines)
+    return stream.getvalue()
+
+
+def _plain(line: Sequence[object]) -> Iterator[str]:
+    """Numbers at full precision, text that no spreadsheet computes; nothing where there is nothing."""
+    for value in line:
+        if isinstance(value, str):
+            yield spreadsheet(shown(value, LONGEST))
+        else:
+            yield "" if value is None else repr(value)

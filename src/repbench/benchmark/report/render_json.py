@@ -1,0 +1,175 @@
+"""`results.json`: everything the report shows, at full precision, with the records behind each number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repbench.benchmark.report.assemble import Report
+from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.compare import Overall
+from repbench.benchmark.report.confusion import Confusion
+from repbench.benchmark.report.efficiency import Efficiency
+from repbench.benchmark.report.gather import Cell
+from repbench.benchmark.report.reading import Run
+from repbench.benchmark.statistics import Interval
+
+SCHEMA = "repbench.report/1"
+
+
+def results(report: Report) -> dict[str, Any]:
+    """The report as JSON knows it; a number that nobody asked for has no entry."""
+    gathered = report.gathered
+    return {
+        "schema": SCHEMA,
+        "columns": [
+            {
+                "key": column.key,
+                "task": column.task,
+                "corpus": column.corpus,
+                "metric": column.metric,
+                "unit": column.unit,
+                "higher_is_better": column.higher_is_better,
+                "differs": list(column.differs),
+                "facts": dict(column.facts),
+                "chance": column.chance,
+                "majority": column.majority,
+            }
+            for column in gathered.columns
+        ],
+        "rows": [
+            {
+                "key": row.key,
+                "system": row.system.name,
+                "upstream": row.system.upstream,
+                "checkpoint": row.system.checkpoint,
+                "fingerprint": row.system.fingerprint,
+                "untrained": row.system.untrained,
+                "baseline": row.system.is_baseline,
+                "origin": row.system.origin,
+                "mode": row.mode,
+                "layer": row.layer,
+                "label_fraction": row.fraction,
+                "covered": len(gathered.row_cells(row)),
+                "columns": len(gathered.columns),
+                "cost": {
+                    "parameters": report.costs[row.key].parameters,
+                    "macs_per_second": report.costs[row.key].macs_per_second,
+                    "train_seconds": report.costs[row.key].train_seconds,
+                    "devices": list(report.costs[row.key].devices),
+                },
+            }
+            for row in gathered.rows
+        ],
+        "cells": [_cell(report, cell) for column in gathered.columns for cell in gathered.column_cells(column)],
+        "overall": [_overall(each) for several in report.overall.values() for each in several],
+        "label_efficiency": [_efficiency(each) for each in report.efficiencies],
+        "layers": [
+            {
+                "column": each.column.key,
+                "profiles": [
+                    {"name": profile.name, "cells": {str(n): cell.key for n, cell in profile.cells.items()}}
+                    for profile in each.profiles
+                ],
+            }
+            for each in report.profiles
+        ],
+        "confusions": [_confusion(each) for each in report.confusions],
+        "cost_fronts": [
+            {"column": each.column.key, "front": [cell.key for _, cell in each.points if cell.key in each.front]}
+            for each in report.fronts
+        ],
+        "learning_rates": [
+            {
+                "column": each.column.key,
+                "cells": {
+                    tried.cell.key: {
+                        "dev_values": {f"{rate:g}": value for rate, value in tried.dev_values.items()},
+                        "chosen": sorted(tried.chosen),
+                    }
+                    for tried in each.tried
+                },
+            }
+            for each in report.sensitivities
+        ],
+        "published": [
+            {
+                "title": table.title,
+                "source": table.source,
+                "date": table.date,
+                "notes": list(table.notes),
+                "values": {model: dict(values) for model, values in table.values.items()},
+            }
+            for table in report.published
+        ],
+        "failed": [{**_run(run), "fault": run.fault} for run in gathered.failed],
+        "unreadable": {str(path): reason for path, reason in gathered.unreadable.items()},
+        "notes": list(report.notes),
+    }
+
+
+def _cell(report: Report, cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        "row": cell.row.key,
+        "column": cell.column.key,
+        "value": cell.value,
+        "ci95": _interval(cell.interval),
+        "ci_unit": cell.interval_unit,
+        "best": report.mark(cell) == "best",
+        "tied_with_best": report.mark(cell) == "tied",
+        "p_value": report.verdicts.p_values.get(cell.key),
+        "label_seconds": cell.label_seconds,
+        "excluded": cell.excluded,
+        "records": [
+            {**_run(run), "seed": run.record.seed, "value": run.record.primary.value, "unchecked": run.unchecked}
+            for run in cell.runs
+        ],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {"id": run.record.id, "path": str(run.path), "command": command_of(run.record)}
+
+
+def _interval(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _overall(each: Overall) -> dict[str, Any]:
+    return {
+        "row": each.row.key,
+        "mean_normalised": each.mean.value,
+        "borda": each.borda.value,
+        "scored": each.mean.scored,
+        "tasks": each.mean.tasks,
+    }
+
+
+def _efficiency(efficiency: Efficiency) -> dict[str, Any]:
+    return {
+        "column": efficiency.column.key,
+        "target": efficiency.target,
+        "same_range": efficiency.same_range,
+        "curves": [
+            {
+                "name": curve.name,
+                "label_seconds": list(curve.seconds),
+                "values": list(curve.values),
+                "area": curve.area,
+                "seconds_to_reach_target": curve.to_reach,
+            }
+            for curve in efficiency.curves
+        ],
+    }
+
+
+def _confusion(confusion: Confusion) -> dict[str, Any]:
+    return {
+        "cell": confusion.cell.key,
+        "classes": list(confusion.classes),
+        "shares": [None if row is None else list(row) for row in confusion.shares],
+        "most_confused": [
+            {"reference": pair.reference, "estimated": pair.estimated, "count": pair.count, "share": pair.share}
+            for pair in confusion.pairs
+        ],
+    }

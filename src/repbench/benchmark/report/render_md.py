@@ -1,0 +1,84 @@
+"""`report.md`: the tables for a reader of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from repbench.benchmark.report.assemble import Report
+from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.naming import markdown, shown
+from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
+
+TITLE = "repbench report"
+NOT_BELIEVED = "Not believed: in no number above"
+ELSEWHERE = "Published elsewhere: other data, heads and budgets, never ranked with ours"
+
+
+def results(report: Report) -> str:
+    """The whole report."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"# {TITLE}\n"
+    yield from (f"* {markdown(verdict.sentence)}" for verdict in report.verdict_lines())
+    for table in tables_of(report):
+        yield from _table(table, "##")
+    if report.published:
+        yield f"\n## {ELSEWHERE}"
+        for each in report.published:
+            yield from _table(published_table(each), "###")
+    if report.notes:
+        yield "\n## Notes\n"
+        yield from (f"* {markdown(note)}" for note in report.notes)
+    yield from _failures(report)
+    yield "\n## Records\n"
+    for cell in (cell for column in report.gathered.columns for cell in report.gathered.column_cells(column)):
+        ids = " ".join(run.record.id for run in cell.runs)
+        yield f"* {markdown(f'{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}')}"
+        yield f"  {_code(shown(command_of(cell.runs[0].record), 400))}"
+
+
+def _table(table: Table, level: str) -> Iterator[str]:
+    yield f"\n{level} {markdown(table.title)}\n"
+    yield _row(markdown(heading) for heading in table.headings)
+    yield _row(":--" if place < table.num_names else "--:" for place in range(len(table.headings)))
+    for row in table.rows:
+        yield _row(_value(value) for value in row)
+    for note in table.notes:
+        yield f"\n{markdown(note)}"
+
+
+def _row(cells: Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(value: Value) -> str:
+    text = markdown(value.text)
+    if value.mark == "best":
+        text = f"**{text}**"
+    elif value.mark == "tied":
+        text = f"{text} ≈"
+    return f"{text} {markdown(f'[{value.interval}]')}" if value.interval else text
+
+
+def _failures(report: Report) -> Iterator[str]:
+    gathered = report.gathered
+    if not gathered.failed and not gathered.unreadable:
+        return
+    yield f"\n## {NOT_BELIEVED}\n"
+    for run in gathered.failed:
+        record = run.record
+        what = f"{record.id}, {shown(record.upstream.name)} on {shown(record.downstream.name)}: {run.fault}"
+        yield f"* {markdown(shown(what, 400))}"
+    for path, reason in gathered.unreadable.items():
+        yield f"* {markdown(shown(f'{path}: {reason}', 400))}"
+
+
+def _code(text: str) -> str:
+    """Inline code, whatever backticks the text holds."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"

@@ -1,0 +1,75 @@
+r"""`report.tex`: the tables with booktabs, a document that compiles as it is and whose tables can be copied out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from repbench.benchmark.report.assemble import Report
+from repbench.benchmark.report.naming import latex
+from repbench.benchmark.report.render_md import ELSEWHERE, TITLE
+from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
+
+MOST_NUMBERS = 6
+"""Columns of numbers that a page is wide enough for; the others follow in a table of their own."""
+
+_BEFORE = r"""\documentclass[10pt]{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage{textcomp}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage{array}
+\usepackage{longtable}
+\usepackage{booktabs}
+\newcolumntype{N}{>{\raggedleft\arraybackslash}p{32mm}}
+\newcommand{\interval}[1]{{\scriptsize\,[#1]}}
+\newcommand{\tied}{\ensuremath{^{\approx}}}
+\setlength{\parindent}{0pt}
+\begin{document}
+\footnotesize
+"""
+
+
+def results(report: Report) -> str:
+    """The whole document."""
+    return "\n".join([_BEFORE + rf"\section*{{{TITLE}}}", *_lines(report), r"\end{document}"]) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for table in tables_of(report):
+        yield from _table(table)
+    if report.published:
+        yield rf"\section*{{{latex(ELSEWHERE)}}}"
+        for each in report.published:
+            yield from _table(published_table(each))
+
+
+def _table(table: Table) -> Iterator[str]:
+    names = range(table.num_names)
+    numbers = range(table.num_names, len(table.headings))
+    for start in range(numbers.start, numbers.stop, MOST_NUMBERS):
+        places = [*names, *range(start, min(start + MOST_NUMBERS, numbers.stop))]
+        continued = " (continued)" if start > numbers.start else ""
+        yield rf"\subsection*{{{latex(table.title)}{continued}}}"
+        yield rf"\begin{{longtable}}[l]{{@{{}}{'l' * table.num_names}{'N' * (len(places) - table.num_names)}@{{}}}}"
+        yield r"\toprule"
+        yield _row(latex(table.headings[place]) for place in places)
+        yield r"\midrule\endhead"
+        yield from (_row(_value(row[place]) for place in places) for row in table.rows)
+        yield r"\bottomrule"
+        yield r"\end{longtable}"
+    for note in table.notes:
+        yield rf"\par\smallskip {{\footnotesize {latex(note)}}}"
+    yield r"\par\bigskip"
+
+
+def _row(cells: Iterator[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+def _value(value: Value) -> str:
+    text = latex(value.text)
+    if value.mark == "best":
+        text = rf"\textbf{{{text}}}"
+    elif value.mark == "tied":
+        text += r"\tied"
+    return rf"{text}\interval{{{latex(value.interval)}}}" if value.interval else text

@@ -1,0 +1,163 @@
+"""Figures as SVG that a strict page may hold: real text, classes for colours, no style, no script, no address.
+
+Matplotlib writes `style="…"` everywhere, which a strict content security policy forbids: every property becomes an
+attribute of its own. Colours of the page stand as stand-ins while drawing and as classes after, so that they follow
+the reader's light or dark scheme; a file of its own gets the light ones.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as Xml
+
+from repbench.errors import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, LINE, MARK, CARD = "#010203", "#040506", "#070809", "#0a0b0c"
+"""Stand-ins for the page's text, lines, best and background."""
+
+SERIES = tuple(f"#0{number}1{number}2{number}" for number in range(8))
+"""Stand-ins for the colours of systems, in order."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "d")
+"""Beside the colours, so that lines can be told apart without them."""
+
+_CLASSES = {INK: "ink", LINE: "line", MARK: "mark", CARD: "card"} | {
+    colour: f"s{number}" for number, colour in enumerate(SERIES)
+}
+_LIGHT = {
+    "ink": "#1c2430", "line": "#d5dbe3", "mark": "#17703c", "card": "#ffffff", "s0": "#2161a8", "s1": "#b3501a",
+    "s2": "#1f7a4d", "s3": "#8a3fa0", "s4": "#a11d4b", "s5": "#0f7786", "s6": "#6b5b10", "s7": "#5a5f6b",
+}  # fmt: skip
+_FONT = "system-ui, sans-serif"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.use_mathtext": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelcolor": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure.
+
+    Attributes:
+        key: Names it in a page, and its file.
+        title: What it shows.
+        text: The same in words, for those who do not see it.
+        svg: Markup for a page.
+    """
+
+    key: str
+    title: str
+    text: str
+    svg: str
+
+    def as_file(self) -> str:
+        """The figure as a file of its own, in the colours of a light page."""
+        root = Xml.fromstring(self.svg)
+        root.set("xmlns", "http://www.w3.org/2000/svg")
+        root.set("font-family", _FONT)
+        for element in root.iter():
+            for name in (element.attrib.pop("class", "")).split():
+                property_, _, colour = name.partition("-")
+                element.set({"f": "fill", "s": "stroke"}[property_], _LIGHT[colour])
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{Xml.tostring(root, encoding="unicode")}\n'
+
+
+def draw(key: str, title: str, text: str, size_inches: tuple[float, float], paint: Callable[[Axes], None]) -> Figure:
+    """Draw one figure on axes of its own.
+
+    Args:
+        key: As in `Figure`.
+        title: As there.
+        text: As there.
+        size_inches: Width and height; the text has the size of the page's where it is shown 72 pixels an inch wide.
+        paint: Draws on the axes.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ")  # a foreign name may have letters that the font lacks
+        matplotlib.rcdefaults()
+        for name, value in {**_STYLE, "svg.hashsalt": key}.items():
+            matplotlib.rcParams[name] = value
+        canvas = Canvas(figsize=size_inches, layout="constrained")
+        FigureCanvasSVG(canvas)
+        axes = canvas.add_subplot()
+        axes.set_axisbelow(True)
+        paint(axes)
+        stream = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        canvas.savefig(stream, format="svg", transparent=True, metadata=metadata)
+    return Figure(key, title, text, _for_page(stream.getvalue(), key, printable(title), printable(text)))
+
+
+def _for_page(drawn: str, key: str, title: str, text: str) -> str:
+    root = Xml.fromstring(drawn[drawn.index("<svg") :])
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for name in list(element.attrib):
+            if "}" in name:
+                element.set(name.rpartition("}")[2], element.attrib.pop(name))
+        _without_style(element, key)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.attrib |= {"role": "img", "aria-labelledby": f"{key}-title {key}-text", "stroke-linejoin": "round"}
+    for place, (tag, content) in enumerate((("title", title), ("desc", text))):
+        described = Xml.Element(tag, {"id": f"{key}-{'title' if tag == 'title' else 'text'}"})
+        described.text = content
+        root.insert(place, described)
+    return Xml.tostring(root, encoding="unicode")
+
+
+def _without_style(element: Xml.Element, key: str) -> None:
+    """Properties as attributes, colours of the page as classes, ids that no other figure has."""
+    classes: list[str] = []
+    for declaration in element.attrib.pop("style", "").split(";"):
+        name, _, value = (part.strip() for part in declaration.partition(":"))
+        if not name or name == "font-family":
+            continue
+        if name in {"fill", "stroke"} and value in _CLASSES:
+            classes.append(f"{name[0]}-{_CLASSES[value]}")
+        else:
+            element.set(name, value)
+    if classes:
+        element.set("class", " ".join(classes))
+    if "id" in element.attrib:
+        if element.tag in {"clipPath", "path"}:
+            element.set("id", f"{key}-{element.attrib['id']}")
+        else:
+            del element.attrib["id"]
+    if element.attrib.get("href", "").startswith("#"):
+        element.set("href", f"#{key}-{element.attrib['href'][1:]}")
+    if "clip-path" in element.attrib:
+        element.set("clip-path", element.attrib["clip-path"].replace("url(#", f"url(#{key}-"))

@@ -1,0 +1,234 @@
+"""The tables of a report as rows of plain text, which Markdown, LaTeX and the page dress each in their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from repbench.benchmark.published import Published
+from repbench.benchmark.report.assemble import Report
+from repbench.benchmark.report.compare import Overall
+from repbench.benchmark.report.confusion import Confusion
+from repbench.benchmark.report.cost import Front, as_count
+from repbench.benchmark.report.efficiency import Efficiency, as_time
+from repbench.benchmark.report.gather import Cell, Row
+from repbench.benchmark.report.layers import LayerProfiles
+from repbench.benchmark.report.naming import shown
+from repbench.benchmark.report.numbers import interval, number
+from repbench.benchmark.report.questions import Column
+from repbench.benchmark.report.sensitivity import Sensitivity
+
+Mark = Literal["best", "tied", ""]
+
+LEGEND = (
+    "Best of each column in bold; ≈: not told apart from it (paired over the same utterances, speakers and seeds, "
+    "Holm over the table, 5 %). In brackets the 95 % interval over speakers (or groups) and seeds. ↑ higher is better, "
+    "↓ lower. An empty cell was not asked."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A cell: a text, an interval that may follow it, and what it is in its column."""
+
+    text: str
+    interval: str = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: What it shows.
+        headings: Of its columns; the first `num_names` hold names, the others numbers.
+        rows: As long as the headings.
+        num_names: How many columns hold names.
+        notes: What stands below it.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    num_names: int = 1
+    notes: tuple[str, ...] = field(default=())
+
+
+def tables_of(report: Report) -> Iterator[Table]:
+    """Every table of the report, in its order."""
+    for group in report.gathered.groups:
+        yield scores(report, group)
+        if group in report.overall:
+            yield overall(report.overall[group], group)
+    yield from (efficiency(each) for each in report.efficiencies)
+    yield from (layers(each) for each in report.profiles)
+    yield from (front(each) for each in report.fronts)
+    yield from (most_confused(each) for each in report.confusions)
+    yield from (learning_rates(each) for each in report.sensitivities)
+
+
+def scores(report: Report, group: tuple[str, float]) -> Table:
+    """The numbers of one mode and share of labels, with what they cost."""
+    gathered = report.gathered
+    rows = gathered.group_rows(group)
+    columns = [column for column in gathered.columns if any(gathered.cell(row, column) for row in rows)]
+    body = [
+        (
+            Value(row.system.name),
+            Value(shown(row.layer)),
+            *(cell_value(report, gathered.cell(row, column)) for column in columns),
+            Value(f"{len(gathered.row_cells(row))}/{len(columns)}"),
+            *costs(report, row),
+        )
+        for row in rows
+    ]
+    for name, values in (("chance", [c.chance for c in columns]), ("majority", [c.majority for c in columns])):
+        texts = [Value("" if value is None else number(value)) for value in values]
+        body.append((Value(name), Value(""), *texts, Value(""), Value(""), Value(""), Value("")))
+    headings = (
+        "system", "layer", *(heading(column) for column in columns), "covered", "parameters", "MACs/s", "training",
+    )  # fmt: skip
+    return Table(f"Scores: {group_title(group)}", headings, tuple(body), 2, (LEGEND,))
+
+
+def heading(column: Column) -> str:
+    """Of a column: the question, the metric, and which way is up."""
+    return f"{column.title}: {shown(column.metric)} {column.direction}"
+
+
+def group_title(group: tuple[str, float]) -> str:
+    """The mode and share of labels in words."""
+    mode, fraction = group
+    words = {"frozen": "frozen", "finetune": "fine-tuned"}[mode]
+    return f"{words}, {'all labels' if fraction == 1.0 else f'{100 * fraction:g} % of the labels'}"
+
+
+def cell_value(report: Report, cell: Cell | None) -> Value:
+    """A number as the tables show it; nothing where nobody asked."""
+    if cell is None:
+        return Value("")
+    without = f" (without {cell.excluded})" if cell.excluded else ""
+    return Value(f"{number(cell.value)}{without}", interval(cell.interval), report.mark(cell))
+
+
+def costs(report: Report, row: Row) -> tuple[Value, Value, Value]:
+    """Parameters, work a second of sound, seconds of training."""
+    cost = report.costs[row.key]
+    macs = "" if cost.macs_per_second is None else as_count(cost.macs_per_second)
+    trained = "" if cost.train_seconds is None else as_time(cost.train_seconds)
+    return Value(as_count(cost.parameters)), Value(macs), Value(trained)
+
+
+def overall(several: Sequence[Overall], group: tuple[str, float]) -> Table:
+    """Two numbers over all tasks and the coverage; those who were asked most tasks first."""
+    ordered = sorted(several, key=lambda each: (-each.mean.scored, -(each.borda.value or 0.0)))
+    rows = tuple(
+        (
+            Value(each.row.system.name),
+            Value(shown(each.row.layer)),
+            Value(number(each.mean.value)),
+            Value("–" if each.borda.value is None else f"{each.borda.value:.1f}"),
+            Value(f"{each.mean.scored}/{each.mean.tasks}"),
+        )
+        for each in ordered
+    )
+    notes = (
+        "Mean: of scores on which guessing is 0 and a perfect system 1. Borda: points for systems left behind, summed "
+        "over tasks. Only rows of the same coverage were asked the same and can be compared.",
+    )
+    return Table(
+        f"All tasks together: {group_title(group)}", ("system", "layer", "mean", "Borda", "covered"), rows, 2, notes
+    )
+
+
+def efficiency(each: Efficiency) -> Table:
+    """Area under each curve, and the labels it needs to reach mel."""
+    target = "mel with all labels" if each.target is None else f"mel with all labels ({number(each.target)})"
+    rows = tuple(
+        (
+            Value(curve.name),
+            Value(number(curve.area)),
+            Value("" if each.target is None else "never" if curve.to_reach is None else as_time(curve.to_reach)),
+            Value(", ".join(f"{number(v)} at {as_time(s)}" for s, v in zip(curve.seconds, curve.values, strict=True))),
+        )
+        for curve in each.curves
+    )
+    notes = () if each.same_range else ("The curves span different budgets: their areas cannot be compared.",)
+    headings = ("system", "area", f"labels to reach {target}", "measured")
+    return Table(f"Few labels: {each.column.title}", headings, rows, 1, notes)
+
+
+def layers(each: LayerProfiles) -> Table:
+    """A row for each system, a column for each layer."""
+    numbers = sorted({layer for profile in each.profiles for layer in profile.cells})
+    mixed = any(profile.weighted for profile in each.profiles)
+    rows = tuple(
+        (
+            Value(profile.name),
+            *(_of_layer(profile.cells.get(layer)) for layer in numbers),
+            *([_of_layer(profile.weighted)] if mixed else []),
+        )
+        for profile in each.profiles
+    )
+    headings = ("system", *(str(layer) for layer in numbers), *(["learned mix"] if mixed else []))
+    return Table(f"Layer by layer: {each.column.title}", headings, rows)
+
+
+def _of_layer(cell: Cell | None) -> Value:
+    return Value("") if cell is None else Value(number(cell.value), interval(cell.interval))
+
+
+def learning_rates(each: Sensitivity) -> Table:
+    """A row for each system, a column for each rate; what was chosen in bold."""
+    rates = sorted({rate for tried in each.tried for rate in tried.dev_values})
+    rows = tuple(
+        (
+            Value(tried.cell.row.title),
+            *(
+                Value(number(tried.dev_values.get(rate)) if rate in tried.dev_values else "", mark=chosen)
+                for rate in rates
+                for chosen in ("best" if rate in tried.chosen else "",)
+            ),
+        )
+        for tried in each.tried
+    )
+    headings = ("system", *(f"{rate:g}" for rate in rates))
+    return Table(f"Learning rates, on dev: {each.column.title}", headings, rows, 1, ("Chosen in bold.",))
+
+
+def front(each: Front) -> Table:
+    """Value and work of each row, by rising work; what is on the front in bold."""
+    rows = tuple(
+        (
+            Value(cell.row.title),
+            Value(as_count(macs)),
+            Value(as_count(cell.runs[0].record.cost.parameters)),
+            Value(number(cell.value), interval(cell.interval), "best" if cell.key in each.front else ""),
+        )
+        for macs, cell in each.points
+    )
+    headings = ("system", "MACs/s", "parameters", shown(each.column.metric))
+    return Table(f"Accuracy and cost: {each.column.title}", headings, rows, 1, ("The front in bold.",))
+
+
+def most_confused(each: Confusion) -> Table:
+    """The most frequent confusions."""
+    rows = tuple(
+        (Value(pair.reference), Value(pair.estimated), Value(str(pair.count)), Value(number(pair.share)))
+        for pair in each.pairs
+    )
+    title = f"Most confused: {each.cell.column.title}, {each.cell.row.title}"
+    return Table(title, ("said", "heard", "instants", "share of what was said"), rows, 2)
+
+
+def published_table(table: Published) -> Table:
+    """A published table as it was published; nothing in it is ranked with ours."""
+    quantities = list(dict.fromkeys(name for values in table.values.values() for name in values))
+    rows = tuple(
+        (Value(model), *(Value(f"{values[name]:g}" if name in values else "") for name in quantities))
+        for model, values in table.values.items()
+    )
+    notes = (f"Source: {table.source}, {table.date}.", *(f"{note[0].upper()}{note[1:]}." for note in table.notes))
+    return Table(table.title, ("model", *quantities), rows, 1, notes)

@@ -1,0 +1,316 @@
+"""A report from records alone: what shares a column, what is told apart, and the same numbers in every form."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from repbench.benchmark.record import read_record, sealed_record
+from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
+from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.questions import columns_of
+from repbench.errors import DataError, IntegrityError
+from repbench.files import write_json
+from tests.benchmark.report_records import small_grid, write
+from tests.commands import repbench
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of a small grid."""
+    root = tmp_path_factory.mktemp("runs")
+    small_grid(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(runs: Path) -> Report:
+    """What is worked out of them."""
+    return assemble([runs])
+
+
+@pytest.fixture(scope="module")
+def written(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on them, in every form."""
+    out = tmp_path_factory.mktemp("report")
+    write_report(ReportRequest(runs=(runs,), out=out, published=("mockingjay2020", "superb")))
+    return out
+
+
+def test_seeds_of_one_setting_are_one_row_with_one_interval(report: Report) -> None:
+    cells = {(cell.row.title, cell.row.fraction, cell.column.task): cell for cell in report.gathered.cells.values()}
+    cell = cells["mel, layer last", 1.0, "phone"]
+    values = [run.record.primary.value or 0.0 for run in cell.runs]
+    assert cell.seeds == (0, 1)
+    assert cell.value == pytest.approx(sum(values) / 2)
+    assert cell.interval is not None
+    assert cell.interval.low < min(values)
+    assert cell.interval.high > max(values)
+    assert cells["apc (untrained), layer last", 1.0, "phone"].row.system.untrained
+
+
+def test_the_best_is_told_from_what_is_clearly_worse_and_not_from_its_like(report: Report) -> None:
+    marks = {
+        cell.row.title: report.mark(cell)
+        for cell in report.gathered.cells.values()
+        if cell.column.task == "phone" and cell.row.fraction == 1.0
+    }
+    assert marks["good, layer last"] == "best"
+    assert marks["mel, layer last"] == ""
+    assert marks["apc (untrained), layer last"] == ""
+    few = {
+        cell.row.title: report.mark(cell)
+        for cell in report.gathered.cells.values()
+        if cell.column.task == "phone" and cell.row.fraction == 0.1
+    }
+    assert few["good, layer last"] == "best"
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"fingerprint": "b" * 64}, "corpus = bbbb"),
+        ({"policy": "seeded by speaker (seed 1)"}, "split = seeded by speaker (seed 1)"),
+        ({"protocol": {"probe": {"steps": 7}}}, "probe.steps = 7"),
+        ({"head": "mlp2"}, "head = mlp2"),
+    ],
+)
+def test_rows_of_another_corpus_protocol_or_split_never_share_a_column(
+    tmp_path: Path, changes: dict[str, object], label: str
+) -> None:
+    write(tmp_path, upstream="mel")
+    write(tmp_path, upstream="fbank", **changes)  # type: ignore[arg-type]
+    report = assemble([tmp_path])
+    assert len(report.gathered.columns) == 2
+    assert any(label in difference for column in report.gathered.columns for difference in column.differs)
+    assert len(report.gathered.cells) == 2
+    assert not report.verdicts.best
+
+
+def test_settings_that_cannot_change_a_number_do_not_part_columns(tmp_path: Path) -> None:
+    write(tmp_path, protocol={"probe": {"steps": 5}, "extraction": {"batch_seconds": 1.0, "store_gib": 0.0}})
+    write(tmp_path, upstream="fbank", protocol={"probe": {"steps": 5, "hidden_units": 3}})
+    assert len(assemble([tmp_path]).gathered.columns) == 1
+
+
+def test_frozen_and_fine_tuned_and_shares_of_labels_are_not_ranked_together(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel")
+    write(tmp_path, upstream="good", mode="finetune", skill=0.95)
+    write(tmp_path, upstream="fbank", fraction=0.1)
+    report = assemble([tmp_path])
+    assert len(report.gathered.groups) == 3
+    assert not report.verdicts.best
+
+
+def test_a_missing_cell_is_empty_and_never_zero(report: Report, written: Path) -> None:
+    (group,) = report.overall
+    several = {each.row.title: each for each in report.overall[group]}
+    assert (several["mel, layer last"].mean.scored, several["apc (untrained), layer last"].mean.scored) == (2, 1)
+    assert several["apc (untrained), layer last"].mean.value != 0
+    lines = (written / "report.md").read_text("utf-8").splitlines()
+    row = next(line for line in lines if line.startswith("| apc (untrained)".replace("(", "\\(").replace(")", "\\)")))
+    assert "|  |" in row
+    assert not re.search(r"\| 0\.000 ", row)
+
+
+def test_no_aggregate_stands_alone_and_none_over_one_task(tmp_path: Path, written: Path) -> None:
+    text = (written / "report.md").read_text("utf-8")
+    assert "| system | layer | mean | Borda | covered |" in text
+    write(tmp_path)
+    write(tmp_path, upstream="fbank")
+    assert not assemble([tmp_path]).overall
+
+
+def test_every_form_has_the_same_numbers(written: Path) -> None:
+    cells = {cell["key"]: cell for cell in json.loads((written / "results.json").read_text("utf-8"))["cells"]}
+    with (written / "results.csv").open(encoding="utf-8", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["cell"]]
+    assert {line["cell"]: float(line["value"]) for line in lines} == {key: cell["value"] for key, cell in cells.items()}
+    expected = sorted(f"{cell['value']:.3f}" for cell in cells.values())
+    scores = {
+        "report.md": r"(\d\.\d{3})\*{0,2}(?: ≈)? \\\[",
+        "report.tex": r"(\d\.\d{3})\}?(?:\\tied)?\\interval",
+        "index.html": r'<span class="v">(?:<span[^>]*>≈ </span>)?(\d\.\d{3})',
+    }
+    for name, pattern in scores.items():
+        text = (written / name).read_text("utf-8")
+        if name != "index.html":
+            text = re.split(r"Few labels", text)[0]
+        assert sorted(re.findall(pattern, text)) == expected, name
+
+
+def test_best_is_bold_and_ties_are_marked_in_markdown_and_latex(written: Path) -> None:
+    results = json.loads((written / "results.json").read_text("utf-8"))
+    best = {f"{cell['value']:.3f}" for cell in results["cells"] if cell["best"]}
+    assert best
+    for value in best:
+        assert f"**{value}**" in (written / "report.md").read_text("utf-8")
+        assert rf"\textbf{{{value}}}" in (written / "report.tex").read_text("utf-8")
+
+
+def test_published_rows_are_set_apart_with_source_and_date(written: Path) -> None:
+    results = json.loads((written / "results.json").read_text("utf-8"))
+    assert {table["date"] for table in results["published"]} == {"2019-10", "2021-10"}
+    assert not any("HuBERT" in row["system"] for row in results["rows"])
+    text = (written / "report.md").read_text("utf-8")
+    assert text.index("## Published elsewhere") < text.index("HuBERT Large")
+    assert "arXiv 1910.12638" in text
+    assert "HuBERT" not in (written / "results.csv").read_text("utf-8")
+    assert "arXiv 2110.13900" in (written / "published.csv").read_text("utf-8")
+
+
+def test_nothing_is_published_unasked(runs: Path, tmp_path: Path) -> None:
+    write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("md", "csv")))
+    assert "HuBERT" not in (tmp_path / "report.md").read_text("utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "results.csv"]
+
+
+def test_labels_to_reach_mel_and_areas(report: Report) -> None:
+    (efficiency, *_) = [each for each in report.efficiencies if each.column.task == "phone"]
+    curves = {curve.name: curve for curve in efficiency.curves}
+    assert efficiency.target == curves["mel"].values[-1]
+    assert curves["good"].to_reach == 20.0
+    assert curves["mel"].to_reach == pytest.approx(200.0)
+    assert efficiency.curves[0].name == "good"
+    assert efficiency.same_range
+
+
+def test_layers_and_learning_rates_and_confusions_come_from_the_records(report: Report) -> None:
+    (profiles,) = report.profiles
+    assert [(profile.name, list(profile.cells)) for profile in profiles.profiles] == [("good", [0, 1, 2])]
+    tried = {each.column.task: each.tried for each in report.sensitivities}
+    assert list(tried["phone"][0].dev_values) == [0.001, 0.01, 0.1]
+    assert tried["phone"][0].chosen == {0.001}
+    (confusion,) = report.confusions
+    assert confusion.cell.row.system.name == "good"
+    assert confusion.classes == ("AA", "IY", "S", "sil")
+    assert (confusion.pairs[0].reference, confusion.pairs[0].estimated) in {
+        ("AA", "IY"), ("IY", "S"), ("S", "sil"), ("sil", "AA")
+    }  # fmt: skip
+    assert all(sum(row) == pytest.approx(1.0) for row in confusion.shares if row is not None)
+
+
+def test_the_front_holds_what_nothing_cheaper_beats(report: Report) -> None:
+    (front, *_) = [each for each in report.fronts if each.column.task == "phone"]
+    names = [cell.row.title for _, cell in front.points if cell.key in front.front]
+    assert names[0] == "mel, layer last"
+    assert names[-1] == "good, layer last"
+
+
+def test_a_changed_record_is_left_out_and_said(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    paths = sorted((tmp_path / "runs").rglob("record.json"))
+    fields = json.loads(paths[0].read_text("utf-8"))
+    fields["metrics"]["accuracy"]["value"] = 0.999
+    write_json(paths[0], fields)
+    forged = json.loads(paths[1].read_text("utf-8"))
+    forged["metrics"]["accuracy"]["value"] = 0.998
+    write_json(paths[1], sealed_record(forged).as_dict())
+    paths[2].write_text("{}", encoding="utf-8")
+    finished = repbench("report", tmp_path / "runs", "--out", tmp_path / "out", "--json")
+    assert finished.code == 0
+    failed = finished.json["failed"]
+    assert "it was changed" in failed[str(paths[0])]
+    assert "metrics.accuracy.value" in failed[str(paths[1])]
+    assert "not a record" in failed[str(paths[2])]
+    assert finished.json["records"] == len(paths) - 3
+    assert finished.err.count("not believed") == 3
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "Not believed" in page
+    assert "0.999" not in re.sub(r"<li class=\"bad\">.*?</li>", "", page)
+
+
+def test_a_record_without_predictions_is_shown_and_said_to_be_unchecked(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (path.parent / "predictions.jsonl").unlink()
+    report = assemble([tmp_path])
+    (cell,) = report.gathered.cells.values()
+    stated = cell.runs[0].record.primary.ci95
+    assert cell.interval is not None
+    assert (cell.interval.low, cell.interval.high) == stated
+    assert any("could not be computed again" in note and "predictions.jsonl" in note for note in report.notes)
+
+
+def test_no_code_is_imported_because_a_record_names_it(tmp_path: Path) -> None:
+    fields = json.loads(write(tmp_path / "a").read_text("utf-8"))
+    canary = tmp_path / "canary"
+    fields["downstream"] = {"name": "py:os:system", "version": "1", "classes": None}
+    fields["protocol"] = {"task": {"command": f"touch {canary}"}}
+    path = tmp_path / "a" / "x" / "record.json"
+    write_json(path, sealed_record(fields).as_dict())
+    (path.parent / "predictions.jsonl").write_text("", encoding="utf-8")
+    assemble([tmp_path])
+    assert not canary.exists()
+
+
+def test_only_broken_records_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="No record can be believed"):
+        assemble([tmp_path])
+    with pytest.raises(DataError, match="There is no record here"):
+        assemble([tmp_path / "nowhere"])
+
+
+def test_the_newest_record_of_a_seed_counts(tmp_path: Path) -> None:
+    write(tmp_path, skill=0.3, created="2026-01-01T00:00:00+00:00")
+    write(tmp_path, skill=0.9, created="2026-02-01T00:00:00+00:00")
+    report = assemble([tmp_path])
+    (cell,) = report.gathered.cells.values()
+    assert cell.value is not None
+    assert cell.value > 0.8
+    assert any("the newest of each seed counts" in note for note in report.notes)
+
+
+def test_the_command_makes_the_record_again(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, upstream="apc", checkpoint="random:tiny", layer="1", fraction=0.1, seed=3,
+        protocol={"probe": {"steps": 100, "learning_rate": 0.01}, "task": {"attribute": "mood of it"}},
+    )  # fmt: skip
+    assert command_of(read_record(path)) == (
+        "repbench run --upstream apc --downstream phone --checkpoint random:tiny --corpus synthetic:noisy:tiny "
+        "--layer 1 --label-fraction 0.1 --seed 3 --head linear --set probe.steps=100 --set probe.learning_rate=0.01 "
+        "--set 'task.attribute='\"'\"'mood of it'\"'\"''"
+    )
+
+
+def test_probes_trained_on_one_question_share_a_column_elsewhere(tmp_path: Path) -> None:
+    for upstream in ("mel", "fbank"):
+        source = read_record(write(tmp_path, upstream=upstream))
+        policy = f"official test split, scored by the probe of {source.id}"
+        write(tmp_path, upstream=upstream, corpus="other", fingerprint="c" * 64, policy=policy)
+    records = [read_record(path) for path in sorted(tmp_path.rglob("record.json"))]
+    assert len({column.key for column in columns_of(records).values()}) == 2
+
+
+def test_plot_layers_draws_what_was_asked_layer_by_layer(runs: Path, tmp_path: Path) -> None:
+    finished = repbench("plot", "layers", runs, "--out", tmp_path / "plots", "--json")
+    (file,) = finished.json["files"]
+    drawing = Path(file).read_text("utf-8")
+    assert "<text" in drawing
+    assert "Layer by layer: phone" in drawing
+    write(tmp_path / "alone")
+    finished = repbench("plot", "layers", tmp_path / "alone", "--out", tmp_path / "plots")
+    assert finished.code == 3
+    assert "No system was asked at two layers" in finished.err
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_latex_compiles(written: Path, tmp_path: Path) -> None:
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}", "report.tex"]
+    finished = subprocess.run(command, cwd=written, capture_output=True, timeout=120)
+    assert finished.returncode == 0, finished.stdout[-2000:]
+    assert (tmp_path / "report.pdf").stat().st_size > 1000
+
+
+def test_the_command_refuses_what_it_cannot_write(runs: Path, tmp_path: Path) -> None:
+    for option, value in (("--format", "pdf"), ("--with-published", "glue")):
+        finished = repbench("report", runs, "--out", tmp_path, option, value)
+        assert finished.code == 2
+        assert f"There is no `{value}`" in finished.err
+    assert repbench("report", tmp_path / "nowhere", "--out", tmp_path).code == 3
