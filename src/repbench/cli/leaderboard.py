@@ -61,3 +61,37 @@ def leaderboard_add(
     if as_json:
         print_json({"leaderboard": str(to), "records": results})
     raise typer.Exit(code)
+
+
+@leaderboard_app.command("build", short_help="Make the page again from the folder.")
+def leaderboard_build(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The leaderboard.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the page goes; default: page/ in the leaderboard.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every submission again, and make the page of those that hold.
+
+    What does not hold is named and left out; the exit code is then the highest of all, and the page is there.
+    """
+    from repbench.benchmark.leaderboard import Leaderboard
+    from repbench.benchmark.leaderboard.page import build
+    from repbench.console import ConsoleReporter
+
+    board = Leaderboard(folder)
+    built = build(board, out or folder / "page", ConsoleReporter())
+    for error in built.refused.values():
+        say(f"error: {error.line()}")
+    if as_json:
+        print_json(
+            {
+                "files": [str(path) for path in built.files],
+                "accepted": [str(path) for path in built.accepted],
+                "refused": {printable(path): error.fields() for path, error in built.refused.items()},
+            }
+        )
+    else:
+        for path in built.files:
+            typer.echo(path)
+    raise typer.Exit(max((error.exit_code for error in built.refused.values()), default=0))
