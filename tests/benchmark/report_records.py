@@ -57,6 +57,7 @@ def write(
     rates: tuple[float, ...] = (0.001,),
     macs: int = 0,
     layer_names: tuple[str, ...] = ("l0", "l1", "l2"),
+    without: int = 0,
     **others: Any,
 ) -> Path:
     """Write one record with its predictions below `root`.
@@ -65,7 +66,8 @@ def write(
         Its `record.json`.
     """
     classes = PHONES if task == "phone" else ("negative", "positive")
-    predictions = answers(task, skill, seed)
+    asked = answers(task, skill, seed)
+    predictions = asked[: len(asked) - without]
     made = build_task(registry().find("downstream", task).entry, {})
     record: Record = sealed_record(
         {
@@ -74,7 +76,7 @@ def write(
                          "origin": {"distribution": "repbench", "version": "1"}, "layer_names": layer_names},
             "downstream": {"name": task, "version": "1", "classes": classes},
             "corpus": {"name": corpus, "fingerprint": fingerprint, "split_policy": policy, "warnings": [],
-                       "n_train": 80, "n_dev": 10, "n_test": len(predictions)},
+                       "n_train": 80, "n_dev": 10, "n_test": len(asked)},
             "mode": mode, "layer": layer, "label_fraction": fraction,
             "label_seconds": {"train": 200.0 * fraction, "dev": 20.0}, "seed": seed, "head": head,
             "protocol": protocol if protocol is not None else {"probe": {"steps": 100}},
@@ -83,7 +85,8 @@ def write(
                           "chosen": {"learning_rate": rates[0], "step": 100}, "dev_value": skill},
             "primary_metric": "accuracy", "metrics": metrics_part(made, classes, predictions),
             "baselines": {"chance": 1 / len(classes), "majority": 0.3},
-            "n_listed": len(predictions), "n_scored": len(predictions), "excluded": {}, "test_accesses": 1,
+            "n_listed": len(asked), "n_scored": len(predictions),
+            "excluded": {each.id: "too short" for each in asked[len(predictions) :]}, "test_accesses": 1,
             "cost": {"parameters": macs // 10, "macs_per_second": macs, "extract_seconds": 0.1, "train_seconds": 0.2,
                      "peak_rss_bytes": 1000, "device": "cpu"},
             "environment": {"python": "3.11", "torch": "2.11", "platform": "linux", "cpu": "c", "threads": 2,

@@ -13,9 +13,10 @@ import pytest
 
 from repbench.benchmark.record import read_record, sealed_record
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
-from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.commands import command_of, commands_of
 from repbench.benchmark.report.questions import columns_of
-from repbench.errors import DataError, IntegrityError
+from repbench.benchmark.verify import verify_record
+from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import write_json
 from tests.benchmark.report_records import small_grid, write
 from tests.commands import repbench
@@ -240,13 +241,15 @@ def test_a_record_without_predictions_is_shown_and_said_to_be_unchecked(tmp_path
 def test_no_code_is_imported_because_a_record_names_it(tmp_path: Path) -> None:
     fields = json.loads(write(tmp_path / "a").read_text("utf-8"))
     canary = tmp_path / "canary"
-    fields["downstream"] = {"name": "py:os:system", "version": "1", "classes": None}
+    fields["downstream"] = {"name": "py:os:system", "version": "1", "classes": ["a", "b", "c", "d"]}
     fields["protocol"] = {"task": {"command": f"touch {canary}"}}
     path = tmp_path / "a" / "x" / "record.json"
     write_json(path, sealed_record(fields).as_dict())
-    (path.parent / "predictions.jsonl").write_text("", encoding="utf-8")
+    shutil.copy(next((tmp_path / "a").rglob("predictions.jsonl")), path.parent)
     assemble([tmp_path])
     assert not canary.exists()
+    with pytest.raises(UsageError, match="nothing is imported because a record names it"):
+        verify_record(path)
 
 
 def test_only_broken_records_are_refused(tmp_path: Path) -> None:
@@ -255,6 +258,29 @@ def test_only_broken_records_are_refused(tmp_path: Path) -> None:
         assemble([tmp_path])
     with pytest.raises(DataError, match="There is no record here"):
         assemble([tmp_path / "nowhere"])
+
+
+def test_exclusions_show_and_the_comparison_is_over_what_both_answered(tmp_path: Path) -> None:
+    write(tmp_path / "runs", upstream="mel")
+    write(tmp_path / "runs", upstream="good", skill=0.9, without=1)
+    report = assemble([tmp_path / "runs"])
+    assert len(report.gathered.columns) == 1
+    assert len(report.verdicts.p_values) == 1
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path, formats=("md", "html")))
+    assert "(without 1)" in (tmp_path / "report.md").read_text("utf-8").replace("\\", "")
+    assert "without 1" in (tmp_path / "index.html").read_text("utf-8")
+    assert "--allow-excluded 1" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_odd_grids_and_layers_stop_no_report(tmp_path: Path) -> None:
+    grid = [{"learning_rate": rate, "step": 1, "dev_value": 0.5} for rate in (0.0, 0.1, 1.0)]
+    selection = {"grid": grid, "chosen": {"learning_rate": 7.0}, "dev_value": None}
+    write(tmp_path / "runs", selection=selection, layer="9" * 5000)
+    write(tmp_path / "runs", upstream="apc", layer="9" * 4)
+    written = write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path, published=("superb",)))
+    (sensitivity,) = written.report.sensitivities
+    assert list(sensitivity.tried[0].dev_values) == [0.1, 1.0]
+    assert not written.report.profiles
 
 
 def test_the_newest_record_of_a_seed_counts(tmp_path: Path) -> None:
@@ -277,6 +303,13 @@ def test_the_command_makes_the_record_again(tmp_path: Path) -> None:
         "--layer 1 --label-fraction 0.1 --seed 3 --head linear --set probe.steps=100 --set probe.learning_rate=0.01 "
         "--set 'task.attribute='\"'\"'mood of it'\"'\"''"
     )
+
+
+def test_seeds_of_one_setting_are_made_again_by_one_command(tmp_path: Path) -> None:
+    records = [read_record(write(tmp_path, seed=seed)) for seed in (0, 2)]
+    (command,) = commands_of(records)
+    assert "--seed 0 --seed 2" in command
+    assert len(commands_of([*records, read_record(write(tmp_path, layer="1"))])) == 2
 
 
 def test_probes_trained_on_one_question_share_a_column_elsewhere(tmp_path: Path) -> None:

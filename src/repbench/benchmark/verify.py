@@ -115,11 +115,12 @@ class Verdict:
         return not self.changes
 
 
-def verify_record(path: Path) -> Verdict:
+def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
     """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
 
     Args:
         path: Of `record.json`, or of its folder.
+        task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
 
     Raises:
         DataError: There is no record, or there are no predictions beside it.
@@ -131,11 +132,17 @@ def verify_record(path: Path) -> Verdict:
     fields = read_fields(path)
     record = record_of(fields, path)
     predictions = predictions_beside(path)
-    return verify(fields, record, predictions, path=path, beside=path.with_name(PREDICTIONS_FILE))
+    return verify(fields, record, predictions, path=path, beside=path.with_name(PREDICTIONS_FILE), task=task)
 
 
 def verify(
-    fields: dict[str, Any], record: Record, predictions: Sequence[Prediction], *, path: Path, beside: Path
+    fields: dict[str, Any],
+    record: Record,
+    predictions: Sequence[Prediction],
+    *,
+    path: Path,
+    beside: Path,
+    task: Downstream | None = None,
 ) -> Verdict:
     """As `verify_record`, of what was read already.
 
@@ -145,9 +152,10 @@ def verify(
         predictions: Joined by utterance: their order plays no part.
         path: Of the record, for errors.
         beside: Of the predictions, for errors.
+        task: As in `verify_record`.
     """
     classes = _classes_of(path, record)
-    task = task_of(record, path)
+    task = task or task_of(record, path)
     refuse_impossible(predictions, classes, task, beside)
     broken, is_whole = _since_sealed(path, fields)
     measured = measure_clusters(task, classes, predictions)
@@ -161,17 +169,19 @@ def verify(
     return Verdict(path, record, fields, tuple(predictions), tuple(changes), is_whole, measured)
 
 
-def task_of(record: Record, path: Path) -> Downstream:
-    """The record's task, from an installed package: a record alone may not name code to run.
+def task_of(record: Record, path: Path | None = None) -> Downstream:
+    """The record's task with its options, from an installed package; errors name the file at `path`.
 
     Raises:
-        UsageError: None is installed, or it does not take the record's options.
-        PluginError: It fails.
+        UsageError: It is not installed, does not take the options, or `py:` would import what the record names.
+        PluginError: It is installed, but fails.
     """
     name = record.downstream.name
     if name.partition(":")[0] in RESERVED_PREFIXES:
-        what = f"The task `{name}` belongs to no installed package, and code is not loaded because a record names it"
-        raise UsageError(what, file=path, key="downstream.name", do="Install the package that brings the task")
+        what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
+        raise UsageError(
+            what, file=path, key="downstream.name", do="Install its package, and run it again with its own name"
+        )
     return build_task(registry().find("downstream", name).entry, record.protocol.get("task", {}))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from repbench.benchmark.protocol import Protocol
@@ -17,8 +18,16 @@ PROBE_SOURCE = re.compile(r"scored by the probe of ([0-9a-f]{16})$")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
-def command_of(record: Record) -> str:
-    """`repbench run …` with every option that differs from its default, as a shell reads it.
+def commands_of(records: Sequence[Record]) -> list[str]:
+    """The commands that make several records again: one for those that differ in nothing but the seed."""
+    seeds: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        seeds[command_of(record, seeds=())].append(record)
+    return [command_of(several[0], seeds=[each.seed for each in several]) for several in seeds.values()]
+
+
+def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
+    """`repbench run …` with every option that differs from its default, as a shell reads it; with its seed, or `seeds`.
 
     A corpus that is a folder is known by its name and fingerprint alone; its place is left for the reader to fill in.
     """
@@ -27,7 +36,7 @@ def command_of(record: Record) -> str:
     if probe is not None:
         parts += ["--probe", f"RUN-{probe[1]}"]
     else:
-        parts += _training(record)
+        parts += _training(record, (record.seed,) if seeds is None else seeds)
     if record.excluded:
         parts += ["--allow-excluded", str(len(record.excluded))]
     return " ".join(shlex.quote(part) for part in parts)
@@ -49,13 +58,14 @@ def corpus_argument(record: Record) -> str:
     return f"FOLDER-OF-{name}"
 
 
-def _training(record: Record) -> Iterator[str]:
+def _training(record: Record, seeds: Sequence[int]) -> Iterator[str]:
     if record.mode == "finetune":
         yield "--finetune"
     yield from _option("--layer", record.layer)
     if record.label_fraction != 1.0:
         yield from _option("--label-fraction", f"{record.label_fraction!r}")
-    yield from _option("--seed", str(record.seed))
+    for seed in seeds:
+        yield from _option("--seed", str(seed))
     yield from _option("--head", record.head)
     defaults = flat(Protocol().model_dump(mode="json"))
     for path, value in flat(record.protocol).items():

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import PREDICTIONS_FILE, Record, read_predictions
 from repbench.benchmark.report.reading import Run
 from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, clipped, measure_clusters
 from repbench.benchmark.statistics import Difference, Interval, crossed_intervals_of, paired_differences_of
-from repbench.benchmark.verify import verify_record
+from repbench.benchmark.verify import task_of, verify_record
 from repbench.downstream.contract import Downstream, Prediction
-from repbench.errors import IntegrityError, RepbenchError, UsageError
-from repbench.registry import RESERVED_PREFIXES, registry
+from repbench.errors import IntegrityError, RepbenchError
 
 
 class Evidence:
@@ -33,13 +31,13 @@ class Evidence:
     def checked(self, run: Run) -> Run:
         """The run, verified: with its fault, or with why it could not be."""
         try:
-            self.task(run.record)
+            task = self.task(run.record)
             classes = classes_of(run)
             if isinstance(classes, str):
                 return replace(run, unchecked=classes)
             if not run.path.with_name(PREDICTIONS_FILE).is_file():
                 return replace(run, unchecked=f"there is no {PREDICTIONS_FILE} beside it")
-            verdict = verify_record(run.path)
+            verdict = verify_record(run.path, task)
         except IntegrityError as error:
             return replace(run, fault=error.what)
         except RepbenchError as error:
@@ -52,18 +50,14 @@ class Evidence:
         return replace(run, fault=f"{first.field} was changed: {first.stored}, but {first.found} was found{also}")
 
     def task(self, record: Record) -> Downstream:
-        """The record's task, from an installed package.
+        """The record's task, made once for all records with its options.
 
         Raises:
             RepbenchError: None is installed, or it does not take the record's options.
         """
-        options = record.protocol.get("task", {})
-        key = json.dumps([record.downstream.name, options], sort_keys=True)
+        key = json.dumps([record.downstream.name, record.protocol.get("task", {})], sort_keys=True)
         if key not in self._tasks:
-            name = record.downstream.name
-            if name.partition(":")[0] in RESERVED_PREFIXES:
-                raise UsageError(f"the task {name} belongs to no installed package")
-            self._tasks[key] = build_task(registry().find("downstream", name).entry, options)
+            self._tasks[key] = task_of(record)
         return self._tasks[key]
 
     def interval(self, runs: Sequence[Run], metric: str) -> tuple[Interval | None, str | None]:

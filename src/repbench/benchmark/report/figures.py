@@ -120,7 +120,8 @@ def sensitivity_figure(sensitivity: Sensitivity) -> Figure:
             rates, values = list(each.dev_values), list(each.dev_values.values())
             axes.plot(rates, values, color=SERIES[place], marker=MARKERS[place], label=shown(each.cell.row.title, 38))
             chosen = [(rate, value) for rate, value in each.dev_values.items() if rate in each.chosen]
-            axes.plot(*zip(*chosen, strict=True), "o", color=SERIES[place], fillstyle="none", markersize=10)
+            for rate, value in chosen:
+                axes.plot(rate, value, "o", color=SERIES[place], fillstyle="none", markersize=10)
         _log_ticks(axes, sorted({rate for each in tried for rate in each.dev_values}), lambda rate: f"{rate:g}")
         axes.set_xlabel("learning rate (ringed: chosen on dev)")
         _finish(axes, column, len(tried), of="dev ")
@@ -247,6 +248,7 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, Cell]]) -> None:
             ha="right" if right else "left",
             va="center",
             fontsize=9,
+            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
         )
 
 

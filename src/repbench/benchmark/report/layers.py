@@ -9,6 +9,9 @@ from repbench.benchmark.report.gather import Cell, Gathered, Row, System
 from repbench.benchmark.report.naming import shown
 from repbench.benchmark.report.questions import Column
 
+_MOST_DIGITS = 4
+"""Of a layer's number; a longer one is a name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -75,4 +78,4 @@ def layer_number(cell: Cell) -> int | None:
     layer, names = cell.row.layer, cell.runs[0].record.upstream.layer_names
     if layer in names:
         return names.index(layer)
-    return int(layer) if layer.isascii() and layer.isdigit() else None
+    return int(layer) if layer.isascii() and layer.isdigit() and len(layer) <= _MOST_DIGITS else None

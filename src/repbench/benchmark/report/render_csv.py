@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.commands import commands_of
 from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.naming import shown, spreadsheet
 from repbench.benchmark.report.questions import Column
@@ -81,7 +81,7 @@ def _cell(report: Report, cell: Cell) -> dict[str, object]:
         "train_seconds": cost.train_seconds,
         "cell": cell.key,
         "records": " ".join(run.record.id for run in cell.runs),
-        "command": command_of(cell.runs[0].record),
+        "command": "; ".join(commands_of([run.record for run in cell.runs])),
     }
 
 

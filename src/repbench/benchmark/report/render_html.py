@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from repbench.benchmark.report import figures, tables
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.commands import commands_of
 from repbench.benchmark.report.efficiency import as_time
 from repbench.benchmark.report.gather import Cell, Row
 from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -310,7 +310,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
             }
             for run in cell.runs
         ],
-        "commands": [shown(command_of(run.record), _LONGEST) for run in cell.runs],
+        "commands": [shown(command, _LONGEST) for command in commands_of([run.record for run in cell.runs])],
     }
 
 

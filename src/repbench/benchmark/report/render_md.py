@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.commands import command_of
+from repbench.benchmark.report.commands import commands_of
 from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
 from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
 
@@ -36,7 +36,8 @@ def _lines(report: Report) -> Iterator[str]:
     for cell in (cell for column in report.gathered.columns for cell in report.gathered.column_cells(column)):
         ids = " ".join(run.record.id for run in cell.runs)
         yield f"* {markdown(f'{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}')}"
-        yield f"  {_code(shown(command_of(cell.runs[0].record), 400))}"
+        for command in commands_of([run.record for run in cell.runs]):
+            yield f"  {_code(shown(command, 400))}"
 
 
 def _table(table: Table, level: str) -> Iterator[str]:

@@ -50,7 +50,7 @@ def _tried(cell: Cell) -> Tried:
     for run in cell.runs:
         of_run: dict[float, list[float]] = defaultdict(list)
         for point in run.record.selection.grid:
-            if "learning_rate" in point and "dev_value" in point:
+            if point.get("learning_rate", 0.0) > 0 and "dev_value" in point:
                 of_run[point["learning_rate"]].append(point["dev_value"])
         for rate, values in of_run.items():
             several[rate].append(better(values))
