@@ -19,8 +19,8 @@ LAYERS = {
     "registry": 2, "configs": 2,
     "audio": 3, "corpora": 3,
     "upstream": 4, "downstream": 4,
-    "benchmark": 5, "testing": 5, "doctor": 5,
-    "console": 6, "cli": 7, "__main__": 8, "__init__": 9,
+    "benchmark": 5, "doctor": 5,
+    "testing": 6, "console": 6, "cli": 7, "__main__": 8, "__init__": 9,
 }  # fmt: skip
 """Each part may import what stands lower, and itself; `corpora` reads sound through `audio`."""
 

@@ -79,9 +79,9 @@ def test_the_workflow_takes_pull_requests_that_add_submissions_alone(
     git("commit", "--quiet", "--message", "Base")
     base = git("rev-parse", "HEAD")
     for name in changed:
-        path = (tmp_path / name).resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("mine", encoding="utf-8")
+        file = (tmp_path / name).resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine", encoding="utf-8")
     git("add", ".")
     git("commit", "--quiet", "--message", "Pull request")
     done = subprocess.run(

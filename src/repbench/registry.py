@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import importlib
+import importlib.util
 import re
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 from typing import Literal, NamedTuple
 
 from repbench.errors import PluginError, UsageError
@@ -78,6 +83,7 @@ class Entry:
         version: Version of the distribution; empty if unknown.
         builtin: Whether it comes with repbench.
         argument: What follows the prefix of a door, which `target` is called with; None for every other plugin.
+        file: The file given by `--plugin`, for one that is not packaged; its version is the start of its SHA-256.
     """
 
     name: str
@@ -87,10 +93,13 @@ class Entry:
     version: str
     builtin: bool
     argument: str | None = None
+    file: str | None = None
 
     @property
     def qualified(self) -> str:
-        """`DIST:NAME`, which names this entry and no other."""
+        """`DIST:NAME`, which names this entry and no other; the bare name of one that a file declares."""
+        if self.file is not None:
+            return self.name
         if self.distribution == "py":
             return f"py:{self.target}"
         if self.argument is not None:
@@ -116,7 +125,19 @@ class Entry:
             raise self._failure(error) from error
         return Loaded(value, tuple(changed))
 
+    def file_sha256(self) -> str | None:
+        """SHA-256 of the file that the target stands in, once it is loaded; None where there is no such file."""
+        if self.file is not None:
+            return _executed(self.file).sha256
+        source = getattr(sys.modules.get(_split_target(self.target)[0]), "__file__", None)
+        if source is None or not Path(source).is_file():
+            return None
+        return hashlib.sha256(Path(source).read_bytes()).hexdigest()
+
     def _import(self) -> object:
+        if self.file is not None:
+            declared: object = getattr(_executed(self.file).module, PLURALS[self.kind])[self.name]
+            return declared
         module, attribute = _split_target(self.target)
         found: object = importlib.import_module(module)
         for name in attribute.split("."):
@@ -132,6 +153,8 @@ class Entry:
         return PluginError(what, key=self.qualified, do=self._cure(error))
 
     def _cure(self, error: BaseException) -> str:
+        if self.file is not None:
+            return f"Mend {self.file}"
         module, _ = _split_target(self.target)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         its_own = missing is not None and f"{module}.".startswith(f"{missing}.")
@@ -212,6 +235,30 @@ class Registry:
         if loaded.changed:
             self._note(side_effects(entry, loaded.changed))
         return loaded.value
+
+    def add_file(self, path: Path) -> tuple[Entry, ...]:
+        """Take in what a file declares, for a trial without packaging, and say what that is.
+
+        The file is Python and declares `upstreams` or `downstreams` or both: mappings from names to factories. A name
+        of the file goes before one of a third party; that of a built-in or of another file is refused.
+
+        Raises:
+            UsageError: There is no such file, or a name of it is taken.
+            PluginError: It cannot be executed, or declares nothing.
+        """
+        added, changed = _entries_of_file(path)
+        for entry in added:
+            owner = next((other for other in self.entries(entry.kind) if other.name == entry.name), None)
+            if owner is not None and (owner.builtin or owner.file not in {None, entry.file}):
+                whose = f"a built-in {entry.kind}" if owner.builtin else f"another in {owner.file}"
+                what = f"`{entry.name}` is the name of {whose}"
+                raise UsageError(what, file=path, key=entry.name, do="Give it another name")
+        if changed:
+            self._note(side_effects(added[0], changed))
+        for entry in added:
+            others = [other for other in self.entries(entry.kind) if other.name != entry.name]
+            self._entries[entry.kind] = tuple(sorted([*others, entry], key=_order))
+        return added
 
     def rows(self, kind: Kind | None = None) -> list[dict[str, str]]:
         """What `repbench list` shows, of one kind or of all: name, kind, version, origin, target, note."""
@@ -399,14 +446,22 @@ def _label(distribution: metadata.Distribution) -> str:
 
 def _fault_of(point: metadata.EntryPoint, siblings: list[metadata.EntryPoint]) -> str | None:
     """What keeps an entry point from being a plugin."""
-    if point.name in RESERVED_PREFIXES:
-        return f"`{point.name}` is a reserved prefix"
-    if not point.name or re.search(r"[:\s]", point.name):
-        return "a name may hold neither a colon nor a space"
+    unfit = _unfit_name(point.name)
+    if unfit is not None:
+        return unfit
     if _TARGET.fullmatch(point.value) is None:
         return "what it names is not of the form `module:attribute`"
     first = next(sibling for sibling in siblings if (sibling.group, sibling.name) == (point.group, point.name))
     return None if first is point else f"the same distribution has named `{first.value}` so before"
+
+
+def _unfit_name(name: str) -> str | None:
+    """Why a plugin cannot be called so; None if it can."""
+    if name in RESERVED_PREFIXES:
+        return f"`{name}` is a reserved prefix"
+    if not name or re.search(r"[:\s]", name):
+        return "a name may hold neither a colon nor a space"
+    return None
 
 
 def _clash(owners: list[Entry]) -> PluginError:
@@ -414,6 +469,70 @@ def _clash(owners: list[Entry]) -> PluginError:
     choices = " or ".join(f"`{entry.qualified}`" for entry in owners)
     what = f"The {owners[0].kind} `{owners[0].name}` is registered by the distributions {names}"
     return PluginError(what, key=owners[0].name, do=f"Say which is meant with DIST:NAME: {choices}")
+
+
+_KINDS_OF_FILES: tuple[Kind, ...] = ("upstream", "downstream")
+"""What a file given by `--plugin` can declare."""
+
+
+class _Executed(NamedTuple):
+    """The module that a file made, and the SHA-256 of the bytes that were executed."""
+
+    module: ModuleType
+    sha256: str
+
+
+def _entries_of_file(path: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """What a file declares, and the names of the global state that it changed and that was put back."""
+    place = path.resolve()
+    if not place.is_file():
+        raise UsageError("There is no such file", file=path, key="--plugin", do="Give a file of Python")
+    try:
+        with preserved_global_state() as changed:
+            module, sha256 = _executed(str(place))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        what = f"The plugin cannot be executed: {last_line(error)}"
+        raise PluginError(what, file=path, do="Mend it; `python FILE.py` shows where it fails") from error
+    found = [entry for kind in _KINDS_OF_FILES for entry in _declared(module, kind, place, sha256)]
+    if not found:
+        what = "The file declares neither `upstreams` nor `downstreams`"
+        raise PluginError(what, file=path, do="Write upstreams = {'NAME': factory} or downstreams = {'NAME': factory}")
+    return tuple(found), tuple(changed)
+
+
+def _declared(module: ModuleType, kind: Kind, place: Path, sha256: str) -> Iterator[Entry]:
+    """The plugins of a kind that the module of a file declares."""
+    factories = getattr(module, PLURALS[kind], {})
+    named = isinstance(factories, Mapping) and all(isinstance(name, str) for name in factories)
+    unfit = [] if not named else [name for name in factories if _unfit_name(name)]
+    if not named or unfit or not all(callable(each) for each in factories.values()):
+        reason = f": {unfit[0]!r}: {_unfit_name(unfit[0])}" if unfit else ""
+        what = f"`{PLURALS[kind]}` must map names to factories{reason}"
+        raise PluginError(what, file=place, do=f"Write {PLURALS[kind]} = {{'NAME': factory}}")
+    for name in factories:
+        owner = f"{place.name} (unpackaged)"
+        yield Entry(name, kind, f"{place.name}:{name}", owner, sha256[:12], builtin=False, file=str(place))
+
+
+@functools.cache
+def _executed(place: str) -> _Executed:
+    """Execute a file once in a process, as a module of its own that is found by its name as any other."""
+    source = Path(place).read_bytes()
+    sha256 = hashlib.sha256(source).hexdigest()
+    name = f"repbench_plugin_{sha256[:12]}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=place)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = place
+    sys.modules[name] = module
+    try:
+        exec(compile(source, place, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return _Executed(module, sha256)
 
 
 def _spec_of(entry: Entry, note: str) -> str:

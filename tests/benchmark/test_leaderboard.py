@@ -249,6 +249,24 @@ def test_honest_records_are_those_of_the_corpus(board: Path, tones: Path, made: 
     assert held_to == {"the corpus"}
 
 
+def test_a_record_of_sequences_is_held_to_the_corpus_too(tones: Path, tmp_path: Path) -> None:
+    settings = ("--set", "probe.steps=2", "--set", "probe.selection_points=1")
+    run_it = ("run", "--upstream", "mel", "--downstream", "phone-ctc", "--corpus", tones, "--out", tmp_path / "runs")
+    done = repbench(*run_it, *settings, "--json")
+    assert done.code == 0, done.err
+    folder = Path(done.json["records"][0]).parent
+    question = {"task": "phone-ctc", "protocols": [{"probe": {"steps": 2, "selection_points": 1}}]}
+    write_head(tmp_path / "board", fingerprint_of(folder), question)
+    assert Leaderboard(tmp_path / "board").add(folder, read_manifest(tones)).is_new
+    answered = [json.loads(line)["hypothesis"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    edit_predictions(
+        folder, lambda lines: lines[0].update(reference=answered[0], reference_length=len(answered[0]), edits=0)
+    )
+    make_consistent(folder)
+    with pytest.raises(IntegrityError, match="The references of 1 utterances are not those of the corpus"):
+        Leaderboard(tmp_path / "board").add(folder)
+
+
 def test_references_of_a_first_submission_are_confirmed_by_the_corpus(
     board: Path, tones: Path, speaker: Path, other: Path
 ) -> None:
@@ -409,6 +427,11 @@ def test_a_killed_add_leaves_nothing_half(board: Path, speaker: Path, write: int
     assert not isinstance(found, Exception)
 
 
+def into_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("forge", "match"),
     [
@@ -422,7 +445,7 @@ def test_a_killed_add_leaves_nothing_half(board: Path, speaker: Path, write: int
         (lambda path: path.write_bytes(b'{"schema": "repbench.submission/1", "record": {}}'), "not a record"),
         (lambda path: path.rename(path.with_name("0123456789abcdef.json")), "is not named after its record"),
         (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "This is no plain file"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "This is no plain file"),
+        (into_a_pipe, "This is no plain file"),
         (lambda path: (path.unlink(), path.mkdir()), "This is no plain file"),
         (lambda path: os.truncate(path, 1 << 40), "This is larger than 64 MiB"),
     ],

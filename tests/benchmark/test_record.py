@@ -21,7 +21,7 @@ from repbench.benchmark.record import (
     sealed_record,
     write_record,
 )
-from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
+from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
 
 SCHEMA_FILE = Path(records.__file__).with_name("record.schema.json")
@@ -88,6 +88,7 @@ def test_a_record_and_its_predictions_come_back(tmp_path: Path) -> None:
     predictions: list[Prediction] = [
         UtterancePrediction(id="ü\u2028\x85", speaker="s", group=None, reference=1, scores=(0.25, 0.75)),
         FramePrediction(id="v", speaker=None, group="g", confusion=((0, 1, 5),), edits=2, reference_length=3),
+        SequencePrediction(id="w", speaker="s", group=None, reference=(0, 1, 1), hypothesis=(), edits=3),
     ]
     path = write_record(tmp_path / "run", sealed_record(fields()), predictions)
     assert read_predictions(tmp_path / "run" / "predictions.jsonl") == predictions
@@ -113,6 +114,13 @@ def test_a_broken_line_of_predictions_is_named(tmp_path: Path) -> None:
     path.write_text('{"id": "u"}\n', encoding="utf-8")
     with pytest.raises(IntegrityError, match="Line 1 is not a prediction"):
         read_predictions(path)
+
+
+def test_a_sequence_whose_length_is_not_its_length_is_refused(tmp_path: Path) -> None:
+    line = {"id": "u", "speaker": None, "group": None, "reference": [0], "hypothesis": [], "edits": 1}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps({**line, "reference_length": 2}) + "\n", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="Line 1 is not a prediction: `reference_length` is not the length"):
+        read_predictions(tmp_path / "predictions.jsonl")
 
 
 def test_a_record_is_frozen() -> None:

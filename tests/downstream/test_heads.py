@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from repbench.downstream.heads import Head, build_head, mean_of_each
+from repbench.downstream.heads import HEADS, Head, SeededDropout, build_head, mean_of_each, refuse_head, windows
 from repbench.errors import UsageError
 
 
@@ -41,5 +41,61 @@ def test_the_seed_alone_decides_the_weights() -> None:
 
 
 def test_an_unknown_head_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"no head `mlp3`.*linear, mlp1, mlp2"):
+    with pytest.raises(UsageError, match=r"no head `mlp3`.*gru, linear, mlp1, mlp2"):
         head("mlp3", pools=True)
+
+
+EVERY_HEAD = [(problem, name) for problem, names in HEADS.items() for name in names]
+
+
+@pytest.mark.parametrize(("problem", "name"), EVERY_HEAD)
+def test_every_head_is_the_same_alone_beside_others_and_in_another_order(problem: str, name: str) -> None:
+    asked = head(name, pools=problem == "utterance-classification").eval()
+    several = [torch.randn(count, 6) for count in (3, 12, 7)]
+    with torch.no_grad():
+        alone = [asked(each, torch.tensor([len(each)])) for each in several]
+        for order in ((0, 1, 2), (2, 0, 1)):
+            frames = torch.cat([several[number] for number in order])
+            together = asked(frames, torch.tensor([len(several[number]) for number in order]))
+            torch.testing.assert_close(together, torch.cat([alone[number] for number in order]))
+
+
+def test_heads_for_sequences_have_a_blank_more() -> None:
+    assert head("ctc", pools=False).output.out_features == head("project_ctc", pools=False).output.out_features == 4
+
+
+def test_a_window_ends_with_its_utterance() -> None:
+    seen = windows(torch.tensor([0, 2, 3, 4]), torch.tensor([3, 5]), 1)
+    assert seen.tolist() == [[1, 0, 0], [2, 2, 1], [4, 3, 3], [4, 4, 3]]
+
+
+def test_a_gru_hears_every_fifth_frame_and_no_other() -> None:
+    asked, counts = head("gru", pools=True).eval(), torch.tensor([8])
+    frames = torch.randn(8, 6)
+    changed = frames.clone()
+    changed[[1, 2, 3, 4, 6, 7]] += 1.0
+    assert torch.equal(asked(frames, counts), asked(changed, counts))
+    changed[5] += 1.0
+    assert not torch.equal(asked(frames, counts), asked(changed, counts))
+
+
+def test_dropout_follows_from_its_seed_alone_and_is_left_out_when_scoring() -> None:
+    values = torch.ones(1000)
+
+    def dropped(seed: int) -> torch.Tensor:
+        torch.manual_seed(torch.seed())
+        after: torch.Tensor = SeededDropout(0.2, torch.Generator().manual_seed(seed))(values)
+        return after
+
+    assert torch.equal(dropped(1), dropped(1))
+    assert not torch.equal(dropped(1), dropped(2))
+    assert 0.15 < float((dropped(1) == 0).float().mean()) < 0.25
+    assert float(dropped(1).max()) == 1.25
+    assert torch.equal(SeededDropout(0.2, torch.Generator()).eval()(values), values)
+
+
+def test_a_head_that_cannot_answer_is_refused_with_those_that_can() -> None:
+    with pytest.raises(UsageError, match=r"no head `gru` for frame-classification.*linear, mlp1, mlp2, concat9"):
+        refuse_head("gru", "frame-classification")
+    with pytest.raises(UsageError, match=r"no head `linear` for sequence.*ctc, project_ctc"):
+        refuse_head("linear", "sequence")

@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from repbench.corpora.contract import AttributeValue, Phone, Utterance
-from repbench.downstream.contract import Downstream, FramePrediction, Prediction, UtterancePrediction
+from repbench.downstream.contract import (
+    Downstream,
+    FramePrediction,
+    Prediction,
+    SequencePrediction,
+    UtterancePrediction,
+)
 from repbench.downstream.phone import Phone as PhoneTask
+from repbench.downstream.phone_ctc import PhoneCTC
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, Unlabelled, UsageError
@@ -63,6 +70,21 @@ def test_a_perfect_phone_guess_scores_perfect_and_silence_is_left_out_where_said
     assert measured["phone_error_rate"].value == 1.0
 
 
+def test_a_perfect_sequence_scores_zero_and_edits_are_pooled_before_they_are_divided() -> None:
+    def said(reference: tuple[int, ...], hypothesis: tuple[int, ...], edits: int) -> SequencePrediction:
+        return SequencePrediction(
+            id="u", speaker="s", group=None, reference=reference, hypothesis=hypothesis, edits=edits
+        )
+
+    assert isinstance(PhoneCTC(), Downstream)
+    perfect, wrong = said((0, 1), (0, 1), 0), said((0,) * 6, (), 6)
+    assert PhoneCTC().measure([perfect], CLASSES)["phone_error_rate"].value == 0.0
+    for order in ([perfect, wrong], [wrong, perfect]):
+        measured = PhoneCTC().measure(order, CLASSES)["phone_error_rate"]
+        assert (measured.value, measured.counts) == (0.75, {"edits": 6, "reference_phones": 8})
+    assert PhoneCTC().measure([], CLASSES)["phone_error_rate"].value is None
+
+
 def test_the_order_of_predictions_does_not_matter() -> None:
     answers = [answer(0, (0.9, 0.1)), answer(1, (0.8, 0.2)), answer(1, (0.1, 0.9)), answer(0, (0.3, 0.2))]
     for task in (Speaker(), Sentiment()):
@@ -73,6 +95,8 @@ def test_the_order_of_predictions_does_not_matter() -> None:
 def test_what_a_corpus_does_not_know_is_said_not_guessed() -> None:
     with pytest.raises(Unlabelled, match="no phone alignment"):
         PhoneTask().labels(utterance())
+    with pytest.raises(Unlabelled, match="no phone alignment"):
+        PhoneCTC().labels(utterance())
     with pytest.raises(Unlabelled, match="no speaker"):
         Speaker().labels(utterance(speaker=None))
     with pytest.raises(Unlabelled, match="no attribute sentiment or valence or emotion"):

@@ -17,13 +17,16 @@ from repbench.benchmark.features import FeatureTable
 from repbench.benchmark.instants import UNLABELLED, Integers, instants_s, labels_at, nearest_frames, num_instants
 from repbench.benchmark.plan import Question, Questions
 from repbench.benchmark.probe import Probe
+from repbench.benchmark.sequences import best_path
 from repbench.downstream.contract import (
     Downstream,
     FrameDownstream,
     FramePrediction,
     MeasuredByConfusion,
     Prediction,
+    SequencePrediction,
     UtterancePrediction,
+    label_names,
 )
 from repbench.downstream.metrics.edits import count_edits
 from repbench.errors import DataError, NonFiniteError, plugin_faults
@@ -57,8 +60,8 @@ class Block:
         questions: U of them.
         spans: First frame in the table and number of frames of each.
         counts: (U,) the numbers of frames.
-        reference: (M,) what is right at each instant, or for each utterance.
-        places: (M,) which frame of the block, or which utterance, answers there.
+        reference: (M,) what is right at each instant, or for each utterance; empty where sequences are asked.
+        places: (M,) which frame of the block, or which utterance, answers there; likewise.
     """
 
     questions: Questions
@@ -100,11 +103,24 @@ class Examiner:
         """Whether the task is asked at instants."""
         return self.task.info.problem == "frame-classification"
 
+    @property
+    def asks_sequences(self) -> bool:
+        """Whether the task asks for classes in order."""
+        return self.task.info.problem == "sequence"
+
+    @property
+    def pools(self) -> bool:
+        """Whether a head answers once an utterance rather than once a frame."""
+        return self.task.info.problem == "utterance-classification"
+
+    def classes_in(self, question: Question) -> Tensor:
+        """(S,) the classes of a sequence, or (1,) that of an utterance."""
+        return torch.tensor([self._index[name] for name in label_names(question.labels)])
+
     def frame_classes(self, question: Question, num_frames: int) -> Tensor:
         """(F,) class at each frame's centre; `UNLABELLED` where there is none."""
-        assert not isinstance(question.labels, str)
         centres = self.info.first_center_samples + self.info.hop_samples * np.arange(num_frames)
-        return torch.from_numpy(labels_at(centres / self.info.sample_rate_hz, question.labels, self._index))
+        return torch.from_numpy(labels_at(centres / self.info.sample_rate_hz, question.segments, self._index))
 
     def utterance_class(self, question: Question) -> int:
         """The class of an utterance."""
@@ -120,7 +136,7 @@ class Examiner:
             for question in examples.questions:
                 start, count = places[question.id]
                 frames = examples.table.frames[:, start : start + count]
-                scores = probe(frames, torch.tensor([count])) if not self.asks_frames else probe(frames)
+                scores = probe(frames, torch.tensor([count]))
                 if not bool(torch.isfinite(scores).all()):
                     raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=question.id)
                 answers.append(self.answer(question, scores))
@@ -155,7 +171,7 @@ class Examiner:
         Raises:
             DataError: It is undefined on these predictions.
         """
-        quick = isinstance(self.task, MeasuredByConfusion)
+        quick = isinstance(self.task, MeasuredByConfusion) and not self.asks_sequences
         gathered, finite = [], []
         with torch.inference_mode():
             for block in exam.blocks:
@@ -178,7 +194,7 @@ class Examiner:
 
     def _answers(self, block: Block, scores: Tensor) -> list[Any]:
         """Of each probe the predictions."""
-        sizes = block.counts.tolist() if self.asks_frames else [1] * len(block.questions)
+        sizes = [1] * len(block.questions) if self.pools else block.counts.tolist()
         parts = torch.split(scores, sizes, dim=1)
         return [
             [self.answer(question, part[row]) for question, part in zip(block.questions, parts, strict=True)]
@@ -188,7 +204,7 @@ class Examiner:
     def _value(self, parts: Sequence[Any]) -> float | None:
         """The primary metric of one probe from what was gathered of each block."""
         with plugin_faults(self.task.info.name):
-            if isinstance(self.task, MeasuredByConfusion):
+            if isinstance(self.task, MeasuredByConfusion) and not self.asks_sequences:
                 return self.task.primary_of(sum(parts))
             answers = [answer for part in parts for answer in part]
             return self.task.measure(answers, self.classes)[self.task.info.primary_metric].value
@@ -202,6 +218,9 @@ class Examiner:
                 references.append(reference[asked])
                 places.append(first + nearest[asked])
                 first += num_frames
+            elif self.asks_sequences:
+                references.append(np.empty(0, dtype=np.int64))
+                places.append(np.empty(0, dtype=np.int64))
             else:
                 references.append(np.array([self.utterance_class(question)]))
                 places.append(np.array([len(places)]))
@@ -229,9 +248,11 @@ class Examiner:
         return value > than if up else value < than
 
     def answer(self, question: Question, scores: Tensor) -> Prediction:
-        """What scores (N, C) of an utterance's frames, or (1, C) of itself, answer to a question."""
+        """What scores of an utterance's frames, (N, C) or with the blank (N, C + 1), or (1, C) of itself, answer."""
         utterance = question.utterance
-        if not self.asks_frames:
+        if self.asks_sequences:
+            return self._sequence_answer(question, best_path(scores))
+        if self.pools:
             return UtterancePrediction(
                 id=utterance.id,
                 speaker=utterance.speaker,
@@ -241,9 +262,20 @@ class Examiner:
             )
         return self._frame_answer(question, scores.argmax(dim=-1).numpy())
 
+    def _sequence_answer(self, question: Question, hypothesis: tuple[int, ...]) -> SequencePrediction:
+        utterance = question.utterance
+        reference = tuple(self.classes_in(question).tolist())
+        return SequencePrediction(
+            id=utterance.id,
+            speaker=utterance.speaker,
+            group=utterance.group,
+            reference=reference,
+            hypothesis=hypothesis,
+            edits=count_edits(reference, hypothesis),
+        )
+
     def _instants(self, question: Question, num_frames: int) -> tuple[Integers, Integers]:
         """The class at each instant, `UNLABELLED` where there is none, and the frame that answers there."""
-        assert not isinstance(question.labels, str)
         utterance = question.utterance
         count = num_instants(utterance.num_samples, utterance.sample_rate_hz)
         nearest = nearest_frames(
@@ -253,7 +285,7 @@ class Examiner:
             hop=self.info.hop_samples,
             first_center=self.info.first_center_samples,
         )
-        return labels_at(instants_s(count), question.labels, self._index), nearest
+        return labels_at(instants_s(count), question.segments, self._index), nearest
 
     def _frame_answer(self, question: Question, path: np.ndarray[Any, Any]) -> FramePrediction:
         utterance = question.utterance

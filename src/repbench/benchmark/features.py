@@ -159,7 +159,10 @@ def extract(
 
 
 def batch_samples(upstream: Upstream, batch_seconds: float) -> int:
-    """Samples, padding included, that go through the upstream at once."""
+    """Samples, padding included, that go through the upstream at once; 0, so that each utterance stands alone, for an
+    upstream that does not promise to be the same in a batch."""
+    if not upstream.info.batch_invariant:
+        return 0
     return math.ceil(batch_seconds * upstream.info.sample_rate_hz)
 
 
@@ -257,11 +260,13 @@ def run_sounds(
     waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)
     with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode(), lower:
         states = upstream(waveforms.to(device), lengths.to(device))
-    _hold_to_contract(upstream, states, lengths.tolist(), names)
+    _hold_to_contract(upstream, states, lengths.tolist(), names, device)
     return states
 
 
-def _hold_to_contract(upstream: Upstream, states: object, lengths: Sequence[int], names: Sequence[str]) -> None:
+def _hold_to_contract(
+    upstream: Upstream, states: object, lengths: Sequence[int], names: Sequence[str], device: torch.device
+) -> None:
     info = upstream.info
     if not isinstance(states, HiddenStates):
         raise PluginError(
@@ -274,6 +279,19 @@ def _hold_to_contract(upstream: Upstream, states: object, lengths: Sequence[int]
     if tuple(states.layers.shape) != shape:
         raise PluginError(
             f"The hidden states must have the shape (L, B, F, D) = {shape}, but have {tuple(states.layers.shape)}",
+            key=info.name,
+            do=_CHECK,
+        )
+    if not states.layers.is_floating_point() or states.layers.device.type != device.type:
+        raise PluginError(
+            f"The hidden states must be floating point on {device.type}, but are {states.layers.dtype} on "
+            f"{states.layers.device.type}",
+            key=info.name,
+            do=_CHECK,
+        )
+    if tuple(states.lengths.shape) != (len(lengths),):
+        raise PluginError(
+            f"`lengths` must have the shape (B,) = {(len(lengths),)}, but has {tuple(states.lengths.shape)}",
             key=info.name,
             do=_CHECK,
         )
@@ -295,4 +313,4 @@ def _hold_to_contract(upstream: Upstream, states: object, lengths: Sequence[int]
         )
 
 
-_CHECK = "Correct the upstream; its contract is in repbench.upstream.contract"
+_CHECK = "Correct the upstream; `repbench check upstream` names every promise that it breaks"

@@ -144,11 +144,14 @@ def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
             key=entry.qualified,
             do="See repbench.downstream.contract",
         )
-    if task.info.problem == "sequence":
-        raise UsageError(f"`{entry.name}` asks for a sequence, which this version cannot train", key="--downstream")
     if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
         raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
     return task
+
+
+def origin_of(entry: Entry) -> dict[str, str | None]:
+    """Where a loaded plugin came from: distribution, version, and SHA-256 of the file it stands in."""
+    return {"distribution": entry.distribution, "version": entry.version, "file_sha256": entry.file_sha256()}
 
 
 def _factory(entry: Entry) -> Callable[..., object]:

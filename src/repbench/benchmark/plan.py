@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from repbench.benchmark.instants import UNLABELLED, instants_s, labels_at, num_i
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.shuffling import digest, grouped, shuffled, uniform
 from repbench.benchmark.splits import divide
-from repbench.corpora.contract import Corpus, Utterance
-from repbench.downstream.contract import Downstream, Labels
+from repbench.corpora.contract import Corpus, Phone, Utterance
+from repbench.downstream.contract import Downstream, Labels, label_names
 from repbench.errors import DataError, Unlabelled, UsageError, plugin_faults
 
 Excludes = Callable[[Utterance], str | None]
@@ -37,11 +38,26 @@ class Question:
         return self.utterance.id
 
     def answers(self, index: Mapping[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The right class at each instant, `UNLABELLED` where none is known; one class for a whole utterance."""
-        if isinstance(self.labels, str):
-            return np.array([index.get(self.labels, UNLABELLED)], dtype=np.int64)
+        """The right class at each instant, `UNLABELLED` where none is known; one class for a whole utterance.
+
+        Of a sequence, its classes in order.
+        """
+        if not self.is_timed:
+            names = label_names(self.labels)
+            return np.array([index.get(name, UNLABELLED) for name in names], dtype=np.int64)
         count = num_instants(self.utterance.num_samples, self.utterance.sample_rate_hz)
-        return labels_at(instants_s(count), self.labels, index)
+        return labels_at(instants_s(count), self.segments, index)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is known when each label is true."""
+        return not isinstance(self.labels, str) and not any(isinstance(each, str) for each in self.labels)
+
+    @property
+    def segments(self) -> tuple[Phone, ...]:
+        """The labels of a frame task."""
+        assert self.is_timed
+        return cast(tuple[Phone, ...], self.labels)
 
 
 Questions = tuple[Question, ...]
@@ -203,7 +219,7 @@ def _questions(utterances: Iterable[Utterance], task: Downstream) -> tuple[Quest
 def _has_an_answer(question: Question) -> bool:
     if isinstance(question.labels, str):
         return True
-    index = {phone.label: 0 for phone in question.labels}
+    index = dict.fromkeys(label_names(question.labels), 0)
     return bool((question.answers(index) != UNLABELLED).any())
 
 
@@ -259,10 +275,7 @@ def classes_of(questions: Iterable[Question]) -> set[str]:
     """Every class that occurs."""
     found: set[str] = set()
     for question in questions:
-        if isinstance(question.labels, str):
-            found.add(question.labels)
-        else:
-            found.update(phone.label for phone in question.labels)
+        found.update(label_names(question.labels))
     return found
 
 
@@ -295,7 +308,7 @@ def missing_classes(task: Downstream, classes: Sequence[str], train: Questions, 
     """What a subset says of the classes that it lost.
 
     Returns:
-        A warning for a frame task; nothing where no class is lost.
+        A warning for a frame task or a sequence; nothing where no class is lost.
 
     Raises:
         UsageError: An utterance task lost a class.

@@ -7,10 +7,7 @@ a speaker-disjoint division of the corpus: the test speakers of frame tasks are 
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +19,7 @@ from torch import nn
 from repbench.benchmark.environment import choose_device
 from repbench.benchmark.features import why_excluded
 from repbench.benchmark.loading import build_upstream, presets_of
+from repbench.benchmark.owning import locked
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import Division, divide
 from repbench.configs.loader import apply_overrides, build, load_yaml, merged
@@ -30,7 +28,7 @@ from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import is_manifest_path, open_corpus
 from repbench.corpora.reading import check_rates
 from repbench.errors import DataError, IntegrityError, RunInUseError, UsageError
-from repbench.files import ensure_writable, environment_faults, write_json
+from repbench.files import ensure_writable, write_json
 from repbench.progress import Reporter, Silence
 from repbench.registry import Entry, registry
 from repbench.upstream.checkpoints import Checkpoint, list_checkpoints, newest_intact, remove_leftovers
@@ -43,7 +41,6 @@ from repbench.upstream.training_settings import TrainingSettings
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = "repbench.pretraining/1"
-LOCK_FILE = "run.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +148,7 @@ def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) 
     """
     asked = _resolve(request)
     device = local_device(asked.device)
-    with joined(device) as processes, _lock(asked.run, processes):
+    with joined(device) as processes, locked(asked.run, processes):
         looking_on = (reporter or Silence()) if processes.leads else Silence()
         return _train(replace(asked, device=device), processes, looking_on)
 
@@ -396,35 +393,6 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         path = f"{above}.{key}" if above else key
         flat |= _flat(value, path) if isinstance(value, Mapping) else {path: json.loads(json.dumps(value))}
     return flat
-
-
-@contextmanager
-def _lock(run: Path, processes: Processes) -> Iterator[None]:
-    """Keep other trainings out of the run folder; a killed process leaves no lock behind.
-
-    Raises:
-        RunInUseError: Another process trains there.
-    """
-    if not processes.leads:
-        yield
-        return
-    from filelock import FileLock, Timeout
-
-    path = run / LOCK_FILE
-    lock = FileLock(path)
-    owner = path.with_suffix(".owner")
-    with environment_faults(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
-            raise RunInUseError(f"{who} trains here", file=run, do="Wait, or name another folder with --out") from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
 
 
 # what checkpoints say

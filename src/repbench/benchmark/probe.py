@@ -23,6 +23,9 @@ from repbench.files import atomic_write
 STD_FLOOR = 1e-3
 """Least standard deviation, as a share of the median one: a nearly constant dimension is not blown up."""
 
+RAW_WEIGHT = 1 / 12
+"""What every raw weight of a layer begins with: the released Mockingjay code has twelve, whatever the model."""
+
 _STATISTICS_ROWS = 16_384
 """Frames of which statistics are gathered at once."""
 
@@ -38,7 +41,9 @@ class ProbeShape:
         width: D.
         hidden_units: Of the head.
         classes: What can be answered.
-        mix: "mean" or "weighted"; of one layer both are that layer.
+        mix: "mean", "weighted" (learnt weights that add up to 1) or "raw" (learnt weights as they are, from 1/12 on);
+            of one layer each is that layer.
+        dropout: Of the head, in training.
     """
 
     head: str
@@ -48,6 +53,7 @@ class ProbeShape:
     hidden_units: int
     classes: tuple[str, ...]
     mix: str
+    dropout: float = 0.0
 
 
 class Probe(nn.Module):
@@ -61,7 +67,8 @@ class Probe(nn.Module):
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.num_layers, 1, shape.width))
         self.register_buffer("std", torch.ones(shape.num_layers, 1, shape.width))
-        self.layer_logits = nn.Parameter(torch.zeros(shape.num_layers), requires_grad=shape.mix == "weighted")
+        first = RAW_WEIGHT if shape.mix == "raw" else 0.0
+        self.layer_logits = nn.Parameter(torch.full((shape.num_layers,), first), requires_grad=shape.mix != "mean")
         self.head: Head = build_head(
             shape.head,
             width=shape.width,
@@ -69,6 +76,7 @@ class Probe(nn.Module):
             hidden_units=shape.hidden_units,
             pools=shape.pools,
             generator=generator,
+            dropout=shape.dropout,
         )
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -77,11 +85,14 @@ class Probe(nn.Module):
         self.std.copy_(std)
 
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(L, N, D) -> (N, C), or with `counts` (U,) frames of each utterance in turn, (U, C)."""
+        """(L, N, D) with `counts` (U,) frames of each utterance in turn -> (N, C), or (U, C) if it answers utterances.
+
+        Without counts, as the head says.
+        """
         return self.scores(self.standardised(frames), counts)
 
     def standardised(self, frames: Tensor) -> Tensor:
-        """Each layer's dimensions with the statistics of the training split, (L, N, D) -> (L, N, D)."""
+        """Each layer's dimensions with the statistics of the training split, if asked for, (L, N, D) -> (L, N, D)."""
         return (frames - self.mean) / self.std
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
@@ -90,14 +101,19 @@ class Probe(nn.Module):
         return scores
 
     def mixed(self, standard: Tensor) -> Tensor:
-        """What the head sees: the weighted sum of the standardised layers, (L, N, D) -> (N, D)."""
+        """What the head sees: the weighted sum of the layers, (L, N, D) -> (N, D)."""
         if len(standard) == 1:
             return standard[0]
         return torch.einsum("l,lnd->nd", self.layer_weights(), standard)
 
     def layer_weights(self) -> Tensor:
-        """(L,), adding up to 1."""
-        return torch.softmax(self.layer_logits, dim=0)
+        """(L,), adding up to 1 unless they are raw."""
+        return weights_of(self.layer_logits, self.shape.mix)
+
+
+def weights_of(logits: Tensor, mix: str) -> Tensor:
+    """The weights of the layers, which lie along the last axis."""
+    return logits if mix == "raw" else torch.softmax(logits, dim=-1)
 
 
 def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from repbench.configs.loader import apply_overrides, build, load_preset, load_yaml, merged
 from repbench.configs.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, Settings
@@ -21,18 +21,53 @@ class ProbeSettings(Settings):
     """Frames of one update of a frame task."""
     batch_utterances: PositiveInt = 16
     """Utterances of one update of an utterance task."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW decays weights apart from the gradient, Adam as part of it; without decay they are one."""
     learning_rate: Positive = 1e-3
-    """Constant step size of AdamW."""
+    """Constant step size of the optimiser."""
     tune: bool = False
     """Whether the step size is chosen on dev among `learning_rates`, with the same steps for each."""
     learning_rates: tuple[Positive, ...] = Field(default=(1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2), min_length=2)
     """The step sizes that are tried, for every upstream alike."""
     weight_decay: NonNegative = 0.0
-    """AdamW's decoupled decay."""
+    """The optimiser's decay."""
+    clip_norm: Positive | None = None
+    """Greatest norm of a probe's gradient; None: any."""
     hidden_units: PositiveInt = 256
-    """Width of the hidden layers of `mlp1` and `mlp2`."""
+    """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the hidden layers of `mlp1` and `mlp2` that is dropped in training; `gru` has its own."""
+    standardise: bool = True
+    """Whether inputs are standardised with the statistics of train."""
+    mix: Literal["softmax", "raw"] = "softmax"
+    """How the layer `weighted` weighs: weights that add up to 1, or weights as they are, from 1/12 on."""
     selection_points: PositiveInt = 10
     """How many times, evenly over the steps, the dev split is scored; the best point is kept."""
+
+
+class FinetuneSettings(Settings):
+    """How a whole network is fine-tuned: the same for every upstream, the untrained one included."""
+
+    steps: PositiveInt = 300
+    """Updates at most, whatever the size of the training split."""
+    batch_seconds: Positive = 20.0
+    """Seconds of sound of one update, padding included; a longer utterance stands alone."""
+    learning_rate: Positive = 5e-4
+    """Of the upstream, at the end of the warm-up."""
+    head_learning_rate: Positive = 1e-3
+    """Of the head and the mix of the layers, at the end of the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which both rates rise linearly; they fall linearly to 0 in the others."""
+    weight_decay: NonNegative = 0.0
+    """AdamW's decoupled decay, of upstream and head."""
+    clip_norm: Positive = 1.0
+    """Largest norm of the gradient."""
+    selection_points: PositiveInt = 6
+    """How many times, evenly over the steps, the dev split is scored and the state is saved; the best point is kept."""
+    patience: PositiveInt = 3
+    """Points in a row without a better one after which the training ends."""
+    statistics_utterances: PositiveInt = 256
+    """Training utterances at most, spread over all, whose initial features standardise what the head reads."""
 
 
 class SplitSettings(Settings):
@@ -61,11 +96,38 @@ class ExtractionSettings(Settings):
     """Most GiB that the feature store may take on disk; 0 stores nothing."""
 
 
-class Protocol(Settings):
-    """Every setting of a run."""
+class TaskSettings(Settings):
+    """What is asked for one task, or for all tasks of a problem, in place of what is asked for all."""
 
+    head: str | None = None
+    """Name of the head; None: as for all tasks."""
+    layer: str | None = None
+    """What the probe reads; None: as for all tasks."""
+    probe: ProbeSettings = ProbeSettings()
+    """The settings of the probe that differ; those not written down are as for all tasks."""
+
+    @field_serializer("probe")
+    def _written_down(self, probe: ProbeSettings) -> dict[str, Any]:
+        return probe.model_dump(mode="json", exclude_unset=True)
+
+
+class Protocol(Settings):
+    """Every setting of a run.
+
+    `head`, `layer` and `tasks` hold where the command line says nothing; a record says what became of them in its own
+    fields.
+    """
+
+    head: str | None = None
+    """Name of the head; None: the task's default."""
+    layer: str = "last"
+    """What the probe reads: last, first, mean, weighted, a number or name, or all."""
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
+    """By name of a task, or by problem: `frame-classification`, `utterance-classification`, `sequence`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
+    finetune: FinetuneSettings = FinetuneSettings()
+    """The training of a whole network, where that is asked for; its head has the sizes of the probe's."""
     split: SplitSettings = SplitSettings()
     """The division of the corpus."""
     extraction: ExtractionSettings = ExtractionSettings()
@@ -75,15 +137,49 @@ class Protocol(Settings):
     task: dict[str, Any] = Field(default_factory=dict)
     """Options of the downstream, by keyword (`task.attribute` of `sentiment`)."""
 
+    def for_task(self, name: str, problem: str) -> Protocol:
+        """What holds for a task: what is said of it before what is said of its problem, before what is said of all."""
+        head, layer, probe = self.head, self.layer, self.probe
+        for said in (self.tasks.get(problem), self.tasks.get(name)):
+            if said is not None:
+                head, layer = said.head or head, said.layer or layer
+                probe = probe.model_copy(
+                    update={field: getattr(said.probe, field) for field in said.probe.model_fields_set}
+                )
+        return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "tasks": {}})
+
 
 def load_protocol(preset: str = "default", config: Path | None = None, assignments: Sequence[str] = ()) -> Protocol:
     """The protocol of a preset, changed by a file, changed by single settings.
+
+    What a file or a setting says of all tasks (`probe.steps`) goes before what the preset says of one.
 
     Raises:
         UsageError: Names every key that is unknown or has an impossible value.
     """
     tree = load_preset(preset)
     if config is not None:
-        tree = merged(tree, load_yaml(config))
+        above = load_yaml(config)
+        tree = merged(_yielding(tree, above), above)
+    tree = _yielding(tree, apply_overrides({}, assignments))
     source = config if config is not None else f"the preset `{preset}`" if not assignments else "--set"
     return build(Protocol, apply_overrides(tree, assignments), source)
+
+
+def _yielding(tree: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree without what it says of single tasks where `above` says it of all."""
+    tasks = tree.get("tasks")
+    if not isinstance(tasks, Mapping):
+        return tree
+    return {**tree, "tasks": {name: _without(said, above) for name, said in tasks.items()}}
+
+
+def _without(tree: Any, above: Any) -> Any:
+    """The tree without the keys that `above` gives a value."""
+    if not isinstance(tree, Mapping) or not isinstance(above, Mapping):
+        return tree
+    return {
+        key: _without(value, above.get(key))
+        for key, value in tree.items()
+        if key not in above or isinstance(above[key], Mapping)
+    }

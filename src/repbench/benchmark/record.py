@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
+from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, parse_json, read_bounded, write_json, write_text
 
@@ -38,14 +38,15 @@ class _Part(BaseModel):
 
 
 class Origin(_Part):
-    """The package that brought something."""
+    """The package that brought something, and the SHA-256 of the file that its entry point leads to."""
 
     distribution: str
     version: str
+    file_sha256: str | None = None
 
 
 class UpstreamPart(_Part):
-    """Which model."""
+    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after."""
 
     name: str
     checkpoint: str | None
@@ -60,6 +61,7 @@ class DownstreamPart(_Part):
     name: str
     version: str
     classes: tuple[str, ...] | None = None
+    origin: Origin | None = None
 
 
 class CorpusPart(_Part):
@@ -219,6 +221,14 @@ def prediction_line(prediction: Prediction) -> dict[str, Any]:
     common = {"id": prediction.id, "speaker": prediction.speaker, "group": prediction.group}
     if isinstance(prediction, UtterancePrediction):
         return {**common, "reference": prediction.reference, "scores": list(prediction.scores)}
+    if isinstance(prediction, SequencePrediction):
+        return {
+            **common,
+            "reference": list(prediction.reference),
+            "hypothesis": list(prediction.hypothesis),
+            "edits": prediction.edits,
+            "reference_length": prediction.reference_length,
+        }
     cells = [list(cell) for cell in prediction.confusion]
     return {**common, "confusion": cells, "edits": prediction.edits, "reference_length": prediction.reference_length}
 
@@ -252,6 +262,15 @@ def prediction_of(line: dict[str, Any]) -> Prediction:
     common = {"id": line["id"], "speaker": line["speaker"], "group": line["group"]}
     if "scores" in line:
         return UtterancePrediction(**common, reference=line["reference"], scores=tuple(line["scores"]))
+    if "hypothesis" in line:
+        if line["reference_length"] != len(line["reference"]):
+            raise ValueError("`reference_length` is not the length of `reference`")
+        return SequencePrediction(
+            **common,
+            reference=tuple(line["reference"]),
+            hypothesis=tuple(line["hypothesis"]),
+            edits=line["edits"],
+        )
     return FramePrediction(
         **common,
         confusion=tuple((r, e, n) for r, e, n in line["confusion"]),

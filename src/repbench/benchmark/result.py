@@ -9,17 +9,22 @@ from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
+from repbench.benchmark.certificate import certificate_id
+from repbench.benchmark.loading import origin_of
+from repbench.benchmark.network import NETWORK_FILE, facts_of, save_network
 from repbench.benchmark.plan import Plan, Questions
 from repbench.benchmark.probe import save_probe
 from repbench.benchmark.record import Record, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
-from repbench.benchmark.training import Selection, TrainedProbe
+from repbench.benchmark.training import Selection
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction
 from repbench.upstream.contract import provenance_of
 
 PROBE_FILE = "probe.safetensors"
+SAID_ELSEWHERE = {"head", "layer", "tasks"}
+"""Settings of the protocol that a record has in fields of its own, or resolved."""
 
 
 def score(
@@ -53,6 +58,7 @@ def score(
                 "name": stage.request.downstream,
                 "version": stage.task_entry.version,
                 "classes": plan.classes,
+                "origin": origin_of(stage.task_entry),
             },
             "corpus": {
                 "name": corpus.name,
@@ -63,13 +69,13 @@ def score(
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
             },
-            "mode": "frozen",
+            "mode": answered.mode,
             "layer": setting.layer,
             "label_fraction": setting.fraction,
             "label_seconds": answered.label_seconds,
             "seed": setting.seed,
             "head": stage.head,
-            "protocol": setting.protocol(stage.request.protocol).model_dump(mode="json"),
+            "protocol": setting.protocol(stage.request.protocol).model_dump(mode="json", exclude=SAID_ELSEWHERE),
             "selection": _selection_part(answered.trained.selection),
             "primary_metric": stage.task.info.primary_metric,
             "metrics": metrics_part(stage.task, plan.classes, predictions),
@@ -87,13 +93,14 @@ def score(
                 "device": str(stage.device),
             },
             "environment": stage.environment,
+            "certificate": certificate_id("upstream", stage.fingerprint, stage.upstream.info),
         }
     )
-    return _write(stage, record, predictions, answered.trained, heard)
+    return _write(stage, record, predictions, answered, heard)
 
 
 def _write(
-    stage: Stage, record: Record, predictions: Sequence[Prediction], trained: TrainedProbe, heard: Mapping[str, Any]
+    stage: Stage, record: Record, predictions: Sequence[Prediction], answered: Answered, heard: Mapping[str, Any]
 ) -> Written:
     folder = record_folder(stage.request.out, record)
     facts = {
@@ -104,14 +111,22 @@ def _write(
         "heard": heard["heard"],
         "speakers": heard["speakers"],
     }
-    save_probe(folder / PROBE_FILE, trained.probe, facts)
+    probe = answered.trained.probe
+    if answered.mode == "finetune":
+        save_network(folder / NETWORK_FILE, module_of(stage.upstream), probe, facts | facts_of(stage.upstream))
+    else:
+        save_probe(folder / PROBE_FILE, probe, facts)
     return Written(write_record(folder, record, predictions), record)
 
 
 def record_folder(out: Path, record: Record) -> Path:
     """Where a record lies: `OUT/CORPUS/DOWNSTREAM/UPSTREAM/ID`, names reduced to what every file system takes."""
-    names = (record.corpus.name, record.downstream.name, record.upstream.name)
-    return out.joinpath(*(_file_name(name) for name in names), record.id)
+    return pair_folder(out, record.corpus.name, record.downstream.name, record.upstream.name) / record.id
+
+
+def pair_folder(out: Path, corpus: str, downstream: str, upstream: str) -> Path:
+    """Where the records of a pair on a corpus lie; names that differ only in odd characters share a folder."""
+    return out.joinpath(*(_file_name(name) for name in (corpus, downstream, upstream)))
 
 
 def _file_name(name: str) -> str:
@@ -125,7 +140,7 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
         "name": stage.request.upstream,
         "checkpoint": provenance_of(stage.upstream).checkpoint or stage.request.checkpoint,
         "fingerprint": stage.fingerprint,
-        "origin": {"distribution": entry.distribution, "version": entry.version},
+        "origin": origin_of(entry),
         "layer_names": stage.upstream.info.layer_names,
     }
 

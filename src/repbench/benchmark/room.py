@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repbench.files import TEMPORARY_PREFIX
 
-MAPPED_BYTES = 32 * 2**20
+MAPPED_BYTES = 4 * 2**20
 """Size from which a table lies in an unnamed file, whose pages the system may take back, and not in memory."""
 SPARE_BYTES = 2**30
 """Room on the disk that is left to others."""

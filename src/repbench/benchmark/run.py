@@ -9,29 +9,33 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from repbench.benchmark import environment
 from repbench.benchmark.controls import with_shuffled_labels
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.finetune import finetuned
+from repbench.benchmark.identity import alone_if_missing_only, answered_before
 from repbench.benchmark.loading import untrained_like
 from repbench.benchmark.plan import (
     Plan,
-    Questions,
     make_plan,
     missing_classes,
-    seconds_of,
     subset,
 )
 from repbench.benchmark.precomputed import exclusions, notes_of
-from repbench.benchmark.probe import ProbeShape, statistics_of
+from repbench.benchmark.probe import statistics_of
 from repbench.benchmark.record import Record
 from repbench.benchmark.result import score
 from repbench.benchmark.saved_probe import heard_by, score_with_probe
+from repbench.benchmark.sequences import trainable
 from repbench.benchmark.stage import (
     Answered,
+    Labelled,
+    Labels,
     RunRequest,
     Setting,
     Stage,
@@ -45,6 +49,7 @@ from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, provenance_of
+from repbench.upstream.parallel import Processes, joined, local_device
 
 __all__ = ["RunRequest", "Written", "evaluate", "run"]
 
@@ -52,30 +57,63 @@ __all__ = ["RunRequest", "Written", "evaluate", "run"]
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     """Do what is asked, and write one record for each layer, label fraction, seed and control.
 
+    Of several processes that `torchrun` started to fine-tune together, the one that leads returns the records.
+
     Raises:
         UsageError: The question cannot be meant; nothing was read.
         DataError: The corpus cannot answer it.
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
+    if not request.finetune or request.probe is not None:
+        with alone_if_missing_only(request, reporter):
+            return _run(request, reporter, Processes())
+    with joined(local_device(environment.choose_device(request.device))) as processes:
+        if not processes.leads:
+            return _run(request, Silence(), processes)
+        with alone_if_missing_only(request, reporter):
+            return _run(request, reporter, processes)
+
+
+def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[Written]:
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
-        return [written for one in each_seed for written in run(one, reporter)]
+        return [written for one in each_seed for written in _run(one, reporter, processes)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     stage = prepare(request, reporter, opened)
-    settings = _settings(request, stage.upstream)
+    request = stage.request
+    settings = settings_of(request, stage.upstream)
     for note in _said_of_weights(request, stage.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
+    before, settings = answered_before(stage, corpus, settings) if request.missing_only else ([], settings)
+    if not settings:
+        return [*before, *_with_untrained(request, stage, reporter, processes)]
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)
-    subsets = _subsets(corpus, stage.task, plan, settings)
+    subsets = _subsets(corpus, stage, plan, settings)
     for warning in (*plan.warnings, *rates, *_each_once(subsets.values())):
         reporter.say(f"note: {warning}")
 
+    if request.finetune:
+        written = finetuned(stage, corpus, plan, subsets, rates, processes)
+    else:
+        written = _probed(stage, corpus, plan, subsets, rates, settings)
+    return [*before, *written, *_with_untrained(request, stage, reporter, processes)]
+
+
+def _probed(
+    stage: Stage,
+    corpus: Corpus,
+    plan: Plan,
+    subsets: Mapping[Setting, Labelled],
+    rates: tuple[str, ...],
+    settings: Sequence[Setting],
+) -> list[Written]:
+    """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
     train = stage.extract("features of train", plan.usable(plan.train))
     dev = stage.extract("features of dev", plan.usable(plan.dev))
     answered = _train(stage, plan, train, dev, subsets, settings)
@@ -89,7 +127,7 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
         examples = Examples(stage.view(test, each.setting.layer), test_questions)
         predictions = examiner.predict(each.trained.probe, examples)
         written.append(score(stage, corpus, plan, each, predictions, test_questions, rates, heard))
-    return [*written, *_with_untrained(request, stage, reporter)]
+    return written
 
 
 def evaluate(
@@ -118,7 +156,7 @@ def is_untrained(request: RunRequest) -> bool:
     return request.checkpoint is not None and request.checkpoint.partition(":")[0] == "random"
 
 
-def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter) -> list[Written]:
+def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter, processes: Processes) -> list[Written]:
     """The same questions to the same network untrained, where that is asked for and can be had."""
     if not request.controls or is_untrained(request):
         return []
@@ -126,7 +164,7 @@ def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter) -> li
         reporter.say(f"note: {request.upstream} has no weights, so there is no untrained one beside it")
         return []
     checkpoint = untrained_like(stage.upstream_entry, stage.upstream)
-    return run(replace(request, checkpoint=checkpoint, controls=False), reporter)
+    return _run(replace(request, checkpoint=checkpoint, controls=False), reporter, processes)
 
 
 def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
@@ -135,37 +173,32 @@ def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
     return [*([f"the checkpoint is {provenance.checkpoint}"] if unsaid else []), *provenance.notes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """The labelled utterances of a fraction and seed, and what to say of them."""
-
-    train: Questions
-    dev: Questions
-    warnings: tuple[str, ...]
-
-
-def _each_once(subsets: Iterable[_Labelled]) -> list[str]:
+def _each_once(subsets: Iterable[Labelled]) -> list[str]:
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
 
-def _settings(request: RunRequest, upstream: Upstream) -> list[Setting]:
+def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
+    """What the records of a request are made with, one each; the request is that of a stage."""
+    assert request.layer is not None
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
-    kinds: list[Literal["given", "shuffled"]] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
+    kinds: list[Labels] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
     return [
-        Setting(layer=layer, fraction=fraction, seed=seed, labels=labels)
+        Setting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
         for layer in layers
         for fraction in request.label_fractions
         for labels in kinds
+        for tuned in ((False, True) if request.tune or request.protocol.probe.tune else (False,))
         for seed in request.seeds
     ]
 
 
-def _subsets(corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, _Labelled]:
+def _subsets(corpus: Corpus, stage: Stage, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, Labelled]:
     """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
+    task = stage.task
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[Setting, _Labelled] = {}
-    for setting in settings:
+    subsets: dict[Setting, Labelled] = {}
+    for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
             plan.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
             for name, part in (("train", plan.train), ("dev", plan.dev))
@@ -177,7 +210,10 @@ def _subsets(corpus: Corpus, task: Downstream, plan: Plan, settings: Iterable[Se
                 with_shuffled_labels(part, seed=setting.seed, salt=f"{salt} {name}")
                 for name, part in (("train", train), ("dev", dev))
             )
-        subsets[setting] = _Labelled(train, dev, warnings)
+        if task.info.problem == "sequence":
+            train, lost = trainable(train, stage.upstream)
+            warnings = (*warnings, *lost)
+        subsets[setting] = Labelled(train, dev, warnings)
     return subsets
 
 
@@ -186,52 +222,53 @@ def _train(
     plan: Plan,
     train: FeatureTable,
     dev: FeatureTable,
-    subsets: Mapping[Setting, _Labelled],
+    subsets: Mapping[Setting, Labelled],
     settings: Sequence[Setting],
 ) -> list[Answered]:
     """The probes of all settings, trained side by side; with `tune`, a tuned one beside each."""
     common = stage.request.protocol.probe
-    tunes = stage.request.tune or common.tune
+    tunes = any(setting.tuned for setting in settings)
     rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
-    with stage.reporter.stage(_title(len(settings), len(rates))) as advance:
+    lessons = list(dict.fromkeys(replace(setting, tuned=False) for setting in settings))
+    with stage.reporter.stage(_title(len(lessons), len(rates))) as advance:
         trained = train_probes(
             Examiner(stage.task, plan.classes, stage.upstream.info),
-            _shape(stage, plan, settings[0].layer),
+            stage.probe_shape(plan.classes, settings[0].layer),
             train,
             dev,
             [
                 Lesson(
-                    train=subsets[setting].train,
-                    dev=subsets[setting].dev,
-                    layers=stage.places(setting.layer),
-                    seed=setting.seed,
+                    train=subsets[lesson].train,
+                    dev=subsets[lesson].dev,
+                    layers=stage.places(lesson.layer),
+                    seed=lesson.seed,
                 )
-                for setting in settings
+                for lesson in lessons
             ],
             common,
             statistics=statistics_of(train),
             learning_rates=rates,
             progress=advance,
         )
-    answered = []
-    for setting, probes in zip(settings, trained, strict=True):
-        for chosen in _chosen(setting, probes, common.learning_rate, stage.task) if tunes else [(setting, probes[0])]:
-            answered.append(_answered(*chosen, subsets[setting]))
-    return answered
+    return [
+        _answered(setting, chosen, subsets[lesson])
+        for lesson, probes in zip(lessons, trained, strict=True)
+        for setting, chosen in _chosen(lesson, probes, common.learning_rate, stage.task)
+        if setting in settings
+    ]
 
 
 def _chosen(
-    setting: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
+    lesson: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
 ) -> list[tuple[Setting, TrainedProbe]]:
     """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate)."""
     up = task.info.metrics[task.info.primary_metric].higher_is_better
     best = max(probes, key=lambda probe: _worth(probe, up))
     grid = tuple(point for probe in probes for point in probe.selection.grid)
-    tuned = replace(
-        best, selection=replace(best.selection, grid=grid), seconds=math.fsum(probe.seconds for probe in probes)
-    )
+    seconds = math.fsum(probe.seconds for probe in probes)
+    tuned = replace(best, selection=replace(best.selection, grid=grid), seconds=seconds)
     default = [probe for probe in probes if probe.selection.chosen["learning_rate"] == default_rate]
-    return [*((setting, probe) for probe in default), (replace(setting, tuned=True), tuned)]
+    return [*((lesson, probe) for probe in default), (replace(lesson, tuned=True), tuned)]
 
 
 def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
@@ -240,25 +277,12 @@ def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def _answered(setting: Setting, trained: TrainedProbe, labelled: _Labelled) -> Answered:
+def _answered(setting: Setting, trained: TrainedProbe, labelled: Labelled) -> Answered:
     return Answered(
         setting=setting,
         trained=trained,
-        label_seconds={"train": seconds_of(labelled.train), "dev": seconds_of(labelled.dev)},
+        label_seconds=labelled.seconds,
         warnings=labelled.warnings,
-    )
-
-
-def _shape(stage: Stage, plan: Plan, layer: str) -> ProbeShape:
-    places = stage.places(layer)
-    return ProbeShape(
-        head=stage.head,
-        pools=stage.task.info.problem == "utterance-classification",
-        num_layers=places.stop - places.start,
-        width=stage.upstream.info.width,
-        hidden_units=stage.request.protocol.probe.hidden_units,
-        classes=plan.classes,
-        mix="weighted" if layer == "weighted" else "mean",
     )
 
 

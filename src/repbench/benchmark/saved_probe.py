@@ -1,4 +1,7 @@
-"""Scoring a corpus with the probe of an earlier run: nothing is trained, and nothing heard in training is scored."""
+"""Scoring a corpus with the probe or fine-tuned network of an earlier run.
+
+Nothing is trained, and nothing heard in training is scored.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import functools
 from dataclasses import replace
 
 from repbench.benchmark.examiner import Examiner, Examples
+from repbench.benchmark.network import NETWORK_FILE, SavedNetwork, load_network
 from repbench.benchmark.plan import (
     Plan,
     Questions,
@@ -21,6 +25,8 @@ from repbench.benchmark.training import Selection, TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.progress import Reporter
+from repbench.registry import registry
+from repbench.upstream.contract import Upstream
 
 HEARD_DIGITS = 16
 """Hexadecimal digits by which a probe remembers the sounds it was trained and selected on."""
@@ -31,14 +37,15 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
     assert request.probe is not None
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)
-    probe, facts = load_probe(folder / PROBE_FILE)
+    network = load_network(folder / NETWORK_FILE) if source.mode == "finetune" else None
+    file = folder / (PROBE_FILE if network is None else NETWORK_FILE)
+    probe, facts = load_probe(file) if network is None else (network.probe, dict(network.facts))
     missing = sorted({"upstream_fingerprint", "heard", "speakers"} - facts.keys())
     if missing:
-        raise IntegrityError(
-            f"The probe does not say its {', '.join(missing)}", file=folder / PROBE_FILE, do="Run it again"
-        )
+        raise IntegrityError(f"The probe does not say its {', '.join(missing)}", file=file, do="Run it again")
     _refuse_other_pair(request, source)
     _refuse_training_options(request)
+    upstream = None if network is None else _finetuned(network, request, source)
     request = replace(
         request,
         checkpoint=request.checkpoint or source.upstream.checkpoint,
@@ -49,11 +56,13 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         protocol=Protocol.model_validate(source.protocol),
     )
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
-    stage = prepare(request, reporter, opened)
-    if stage.fingerprint != facts["upstream_fingerprint"]:
+    stage = prepare(request, reporter, opened, upstream=upstream)
+    if network is not None:
+        stage.fingerprint = facts["upstream_fingerprint"]
+    elif stage.fingerprint != facts["upstream_fingerprint"]:
         raise IntegrityError(
             f"The probe was trained on another `{request.upstream}` than this one",
-            file=folder / PROBE_FILE,
+            file=file,
             do="Give the --checkpoint that it was trained on, or run it again",
         )
     corpus = opened()
@@ -70,12 +79,18 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         trained=TrainedProbe(probe, selection),
         label_seconds=source.label_seconds.model_dump(),
         warnings=_shared_speakers(questions, frozenset(facts["speakers"])),
+        mode=source.mode,
     )
     for warning in (*rates, *answered.warnings):
         reporter.say(f"note: {warning}")
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
     predictions = examiner.predict(probe, Examples(table, questions))
     return [score(stage, corpus, plan, answered, predictions, questions, rates, facts)]
+
+
+def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Upstream:
+    entry = registry().find("upstream", request.upstream).entry
+    return network.build(entry, request.checkpoint, source.upstream.checkpoint, source.seed)
 
 
 def heard_by(plan: Plan) -> dict[str, list[str]]:
@@ -96,6 +111,7 @@ def _refuse_training_options(request: RunRequest) -> None:
         "--seed": "seeds",
         "--head": "head",
         "--set": "protocol",
+        "--finetune": "finetune",
     }
     for option, name in options.items():
         if getattr(request, name) != getattr(defaults, name):

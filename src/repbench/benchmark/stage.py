@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -14,11 +14,9 @@ from torch import nn
 from repbench.benchmark import environment
 from repbench.benchmark.features import FeatureTable, layer_indices
 from repbench.benchmark.loading import build_task, build_upstream
-from repbench.benchmark.plan import (
-    Questions,
-    SealedTest,
-)
+from repbench.benchmark.plan import Questions, SealedTest, seconds_of
 from repbench.benchmark.precomputed import features_of
+from repbench.benchmark.probe import ProbeShape
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
 from repbench.benchmark.shards import store_folder
@@ -26,13 +24,14 @@ from repbench.benchmark.store import GIB, FeatureStore
 from repbench.benchmark.training import TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
-from repbench.downstream.contract import Downstream
-from repbench.downstream.heads import hidden_layers
+from repbench.downstream.contract import Downstream, Problem
+from repbench.downstream.heads import LINEAR_ON_MEAN, refuse_head
 from repbench.errors import DataError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, UpstreamInfo
+from repbench.upstream.parallel import local_device
 from repbench.upstream.precomputed import FrameReader
 
 
@@ -45,10 +44,10 @@ class RunRequest:
         downstream: Name of the task.
         checkpoint: Path of its weights, "random", or None.
         corpus: A registered name with options, or the folder of a manifest.
-        layer: last, first, mean, weighted, a number or name, or all.
+        layer: last, first, mean, weighted, a number or name, or all; None: the protocol's.
         label_fractions: Shares of the labelled training utterances, each a record.
         seeds: Each a record.
-        head: Name of the head; None: the task's default.
+        head: Name of the head; None: the protocol's or, without one, the task's default.
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
@@ -57,13 +56,15 @@ class RunRequest:
         controls: Whether shuffled labels and the untrained upstream are asked too.
         probe: Folder of a run whose probe is to score this corpus, without training.
         out: Folder under which each record gets its own.
+        missing_only: Whether what a record below `out` already answers is left as it is, and that record given.
+        store_layers: Layers, named as in `layer`, that are extracted and stored beside it for runs to come.
     """
 
     upstream: str
     downstream: str
     checkpoint: str | None = None
     corpus: str = "synthetic"
-    layer: str = "last"
+    layer: str | None = None
     label_fractions: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0,)
     head: str | None = None
@@ -75,6 +76,8 @@ class RunRequest:
     controls: bool = False
     probe: Path | None = None
     out: Path = Path("runs")
+    missing_only: bool = False
+    store_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,12 @@ class Written:
     record: Record
 
 
+Labels = Literal["given", "shuffled"]
+
+_MIXES = {"softmax": "weighted", "raw": "raw"}
+"""From the setting to `ProbeShape.mix`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What one record of a run is made with."""
@@ -92,7 +101,7 @@ class Setting:
     layer: str
     fraction: float
     seed: int
-    labels: Literal["given", "shuffled"] = "given"
+    labels: Labels = "given"
     tuned: bool = False
 
     def protocol(self, common: Protocol) -> Protocol:
@@ -101,19 +110,37 @@ class Setting:
         return common.model_copy(update={"probe": probe, "labels": self.labels})
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The labelled utterances of a fraction and seed, and what to say of them."""
+
+    train: Questions
+    dev: Questions
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of labelled sound, by split."""
+        return {"train": seconds_of(self.train), "dev": seconds_of(self.dev)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A trained probe on its way to a record."""
+    """A trained probe on its way to a record; after fine-tuning the stage's upstream is the one trained with it."""
 
     setting: Setting
     trained: TrainedProbe
     label_seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
+    mode: Literal["frozen", "finetune"] = "frozen"
 
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """What all settings of a run share."""
+    """What all settings of a run share.
+
+    Its `fingerprint` is that of the weights that the upstream began with, also where they are fine-tuned after.
+    """
 
     request: RunRequest
     upstream: Upstream
@@ -153,28 +180,58 @@ class Stage:
         wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
         return slice(wanted[0], wanted[-1] + 1)
 
+    def probe_shape(self, classes: tuple[str, ...], layer: str) -> ProbeShape:
+        """The probe of a setting."""
+        places = self.places(layer)
+        return ProbeShape(
+            head=self.head,
+            pools=self.task.info.problem == "utterance-classification",
+            dropout=self.request.protocol.probe.dropout,
+            num_layers=places.stop - places.start,
+            width=self.upstream.info.width,
+            hidden_units=self.request.protocol.probe.hidden_units,
+            classes=classes,
+            mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
+        )
+
     def view(self, table: FeatureTable, layer: str) -> FeatureTable:
         """The layers of the table that a setting reads."""
         return table.of_layers(self.places(layer))
 
 
-def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus]) -> Stage:
+def prepare(
+    request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus], *, upstream: Upstream | None = None
+) -> Stage:
     """Load what is asked for and refuse what cannot be meant, before any data is read.
 
-    The corpus is opened here only for an upstream that is what the corpus says it is.
+    Args:
+        request: What is asked for.
+        reporter: Looks on.
+        corpus: Opens the corpus; called only for an upstream that is what the corpus says it is.
+        upstream: One that is built already.
     """
+    if request.finetune:
+        _refuse_to_finetune(request)
     for fraction in request.label_fractions:
         if not 0 < fraction <= 1:
             raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
     upstream_entry = registry().find("upstream", request.upstream).entry
     task_entry = registry().find("downstream", request.downstream).entry
     task = build_task(task_entry, request.protocol.task)
-    head = request.head or task.info.default_head
-    hidden_layers(head)
-    device = environment.choose_device(request.device)
-    upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=corpus)
-    layers = _layers_read(upstream, request.layer)
+    request = _settled(request, task)
+    assert request.head is not None
+    assert request.layer is not None
+    head = request.head
+    refuse_head(head, task.info.problem)
+    device = local_device(environment.choose_device(request.device))
+    if upstream is None:
+        opens = _refuse_to_open if request.finetune else corpus
+        upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=opens)
+    if request.finetune and not upstream.info.trainable:
+        raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
+    layers = layers_read(upstream.info, request.layer)
     _refuse_constant_input(upstream, task, head, request.layer, layers)
+    stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
@@ -188,7 +245,7 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
         head=head,
         device=device,
         reporter=reporter,
-        layers=layers,
+        layers=tuple(sorted(stored)),
         fingerprint=fingerprint,
         macs_per_second=macs,
         environment=environment.describe(device, request.protocol.extraction.precision),
@@ -196,10 +253,26 @@ def prepare(request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus
     )
 
 
+def _settled(request: RunRequest, task: Downstream) -> RunRequest:
+    """The request with the head, the layer and the protocol that hold for the task.
+
+    Its protocol says nothing of head and layer any more, like that of a record.
+    """
+    for name in request.protocol.tasks.keys() - set(get_args(Problem)):
+        registry().find("downstream", name)
+    protocol = request.protocol.for_task(request.downstream, task.info.problem)
+    return replace(
+        request,
+        protocol=protocol.model_copy(update={name: getattr(Protocol(), name) for name in ("head", "layer")}),
+        head=request.head or protocol.head or task.info.default_head,
+        layer=request.layer or protocol.layer,
+    )
+
+
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
     """Where the upstream's features are kept; frames that it reads from the corpus are not."""
     settings = request.protocol.extraction
-    if isinstance(upstream, FrameReader) or not settings.store_gib:
+    if isinstance(upstream, FrameReader) or not settings.store_gib or request.finetune:
         return None
     return FeatureStore(
         store_folder(),
@@ -213,10 +286,33 @@ def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, report
     )
 
 
+def _refuse_to_finetune(request: RunRequest) -> None:
+    if request.layer == "all":
+        raise UsageError(
+            "Each layer would need a fine-tuning of its own",
+            key="--layer",
+            do="Choose last, first, mean, weighted, or one layer for each run",
+        )
+    if request.tune or request.protocol.probe.tune:
+        raise UsageError(
+            "Fine-tuning takes its rates from the protocol: to try five would be five trainings for one record",
+            key="--tune",
+            do="Leave --tune out; set finetune.learning_rate and finetune.head_learning_rate",
+        )
+
+
+def _refuse_to_open() -> Corpus:
+    raise _nothing_to_finetune("Frames that lie in a corpus have no weights")
+
+
+def _nothing_to_finetune(what: str) -> UsageError:
+    return UsageError(f"{what}: there is nothing to fine-tune", key="--finetune", do="Leave --finetune out")
+
+
 def _refuse_constant_input(
     upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
 ) -> None:
-    pooled_alone = task.info.problem == "utterance-classification" and hidden_layers(head) == 0
+    pooled_alone = task.info.problem == "utterance-classification" and head in LINEAR_ON_MEAN
     reads_layer_0_alone = layers == (0,) or layer == "all"
     if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
         raise UsageError(
@@ -227,10 +323,9 @@ def _refuse_constant_input(
         )
 
 
-def _layers_read(upstream: Upstream, layer: str) -> tuple[int, ...]:
-    if layer == "all":
-        return tuple(range(len(upstream.info.layer_names)))
-    return layer_indices(upstream.info, layer)
+def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
+    """The layers that a `--layer` reads, `all` included."""
+    return tuple(range(len(info.layer_names))) if layer == "all" else layer_indices(info, layer)
 
 
 def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:

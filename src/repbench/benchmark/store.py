@@ -142,6 +142,11 @@ class FeatureStore:
             writer.close()
         return plan.table(frames)
 
+    def lacking(self, utterances: Sequence[Utterance], layers: Sequence[int]) -> list[Utterance]:
+        """Those of which one of the layers is not stored."""
+        places = standing(self._shards())
+        return [each for each in utterances if any((_sound(each), layer) not in places for layer in layers)]
+
     @property
     def streams(self) -> bool:
         """Whether nothing more is stored."""

@@ -37,6 +37,7 @@ def _what_varies(records: Sequence[Record]) -> list[str]:
 
 def _settings(record: Record) -> dict[str, str]:
     return {
+        "mode": record.mode,
         "head": record.head,
         "layer": record.layer,
         "labels": f"{100 * record.label_fraction:g} %",

@@ -3,7 +3,7 @@
 A probe is trained for a fixed number of steps, scored on dev at fixed points, and the best point is kept (the earliest
 of equals). Rates share what they see: each batch is read and standardised once, and dev is read once for all. Each
 probe keeps its own matrix products, of the sizes it would have alone, so that what it becomes does not depend on who
-stands beside it, to the last bit (docs/design/0009-probes-side-by-side.md).
+stands beside it, to the last bit (docs/design/0010-probes-side-by-side.md).
 
 Axes: L layers, N frames, D width, U utterances, C classes, R learning rates.
 """
@@ -20,13 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from repbench.benchmark.batches import Batch, batches
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
-from repbench.benchmark.instants import UNLABELLED
 from repbench.benchmark.plan import Questions
 from repbench.benchmark.probe import Probe, ProbeShape
 from repbench.benchmark.protocol import ProbeSettings
-from repbench.errors import DataError, NonFiniteError
+from repbench.benchmark.sequences import sequence_loss
+from repbench.errors import NonFiniteError
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +65,6 @@ class TrainedProbe:
     probe: Probe
     selection: Selection
     seconds: float = 0.0
-
-
-Batch = tuple[Tensor, Tensor | None, Tensor]
-"""Frames (L, N, D), the number (U,) of each utterance where utterances are asked, and classes (N,) or (U,)."""
 
 
 def train_probes(
@@ -155,11 +154,13 @@ class _Pupils:
         self._settings = settings
         generator = torch.Generator().manual_seed(lesson.seed)
         untrained = Probe(shape, generator)
-        untrained.set_statistics(*statistics)
+        if settings.standardise:
+            untrained.set_statistics(*statistics)
         self._pupils = [_Pupil(copy.deepcopy(untrained), rate) for rate in rates]
-        self._batches = _batches(examiner, Examples(train, lesson.train), settings, generator)
+        context = untrained.head.context_frames
+        self._batches = batches(examiner, Examples(train, lesson.train), settings, generator, context=context)
         self._exam = examiner.exam(Examples(dev, lesson.dev))
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = OPTIMIZERS[settings.optimizer](
             [pupil.parameter_group() for pupil in self._pupils], weight_decay=settings.weight_decay, fused=True
         )
         self._seconds = 0.0
@@ -181,9 +182,9 @@ class _Pupils:
         return [pupil.trained(self._seconds / len(ended)) for pupil in ended]
 
     def _step(self, step: int) -> None:
-        frames, counts, classes = next(self._batches)
-        standard = self._pupils[0].probe.standardised(frames)
-        losses = [F.cross_entropy(pupil.probe.scores(standard, counts), classes) for pupil in self._pupils]
+        batch = next(self._batches)
+        standard = self._pupils[0].probe.standardised(batch.frames)
+        losses = [_loss(pupil.probe.train().scores(standard, batch.counts), batch) for pupil in self._pupils]
         for pupil, loss in zip(self._pupils, losses, strict=True):
             pupil.alive = pupil.alive and bool(torch.isfinite(loss))
         alive = [loss for pupil, loss in zip(self._pupils, losses, strict=True) if pupil.alive]
@@ -195,6 +196,9 @@ class _Pupils:
             )
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(alive)
+        if self._settings.clip_norm is not None:
+            for pupil in self._pupils:
+                torch.nn.utils.clip_grad_norm_(pupil.probe.parameters(), self._settings.clip_norm)
         self._optimizer.step()
 
     def _select(self, step: int) -> None:
@@ -210,8 +214,15 @@ class _Pupils:
     def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
         """Frames (L, N, D) to the scores of all pupils, (R, N, C) or (R, U, C)."""
         standard = self._pupils[0].probe.standardised(frames)
-        pools = self._pupils[0].probe.shape.pools
-        return torch.stack([pupil.probe.scores(standard, counts if pools else None) for pupil in self._pupils])
+        return torch.stack([pupil.probe.eval().scores(standard, counts) for pupil in self._pupils])
+
+
+def _loss(scores: Tensor, batch: Batch) -> Tensor:
+    """What scores (N, C), (U, C) or, with the blank, (N, C + 1) cost: the mean over frames or utterances."""
+    if batch.num_classes is None:
+        return F.cross_entropy(scores, batch.classes)
+    assert batch.counts is not None
+    return sequence_loss(scores, batch.counts, batch.classes, batch.num_classes)
 
 
 class _Pupil:
@@ -236,58 +247,3 @@ class _Pupil:
         self.probe.load_state_dict(self.best)
         chosen: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.step}
         return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)
-
-
-def _batches(
-    examiner: Examiner, train: Examples, settings: ProbeSettings, generator: torch.Generator
-) -> Iterator[Batch]:
-    if examiner.asks_frames:
-        return _frame_batches(examiner, train, settings.batch_frames, generator)
-    return _utterance_batches(examiner, train, settings.batch_utterances, generator)
-
-
-def _frame_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Endless batches of labelled frames: (L, N, D), None, (N,)."""
-    rows, classes = _labelled_frames(examiner, train)
-    for chosen in _endless_order(len(rows), size, generator):
-        yield train.table.frames.index_select(1, rows[chosen]), None, classes[chosen]
-
-
-def _labelled_frames(examiner: Examiner, train: Examples) -> tuple[Tensor, Tensor]:
-    """Which rows of the table are labelled, and their classes: each (N,)."""
-    places = train.table.starts()
-    rows, classes = [], []
-    for question in train.questions:
-        start, count = places[question.id]
-        labels = examiner.frame_classes(question, count)
-        labelled = (labels != UNLABELLED).nonzero().flatten()
-        rows.append(start + labelled)
-        classes.append(labels[labelled])
-    all_rows, all_classes = torch.cat(rows), torch.cat(classes)
-    if not len(all_rows):
-        raise DataError(
-            f"No frame of the {len(train.questions)} training utterances is labelled",
-            do="Take a larger label fraction or corpus",
-        )
-    return all_rows, all_classes
-
-
-def _utterance_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Endless batches of whole utterances: (L, N, D), (U,) frames of each, (U,) classes."""
-    places = train.table.starts()
-    classes = torch.tensor([examiner.utterance_class(question) for question in train.questions])
-    for chosen in _endless_order(len(classes), size, generator):
-        spans = [places[train.questions[index].id] for index in chosen.tolist()]
-        frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
-        yield frames, torch.tensor([count for _, count in spans]), classes[chosen]
-
-
-def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices in batches of `size` (or `count`, if smaller), each index once before any comes again."""
-    size = min(size, count)
-    order = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(order) < size:
-            order = torch.cat([order, torch.randperm(count, generator=generator)])
-        yield order[:size]
-        order = order[size:]

@@ -29,7 +29,15 @@ from repbench.benchmark.record import (
 )
 from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
-from repbench.downstream.contract import Downstream, FramePrediction, Prediction, UtterancePrediction
+from repbench.downstream.contract import (
+    Downstream,
+    FramePrediction,
+    Prediction,
+    Problem,
+    SequencePrediction,
+    UtterancePrediction,
+)
+from repbench.downstream.metrics.edits import count_edits
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.registry import RESERVED_PREFIXES, registry
 
@@ -47,6 +55,12 @@ PREDICTIONS = "the predictions give"
 """The witness of most changes."""
 
 _LONGEST = 60
+
+_KINDS: Mapping[Problem, type[Prediction]] = {
+    "frame-classification": FramePrediction,
+    "utterance-classification": UtterancePrediction,
+    "sequence": SequencePrediction,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +253,7 @@ def refuse_nameless(predictions: Sequence[Prediction], file: Path) -> None:
 def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str | None:
     if not all(each is None or _is_name(each) for each in (prediction.speaker, prediction.group)):
         return "speaker and group must be names"
-    if isinstance(prediction, FramePrediction) != (task.info.problem == "frame-classification"):
+    if not isinstance(prediction, _KINDS[task.info.problem]):
         return f"it does not answer {task.info.problem}"
     if isinstance(prediction, UtterancePrediction):
         if not _counts_within(prediction.reference, most=num_classes - 1):
@@ -249,6 +263,11 @@ def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str
         if not all(isinstance(score, int | float) and abs(score) < MOST for score in prediction.scores):
             return "a score is not a finite number"
         return None
+    if isinstance(prediction, SequencePrediction):
+        if not all(_counts_within(each, most=num_classes - 1) for each in prediction.reference + prediction.hypothesis):
+            return f"a class of the sequences is none of {num_classes}"
+        edits = count_edits(prediction.reference, prediction.hypothesis)
+        return None if prediction.edits == edits else f"{prediction.edits!r} edits where there are {edits}"
     for reference, estimated, instants in prediction.confusion:
         if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
             return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from repbench.cli import cache, corpus, installed, leaderboard, plots, report, running, verify
+from repbench.cli import cache, check, corpus, installed, leaderboard, plots, report, running, sweeping, verify
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
 
@@ -30,15 +30,28 @@ app.add_typer(corpus.corpus_app, name="corpus")
 app.add_typer(plots.plot_app, name="plot")
 app.add_typer(cache.cache_app, name="cache")
 app.add_typer(leaderboard.leaderboard_app, name="leaderboard")
+app.add_typer(check.check_app, name="check")
 app.command("list", short_help="What is installed: names, versions, origins.")(installed.list_)
 app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
 app.command(short_help="One upstream, one downstream: a record and a table.")(running.run)
+app.command(short_help="Many pairs: what a plan asks and no record answers yet.")(sweeping.sweep)
 app.command(short_help="Train an upstream; checkpoints, a log.")(running.pretrain)
 app.command(short_help="Tables, curves and a page from records.")(report.report)
 app.command(short_help="Recompute records from their predictions.")(verify.verify)
 app.command(short_help="A checkpoint of an older code, made one of repbench.")(running.convert)
 app.command(short_help="Write hidden states of sound files.")(running.extract)
 app.command(short_help="The whole story, in minutes on two cores.")(running.demo)
+
+_NO_FOREIGN_PLUGINS = {
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+    "TRITON_BACKENDS_IN_TREE": "1",
+}
+"""What keeps pydantic, torch and triton from looking for plugins of their own.
+
+Each reads the entry points of every distribution when it is imported, and one malformed `entry_points.txt` anywhere
+ends that import. repbench uses no pydantic plugin and no device but CPU and CUDA, which triton brings with it.
+"""
 
 _ParsingError: Any = typer.BadParameter.__mro__[2]
 """What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
@@ -65,6 +78,8 @@ def _global(
 def main() -> NoReturn:
     """Run the command line and exit with the code that `repbench.errors` gives the fault."""
     signal.signal(signal.SIGTERM, _terminated)
+    for name, value in _NO_FOREIGN_PLUGINS.items():
+        os.environ.setdefault(name, value)
     try:
         code = app(prog_name="repbench", standalone_mode=False) or 0
         sys.stdout.flush()

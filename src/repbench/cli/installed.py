@@ -33,11 +33,16 @@ def list_(
         say(f"warning: {problem.distribution}: {problem.reason}. {problem.cure}.")
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="How long importing one plugin may take.")
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
     """Import every plugin in a child process and say what is broken and how to mend it."""
     from repbench.doctor import examine
 
-    diagnosis = examine()
+    diagnosis = examine(timeout)
     if as_json:
         print_json(diagnosis.as_dict())
         raise typer.Exit(diagnosis.exit_code)

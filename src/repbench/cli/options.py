@@ -10,6 +10,10 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Checkpoint = Annotated[str | None, typer.Option(metavar="PATH|random", help="Weights of the upstream.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="A file that declares upstreams or downstreams; may be repeated."),
+]
 Sounds = Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Sound files.")]
 Model = Annotated[str, typer.Option("--upstream", metavar="U", help="The model.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")]

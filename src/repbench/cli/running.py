@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Resample, Sounds
+from repbench.cli.check import take_plugins
+from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Plugins, Resample, Sounds
 from repbench.cli.output import print_files, print_json, print_results, say
 
 
@@ -19,16 +20,26 @@ def run(
         str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
     ] = "synthetic",
     layer: Annotated[
-        str, typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads.")
-    ] = "last",
+        str | None,
+        typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads; default: the preset's."),
+    ] = None,
     label_fraction: Annotated[
         list[float] | None, typer.Option(metavar="F", help="Share of the training labels; may be repeated.")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(metavar="N", min=0, help="Seed of the probe; may be repeated.")
     ] = None,
-    head: Annotated[str | None, typer.Option(metavar="linear|mlp1|mlp2", help="The probe's head.")] = None,
-    preset: Annotated[str, typer.Option(metavar="P", help="Protocol that ships with repbench.")] = "default",
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H",
+            help="linear, mlp1, mlp2, concat9 (frames), gru, project_mean (utterances), ctc, project_ctc (sequences); "
+            "default: the preset's or the task's.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="P", help="The protocol: default, mockingjay2020, s3prl or superb.")
+    ] = "default",
     config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
@@ -43,10 +54,18 @@ def run(
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
     ] = None,
+    plugin: Plugins = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    missing_only: Annotated[
+        bool, typer.Option("--missing-only", help="Leave alone what a record in the folder already answers.")
+    ] = False,
+    store_layer: Annotated[
+        list[str] | None, typer.Option(metavar="L", hidden=True, help="A layer to store for runs to come.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask one downstream of one upstream; write a record for each layer, fraction and seed, and print the table."""
+    take_plugins(plugin)
     from repbench.benchmark.protocol import load_protocol
     from repbench.benchmark.run import RunRequest
     from repbench.benchmark.run import run as run_pair
@@ -69,8 +88,12 @@ def run(
         controls=controls,
         probe=probe,
         out=out,
+        missing_only=missing_only,
+        store_layers=tuple(store_layer or ()),
     )
-    print_results(run_pair(request, ConsoleReporter()), as_json)
+    results = run_pair(request, ConsoleReporter())
+    if results:  # none where another process leads
+        print_results(results, as_json)
 
 
 def pretrain(

@@ -40,6 +40,9 @@ _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
+ANY_KEY = "*"
+"""Stands for the keys of a mapping, which may be any."""
+
 Model = TypeVar("Model", bound=BaseModel)
 Models = tuple[type[BaseModel], ...]
 
@@ -383,22 +386,31 @@ def _closest(place: _Place, known: list[tuple[str, ...]]) -> str | None:
     *parent, name = place.keys
 
     def likeness(candidate: tuple[str, ...]) -> float:
-        near = 0.1 if list(candidate[:-1]) == parent else 0.0
+        near = 0.1 if _is_group(candidate[:-1], parent) else 0.0
         return difflib.SequenceMatcher(a=name, b=candidate[-1]).ratio() + near
 
     best = max(known, key=likeness, default=None)
     if best is None or likeness(best) < 0.6:
         return None
-    if list(best[:-1]) == parent:
+    if _is_group(best[:-1], parent):
         return _Place((*place.path[:-1], best[-1]), None).dotted
     return ".".join(best)
 
 
+def _is_group(names: Sequence[str], parent: Sequence[str]) -> bool:
+    """Whether known names lead to the group where an unknown key stands."""
+    return len(names) == len(parent) and all(name in {ANY_KEY, key} for name, key in zip(names, parent, strict=True))
+
+
 def _key_paths(model: type[BaseModel], above: tuple[str, ...] = (), outer: Models = ()) -> Iterator[tuple[str, ...]]:
-    """Every key that the model and its parts know, as a path of names; a model within itself is not entered twice."""
+    """Every key that the model and its parts know, as a path of names, with `ANY_KEY` for the keys of a mapping.
+
+    A model within itself is not entered twice.
+    """
     for name, field in model.model_fields.items():
         path = (*above, field.alias or name)
         yield path
+        path = (*path, ANY_KEY) if typing.get_origin(field.annotation) is dict else path
         for part in _models_in(field.annotation):
             if part not in (*outer, model):
                 yield from _key_paths(part, path, (*outer, model))

@@ -25,8 +25,15 @@ SplitPolicy = Literal["speaker-disjoint", "within-speaker"]
 LabelSets = Mapping[str, tuple[str, ...]]
 """The label sets of a corpus, as in `Corpus.label_sets`."""
 
-Labels = tuple[Phone, ...] | str
-"""What is true: timed segments for a frame task, one class name for an utterance task."""
+Labels = tuple[Phone, ...] | tuple[str, ...] | str
+"""What is true: timed segments for a frame task, class names in order for a sequence, one for an utterance task."""
+
+
+def label_names(labels: Labels) -> tuple[str, ...]:
+    """Every class name in the labels, in order, repeats included."""
+    if isinstance(labels, str):
+        return (labels,)
+    return tuple(each.label if isinstance(each, Phone) else each for each in labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +127,33 @@ class UtterancePrediction:
         return max(range(len(self.scores)), key=self.scores.__getitem__)
 
 
-Prediction = FramePrediction | UtterancePrediction
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequencePrediction:
+    """What was answered for one utterance, in order.
+
+    Attributes:
+        id: The utterance.
+        speaker: Who speaks.
+        group: Its chapter, session or video.
+        reference: The true classes.
+        hypothesis: The estimated classes.
+        edits: Fewest substitutions, deletions and insertions that turn one into the other.
+    """
+
+    id: str
+    speaker: str | None
+    group: str | None
+    reference: tuple[int, ...]
+    hypothesis: tuple[int, ...]
+    edits: int
+
+    @property
+    def reference_length(self) -> int:
+        """How many classes are true."""
+        return len(self.reference)
+
+
+Prediction = FramePrediction | UtterancePrediction | SequencePrediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +174,8 @@ class Downstream(Protocol):
         """What is true of the utterance.
 
         Returns:
-            Timed segments (frame tasks) or a class name (utterance tasks); None where the task, by its own documented
-            rule, asks nothing of such an utterance.
+            Timed segments (frame tasks), class names in order (sequences) or a class name (utterance tasks); None where
+            the task, by its own documented rule, asks nothing of such an utterance.
 
         Raises:
             Unlabelled: The task asks, but the corpus does not know.

@@ -52,13 +52,7 @@ class Phone:
 
     def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
         """The corpus's phone set."""
-        if not label_sets.get("phones"):
-            raise DataError(
-                "The corpus has no phone alignments",
-                key="phones",
-                do="Give --alignments to `repbench corpus prepare`, or choose another task",
-            )
-        return tuple(sorted(label_sets["phones"]))
+        return phone_set(label_sets)
 
     def collapse(self, path: Sequence[int], classes: Sequence[str]) -> list[int]:
         """The phones in order, without silences."""
@@ -86,6 +80,21 @@ class Phone:
                 counts={"edits": num_edits, "reference_phones": reference_length},
             ),
         }
+
+
+def phone_set(label_sets: LabelSets) -> tuple[str, ...]:
+    """The phones of a corpus, sorted.
+
+    Raises:
+        DataError: It has none.
+    """
+    if not label_sets.get("phones"):
+        raise DataError(
+            "The corpus has no phone alignments",
+            key="phones",
+            do="Give --alignments to `repbench corpus prepare`, or choose another task",
+        )
+    return tuple(sorted(label_sets["phones"]))
 
 
 def _silent_classes(classes: Sequence[str]) -> set[int]:

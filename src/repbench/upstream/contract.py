@@ -36,6 +36,8 @@ class UpstreamInfo:
         first_center_samples: Sample of which frame 0 speaks.
         min_samples: Shortest waveform it takes; a shorter utterance is an error of the data.
         max_samples: Longest waveform it takes at once; None: any.
+        batch_invariant: Whether neither neighbours in a batch nor padding change what it says of an utterance; one that
+            cannot promise it says False, and is given each utterance alone.
         layer_names: One name a layer, in the order of `HiddenStates.layers`.
         width: D, shared by all layers.
         utterance_normalised: Whether each feature of layer 0 has zero mean over the utterance, so that its mean over
@@ -58,6 +60,7 @@ class UpstreamInfo:
     citation: str
     licence: str
     max_samples: int | None = None
+    batch_invariant: bool = True
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
@@ -94,9 +97,10 @@ class HiddenStates:
 class Upstream(Protocol):
     """An `nn.Module` with a declaration; what stands under `__call__` here is its `forward`.
 
-    Promises, which conformance tests hold it to: batched equals alone (relative 1e-4), order does not matter, eval
-    is deterministic, frozen leaves no gradient, no NaN, layer count fixed, `num_frames` true, global state (random
-    numbers, default dtype, threads, working folder) untouched.
+    Promises, which `repbench check upstream` holds it to (`repbench.testing.upstreams`): batched equals alone (relative
+    1e-4; unless `info.batch_invariant` says otherwise), order does not matter, eval is deterministic, frozen leaves no
+    gradient, no NaN, layer count fixed, `num_frames` true, global state (random numbers, default dtype, threads,
+    working folder) untouched.
     """
 
     info: UpstreamInfo

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +43,7 @@ from repbench.upstream.foreign import hold_to_keys
 from repbench.upstream.optimizers import build_optimizer
 from repbench.upstream.parallel import Processes
 from repbench.upstream.sounds import Sounds, gather, unit_lengths
+from repbench.upstream.steps import drawing_from, heeding_signals
 from repbench.upstream.training_log import TrainingLog
 from repbench.upstream.training_settings import TrainingSettings
 
@@ -138,7 +138,7 @@ class Trainer:
         saved: Checkpoint | None = None
         dev_loss: float | None = None
         with (
-            _heeding_signals() as asked,
+            heeding_signals() as asked,
             self._log(step) as log,
             self.reporter.stage(f"pre-training {self.model.info.name}") as advance,
         ):
@@ -209,7 +209,7 @@ class Trainer:
 
     def _backward(self, number: int, batch: Batch, ids: Sequence[str]) -> Loss:
         """Add the gradient of the *sum* over a batch's terms."""
-        with self._memory(batch, ids), _seeded(derived_seed(self.seed, "dropout", number), self.device):
+        with self._memory(batch, ids), drawing_from(derived_seed(self.seed, "dropout", number), self.device):
             loss = self._loss(batch, number, ids)
             if loss.weight:  # with nothing to score there is nothing to learn
                 with plugin_faults(self.model.info.name, utterance=ids[0]):
@@ -494,31 +494,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         whole = value.dtype == torch.int64 and value.ndim == 0
         state.setdefault(int(parameter), {})[name] = int(value) if whole else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's own generators: give them a seed inside, and their old state after."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed(seed)
-        yield
-
-
-@contextlib.contextmanager
-def _heeding_signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT end the training after the current step and its checkpoint; later ones are not heeded."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda number, frame: asked.append(number))
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

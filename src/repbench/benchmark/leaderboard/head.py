@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -10,14 +10,16 @@ from pydantic import Field
 
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
+from repbench.benchmark.report.commands import flat
+from repbench.benchmark.report.questions import WITHOUT_EFFECT
 from repbench.configs.loader import build, load_yaml, merged
 from repbench.configs.settings import NonNegativeInt, Settings
 from repbench.errors import UsageError
 
 HEAD_FILE: Final = "leaderboard.yaml"
 
-WITHOUT_EFFECT: Final = frozenset({"extraction.batch_seconds", "extraction.store_gib"})
-"""Settings that cannot change a number: how much is computed at once, and how much is kept."""
+_NOT_COMPARED: Final = WITHOUT_EFFECT | {"head", "layer"}
+"""Settings that cannot change a number, and those that a record has fields for."""
 
 
 class Question(Settings):
@@ -122,15 +124,7 @@ def _refusal(question: Question, record: Record, protocol: Protocol) -> tuple[st
 
 def _differences(protocol: Protocol, asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings in which a protocol differs from the default changed by what is asked: as it is, as asked."""
-    said = dict(_leaves(protocol.model_dump(mode="json")))
-    wanted = dict(_leaves(merged(Protocol().model_dump(mode="json"), asked)))
-    names = sorted((said.keys() | wanted.keys()) - WITHOUT_EFFECT)
+    said = flat(protocol.model_dump(mode="json"))
+    wanted = flat(merged(Protocol().model_dump(mode="json"), asked))
+    names = sorted((said.keys() | wanted.keys()) - _NOT_COMPARED)
     return {name: (said.get(name), wanted.get(name)) for name in names if said.get(name) != wanted.get(name)}
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

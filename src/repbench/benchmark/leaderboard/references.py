@@ -25,8 +25,15 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import prediction_line
 from repbench.benchmark.verify import same
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream, FramePrediction, Prediction, UtterancePrediction
-from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.downstream.contract import (
+    Downstream,
+    FramePrediction,
+    Prediction,
+    SequencePrediction,
+    UtterancePrediction,
+    label_names,
+)
+from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, parse_json
 
 SCHEMA: Final = "repbench.references/1"
@@ -163,7 +170,6 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
 
     Raises:
         DataError: The corpus cannot be divided for the task.
-        UsageError: The task asks for sequences.
     """
     plan = make_plan(corpus, task, protocol.split, excludes=lambda _: None)
     test = plan.test.open()
@@ -239,14 +245,17 @@ def refuse_excluded(submission: Submission, file: Path, allowed: int) -> None:
 def _perfect(question: Question, task: Downstream, classes: tuple[str, ...]) -> Prediction:
     """A prediction that answers everything right."""
     utterance = question.utterance
-    index = {label: number for number, label in enumerate(classes)}
-    if task.info.problem == "sequence":
-        raise UsageError("Tasks that ask for sequences cannot be held to a corpus yet", key="--corpus")
-    answers = question.answers(index)
     id_, speaker, group = utterance.id, utterance.speaker, utterance.group
-    if isinstance(question.labels, str):
+    index = {label: number for number, label in enumerate(classes)}
+    answers = question.answers(index)
+    if task.info.problem == "utterance-classification":
         scores = tuple(float(number == answers[0]) for number in range(len(classes)))
         return UtterancePrediction(id=id_, speaker=speaker, group=group, reference=int(answers[0]), scores=scores)
+    if task.info.problem == "sequence":
+        sequence = tuple(index[name] for name in label_names(question.labels))
+        return SequencePrediction(
+            id=id_, speaker=speaker, group=group, reference=sequence, hypothesis=sequence, edits=0
+        )
     asked = answers != UNLABELLED
     counts = zip(*np.unique(answers[asked], return_counts=True), strict=True)
     return FramePrediction(

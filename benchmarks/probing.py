@@ -1,0 +1,207 @@
+"""What it costs to ask `phone` of Mockingjay BASE: `repbench run` beside S3PRL 0.4.18, with the same weights.
+
+Both read one file, a checkpoint in S3PRL's form with untrained weights of BASE (3 layers of 768 on Kaldi's fbank240),
+and train a linear classifier of frames on its last layer: the same corpus and division, AdamW at the same rate, as many
+steps as some epochs of batches of 32 utterances make, dev scored after each epoch. S3PRL's network, featurizer and
+downstream expert are its own; the loop around them is written after its Runner, which runs the frozen network again in
+every step and every evaluation. `repbench run` is the whole command, process start included: cold (nothing stored),
+cold in bfloat16, and warm.
+
+An epoch of S3PRL takes minutes and is as long as the next: `--measured` of them are run, and its time is that of the
+measured steps and evaluations, times the number there would be. The result says both numbers.
+
+S3PRL is not a dependency; see the head of `mockingjay.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mockingjay import AUDIO, TASK, TRANSFORMER, s3prl_modules  # type: ignore[import-not-found]
+from repbench.benchmark import environment
+from repbench.benchmark.examiner import Examiner
+from repbench.benchmark.loading import load_upstream
+from repbench.benchmark.plan import Plan, Questions, make_plan
+from repbench.benchmark.protocol import SplitSettings
+from repbench.corpora.opening import open_corpus
+from repbench.corpora.reading import read_utterance
+from repbench.downstream.phone import Phone
+from repbench.files import cache_dir
+
+BATCH, RATE = 32, 1e-3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", default="synthetic:small")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--measured", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "probing.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "states.ckpt"
+        write_checkpoint(checkpoint)
+        corpus = open_corpus(arguments.corpus)
+        plan = make_plan(corpus, Phone(), SplitSettings(), excludes=lambda each: None)
+        steps = arguments.epochs * -(-len(plan.train) // BATCH)
+        frames = round(100 * sum(each.utterance.seconds for each in plan.train) / len(plan.train) * BATCH)
+        ours = {
+            name: ours_of(name, Path(folder), checkpoint, arguments, steps=steps, frames=frames)
+            for name in ("float32 cold", "float32 warm", "bfloat16 cold", "bfloat16 warm")
+        }
+        theirs = theirs_of(checkpoint, plan, arguments)
+    result = {
+        "machine": {**environment.describe(torch.device("cpu")), "s3prl": version("s3prl")},
+        "corpus": arguments.corpus,
+        "seconds_of_sound": sum(utterance.seconds for utterance in corpus.utterances),
+        "steps": steps,
+        "epochs": arguments.epochs,
+        "repbench": {name: {**row, "ratio": theirs["seconds"] / row["seconds"]} for name, row in ours.items()},
+        "s3prl": theirs,
+    }
+    for name, row in result["repbench"].items():
+        print(f"repbench {name:<14} {row['seconds']:8.1f} s  {row['ratio']:6.1f} x  accuracy {row['accuracy']:.4f}")
+    print(f"S3PRL {theirs['seconds']:24.1f} s  accuracy {theirs['accuracy']:.4f} after {arguments.measured} epochs")
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def write_checkpoint(file: Path) -> None:
+    """BASE with the weights of S3PRL's own initialisation, in the form of its checkpoints."""
+    builder = s3prl_modules()[0]
+    import yaml
+
+    settings = {"transformer": TRANSFORMER, "task": TASK, "audio": AUDIO}
+    config = file.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    options = {
+        "load_pretrain": "False", "no_grad": "True", "dropout": "default", "spec_aug": "False",
+        "spec_aug_prev": "True", "output_hidden_states": "True", "permute_input": "False", "select_layer": -1,
+        "ckpt_file": "",
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = builder.PretrainedTransformer(options, inp_dim=-1, config=str(config))
+    torch.save({"Transformer": model.model.state_dict(), "Config": settings}, file)
+
+
+def ours_of(
+    name: str, folder: Path, checkpoint: Path, arguments: argparse.Namespace, *, steps: int, frames: int
+) -> dict[str, Any]:
+    """Seconds and accuracy of `repbench run` as a command; a cold one has a cache of its own with the corpus alone."""
+    precision, store = name.split()
+    cache = folder / precision
+    if store == "cold":
+        cache.mkdir()
+        (cache / "corpora").symlink_to(cache_dir() / "corpora")
+    options = {"probe.steps": steps, "probe.batch_frames": frames, "probe.learning_rate": RATE,
+               "probe.selection_points": arguments.epochs, "extraction.precision": precision}  # fmt: skip
+    command = [
+        sys.executable, "-m", "repbench", "run", "--upstream", "mockingjay", "--checkpoint", str(checkpoint),
+        "--downstream", "phone", "--corpus", arguments.corpus, "--out", str(folder / "runs"), "--json",
+        *(part for key, value in options.items() for part in ("--set", f"{key}={value}")),
+    ]  # fmt: skip
+    variables = {**os.environ, "REPBENCH_CACHE": str(cache), "OMP_NUM_THREADS": str(arguments.threads)}
+    started = time.perf_counter()
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(done.stderr)
+    (record,) = json.loads(done.stdout)["results"]
+    return {
+        "seconds": seconds,
+        "extract_seconds": record["cost"]["extract_seconds"],
+        "train_seconds": record["cost"]["train_seconds"],
+        "accuracy": record["metrics"]["accuracy"]["value"],
+        "dev_value": record["selection"]["dev_value"],
+    }
+
+
+def theirs_of(checkpoint: Path, plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What S3PRL does with the same questions."""
+    s3prl_modules()
+    from s3prl.downstream.phone_linear.expert import DownstreamExpert  # type: ignore[import-not-found]
+    from s3prl.downstream.phone_linear.model import Model  # type: ignore[import-not-found]
+    from s3prl.upstream.interfaces import Featurizer  # type: ignore[import-not-found]
+    from s3prl.upstream.mockingjay.expert import UpstreamExpert  # type: ignore[import-not-found]
+
+    started = time.perf_counter()
+    upstream = UpstreamExpert(str(checkpoint)).eval()
+    featurizer = Featurizer(upstream, "last_hidden_state", upstream_device="cpu")
+    expert = DownstreamExpert.__new__(DownstreamExpert)
+    torch.nn.Module.__init__(expert)
+    expert.model = Model(input_dim=featurizer.output_dim, output_class_num=len(plan.classes))
+    expert.objective = torch.nn.CrossEntropyLoss()
+    setting_up = time.perf_counter() - started
+
+    examiner = Examiner(Phone(), plan.classes, load_upstream("mockingjay", checkpoint=checkpoint).info)
+    optimizer = torch.optim.AdamW(expert.parameters(), lr=RATE)
+    test_questions = plan.test.open()
+
+    def features_of(questions: Questions) -> tuple[list[Tensor], list[Tensor]]:
+        sounds = [read_utterance(each.utterance, 16_000) for each in questions]
+        with torch.no_grad():
+            features = featurizer(sounds, upstream(sounds))
+        labels = [examiner.frame_classes(each, len(one)) for each, one in zip(questions, features, strict=True)]
+        return features, [torch.where(label < 0, -100, label) for label in labels]
+
+    def evaluate(questions: Questions) -> float:
+        records: dict[str, list[float]] = defaultdict(list)
+        expert.eval()
+        with torch.no_grad():
+            for start in range(0, len(questions), BATCH):
+                features, labels = features_of(questions[start : start + BATCH])
+                expert("dev", features, labels, records=records)
+        return float(torch.FloatTensor(records["acc"]).mean())
+
+    order = torch.Generator().manual_seed(0)
+    by_length = sorted(plan.train, key=lambda each: each.utterance.num_samples)  # it buckets by length
+    batches = [tuple(by_length[start : start + BATCH]) for start in range(0, len(by_length), BATCH)]
+    epochs, evaluations = [], []
+    for _ in range(arguments.measured):
+        started = time.perf_counter()
+        expert.train()
+        records: dict[str, list[float]] = defaultdict(list)
+        for number in torch.randperm(len(batches), generator=order).tolist():
+            features, labels = features_of(batches[number])
+            loss = expert("train", features, labels, records=records)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(expert.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        epochs.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        evaluate(plan.dev)
+        evaluations.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    accuracy = evaluate(test_questions)
+    testing = time.perf_counter() - started
+    whole = setting_up + arguments.epochs * (sum(epochs) + sum(evaluations)) / arguments.measured + testing
+    return {
+        "seconds": whole,
+        "measured_epochs": arguments.measured,
+        "epoch_seconds": epochs,
+        "evaluation_seconds": evaluations,
+        "test_seconds": testing,
+        "setting_up_seconds": setting_up,
+        "accuracy": accuracy,
+    }
+
+
+if __name__ == "__main__":
+    main()

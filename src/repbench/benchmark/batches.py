@@ -1,0 +1,99 @@
+"""What a probe sees in a step: batches of labelled frames, of utterances, and of utterances with their sequences.
+
+Axes: L layers, N frames, D width, U utterances, W frames of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repbench.benchmark.examiner import Examiner, Examples
+from repbench.benchmark.features import FeatureTable
+from repbench.benchmark.instants import UNLABELLED
+from repbench.benchmark.plan import Questions
+from repbench.benchmark.protocol import ProbeSettings
+from repbench.downstream.heads import windows
+from repbench.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the probes of a lesson see in a step.
+
+    Attributes:
+        frames: (L, N, D); for a head with context N counts the frames of all windows.
+        counts: (U,) frames of each utterance in turn; None where frames are asked.
+        classes: (N,), (U,), or (S,) the classes of the U sequences, one after the other.
+        num_classes: (U,) classes of each sequence; None where none are asked.
+    """
+
+    frames: Tensor
+    counts: Tensor | None
+    classes: Tensor
+    num_classes: Tensor | None = None
+
+
+def batches(
+    examiner: Examiner, train: Examples, settings: ProbeSettings, generator: torch.Generator, *, context: int
+) -> Iterator[Batch]:
+    """Endless batches of what a task asks of; `context` is that of the head."""
+    if examiner.asks_frames:
+        return _frame_batches(examiner, train, settings.batch_frames, generator, context)
+    return _utterance_batches(examiner, train, settings.batch_utterances, generator)
+
+
+def labelled_frames(examiner: Examiner, table: FeatureTable, questions: Questions) -> tuple[Tensor, Tensor]:
+    """Which rows of the table are labelled, and their classes: each (N,)."""
+    places = table.starts()
+    rows, classes = [], []
+    for question in questions:
+        start, count = places[question.id]
+        labels = examiner.frame_classes(question, count)
+        labelled = (labels != UNLABELLED).nonzero().flatten()
+        rows.append(start + labelled)
+        classes.append(labels[labelled])
+    all_rows, all_classes = torch.cat(rows), torch.cat(classes)
+    if not len(all_rows):
+        raise DataError(
+            f"No frame of the {len(questions)} training utterances is labelled",
+            do="Take a larger label fraction or corpus",
+        )
+    return all_rows, all_classes
+
+
+def _frame_batches(
+    examiner: Examiner, train: Examples, size: int, generator: torch.Generator, context: int
+) -> Iterator[Batch]:
+    """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
+    rows, classes = labelled_frames(examiner, train.table, train.questions)
+    ends = torch.tensor(train.table.counts).cumsum(dim=0)
+    for chosen in _endless_order(len(rows), size, generator):
+        seen = windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
+        yield Batch(train.table.frames.index_select(1, seen), None, classes[chosen])
+
+
+def _utterance_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Endless batches of whole utterances."""
+    places = train.table.starts()
+    classes = [examiner.classes_in(question) for question in train.questions]
+    for chosen in _endless_order(len(classes), size, generator):
+        spans = [places[train.questions[index].id] for index in chosen.tolist()]
+        frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
+        wanted = [classes[index] for index in chosen.tolist()]
+        num_classes = torch.tensor([len(each) for each in wanted]) if examiner.asks_sequences else None
+        yield Batch(frames, torch.tensor([count for _, count in spans]), torch.cat(wanted), num_classes)
+
+
+def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices in batches of `size` (or `count`, if smaller), each index once before any comes again."""
+    size = min(size, count)
+    order = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(order) < size:
+            order = torch.cat([order, torch.randperm(count, generator=generator)])
+        yield order[:size]
+        order = order[size:]

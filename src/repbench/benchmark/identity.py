@@ -1,0 +1,166 @@
+"""When do two records answer the same question? So that a question that was answered is not asked again.
+
+Two records answer one question when upstream, task, corpus, mode, layer, label fraction, seed, head and protocol are
+the same, the upstream and the corpus by content. What computed the answer (device, threads, versions, how much went
+through the upstream at once, where features were kept) is no part of the question. Whatever comes to change what a
+number means has to become a field of `Identity`. Layers count as they are asked for: `last` and the number of the last
+layer are two questions, because tables keep them apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from repbench.benchmark.owning import owned
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Record, digest_of, read_record
+from repbench.benchmark.result import pair_folder
+from repbench.benchmark.stage import RunRequest, Setting, Stage, Written
+from repbench.corpora.contract import Corpus
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.files import canonical_json
+from repbench.progress import Reporter
+
+LOCKS_FOLDER = ".running"
+"""Below the folder of the records: a lock for each pair that is being asked."""
+
+_CHANGES_NO_ANSWER = {"batch_seconds", "store_gib"}
+"""Settings of `extraction` that decide how features are computed and kept, not what they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What is asked.
+
+    Attributes:
+        upstream: Its name.
+        fingerprint: Of the upstream.
+        downstream: Name of the task.
+        corpus: Fingerprint of the corpus.
+        mode: frozen or finetune.
+        layer: As it was asked for.
+        label_fraction: Share of the labels.
+        seed: Of the probe.
+        head: Name of the head.
+        trained: Whether the probe was trained on this corpus, or brought from another.
+        protocol: The settings that can change an answer, as JSON; controls and tuning are among them.
+    """
+
+    upstream: str
+    fingerprint: str
+    downstream: str
+    corpus: str
+    mode: str
+    layer: str
+    label_fraction: float
+    seed: int
+    head: str
+    trained: bool
+    protocol: bytes
+
+
+def identity_of(record: Record) -> Identity:
+    """What a record answers."""
+    return Identity(
+        upstream=record.upstream.name,
+        fingerprint=record.upstream.fingerprint,
+        downstream=record.downstream.name,
+        corpus=record.corpus.fingerprint,
+        mode=record.mode,
+        layer=record.layer,
+        label_fraction=record.label_fraction,
+        seed=record.seed,
+        head=record.head,
+        trained=record.corpus.n_train > 0,
+        protocol=_of_protocol(record.protocol),
+    )
+
+
+def identity_to_be(stage: Stage, corpus: Corpus, setting: Setting) -> Identity:
+    """What the record of a setting will answer."""
+    return Identity(
+        upstream=stage.request.upstream,
+        fingerprint=stage.fingerprint,
+        downstream=stage.request.downstream,
+        corpus=corpus.fingerprint,
+        mode="finetune" if stage.request.finetune else "frozen",
+        layer=setting.layer,
+        label_fraction=setting.fraction,
+        seed=setting.seed,
+        head=stage.head,
+        trained=True,
+        protocol=_of_protocol(setting.protocol(stage.request.protocol).model_dump(mode="json")),
+    )
+
+
+def answers_in(folder: Path, say: Callable[[str], None]) -> dict[Identity, Written]:
+    """The whole and unedited records of a pair's folder, by what they answer; of two, the one first in order.
+
+    Args:
+        folder: As `pair_folder` gives it; need not exist.
+        say: Told of records that do not count, and why.
+    """
+    found: dict[Identity, Written] = {}
+    for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
+        try:
+            record = _whole(path)
+        except (DataError, IntegrityError) as error:
+            say(f"note: a record does not count as an answer: {error.line()}")
+        else:
+            found.setdefault(identity_of(record), Written(path, record))
+    return found
+
+
+def answered_before(stage: Stage, corpus: Corpus, settings: Sequence[Setting]) -> tuple[list[Written], list[Setting]]:
+    """The records that answer some of the settings, and the settings that none answers."""
+    request = stage.request
+    folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
+    answers = answers_in(folder, stage.reporter.say)
+    found = {setting: answers.get(identity_to_be(stage, corpus, setting)) for setting in settings}
+    missing = [setting for setting, written in found.items() if written is None]
+    return [written for written in found.values() if written is not None], missing
+
+
+@contextmanager
+def alone_if_missing_only(request: RunRequest, reporter: Reporter) -> Iterator[None]:
+    """With `missing_only`, keep two processes from asking the same at once: the second waits and finds the answers.
+
+    Raises:
+        UsageError: It makes no sense with `probe`.
+    """
+    if not request.missing_only:
+        yield
+        return
+    if request.probe is not None:
+        raise UsageError("The probe is already trained", key="--missing-only", do="Leave one of the two out")
+    names = [request.upstream, request.checkpoint, request.downstream, request.corpus]
+    lock = request.out / LOCKS_FOLDER / f"{hashlib.sha256(canonical_json(names)).hexdigest()[:16]}.lock"
+    with owned(lock, "asks the same", wait=lambda who: reporter.say(f"note: {who}, and is waited for")):
+        yield
+
+
+def _whole(path: Path) -> Record:
+    record = read_record(path)
+    if digest_of(json.loads(path.read_text(encoding="utf-8"))) != record.id:
+        raise IntegrityError("It was changed after it was written", file=path, do="Remove it, or run it again")
+    if not (path.parent / PREDICTIONS_FILE).is_file():
+        raise IntegrityError(f"Its {PREDICTIONS_FILE} is missing", file=path, do="Remove it, or run it again")
+    return record
+
+
+def _of_protocol(protocol: Mapping[str, Any]) -> bytes:
+    """The settings that matter; what an older record does not say is at its default."""
+    try:
+        whole = Protocol.model_validate(protocol).model_dump(mode="json")
+    except ValidationError:
+        whole = dict(protocol)
+    extraction = {key: value for key, value in whole.get("extraction", {}).items() if key not in _CHANGES_NO_ANSWER}
+    return canonical_json({**whole, "extraction": extraction})

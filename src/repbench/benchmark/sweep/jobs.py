@@ -1,0 +1,334 @@
+"""A job: one upstream on one corpus, pair after pair, each pair in a process of its own.
+
+One process a pair, so that what breaks, crashes or runs out of memory takes nothing with it. One job after the other
+for an upstream and a corpus, so that its features are extracted once and read from the store after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from repbench.errors import EnvironmentFault, PluginError, RepbenchError
+
+GRACE_SECONDS: Final = 10.0
+"""How long a process that was asked to end may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One call of `repbench run`; fields as its options.
+
+    Attributes:
+        label: What the upstream is called in what is printed.
+        mode: frozen or finetune.
+    """
+
+    upstream: str
+    checkpoint: str | None
+    label: str
+    downstream: str
+    corpus: str
+    mode: str
+    layer: str
+    label_fractions: tuple[float, ...]
+    seeds: tuple[int, ...]
+    head: str | None
+    preset: str
+    assignments: tuple[str, ...]
+    tune: bool
+    controls: bool
+    device: str
+    allow_excluded: int
+    out: str
+
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        return f"{self.label} · {self.downstream} · {self.corpus} · {self.mode} · {self.layer}"
+
+    def command(self, store_layers: Sequence[str] = ()) -> list[str]:
+        """The command line that asks it."""
+        options: dict[str, object] = {
+            "--upstream": self.upstream,
+            "--downstream": self.downstream,
+            "--corpus": self.corpus,
+            "--layer": self.layer,
+            "--preset": self.preset,
+            "--device": self.device,
+            "--allow-excluded": self.allow_excluded,
+            "--out": self.out,
+        }
+        options |= {"--checkpoint": self.checkpoint} if self.checkpoint is not None else {}
+        options |= {"--head": self.head} if self.head is not None else {}
+        repeated = [
+            *(("--label-fraction", repr(fraction)) for fraction in self.label_fractions),
+            *(("--seed", str(seed)) for seed in self.seeds),
+            *(("--set", each) for each in self.assignments),
+            *(("--store-layer", layer) for layer in store_layers),
+        ]
+        flags = {"--finetune": self.mode == "finetune", "--tune": self.tune, "--controls": self.controls}
+        return [
+            *(f"{option}={value}" for option, value in (*options.items(), *repeated)),
+            *(flag for flag, given in flags.items() if given),
+            "--missing-only",
+            "--json",
+        ]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Pair:
+        """A pair as JSON knows it."""
+        lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The pairs of one upstream and one corpus.
+
+    Attributes:
+        pairs: In the order in which they are asked.
+    """
+
+    pairs: tuple[Pair, ...]
+
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        return f"{self.pairs[0].label} · {self.pairs[0].corpus}"
+
+    def without(self, done: Sequence[Pair]) -> Job | None:
+        """The job without pairs that are done; None if nothing is left."""
+        left = tuple(pair for pair in self.pairs if pair not in done)
+        return Job(left) if left else None
+
+    def as_json(self) -> str:
+        """For a child process."""
+        return json.dumps([asdict(pair) for pair in self.pairs])
+
+    @classmethod
+    def of_json(cls, text: str) -> Job:
+        """What `as_json` wrote."""
+        return cls(tuple(Pair.of(fields) for fields in json.loads(text)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a pair.
+
+    Attributes:
+        pair: The pair.
+        exit_code: As `repbench run` gives it.
+        records: Paths of the records that answer it.
+        error: The line that says why it failed; "" if it did not.
+        seconds: What it took.
+    """
+
+    pair: Pair
+    exit_code: int
+    records: tuple[str, ...] = ()
+    error: str = ""
+    seconds: float = 0.0
+
+
+class Stopped(Exception):  # noqa: N818 - read as "the work was stopped"
+    """No process is started any more."""
+
+
+class Children:
+    """The processes that were started and have not ended; all end when the block does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.stop()
+
+    @contextlib.contextmanager
+    def started(self, command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """A process that is over when the block is.
+
+        Raises:
+            Stopped: The others are being ended.
+        """
+        with self._lock:
+            if self._stopped:
+                raise Stopped
+            child = subprocess.Popen(command, text=True, encoding="utf-8", errors="replace", **options)
+            self._running.add(child)
+        try:
+            yield child
+            child.wait()
+        except BaseException:
+            child.terminate()
+            end([child])
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(child)
+
+    def stop(self) -> None:
+        """Ask every process to end, and see to it; no second signal comes between."""
+        with _undisturbed():
+            with self._lock:
+                self._stopped = True
+                running = list(self._running)
+            for child in running:
+                child.terminate()
+            end(running)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the end was called for."""
+        return self._stopped
+
+
+def end(children: Sequence[subprocess.Popen[str]]) -> None:
+    """Wait for processes that were asked to end, or are about to; kill those that do not."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextlib.contextmanager
+def threads_over(children: Children, count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that wait for children; when the block is left by an exception, the children end and so the threads."""
+    with ThreadPoolExecutor(count) as threads:
+        try:
+            yield threads
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            children.stop()
+            raise
+
+
+def run_job(job: Job, children: Children, say: Callable[[str], None], environment: Mapping[str, str]) -> list[Outcome]:
+    """Ask the pairs of a job one after the other; what became of each, also of those that failed."""
+    outcomes = []
+    for pair, store_layers in _with_layers_to_store(job.pairs):
+        if children.stopped:
+            break
+        with contextlib.suppress(Stopped):
+            outcomes.append(_ask(pair, store_layers, children, say, environment))
+    return outcomes
+
+
+def run_job_elsewhere(text: str) -> list[dict[str, Any]]:
+    """What a cluster runs: a job as JSON, asked pair after pair; the outcomes as plain values."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    with _ended_by_sigterm(), Children() as children:
+        return [asdict(outcome) for outcome in run_job(Job.of_json(text), children, say, os.environ)]
+
+
+def outcome_of(fields: Mapping[str, Any]) -> Outcome:
+    """What `run_job_elsewhere` gave, as an `Outcome`."""
+    return Outcome(**{**fields, "pair": Pair.of(fields["pair"])})
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Inside, the main thread does not hear SIGINT and SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM unwinds the stack, so that no child outlives this process."""
+
+    def leave(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _with_layers_to_store(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, tuple[str, ...]]]:
+    """Each pair, and the layers that later ones read of the same sounds: the first stores them beside its own."""
+    seen: set[str] = set()
+    for pair in pairs:
+        others = [each.layer for each in pairs if each.downstream == pair.downstream and each.mode == "frozen"]
+        first = pair.mode == "frozen" and pair.downstream not in seen
+        seen |= {pair.downstream} if first else set()
+        yield pair, tuple(dict.fromkeys(each for each in others if each != pair.layer)) if first else ()
+
+
+def _ask(
+    pair: Pair,
+    store_layers: Sequence[str],
+    children: Children,
+    say: Callable[[str], None],
+    environment: Mapping[str, str],
+) -> Outcome:
+    command = [sys.executable, "-m", "repbench", "run", *pair.command(store_layers)]
+    started, last = time.monotonic(), ""
+    try:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
+            options = {"stdin": subprocess.DEVNULL, "stdout": printed, "stderr": subprocess.PIPE}
+            with children.started(command, env=dict(environment), **options) as child:
+                assert child.stderr is not None
+                with child.stderr as lines:
+                    for line in lines:
+                        last = line.strip() or last
+                        say(f"[{pair.name}] {line.rstrip()}")
+            printed.seek(0)
+            told = printed.read()
+    except OSError as error:
+        fault = EnvironmentFault(f"The process cannot be started: {error.strerror}", do="Run it again")
+        return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line())
+    if children.stopped:
+        raise Stopped
+    return _outcome(pair, child.returncode, told, last, time.monotonic() - started)
+
+
+def _outcome(pair: Pair, code: int, told: str, last: str, seconds: float) -> Outcome:
+    if code < 0:
+        ended = f"The process was ended by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
+        fault: RepbenchError = EnvironmentFault(ended, do="Run it alone to see more")
+        return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line(), seconds=seconds)
+    if code:
+        line = last.removeprefix("error: ") or f"exit code {code}, and no word why"
+        return Outcome(pair=pair, exit_code=code, error=line, seconds=seconds)
+    try:
+        records = tuple(map(str, json.loads(told.rstrip("\n").rpartition("\n")[2])["records"]))
+    except (ValueError, KeyError, TypeError) as error:
+        unread = PluginError("Something printed between the lines of --json", key=pair.name, do="Mend the plugin")
+        return Outcome(pair=pair, exit_code=unread.exit_code, error=f"{unread.line()} {error}", seconds=seconds)
+    return Outcome(pair=pair, exit_code=0, records=records, seconds=seconds)
+
+
+_HINTS: dict[int, str] = {signal.SIGKILL: ", perhaps for lack of memory"}

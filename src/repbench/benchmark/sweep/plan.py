@@ -1,0 +1,265 @@
+"""What a sweep asks: a YAML file of lists, and the pairs and jobs that it comes to.
+
+Paths in a plan are relative to the plan's own folder, so that a plan can be kept and handed on with what it speaks of.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from repbench.benchmark.protocol import load_protocol
+from repbench.benchmark.sweep.jobs import Job, Pair
+from repbench.configs.loader import build, load_yaml
+from repbench.configs.settings import NonNegativeInt, Positive, PositiveInt, Settings
+from repbench.corpora.manifest import HEADER_FILE
+from repbench.errors import RepbenchError, UsageError
+from repbench.registry import Kind, registry
+
+READ_ALL = ("all", "weighted", "mean")
+"""Layers that read every layer: they are asked first, and what they stored serves the others."""
+
+
+def _known(kind: Kind) -> Callable[[str], str]:
+    def find(name: str) -> str:
+        if kind == "corpus" and "/" in name:
+            return name
+        return _told(lambda: registry().find(kind, name), name)
+
+    return find
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [value for index, value in enumerate(values) if value in values[:index]]
+    if twice:
+        raise ValueError(f"`{twice[0]}` is given twice")
+    return values
+
+
+def _preset(name: str) -> str:
+    return _told(lambda: load_protocol(name), name)
+
+
+def _assignment(text: str) -> str:
+    return _told(lambda: load_protocol(assignments=[text]), text)
+
+
+def _told(check: Callable[[], object], value: str) -> str:
+    """The value, if the check passes; what the check complains of, told as pydantic understands it."""
+    try:
+        check()
+    except RepbenchError as error:
+        raise ValueError(error.line().rstrip(".")) from error
+    return value
+
+
+Upstream = Annotated[str, AfterValidator(_known("upstream"))]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Once = AfterValidator(_once)
+AtLeastOne = Field(min_length=1)
+
+
+class AskedUpstream(Settings):
+    """An upstream that needs more than its name."""
+
+    name: Upstream
+    """As `repbench list upstreams` shows it."""
+    checkpoint: str | None = None
+    """A path, `random`, or nothing for the newest checkpoint of the upstream."""
+    label: str | None = None
+    """What it is called in what the sweep prints and in `exclude`; default: name and checkpoint."""
+
+
+class Exclusion(Settings):
+    """Pairs that are not asked: all that agree in what is said here."""
+
+    upstream: str | None = None
+    """Name or label."""
+    downstream: str | None = None
+    """Name."""
+    corpus: str | None = None
+    """As in `corpora`."""
+    mode: str | None = None
+    """frozen or finetune."""
+    layer: str | int | None = None
+    """As in `layers`."""
+
+    def covers(self, pair: Pair) -> bool:
+        """Whether the pair is left out."""
+        return (
+            self.upstream in {None, pair.label, pair.upstream}
+            and self.downstream in {None, pair.downstream}
+            and self.corpus in {None, pair.corpus}
+            and self.mode in {None, pair.mode}
+            and (self.layer is None or str(self.layer) == pair.layer)
+        )
+
+
+class Slurm(Settings):
+    """What `--launcher slurm` asks of the cluster for each job; what is not said is left to the cluster."""
+
+    executor: Literal["slurm", "local", "debug"] = "slurm"
+    """submitit's executor; `local` and `debug` take the same road without a cluster."""
+    partition: str | None = None
+    """Queue."""
+    timeout_min: PositiveInt = 240
+    """Minutes a job may take; what is missing then is done by the next sweep."""
+    cpus_per_task: PositiveInt | None = None
+    """Cores of a job."""
+    mem_gb: Positive | None = None
+    """GB of memory of a job."""
+    gres: str | None = None
+    """Generic resources, as in `gpu:1`."""
+    account: str | None = None
+    """Who pays."""
+    setup: tuple[str, ...] = ()
+    """Shell lines that run before a job."""
+
+
+class SweepPlan(Settings):
+    """The lists whose combinations are asked."""
+
+    upstreams: Annotated[tuple[Upstream | AskedUpstream, ...], AtLeastOne, Once]
+    """Names, or mappings of name, checkpoint and label."""
+    downstreams: Annotated[tuple[Annotated[str, AfterValidator(_known("downstream"))], ...], AtLeastOne, Once]
+    """Names of tasks."""
+    corpora: Annotated[tuple[Annotated[str, AfterValidator(_known("corpus"))], ...], AtLeastOne, Once] = ("synthetic",)
+    """Registered names with options, or folders of manifests."""
+    modes: Annotated[tuple[Literal["frozen", "finetune"], ...], AtLeastOne, Once] = ("frozen",)
+    """Whether the upstream stays as it is."""
+    layers: Annotated[tuple[str | NonNegativeInt, ...], AtLeastOne, Once] = ("last",)
+    """As `--layer`: last, first, mean, weighted, all, a number or a name."""
+    label_fractions: Annotated[tuple[Fraction, ...], AtLeastOne, Once] = (1.0,)
+    """Shares of the training labels."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], AtLeastOne, Once] = (0,)
+    """Seeds of the probe."""
+    head: str | None = None
+    """Name of the head; default: the task's."""
+    preset: Annotated[str, AfterValidator(_preset)] = "default"
+    """Protocol that ships with repbench."""
+    assignments: tuple[Annotated[str, AfterValidator(_assignment)], ...] = Field(default=(), alias="set")
+    """Single settings of the protocol, as `--set`."""
+    tune: bool = False
+    """Whether learning rates are chosen on dev, as `--tune`."""
+    controls: bool = False
+    """Whether controls are asked too, as `--controls`."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N."""
+    allow_excluded: NonNegativeInt = 0
+    """Test utterances that may go unscored."""
+    exclude: tuple[Exclusion, ...] = ()
+    """Pairs that are not asked."""
+    slurm: Slurm = Slurm()
+    """The jobs on a cluster."""
+
+    @model_validator(mode="after")
+    def _labels_part(self) -> SweepPlan:
+        _once(tuple(label for _, _, label in self.named_upstreams()))
+        return self
+
+    def named_upstreams(self) -> list[tuple[str, str | None, str]]:
+        """Name, checkpoint and label of each upstream."""
+        asked = [AskedUpstream(name=each) if isinstance(each, str) else each for each in self.upstreams]
+        return [(each.name, each.checkpoint, each.label or _label(each)) for each in asked]
+
+
+def load_plan(path: Path) -> SweepPlan:
+    """Read a plan; its paths become paths from here.
+
+    Raises:
+        UsageError: Every fault at once, each with its dotted key.
+    """
+    return build(SweepPlan, _rooted(load_yaml(path), path.parent), path)
+
+
+def jobs_of(plan: SweepPlan, out: Path, source: Path) -> list[Job]:
+    """The jobs of a plan, one for each upstream and corpus that have a pair left, in the order of the plan.
+
+    Raises:
+        UsageError: Nothing is left, or an exclusion leaves nothing out.
+    """
+    pairs = _pairs(plan, out)
+    idle = [index for index, each in enumerate(plan.exclude) if not any(each.covers(pair) for pair in pairs)]
+    if idle:
+        faults = "; ".join(f"`exclude[{index}]` leaves nothing out" for index in idle)
+        raise UsageError(faults, file=source, do="Correct its names, or remove it")
+    left = [pair for pair in pairs if not any(each.covers(pair) for each in plan.exclude)]
+    if not left:
+        raise UsageError("`exclude` leaves nothing to ask", file=source)
+    places = list(dict.fromkeys((pair.label, pair.corpus) for pair in left))
+    return [Job(tuple(pair for pair in left if (pair.label, pair.corpus) == place)) for place in places]
+
+
+def _pairs(plan: SweepPlan, out: Path) -> list[Pair]:
+    layers = sorted(map(str, plan.layers), key=lambda layer: layer not in READ_ALL)
+    combinations = itertools.product(plan.named_upstreams(), plan.corpora, plan.modes, plan.downstreams, layers)
+    return [
+        Pair(
+            upstream=upstream,
+            checkpoint=checkpoint,
+            label=label,
+            downstream=downstream,
+            corpus=corpus,
+            mode=mode,
+            layer=layer,
+            label_fractions=plan.label_fractions,
+            seeds=plan.seeds,
+            head=plan.head,
+            preset=plan.preset,
+            assignments=plan.assignments,
+            tune=plan.tune,
+            controls=plan.controls,
+            device=plan.device,
+            allow_excluded=plan.allow_excluded,
+            out=str(out),
+        )
+        for (upstream, checkpoint, label), corpus, mode, downstream, layer in combinations
+    ]
+
+
+def _label(asked: AskedUpstream) -> str:
+    return asked.name if asked.checkpoint is None else f"{asked.name} {asked.checkpoint}"
+
+
+def _rooted(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The tree with the paths of `corpora`, checkpoints and exclusions as they are from here."""
+    changed = dict(tree)
+    if isinstance(corpora := tree.get("corpora"), list):
+        changed["corpora"] = [_corpus(each, folder) for each in corpora]
+    if isinstance(upstreams := tree.get("upstreams"), list):
+        changed["upstreams"] = [_with(each, "checkpoint", _checkpoint, folder) for each in upstreams]
+    if isinstance(exclude := tree.get("exclude"), list):
+        changed["exclude"] = [_with(each, "corpus", _corpus, folder) for each in exclude]
+    return changed
+
+
+def _with(item: Any, key: str, change: Callable[[Any, Path], Any], folder: Path) -> Any:
+    return {**item, key: change(item[key], folder)} if isinstance(item, dict) and key in item else item
+
+
+def _corpus(spec: Any, folder: Path) -> Any:
+    if not isinstance(spec, str):
+        return spec
+    on_disk = "/" in spec or spec in {".", ".."} or (folder / spec / HEADER_FILE).is_file()
+    return _from_here(folder / spec) if on_disk else spec
+
+
+def _checkpoint(given: Any, folder: Path) -> Any:
+    if not isinstance(given, str) or given == "random":
+        return given
+    prefix, colon, source = given.partition(":")
+    if prefix == "random" and colon:
+        return f"random:{_from_here(folder / source)}" if (folder / source).exists() else given
+    return _from_here(folder / given)
+
+
+def _from_here(path: Path) -> str:
+    """A path with a `/` in it, relative to the current folder where it lies below."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
+    below = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+    return str(below) if len(below.parts) > 1 else f"./{below}"

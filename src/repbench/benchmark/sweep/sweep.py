@@ -1,0 +1,187 @@
+"""From a plan to its records: read it, look what is missing, forecast, do the jobs, and sum up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from repbench.benchmark.owning import owned
+from repbench.benchmark.sweep.forecast import Forecast, environment_for, forecast
+from repbench.benchmark.sweep.jobs import Children, Job, Outcome, Pair
+from repbench.benchmark.sweep.launchers import Launch, launch_here, launch_on_cluster
+from repbench.benchmark.sweep.look import Seen
+from repbench.benchmark.sweep.plan import SweepPlan, jobs_of, load_plan
+from repbench.errors import UsageError
+from repbench.files import ensure_writable
+from repbench.progress import Reporter, Silence
+
+LOCK_FILE = "sweep.lock"
+
+LAUNCHERS = ("local", "slurm")
+Status = Literal["ok", "failed", "already there"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRequest:
+    """What `repbench sweep` is asked for.
+
+    Attributes:
+        plan: The YAML file.
+        out: Folder under which each record gets its own.
+        launcher: local or slurm.
+        jobs: How many jobs run at a time on this machine.
+        dry_run: Whether to stop after the forecast.
+    """
+
+    plan: Path
+    out: Path = Path("runs")
+    launcher: str = "local"
+    jobs: int = 1
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What stands of a pair at the end.
+
+    Attributes:
+        pair: The pair.
+        status: ok: records were made; already there: none was missing.
+        made: Paths of the records that this sweep made.
+        existing: Paths of those that were there before.
+        exit_code: Of the pair.
+        error: Why it failed.
+    """
+
+    pair: Pair
+    status: Status
+    made: tuple[str, ...]
+    existing: tuple[str, ...]
+    exit_code: int
+    error: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "upstream": self.pair.upstream,
+            "checkpoint": self.pair.checkpoint,
+            "label": self.pair.label,
+            "downstream": self.pair.downstream,
+            "corpus": self.pair.corpus,
+            "mode": self.pair.mode,
+            "layer": self.pair.layer,
+            "status": self.status,
+            "records": [*self.existing, *self.made],
+            "exit_code": self.exit_code,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """How it ended; without rows where only a forecast was wanted."""
+
+    forecast: Forecast
+    rows: tuple[Row, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The highest of all pairs."""
+        return max((row.exit_code for row in self.rows), default=0)
+
+    def line(self) -> str:
+        """How many pairs came to what."""
+        counts = Counter(row.status for row in self.rows)
+        return ", ".join(f"{counts[status]} {status}" for status in ("ok", "already there", "failed"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "records": [path for row in self.rows for path in (*row.existing, *row.made)],
+            "made": [path for row in self.rows for path in row.made],
+            "failed": [row.as_dict() for row in self.rows if row.status == "failed"],
+            "pairs": [row.as_dict() for row in self.rows],
+            "forecast": self.forecast.as_dict(),
+            "exit_code": self.exit_code,
+        }
+
+
+def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
+    """Ask what a plan asks and no record below `out` answers yet.
+
+    A pair that fails leaves the others running; what became of each is in the rows.
+
+    Raises:
+        UsageError: The plan cannot be meant.
+        RunInUseError: Another sweep writes below `out`.
+        EnvironmentFault: `out` cannot be written to, or there is no SLURM.
+    """
+    reporter = reporter or Silence()
+    if request.launcher not in LAUNCHERS:
+        do = f"Choose {' or '.join(LAUNCHERS)}"
+        raise UsageError(f"There is no launcher `{request.launcher}`", key="--launcher", do=do)
+    plan = load_plan(request.plan)
+    jobs = jobs_of(plan, request.out, request.plan)
+    ensure_writable(request.out)
+    alone = nullcontext() if request.dry_run else owned(request.out / LOCK_FILE, "sweeps here")
+    with alone, Children() as children:
+        for job in jobs:
+            reporter.say(f"{job.name}: {'; '.join(_asked(pair) for pair in job.pairs)}")
+        expected = forecast(jobs, request.jobs, children, environment_for(request.jobs))
+        for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.jobs, len(jobs))):
+            reporter.say(line)
+        if request.dry_run:
+            return Swept(forecast=expected, rows=())
+        left = _left(jobs, expected)
+        outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter)
+    return Swept(
+        forecast=expected,
+        rows=tuple(_row(pair, expected.seen[pair], outcomes.get(pair)) for job in jobs for pair in job.pairs),
+    )
+
+
+def _asked(pair: Pair) -> str:
+    how = "" if pair.mode == "frozen" else f"{pair.mode}, "
+    return f"{pair.downstream} ({how}layer {pair.layer})"
+
+
+def _left(jobs: Sequence[Job], expected: Forecast) -> list[Job]:
+    """The jobs without pairs whose records are all there. What controls a pair is to have, only its run can tell."""
+    complete = [pair for pair, seen in expected.seen.items() if seen.complete and not pair.controls]
+    return [left for job in jobs if (left := job.without(complete)) is not None]
+
+
+def _launch(
+    request: SweepRequest, plan: SweepPlan, jobs: Sequence[Job], children: Children, reporter: Reporter
+) -> Launch:
+    if request.launcher == "slurm":
+        return launch_on_cluster(jobs, request.out, plan.slurm, reporter.say)
+    return launch_here(jobs, request.jobs, children, reporter.say, environment_for(min(request.jobs, len(jobs))))
+
+
+def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict[Pair, Outcome]:
+    outcomes: dict[Pair, Outcome] = {}
+    try:
+        with closing(launched):
+            for outcome in (each for job in launched for each in job):
+                outcomes[outcome.pair] = outcome
+                word = f"failed ({outcome.exit_code})" if outcome.exit_code else "done"
+                reporter.say(f"{outcome.pair.name}: {word} after {outcome.seconds:.0f} s")
+    except BaseException:
+        num_pairs = sum(len(job.pairs) for job in jobs)
+        reporter.say(f"stopped: {len(outcomes)} of {num_pairs} pairs were told of; the same command does the rest")
+        raise
+    return outcomes
+
+
+def _row(pair: Pair, seen: Seen, outcome: Outcome | None) -> Row:
+    answered = outcome.records if outcome is not None else ()
+    made = tuple(path for path in answered if path not in seen.records)
+    code = outcome.exit_code if outcome is not None else 0
+    status: Status = "failed" if code else "ok" if made else "already there"
+    error = outcome.error if outcome is not None else ""
+    return Row(pair=pair, status=status, made=made, existing=seen.records, exit_code=code, error=error)

@@ -1,0 +1,105 @@
+"""`repbench check …`: hold a plugin to its promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repbench.cli.options import Checkpoint, Device, Json, Plugins
+from repbench.cli.output import help_if_alone, print_columns, print_json
+from repbench.errors import PluginError
+
+if TYPE_CHECKING:
+    from repbench.benchmark.certificate import Certificate
+
+check_app = typer.Typer(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@check_app.callback()
+def _check(context: typer.Context) -> None:
+    help_if_alone(context)
+
+
+@check_app.command("upstream", short_help="Each promise of a model, tried.")
+def check_upstream(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model; see `repbench list upstreams`.")],
+    checkpoint: Checkpoint = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of untrained weights.")] = 0,
+    device: Device = "cpu",
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Try each promise of an upstream, and keep a certificate if none is broken."""
+    take_plugins(plugin)
+    from repbench.benchmark.environment import choose_device
+    from repbench.console import ConsoleReporter
+    from repbench.testing.certify import certify_upstream
+
+    chosen = choose_device(device)
+    certificate = certify_upstream(name, checkpoint=checkpoint, seed=seed, device=chosen, reporter=ConsoleReporter())
+    _tell(certificate, as_json)
+
+
+@check_app.command("downstream", short_help="Each promise of a task, tried.")
+def check_downstream(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The task; see `repbench list downstreams`.")],
+    corpus: Annotated[
+        str | None, typer.Option(metavar="C", help="Whose labels it is asked for; default: a small corpus of tones.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="task.A=V", help="An option of the task; may be repeated.")
+    ] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Try each promise of a downstream, and keep a certificate if none is broken."""
+    take_plugins(plugin)
+    from repbench.benchmark.protocol import load_protocol
+    from repbench.console import ConsoleReporter
+    from repbench.testing.certify import certify_downstream
+
+    options = load_protocol("default", None, set_ or []).task
+    _tell(certify_downstream(name, options=options, corpus=corpus, reporter=ConsoleReporter()), as_json)
+
+
+def take_plugins(files: list[Path] | None) -> None:
+    """Take in what the files of `--plugin` declare."""
+    from repbench.registry import registry
+
+    for file in files or ():
+        registry().add_file(file)
+
+
+def _tell(certificate: Certificate, as_json: bool) -> None:
+    """The table of checks; ends with 5 if one failed."""
+    code = 0 if certificate.passed else PluginError.exit_code
+    if as_json:
+        print_json({"passed": certificate.passed, "certificate": certificate.as_dict() | _id_if(certificate)})
+        raise typer.Exit(code)
+    rows = [
+        {
+            "check": each.id,
+            "status": each.status,
+            "measured": _number(each.measured),
+            "allowed": _number(each.allowed),
+            "detail": each.detail,
+        }
+        for each in certificate.results
+    ]
+    print_columns(("check", "status", "measured", "allowed", "detail"), rows)
+    failed = [each.id for each in certificate.results if each.status == "failed"]
+    if failed:
+        what = f"The {certificate.kind} `{certificate.name}` breaks {len(failed)} of {len(rows)} promises"
+        raise PluginError(f"{what}: {', '.join(failed)}", key=certificate.name, do="Correct it, or tell its authors")
+    typer.echo(f"certificate {certificate.id} of {certificate.kind} {certificate.name}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
+
+
+def _id_if(certificate: Certificate) -> dict[str, str | None]:
+    """The id is given only to what is kept."""
+    return {"id": certificate.id if certificate.passed else None}

@@ -1,0 +1,57 @@
+"""`repbench sweep`: the matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repbench.cli.options import Json
+from repbench.cli.output import print_columns, print_json
+
+if TYPE_CHECKING:
+    from repbench.benchmark.sweep.sweep import Swept
+
+
+def sweep(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="Lists of upstreams, downstreams, corpora, …")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go, and are looked for.")] = Path("runs"),
+    launcher: Annotated[
+        str, typer.Option(metavar="local|slurm", help="Processes of this machine, or jobs of a cluster.")
+    ] = "local",
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Upstream × corpus at a time on this machine.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing and what it may cost.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask what a plan asks and no record answers yet; what fails leaves the others running."""
+    from repbench.benchmark.sweep.sweep import SweepRequest
+    from repbench.benchmark.sweep.sweep import sweep as sweep_plan
+    from repbench.console import ConsoleReporter
+
+    request = SweepRequest(plan=plan, out=out, launcher=launcher, jobs=jobs, dry_run=dry_run)
+    swept = sweep_plan(request, ConsoleReporter())
+    if as_json:
+        print_json(swept.as_dict())
+    elif swept.rows:
+        _print_rows(swept)
+    raise typer.Exit(swept.exit_code)
+
+
+def _print_rows(swept: Swept) -> None:
+    rows = [
+        {
+            "upstream": row.pair.label,
+            "downstream": row.pair.downstream,
+            "corpus": row.pair.corpus,
+            "mode": row.pair.mode,
+            "layer": row.pair.layer,
+            "records": str(len(row.existing) + len(row.made)),
+            "status": row.status,
+            "exit": str(row.exit_code) if row.exit_code else "",
+            "error": row.error,
+        }
+        for row in swept.rows
+    ]
+    print_columns(list(rows[0]), rows)
+    typer.echo(swept.line())

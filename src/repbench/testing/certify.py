@@ -1,0 +1,130 @@
+"""From a name to a certificate: the checks of one upstream or task, made and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repbench.benchmark.certificate import Certificate, keep
+from repbench.benchmark.loading import build_task, build_upstream, origin_of
+from repbench.corpora.contract import Corpus
+from repbench.corpora.opening import open_corpus
+from repbench.errors import plugin_faults
+from repbench.files import canonical_json
+from repbench.progress import Reporter, Silence
+from repbench.registry import registry
+from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
+from repbench.testing.fakes import tone_corpus
+from repbench.testing.upstreams import UPSTREAM_CHECKS, UpstreamSubject
+
+
+def certify_upstream(
+    name: str,
+    *,
+    checkpoint: str | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    reporter: Reporter | None = None,
+) -> Certificate:
+    """Hold an upstream to its promises, and keep the certificate if nothing failed.
+
+    Args:
+        name: Of the upstream.
+        checkpoint: As in `UpstreamFactory`.
+        seed: Of untrained weights.
+        device: Where it is run; the CPU by default.
+        reporter: Who looks on.
+
+    Raises:
+        UsageError: There is no such upstream, or only a corpus can say what it is.
+        PluginError: It cannot be built.
+    """
+    entry = registry().find("upstream", name).entry
+    with (reporter or Silence()).stage(f"checking {name}") as advance:
+        subject = UpstreamSubject(
+            lambda place: build_upstream(entry, place, seed),
+            checkpoint=checkpoint,
+            seed=seed,
+            entry=entry,
+            device=device,
+        )
+        results = UPSTREAM_CHECKS.results(subject, advance)
+    with plugin_faults(name):
+        fingerprint = str(subject.upstream.fingerprint())
+    certificate = Certificate(
+        kind="upstream",
+        name=name,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint,
+        origin=origin_of(entry),
+        info=_as_json(subject.info),
+        device=str(subject.device),
+        repbench=metadata.version("repbench"),
+        results=results,
+    )
+    keep(certificate)
+    return certificate
+
+
+def certify_downstream(
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    corpus: str | None = None,
+    reporter: Reporter | None = None,
+) -> Certificate:
+    """Hold a task to its promises, and keep the certificate if nothing failed.
+
+    Args:
+        name: Of the task.
+        options: Of the task.
+        corpus: Whose labels it is asked for; None: a small corpus of tones with phones, speakers and sentiment.
+        reporter: Who looks on.
+
+    Raises:
+        UsageError: There is no such task, or it does not take its options.
+        PluginError: It cannot be built.
+    """
+    reporter = reporter or Silence()
+    entry = registry().find("downstream", name).entry
+    task = build_task(entry, options or {})
+    with tempfile.TemporaryDirectory(prefix="repbench-tones-") as folder:
+        asked = _opened(corpus, Path(folder), reporter)
+        with reporter.stage(f"checking {name}") as advance:
+            results = DOWNSTREAM_CHECKS.results(DownstreamSubject(task, asked), advance)
+    origin = origin_of(entry)
+    of = {"target": entry.target, "file_sha256": origin["file_sha256"], "options": dict(options or {})}
+    certificate = Certificate(
+        kind="downstream",
+        name=name,
+        checkpoint=None,
+        fingerprint=hashlib.sha256(canonical_json(of)).hexdigest(),
+        origin=origin,
+        info=_as_json(task.info),
+        device="cpu",
+        repbench=metadata.version("repbench"),
+        results=results,
+    )
+    keep(certificate)
+    return certificate
+
+
+def _opened(corpus: str | None, folder: Path, reporter: Reporter) -> Corpus:
+    if corpus is None:
+        return tone_corpus(folder / "tones", num_speakers=3, per_session=2)
+    with reporter.stage(f"corpus {corpus}") as advance:
+        return open_corpus(corpus, progress=advance)
+
+
+def _as_json(info: Any) -> dict[str, Any]:
+    """A declaration as JSON holds it."""
+    declared: dict[str, Any] = json.loads(canonical_json(dataclasses.asdict(info)))
+    return declared

@@ -1,0 +1,364 @@
+"""The promises of a downstream, each a named check: the conformance suite behind `repbench check downstream`.
+
+A task is asked for the labels of a corpus, and measures predictions that are made by hand from its own classes:
+perfect ones, wrong ones, and ones drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from repbench.benchmark.certificate import CheckResult
+from repbench.corpora.contract import Corpus, Phone, Utterance
+from repbench.downstream.contract import (
+    Downstream,
+    FrameDownstream,
+    FramePrediction,
+    Labels,
+    Measurement,
+    Prediction,
+    SequencePrediction,
+    UtterancePrediction,
+    label_names,
+)
+from repbench.downstream.heads import HIDDEN_LAYERS
+from repbench.downstream.metrics.edits import count_edits
+from repbench.errors import Unlabelled
+from repbench.globalstate import preserved_global_state
+from repbench.testing.conformance import Broken, Held, NotApplicable, NotMeasurable, Suite
+
+NUM_UTTERANCES = 24
+NUM_INSTANTS = 120
+ROUNDING = 1e-9
+"""Within which two values of a metric are the same: the order of a sum may change its last digits."""
+
+Answer = Callable[[int, random.Random], int]
+"""From a true class to the answered one."""
+
+
+class DownstreamSubject:
+    """A task under examination.
+
+    Args:
+        task: The question.
+        corpus: Whose labels it is asked for.
+    """
+
+    def __init__(self, task: Downstream, corpus: Corpus) -> None:
+        self.task = task
+        self.corpus = corpus
+        self.results: dict[str, CheckResult] = {}
+
+    def labels(self) -> list[Labels]:
+        """What it says is true, where it says anything.
+
+        Raises:
+            NotMeasurable: The corpus has no label for it.
+        """
+        found = [label for each in self.corpus.utterances if (label := self._label(each)) is not None]
+        if not found:
+            raise NotMeasurable(f"the corpus {self.corpus.name} has no label for it; take one that has with --corpus")
+        return found
+
+    def _label(self, utterance: Utterance) -> Labels | None:
+        try:
+            return self.task.labels(utterance)
+        except Unlabelled:
+            return None
+
+    def classes(self) -> tuple[str, ...]:
+        """What can be answered."""
+        return self.task.classes(self.corpus.label_sets, self.labels())
+
+    def predictions(self, answer: Answer) -> list[Prediction]:
+        """Hand-made predictions; each class is true somewhere, and what is true does not depend on the answers.
+
+        Raises:
+            NotMeasurable: Nobody has said yet how those of the task's problem are made.
+        """
+        problem = self.task.info.problem
+        if problem not in _MAKERS:
+            raise NotMeasurable(f"there are no hand-made predictions of the problem {problem}")
+        return [
+            _MAKERS[problem](self.task, self.classes(), number, answer)
+            for number in range(max(NUM_UTTERANCES, 2 * len(self.classes())))
+        ]
+
+    def measured(self, predictions: Sequence[Prediction]) -> dict[str, Measurement]:
+        """What it measures."""
+        return self.task.measure(predictions, self.classes())
+
+
+def _frame_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
+    """A confusion of true and answered paths, with their edits."""
+    if not isinstance(task, FrameDownstream):
+        raise Broken("a frame task must also have `collapse`")
+    truth, guess = random.Random(number), random.Random(f"guess {number}")
+    reference = [index for _ in range(NUM_INSTANTS // 6) for index in [truth.randrange(len(classes))] * 6]
+    reference[:6] = [number % len(classes)] * 6
+    estimated = [answer(index, guess) for index in reference]
+    cells: dict[tuple[int, int], int] = {}
+    for pair in zip(reference, estimated, strict=True):
+        cells[pair] = cells.get(pair, 0) + 1
+    events, found = task.collapse(reference, classes), task.collapse(estimated, classes)
+    return FramePrediction(
+        **_who(number),
+        confusion=tuple((*pair, count) for pair, count in sorted(cells.items())),
+        edits=count_edits(events, found),
+        reference_length=len(events),
+    )
+
+
+def _utterance_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
+    """Scores of which the answered class has the highest."""
+    guess = random.Random(f"guess {number}")
+    reference = number % len(classes)
+    estimated = answer(reference, guess)
+    scores = [guess.uniform(-1, 1) - 3 * (index != estimated) for index in range(len(classes))]
+    return UtterancePrediction(**_who(number), reference=reference, scores=tuple(scores))
+
+
+def _who(number: int) -> dict[str, str]:
+    return {"id": f"u{number:03d}", "speaker": f"s{number % 4}", "group": f"g{number % 8}"}
+
+
+def _sequence_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
+    """All classes in turn, from another one on in each utterance, and what is answered to each."""
+    guess = random.Random(f"guess {number}")
+    reference = tuple((number + place) % len(classes) for place in range(len(classes)))
+    hypothesis = tuple(answer(index, guess) for index in reference)
+    edits = count_edits(reference, hypothesis)
+    return SequencePrediction(**_who(number), reference=reference, hypothesis=hypothesis, edits=edits)
+
+
+_MAKERS: Mapping[str, Callable[[Downstream, Sequence[str], int, Answer], Prediction]] = {
+    "frame-classification": _frame_prediction,
+    "utterance-classification": _utterance_prediction,
+    "sequence": _sequence_prediction,
+}
+"""How the predictions of each problem are made by hand; another kind of prediction gets its line here."""
+
+
+DOWNSTREAM_CHECKS: Suite[DownstreamSubject] = Suite()
+"""Every check of a downstream, in order."""
+
+_check = DOWNSTREAM_CHECKS.check
+
+
+@_check("declaration")
+def _declaration(subject: DownstreamSubject) -> Held:
+    """The default head exists, and the primary metric is among the metrics."""
+    info = subject.task.info
+    if info.problem != "sequence" and info.default_head not in HIDDEN_LAYERS:
+        raise Broken(f"`default_head` must be one of {', '.join(HIDDEN_LAYERS)}, but is {info.default_head!r}")
+    if info.split not in {"speaker-disjoint", "within-speaker"}:
+        raise Broken(f"`split` must be speaker-disjoint or within-speaker, but is {info.split!r}")
+    for name, metric in info.metrics.items():
+        if metric.lower is not None and metric.upper is not None and metric.lower >= metric.upper:
+            raise Broken(f"the bounds of {name} are {metric.lower:g} and {metric.upper:g}")
+    return Held(f"{info.problem}, {len(info.metrics)} metrics, primary {info.primary_metric}")
+
+
+@_check("classes-sorted")
+def _classes_sorted(subject: DownstreamSubject) -> Held:
+    """`classes` are sorted, each once, and the same whatever the order of the labels."""
+    labels, sets = subject.labels(), subject.corpus.label_sets
+    classes = subject.task.classes(sets, labels)
+    if not classes or not all(isinstance(each, str) for each in classes):
+        raise Broken(f"`classes` must be names, but are {classes!r}")
+    if list(classes) != sorted(set(classes)):
+        raise Broken(f"`classes` must be sorted and each stand once, but are {', '.join(classes[:6])}")
+    if tuple(subject.task.classes(sets, labels[::-1])) != tuple(classes):
+        raise Broken("`classes` are others when the labels come in another order")
+    return Held(f"{len(classes)} classes")
+
+
+_FITS: Mapping[str, Callable[[object], bool]] = {
+    "frame-classification": lambda label: isinstance(label, tuple) and all(isinstance(each, Phone) for each in label),
+    "utterance-classification": lambda label: isinstance(label, str),
+    "sequence": lambda label: isinstance(label, tuple) and all(type(each) is str for each in label),
+}
+"""What a label of each problem looks like."""
+
+
+@_check("labels-inside-the-set", after=("classes-sorted",))
+def _labels_inside_the_set(subject: DownstreamSubject) -> Held:
+    """Every label fits the problem and is one of the classes."""
+    labels, classes = subject.labels(), set(subject.classes())
+    for label in labels:
+        if not _FITS[subject.task.info.problem](label):
+            raise Broken(f"a label of a {subject.task.info.problem} task cannot be {_short(label)}")
+    named = chain.from_iterable(label_names(label) for label in labels)
+    outside = sorted(set(named) - classes)
+    if outside:
+        raise Broken(f"not among the classes: {', '.join(map(str, outside[:6]))}", measured=len(outside), allowed=0)
+    return Held(f"the labels of {len(labels)} utterances of {subject.corpus.name}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+@_check("unlabelled-said", after=())
+def _unlabelled_said(subject: DownstreamSubject) -> Held:
+    """Of an utterance of which nothing is known it says `Unlabelled`, or asks nothing; it never makes up a label."""
+    told = subject.labels()
+    bare = [
+        replace(each, speaker=None, text=None, phones=None, attributes={}, group=None, split=None)
+        for each in subject.corpus.utterances
+    ]
+    found = [subject._label(each) for each in bare]
+    if any(label is not None for label in found) and found != told:
+        invented = next(label for label in found if label is not None)
+        raise Broken(f"it labels an utterance of which nothing is known: {_short(invented)}")
+    if found == told:
+        raise NotApplicable("its labels need nothing but the sound")
+    return Held("raised, or nothing asked")
+
+
+@_check("metrics-as-declared", after=("classes-sorted",))
+def _metrics_as_declared(subject: DownstreamSubject) -> Held:
+    """`measure` returns exactly the declared metrics, each a `Measurement`."""
+    measured = subject.measured(subject.predictions(_guess(subject)))
+    declared = set(subject.task.info.metrics)
+    if set(measured) != declared:
+        missing, extra = sorted(declared - set(measured)), sorted(set(measured) - declared)
+        faults = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", extra)) if names]
+        raise Broken(f"`measure` returns its metrics {' and '.join(faults)}")
+    for name, each in measured.items():
+        if not isinstance(each, Measurement):
+            raise Broken(f"{name} must be a Measurement, but is a {type(each).__name__}")
+    return Held(", ".join(sorted(declared)))
+
+
+def _guess(subject: DownstreamSubject) -> Answer:
+    count = len(subject.classes())
+    return lambda true, guess: guess.randrange(count)
+
+
+def _wrong(subject: DownstreamSubject) -> Answer:
+    count = len(subject.classes())
+    return lambda true, guess: (true + 1) % count
+
+
+def _right(true: int, guess: random.Random) -> int:
+    return true
+
+
+_MEASURES = ("metrics-as-declared",)
+
+
+@_check("inside-the-bounds", after=_MEASURES)
+def _inside_the_bounds(subject: DownstreamSubject) -> Held:
+    """No metric leaves its declared bounds, for guesses as for answers that are all wrong."""
+    for answer in (_guess(subject), _wrong(subject)):
+        for name, measured in subject.measured(subject.predictions(answer)).items():
+            info, value = subject.task.info.metrics[name], measured.value
+            low, high = info.lower, info.upper
+            if value is None:
+                continue
+            outside = (
+                not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high)
+            )
+            if outside:
+                raise Broken(f"{name} is {value:g}, outside of [{_bound(low, '-∞')}, {_bound(high, '∞')}]")
+    return Held(f"{len(subject.task.info.metrics)} metrics of guesses and of wrong answers")
+
+
+def _bound(value: float | None, none: str) -> str:
+    return none if value is None else f"{value:g}"
+
+
+@_check("perfect-scores-perfect", after=_MEASURES)
+def _perfect_scores_perfect(subject: DownstreamSubject) -> Held:
+    """A perfect prediction has the best value of every metric, and wrong ones are worse."""
+    perfect = subject.measured(subject.predictions(_right))
+    wrong = subject.measured(subject.predictions(_wrong(subject)))
+    for name, info in subject.task.info.metrics.items():
+        value, other = perfect[name].value, wrong[name].value
+        best = info.upper if info.higher_is_better else info.lower
+        if value is None:
+            raise Broken(f"{name} of a perfect prediction is undefined")
+        if best is not None and abs(value - best) > ROUNDING:
+            detail = f"{name} of a perfect prediction is {value:g}, not {best:g}"
+            raise Broken(detail, measured=abs(value - best), allowed=ROUNDING)
+        if other is not None and not (value > other if info.higher_is_better else value < other):
+            raise Broken(f"{name} of a perfect prediction ({value:g}) is not better than of a wrong one ({other:g})")
+    return Held(", ".join(f"{name} {each.value:g}" for name, each in perfect.items()))
+
+
+@_check("order-does-not-matter", after=_MEASURES)
+def _order_does_not_matter(subject: DownstreamSubject) -> Held:
+    """The same predictions in another order, or measured again, have the same values."""
+    predictions = subject.predictions(_guess(subject))
+    shuffled = predictions.copy()
+    random.Random(0).shuffle(shuffled)
+    first = subject.measured(predictions)
+    worst = 0.0
+    for what, again in (("in another order", shuffled), ("reversed", predictions[::-1]), ("again", predictions)):
+        for name, each in subject.measured(again).items():
+            gap = _gap(first[name].value, each.value)
+            worst = max(worst, gap)
+            if gap > ROUNDING:
+                values = f"{first[name].value}, and {what} {each.value}"
+                raise Broken(f"{name} of the same predictions is {values}", measured=gap, allowed=ROUNDING)
+    return Held(f"{len(predictions)} predictions in three orders", worst, ROUNDING)
+
+
+def _gap(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return abs(one - other)
+
+
+@_check("empty-is-undefined", after=_MEASURES)
+def _empty_is_undefined(subject: DownstreamSubject) -> Held:
+    """Of no predictions every metric is undefined (None), never 0 and never an error."""
+    for name, each in subject.measured([]).items():
+        if each.value is not None:
+            raise Broken(f"{name} of no predictions is {each.value:g}, but must be None")
+    return Held("None")
+
+
+@_check("collapse", after=("classes-sorted",))
+def _collapse(subject: DownstreamSubject) -> Held:
+    """`collapse` makes events of a path: how long a class lasts does not matter, and nothing gives nothing."""
+    task = subject.task
+    if task.info.problem != "frame-classification":
+        raise NotApplicable("only a frame task has paths")
+    if not isinstance(task, FrameDownstream):
+        raise Broken("a frame task must also have `collapse`")
+    classes = subject.classes()
+    drawn = random.Random(0)
+    path = [drawn.randrange(len(classes)) for _ in range(60)]
+    events = list(task.collapse(path, classes))
+    if not all(type(each) is int for each in events):
+        raise Broken("the events must be numbers of classes")
+    if set(events) - set(path):
+        raise Broken("it makes events of classes that the path does not hold")
+    if list(task.collapse([each for each in path for _ in range(3)], classes)) != events:
+        raise Broken("a path whose every step lasts three times as long has other events")
+    if list(task.collapse([], classes)) != []:
+        raise Broken("an empty path has events")
+    return Held(f"{len(events)} events of {len(path)} steps")
+
+
+@_check("global-state", after=_MEASURES)
+def _global_state(subject: DownstreamSubject) -> Held:
+    """Labelling and measuring leave the state of the process alone."""
+    predictions = subject.predictions(_guess(subject))
+    deeds: Iterable[tuple[str, Callable[[], object]]] = (
+        ("labelling", subject.labels),
+        ("measuring", lambda: subject.measured(predictions)),
+    )
+    for deed, act in deeds:
+        with preserved_global_state() as changed:
+            act()
+        if changed:
+            raise Broken(f"{deed} changes {', '.join(changed)}")
+    return Held("untouched")

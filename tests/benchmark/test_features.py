@@ -1,0 +1,130 @@
+"""Every batch is held to the contract: what an upstream may not return, and who is named for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from repbench.benchmark.features import extract
+from repbench.benchmark.store import GIB, FeatureStore
+from repbench.corpora.contract import Corpus
+from repbench.errors import PluginError
+from repbench.testing import Envelope, tone_corpus
+from repbench.upstream.contract import HiddenStates
+
+Spoil = Callable[[HiddenStates], object]
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return tone_corpus(tmp_path_factory.mktemp("features") / "tones", num_speakers=2, per_session=2)
+
+
+class Spoilt(Envelope):
+    """An upstream that spoils what it says from its second batch on."""
+
+    def __init__(self, spoil: Spoil) -> None:
+        super().__init__()
+        self.spoil = spoil
+        self.sizes: list[int] = []
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        states = super().forward(waveforms, lengths)
+        self.sizes.append(len(waveforms))
+        return states if len(self.sizes) == 1 else self.spoil(states)  # type: ignore[return-value]
+
+
+def run(upstream: Envelope, corpus: Corpus, *, batch_seconds: float = 3.0) -> None:
+    extract(upstream, corpus.utterances, [0, 1], batch_seconds=batch_seconds, device=torch.device("cpu"))
+
+
+def one_nan(states: HiddenStates) -> HiddenStates:
+    states.layers[1, 0, 3, 2] = torch.nan
+    return states
+
+
+def ends_the_loop(states: HiddenStates) -> HiddenStates:
+    raise StopIteration
+
+
+SPOILT: dict[str, tuple[Spoil, str]] = {
+    "nothing": (lambda states: None, "returned a NoneType"),
+    "tuple": (lambda states: (states.layers, states.lengths), "returned a tuple"),
+    "layers": (lambda states: HiddenStates(states.layers[:1], states.lengths), r"must have the shape \(L, B, F, D\)"),
+    "width": (lambda states: HiddenStates(states.layers[..., :2], states.lengths), r"must have the shape"),
+    "batch": (lambda states: HiddenStates(states.layers[:, :1], states.lengths), r"must have the shape"),
+    "dimensions": (lambda states: HiddenStates(states.layers[0], states.lengths), r"must have the shape"),
+    "stride": (lambda states: HiddenStates(states.layers[:, :, ::2], states.lengths // 2), r"must have the shape"),
+    "lengths": (lambda states: HiddenStates(states.layers, states.lengths - 1), r"promises \d+ frames.*gives \d+"),
+    "lengths-shape": (lambda states: HiddenStates(states.layers, states.lengths[:1]), r"`lengths` must have the shape"),
+    "dtype": (
+        lambda states: HiddenStates(states.layers.long(), states.lengths),
+        "floating point on cpu, but are torch",
+    ),
+    "device": (lambda states: HiddenStates(states.layers.to("meta"), states.lengths), "float32 on meta"),
+    "nan": (one_nan, "hold NaN or infinity"),
+    "infinite": (lambda states: HiddenStates(states.layers / 0, states.lengths), "hold NaN or infinity"),
+    "stop-iteration": (ends_the_loop, "The plugin failed: StopIteration"),
+}
+"""What the second batch comes back as, and what is said of it."""
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_fault_37_what_breaks_the_contract_in_any_batch_is_refused(tones: Corpus, case: str) -> None:
+    spoil, message = SPOILT[case]
+    upstream = Spoilt(spoil)
+
+    with pytest.raises(PluginError, match=message) as caught:
+        run(upstream, tones)
+
+    assert caught.value.exit_code == 5
+    assert caught.value.key == "envelope"
+    assert len(upstream.sizes) == 2
+    assert upstream.sizes[1] > 1
+
+
+def test_fault_37_the_utterance_that_is_nan_is_named(tones: Corpus) -> None:
+    def spoil_row_1(states: HiddenStates) -> HiddenStates:
+        states.layers[0, 1] = torch.nan
+        return states
+
+    with pytest.raises(PluginError, match="hold NaN") as caught:
+        run(Spoilt(spoil_row_1), tones)
+
+    lengths = {each.id: each.num_samples for each in tones.utterances}
+    in_order = sorted(lengths, key=lambda id_: (lengths[id_], id_))
+    first = Spoilt(lambda states: states)
+    run(first, tones)
+    assert caught.value.utterance == in_order[first.sizes[0] + 1]
+
+
+class CountsTheBatch(Envelope):
+    """What it says depends on its neighbours."""
+
+    def __init__(self, *, batch_invariant: bool) -> None:
+        super().__init__()
+        self.info = dataclasses.replace(self.info, batch_invariant=batch_invariant)
+        self.sizes: list[int] = []
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        self.sizes.append(len(waveforms))
+        return super().forward(waveforms, lengths)
+
+
+def test_fault_37_one_that_declares_to_depend_on_its_batch_is_run_alone(tones: Corpus, tmp_path: Path) -> None:
+    together, alone, stored = (CountsTheBatch(batch_invariant=promised) for promised in (True, False, False))
+    store = FeatureStore(
+        tmp_path, stored, fingerprint="f", name="x", dtype="float32", quota_bytes=GIB, say=lambda line: None
+    )
+
+    run(together, tones, batch_seconds=60)
+    run(alone, tones, batch_seconds=60)
+    store.extract(tones.utterances, [0], batch_seconds=60, device=torch.device("cpu"))
+
+    assert max(together.sizes) > 1
+    assert alone.sizes == stored.sizes == [1] * len(tones.utterances)

@@ -1,0 +1,88 @@
+"""Probes of every head are what they would be alone, whatever stands beside them, and after saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from repbench.benchmark.examiner import Examiner, Examples
+from repbench.benchmark.features import FeatureTable, extract
+from repbench.benchmark.plan import Plan, make_plan
+from repbench.benchmark.probe import ProbeShape, load_probe, save_probe, statistics_of
+from repbench.benchmark.protocol import ProbeSettings, SplitSettings
+from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
+from repbench.corpora.contract import Corpus
+from repbench.downstream.contract import Downstream
+from repbench.downstream.phone import Phone
+from repbench.downstream.phone_ctc import PhoneCTC
+from repbench.downstream.speaker import Speaker
+from repbench.testing import Envelope, tone_corpus
+
+SETTINGS = ProbeSettings(steps=12, batch_frames=128, batch_utterances=4, hidden_units=8, selection_points=3)
+RATES = (1e-3, 3e-2)
+SEEDS = (0, 1)
+
+CASES = [
+    (Phone(), "concat9", "mean", {}),
+    (Phone(), "mlp2", "raw", {"dropout": 0.2, "clip_norm": 0.05, "optimizer": "adam"}),
+    (Phone(), "mlp1", "raw", {"clip_norm": 0.05, "standardise": False}),
+    (Speaker(), "gru", "weighted", {"standardise": False}),
+    (Speaker(), "project_mean", "weighted", {"clip_norm": 0.05}),
+    (PhoneCTC(), "ctc", "weighted", {"clip_norm": 0.05}),
+    (PhoneCTC(), "project_ctc", "raw", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return tone_corpus(tmp_path_factory.mktemp("beside") / "corpus", num_speakers=5, per_session=2)
+
+
+def table_of(questions: tuple[object, ...], plan: Plan) -> FeatureTable:
+    utterances = [question.utterance for question in (*plan.train, *plan.dev) if question in questions]
+    return extract(Envelope(), utterances, [0, 1], batch_seconds=30.0, device=torch.device("cpu"))
+
+
+class Given:
+    """A task, its features, and a way to train probes on them."""
+
+    def __init__(self, corpus: Corpus, task: Downstream, head: str, mix: str, changes: dict[str, object]) -> None:
+        self.plan = make_plan(corpus, task, SplitSettings(), excludes=lambda each: None)
+        self.train, self.dev = table_of(self.plan.train, self.plan), table_of(self.plan.dev, self.plan)
+        self.examiner = Examiner(task, self.plan.classes, Envelope().info)
+        self.settings = SETTINGS.model_copy(update=changes)
+        self.shape = ProbeShape(
+            head=head, pools=self.examiner.pools, num_layers=2, width=4, hidden_units=8, classes=self.plan.classes,
+            mix=mix, dropout=self.settings.dropout,
+        )  # fmt: skip
+
+    def probes(self, seeds: tuple[int, ...], rates: tuple[float, ...]) -> list[list[TrainedProbe]]:
+        lessons = [Lesson(train=self.plan.train, dev=self.plan.dev, seed=seed) for seed in seeds]
+        return train_probes(
+            self.examiner, self.shape, self.train, self.dev, lessons, self.settings,
+            statistics=statistics_of(self.train), learning_rates=rates,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "head", "mix", "changes"), CASES, ids=[case[1] for case in CASES])
+def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
+    tones: Corpus, tmp_path: Path, task: Downstream, head: str, mix: str, changes: dict[str, object]
+) -> None:
+    given = Given(tones, task, head, mix, changes)
+    together = given.probes(SEEDS, RATES)
+    for seed, row in zip(SEEDS, together, strict=True):
+        for rate, beside in zip(RATES, row, strict=True):
+            torch.manual_seed(seed + 10)
+            ((alone,),) = given.probes((seed,), (rate,))
+            assert alone.selection.chosen == beside.selection.chosen
+            for name, tensor in alone.probe.state_dict().items():
+                assert torch.equal(beside.probe.state_dict()[name], tensor), name
+    states = [probe.probe.state_dict()["head.output.weight"] for row in together for probe in row]
+    assert len({float(state.sum()) for state in states}) == 4
+
+    save_probe(tmp_path / "probe", together[0][1].probe, {})
+    again, _ = load_probe(tmp_path / "probe")
+    examples = Examples(given.dev, given.plan.dev)
+    assert given.examiner.predict(again, examples) == given.examiner.predict(together[0][1].probe, examples)
