@@ -18,9 +18,6 @@ from repbench.errors import UsageError
 
 HEAD_FILE: Final = "leaderboard.yaml"
 
-_NOT_COMPARED: Final = WITHOUT_EFFECT | {"head", "layer"}
-"""Settings that cannot change a number, and those that a record has fields for."""
-
 
 class Question(Settings):
     """A question that the leaderboard takes answers to."""
@@ -126,5 +123,5 @@ def _differences(protocol: Protocol, asked: Mapping[str, Any]) -> dict[str, tupl
     """The settings in which a protocol differs from the default changed by what is asked: as it is, as asked."""
     said = flat(protocol.model_dump(mode="json"))
     wanted = flat(merged(Protocol().model_dump(mode="json"), asked))
-    names = sorted((said.keys() | wanted.keys()) - _NOT_COMPARED)
+    names = sorted((said.keys() | wanted.keys()) - WITHOUT_EFFECT)
     return {name: (said.get(name), wanted.get(name)) for name in names if said.get(name) != wanted.get(name)}

@@ -18,8 +18,8 @@ from repbench.benchmark.report.commands import PROBE_SOURCE, flat
 from repbench.benchmark.report.naming import shown
 from repbench.files import canonical_json
 
-WITHOUT_EFFECT = frozenset({"extraction.batch_seconds", "extraction.store_gib"})
-"""Settings that cannot change a number: how much is computed at once, and how much is kept."""
+WITHOUT_EFFECT = frozenset({"extraction.batch_seconds", "extraction.store_gib", "head", "layer"})
+"""Settings that change no number (how much is computed at once, how much is kept) or that a record has fields for."""
 
 Question = str
 """A digest of all that the numbers of a column have in common."""
