@@ -1,4 +1,4 @@
-"""The examples run as they stand, on an untrained network and on a checkpoint of the released code."""
+"""The examples run as they stand: on an untrained network, on a checkpoint of the released code, on real records."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.commands import repbench
 
 ROOT = Path(__file__).parent.parent
+LEADERBOARD = ROOT / "examples" / "leaderboard"
 RELEASED = ROOT / "tests" / "golden" / "mockingjay_legacy" / "mockingjay_dr3_mel.ckpt"
 
 
@@ -37,3 +41,50 @@ def test_fine_tuning_lowers_the_loss(checkpoint: str | Path, tmp_path: Path) -> 
         float(line.rpartition(" ")[2]) for line in example("fine_tune.py", checkpoint, folder=tmp_path).splitlines()
     )
     assert last < first / 2
+
+
+def test_every_submission_of_the_leaderboard_holds(tmp_path: Path) -> None:
+    done = repbench("leaderboard", "build", LEADERBOARD, "--out", tmp_path, "--json")
+    assert (done.code, done.json["refused"]) == (0, {}), done.err
+    assert len(done.json["accepted"]) == 5
+    assert "Front ends on twelve synthetic voices" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "passes"),
+    [
+        (["submissions/0123456789abcdef.json"], True),
+        (["submissions/0123456789abcdef.json", "submissions/fedcba9876543210.json"], True),
+        (["submissions/0123456789abcdef.json", "leaderboard.yaml"], False),
+        (["submissions/9cb065ff58a40b30.json"], False),
+        (["submissions/../.github/workflows/mine.yml"], False),
+        (["references/phone-2c5196cb14250cdd.json"], False),
+    ],
+    ids=["one", "two", "head", "edited", "workflow", "references"],
+)
+def test_the_workflow_takes_pull_requests_that_add_submissions_alone(
+    tmp_path: Path, changed: list[str], passes: bool
+) -> None:
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.check_output(["git", *who, *arguments], cwd=tmp_path, text=True).strip()
+
+    steps = yaml.safe_load((LEADERBOARD / "workflow.yml").read_text(encoding="utf-8"))["jobs"]["build"]["steps"]
+    (script,) = (step["run"] for step in steps if step.get("name") == "Only new submissions")
+    git("init", "--quiet")
+    for path in ("leaderboard.yaml", "submissions/9cb065ff58a40b30.json", "references/phone-2c5196cb14250cdd.json"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((LEADERBOARD / path).read_bytes())
+    git("add", ".")
+    git("commit", "--quiet", "--message", "Base")
+    base = git("rev-parse", "HEAD")
+    for name in changed:
+        file = (tmp_path / name).resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine", encoding="utf-8")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "Pull request")
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env={**os.environ, "BASE": base}, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) is passes, done.stdout

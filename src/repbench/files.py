@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,9 @@ from repbench.errors import EnvironmentFault
 
 TEMPORARY_PREFIX = ".tmp-"
 """How unfinished files and folders are named; anything so named may be removed when nobody writes."""
+
+MAX_DEPTH = 32
+"""How deep objects and lists may lie in each other in the JSON of strangers."""
 
 _ENVIRONMENT_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR, errno.EEXIST,
@@ -49,22 +52,32 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     with environment_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        owner = f"{TEMPORARY_PREFIX}{os.getpid()}@{socket.gethostname()[:64]}-"
-        descriptor, name = tempfile.mkstemp(prefix=owner, suffix=f"-{path.name[-40:]}", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+        with _temporary_beside(path) as (temporary, stream):
+            yield stream
+            _finish(stream, temporary)
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """An unfinished file in the folder of `path`, gone at the end of the block unless it was renamed."""
+    owner = f"{TEMPORARY_PREFIX}{os.getpid()}@{socket.gethostname()[:64]}-"
+    descriptor, name = tempfile.mkstemp(prefix=owner, suffix=f"-{path.name[-40:]}", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield Path(name), stream
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _finish(stream: IO[bytes], temporary: Path) -> None:
+    """Flush a file to the disk and give it the permissions that a file written plainly would have."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -92,6 +105,28 @@ def is_alive(process: int) -> bool:
     return True
 
 
+def create(path: Path, text: str) -> bool:
+    """Write a file that must not be there yet, atomically: of several who try at once, one succeeds.
+
+    Returns:
+        Whether it was written; False where there is one already, which is left as it is.
+
+    Raises:
+        EnvironmentFault: The disk is full, or the place may not be written to or knows no hard links.
+    """
+    with environment_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(path) as (temporary, stream):
+            stream.write(text.encode("utf-8"))
+            _finish(stream, temporary)
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+        _sync_folder(path.parent)
+    return True
+
+
 def ensure_writable(folder: Path) -> None:
     """Make a folder and try that files can be written into it, before hours of work end in it.
 
@@ -102,6 +137,33 @@ def ensure_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """The content of a file of strangers; more than `most_bytes` of it are a ValueError, and are never in memory."""
+    with path.open("rb") as stream:
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes / (1 << 20):g} MiB")
+    return content
+
+
+def parse_json(content: bytes | str) -> Any:
+    """JSON of strangers; what is not UTF-8 or JSON, or is nested deeper than `MAX_DEPTH`, is a ValueError."""
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for each in level if isinstance(each, dict | list) for inner in _inside(each)]
+        if not level:
+            return value
+    raise ValueError("it is nested too deeply")
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def write_text(path: Path, text: str) -> None:

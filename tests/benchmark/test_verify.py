@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repbench.benchmark.protocol import ProbeSettings, Protocol
-from repbench.benchmark.record import digest_of, seal_of
+from repbench.benchmark.record import digest_of
 from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.verify import Verdict, verify_record
 from repbench.errors import DataError, IntegrityError
 from repbench.testing import tone_corpus
+from tests.benchmark.forging import copied, edit, edit_predictions, put
+from tests.commands import repbench
 
 QUICK = Protocol(probe=ProbeSettings(steps=20, batch_frames=256, hidden_units=16, selection_points=2))
-
-Edit = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
@@ -45,41 +44,8 @@ def speaker(made: dict[str, Path], tmp_path: Path) -> Path:
     return copied(made["speaker"], tmp_path / "speaker")
 
 
-def copied(source: Path, target: Path) -> Path:
-    """Record and predictions alone, as they are submitted to a leaderboard."""
-    target.mkdir()
-    for name in ("record.json", "predictions.jsonl"):
-        (target / name).write_bytes((source / name).read_bytes())
-    return target
-
-
-def edit(folder: Path, change: Edit, *, sealed_anew: bool = False) -> None:
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    change(record)
-    if sealed_anew:
-        record["seal"] = seal_of(record)
-        record["id"] = digest_of(record)
-    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-def edit_predictions(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    path = folder / "predictions.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    change(lines)
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-
-
 def fields(verdict: Verdict) -> list[str]:
     return [change.field for change in verdict.changes]
-
-
-def put(*path: str, value: Any) -> Edit:
-    def change(record: dict[str, Any]) -> None:
-        for name in path[:-1]:
-            record = record[name]
-        record[path[-1]] = value
-
-    return change
 
 
 def test_an_untouched_record_holds(phone: Path, speaker: Path) -> None:
@@ -180,12 +146,96 @@ def test_a_changed_answer_is_found_out(speaker: Path) -> None:
         ({"scores": [10**400] * 6}, "a score is not a finite number"),
         ({"speaker": ["a"]}, "speaker and group must be names"),
         ({"id": {}}, "No run writes this id"),
+        ({"id": "half \ud800"}, "No run writes this id"),
+        ({"group": "half \ud800"}, "speaker and group must be names"),
     ],
 )
 def test_predictions_that_no_run_writes_are_refused(speaker: Path, change: dict[str, Any], match: str) -> None:
     edit_predictions(speaker, lambda lines: lines[2].update(change))
     with pytest.raises(IntegrityError, match=match):
         verify_record(speaker)
+
+
+def test_answers_of_another_kind_are_refused(phone: Path, speaker: Path) -> None:
+    (speaker / "predictions.jsonl").write_bytes((phone / "predictions.jsonl").read_bytes())
+    with pytest.raises(IntegrityError, match="it does not answer utterance-classification"):
+        verify_record(speaker)
+
+
+def test_predictions_that_are_no_text_are_refused(speaker: Path) -> None:
+    (speaker / "predictions.jsonl").write_bytes(b'{"id": "\xff"}\n')
+    with pytest.raises(IntegrityError, match=r"These are no predictions.*predictions\.jsonl"):
+        verify_record(speaker)
+
+
+def test_deep_json_is_refused_and_no_recursion_error(speaker: Path) -> None:
+    (speaker / "predictions.jsonl").write_text("[" * 10_000, encoding="utf-8")
+    with pytest.raises(IntegrityError, match="Line 1 is not a prediction: it is nested too deeply"):
+        verify_record(speaker)
+    for depth in (50, 10_000):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        (speaker / "record.json").write_text(nested, encoding="utf-8")
+        with pytest.raises(IntegrityError, match="it is nested too deeply"):
+            verify_record(speaker)
+
+
+def test_huge_json_is_refused_before_it_is_read(speaker: Path) -> None:
+    with (speaker / "record.json").open("ab") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(IntegrityError, match="it is larger than 16 MiB"):
+        verify_record(speaker)
+
+
+def test_a_task_that_only_the_record_names_is_not_imported(speaker: Path, tmp_path: Path) -> None:
+    (tmp_path / "canary_of_a_record.py").write_text("raise SystemExit('the canary sang')", encoding="utf-8")
+    edit(speaker, put("downstream", "name", value="py:canary_of_a_record:Task"), sealed_anew=True)
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = repbench("verify", speaker, env=env)
+    assert (done.code, done.out, "the canary sang" in done.err) == (2, "", False)
+    assert "nothing is imported because a record names it" in done.err
+
+
+def test_each_change_is_a_sentence(phone: Path) -> None:
+    edit(phone, put("metrics", "accuracy", "value", value=0.999))
+    edit(phone, put("seed", value=7))
+    number, seal = (change.sentence for change in verify_record(phone).changes)
+    assert re.fullmatch(r"`metrics.accuracy.value` says 0.999, but the predictions give 0\.\d{1,6}", number)
+    assert seal == "`seed` was changed after it was sealed"
+
+
+def test_the_command_goes_on_after_a_fault_and_names_every_change(phone: Path, speaker: Path, tmp_path: Path) -> None:
+    edit(phone, put("metrics", "accuracy", "value", value=0.999))
+    edit(phone, put("layer", value="\x1b[2J\u202e"))
+    done = repbench("verify", tmp_path / "nowhere", phone, speaker)
+    assert done.code == 4
+    assert done.err.splitlines() == [
+        f"error: There is no record here (file {tmp_path / 'nowhere'}). Give a run's folder or its record.json."
+    ]
+    first, second, third = done.out.splitlines()
+    assert first.startswith(
+        f"{phone / 'record.json'}: `metrics.accuracy.value` says 0.999, but the predictions give 0."
+    )
+    assert second == f"{phone / 'record.json'}: `layer` was changed after it was sealed"
+    assert third == f"{speaker / 'record.json'}: holds (2 metrics of 24 predictions)"
+
+
+def test_the_exit_code_is_that_of_the_worst_fault(phone: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert repbench("verify", phone).code == 0
+    assert repbench("verify", tmp_path / "empty", phone).code == 3
+    (phone / "record.json").write_text("{", encoding="utf-8")
+    assert repbench("verify", tmp_path / "empty", phone).code == 4
+
+
+def test_the_command_prints_json(phone: Path, tmp_path: Path) -> None:
+    edit(phone, put("metrics", "accuracy", "ci95", value=[0.99, 1.0]))
+    done = repbench("verify", tmp_path, tmp_path / "nowhere", "--json")
+    assert (done.code, done.json["holds"]) == (4, False)
+    changed, missing = done.json["records"]
+    assert (changed["path"], changed["holds"]) == (str(phone / "record.json"), False)
+    (change,) = changed["changes"]
+    assert (change["field"], change["stored"]) == ("metrics.accuracy.ci95", [0.99, 1.0])
+    assert missing["error"]["exit_code"] == 3
 
 
 def test_frames_that_no_run_writes_are_refused(phone: Path) -> None:

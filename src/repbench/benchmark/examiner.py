@@ -293,7 +293,7 @@ class Examiner:
         asked, estimated = reference != UNLABELLED, path[nearest]
         both = np.stack([reference, estimated], axis=1)
         pairs, counts = np.unique(both[asked], axis=0, return_counts=True)
-        true_events, found_events = self._events(reference, asked), self._events(estimated, asked)
+        true_events, found_events = (events_of(self.task, one, asked, self.classes) for one in (reference, estimated))
         return FramePrediction(
             id=utterance.id,
             speaker=utterance.speaker,
@@ -303,13 +303,16 @@ class Examiner:
             reference_length=len(true_events),
         )
 
-    def _events(self, path: np.ndarray[Any, Any], asked: np.ndarray[Any, Any]) -> list[int]:
-        """The events of a path; a gap in the labels parts them."""
-        assert isinstance(self.task, FrameDownstream)
-        stretches = np.split(np.arange(len(path)), np.flatnonzero(np.diff(asked)) + 1)
-        events: list[int] = []
-        with plugin_faults(self.task.info.name):
-            for stretch in stretches:
-                if len(stretch) and asked[stretch[0]]:
-                    events += self.task.collapse(path[stretch].tolist(), self.classes)
-        return events
+
+def events_of(
+    task: Downstream, path: np.ndarray[Any, Any], asked: np.ndarray[Any, Any], classes: Sequence[str]
+) -> list[int]:
+    """The events of a path of classes over instants, where something is asked; a gap in the labels parts them."""
+    assert isinstance(task, FrameDownstream)
+    stretches = np.split(np.arange(len(path)), np.flatnonzero(np.diff(asked)) + 1)
+    events: list[int] = []
+    with plugin_faults(task.info.name):
+        for stretch in stretches:
+            if len(stretch) and asked[stretch[0]]:
+                events += task.collapse(path[stretch].tolist(), classes)
+    return events

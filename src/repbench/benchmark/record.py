@@ -17,11 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
-from repbench.files import canonical_json, write_json, write_text
+from repbench.files import canonical_json, parse_json, read_bounded, write_json, write_text
 
 SCHEMA: Final = "repbench.record/1"
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.jsonl"
+
+MAX_RECORD_BYTES: Final = 16 << 20
+"""The largest record that is read."""
+
+MAX_PREDICTIONS_BYTES: Final = 1 << 30
+"""The largest predictions that are read."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -199,9 +205,14 @@ def seal_of(record: dict[str, Any]) -> dict[str, str]:
 
 def write_record(folder: Path, record: Record, predictions: Sequence[Prediction]) -> Path:
     """Write predictions and record into `folder`; the record last, so that one that is there is whole."""
+    return write_fields(folder, record.as_dict(), predictions)
+
+
+def write_fields(folder: Path, fields: dict[str, Any], predictions: Iterable[Prediction]) -> Path:
+    """As `write_record`, of a record as it stood in another file: its id is of exactly these fields."""
     lines = [json.dumps(prediction_line(each), ensure_ascii=False, allow_nan=False) for each in predictions]
     write_text(folder / PREDICTIONS_FILE, "".join(f"{line}\n" for line in lines))
-    write_json(folder / RECORD_FILE, record.as_dict())
+    write_json(folder / RECORD_FILE, fields)
     return folder / RECORD_FILE
 
 
@@ -222,27 +233,32 @@ def prediction_line(prediction: Prediction) -> dict[str, Any]:
     return {**common, "confusion": cells, "edits": prediction.edits, "reference_length": prediction.reference_length}
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
     """Read `predictions.jsonl`.
+
+    Args:
+        path: Of the file.
+        most_bytes: What is larger is refused.
 
     Raises:
         IntegrityError: Names the line that is not a prediction.
     """
+    try:
+        text = read_bounded(path, most_bytes).decode("utf-8")
+    except ValueError as error:
+        raise IntegrityError(f"These are no predictions: {error}", file=path, do="Run it again") from error
     predictions: list[Prediction] = []
-    for number, line in enumerate(_lines(path), start=1):
+    # Line feeds alone part the lines: an id may hold any other separator.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            predictions.append(_prediction(json.loads(line)))
+            predictions.append(prediction_of(parse_json(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"Line {number} is not a prediction: {error}", file=path, do="Run it again") from error
     return predictions
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a file, parted by line feeds alone: an id may hold any other separator."""
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-
-
-def _prediction(line: dict[str, Any]) -> Prediction:
+def prediction_of(line: dict[str, Any]) -> Prediction:
+    """What a line of `predictions.jsonl` says; a ValueError, KeyError or TypeError where it says none."""
     common = {"id": line["id"], "speaker": line["speaker"], "group": line["group"]}
     if "scores" in line:
         return UtterancePrediction(**common, reference=line["reference"], scores=tuple(line["scores"]))
@@ -270,21 +286,35 @@ def read_record(path: Path) -> Record:
         DataError: There is no such file.
         IntegrityError: It is not a record of this schema.
     """
+    return record_of(read_fields(path), path)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of one `record.json` as they stand there; errors as `read_record`."""
     try:
-        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        fields = parse_json(read_bounded(path, MAX_RECORD_BYTES))
     except FileNotFoundError as error:
         raise DataError("There is no record here", file=path, do="Give a run's folder or its record.json") from error
     except OSError as error:
         raise DataError(f"The record cannot be read: {error.strerror}", file=path, do="Give a run's folder") from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"This is not a record of {SCHEMA}: {reason}", file=path, do="Run it again") from error
+    if not isinstance(fields, dict):
+        raise IntegrityError(f"This is not a record of {SCHEMA}: it is no object", file=path, do="Run it again")
+    return fields
+
+
+def record_of(fields: dict[str, Any], path: Path) -> Record:
+    """The record that fields are, or an IntegrityError that names the file they came from."""
+    try:
+        return Record.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise IntegrityError(
             f"This is not a record of {SCHEMA}: {place}: {first['msg']}", file=path, do="Run it again"
         ) from error
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise IntegrityError(f"This is not a record of {SCHEMA}: {reason}", file=path, do="Run it again") from error
 
 
 def read_records(places: str | Path | Iterable[str | Path]) -> list[Record]:

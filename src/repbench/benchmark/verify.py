@@ -17,17 +17,26 @@ from typing import Any
 
 from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import (
+    MAX_PREDICTIONS_BYTES,
     PREDICTIONS_FILE,
     RECORD_FILE,
     Record,
     digest_of,
+    read_fields,
     read_predictions,
-    read_record,
+    record_of,
     seal_of,
 )
 from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
-from repbench.downstream.contract import Downstream, Prediction, SequencePrediction, UtterancePrediction
+from repbench.downstream.contract import (
+    Downstream,
+    FramePrediction,
+    Prediction,
+    Problem,
+    SequencePrediction,
+    UtterancePrediction,
+)
 from repbench.downstream.metrics.edits import count_edits
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.registry import RESERVED_PREFIXES, registry
@@ -42,6 +51,18 @@ TOLERANCE = 1e-9
 """Numbers closer than this are the same: another version of a library may round otherwise."""
 
 
+PREDICTIONS = "the predictions give"
+"""The witness of most changes."""
+
+_LONGEST = 60
+
+_KINDS: Mapping[Problem, type[Prediction]] = {
+    "frame-classification": FramePrediction,
+    "utterance-classification": UtterancePrediction,
+    "sequence": SequencePrediction,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One field that is not what it should be.
@@ -49,12 +70,35 @@ class Change:
     Attributes:
         field: Its dotted path in the record, such as `metrics.accuracy.value`.
         stored: What the record says.
-        found: What follows from the predictions; for a field that only its seal knows, the digests of both.
+        found: What it should say; for a field that only its seal knows, the digests of both.
+        witness: Who says so, with a verb; None for the seal.
     """
 
     field: str
     stored: Any
     found: Any
+    witness: str | None = PREDICTIONS
+
+    @property
+    def sentence(self) -> str:
+        """The change in words."""
+        if self.witness is None:
+            return f"`{self.field}` was changed after it was sealed"
+        stored, found = _shown(self.stored, 6), _shown(self.found, 6)
+        if stored == found:
+            stored, found = _shown(self.stored, 17), _shown(self.found, 17)
+        return f"`{self.field}` says {stored}, but {self.witness} {found}"
+
+
+def _shown(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_shown(each, digits) for each in value)}]"
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +108,19 @@ class Verdict:
     Attributes:
         path: Of the record.
         record: As it was read.
+        fields: The record as it stands in its file.
+        predictions: What was answered.
         changes: Every field that was changed, those of the numbers first; empty for a record that holds.
+        is_whole: Whether the record's fields are those that its id was made of, be its numbers what they may.
         measured: What the predictions give.
     """
 
     path: Path
     record: Record
+    fields: dict[str, Any]
+    predictions: tuple[Prediction, ...]
     changes: tuple[Change, ...]
+    is_whole: bool
     measured: Measured
 
     @property
@@ -93,13 +143,35 @@ def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
         UsageError: The task is not installed, or does not take the record's options.
     """
     path = path / RECORD_FILE if path.is_dir() else path
-    record = read_record(path)
-    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    predictions = _predictions_beside(path)
+    fields = read_fields(path)
+    record = record_of(fields, path)
+    predictions = predictions_beside(path)
+    return verify(fields, record, predictions, path=path, beside=path.with_name(PREDICTIONS_FILE), task=task)
+
+
+def verify(
+    fields: dict[str, Any],
+    record: Record,
+    predictions: Sequence[Prediction],
+    *,
+    path: Path,
+    beside: Path,
+    task: Downstream | None = None,
+) -> Verdict:
+    """As `verify_record`, of what was read already.
+
+    Args:
+        fields: The record as it stands in its file.
+        record: The same, parsed.
+        predictions: Joined by utterance: their order plays no part.
+        path: Of the record, for errors.
+        beside: Of the predictions, for errors.
+        task: As in `verify_record`.
+    """
     classes = _classes_of(path, record)
-    _refuse_impossible(predictions, classes, path.with_name(PREDICTIONS_FILE))
-    task = task or task_of(record)
-    broken, is_whole = _since_sealed(path, raw)
+    task = task or task_of(record, path)
+    refuse_impossible(predictions, classes, task, beside)
+    broken, is_whole = _since_sealed(path, fields)
     measured = measure_clusters(task, classes, predictions)
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
@@ -107,12 +179,12 @@ def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
-        changes.append(Change("id", record.id, digest_of(raw)))
-    return Verdict(path, record, tuple(changes), measured)
+        changes.append(Change("id", record.id, digest_of(fields), "the fields call for"))
+    return Verdict(path, record, fields, tuple(predictions), tuple(changes), is_whole, measured)
 
 
-def task_of(record: Record) -> Downstream:
-    """The record's task with its options, from an installed package.
+def task_of(record: Record, path: Path | None = None) -> Downstream:
+    """The record's task with its options, from an installed package; errors name the file at `path`.
 
     Raises:
         UsageError: It is not installed, does not take the options, or `py:` would import what the record names.
@@ -121,14 +193,17 @@ def task_of(record: Record) -> Downstream:
     name = record.downstream.name
     if name.partition(":")[0] in RESERVED_PREFIXES:
         what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
-        raise UsageError(what, key="downstream.name", do="Install its package, and run it again under its own name")
+        raise UsageError(
+            what, file=path, key="downstream.name", do="Install its package, and run it again with its own name"
+        )
     return build_task(registry().find("downstream", name).entry, record.protocol.get("task", {}))
 
 
-def _predictions_beside(path: Path) -> list[Prediction]:
+def predictions_beside(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
+    """The predictions beside a record; errors as `verify_record`."""
     beside = path.with_name(PREDICTIONS_FILE)
     try:
-        return read_predictions(beside)
+        return read_predictions(beside, most_bytes)
     except FileNotFoundError as error:
         raise DataError(
             "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
@@ -152,23 +227,34 @@ def _classes_of(path: Path, record: Record) -> tuple[str, ...]:
     return load_probe(path.with_name(PROBE_FILE))[0].shape.classes
 
 
-def _refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str], file: Path) -> None:
-    """Refuse predictions that no run writes: an id twice, a class there is not, a score that is no number."""
-    nameless = next((each for each in predictions if not isinstance(each.id, str)), None)
-    if nameless is not None:
-        raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
+def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str], task: Downstream, file: Path) -> None:
+    """Refuse predictions that no run writes: an id twice, a class there is not, a score that is no number.
+
+    Raises:
+        IntegrityError: Names the utterance.
+    """
+    refuse_nameless(predictions, file)
     twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
     if twice:
         raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
     for each in predictions:
-        fault = _fault_of(each, len(classes))
+        fault = _fault_of(each, len(classes), task)
         if fault is not None:
             raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
 
 
-def _fault_of(prediction: Prediction, num_classes: int) -> str | None:
-    if not all(each is None or isinstance(each, str) for each in (prediction.speaker, prediction.group)):
+def refuse_nameless(predictions: Sequence[Prediction], file: Path) -> None:
+    """Refuse predictions with ids that are no text, with an IntegrityError."""
+    nameless = next((each for each in predictions if not _is_name(each.id)), None)
+    if nameless is not None:
+        raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
+
+
+def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str | None:
+    if not all(each is None or _is_name(each) for each in (prediction.speaker, prediction.group)):
         return "speaker and group must be names"
+    if not isinstance(prediction, _KINDS[task.info.problem]):
+        return f"it does not answer {task.info.problem}"
     if isinstance(prediction, UtterancePrediction):
         if not _counts_within(prediction.reference, most=num_classes - 1):
             return f"the reference {prediction.reference!r} is none of {num_classes} classes"
@@ -192,6 +278,17 @@ def _fault_of(prediction: Prediction, num_classes: int) -> str | None:
     return None
 
 
+def _is_name(value: object) -> bool:
+    """Whether it is text that can be written as UTF-8; JSON can also spell halves of characters."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _counts_within(value: object, most: int = MOST) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
@@ -201,17 +298,17 @@ def _changed_numbers(record: Record, task: Downstream, found: Mapping[str, Any])
     for name in dict.fromkeys([*found, *stored]):
         yield from _differences(f"metrics.{name}", stored.get(name), found.get(name))
     if record.primary_metric != task.info.primary_metric:
-        yield Change("primary_metric", record.primary_metric, task.info.primary_metric)
+        yield Change("primary_metric", record.primary_metric, task.info.primary_metric, "the task ranks by")
 
 
 def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterator[Change]:
     if record.n_scored != len(predictions):
-        yield Change("n_scored", record.n_scored, len(predictions))
+        yield Change("n_scored", record.n_scored, len(predictions), "the predictions are")
     if record.n_listed != record.corpus.n_test:
-        yield Change("n_listed", record.n_listed, record.corpus.n_test)
+        yield Change("n_listed", record.n_listed, record.corpus.n_test, "`corpus.n_test` says")
     both = sorted(record.excluded.keys() & {each.id for each in predictions})
     if both:
-        yield Change("excluded", both[0], "answered all the same")
+        yield Change("excluded", both[0], "answer it", "the predictions")
 
 
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
@@ -219,12 +316,13 @@ def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
     try:
         now, is_whole = seal_of(raw), raw["id"] == digest_of(raw)
     except ValueError as error:
-        raise IntegrityError("The record holds NaN or infinity", file=path, do="Run it again") from error
+        what = "The record holds NaN or infinity"
+        if isinstance(error, UnicodeEncodeError):
+            what = "The record holds half a character"
+        raise IntegrityError(what, file=path, do="Run it again") from error
     sealed = now if raw.get("seal") is None else raw["seal"]
-    fields = sorted({*sealed, *now})
-    return [
-        Change(name, sealed.get(name), now.get(name)) for name in fields if sealed.get(name) != now.get(name)
-    ], is_whole
+    changed = [name for name in sorted({*sealed, *now}) if sealed.get(name) != now.get(name)]
+    return [Change(name, sealed.get(name), now.get(name), None) for name in changed], is_whole
 
 
 def _differences(field: str, stored: Any, found: Any) -> Iterator[Change]:
@@ -232,13 +330,14 @@ def _differences(field: str, stored: Any, found: Any) -> Iterator[Change]:
     if isinstance(stored, Mapping) and isinstance(found, Mapping):
         for name in dict.fromkeys([*found, *stored]):
             yield from _differences(f"{field}.{name}", stored.get(name), found.get(name))
-    elif not _same(stored, found):
+    elif not same(stored, found):
         yield Change(field, stored, found)
 
 
-def _same(stored: Any, found: Any) -> bool:
+def same(stored: Any, found: Any) -> bool:
+    """Whether two values are equal up to rounding."""
     if isinstance(stored, list | tuple) and isinstance(found, list | tuple):
-        return len(stored) == len(found) and all(map(_same, stored, found))
+        return len(stored) == len(found) and all(map(same, stored, found))
     if isinstance(stored, float) or isinstance(found, float):
         known = isinstance(stored, int | float) and isinstance(found, int | float)
         return known and math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from repbench.cli import cache, check, corpus, installed, plots, report, running, sweeping
+from repbench.cli import cache, check, corpus, installed, leaderboard, plots, report, running, sweeping, verify
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(corpus.corpus_app, name="corpus")
 app.add_typer(plots.plot_app, name="plot")
 app.add_typer(cache.cache_app, name="cache")
+app.add_typer(leaderboard.leaderboard_app, name="leaderboard")
 app.add_typer(check.check_app, name="check")
 app.command("list", short_help="What is installed: names, versions, origins.")(installed.list_)
 app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
@@ -36,6 +37,7 @@ app.command(short_help="One upstream, one downstream: a record and a table.")(ru
 app.command(short_help="Many pairs: what a plan asks and no record answers yet.")(sweeping.sweep)
 app.command(short_help="Train an upstream; checkpoints, a log.")(running.pretrain)
 app.command(short_help="Tables, curves and a page from records.")(report.report)
+app.command(short_help="Recompute records from their predictions.")(verify.verify)
 app.command(short_help="A checkpoint of an older code, made one of repbench.")(running.convert)
 app.command(short_help="Write hidden states of sound files.")(running.extract)
 app.command(short_help="The whole story, in minutes on two cores.")(running.demo)

@@ -31,7 +31,7 @@ class PhoneCTC:
         name="phone-ctc",
         problem="sequence",
         split="speaker-disjoint",
-        default_head="ctc",
+        default_head="project_ctc",
         metrics={"phone_error_rate": MetricInfo(unit="edits per phone", higher_is_better=False, upper=None)},
         primary_metric="phone_error_rate",
     )

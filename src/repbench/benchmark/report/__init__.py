@@ -5,7 +5,7 @@ lays out the table, `compare` what is told apart in it; `efficiency`, `layers`, 
 each work out one section; `assemble` puts all together, and each `render_…` gives it one form.
 """
 
-from repbench.benchmark.report.assemble import PUBLISHED, PublishedName, Report, assemble
+from repbench.benchmark.report.assemble import PUBLISHED, Heading, PublishedName, Report, assemble
 from repbench.benchmark.report.writing import (
     FORMATS,
     Format,
@@ -19,6 +19,7 @@ __all__ = [
     "FORMATS",
     "PUBLISHED",
     "Format",
+    "Heading",
     "PublishedName",
     "Report",
     "ReportRequest",

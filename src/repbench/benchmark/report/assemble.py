@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,28 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """What stands above a report beside its numbers.
+
+    Attributes:
+        title: Of the report.
+        text: Paragraphs of plain text, one a line; empty for none.
+        refused: From the file of what was refused before the report, as it is to be shown, to why.
+        root: Files below it are shown as seen from there; None: as they were given.
+    """
+
+    title: str = "repbench report"
+    text: str = ""
+    refused: Mapping[Path, str] = field(default_factory=dict)
+    root: Path | None = None
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The text, part by part."""
+        return [line for line in self.text.splitlines() if line.strip()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything a report shows.
 
@@ -48,6 +70,7 @@ class Report:
         sensitivities: Learning rates, by column.
         published: Set apart.
         notes: What a reader should know.
+        heading: What stands above it all.
     """
 
     gathered: Gathered
@@ -61,6 +84,7 @@ class Report:
     sensitivities: Sequence[Sensitivity]
     published: Sequence[Published]
     notes: Sequence[str]
+    heading: Heading
 
     @property
     def num_records(self) -> int:
@@ -127,16 +151,18 @@ def _told(others: int, tied: int) -> str:
     return f"not told apart from {tied} of the {others} others"
 
 
-def assemble(places: Iterable[Path], published: Sequence[PublishedName] = ()) -> Report:
+def assemble(places: Iterable[Path], published: Sequence[PublishedName] = (), heading: Heading | None = None) -> Report:
     """Read the records and work out everything that is shown of them.
 
     Raises:
         DataError: A place does not exist, or there is no record.
         IntegrityError: There is no record that can be believed.
     """
-    loaded = load(places)
+    heading = heading or Heading()
+    loaded = load(places, heading.root)
     evidence = Evidence()
     gathered = gather(loaded, evidence)
+    gathered = replace(gathered, unreadable={**heading.refused, **gathered.unreadable})
     if not gathered.cells:
         _refuse(gathered)
     verdicts = compare(gathered, evidence)
@@ -153,6 +179,7 @@ def assemble(places: Iterable[Path], published: Sequence[PublishedName] = ()) ->
         sensitivities=sensitivities(gathered),
         published=[make() for name in published for make in PUBLISHED[name]],
         notes=[*gathered.notes, *without, *_missing(gathered), *_unchecked(gathered)],
+        heading=heading,
     )
 
 

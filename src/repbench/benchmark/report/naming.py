@@ -12,6 +12,12 @@ from repbench.errors import printable
 LONGEST = 60
 """Characters of a name that tables and figures show; JSON has all of it."""
 
+LONGEST_TITLE = 200
+"""Characters of a title."""
+
+LONGEST_TEXT = 4000
+"""Characters of a paragraph."""
+
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()!|~$@#])")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",

@@ -20,12 +20,21 @@ class Run:
         record: What it says.
         fault: Why it is not believed; None while nothing speaks against it.
         unchecked: Why its numbers could not be computed again; None where they were.
+        root: Where its file is seen from; None: from where the report is made.
     """
 
     path: Path
     record: Record
     fault: str | None = None
     unchecked: str | None = None
+    root: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """Its file, as it is shown."""
+        if self.root is None or not self.path.is_relative_to(self.root):
+            return str(self.path)
+        return str(self.path.relative_to(self.root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +50,8 @@ class Loaded:
     unreadable: dict[Path, str]
 
 
-def load(places: Iterable[Path]) -> Loaded:
-    """Read every record at or below the places.
+def load(places: Iterable[Path], root: Path | None = None) -> Loaded:
+    """Read every record at or below the places, to be shown as seen from `root`.
 
     Raises:
         DataError: A place does not exist, or none holds a record.
@@ -56,7 +65,7 @@ def load(places: Iterable[Path]) -> Loaded:
         except IntegrityError as error:
             unreadable[path] = error.what
             continue
-        run = Run(path, record, fault=_fault_of_id(path, record))
+        run = Run(path, record, fault=_fault_of_id(path, record), root=root)
         known = runs.setdefault(f"{record.id} {run.fault}", run)
         if known is not run and known.record != record:
             runs[f"{path}"] = replace(run, fault=f"it has the id of {known.path}, but other content")

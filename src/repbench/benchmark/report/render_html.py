@@ -17,7 +17,7 @@ from repbench.benchmark.report.assemble import Report
 from repbench.benchmark.report.commands import commands_of
 from repbench.benchmark.report.efficiency import as_time
 from repbench.benchmark.report.gather import Cell, Row
-from repbench.benchmark.report.naming import shown
+from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, shown
 from repbench.benchmark.report.numbers import interval, number
 from repbench.benchmark.report.questions import Column
 from repbench.benchmark.report.svg import Figure
@@ -116,6 +116,8 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     ]
     filters = _filters(report)
     return {
+        "title": shown(report.heading.title, LONGEST_TITLE),
+        "text": [shown(paragraph, LONGEST_TEXT) for paragraph in report.heading.paragraphs],
         "summary": _summary(report),
         "contents": contents,
         "verdicts": sorted(report.verdict_lines(), key=lambda verdict: verdict.others == 0),
@@ -303,7 +305,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
                 "id": run.record.id,
                 "seed": run.record.seed,
                 "value": run.record.primary.value,
-                "path": shown(run.path, _LONGEST),
+                "path": shown(run.place, _LONGEST),
             }
             for run in cell.runs
         ],

@@ -128,7 +128,7 @@ def _cell(report: Report, cell: Cell) -> dict[str, Any]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    return {"id": run.record.id, "path": str(run.path), "command": command_of(run.record)}
+    return {"id": run.record.id, "path": run.place, "command": command_of(run.record)}
 
 
 def _interval(interval: Interval | None) -> list[float] | None:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from repbench.benchmark.report.assemble import Report
 from repbench.benchmark.report.commands import commands_of
-from repbench.benchmark.report.naming import markdown, shown
+from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
 from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
 
-TITLE = "repbench report"
 NOT_BELIEVED = "Not believed: in no number above"
 ELSEWHERE = "Published elsewhere: other data, heads and budgets, never ranked with ours"
 
@@ -20,7 +19,8 @@ def results(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield f"# {TITLE}\n"
+    yield f"# {markdown(shown(report.heading.title, LONGEST_TITLE))}\n"
+    yield from (f"{markdown(shown(paragraph, LONGEST_TEXT))}\n" for paragraph in report.heading.paragraphs)
     yield from (f"* {markdown(verdict.sentence)}" for verdict in report.verdict_lines())
     for table in tables_of(report):
         yield from _table(table, "##")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.naming import latex
-from repbench.benchmark.report.render_md import ELSEWHERE, TITLE
+from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, latex, shown
+from repbench.benchmark.report.render_md import ELSEWHERE
 from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
 
 MOST_NUMBERS = 6
@@ -31,7 +31,9 @@ _BEFORE = r"""\documentclass[10pt]{article}
 
 def results(report: Report) -> str:
     """The whole document."""
-    return "\n".join([_BEFORE + rf"\section*{{{TITLE}}}", *_lines(report), r"\end{document}"]) + "\n"
+    title = rf"\section*{{{latex(shown(report.heading.title, LONGEST_TITLE))}}}"
+    text = [f"{latex(shown(paragraph, LONGEST_TEXT))}\n" for paragraph in report.heading.paragraphs]
+    return "\n".join([_BEFORE + title, *text, *_lines(report), r"\end{document}"]) + "\n"
 
 
 def _lines(report: Report) -> Iterator[str]:

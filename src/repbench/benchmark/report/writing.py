@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from repbench.benchmark.report import render_csv, render_html, render_json, render_md, render_tex
-from repbench.benchmark.report.assemble import PublishedName, Report, assemble
+from repbench.benchmark.report.assemble import Heading, PublishedName, Report, assemble
 from repbench.benchmark.report.figures import layers_figure
 from repbench.errors import DataError
 from repbench.files import ensure_writable, write_text
@@ -43,12 +43,14 @@ class ReportRequest:
         out: Folder to write into.
         formats: Any of `FORMATS`.
         published: Published tables to show beside, set apart.
+        heading: What stands above it.
     """
 
     runs: tuple[Path, ...]
     out: Path
     formats: tuple[Format, ...] = FORMATS
     published: tuple[PublishedName, ...] = ()
+    heading: Heading = field(default_factory=Heading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
     """
     reporter = reporter or Silence()
     ensure_writable(request.out)
-    report = assemble(request.runs, request.published)
+    report = assemble(request.runs, request.published, request.heading)
     for run in report.gathered.failed:
         reporter.say(f"not believed: {run.path}: {run.fault}")
     for path, reason in report.gathered.unreadable.items():

@@ -1,0 +1,11 @@
+"""A leaderboard: a folder of submitted records, one file each, that anyone can check and draw again.
+
+`head` says what is taken, `submission` is the form of a file, `references` what every submission has to have answered,
+`board` admits and checks, `page` draws.
+"""
+
+from repbench.benchmark.leaderboard.board import Admitted, Leaderboard
+from repbench.benchmark.leaderboard.head import HEAD_FILE, Head, Question
+from repbench.benchmark.leaderboard.references import References, references_of_corpus
+
+__all__ = ["HEAD_FILE", "Admitted", "Head", "Leaderboard", "Question", "References", "references_of_corpus"]

@@ -1,0 +1,222 @@
+"""Admitting records to a leaderboard, and checking those that are in it.
+
+Everything a submission says is checked when it is added and again when the page is made, for a file may come into the
+folder by other ways. Nothing is locked: a file is there whole or not at all, and of two that would write the same one
+the second is held to what the first wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from repbench.benchmark.leaderboard.head import Head, Question, protocol_of, question_of, read_head
+from repbench.benchmark.leaderboard.references import (
+    OF_CORPUS,
+    References,
+    read_references,
+    references_name,
+    references_of_corpus,
+    references_of_submission,
+    refuse_doubled,
+)
+from repbench.benchmark.leaderboard.submission import Submission, encode, read_submission, submission_of
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_fields, record_of
+from repbench.benchmark.verify import predictions_beside, refuse_impossible, refuse_nameless, task_of, verify
+from repbench.corpora.contract import Corpus
+from repbench.downstream.contract import Prediction
+from repbench.errors import DataError, IntegrityError, RepbenchError
+from repbench.files import create, remove_abandoned, write_text
+
+SUBMISSIONS_FOLDER: Final = "submissions"
+REFERENCES_FOLDER: Final = "references"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A record of a leaderboard.
+
+    Attributes:
+        path: Of its file.
+        record: What it says.
+        is_new: Whether it was not there before.
+    """
+
+    path: Path
+    record: Record
+    is_new: bool
+
+
+class Leaderboard:
+    """A folder with a head, submissions and references.
+
+    Args:
+        folder: Of the leaderboard.
+
+    Raises:
+        UsageError: The folder has no head, or one that cannot be meant.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.head: Head = read_head(folder)
+
+    def add(self, place: Path, corpus: Corpus | None = None) -> Admitted:
+        """Check a record, compute its numbers again from its predictions, and take it in.
+
+        Args:
+            place: `record.json` or its folder; the predictions lie beside it.
+            corpus: What the references are held to; None: the references that are there, or, for the first submission
+                to a question, its own.
+
+        Raises:
+            UsageError: The leaderboard does not take such a record, or its task is not installed.
+            DataError: It did not answer exactly the test split.
+            IntegrityError: A number does not follow from the predictions, a field or a reference was changed, or
+                another submission has its id.
+            EnvironmentFault: The folder may not be written to.
+        """
+        path = place / RECORD_FILE if place.is_dir() else place
+        fields = read_fields(path)
+        record = record_of(fields, path)
+        question, protocol = self._taken(record, path)
+        beside = path.with_name(PREDICTIONS_FILE)
+        submission = _possible(fields, record, predictions_beside(path, self.head.most_bytes), path, beside)
+        known = self._references(record, protocol)
+        if corpus is not None:
+            known = self._of_corpus(corpus, record, protocol, known, path)
+        if known is not None:
+            known.hold(submission, path, self.head.allow_excluded)
+        _verify(submission, path, beside)
+        expected = known or references_of_submission(submission, protocol, path)
+        _refuse_other_digest(expected, question, path)
+        text = self._bounded(submission, path)
+        self._keep(expected, submission, path)
+        return self._put(submission, text, path)
+
+    def submissions(self) -> Iterator[tuple[Path, Submission | RepbenchError]]:
+        """Every file of the folder of submissions in the order of their names: checked, or why it is not believed."""
+        for path in sorted((self.folder / SUBMISSIONS_FOLDER).glob("*")):
+            if path.name.startswith("."):
+                continue
+            try:
+                yield path, self._checked(path)
+            except RepbenchError as error:
+                yield path, error
+
+    def _checked(self, path: Path) -> Submission:
+        submission = read_submission(path, self.head.most_bytes)
+        record = submission.record
+        _possible(submission.fields, record, submission.predictions, path, path)
+        if path.name != f"{record.id}.json":
+            do = "Add the record again with `repbench leaderboard add`"
+            raise IntegrityError(f"This file is not named after its record, {record.id}", file=path, do=do)
+        question, protocol = self._taken(record, path)
+        known = self._references(record, protocol)
+        if known is None:
+            do = "Add one of its records with `repbench leaderboard add`"
+            raise DataError("There are no references for its question", file=path, do=do)
+        _refuse_other_digest(known, question, path)
+        known.hold(submission, path, self.head.allow_excluded)
+        _verify(submission, path, path)
+        return submission
+
+    def _taken(self, record: Record, path: Path) -> tuple[Question, Protocol]:
+        protocol = protocol_of(record, path)
+        return question_of(self.head, record, protocol, path), protocol
+
+    def _references(self, record: Record, protocol: Protocol) -> References | None:
+        """What every submission to the record's question is held to, if there was one."""
+        name = references_name(
+            record.downstream.name, protocol.task, record.corpus.fingerprint, protocol.split.model_dump(mode="json")
+        )
+        path = self.folder / REFERENCES_FOLDER / name
+        return read_references(path) if path.exists() or path.is_symlink() else None
+
+    def _of_corpus(
+        self, corpus: Corpus, record: Record, protocol: Protocol, known: References | None, path: Path
+    ) -> References:
+        """The references of the corpus; where there are some already, they have to be the same."""
+        if corpus.fingerprint != record.corpus.fingerprint:
+            what = f"The record is of a corpus with the fingerprint {record.corpus.fingerprint[:16]}"
+            raise DataError(f"{what}, and {corpus.name} has {corpus.fingerprint[:16]}", file=path, key="--corpus")
+        true = references_of_corpus(corpus, task_of(record, path), record.downstream.name, protocol)
+        if known is not None and known.digest != true.digest:
+            file = self.folder / REFERENCES_FOLDER / known.file_name
+            do = "Remove it and the submissions that were held to it, and add them again with --corpus"
+            raise IntegrityError(f"These references are not those of {corpus.name}", file=file, do=do)
+        return true
+
+    def _bounded(self, submission: Submission, path: Path) -> str:
+        text = encode(submission)
+        if len(text) > self.head.most_bytes:
+            what = f"The submission has {len(text)} bytes, more than {self.head.max_submission_mib:g} MiB"
+            raise DataError(what, file=path, do="Raise `max_submission_mib` in the head")
+        return text
+
+    def _keep(self, expected: References, submission: Submission, path: Path) -> None:
+        """Write the references down; where another submission did so first, hold this one to those."""
+        file = self.folder / REFERENCES_FOLDER / expected.file_name
+        if create(file, expected.encode()):
+            return
+        first = read_references(file)
+        first.hold(submission, path, self.head.allow_excluded)
+        if expected.held_to == OF_CORPUS != first.held_to:
+            write_text(file, expected.encode())
+
+    def _put(self, submission: Submission, text: str, path: Path) -> Admitted:
+        file = self.folder / SUBMISSIONS_FOLDER / f"{submission.record.id}.json"
+        for folder in (file.parent, self.folder / REFERENCES_FOLDER):
+            remove_abandoned(folder)
+        is_new = create(file, text)
+        if not is_new and read_submission(file, self.head.most_bytes) != submission:
+            what = f"The leaderboard has a submission with the id {submission.record.id}, but other predictions"
+            raise IntegrityError(what, file=path, do=f"Compare it with {file}")
+        return Admitted(file, submission.record, is_new)
+
+
+def _possible(
+    fields: dict[str, Any], record: Record, predictions: Sequence[Prediction], path: Path, beside: Path
+) -> Submission:
+    """A submission that a run could have written, be it true or not.
+
+    Raises:
+        DataError: It answers an utterance twice.
+        IntegrityError: It holds what no run writes, or does not name its classes.
+        UsageError: Its task is not installed.
+    """
+    if record.downstream.classes is None:
+        do = "Run it again with this version"
+        raise IntegrityError("The record does not name its classes", file=path, key="downstream.classes", do=do)
+    refuse_nameless(predictions, beside)
+    refuse_doubled(predictions, beside)
+    refuse_impossible(predictions, record.downstream.classes, task_of(record, path), beside)
+    return submission_of(fields, record, predictions)
+
+
+def _verify(submission: Submission, path: Path, beside: Path) -> None:
+    """Refuse a record whose numbers do not follow from its predictions, or that was changed after it was sealed.
+
+    Raises:
+        DataError: It is as it was sealed, but not all of its predictions are there.
+        IntegrityError: It was changed.
+    """
+    verdict = verify(submission.fields, submission.record, submission.predictions, path=path, beside=beside)
+    if verdict.holds:
+        return
+    num_scored, num_found = submission.record.n_scored, len(submission.predictions)
+    if verdict.is_whole and num_found != num_scored:
+        what = f"The record scored {num_scored} utterances, but {num_found} predictions are there"
+        raise DataError(what, file=beside, do="Submit the predictions that the run wrote")
+    first, *others = verdict.changes
+    also = f", and {len(others)} more fields were changed" if others else ""
+    raise IntegrityError(f"{first.sentence}{also}", file=path, key=first.field, do="Submit what the run wrote")
+
+
+def _refuse_other_digest(references: References, question: Question, path: Path) -> None:
+    if question.references not in {None, references.digest}:
+        what = f"The references have the digest {references.digest}, and the leaderboard asks for {question.references}"
+        raise IntegrityError(what, file=path, do="Run it again on the corpus of the question")

@@ -1,0 +1,127 @@
+"""The head of a leaderboard: its title, its rules, and what it takes. Written by people, in YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.record import Record
+from repbench.benchmark.report.commands import flat
+from repbench.benchmark.report.questions import WITHOUT_EFFECT
+from repbench.configs.loader import build, load_yaml, merged
+from repbench.configs.settings import NonNegativeInt, Settings
+from repbench.errors import UsageError
+
+HEAD_FILE: Final = "leaderboard.yaml"
+
+
+class Question(Settings):
+    """A question that the leaderboard takes answers to."""
+
+    task: str
+    """Name of the downstream."""
+    corpus: Annotated[str, Field(min_length=16)]
+    """The corpus's fingerprint, or 16 digits and more of its beginning."""
+    references: str | None = None
+    """Digest of ids and references of the test split; None: those of the first submission, or of `--corpus`."""
+    protocols: tuple[dict[str, Any], ...] = ({},)
+    """What may differ from the default protocol: `{}` is the default itself."""
+    heads: tuple[str, ...] | None = None
+    """Heads that are taken; None: any."""
+    modes: tuple[Literal["frozen", "finetune"], ...] = ("frozen", "finetune")
+    """Modes that are taken."""
+
+
+class Head(Settings):
+    """What a leaderboard is called, and what it takes."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    """Shown at the top of the page."""
+    rules: Annotated[str, Field(max_length=4000)] = ""
+    """Shown on the page; plain text, a paragraph a line."""
+    questions: Annotated[tuple[Question, ...], Field(min_length=1)]
+    """What is taken; everything else is refused."""
+    allow_excluded: NonNegativeInt = 0
+    """Most test utterances that a submission may leave out."""
+    max_submission_mib: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 64.0
+    """Largest file of a submission, in MiB."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest file of a submission, in bytes."""
+        return int(self.max_submission_mib * (1 << 20))
+
+
+def read_head(folder: Path) -> Head:
+    """Read the head of a leaderboard.
+
+    Raises:
+        UsageError: There is none, or it says what it cannot mean; names every key.
+    """
+    path = folder / HEAD_FILE
+    if not path.is_file():
+        raise UsageError(f"There is no leaderboard here: {HEAD_FILE} is missing", file=folder, do="Write one")
+    head = build(Head, load_yaml(path), path)
+    for question in head.questions:
+        for protocol in question.protocols:
+            build(Protocol, protocol, path)
+    return head
+
+
+def protocol_of(record: Record, file: Path) -> Protocol:
+    """The record's protocol, as this version of repbench knows it.
+
+    Raises:
+        UsageError: It has settings that are not known here.
+    """
+    return build(Protocol, record.protocol, file)
+
+
+def question_of(head: Head, record: Record, protocol: Protocol, file: Path) -> Question:
+    """The question of the head that a record answers.
+
+    Raises:
+        UsageError: There is none; says what comes nearest and in what the record differs.
+    """
+    reasons = [_refusal(question, record, protocol) for question in head.questions]
+    for question, reason in zip(head.questions, reasons, strict=True):
+        if reason is None:
+            return question
+    key, what, do = max((reason for reason in reasons if reason is not None), key=lambda each: _ORDER.index(each[0]))
+    raise UsageError(f"This leaderboard does not take the record: {what}", file=file, key=key, do=do)
+
+
+_ORDER = ("downstream.name", "corpus.fingerprint", "mode", "head", "protocol")
+"""What is looked at first: the reason that comes last is that of the nearest question."""
+
+
+def _refusal(question: Question, record: Record, protocol: Protocol) -> tuple[str, str, str] | None:
+    """The key that does not fit, what is wrong with it, and what to do; None where all fits."""
+    if record.downstream.name != question.task:
+        return "downstream.name", f"its task is {record.downstream.name}", f"Answer {question.task}"
+    if not record.corpus.fingerprint.startswith(question.corpus):
+        what = f"its corpus has the fingerprint {record.corpus.fingerprint[:16]}, and not {question.corpus[:16]}"
+        return "corpus.fingerprint", what, "Run it on the corpus that the leaderboard names"
+    if record.mode not in question.modes:
+        return "mode", f"its mode is {record.mode}", f"Take {' or '.join(question.modes)}"
+    if question.heads is not None and record.head not in question.heads:
+        return "head", f"its head is {record.head}", f"Run it with --head {' or '.join(question.heads)}"
+    differences = [_differences(protocol, asked) for asked in question.protocols]
+    if all(differences):
+        fewest = min(differences, key=len)
+        what = "; ".join(f"{name} is {said}, and not {asked}" for name, (said, asked) in fewest.items())
+        wanted = " ".join(f"--set {name}={asked}" for name, (_, asked) in fewest.items())
+        return "protocol", what, f"Run it with {wanted}"
+    return None
+
+
+def _differences(protocol: Protocol, asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings in which a protocol differs from the default changed by what is asked: as it is, as asked."""
+    said = flat(protocol.model_dump(mode="json"))
+    wanted = flat(merged(Protocol().model_dump(mode="json"), asked))
+    names = sorted((said.keys() | wanted.keys()) - WITHOUT_EFFECT)
+    return {name: (said.get(name), wanted.get(name)) for name in names if said.get(name) != wanted.get(name)}

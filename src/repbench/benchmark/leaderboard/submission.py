@@ -1,0 +1,109 @@
+"""The form of a submission: one JSON file that holds a record and its predictions.
+
+A submission has one spelling: keys are sorted, predictions stand by id and one a line, everything beyond ASCII is
+escaped, the file ends in a newline. So the same submission is the same bytes whoever adds it; git merges two of them
+without a question, its differences are readable line by line, and a name that holds control or bidi characters shows as
+an escape to whoever reviews it. It is not compressed: git does that, and what is compressed cannot be reviewed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from repbench.benchmark.record import Record, prediction_line, prediction_of, record_of
+from repbench.downstream.contract import Prediction
+from repbench.errors import DataError, IntegrityError
+from repbench.files import parse_json
+
+SCHEMA: Final = "repbench.submission/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A record and its predictions.
+
+    Attributes:
+        fields: The record as it was written.
+        record: The same, parsed.
+        predictions: By id.
+    """
+
+    fields: dict[str, Any]
+    record: Record
+    predictions: tuple[Prediction, ...]
+
+
+def submission_of(fields: dict[str, Any], record: Record, predictions: Iterable[Prediction]) -> Submission:
+    """A submission, its predictions in order."""
+    return Submission(fields, record, tuple(sorted(predictions, key=lambda each: each.id)))
+
+
+def encode(submission: Submission) -> str:
+    """The one spelling of a submission."""
+    lines = [_encode(prediction_line(each)) for each in submission.predictions]
+    record = json.dumps(submission.fields, indent=1, sort_keys=True, allow_nan=False)
+    return f'{{\n"predictions": {listed(lines)},\n"record": {record},\n"schema": "{SCHEMA}"\n}}\n'
+
+
+def listed(lines: Sequence[str], brackets: str = "[]") -> str:
+    """A JSON list or object with one member a line."""
+    members = ",\n".join(lines)
+    return f"{brackets[0]}\n{members}\n{brackets[1]}" if lines else brackets
+
+
+def _encode(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def read_submission(path: Path, most_bytes: int) -> Submission:
+    """Read a file of a leaderboard's folder, which anyone may have put there.
+
+    Raises:
+        IntegrityError: It is a link or no file, is too large, is no submission, or is not spelt as one is.
+    """
+    content = read_plain(path, most_bytes)
+    try:
+        whole = parse_json(content)
+        if not isinstance(whole, dict) or whole.get("schema") != SCHEMA or not isinstance(whole.get("record"), dict):
+            raise ValueError(f"the schema is not {SCHEMA}")
+        submission = submission_of(
+            whole["record"], record_of(whole["record"], path), [prediction_of(line) for line in whole["predictions"]]
+        )
+        if encode(submission).encode("ascii") != content:
+            raise ValueError("it is not spelt as `repbench leaderboard add` spells it")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"This is not a submission: {error}"
+        raise IntegrityError(what, file=path, do="Add the record again with `repbench leaderboard add`") from error
+    return submission
+
+
+def read_plain(path: Path, most_bytes: int) -> bytes:
+    """The content of a plain file: links are not followed, and pipes and devices not waited for.
+
+    Raises:
+        DataError: There is none.
+        IntegrityError: It is something else, or too large.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise DataError("There is no such file", file=path) from error
+    except OSError as error:
+        raise IntegrityError(f"This is no plain file: {error.strerror}", file=path, do="Remove it") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IntegrityError("This is no plain file", file=path, do="Remove it")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(most_bytes + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > most_bytes:
+        do = "Submit less, or raise `max_submission_mib` in the head"
+        raise IntegrityError(f"This is larger than {most_bytes / (1 << 20):g} MiB", file=path, do=do)
+    return content

@@ -1,0 +1,97 @@
+"""`repbench leaderboard …`: a folder of submitted records and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from repbench.cli.options import Json
+from repbench.cli.output import help_if_alone, print_json, say
+from repbench.errors import RepbenchError, printable
+
+leaderboard_app = typer.Typer(
+    help="A folder of submitted records and its page.", invoke_without_command=True, rich_markup_mode=None
+)
+
+
+@leaderboard_app.callback()
+def _leaderboard(context: typer.Context) -> None:
+    help_if_alone(context)
+
+
+@leaderboard_app.command("add", short_help="Take records in, each computed again.")
+def leaderboard_add(
+    records: Annotated[list[Path], typer.Argument(metavar="RECORD", help="Records or their folders.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The leaderboard: a folder with leaderboard.yaml.")],
+    corpus: Annotated[
+        str | None, typer.Option(metavar="C", help="Hold the references to this corpus, and not to submissions.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check records, compute their numbers again from their predictions, and take in those that hold.
+
+    One that is refused does not keep the others from it; the exit code is the highest of all.
+    """
+    from repbench.benchmark.leaderboard import Leaderboard
+    from repbench.console import ConsoleReporter
+    from repbench.corpora.opening import open_corpus
+
+    board = Leaderboard(to)
+    opened = None
+    if corpus is not None:
+        with ConsoleReporter().stage(f"corpus {corpus}") as advance:
+            opened = open_corpus(corpus, progress=advance)
+    code = 0
+    results: list[dict[str, Any]] = []
+    for place in records:
+        try:
+            admitted = board.add(place, opened)
+        except RepbenchError as error:
+            code = max(code, error.exit_code)
+            say(f"error: {error.line()}")
+            results.append({"path": printable(place), "submission": None, "new": False, "error": error.fields()})
+            continue
+        results.append(
+            {"path": printable(place), "submission": str(admitted.path), "new": admitted.is_new, "error": None}
+        )
+        if not as_json:
+            typer.echo(f"{printable(admitted.path)}{'' if admitted.is_new else ': was there already'}")
+    if as_json:
+        print_json({"leaderboard": str(to), "records": results})
+    raise typer.Exit(code)
+
+
+@leaderboard_app.command("build", short_help="Make the page again from the folder.")
+def leaderboard_build(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The leaderboard.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the page goes; default: page/ in the leaderboard.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every submission again, and make the page of those that hold.
+
+    What does not hold is named and left out; the exit code is then the highest of all, and the page is there.
+    """
+    from repbench.benchmark.leaderboard import Leaderboard
+    from repbench.benchmark.leaderboard.page import build
+    from repbench.console import ConsoleReporter
+
+    board = Leaderboard(folder)
+    built = build(board, out or folder / "page", ConsoleReporter())
+    for error in built.refused.values():
+        say(f"error: {error.line()}")
+    if as_json:
+        print_json(
+            {
+                "files": [str(path) for path in built.files],
+                "accepted": [str(path) for path in built.accepted],
+                "refused": {printable(path): error.fields() for path, error in built.refused.items()},
+            }
+        )
+    else:
+        for path in built.files:
+            typer.echo(path)
+    raise typer.Exit(max((error.exit_code for error in built.refused.values()), default=0))
