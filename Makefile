@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OUT ?= runs
+OUT ?= runs/demo
 
 .PHONY: demo test test-all lint type bench clean
 

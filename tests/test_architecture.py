@@ -17,7 +17,7 @@ LAYERS = {
     "errors": 0, "progress": 0,
     "files": 1, "globalstate": 1,
     "registry": 2, "configs": 2,
-    "audio": 3, "corpora": 3,
+    "audio": 3, "corpora": 3, "scaffold": 3,
     "upstream": 4, "downstream": 4,
     "benchmark": 5, "doctor": 5,
     "testing": 6, "console": 6, "cli": 7, "__main__": 8, "__init__": 9,

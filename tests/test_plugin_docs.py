@@ -5,22 +5,39 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS
 from repbench.testing.upstreams import UPSTREAM_CHECKS
 from tests.commands import repbench
 
-PAGE = Path(__file__).parent.parent / "docs" / "plugins.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "plugins.md"
+TINY = ROOT / "examples" / "repbench-tiny-plugin"
 
 
-def test_the_example_keeps_its_promises(tmp_path: Path) -> None:
-    (source,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-        if "class Loud" in block
-    ]
-    (tmp_path / "loudness.py").write_text(source)
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
 
-    done = repbench("check", "upstream", "loudness", "--plugin", tmp_path / "loudness.py")
+
+def test_the_page_grows_the_example_line_by_line() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    grown = [line for block in blocks if "UpstreamSuite" not in block for line in lines_of(block)]
+
+    assert grown == lines_of((TINY / "tiny_plugin.py").read_text(encoding="utf-8"))
+
+
+def test_the_example_is_tiny() -> None:
+    files = sorted(path.name for path in TINY.iterdir() if path.is_file())
+    code = [line for name in files if name != "README.md" for line in lines_of((TINY / name).read_text("utf-8"))]
+
+    assert files == ["README.md", "pyproject.toml", "test_tiny_plugin.py", "tiny_plugin.py"]
+    assert len(code) < 80
+
+
+@pytest.mark.parametrize(("kind", "name"), [("upstream", "loudness"), ("downstream", "long-or-short")])
+def test_the_example_keeps_its_promises(kind: str, name: str) -> None:
+    done = repbench("check", kind, name, "--plugin", TINY / "tiny_plugin.py")
 
     assert done.code == 0, done.out
 

@@ -36,7 +36,20 @@ def my_late_model(*, checkpoint=None, seed=0):
 def run_pytest(folder: Path, source: str) -> tuple[int, str]:
     (folder / "my_plugin.py").write_text(PLUGIN)
     (folder / "test_mine.py").write_text(source)
-    command = [sys.executable, "-m", "pytest", "-q", "-rfs", "-p", "no:cacheprovider", "test_mine.py"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-rfs",
+        "-p",
+        "no:cacheprovider",
+        "test_mine.py",
+    ]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(folder)}
     )

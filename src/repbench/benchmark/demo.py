@@ -1,21 +1,87 @@
-"""The story in minutes: one front end, three questions, on speech made on this machine."""
+"""The story in minutes on two cores: make speech, pre-train, ask with few labels, frozen and fine-tuned, and report.
+
+Everything here is a command that a reader can give; each is said before it is done. What is there is not done again, so
+a demo that was interrupted goes on.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.benchmark.protocol import load_protocol
+from repbench.benchmark.report import ReportRequest, write_report
 from repbench.benchmark.run import RunRequest, Written, run
 from repbench.progress import Reporter
 
-UPSTREAM = "mel"
-DOWNSTREAMS = ("phone", "speaker", "sentiment")
 CORPUS = "synthetic"
+FRACTIONS = (0.01, 0.1, 1.0)
+PRETRAINING_STEPS = {"apc": 150, "mockingjay": 300}
+"""About a minute of each; the preset `tiny` alone takes 400 and 1,300."""
+SETTINGS = ("probe.steps=500", "finetune.steps=80", "finetune.selection_points=2")
+"""Half of the usual steps of a probe, and a quarter of those of a fine-tuning."""
 
 
-def demo(out: Path, reporter: Reporter) -> list[Written]:
-    """Run mel on phone, speaker and sentiment of the synthetic corpus; the records lie below `out`."""
-    written = []
-    for downstream in DOWNSTREAMS:
-        reporter.say(f"repbench run --upstream {UPSTREAM} --downstream {downstream} --corpus {CORPUS} --out {out}")
-        written += run(RunRequest(upstream=UPSTREAM, downstream=downstream, corpus=CORPUS, out=out), reporter)
-    return written
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a demo made: the records, and the files of the report."""
+
+    written: tuple[Written, ...]
+    report: tuple[Path, ...]
+
+
+def demo(out: Path, reporter: Reporter) -> Story:
+    """Tell the story; models, records and report lie below `out`."""
+    checkpoints = {}
+    for upstream, steps in PRETRAINING_STEPS.items():
+        folder = out / "pretrain" / upstream
+        reporter.say(f"repbench pretrain {upstream} --preset tiny --steps {steps} --resume --out {folder}")
+        request = PretrainRequest(upstream=upstream, preset="tiny", steps=steps, out=folder, resume=True, corpus=CORPUS)
+        checkpoints[upstream] = str(run_pretraining(request, reporter).run)
+    records = out / "records"
+    written: list[Written] = []
+    for question in _questions(checkpoints):
+        request_of_pair = replace(question, out=records)
+        reporter.say(_command(request_of_pair))
+        written += run(request_of_pair, reporter)
+    reporter.say(f"repbench report {records} --out {out / 'report'}")
+    files = write_report(ReportRequest(runs=(records,), out=out / "report"), reporter).files
+    return Story(tuple(written), files)
+
+
+def _questions(checkpoints: dict[str, str]) -> Iterator[RunRequest]:
+    """Phone at three shares of the labels, frozen, untrained and fine-tuned; speaker of those that were trained."""
+    protocol = load_protocol(assignments=SETTINGS)
+    asked = [("mel", None), *checkpoints.items()]
+    untrained = [(upstream, f"random:{checkpoint}") for upstream, checkpoint in checkpoints.items()]
+
+    def question(upstream: str, checkpoint: str | None, downstream: str) -> RunRequest:
+        return RunRequest(
+            upstream=upstream,
+            checkpoint=checkpoint,
+            downstream=downstream,
+            corpus=CORPUS,
+            protocol=protocol,
+            missing_only=True,
+        )
+
+    for upstream, checkpoint in (*asked, *untrained):
+        yield replace(question(upstream, checkpoint, "phone"), label_fractions=FRACTIONS)
+    for upstream, checkpoint in asked:
+        yield question(upstream, checkpoint, "speaker")
+    yield replace(question("apc", checkpoints["apc"], "phone"), label_fractions=FRACTIONS, finetune=True)
+
+
+def _command(request: RunRequest) -> str:
+    """The command line that asks the same."""
+    options = [f"--upstream {request.upstream}"]
+    if request.checkpoint is not None:
+        options.append(f"--checkpoint {request.checkpoint}")
+    options.append(f"--downstream {request.downstream}")
+    options += ["--finetune"] * request.finetune
+    options += [f"--label-fraction {fraction:g}" for fraction in request.label_fractions if fraction != 1.0]
+    options += ["--label-fraction 1"] * (1.0 in request.label_fractions and len(request.label_fractions) > 1)
+    options += [f"--set {setting}" for setting in SETTINGS]
+    return f"repbench run {' '.join(options)} --missing-only --out {request.out}"

@@ -86,7 +86,7 @@ class SplitSettings(Settings):
 class ExtractionSettings(Settings):
     """How features are computed."""
 
-    batch_seconds: Positive = 120.0
+    batch_seconds: Positive = 30.0
     """Seconds of sound, padding included, that go through the upstream at once."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What features are rounded to before a probe sees them, whether they are stored or not."""

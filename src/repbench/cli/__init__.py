@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from repbench.cli import cache, check, corpus, installed, leaderboard, plots, report, running, sweeping, verify
+from repbench.cli import cache, check, corpus, installed, leaderboard, new, plots, report, running, sweeping, verify
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
 
@@ -31,6 +31,7 @@ app.add_typer(plots.plot_app, name="plot")
 app.add_typer(cache.cache_app, name="cache")
 app.add_typer(leaderboard.leaderboard_app, name="leaderboard")
 app.add_typer(check.check_app, name="check")
+app.add_typer(new.new_app, name="new")
 app.command("list", short_help="What is installed: names, versions, origins.")(installed.list_)
 app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
 app.command(short_help="One upstream, one downstream: a record and a table.")(running.run)

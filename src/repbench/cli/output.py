@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from repbench.benchmark.record import Record
     from repbench.benchmark.run import Written
 
 
@@ -53,6 +54,14 @@ def print_results(results: Sequence[Written], as_json: bool) -> None:
     print_table(results_table([written.record for written in results]))
     for written in results:
         typer.echo(written.path)
+
+
+def print_matrix(records: Sequence[Record]) -> None:
+    """One table of many records."""
+    from repbench.benchmark.matrix import matrix_table
+    from repbench.console import print_table
+
+    print_table(matrix_table(records))
 
 
 def print_files(files: Sequence[Path], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from repbench.cli.check import take_plugins
 from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Plugins, Resample, Sounds
-from repbench.cli.output import print_files, print_json, print_results, say
+from repbench.cli.output import print_files, print_json, print_matrix, print_results, say
 
 
 def run(
@@ -192,11 +192,19 @@ def extract(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where models, records and report go.")] = Path("runs/demo"),
     as_json: Json = False,
 ) -> None:
     """Tell the whole story on the synthetic corpus, in minutes on two cores."""
     from repbench.benchmark.demo import demo as tell
     from repbench.console import ConsoleReporter
 
-    print_results(tell(out, ConsoleReporter()), as_json)
+    story = tell(out, ConsoleReporter())
+    if as_json:
+        records = [str(written.path) for written in story.written]
+        results = [written.record.as_dict() for written in story.written]
+        print_json({"records": records, "results": results, "report": [str(path) for path in story.report]})
+        return
+    print_matrix([written.record for written in story.written])
+    for path in story.report:
+        typer.echo(path)

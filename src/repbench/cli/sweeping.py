@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repbench.cli.options import Json
-from repbench.cli.output import print_columns, print_json
+from repbench.cli.output import print_columns, print_json, print_matrix
 
 if TYPE_CHECKING:
     from repbench.benchmark.sweep.sweep import Swept
@@ -55,3 +55,8 @@ def _print_rows(swept: Swept) -> None:
     ]
     print_columns(list(rows[0]), rows)
     typer.echo(swept.line())
+    paths = [path for row in swept.rows for path in (*row.existing, *row.made)]
+    if paths:
+        from repbench.benchmark.record import read_records
+
+        print_matrix(read_records(paths))

@@ -53,19 +53,19 @@ class UpstreamSuite:
     seed: ClassVar[int] = 0
 
     @pytest.fixture(scope="class")
-    def subject(self, request: pytest.FixtureRequest) -> UpstreamSubject:
+    @classmethod
+    def subject(cls) -> UpstreamSubject:
         """The upstream, built once for all tests of the class."""
-        suite: type[UpstreamSuite] = request.cls
-        factory, seed = _factory_of(suite), suite.seed
+        factory, seed = _factory_of(cls), cls.seed
         at_hand = _entry_at_hand("upstream", factory)
         return UpstreamSubject(
             lambda checkpoint: build_upstream(at_hand, checkpoint, seed),
-            checkpoint=suite.checkpoint,
+            checkpoint=cls.checkpoint,
             seed=seed,
             entry=_entry_by_name("upstream", factory),
         )
 
-    @pytest.mark.parametrize("check", UPSTREAM_CHECKS, ids=lambda check: check.id)
+    @pytest.mark.parametrize("check", list(UPSTREAM_CHECKS), ids=lambda check: check.id)
     def test_promise(self, subject: UpstreamSubject, check: Check[UpstreamSubject]) -> None:
         """What the check's docstring says."""
         __tracebackhide__ = True
@@ -84,14 +84,14 @@ class DownstreamSuite:
     options: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(scope="class")
-    def subject(self, request: pytest.FixtureRequest) -> Iterator[DownstreamSubject]:
+    @classmethod
+    def subject(cls) -> Iterator[DownstreamSubject]:
         """The task, and a corpus of tones; override it for a task that asks for other labels."""
-        suite: type[DownstreamSuite] = request.cls
-        task = build_task(_entry_at_hand("downstream", _factory_of(suite)), suite.options)
+        task = build_task(_entry_at_hand("downstream", _factory_of(cls)), cls.options)
         with tempfile.TemporaryDirectory(prefix="repbench-tones-") as folder:
             yield DownstreamSubject(task, tone_corpus(Path(folder, "tones"), num_speakers=3, per_session=2))
 
-    @pytest.mark.parametrize("check", DOWNSTREAM_CHECKS, ids=lambda check: check.id)
+    @pytest.mark.parametrize("check", list(DOWNSTREAM_CHECKS), ids=lambda check: check.id)
     def test_promise(self, subject: DownstreamSubject, check: Check[DownstreamSubject]) -> None:
         """What the check's docstring says."""
         __tracebackhide__ = True

@@ -1,0 +1,104 @@
+"""Seven label fractions x five seeds x five learning rates of one pair, beside that pair alone: `repbench run`, cold.
+
+Both are whole commands with a feature store of their own, empty; the second trains 175 probes and writes 70 records,
+the default rate and the tuned one. What the probes cost grows with their number, width and steps and not with the corpus;
+what the upstream costs grows with the corpus. So the ratio depends on both: the result says what each part took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repbench.benchmark import environment
+from repbench.corpora.opening import open_corpus
+from repbench.files import cache_dir
+
+FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+SEEDS = range(5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--upstream", default="mockingjay")
+    parser.add_argument("--checkpoint", default="random:base")
+    parser.add_argument("--downstream", default="phone")
+    parser.add_argument("--corpus", default="synthetic:small")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "many_probes.json")
+    arguments = parser.parse_args()
+    open_corpus(arguments.corpus)  # builds a synthetic one
+    many = [part for fraction in FRACTIONS for part in ("--label-fraction", str(fraction))]
+    many += ["--tune"]
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = trained_like(arguments, Path(name))
+        rows = {
+            "alone": run(arguments, Path(name) / "alone", checkpoint, []),
+            "7 x 5 x 5": run(
+                arguments, Path(name) / "many", checkpoint, [*many, *(p for s in SEEDS for p in ("--seed", str(s)))]
+            ),
+        }
+    ratio = rows["7 x 5 x 5"]["seconds"] / rows["alone"]["seconds"]
+    for what, row in rows.items():
+        print(f"{what:<10} {row['seconds']:7.1f} s, of which extraction {row['extract_seconds']:6.1f}, "
+              f"probes {row['train_seconds']:6.1f}; {row['records']} records")  # fmt: skip
+    print(f"ratio {ratio:.2f}")
+    result = {
+        "machine": environment.describe(torch.device("cpu")),
+        "question": {key: str(value) for key, value in vars(arguments).items() if key != "out"},
+        "runs": rows,
+        "ratio": ratio,
+    }
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def trained_like(arguments: argparse.Namespace, folder: Path) -> str:
+    """A checkpoint on disk with random weights: five seeds of a probe ask one network, not five untrained ones."""
+    if not arguments.checkpoint.startswith("random"):
+        return str(arguments.checkpoint)
+    from repbench.benchmark.loading import load_upstream
+    from repbench.upstream.checkpoints import save_checkpoint
+
+    model = load_upstream(arguments.upstream, checkpoint=arguments.checkpoint)
+    fields = {"upstream": arguments.upstream, "config": dict(model.config)}
+    saved = save_checkpoint(folder / "run", 1, weights=model.state_dict(), training={}, fields=fields, keep_last=1)
+    return str(saved.path)
+
+
+def run(arguments: argparse.Namespace, folder: Path, checkpoint: str, options: list[str]) -> dict[str, Any]:
+    """Seconds of a command that begins with nothing stored."""
+    folder.mkdir()
+    (folder / "corpora").symlink_to(cache_dir() / "corpora")
+    command = [
+        sys.executable, "-m", "repbench", "run", "--upstream", arguments.upstream, "--checkpoint", checkpoint,
+        "--downstream", arguments.downstream, "--corpus", arguments.corpus, "--out", str(folder / "runs"), "--json",
+        "--set", f"probe.steps={arguments.steps}", *options,
+    ]  # fmt: skip
+    variables = {**os.environ, "REPBENCH_CACHE": str(folder), "OMP_NUM_THREADS": str(arguments.threads)}
+    started = time.perf_counter()
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(done.stderr)
+    records = json.loads(done.stdout)["results"]
+    tuned = [each for each in records if each["protocol"]["probe"]["tune"]]
+    return {
+        "seconds": seconds,
+        "extract_seconds": records[0]["cost"]["extract_seconds"],
+        "train_seconds": sum(each["cost"]["train_seconds"] for each in tuned or records),
+        "records": len(records),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A plugin package of one's own, written from a template: `repbench new`.
+
+What such a package holds stands in `templates/`; here a name is found fit for it, and the files are written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import os
+import re
+import shutil
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from repbench.errors import UsageError
+from repbench.files import TEMPORARY_PREFIX, environment_faults
+from repbench.registry import BUILTIN_DISTRIBUTION, PLURALS, RESERVED_PREFIXES, normalised, registry
+
+PluginKind = Literal["upstream", "downstream"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+_FACTORIES = {"upstream": "log_band_energies", "downstream": "Attribute"}
+"""What the template's module calls its plugin. It is not made from the name, which could hide one that is imported."""
+
+_FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "{kind}/README.md",
+    "src/{module}.py": "{kind}/module.py",
+    "tests/test_{module}.py": "{kind}/test_module.py",
+}
+"""From each file of a package to its template."""
+
+
+def new_package(kind: PluginKind, name: str, parent: Path) -> list[Path]:
+    """Write a package that can be installed, is found by repbench and keeps its promises.
+
+    Args:
+        kind: Of what.
+        name: Of the distribution, of its folder and of the plugin.
+        parent: Where its folder is made.
+
+    Returns:
+        The files, all of which are there or none.
+
+    Raises:
+        UsageError: The name will not do, or the folder is there already.
+        EnvironmentFault: The place may not be written to.
+    """
+    refuse_name(kind, name)
+    folder = parent / name
+    if os.path.lexists(folder):
+        raise UsageError("There is something of this name already", file=folder, do="Choose another name or --out DIR")
+    words = {
+        "name": name,
+        "kind": kind,
+        "plural": PLURALS[kind],
+        "module": module_name(name),
+        "factory": _FACTORIES[kind],
+        "repbench_version": metadata.version(BUILTIN_DISTRIBUTION),
+    }
+    texts = {target.format(**words): _filled(source.format(**words), words) for target, source in _FILES.items()}
+    _write_folder(folder, texts)
+    return [folder / target for target in texts]
+
+
+def refuse_name(kind: PluginKind, name: str) -> None:
+    """Refuse what cannot be the name of a distribution, a module and a plugin at once, or is that of another.
+
+    Raises:
+        UsageError: Says why, and what to do.
+    """
+    fault = _shape_fault(name) or _taken(kind, name)
+    if fault is not None:
+        raise UsageError(fault, key=name, do="Choose another name")
+
+
+def module_name(name: str) -> str:
+    """The module of a distribution: `My-Model` is imported as `my_model`."""
+    return normalised(name).replace("-", "_")
+
+
+def _shape_fault(name: str) -> str | None:
+    if re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", name) is None:
+        return "A name is made of ASCII letters, digits, `-`, `_` and `.`, from a letter to a letter or digit"
+    if module_name(name) in RESERVED_PREFIXES:
+        return f"`{name}` is a reserved prefix"
+    if keyword.iskeyword(module_name(name)):
+        return f"`{module_name(name)}` is a word of Python, and no module can be called so"
+    return None
+
+
+def _taken(kind: PluginKind, name: str) -> str | None:
+    """Whose name it is already."""
+    for entry in registry().entries(kind):
+        if normalised(entry.name) == normalised(name):
+            whose = f"a built-in {kind}" if entry.builtin else f"another {kind}, of `{entry.distribution}`"
+            return f"`{name}` is the name of {whose}"
+    if any(True for _ in metadata.distributions(name=name)):
+        return f"`{name}` is the name of an installed distribution"
+    module = module_name(name)
+    if module in sys.stdlib_module_names or _is_importable(module):
+        return f"`{module}` is the name of an installed module"
+    return None
+
+
+def _is_importable(module: str) -> bool:
+    """Whether there is such a module; a mere folder of this name in the working folder is none."""
+    found = importlib.util.find_spec(module)
+    return found is not None and found.origin is not None
+
+
+def _filled(source: str, words: dict[str, str]) -> str:
+    return Template((_TEMPLATES / f"{source}.template").read_text(encoding="utf-8")).substitute(words)
+
+
+def _write_folder(folder: Path, texts: dict[str, str]) -> None:
+    """Write files into a folder that appears whole or not at all."""
+    with environment_faults(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))
+        try:
+            package = unfinished / "package"
+            for target, text in texts.items():
+                path = package / target
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            package.rename(folder)
+        finally:
+            shutil.rmtree(unfinished)
