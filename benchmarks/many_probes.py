@@ -1,8 +1,8 @@
 """Seven label fractions x five seeds x five learning rates of one pair, beside that pair alone: `repbench run`, cold.
 
 Both are whole commands with a feature store of their own, empty; the second trains 175 probes and writes 70 records,
-the default rate and the tuned one. What the probes cost grows with their number, width and steps and not with the corpus;
-what the upstream costs grows with the corpus. So the ratio depends on both: the result says what each part took.
+the default rate and the tuned one. What the probes cost grows with their number, width and steps and not with the
+corpus; what the upstream costs grows with the corpus. So the ratio depends on both: the result says what each took.
 """
 
 from __future__ import annotations
