@@ -54,9 +54,9 @@ def _print_rows(swept: Swept) -> None:
         for row in swept.rows
     ]
     print_columns(list(rows[0]), rows)
-    typer.echo(swept.line())
     paths = [path for row in swept.rows for path in (*row.existing, *row.made)]
     if paths:
         from repbench.benchmark.record import read_records
 
         print_matrix(read_records(paths))
+    typer.echo(swept.line())
