@@ -186,16 +186,38 @@ def test_exclusions_leave_out_pairs_and_must_leave_out_some(tones: Path, tmp_pat
 
 
 def test_a_pair_becomes_the_command_that_asks_it(tones: Path, tmp_path: Path) -> None:
-    lists = {"upstreams": [{"name": "apc", "checkpoint": "random"}], "modes": ["finetune"]}
-    plan = write_plan(tmp_path, tones, **lists, label_fractions=[0.001, 1], seeds=[3, 4], head="mlp1", tune=True)
+    lists = {"upstreams": [{"name": "apc", "checkpoint": "random"}], "label_fractions": [0.001, 1]}
+    plan = write_plan(tmp_path, tones, **lists, seeds=[3, 4], head="mlp1", tune=True)
     ((pair,),) = [job.pairs for job in jobs_of(load_plan(plan), Path("runs"), plan)]
     command = pair.command()
     assert {
-        "--upstream=apc", "--checkpoint=random", "--finetune", "--tune", "--head=mlp1", "--seed=3", "--seed=4",
+        "--upstream=apc", "--checkpoint=random", "--tune", "--head=mlp1", "--seed=3", "--seed=4",
         "--label-fraction=0.001", "--label-fraction=1.0", "--set=probe.steps=10", "--out=runs", "--missing-only",
     } <= set(command)  # fmt: skip
-    assert "--controls" not in command
+    assert not {"--controls", "--finetune"} & set(command)
     assert Job.of_json(Job((pair,)).as_json()) == Job((pair,))
+
+
+def test_fine_tuning_is_asked_of_what_its_part_says_and_never_tuned(tones: Path, tmp_path: Path) -> None:
+    lists = {"upstreams": [{"name": "apc", "checkpoint": "random"}], "downstreams": ["phone", "speaker"]}
+    lists |= {"modes": ["frozen", "finetune"], "label_fractions": [0.1, 0.3, 1], "seeds": [0, 1], "tune": True}
+    part = {"downstreams": ["phone"], "label_fractions": [1], "seeds": [2]}
+    plan = write_plan(tmp_path, tones, **lists, layers=["all"], finetune={**part, "layers": ["last"]})
+    (job,) = jobs_of(load_plan(plan), Path("runs"), plan)
+    asked = [
+        (each.downstream, each.mode, each.layer, each.label_fractions, each.seeds, each.tune) for each in job.pairs
+    ]
+    assert asked == [
+        ("phone", "frozen", "all", (0.1, 0.3, 1.0), (0, 1), True),
+        ("speaker", "frozen", "all", (0.1, 0.3, 1.0), (0, 1), True),
+        ("phone", "finetune", "last", (1.0,), (2,), False),
+    ]
+    whole = write_plan(tmp_path, tones, **lists, layers=["all"], finetune=part)
+    with pytest.raises(UsageError, match=r"give `finetune\.layers`"):
+        load_plan(whole)
+    alone = write_plan(tmp_path, tones, finetune=part)
+    with pytest.raises(UsageError, match="not among `modes`"):
+        load_plan(alone)
 
 
 # only what is missing

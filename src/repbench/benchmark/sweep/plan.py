@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,6 +100,21 @@ class Exclusion(Settings):
         )
 
 
+class FinetunePart(Settings):
+    """What the mode `finetune` asks in place of what the plan says of all modes; what is not said is as for all."""
+
+    downstreams: (
+        Annotated[tuple[Annotated[str, AfterValidator(_known("downstream"))], ...], AtLeastOne, Once] | None
+    ) = None
+    """Names of tasks."""
+    layers: Annotated[tuple[str | NonNegativeInt, ...], AtLeastOne, Once] | None = None
+    """As `layers`; not `all`, of which each layer would need a fine-tuning of its own."""
+    label_fractions: Annotated[tuple[Fraction, ...], AtLeastOne, Once] | None = None
+    """As `label_fractions`."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], AtLeastOne, Once] | None = None
+    """As `seeds`."""
+
+
 class Slurm(Settings):
     """What `--launcher slurm` asks of the cluster for each job; what is not said is left to the cluster."""
 
@@ -145,13 +160,15 @@ class SweepPlan(Settings):
     assignments: tuple[Annotated[str, AfterValidator(_assignment)], ...] = Field(default=(), alias="set")
     """Single settings of the protocol, as `--set`."""
     tune: bool = False
-    """Whether learning rates are chosen on dev, as `--tune`."""
+    """Whether learning rates are chosen on dev, as `--tune`; fine-tuning takes its rates from the protocol."""
     controls: bool = False
     """Whether controls are asked too, as `--controls`."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N."""
     allow_excluded: NonNegativeInt = 0
     """Test utterances that may go unscored."""
+    finetune: FinetunePart = FinetunePart()
+    """What differs in the mode `finetune`."""
     exclude: tuple[Exclusion, ...] = ()
     """Pairs that are not asked."""
     slurm: Slurm = Slurm()
@@ -161,6 +178,22 @@ class SweepPlan(Settings):
     def _labels_part(self) -> SweepPlan:
         _once(tuple(label for _, _, label in self.named_upstreams()))
         return self
+
+    @model_validator(mode="after")
+    def _modes_fit(self) -> SweepPlan:
+        said = self.finetune.model_fields_set
+        if "finetune" not in self.modes and said:
+            raise ValueError("`finetune` says what differs in a mode that is not among `modes`")
+        if "finetune" in self.modes and "all" in self.of_mode("finetune").layers:
+            raise ValueError("each of `all` layers would need a fine-tuning of its own: give `finetune.layers`")
+        return self
+
+    def of_mode(self, mode: str) -> SweepPlan:
+        """The plan as it holds for one mode alone."""
+        if mode != "finetune":
+            return self
+        own = {name: getattr(self.finetune, name) for name in self.finetune.model_fields_set}
+        return self.model_copy(update={"tune": False, **{name: each for name, each in own.items() if each is not None}})
 
     def named_upstreams(self) -> list[tuple[str, str | None, str]]:
         """Name, checkpoint and label of each upstream."""
@@ -196,10 +229,18 @@ def jobs_of(plan: SweepPlan, out: Path, source: Path) -> list[Job]:
 
 
 def _pairs(plan: SweepPlan, out: Path) -> list[Pair]:
-    layers = sorted(map(str, plan.layers), key=lambda layer: layer not in READ_ALL)
-    combinations = itertools.product(plan.named_upstreams(), plan.corpora, plan.modes, plan.downstreams, layers)
+    places = itertools.product(plan.named_upstreams(), plan.corpora, plan.modes)
     return [
-        Pair(
+        pair for upstream, corpus, mode in places for pair in _pairs_at(plan.of_mode(mode), out, upstream, corpus, mode)
+    ]
+
+
+def _pairs_at(plan: SweepPlan, out: Path, named: tuple[str, str | None, str], corpus: str, mode: str) -> Iterator[Pair]:
+    """The pairs of one upstream, corpus and mode; `plan` is what holds for the mode."""
+    upstream, checkpoint, label = named
+    layers = sorted(map(str, plan.layers), key=lambda layer: layer not in READ_ALL)
+    for downstream, layer in itertools.product(plan.downstreams, layers):
+        yield Pair(
             upstream=upstream,
             checkpoint=checkpoint,
             label=label,
@@ -218,8 +259,6 @@ def _pairs(plan: SweepPlan, out: Path) -> list[Pair]:
             allow_excluded=plan.allow_excluded,
             out=str(out),
         )
-        for (upstream, checkpoint, label), corpus, mode, downstream, layer in combinations
-    ]
 
 
 def _label(asked: AskedUpstream) -> str:
