@@ -16,13 +16,14 @@ from repbench.files import environment_faults, remove_abandoned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """What is stored of one upstream in one dtype.
+    """What is stored of one upstream, computed and kept in one way.
 
     Attributes:
         fingerprint: Of the upstream.
         names: What it was called by those who stored it.
         layers: Indices of those stored.
-        dtype: float32, float16 or bfloat16.
+        dtype: float32, float16 or bfloat16: what features were rounded to.
+        precision: float32 or bfloat16: of the matrix products that computed them.
         utterances: How many have a layer stored.
         bytes: On disk.
     """
@@ -31,6 +32,7 @@ class Holding:
     names: tuple[str, ...]
     layers: tuple[int, ...]
     dtype: str
+    precision: str
     utterances: int
     bytes: int
 
@@ -58,11 +60,12 @@ class Damage:
 
 
 def holdings(folder: Path) -> list[Holding]:
-    """What is stored, by upstream and dtype; what cannot be read is left out."""
-    groups: dict[tuple[str, str], list[Shard]] = {}
+    """What is stored, by upstream, dtype and precision; what cannot be read is left out."""
+    groups: dict[tuple[str, str, str], list[Shard]] = {}
     for shard in _readable(_shard_files(folder)):
-        groups.setdefault((shard.origin.fingerprint, shard.origin.dtype), []).append(shard)
-    return [_holding(fingerprint, dtype, shards) for (fingerprint, dtype), shards in sorted(groups.items())]
+        origin = shard.origin
+        groups.setdefault((origin.fingerprint, origin.dtype, origin.precision), []).append(shard)
+    return [_holding(shards) for _, shards in sorted(groups.items())]
 
 
 def verify(folder: Path, *, progress: Progress | None = None) -> tuple[int, list[Damage]]:
@@ -136,17 +139,19 @@ def clear(folder: Path, fingerprint: str | None = None) -> tuple[int, int]:
     return len(doomed), num_bytes
 
 
-def _holding(fingerprint: str, dtype: str, shards: Sequence[Shard]) -> Holding:
+def _holding(shards: Sequence[Shard]) -> Holding:
+    origin = shards[0].origin
     entries = [entry for shard in shards for entry in shard.entries]
     num_bytes = 0
     for shard in shards:
         with contextlib.suppress(OSError):
             num_bytes += shard.path.stat().st_size
     return Holding(
-        fingerprint=fingerprint,
+        fingerprint=origin.fingerprint,
         names=tuple(sorted({shard.upstream for shard in shards})),
         layers=tuple(sorted({entry.layer for entry in entries})),
-        dtype=dtype,
+        dtype=origin.dtype,
+        precision=origin.precision,
         utterances=len({entry.sound for entry in entries}),
         bytes=num_bytes,
     )

@@ -163,33 +163,37 @@ class FeatureStore:
 
     def _read(self, plan: Outline, layers: Sequence[int], frames: Tensor, replaced: list[Place]) -> dict[Cell, Entry]:
         """Fill the table with what is stored, and say which entry filled which cell; damaged ones go to `replaced`."""
-        places = standing(self._shards())
-        waiting: dict[Cell, list[tuple[Shard, Entry]]] = {}
-        for index, utterance in enumerate(plan.utterances):
-            for layer in layers:
-                num_bytes = plan.counts[index] * self._upstream.info.width * _dtype(self._origin).itemsize
-                found = [each for each in places.get((_sound(utterance), layer), ()) if each[1].num_bytes == num_bytes]
-                if found:
-                    waiting[index, layer] = found
+        waiting: dict[Path, dict[Cell, list[tuple[Shard, Entry]]]] = {}  # by the shard that is to be asked next
+        for cell, found in self._found(plan, layers):
+            waiting.setdefault(found[0][0].path, {})[cell] = found
         read: dict[Cell, Entry] = {}
         first_damage = ""
         while waiting:
-            shard = next(iter(waiting.values()))[0][0]
-            here = {cell: found[0][1] for cell, found in waiting.items() if found[0][0] is shard}
+            path, cells = waiting.popitem()
+            here = {cell: found[0][1] for cell, found in cells.items()}
+            shard = next(iter(cells.values()))[0][0]
             for cell, damage in self._read_shard(shard, here, plan, layers, frames):
                 if damage is None:
                     read[cell] = here[cell]
-                    del waiting[cell]
                     continue
                 if damage:
-                    first_damage = first_damage or f"{shard.path}: {damage}"
-                    replaced.append((shard.path.stem, here[cell].sound, here[cell].layer))
-                waiting[cell] = waiting[cell][1:]
-                if not waiting[cell]:
-                    del waiting[cell]
+                    first_damage = first_damage or f"{path}: {damage}"
+                    replaced.append((path.stem, here[cell].sound, here[cell].layer))
+                if others := cells[cell][1:]:
+                    waiting.setdefault(others[0][0].path, {})[cell] = others
         if replaced:
             self._say(f"note: {len(replaced)} stored features are damaged ({first_damage}) and are computed again")
         return read
+
+    def _found(self, plan: Outline, layers: Sequence[int]) -> Iterator[tuple[Cell, list[tuple[Shard, Entry]]]]:
+        """Where each utterance and layer of the table stands, of those that are stored."""
+        places = standing(self._shards())
+        for index, utterance in enumerate(plan.utterances):
+            num_bytes = plan.counts[index] * self._upstream.info.width * _dtype(self._origin).itemsize
+            for layer in layers:
+                found = [each for each in places.get((_sound(utterance), layer), ()) if each[1].num_bytes == num_bytes]
+                if found:
+                    yield (index, layer), found
 
     def _read_shard(
         self, shard: Shard, wanted: Mapping[Cell, Entry], plan: Outline, layers: Sequence[int], frames: Tensor

@@ -19,7 +19,8 @@ def _cache(context: typer.Context) -> None:
 
 @cache_app.command("list", short_help="What is stored, by upstream.")
 def cache_list(as_json: Json = False) -> None:
-    """List the stored features: fingerprint and name of the upstream, layers, dtype, utterances, bytes."""
+    """List the stored features: fingerprint and name of the upstream, layers, dtype, precision, utterances,
+    bytes."""
     from dataclasses import asdict
 
     from repbench.benchmark.cache import holdings
@@ -29,7 +30,7 @@ def cache_list(as_json: Json = False) -> None:
     if as_json:
         print_json({"folder": str(store_folder()), "bytes": sum(row["bytes"] for row in found), "upstreams": found})
         return
-    columns = ("fingerprint", "names", "layers", "dtype", "utterances", "bytes")
+    columns = ("fingerprint", "names", "layers", "dtype", "precision", "utterances", "bytes")
     print_columns(columns, [{name: _listed(row[name]) for name in columns} for row in found])
 
 
