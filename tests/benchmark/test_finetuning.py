@@ -85,6 +85,14 @@ def test_the_whole_network_is_trained_and_the_record_says_so(checkpoint: str, un
     assert not states(folder.parents[3]), "nothing is left of a training that is finished"
 
 
+def test_the_record_says_the_precision_that_computed_it(tones: Path, tmp_path: Path) -> None:
+    asked = request(ENVELOPE, tones, tmp_path, finetune__steps=2)
+    lower = asked.protocol.extraction.model_copy(update={"precision": "bfloat16"})
+    (written,) = run(replace(asked, protocol=asked.protocol.model_copy(update={"extraction": lower})))
+    assert written.record.environment.precision == "float32"
+    assert written.record.protocol["extraction"]["precision"] == "float32"
+
+
 def test_a_frozen_upstream_stays_as_it_was_and_has_the_same_fingerprint(
     tones: Path, checkpoint: str, uninterrupted: Written, tmp_path: Path
 ) -> None:

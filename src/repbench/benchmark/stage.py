@@ -261,6 +261,9 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     for name in request.protocol.tasks.keys() - set(get_args(Problem)):
         registry().find("downstream", name)
     protocol = request.protocol.for_task(request.downstream, task.info.problem)
+    if request.finetune:  # gradients are computed in float32, and so are the answers
+        exact = protocol.extraction.model_copy(update={"precision": "float32"})
+        protocol = protocol.model_copy(update={"extraction": exact})
     return replace(
         request,
         protocol=protocol.model_copy(update={name: getattr(Protocol(), name) for name in ("head", "layer")}),

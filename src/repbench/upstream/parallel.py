@@ -6,9 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for the one that leads: it scores dev and test alone, and a corpus may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.distributed.init_process_group("nccl", device_id=device)
+        torch.distributed.init_process_group("nccl", device_id=device, timeout=PATIENCE)
     else:
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:
