@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ from repbench.benchmark.splits import divide
 from repbench.corpora.opening import open_corpus
 from repbench.downstream.phone import Phone
 from repbench.downstream.speaker import Speaker
-from repbench.errors import DataError, EnvironmentFault, IntegrityError, PluginError, RepbenchError, UsageError
+from repbench.errors import (
+    DataError,
+    EnvironmentFault,
+    IntegrityError,
+    NonFiniteError,
+    PluginError,
+    RepbenchError,
+    UsageError,
+)
 from repbench.testing import Envelope, tone_corpus
 
 QUICK = Protocol(probe=ProbeSettings(steps=40, batch_frames=256, hidden_units=32, selection_points=4))
@@ -298,6 +307,26 @@ def test_a_protocol_is_a_preset_changed_by_a_file_and_by_settings(tmp_path: Path
     assert load_protocol() == Protocol()
     with pytest.raises(UsageError, match=r"did you mean `probe.learning_rate`"):
         load_protocol(assignments=["probe.lerning_rate=1"])
+
+
+def test_several_processes_are_refused_where_nothing_is_fine_tuned(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"torchrun started 2 processes, but only --finetune"):
+        go(tones, tmp_path)
+
+
+def test_a_rate_that_ends_in_nan_is_out_of_the_choice_and_said(tones: Path, tmp_path: Path) -> None:
+    rates = ["probe.learning_rates=[0.01, 1e30]", "probe.learning_rate=0.01"]
+    protocol = load_protocol(assignments=["probe.steps=10", "probe.batch_frames=64", *rates])
+    default, tuned = [each.record for each in go(tones, tmp_path, protocol=protocol, tune=True, head="mlp2")]
+    assert not any("out of the choice" in warning for warning in default.corpus.warnings)
+    assert any(re.search(r"1e\+30 the probe ended .* at step \d+", warning) for warning in tuned.corpus.warnings)
+    assert tuned.selection.chosen["learning_rate"] == 0.01
+    hopeless = load_protocol(assignments=["probe.steps=10", "probe.batch_frames=64", "probe.learning_rate=1e30"])
+    with pytest.raises(NonFiniteError, match=r"seed 0 ends in NaN or infinity at step \d+"):
+        go(tones, tmp_path, protocol=hopeless, tune=True, head="mlp2")
 
 
 def test_every_refusal_is_a_repbench_error_with_a_code() -> None:

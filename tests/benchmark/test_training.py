@@ -117,7 +117,8 @@ def test_a_rate_that_explodes_leaves_the_others_as_they_were(tones: Corpus) -> N
     room = Class.on(tones, Phone())
     ((calm,),) = room.teach([room.lesson()], "mlp2", rates=(1e-3,))
     (row,) = room.teach([room.lesson()], "mlp2", rates=(1e-3, 1e30))
-    assert len(row) == 1
+    assert [each.selection.dev_value is None for each in row] == [False, True]
+    assert row[1].selection.chosen["learning_rate"] == 1e30
     for name, tensor in calm.probe.state_dict().items():
         assert torch.equal(row[0].probe.state_dict()[name], tensor)
     with pytest.raises(NonFiniteError, match=r"at step \d+"):

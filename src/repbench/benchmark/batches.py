@@ -25,7 +25,8 @@ class Batch:
     """What the probes of a lesson see in a step.
 
     Attributes:
-        frames: (L, N, D); for a head with context N counts the frames of all windows.
+        frames: (L, N, D), the batch's own until the next one is asked for; for a head with context N counts the frames
+            of all windows.
         counts: (U,) frames of each utterance in turn; None where frames are asked.
         classes: (N,), (U,), or (S,) the classes of the U sequences, one after the other.
         num_classes: (U,) classes of each sequence; None where none are asked.
@@ -35,6 +36,14 @@ class Batch:
     counts: Tensor | None
     classes: Tensor
     num_classes: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved = (
+            None if each is None else each.to(device)
+            for each in (self.frames, self.counts, self.classes, self.num_classes)
+        )
+        return Batch(*moved)  # type: ignore[arg-type]
 
 
 def batches(
@@ -69,11 +78,17 @@ def _frame_batches(
     examiner: Examiner, train: Examples, size: int, generator: torch.Generator, context: int
 ) -> Iterator[Batch]:
     """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
-    rows, classes = labelled_frames(examiner, train.table, train.questions)
-    ends = torch.tensor(train.table.counts).cumsum(dim=0)
-    for chosen in _endless_order(len(rows), size, generator):
+    frames = train.table.frames
+    rows, classes = (each.to(frames.device) for each in labelled_frames(examiner, train.table, train.questions))
+    ends = torch.tensor(train.table.counts, device=frames.device).cumsum(dim=0)
+    room: Tensor | None = None  # of every batch: pages that are new each time would cost as much as the gathering
+    for drawn in _endless_order(len(rows), size, generator):
+        chosen = drawn.to(frames.device)
         seen = windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
-        yield Batch(train.table.frames.index_select(1, seen), None, classes[chosen])
+        if room is None:
+            room = frames.new_empty(len(frames), len(seen), frames.shape[-1])
+        torch.index_select(frames, 1, seen, out=room)
+        yield Batch(room, None, classes[chosen])
 
 
 def _utterance_batches(examiner: Examiner, train: Examples, size: int, generator: torch.Generator) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ from repbench.upstream.contract import UpstreamInfo
 Scorer = Callable[[Tensor, Tensor], Tensor]
 """From the frames (L, N, D) of some utterances, with the number (U,) of each, to scores (R, N, C) or (R, U, C)."""
 
-BLOCK_FRAMES = 16_384
-"""Frames that are scored at once where many utterances select."""
+BLOCK_FRAMES = 4_096
+"""Frames that are scored at once where many utterances select: as many as a processor's cache may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,20 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Features and the questions put to them, in blocks."""
+    """Features and the questions put to them, in blocks, and the device on which they are answered."""
 
     table: FeatureTable
     blocks: tuple[Block, ...]
+    device: torch.device
 
     def frames(self, block: Block) -> Tensor:
-        """(L, N, D), the frames of a block."""
-        return torch.cat([self.table.frames[:, start : start + count] for start, count in block.spans], dim=1)
+        """(L, N, D), the frames of a block: those of the table itself where they lie side by side."""
+        (first, _), last = block.spans[0], sum(block.spans[-1])
+        follows = all(sum(one) == other for one, (other, _) in pairwise(block.spans))
+        if follows:
+            return self.table.frames[:, first:last].to(self.device)
+        spans = [self.table.frames[:, start : start + count] for start, count in block.spans]
+        return torch.cat(spans, dim=1).to(self.device)
 
 
 class Examiner:
@@ -130,20 +137,20 @@ class Examiner:
     def predict(self, probe: Probe, examples: Examples) -> list[Prediction]:
         """The probe's answer to every question, each utterance on its own: no batch, order or padding plays a part."""
         places = examples.table.starts()
-        probe.eval()
+        device = probe.eval().mean.device
         answers: list[Prediction] = []
         with torch.inference_mode():
             for question in examples.questions:
                 start, count = places[question.id]
-                frames = examples.table.frames[:, start : start + count]
-                scores = probe(frames, torch.tensor([count]))
+                frames = examples.table.frames[:, start : start + count].to(device)
+                scores = probe(frames, torch.tensor([count], device=device)).cpu()
                 if not bool(torch.isfinite(scores).all()):
                     raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=question.id)
                 answers.append(self.answer(question, scores))
         return answers
 
-    def exam(self, examples: Examples) -> Exam:
-        """What is asked of probes again and again while they are selected, laid out once."""
+    def exam(self, examples: Examples, device: torch.device) -> Exam:
+        """What is asked of probes on a device again and again while they are selected, laid out once."""
         places = examples.table.starts()
         blocks: list[Block] = []
         questions: list[Question] = []
@@ -151,12 +158,12 @@ class Examiner:
         for question in (*examples.questions, None):
             count = 0 if question is None else places[question.id][1]
             if questions and (question is None or size + count > BLOCK_FRAMES):
-                blocks.append(self._block(tuple(questions), [places[each.id] for each in questions]))
+                blocks.append(self._block(tuple(questions), [places[each.id] for each in questions], device))
                 questions, size = [], 0
             if question is not None:
                 questions.append(question)
                 size += count
-        return Exam(examples.table, tuple(blocks))
+        return Exam(examples.table, tuple(blocks), device)
 
     def primaries(self, scores_of: Scorer, exam: Exam) -> list[float | None]:
         """The primary metric of several probes side by side, as it selects.
@@ -190,12 +197,12 @@ class Examiner:
         num_classes = len(self.classes)
         cells = block.reference * num_classes + scores.argmax(dim=-1).index_select(1, block.places)  # (R, M)
         counts = (torch.bincount(row, minlength=num_classes**2) for row in cells)
-        return [row.view(num_classes, num_classes).numpy() for row in counts]
+        return [row.view(num_classes, num_classes).cpu().numpy() for row in counts]
 
     def _answers(self, block: Block, scores: Tensor) -> list[Any]:
         """Of each probe the predictions."""
         sizes = [1] * len(block.questions) if self.pools else block.counts.tolist()
-        parts = torch.split(scores, sizes, dim=1)
+        parts = torch.split(scores.cpu(), sizes, dim=1)
         return [
             [self.answer(question, part[row]) for question, part in zip(block.questions, parts, strict=True)]
             for row in range(len(scores))
@@ -209,7 +216,7 @@ class Examiner:
             answers = [answer for part in parts for answer in part]
             return self.task.measure(answers, self.classes)[self.task.info.primary_metric].value
 
-    def _block(self, questions: Questions, spans: Sequence[tuple[int, int]]) -> Block:
+    def _block(self, questions: Questions, spans: Sequence[tuple[int, int]], device: torch.device) -> Block:
         references, places, first = [], [], 0
         for question, (_, num_frames) in zip(questions, spans, strict=True):
             if self.asks_frames:
@@ -227,9 +234,9 @@ class Examiner:
         return Block(
             questions=questions,
             spans=tuple(spans),
-            counts=torch.tensor([count for _, count in spans]),
-            reference=torch.from_numpy(np.concatenate(references)),
-            places=torch.from_numpy(np.concatenate(places)),
+            counts=torch.tensor([count for _, count in spans], device=device),
+            reference=torch.from_numpy(np.concatenate(references)).to(device),
+            places=torch.from_numpy(np.concatenate(places)).to(device),
         )
 
     def _defined(self, value: float | None, count: int) -> float:

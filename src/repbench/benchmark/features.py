@@ -33,6 +33,10 @@ class FeatureTable:
     counts: tuple[int, ...]
     ids: tuple[str, ...]
 
+    def to(self, device: torch.device) -> FeatureTable:
+        """The same table with its frames on a device."""
+        return FeatureTable(self.frames.to(device), self.counts, self.ids)
+
     def of_layers(self, layers: slice) -> FeatureTable:
         """The same utterances with some of the layers."""
         return FeatureTable(self.frames[layers], self.counts, self.ids)

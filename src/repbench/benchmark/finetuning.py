@@ -278,7 +278,7 @@ class Finetuner:
 
     def _dev_value(self) -> float | None:
         table = scores_of(self.network, self.dev, self.extraction, device=self.device)
-        exam = self.examiner.exam(Examples(table, self.dev))
+        exam = self.examiner.exam(Examples(table, self.dev), table.frames.device)
         (value,) = self.examiner.primaries(lambda scores, counts: scores, exam)
         return value
 
@@ -416,8 +416,9 @@ def cost_of(
     """
     if examiner.asks_sequences:
         classes = [examiner.classes_in(question) for question in questions]
-        num_classes = torch.tensor([len(each) for each in classes])
-        mean = sequence_loss(scores, torch.tensor(list(counts)), torch.cat(classes).to(scores.device), num_classes)
+        sizes = torch.tensor([len(each) for each in classes])
+        lengths = torch.tensor(list(counts))
+        mean = sequence_loss(scores, *(each.to(scores.device) for each in (lengths, torch.cat(classes), sizes)))
         return mean * len(questions), len(questions)
     pairs = zip(questions, counts, strict=True)
     answers = torch.cat([_answers(examiner, question, count) for question, count in pairs]).to(scores.device)

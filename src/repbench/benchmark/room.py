@@ -13,12 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from repbench.benchmark.features import FeatureTable
 from repbench.files import TEMPORARY_PREFIX
 
 MAPPED_BYTES = 4 * 2**20
 """Size from which a table lies in an unnamed file, whose pages the system may take back, and not in memory."""
 SPARE_BYTES = 2**30
 """Room on the disk that is left to others."""
+SPARE_DEVICE_BYTES = 2 * 2**30
+"""Room on a GPU that is left to batches, probes and the upstream."""
 
 
 def room_for(shape: tuple[int, int, int], folder: Path) -> Tensor:
@@ -41,6 +44,15 @@ def room_for(shape: tuple[int, int, int], folder: Path) -> Tensor:
     except OSError:
         return torch.empty(shape)
     return torch.frombuffer(mapped, dtype=torch.float32).view(shape)
+
+
+def tables_on(device: torch.device, *tables: FeatureTable) -> tuple[FeatureTable, ...]:
+    """Tables on the device, if all fit there beside what probes need; else as they are, to be read batch by batch."""
+    if device.type != "cuda":
+        return tables
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = sum(table.frames.nbytes for table in tables) + SPARE_DEVICE_BYTES <= free
+    return tuple(table.to(device) for table in tables) if fits else tables
 
 
 def free_bytes(folder: Path) -> int:

@@ -30,6 +30,7 @@ from repbench.benchmark.precomputed import exclusions, notes_of
 from repbench.benchmark.probe import statistics_of
 from repbench.benchmark.record import Record
 from repbench.benchmark.result import score
+from repbench.benchmark.room import tables_on
 from repbench.benchmark.saved_probe import heard_by, score_with_probe
 from repbench.benchmark.sequences import trainable
 from repbench.benchmark.stage import (
@@ -47,9 +48,10 @@ from repbench.benchmark.stage import (
 from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
+from repbench.errors import NonFiniteError, UsageError
 from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, provenance_of
-from repbench.upstream.parallel import Processes, joined, local_device
+from repbench.upstream.parallel import Processes, expected_processes, joined, local_device
 
 __all__ = ["RunRequest", "Written", "evaluate", "run"]
 
@@ -66,6 +68,7 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
     """
     reporter = reporter or Silence()
     if not request.finetune or request.probe is not None:
+        _refuse_several_processes()
         with alone_if_missing_only(request, reporter):
             return _run(request, reporter, Processes())
     with joined(local_device(environment.choose_device(request.device))) as processes:
@@ -73,6 +76,15 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
             return _run(request, Silence(), processes)
         with alone_if_missing_only(request, reporter):
             return _run(request, reporter, processes)
+
+
+def _refuse_several_processes() -> None:
+    if expected_processes() > 1:
+        raise UsageError(
+            f"torchrun started {expected_processes()} processes, but only --finetune trains in several",
+            key="--finetune",
+            do="Start one process; `repbench sweep --jobs` asks several pairs at once",
+        )
 
 
 def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[Written]:
@@ -114,8 +126,11 @@ def _probed(
     settings: Sequence[Setting],
 ) -> list[Written]:
     """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
-    train = stage.extract("features of train", plan.usable(plan.train))
-    dev = stage.extract("features of dev", plan.usable(plan.dev))
+    train, dev = tables_on(
+        stage.device,
+        stage.extract("features of train", plan.usable(plan.train)),
+        stage.extract("features of dev", plan.usable(plan.dev)),
+    )
     answered = _train(stage, plan, train, dev, subsets, settings)
 
     heard = heard_by(plan)
@@ -248,26 +263,50 @@ def _train(
             common,
             statistics=statistics_of(train),
             learning_rates=rates,
+            device=stage.device,
             progress=advance,
         )
+    for note in dict.fromkeys(note for probes in trained for note in _ended(probes)):
+        stage.reporter.say(f"note: {note}")
     return [
-        _answered(setting, chosen, subsets[lesson])
+        _answered(setting, chosen, subsets[lesson], _ended(probes) if setting.tuned else ())
         for lesson, probes in zip(lessons, trained, strict=True)
         for setting, chosen in _chosen(lesson, probes, common.learning_rate, stage.task)
         if setting in settings
     ]
 
 
+def _ended(probes: Sequence[TrainedProbe]) -> tuple[str, ...]:
+    """What is to be said of the rates that were out of the choice."""
+    ended = [probe.selection.chosen for probe in probes if probe.selection.dev_value is None]
+    return tuple(
+        f"at the learning rate {each['learning_rate']:g} the probe ended in NaN or infinity at step {each['step']}: "
+        "that rate was out of the choice"
+        for each in ended
+    )
+
+
 def _chosen(
     lesson: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
 ) -> list[tuple[Setting, TrainedProbe]]:
-    """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate)."""
+    """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate).
+
+    Raises:
+        NonFiniteError: That of the default rate ended in NaN.
+    """
+    default = [probe for probe in probes if probe.selection.chosen["learning_rate"] == default_rate]
+    for probe in default:
+        if probe.selection.dev_value is None:
+            raise NonFiniteError(
+                f"The probe of seed {lesson.seed} ends in NaN or infinity at step {probe.selection.chosen['step']}",
+                key="probe.learning_rate",
+                do="Take a smaller learning rate",
+            )
     up = task.info.metrics[task.info.primary_metric].higher_is_better
-    best = max(probes, key=lambda probe: _worth(probe, up))
+    best = max((probe for probe in probes if probe.selection.dev_value is not None), key=lambda each: _worth(each, up))
     grid = tuple(point for probe in probes for point in probe.selection.grid)
     seconds = math.fsum(probe.seconds for probe in probes)
     tuned = replace(best, selection=replace(best.selection, grid=grid), seconds=seconds)
-    default = [probe for probe in probes if probe.selection.chosen["learning_rate"] == default_rate]
     return [*((lesson, probe) for probe in default), (replace(lesson, tuned=True), tuned)]
 
 
@@ -277,12 +316,12 @@ def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def _answered(setting: Setting, trained: TrainedProbe, labelled: Labelled) -> Answered:
+def _answered(setting: Setting, trained: TrainedProbe, labelled: Labelled, ended: tuple[str, ...]) -> Answered:
     return Answered(
         setting=setting,
         trained=trained,
         label_seconds=labelled.seconds,
-        warnings=labelled.warnings,
+        warnings=(*labelled.warnings, *ended),
     )
 
 

@@ -84,7 +84,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
     for warning in (*rates, *answered.warnings):
         reporter.say(f"note: {warning}")
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
-    predictions = examiner.predict(probe, Examples(table, questions))
+    predictions = examiner.predict(probe.to(stage.device), Examples(table, questions))
     return [score(stage, corpus, plan, answered, predictions, questions, rates, facts)]
 
 

@@ -34,7 +34,7 @@ def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: 
         scores: (N, C + 1), the frames of all utterances in turn.
         counts: (U,) frames of each.
         classes: (S,) the classes of all sequences in turn.
-        num_classes: (U,) of each; at least one.
+        num_classes: (U,) of each; at least one. All lie on one device.
 
     Returns:
         A scalar; infinite where a sequence needs more frames than there are.

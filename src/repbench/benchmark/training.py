@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +28,9 @@ from repbench.benchmark.plan import Questions
 from repbench.benchmark.probe import Probe, ProbeShape
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.benchmark.sequences import sequence_loss
-from repbench.errors import NonFiniteError
+from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
 
+CPU = torch.device("cpu")
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
@@ -51,7 +53,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was chosen on dev, among what."""
+    """What was chosen on dev, among what; no `dev_value` for a training that ended in NaN at the chosen step."""
 
     grid: tuple[dict[str, float | int], ...]
     chosen: dict[str, float | int]
@@ -77,6 +79,7 @@ def train_probes(
     *,
     statistics: tuple[Tensor, Tensor],
     learning_rates: Sequence[float] | None = None,
+    device: torch.device = CPU,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[TrainedProbe]]:
     """Train a probe for each lesson and learning rate, and keep the point of each that is best on dev.
@@ -90,10 +93,11 @@ def train_probes(
         settings: The budget.
         statistics: (L, 1, D) mean and deviation of all layers of `train`, labelled or not.
         learning_rates: R of them; None: that of the settings.
+        device: Where the probes lie and learn; the tables may lie elsewhere.
         progress: Told of the steps done.
 
     Returns:
-        For each lesson a probe for each learning rate that did not end in NaN.
+        For each lesson a probe for each learning rate; at least one of them has a dev value.
 
     Raises:
         NonFiniteError: No learning rate of a lesson has a finite loss; names the step.
@@ -104,10 +108,11 @@ def train_probes(
     for number, lesson in enumerate(lessons):
         own = train.of_layers(lesson.layers), dev.of_layers(lesson.layers)
         of_layers = statistics[0][lesson.layers], statistics[1][lesson.layers]
-        pupils = _Pupils(examiner, shape, *own, lesson, settings, of_layers, rates)
-        for step in pupils.steps():
-            if progress is not None:
-                progress(number * settings.steps + step, total)
+        pupils = _Pupils(examiner, shape, *own, lesson, settings, of_layers, rates, device)
+        with _room_for(settings, shape):
+            for step in pupils.steps():
+                if progress is not None:
+                    progress(number * settings.steps + step, total)
         trained.append(pupils.trained())
     return trained
 
@@ -149,17 +154,20 @@ class _Pupils:
         settings: ProbeSettings,
         statistics: tuple[Tensor, Tensor],
         rates: Sequence[float],
+        device: torch.device,
     ) -> None:
         self._examiner = examiner
         self._settings = settings
+        self._device = device
         generator = torch.Generator().manual_seed(lesson.seed)
         untrained = Probe(shape, generator)
         if settings.standardise:
             untrained.set_statistics(*statistics)
+        untrained.to(device)
         self._pupils = [_Pupil(copy.deepcopy(untrained), rate) for rate in rates]
         context = untrained.head.context_frames
         self._batches = batches(examiner, Examples(train, lesson.train), settings, generator, context=context)
-        self._exam = examiner.exam(Examples(dev, lesson.dev))
+        self._exam = examiner.exam(Examples(dev, lesson.dev), device)
         self._optimizer = OPTIMIZERS[settings.optimizer](
             [pupil.parameter_group() for pupil in self._pupils], weight_decay=settings.weight_decay, fused=True
         )
@@ -178,22 +186,18 @@ class _Pupils:
 
     def trained(self) -> list[TrainedProbe]:
         """The best probe of each rate; each took its share of the time."""
-        ended = [pupil for pupil in self._pupils if pupil.alive]
-        return [pupil.trained(self._seconds / len(ended)) for pupil in ended]
+        return [pupil.trained(self._seconds / len(self._pupils)) for pupil in self._pupils]
 
     def _step(self, step: int) -> None:
-        batch = next(self._batches)
-        standard = self._pupils[0].probe.standardised(batch.frames)
+        batch = next(self._batches).to(self._device)
+        standard = self._pupils[0].probe.standardise_(batch.frames)
         losses = [_loss(pupil.probe.train().scores(standard, batch.counts), batch) for pupil in self._pupils]
-        for pupil, loss in zip(self._pupils, losses, strict=True):
-            pupil.alive = pupil.alive and bool(torch.isfinite(loss))
-        alive = [loss for pupil, loss in zip(self._pupils, losses, strict=True) if pupil.alive]
+        finite = torch.isfinite(torch.stack(losses)).tolist()
+        alive = [
+            loss for pupil, loss, known in zip(self._pupils, losses, finite, strict=True) if pupil.lives(known, step)
+        ]
         if not alive:
-            raise NonFiniteError(
-                f"The probe's loss is {losses[0].item()} at step {step}",
-                key="probe.learning_rate",
-                do="Take a smaller learning rate",
-            )
+            raise _all_ended(f"loss is {losses[0].item()}", step)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(alive)
         if self._settings.clip_norm is not None:
@@ -204,17 +208,39 @@ class _Pupils:
     def _select(self, step: int) -> None:
         values = self._examiner.primaries(self._scores, self._exam)
         for pupil, value in zip(self._pupils, values, strict=True):
-            if not pupil.alive or value is None:
-                pupil.alive = False
+            if not pupil.lives(value is not None, step) or value is None:
                 continue
             pupil.grid.append({"learning_rate": pupil.learning_rate, "step": step, "dev_value": value})
             if self._examiner.better(value, pupil.value):
                 pupil.value, pupil.step, pupil.best = value, step, copy.deepcopy(pupil.probe.state_dict())
+        if all(pupil.ended_at is not None for pupil in self._pupils):
+            raise _all_ended("scores on dev are NaN or infinite", step)
 
     def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
         """Frames (L, N, D) to the scores of all pupils, (R, N, C) or (R, U, C)."""
         standard = self._pupils[0].probe.standardised(frames)
         return torch.stack([pupil.probe.eval().scores(standard, counts) for pupil in self._pupils])
+
+
+@contextmanager
+def _room_for(settings: ProbeSettings, shape: ProbeShape) -> Iterator[None]:
+    """Say which settings ask for less memory where there is too little."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        batch = f"{settings.batch_frames} frames or {settings.batch_utterances} utterances"
+        raise EnvironmentFault(
+            f"The memory does not suffice for probes on {shape.num_layers} layers of {shape.width}, {batch} at once",
+            key="probe.batch_frames",
+            do="Lower probe.batch_frames or probe.batch_utterances, or take fewer layers",
+        ) from error
+
+
+def _all_ended(what: str, step: int) -> NonFiniteError:
+    said = f"The probe's {what} at step {step}"
+    return NonFiniteError(said, key="probe.learning_rate", do="Take a smaller learning rate")
 
 
 def _loss(scores: Tensor, batch: Batch) -> Tensor:
@@ -226,16 +252,22 @@ def _loss(scores: Tensor, batch: Batch) -> Tensor:
 
 
 class _Pupil:
-    """A probe at one learning rate, and its best point so far; not `alive` once a loss or score was not finite."""
+    """A probe at one learning rate, and its best point so far; a loss or score that is not finite ends it."""
 
     def __init__(self, probe: Probe, learning_rate: float) -> None:
         self.probe = probe
         self.learning_rate = learning_rate
-        self.alive = True
+        self.ended_at: int | None = None
         self.value: float | None = None
         self.step = 0
         self.best: dict[str, Tensor] = {}
         self.grid: list[dict[str, float | int]] = []
+
+    def lives(self, finite: bool, step: int) -> bool:
+        """Whether it goes on after a step that gave something finite, or did not."""
+        if not finite and self.ended_at is None:
+            self.ended_at = step
+        return self.ended_at is None
 
     def parameter_group(self) -> dict[str, Any]:
         """What an optimiser is to train at which rate."""
@@ -243,7 +275,10 @@ class _Pupil:
         return {"params": learnt, "lr": self.learning_rate}
 
     def trained(self, seconds: float) -> TrainedProbe:
-        """The probe at its best point."""
+        """The probe at its best point, or as it ended."""
+        if self.ended_at is not None:
+            ended: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.ended_at}
+            return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), ended, None), seconds)
         self.probe.load_state_dict(self.best)
         chosen: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.step}
         return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)

@@ -46,7 +46,7 @@ def run(
     ] = None,
     device: Device = "auto",
     finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not a probe on it.")] = False,
-    tune: Annotated[bool, typer.Option("--tune", help="Also choose the step size on dev, of the same five.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Also choose the step size on dev, of the same ones.")] = False,
     controls: Annotated[
         bool, typer.Option("--controls", help="Also ask shuffled labels and the untrained upstream.")
     ] = False,

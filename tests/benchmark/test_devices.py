@@ -1,0 +1,102 @@
+"""Probes on another device are what they are on the CPU, wherever the features lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from repbench.benchmark.examiner import Examples
+from repbench.benchmark.finetuning import cost_of
+from repbench.benchmark.plan import Questions
+from repbench.benchmark.probe import statistics_of
+from repbench.benchmark.room import tables_on
+from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
+from repbench.corpora.contract import Corpus
+from repbench.downstream.contract import Downstream
+from repbench.downstream.phone import Phone
+from repbench.downstream.speaker import Speaker
+from repbench.testing import tone_corpus
+from tests.benchmark.test_side_by_side import CASES, Given
+from tests.other_device import ELSEWHERE, other_device
+
+RATES = (1e-3, 3e-2)
+ON_GPU = [case for case in CASES if not case[3].get("dropout") and case[1] != "gru"]
+"""Dropout draws from the device's own generator, which only a real device has, and so does the head `gru`."""
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return tone_corpus(tmp_path_factory.mktemp("devices") / "corpus", num_speakers=5, per_session=2)
+
+
+def taught(given: Given, device: torch.device, *, tables_move: bool) -> list[TrainedProbe]:
+    train, dev = given.train, given.dev
+    if tables_move:
+        train, dev = train.to(device), dev.to(device)
+    (row,) = train_probes(
+        given.examiner, given.shape, train, dev, [Lesson(train=given.plan.train, dev=given.plan.dev)], given.settings,
+        statistics=statistics_of(train), learning_rates=RATES, device=device,
+    )  # fmt: skip
+    return row
+
+
+@pytest.mark.parametrize("tables_move", [True, False], ids=["tables fit", "tables do not fit"])
+@pytest.mark.parametrize(
+    ("task", "head", "mix", "changes"),
+    [(Phone(), "linear", "mean", {}), (Speaker(), "mlp1", "weighted", {}), *ON_GPU],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_probes_elsewhere_are_those_of_the_cpu(
+    tones: Corpus, task: Downstream, head: str, mix: str, changes: dict[str, object], tables_move: bool
+) -> None:
+    given = Given(tones, task, head, mix, changes)
+    here = taught(given, torch.device("cpu"), tables_move=False)
+    answers = [given.examiner.predict(each.probe, Examples(given.dev, given.plan.dev)) for each in here]
+    with other_device() as device:
+        there = taught(given, device, tables_move=tables_move)
+        assert all(each.probe.mean.device == device for each in there)
+        table = given.dev.to(device) if tables_move else given.dev
+        found = [given.examiner.predict(each.probe, Examples(table, given.plan.dev)) for each in there]
+        weights = [{name: one.cpu() for name, one in each.probe.state_dict().items()} for each in there]
+    assert [each.selection for each in there] == [each.selection for each in here]
+    assert found == answers
+    for mine, yours in zip(here, weights, strict=True):
+        assert all(torch.equal(mine.probe.state_dict()[name], yours[name]) for name in yours)
+
+
+def test_the_stand_in_refuses_company_from_the_cpu() -> None:
+    with other_device() as device:
+        there = torch.ones(3).to(device)
+        with pytest.raises(RuntimeError, match="same device"):
+            there + torch.ones(3)
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        assert (there + 1).cpu().tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("task", "head", "mix", "changes"), CASES[4:7], ids=[case[1] for case in CASES[4:7]])
+def test_what_fine_tuning_costs_is_counted_where_the_scores_lie(
+    tones: Corpus, task: Downstream, head: str, mix: str, changes: dict[str, object]
+) -> None:
+    given = Given(tones, task, head, mix, changes)
+    questions: Questions = given.plan.train[:3]
+    counts = [given.train.starts()[each.id][1] for each in questions]
+    rows = len(questions) if given.examiner.pools else sum(counts)
+    scores = torch.randn(rows, len(given.plan.classes) + given.examiner.asks_sequences)
+    here = cost_of(given.examiner, scores, questions, counts)
+    with other_device() as device:
+        cost, answers = cost_of(given.examiner, scores.to(device), questions, counts)
+        assert (cost.device, cost.item(), answers) == (device, here[0].item(), here[1])
+
+
+def test_tables_move_only_to_a_gpu_that_has_room(tones: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Given(tones, Phone(), "linear", "mean", {})
+    tables = given.train, given.dev
+    assert tables_on(torch.device("cpu"), *tables) == tables
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (2 * 2**30, 2**40))
+    assert tables_on(torch.device("cuda"), *tables) == tables
+    assert asked == [torch.device("cuda")]
+    assert replace(given.train, frames=given.train.frames).to(ELSEWHERE).frames.device == ELSEWHERE
