@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -22,8 +23,11 @@ import manual
 import repbench
 from repbench.benchmark.leaderboard.head import Head
 from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.record import json_schema
 from repbench.benchmark.sweep.plan import load_plan
 from repbench.configs.loader import build, load_yaml
+from repbench.downstream.heads import HEADS
+from repbench.registry import registry
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.declared import Declaration
 from repbench.upstream.feature_folder import FolderDeclaration
@@ -90,6 +94,42 @@ def test_every_settings_class_is_shown() -> None:
 def test_a_setting_without_a_sentence_is_found() -> None:
     for section in manual.SETTINGS:
         assert manual.sentences_of(section.model).keys() == section.model.model_fields.keys(), section.title
+
+
+def test_every_front_end_is_described_as_it_declares_itself() -> None:
+    text = (DOCS / "upstreams.md").read_text(encoding="utf-8")
+    described = dict(re.findall(r"^\| `(\w+)` \| (\d+ \| \d+ \| \d+ \| \d+ \| (?:yes|no)) \|", text, re.M))
+    names = {row["name"] for row in registry().rows("upstream") if row["origin"] == "repbench"}
+    assert all(f"`{name}`" in text for name in names)
+    assert described.keys() == names - {"mockingjay", "apc", "precomputed"}
+    for name, said in described.items():
+        info = repbench.load_upstream(name).info
+        numbers = (info.width, info.hop_samples, info.first_center_samples, info.min_samples)
+        assert said == " | ".join([*map(str, numbers), "yes" if info.utterance_normalised else "no"]), name
+
+
+def test_every_task_is_described_with_its_metrics_heads_and_options() -> None:
+    sections = (DOCS / "tasks.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    described = {section.partition("\n")[0]: section for section in sections}
+    assert described.keys() == {row["name"] for row in registry().rows("downstream") if row["origin"] == "repbench"}
+    for name, section in described.items():
+        task: Any = registry().find("downstream", name).entry.load()
+        options = [f"task.{option}" for option in inspect.signature(task).parameters]
+        heads = [] if "Heads as for" in section else HEADS[task.info.problem]
+        for term in (*task.info.metrics, *heads, *options):
+            assert f"`{term}`" in section, f"{name} does not tell of {term}"
+        assert f"`{task.info.default_head}` (default)" in section or not heads
+
+
+def test_every_field_of_a_record_is_described() -> None:
+    text = (DOCS / "record.md").read_text(encoding="utf-8")
+    schema = json_schema()
+    for name, field in schema["properties"].items():
+        whole = f"| `{name}` |" in text or f"`{name}`" in text
+        part = schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {})
+        for inner in part.get("properties", {}):
+            assert f"`{name}.{inner}`" in text or (whole and f"`{inner}`" in text), f"{name}.{inner}"
+        assert whole or part, name
 
 
 # What pages show
