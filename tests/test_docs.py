@@ -73,9 +73,11 @@ def test_pages_made_of_the_code_are_those_it_makes(name: str) -> None:
 
 def test_every_command_has_its_section() -> None:
     there = anchors(DOCS / "commands.md")
-    paths = [path for path, _ in manual.walk_commands()]
-    assert len(paths) > 20
-    assert {path.replace(" ", "-") for path in paths} <= there
+    every = dict(manual.walk_commands())
+    assert len(every) > 20
+    assert {path.replace(" ", "-") for path in every} <= there
+    for path, command in every.items():
+        assert "--json" in [name for option in command.params for name in option.opts], f"{path} does not take --json"
 
 
 def test_every_settings_class_is_shown() -> None:
