@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: demo test test-all lint type bench clean
+.PHONY: demo test test-all lint type bench reference docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/repbench demo --out $(OUT)
@@ -25,6 +25,14 @@ type: $(VENV)/.dev
 bench: $(VENV)/.bench
 	for script in benchmarks/frontends.py benchmarks/mel160.py; do $(BIN)/python $$script || exit 1; done
 
+# docs/commands.md and docs/settings.md, from the code.
+reference: $(VENV)/.dev
+	$(BIN)/python docs/manual.py
+
+# The site: open site/index.html.
+docs: reference
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs site
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -43,4 +51,4 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

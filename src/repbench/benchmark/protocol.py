@@ -32,7 +32,7 @@ class ProbeSettings(Settings):
     weight_decay: NonNegative = 0.0
     """The optimiser's decay."""
     clip_norm: Positive | None = None
-    """Greatest norm of a probe's gradient; None: any."""
+    """Greatest norm of a probe's gradient; null: any."""
     hidden_units: PositiveInt = 256
     """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -100,9 +100,9 @@ class TaskSettings(Settings):
     """What is asked for one task, or for all tasks of a problem, in place of what is asked for all."""
 
     head: str | None = None
-    """Name of the head; None: as for all tasks."""
+    """Name of the head; null: as for all tasks."""
     layer: str | None = None
-    """What the probe reads; None: as for all tasks."""
+    """What the probe reads; null: as for all tasks."""
     probe: ProbeSettings = ProbeSettings()
     """The settings of the probe that differ; those not written down are as for all tasks."""
 
@@ -119,7 +119,7 @@ class Protocol(Settings):
     """
 
     head: str | None = None
-    """Name of the head; None: the task's default."""
+    """Name of the head; null: the task's default."""
     layer: str = "last"
     """What the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)

@@ -27,11 +27,11 @@ class Question(Settings):
     corpus: Annotated[str, Field(min_length=16)]
     """The corpus's fingerprint, or 16 digits and more of its beginning."""
     references: str | None = None
-    """Digest of ids and references of the test split; None: those of the first submission, or of `--corpus`."""
+    """Digest of ids and references of the test split; null: those of the first submission, or of `--corpus`."""
     protocols: tuple[dict[str, Any], ...] = ({},)
     """What may differ from the default protocol: `{}` is the default itself."""
     heads: tuple[str, ...] | None = None
-    """Heads that are taken; None: any."""
+    """Heads that are taken; null: any."""
     modes: tuple[Literal["frozen", "finetune"], ...] = ("frozen", "finetune")
     """Modes that are taken."""
 
