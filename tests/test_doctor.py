@@ -14,8 +14,10 @@ import pytest
 
 from repbench import doctor
 from repbench.doctor import Diagnosis, PluginRow, examine
-from tests.commands import repbench
 from tests.fake_distributions import install, registry_of
+
+OF_THE_TESTS = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+"""Where the tests find modules, as it was before any of them changed it."""
 
 FINE = {
     "torch": "__version__ = '2.11.0'\nclass cuda:\n    is_available = staticmethod(lambda: False)\n",
@@ -48,7 +50,7 @@ def diagnose(
 ) -> Diagnosis:
     """Examine what lies in `folder`, which the children see before everything that is installed."""
     lay_modules(folder, **(FINE if fakes is None else fakes))
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *OF_THE_TESTS]))
     return examine(timeout_s, plugins=registry_of(folder))
 
 
@@ -120,26 +122,6 @@ def test_fault_35_the_doctor_names_clashes(patients: Diagnosis) -> None:
         "Name it `one-of-two:same`",
     )
     assert clashes.keys() == {"one-of-two", "other-of-two"}
-
-
-def test_faults_34_to_36_are_lines_of_the_doctor(tmp_path: Path) -> None:
-    install(tmp_path, "malformed", "[repbench.upstreams]\nnonsense\n")
-    install(
-        tmp_path,
-        "clashing",
-        "[repbench.upstreams]\nmel = doctor_clash:m\n",
-        modules={"doctor_clash": "import os\nos.environ['DOCTOR_CLASH'] = '1'\nm = print\n"},
-    )
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-
-    told = repbench("doctor", env={"PYTHONPATH": path})
-
-    lines = [line.split() for line in told.out.splitlines()]
-    assert told.code == 0, told.out
-    assert [line[1] for line in lines if line[0] == "malformed"] == ["ignored"]
-    assert [line[1] for line in lines if line[0] == "clashing"] == ["note", "note"]
-    for words in ("hidden by the built-in", "Name it `clashing:mel`", "put back: environment variable DOCTOR_CLASH"):
-        assert words in told.out
 
 
 def test_a_diagnosis_can_be_written_as_json(patients: Diagnosis) -> None:

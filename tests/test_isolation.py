@@ -171,3 +171,23 @@ def test_a_sweep_passes_in_bad_company_and_those_that_exit_fail_alone(
     errors = {row["label"]: row["error"] for row in done.json["failed"]}
     assert "ValueError: no weights" in errors["raising"]
     assert errors["built"].startswith("The plugin failed: SystemExit: 0 (key built)")
+
+
+def test_faults_34_to_36_are_lines_of_the_doctor(tmp_path: Path) -> None:
+    install(tmp_path, "malformed", "[repbench.upstreams]\nnonsense\n")
+    install(
+        tmp_path,
+        "clashing",
+        "[repbench.upstreams]\nmel = isolation_careless:m\n",
+        modules={"isolation_careless": "import os\nos.environ['CLASHED'] = '1'\nm = print\n"},
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+    told = repbench("doctor", env={"PYTHONPATH": path})
+
+    lines = [line.split() for line in told.out.splitlines()]
+    assert told.code == 0, told.out
+    assert [line[1] for line in lines if line[0] == "malformed"] == ["ignored"]
+    assert [line[1] for line in lines if line[0] == "clashing"] == ["note", "note"]
+    for words in ("hidden by the built-in", "Name it `clashing:mel`", "put back: environment variable CLASHED"):
+        assert words in told.out
