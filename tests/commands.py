@@ -24,9 +24,14 @@ class Finished(NamedTuple):
         return json.loads(self.out)
 
 
-def repbench(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 300) -> Finished:
-    """Run `repbench` with the interpreter of the tests."""
-    command = [sys.executable, "-W", "error", "-m", "repbench", *map(str, arguments)]
+def repbench(
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 300,
+    python: str | Path = sys.executable,
+) -> Finished:
+    """Run `repbench` with an interpreter, by default that of the tests."""
+    command = [str(python), "-W", "error", "-m", "repbench", *map(str, arguments)]
     finished = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
     )

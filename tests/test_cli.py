@@ -128,7 +128,7 @@ def test_with_json_an_error_has_its_fields_on_stdout() -> None:
     assert "mel" in done.json["do"]
 
 
-def test_a_device_that_is_not_there_is_refused_before_data_is_read(tmp_path: Path) -> None:
+def test_fault_48_a_device_that_is_not_there_is_refused_before_data_is_read(tmp_path: Path) -> None:
     done = repbench(
         "run", "--upstream", "mel", "--downstream", "phone", "--device", "cuda", "--corpus", tmp_path,
         env={"CUDA_VISIBLE_DEVICES": ""},

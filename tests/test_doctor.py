@@ -16,6 +16,9 @@ from repbench import doctor
 from repbench.doctor import Diagnosis, PluginRow, examine
 from tests.fake_distributions import install, registry_of
 
+OF_THE_TESTS = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+"""Where the tests find modules, as it was before any of them changed it."""
+
 FINE = {
     "torch": "__version__ = '2.11.0'\nclass cuda:\n    is_available = staticmethod(lambda: False)\n",
     "torchaudio": "__version__ = '2.11.0'\n",
@@ -31,6 +34,7 @@ PLUGINS = {
     "absent": (None, "ModuleNotFoundError: No module named 'doctor_absent'"),
     "quits": ("import os; os._exit(0)", "importing it ended the process with status 0"),
     "crashes": ("import os; os.abort()", "importing it killed the process with SIGABRT"),
+    "pi": ("model = 3.14", "`doctor_pi:model` is of float, which is no factory: it cannot be called"),
     "speaks": ("import os, sys; print('bye', file=sys.stderr, flush=True); os._exit(4)", "with status 4: bye"),
 }
 """A module's source, None for a module that is not there, and the reason the doctor gives."""
@@ -46,7 +50,7 @@ def diagnose(
 ) -> Diagnosis:
     """Examine what lies in `folder`, which the children see before everything that is installed."""
     lay_modules(folder, **(FINE if fakes is None else fakes))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *OF_THE_TESTS]))
     return examine(timeout_s, plugins=registry_of(folder))
 
 
@@ -65,10 +69,12 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diagnosis]:
         folder,
         "careless",
         "[repbench.corpora]\ncareless = doctor_careless:C\n",
-        modules={"doctor_careless": "import os\nos.chdir('/')\nprint('hello')\nC = 1\n"},
+        modules={"doctor_careless": "import os\nos.chdir('/')\nprint('hello')\nclass C:\n    open = print\n"},
     )
-    install(folder, "soundly", "[repbench.downstreams]\ngood = math:pi\n")
+    install(folder, "soundly", "[repbench.downstreams]\ngood = math:floor\n")
     install(folder, "malformed", "[repbench.upstreams]\nnonsense\n")
+    for name in ("one-of-two", "other-of-two"):
+        install(folder, name, "[repbench.upstreams]\nsame = math:floor\n")
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield diagnose(folder, monkeypatch)
 
@@ -103,12 +109,25 @@ def test_fault_34_the_doctor_names_a_malformed_distribution(patients: Diagnosis)
 
 def test_fault_36_the_doctor_reports_side_effects(patients: Diagnosis) -> None:
     assert (row(patients, "careless").status, row(patients, "careless").changed) == ("ok", ("working directory",))
+    (note,) = [note for note in patients.notes if note.distribution == "careless"]
+    assert note.reason.endswith("`careless` changed global state, which was put back: working directory")
+    assert note.cure == "Ask its authors to do this where it is needed, not on import"
+
+
+def test_fault_35_the_doctor_names_clashes(patients: Diagnosis) -> None:
+    clashes = {note.distribution: (note.reason, note.cure) for note in patients.notes if "shared" in note.reason}
+
+    assert clashes["one-of-two"] == (
+        "the upstream `same`: name shared with `other-of-two`",
+        "Name it `one-of-two:same`",
+    )
+    assert clashes.keys() == {"one-of-two", "other-of-two"}
 
 
 def test_a_diagnosis_can_be_written_as_json(patients: Diagnosis) -> None:
     written = json.loads(json.dumps(patients.as_dict()))
 
-    assert list(written) == ["healthy", "exit_code", "plugins", "checks", "extras", "problems"]
+    assert list(written) == ["healthy", "exit_code", "plugins", "checks", "extras", "problems", "notes"]
     assert [plugin["name"] for plugin in written["plugins"]] == [plugin.name for plugin in patients.plugins]
     assert written["problems"][0]["distribution"] == "malformed"
 
@@ -145,7 +164,7 @@ def ended(pid: int) -> bool:
 
 
 def test_a_plugin_that_leaves_a_thread_behind_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\nm = 1\n"
+    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\nm = print\n"
     install(tmp_path, "threads", "[repbench.upstreams]\nthreads = doctor_thread:m\n", modules={"doctor_thread": source})
 
     assert row(diagnose(tmp_path, monkeypatch), "threads").status == "ok"
@@ -154,7 +173,7 @@ def test_a_plugin_that_leaves_a_thread_behind_is_fine(tmp_path: Path, monkeypatc
 def test_builtins_share_a_child_until_one_brings_it_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "pids"
     modules = {
-        name: f"import os\nwith open({str(log)!r}, 'a') as log: log.write(f'{name} {{os.getpid()}}\\n')\nm = 1\n"
+        name: f"import os\nwith open({str(log)!r}, 'a') as log: log.write(f'{name} {{os.getpid()}}\\n')\nm = print\n"
         for name in ("doctor_one", "doctor_two")
     }
     points = "[repbench.upstreams]\none = doctor_one:m\ntwo = doctor_two:m\n"
@@ -178,10 +197,10 @@ def test_two_children_at_most_run_at_a_time(tmp_path: Path, monkeypatch: pytest.
             started = time.monotonic()
             time.sleep(0.4)
             pathlib.Path({str(tmp_path / f"span{number}")!r}).write_text(f"{{started}} {{time.monotonic()}}")
-            m = 1
+            m = print
         """
         module = f"doctor_slow{number}"
-        install(tmp_path, f"slow{number}", f"[repbench.corpora]\ns = {module}:m\n", modules={module: source})
+        install(tmp_path, f"slow{number}", f"[repbench.upstreams]\ns = {module}:m\n", modules={module: source})
 
     assert diagnose(tmp_path, monkeypatch).healthy
     spans = [tuple(map(float, path.read_text().split())) for path in tmp_path.glob("span*")]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -150,51 +155,82 @@ def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
         new_package("downstream", "mine", tmp_path / "file")
 
 
-def run_in(folder: Path, *command: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run_in(
+    folder: Path, *command: str, env: Mapping[str, str], python: str | Path = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """`python -m …` elsewhere; what it prints is in the message should it fail."""
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, env={**os.environ, **env}
+        [str(python), "-m", *command], cwd=folder, capture_output=True, text=True, env={**os.environ, **env}
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
+def environment_of_its_own(folder: Path) -> Path:
+    """The interpreter of a virtual environment that also sees all that the tests see."""
+    venv.create(folder, with_pip=False)
+    (own,) = folder.glob("lib/python*/site-packages")
+    (own / "of_the_tests.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    return folder / "bin" / "python"
+
+
+BUILDS_WHEELS = tuple(map(int, metadata.version("setuptools").split(".")[:2])) >= (70, 1)
+"""Whether the setuptools of the tests makes wheels alone; where it does not, pip fetches one that does."""
+
+PLAINLY = ("--quiet", "--no-deps", *(("--no-index", "--no-build-isolation") if BUILDS_WHEELS else ()))
+
+
 def install(package: Path, site: Path) -> dict[str, str]:
     """Install a package into a folder of its own, and say by which environment it is found."""
-    run_in(package, "pip", "install", "--quiet", "--no-deps", "--target", str(site), ".", env={})
-    return {"PYTHONPATH": str(site)}
+    run_in(package, "pip", "install", *PLAINLY, "--target", str(site), ".", env={})
+    return {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
 
-def listed(plural: str, env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def listed(plural: str, env: Mapping[str, str], python: str | Path = sys.executable) -> dict[str, tuple[str, str]]:
     """From each name to its origin and version."""
-    rows = repbench("list", plural, "--json", env=env).json["plugins"]
+    rows = repbench("list", plural, "--json", env=env, python=python).json["plugins"]
     return {each["name"]: (each["origin"], each["version"]) for each in rows}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["upstream", "downstream"])
 def test_the_life_of_a_package(kind: PluginKind, tmp_path: Path) -> None:
-    tones, site = tmp_path / "tones", tmp_path / "site"
+    """Written, tested, installed, listed, checked, run, reported with its provenance, uninstalled, gone."""
+    tones, runs, python = tmp_path / "tones", tmp_path / "runs", environment_of_its_own(tmp_path / "venv")
     tone_corpus(tones)
     new_package(kind, "my-own", tmp_path)
     assert "passed" in run_in(tmp_path / "my-own", "pytest", "-q", "-W", "error", env={}).stdout
-    env = install(tmp_path / "my-own", site)
+    run_in(tmp_path / "my-own", "pip", "install", *PLAINLY, ".", env={}, python=python)
+    (module,) = (tmp_path / "venv").glob("lib/python*/site-packages/my_own.py")
 
-    assert listed(f"{kind}s", env)["my-own"] == ("my-own", "0.1.0")
-    checked = repbench("check", kind, "my-own", "--json", env=env)
+    assert listed(f"{kind}s", {}, python)["my-own"] == ("my-own", "0.1.0")
+    checked = repbench("check", kind, "my-own", "--json", python=python)
     assert checked.code == 0, checked.out
 
     pair = {"upstream": "mel", "downstream": "phone", kind: "my-own"}
     run = [f"--{each}={name}" for each, name in pair.items()]
-    done = repbench("run", *run, "--corpus", tones, "--out", tmp_path / "runs", "--json", *QUICK, env=env)
+    done = repbench("run", *run, "--corpus", tones, "--out", runs, "--json", *QUICK, python=python)
     assert done.code == 0, done.err
     (record,) = done.json["results"]
-    origin = record[kind]["origin"]
-    assert (record[kind]["name"], origin["distribution"], origin["version"]) == ("my-own", "my-own", "0.1.0")
+    sha256 = hashlib.sha256(module.read_bytes()).hexdigest()
+    assert record[kind]["name"] == "my-own"
+    assert record[kind]["origin"] == {"distribution": "my-own", "version": "0.1.0", "file_sha256": sha256}
+    if kind == "upstream":
+        assert record["certificate"] == checked.json["certificate"]["id"]
 
-    shutil.rmtree(site)
-    assert "my-own" not in listed(f"{kind}s", env)
-    assert repbench("run", *run, "--corpus", tones, "--out", tmp_path / "runs", env=env).code == 2
+    report = repbench("report", runs, "--out", tmp_path / "report", "--format", "md,json,html", python=python)
+    assert report.code == 0, report.err
+    origin = f"my-own 0.1.0, file {sha256[:12]}"
+    (cell,) = json.loads((tmp_path / "report" / "results.json").read_text())["cells"]
+    assert f"my-own of {origin}" in cell["origins"]
+    for name in ("report.md", "index.html"):
+        assert origin in (tmp_path / "report" / name).read_text()
+
+    run_in(tmp_path, "pip", "uninstall", "--yes", "my-own", env={}, python=python)
+    assert not module.exists()
+    assert "my-own" not in listed(f"{kind}s", {}, python)
+    gone = repbench("run", *run, "--corpus", tones, "--out", runs, python=python)
+    assert (gone.code, f"There is no {kind} `my-own`" in gone.err) == (2, True)
 
 
 @pytest.mark.slow

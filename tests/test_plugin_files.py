@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from repbench.errors import PluginError, UsageError
 from repbench.globalstate import preserved_global_state
@@ -26,6 +28,20 @@ def mine(*, checkpoint=None, seed=0):
 
 upstreams = {"mine": mine}
 downstreams = {"who": Speaker}
+"""
+
+SCALED = """
+from repbench.testing import Envelope
+from repbench.upstream.contract import HiddenStates
+
+class Mine(Envelope):
+    def forward(self, waveforms, lengths):
+        with open({heard!r}, "a") as file:
+            file.write("{gain} " * (len(waveforms) > 1))  # not the one that costs are counted on
+        states = super().forward(waveforms, lengths)
+        return HiddenStates(states.layers * {gain}, states.lengths)
+
+upstreams = {{"mine": lambda *, checkpoint=None, seed=0: Mine().eval()}}
 """
 
 QUICK = ("--set", "probe.steps=10", "--set", "probe.hidden_units=8")
@@ -48,6 +64,57 @@ def test_a_file_is_run_and_marked_so_in_the_record(tmp_path: Path) -> None:
     assert (record["upstream"]["name"], record["upstream"]["origin"]) == ("mine", origin)
     assert (record["downstream"]["name"], record["downstream"]["origin"]) == ("who", origin)
     assert repbench("run", "--upstream", "mine", "--downstream", "who").code == 2
+
+
+def test_fault_28_an_edited_file_is_asked_anew_and_computes_its_features_anew(tmp_path: Path) -> None:
+    """Its weights and what it declares stay the same, so its fingerprint does."""
+    tone_corpus(tmp_path / "tones", num_speakers=3)
+    records = []
+    for gain in (1, 2, 2):
+        (tmp_path / "mine.py").write_text(SCALED.format(gain=gain, heard=str(tmp_path / "heard")))
+        done = repbench(
+            "run", "--upstream", "mine", "--downstream", "phone", "--plugin", tmp_path / "mine.py", "--missing-only",
+            "--corpus", tmp_path / "tones", "--out", tmp_path / "runs", "--json", *QUICK,
+            env={"REPBENCH_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        records += done.json["results"]
+
+    first, second, third = records
+    assert first["upstream"]["fingerprint"] == second["upstream"]["fingerprint"]
+    assert (first["id"] != second["id"], second["id"] == third["id"]) == (True, True)
+    heard = (tmp_path / "heard").read_text().split()
+    assert heard.count("1") == heard.count("2") > 0
+
+
+def test_extract_and_verify_take_a_file_too(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(MINE)
+    corpus = tone_corpus(tmp_path / "tones", num_speakers=3)
+    run = ("run", "--upstream", "mine", "--downstream", "who", "--plugin", plugin, "--corpus", tmp_path / "tones")
+    assert repbench(*run, "--out", tmp_path / "runs", *QUICK).code == 0
+
+    audio = corpus.utterances[0].audio
+    extracted = repbench("extract", audio, "--upstream", "mine", "--plugin", plugin, "--out", tmp_path / "x")
+    verified = repbench("verify", tmp_path / "runs", "--plugin", plugin)
+
+    assert extracted.code == 0, extracted.err
+    with safe_open(tmp_path / "x" / f"{audio.stem}.safetensors", "pt") as tensors:
+        origin = json.loads(tensors.metadata()["origin"])
+    assert origin["distribution"] == "mine.py (unpackaged)"
+    assert origin["file_sha256"] == hashlib.sha256(plugin.read_bytes()).hexdigest()
+    assert (verified.code, ": holds (" in verified.out) == (0, True), verified.err
+    assert repbench("verify", tmp_path / "runs").code == 2
+
+
+def test_what_a_file_changed_in_the_process_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"import torch; torch.set_default_device('meta')\n{MINE}")
+
+    done = repbench("run", "--upstream", "mine", "--downstream", "who", "--plugin", tmp_path / "mine.py", "--layer=9")
+
+    assert done.code == 2
+    assert done.err.splitlines()[0].startswith("note: importing the upstream `mine` changed global state")
+    assert done.err.splitlines()[0].endswith("put back: default device")
 
 
 def test_a_file_is_checked_in_a_worker_too(tmp_path: Path) -> None:

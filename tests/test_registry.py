@@ -291,6 +291,28 @@ def test_fault_35_of_a_distribution_found_twice_the_first_counts(tmp_path: Path)
     assert [(entry.target, entry.version) for entry in entries] == [("near:A", "2.0")]
 
 
+def test_fault_35_clashes_are_told_with_owner_and_name(tmp_path: Path) -> None:
+    install(tmp_path, "repbench", "[repbench.upstreams]\nmel = ours:Mel\n")
+    install(tmp_path, "theirs", "[repbench.upstreams]\nmel = theirs:Mel\nwav = theirs:Wav\n")
+    install(tmp_path, "others", "[repbench.upstreams]\nwav = others:Wav\nalone = others:Alone\n")
+
+    assert [tuple(clash) for clash in registry_of(tmp_path).clashes()] == [
+        ("theirs", "the upstream `mel`: hidden by the built-in", "Name it `theirs:mel`"),
+        ("others", "the upstream `wav`: name shared with `theirs`", "Name it `others:wav`"),
+        ("theirs", "the upstream `wav`: name shared with `others`", "Name it `theirs:wav`"),
+    ]
+
+
+def test_fault_36_a_default_device_that_is_not_there_is_put_back() -> None:
+    import torch
+
+    with preserved_global_state() as changed:
+        torch.set_default_device("cuda:77")
+
+    assert changed == ["default device"]
+    assert torch.zeros(1).device.type == "cpu"
+
+
 SIDE_EFFECTS = {
     "working directory": "import os; os.chdir('/')",
     "environment variable FAULT_36_NEW": "import os; os.environ['FAULT_36_NEW'] = '1'",
@@ -309,6 +331,9 @@ SIDE_EFFECTS = {
     "cudnn.deterministic": "import torch; torch.backends.cudnn.deterministic = True",
     "cudnn.enabled": "import torch; torch.backends.cudnn.enabled = False",
     "cudnn.allow_tf32": "import torch; torch.backends.cudnn.allow_tf32 = False",
+    "default device": "import torch; torch.set_default_device('meta')",
+    "precision of float32 products": "import torch; torch.set_float32_matmul_precision('medium')",
+    "precision of float32 in backends": "import torch; torch.backends.fp32_precision = 'tf32'",
 }
 """What a module may change, by the name it is reported under."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repbench.errors import PluginError
-from repbench.registry import GROUPS, Entry, Problem, Registry, last_line, registry
+from repbench.registry import GROUPS, Entry, Problem, Registry, last_line, registry, side_effects
 
 PYTHONS = ((3, 11), (3, 13))
 """The oldest and the newest Python that repbench supports, as in `requires-python`."""
@@ -87,12 +87,14 @@ class Diagnosis:
         checks: `python`, `torch`, `device`, `soundfile`.
         extras: Every extra; one that is missing is not a fault.
         problems: What is wrong with distributions and was worked around.
+        notes: Names that clash, and what imports changed and was put back: what their authors should mend.
     """
 
     plugins: tuple[PluginRow, ...]
     checks: tuple[CheckRow, ...]
     extras: tuple[CheckRow, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -115,6 +117,7 @@ class Diagnosis:
             "checks": [asdict(row) for row in self.checks],
             "extras": [asdict(row) for row in self.extras],
             "problems": [problem._asdict() for problem in self.problems],
+            "notes": [note._asdict() for note in self.notes],
         }
 
 
@@ -137,6 +140,7 @@ def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diag
         checks=(_python(), *_torch(torch), _soundfile(soundfile)),
         extras=tuple(_extra(extra) for extra in EXTRAS),
         problems=found.problems,
+        notes=(*found.clashes(), *(side_effects(each, rows[each].changed) for each in entries if rows[each].changed)),
     )
 
 
@@ -342,9 +346,19 @@ def _reply_on_soundfile() -> dict[str, Any]:
 
 def _reply_on_plugin(entry: Entry) -> dict[str, Any]:
     try:
-        return {"changed": entry.load_observed().changed}
+        loaded = entry.load_observed()
     except PluginError as error:
         return {"reason": last_line(error.__cause__ or error), "cure": error.do}
+    return {"changed": loaded.changed, "reason": _unfit(entry, loaded.value)}
+
+
+def _unfit(entry: Entry, value: object) -> str | None:
+    """Why what an entry point leads to is no plugin of its kind; None if it may be one."""
+    what = f"`{entry.target}` is of {type(value).__name__}"
+    if entry.kind != "corpus":
+        return None if callable(value) else f"{what}, which is no factory: it cannot be called"
+    fits = any(callable(getattr(value, name, None)) for name in ("open", "prepare"))
+    return None if fits else f"{what}, which has neither `open` nor `prepare`"
 
 
 def _reply(task: str, entries: list[dict[str, Any]]) -> Any:

@@ -127,6 +127,14 @@ class RunInUseError(RepbenchError):
     exit_code = 8
 
 
+class Terminated(SystemExit):
+    """The end that a signal asked for, on its way up the stack: whoever catches what a plugin does, lets it pass."""
+
+
+OF_OTHERS = (KeyboardInterrupt, Terminated, GeneratorExit)
+"""What passes through a plugin's code without being its doing. Any other `SystemExit` is: it would end our process."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is full; torch raises a plain RuntimeError for that of a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -138,13 +146,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def plugin_faults(name: str, *, utterance: str | None = None) -> Iterator[None]:
     """Turn whatever a plugin's code raises into a `PluginError` that names it.
 
-    Our own errors pass as they are, and so do a lack of memory and an interrupt: they are not the plugin's fault.
+    That includes `sys.exit`, which would end our process as if all were done. Our own errors pass as they are, and so
+    do a lack of memory and the end that a signal asks for: they are not the plugin's fault.
     """
     try:
         yield
-    except (RepbenchError, MemoryError):
+    except (RepbenchError, MemoryError, *OF_OTHERS):
         raise
-    except Exception as error:
+    except BaseException as error:
         if is_out_of_memory(error):
             raise
         what = f"The plugin failed: {type(error).__name__}: {error}"

@@ -23,8 +23,13 @@ _FRESH_TORCH: dict[str, Any] = {
     "cudnn.deterministic": False,
     "cudnn.enabled": True,
     "cudnn.allow_tf32": True,
+    "precision of float32 products": "highest",
+    "precision of float32 in backends": "none",
 }
-"""What torch holds right after its import, beside the default dtype; its generator is seeded at random then."""
+"""What torch holds right after its import, beside default device and dtype; its generator is seeded at random then."""
+
+_CPU = "cpu"
+"""The default device where nobody set one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ def preserved_global_state() -> Iterator[list[str]]:
     """Put back, when the block ends in whatever way, what it changed of the state that is everybody's.
 
     That is the working directory, the environment, signal handlers, the random generators of Python, numpy and torch,
-    and torch's default dtype, number of threads, gradient mode, determinism and cuDNN flags. numpy and torch are looked
+    and torch's default device and dtype, number of threads, gradient mode, determinism, cuDNN flags and float32
+    precision. numpy and torch are looked
     at only if they are loaded. Where the block itself loads torch, torch is held to the values it has when fresh, but
     for its generator (which is then seeded at random) and its number of threads (which the machine decides).
 
@@ -143,6 +149,7 @@ def _torch_settings(torch: Any | None) -> list[_Setting]:
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
     cuda = [_cuda_generators(torch)] if torch.cuda.is_initialized() else []
     return [
+        _default_device(torch, _read_device(torch)),  # before all that makes tensors to be written
         _Setting("default dtype", torch.get_default_dtype(), torch.get_default_dtype, torch.set_default_dtype),
         _Setting("random generator of torch", generator, torch.get_rng_state, torch.set_rng_state, torch.equal),
         _Setting("number of threads", threads, torch.get_num_threads, torch.set_num_threads),
@@ -156,11 +163,41 @@ def _cuda_generators(torch: Any) -> _Setting:
     return _Setting("random generators of CUDA", read(), read, write, lambda a, b: all(map(torch.equal, a, b)))
 
 
+def _default_device(torch: Any, before: str | None) -> _Setting:
+    return _Setting("default device", before, partial(_read_device, torch), partial(_write_device, torch))
+
+
+def _read_device(torch: Any) -> str | None:
+    """None where a device was set that is not there: asking for it makes a tensor on it."""
+    try:
+        return str(torch.get_default_device())
+    except (AssertionError, RuntimeError):
+        return None
+
+
+def _write_device(torch: Any, device: str | None) -> None:
+    torch.set_default_device(None if device == _CPU else device)
+
+
+def _read_precision(torch: Any) -> str | None:
+    """None where torch's old and new switches contradict each other: then it refuses to say."""
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:
+        return None
+
+
+def _write_precision(torch: Any, precision: str | None) -> None:
+    if precision is not None:
+        torch.set_float32_matmul_precision(precision)
+
+
 def _fresh_torch_settings(torch: Any | None) -> list[_Setting]:
     """A torch that the block loaded, as it was right after its import."""
     if torch is None:
         return []
     return [
+        _default_device(torch, _CPU),
         _Setting("default dtype", torch.float32, torch.get_default_dtype, torch.set_default_dtype),
         *(_Setting(name, _FRESH_TORCH[name], read, write) for name, read, write in _torch_switches(torch)),
     ]
@@ -177,5 +214,11 @@ def _torch_switches(torch: Any) -> list[tuple[str, Callable[[], Any], Callable[[
             torch.are_deterministic_algorithms_enabled,
             torch.use_deterministic_algorithms,
         ),
+        (
+            "precision of float32 in backends",
+            partial(getattr, torch.backends, "fp32_precision"),
+            partial(setattr, torch.backends, "fp32_precision"),
+        ),
+        ("precision of float32 products", partial(_read_precision, torch), partial(_write_precision, torch)),
         *((f"cudnn.{flag}", partial(getattr, cudnn, flag), partial(setattr, cudnn, flag)) for flag in flags),
     ]

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, NamedTuple
 
-from repbench.errors import PluginError, UsageError
+from repbench.errors import OF_OTHERS, PluginError, UsageError
 from repbench.globalstate import preserved_global_state
 
 Kind = Literal["upstream", "downstream", "corpus"]
@@ -37,6 +37,18 @@ BUILTIN_DISTRIBUTION = "repbench"
 
 RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features")
 """What no plugin may be called: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`."""
+
+
+UNPACKAGED = " (unpackaged)"
+"""What follows the name of a file that is given by `--plugin` where others have a distribution."""
+
+
+def is_packaged(distribution: str) -> bool:
+    """Whether it is a distribution, which answers for its plugins' code by version and `code_version`.
+
+    A file of `--plugin` and what `py:` names are none: they are edited from one run to the next.
+    """
+    return distribution != "py" and not distribution.endswith(UNPACKAGED)
 
 
 class Door(NamedTuple):
@@ -110,7 +122,7 @@ class Entry:
         """Import the target, with the global state of the process put back afterwards.
 
         Raises:
-            PluginError: The import or the attribute fails, in whatever way; KeyboardInterrupt alone passes.
+            PluginError: The import or the attribute fails, in whatever way; `OF_OTHERS` alone passes.
         """
         return self.load_observed().value
 
@@ -119,7 +131,7 @@ class Entry:
         try:
             with preserved_global_state() as changed:
                 value = self._import()
-        except KeyboardInterrupt:
+        except OF_OTHERS:
             raise
         except BaseException as error:
             raise self._failure(error) from error
@@ -259,6 +271,15 @@ class Registry:
             others = [other for other in self.entries(entry.kind) if other.name != entry.name]
             self._entries[entry.kind] = tuple(sorted([*others, entry], key=_order))
         return added
+
+    def clashes(self) -> tuple[Problem, ...]:
+        """The plugins that their bare names do not lead to, each with its owner and how to name it."""
+        noted = [(entry, self._note_on(entry)) for kind in GROUPS for entry in self.entries(kind)]
+        return tuple(
+            Problem(entry.distribution, f"the {entry.kind} `{entry.name}`: {why}", f"Name it `{entry.qualified}`")
+            for entry, note in noted
+            if (why := note.partition("; use ")[0])
+        )
 
     def rows(self, kind: Kind | None = None) -> list[dict[str, str]]:
         """What `repbench list` shows, of one kind or of all: name, kind, version, origin, target, note."""
@@ -490,7 +511,7 @@ def _entries_of_file(path: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     try:
         with preserved_global_state() as changed:
             module, sha256 = _executed(str(place))
-    except KeyboardInterrupt:
+    except OF_OTHERS:
         raise
     except BaseException as error:
         what = f"The plugin cannot be executed: {last_line(error)}"
@@ -512,7 +533,7 @@ def _declared(module: ModuleType, kind: Kind, place: Path, sha256: str) -> Itera
         what = f"`{PLURALS[kind]}` must map names to factories{reason}"
         raise PluginError(what, file=place, do=f"Write {PLURALS[kind]} = {{'NAME': factory}}")
     for name in factories:
-        owner = f"{place.name} (unpackaged)"
+        owner = f"{place.name}{UNPACKAGED}"
         yield Entry(name, kind, f"{place.name}:{name}", owner, sha256[:12], builtin=False, file=str(place))
 
 

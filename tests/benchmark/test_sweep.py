@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from repbench.benchmark.owning import owned
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.record import digest_of, read_record, record_paths
 from repbench.benchmark.run import RunRequest, run
+from repbench.benchmark.sweep.forecast import forecast
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, run_job
 from repbench.benchmark.sweep.plan import jobs_of, load_plan
-from repbench.benchmark.sweep.sweep import LOCK_FILE
+from repbench.benchmark.sweep.sweep import LOCK_FILE, left_to_do
 from repbench.errors import UsageError
 from repbench.files import canonical_json
 from repbench.testing import tone_corpus
@@ -40,6 +42,13 @@ def boom(*, checkpoint=None, seed=0):
 
 def killed(*, checkpoint=None, seed=0):
     os.kill(os.getpid(), signal.SIGKILL)
+
+def hanging(*, checkpoint=None, seed=0):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pause()
+
+def silent(*, checkpoint=None, seed=0):
+    os._exit(0)
 
 class Counting(Envelope):
     def forward(self, waveforms, lengths):
@@ -77,7 +86,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "plugins" / "odd_upstreams.py").write_text(PLUGINS, encoding="utf-8")
     return {
         "REPBENCH_CACHE": str(tmp_path / "cache"),
-        "PYTHONPATH": str(tmp_path / "plugins"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "plugins"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "COUNTED": str(tmp_path / "counted"),
         "WAITING": str(tmp_path / "waiting"),
     }
@@ -284,7 +293,7 @@ def sweep(folder: Path, environment: Mapping[str, str], *options: str | Path) ->
 
 
 @pytest.mark.slow
-def test_one_broken_pair_leaves_the_others_running_and_the_next_sweep_does_only_what_is_missing(
+def test_fault_50_one_broken_pair_leaves_the_others_running_and_the_next_sweep_does_only_what_is_missing(
     tones: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     upstreams = [{"name": "py:odd_upstreams:boom", "label": "broken"}, "mel", ENVELOPE]
@@ -418,8 +427,8 @@ def test_slurm_without_a_cluster_is_refused(tones: Path, tmp_path: Path) -> None
     assert repbench("sweep", tmp_path / "plan.yaml", "--launcher", "slrum").code == 2
 
 
-def outcome_of(upstream: str, tones: Path, tmp_path: Path, environment: Mapping[str, str]) -> Outcome:
-    plan = write_plan(tmp_path, tones, upstreams=[upstream])
+def outcome_of(upstream: str, tones: Path, tmp_path: Path, environment: Mapping[str, str], **changes: Any) -> Outcome:
+    plan = write_plan(tmp_path, tones, upstreams=[upstream], **changes)
     (job,) = jobs_of(load_plan(plan), tmp_path / "runs", plan)
     with Children() as children:
         (outcome,) = run_job(job, children, lambda line: None, {**os.environ, **environment})
@@ -437,6 +446,35 @@ def test_a_pair_that_is_killed_or_talks_between_fails_with_a_reason(
     talking = outcome_of(ENVELOPE, tones, tmp_path, environment)
     assert talking.exit_code == 5
     assert "Something printed" in talking.error
+
+
+def test_fault_39_a_pair_that_takes_too_long_is_ended_and_fails(
+    tones: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    hung = outcome_of("py:odd_upstreams:hanging", tones, tmp_path, environment, pair_timeout_min=0.05)
+
+    assert hung.exit_code == 7
+    assert hung.error.startswith("It did not end within 0.05 min, and was ended (key pair_timeout_min)")
+
+
+def test_fault_39_a_look_that_takes_too_long_leaves_its_job_for_the_end(
+    tones: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    upstreams = ["py:odd_upstreams:hanging", "py:odd_upstreams:silent"]
+    plan = write_plan(tmp_path, tones, upstreams=upstreams)
+    jobs = jobs_of(load_plan(plan), tmp_path / "runs", plan)
+    with Children() as children:
+        hanging, silent = (
+            forecast([job], 1, children, {**os.environ, **environment}, limit_seconds=limit)
+            for job, limit in zip(jobs, (2.0, 60.0), strict=True)
+        )
+
+    (hung,), (unread,) = hanging.seen.values(), silent.seen.values()
+    assert (hung.asked, hung.hung) == (None, True)
+    assert (unread.asked, unread.hung) == (None, False)
+    assert hanging.lines(1)[-1].endswith("last: the look did not end within 2 s (look_timeout_min)")
+    assert unread.error == "the look ended without an answer"
+    assert left_to_do(jobs, replace(hanging, seen={**hanging.seen, **silent.seen})) == [jobs[1], jobs[0]]
 
 
 @pytest.mark.slow

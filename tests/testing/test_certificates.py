@@ -13,6 +13,7 @@ from repbench.benchmark.certificate import Certificate, CheckResult, certificate
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
 from repbench.errors import UsageError
+from repbench.registry import registry
 from repbench.testing import Envelope, tone_corpus
 from repbench.testing.certify import certify_downstream, certify_upstream
 from tests.commands import repbench
@@ -41,9 +42,9 @@ def made(*statuses: certificates.Status) -> Certificate:
     )
 
 
-def found(upstream: Envelope | None = None) -> str | None:
+def found(upstream: Envelope | None = None, *, file_sha256: str | None = None) -> str | None:
     upstream = upstream or Envelope()
-    return certificate_id("upstream", upstream.fingerprint(), upstream.info)
+    return certificate_id("upstream", upstream.fingerprint(), upstream.info, file_sha256)
 
 
 def test_a_certificate_is_found_by_its_fingerprint() -> None:
@@ -54,6 +55,13 @@ def test_a_certificate_is_found_by_its_fingerprint() -> None:
 
     assert found() == certificate.id
     assert found(Envelope(hop_samples=160)) is None
+
+
+def test_a_certificate_is_of_one_file_and_void_for_another() -> None:
+    keep(dataclasses.replace(made("passed"), origin={"distribution": "d", "version": "1", "file_sha256": "a" * 64}))
+
+    assert found(file_sha256="a" * 64) is not None
+    assert found(file_sha256="b" * 64) is None
 
 
 def test_the_id_is_a_digest_of_everything_else() -> None:
@@ -143,7 +151,8 @@ def test_the_command_prints_a_table_and_the_certificate() -> None:
     lines = done.out.splitlines()
     assert lines[0].split() == ["check", "status", "measured", "allowed", "detail"]
     assert any(line.startswith("num-frames ") and " passed " in line for line in lines)
-    assert lines[-1] == f"certificate {found()} of upstream {ENVELOPE}"
+    file_sha256 = registry().find("upstream", ENVELOPE).entry.file_sha256()
+    assert lines[-1] == f"certificate {found(file_sha256=file_sha256)} of upstream {ENVELOPE}"
 
 
 def test_the_command_ends_with_5_and_one_line_if_a_promise_is_broken(tmp_path: Path) -> None:

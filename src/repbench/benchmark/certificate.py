@@ -111,13 +111,14 @@ def keep(certificate: Certificate) -> Path | None:
     return path
 
 
-def certificate_id(kind: Checked, fingerprint: str, info: Any) -> str | None:
-    """The id of the certificate kept for a fingerprint, if it is whole, of today's suite and of the same declaration.
+def certificate_id(kind: Checked, fingerprint: str, info: Any, file_sha256: str | None) -> str | None:
+    """The id of the certificate kept for a fingerprint, if it is whole, of today's suite, and of the same thing.
 
     Args:
         kind: Which suite.
         fingerprint: Of the upstream.
         info: What the upstream declares now; a dataclass.
+        file_sha256: Of the file that it stands in now: another file may break what this one promised.
     """
     kept: Any = None
     with contextlib.suppress(OSError, ValueError):  # one that is missing or damaged is none
@@ -126,6 +127,9 @@ def certificate_id(kind: Checked, fingerprint: str, info: Any) -> str | None:
         return None
     declared = json.loads(canonical_json(dataclasses.asdict(info)))
     valid = {"suite": SUITES[kind], "fingerprint": fingerprint, "info": declared}
+    origin = kept.get("origin")
+    if not isinstance(origin, dict) or origin.get("file_sha256") != file_sha256:
+        return None
     return str(kept["id"]) if all(kept.get(name) == value for name, value in valid.items()) else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,16 +24,18 @@ def extract_files(
     files: Sequence[Path],
     out: Path,
     *,
+    origin: Mapping[str, str | None] | None = None,
     resample: bool,
     device: torch.device,
     reporter: Reporter | None = None,
 ) -> list[Path]:
-    """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, the upstream's info as metadata.
+    """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, info and origin as metadata.
 
     Args:
         upstream: In eval mode on `device`.
         files: Sound files; no two of the same stem.
         out: Folder to write into.
+        origin: Where the upstream came from: distribution, version and file hash.
         resample: Whether a sound of another rate may be resampled.
         device: Where the upstream lies.
         reporter: Told of the files done.
@@ -55,6 +57,7 @@ def extract_files(
                 "info": json.dumps(asdict(info)),
                 "fingerprint": upstream.fingerprint(),
                 "source_rate_hz": str(rate_hz),
+                **({} if origin is None else {"origin": json.dumps(dict(origin))}),
             }
             path = out / f"{file.stem}.safetensors"
             with atomic_write(path) as stream:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -109,10 +110,24 @@ class Outline:
         return FeatureTable(frames, self.counts, tuple(each.id for each in self.utterances))
 
 
+def num_frames(upstream: Upstream, num_samples: int, utterance: str | None = None) -> int:
+    """What the upstream's `num_frames` promises.
+
+    Raises:
+        PluginError: It fails, or gives no number of frames.
+    """
+    with plugin_faults(upstream.info.name, utterance=utterance):
+        count = operator.index(upstream.num_frames(num_samples))
+    if count < 0:
+        what = f"`num_frames` must be at least 0, but is {count} for {num_samples} samples"
+        raise PluginError(what, key=upstream.info.name, utterance=utterance, do=_CHECK)
+    return count
+
+
 def outline(upstream: Upstream, utterances: Sequence[Utterance]) -> Outline:
     """Lay out the table of the utterances."""
     lengths = [samples_at(each, upstream.info.sample_rate_hz) for each in utterances]
-    counts = [upstream.num_frames(length) for length in lengths]
+    counts = [num_frames(upstream, length, each.id) for length, each in zip(lengths, utterances, strict=True)]
     ends = list(itertools.accumulate(counts, initial=0))
     places = tuple(slice(start, end) for start, end in itertools.pairwise(ends))
     return Outline(tuple(utterances), tuple(lengths), tuple(counts), places)
@@ -278,7 +293,12 @@ def _hold_to_contract(
             key=info.name,
             do=_CHECK,
         )
-    expected = [upstream.num_frames(length) for length in lengths]
+    parts: dict[str, object] = {"layers": states.layers, "lengths": states.lengths}
+    for name, part in parts.items():
+        if not isinstance(part, Tensor):
+            what = f"`HiddenStates.{name}` must be a tensor, but is a {type(part).__name__}"
+            raise PluginError(what, key=info.name, do=_CHECK)
+    expected = [num_frames(upstream, length, name) for length, name in zip(lengths, names, strict=True)]
     shape = (len(info.layer_names), len(lengths), max(expected), info.width)
     if tuple(states.layers.shape) != shape:
         raise PluginError(

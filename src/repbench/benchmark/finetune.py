@@ -18,6 +18,7 @@ import torch
 from repbench.benchmark.examiner import Examiner
 from repbench.benchmark.features import layer_indices
 from repbench.benchmark.finetuning import Finetuned, Finetuner, predictions_of
+from repbench.benchmark.loading import code_of
 from repbench.benchmark.network import Network
 from repbench.benchmark.owning import locked
 from repbench.benchmark.plan import Plan
@@ -129,8 +130,9 @@ def _network(stage: Stage, plan: Plan, setting: Setting) -> Network:
 
 def _folder(stage: Stage, corpus: Corpus, setting: Setting) -> Path:
     """Where the state of a setting's training lies: a function of all that its numbers depend on."""
+    code = code_of(stage.upstream_entry)
     identity = {
-        "upstream": [stage.upstream_entry.qualified, stage.fingerprint],
+        "upstream": [each for each in (stage.upstream_entry.qualified, stage.fingerprint, code) if each is not None],
         "downstream": [stage.task_entry.qualified, stage.task_entry.version],
         "corpus": corpus.fingerprint,
         "layer": setting.layer,

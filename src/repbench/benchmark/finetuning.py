@@ -27,6 +27,7 @@ from repbench.benchmark.features import (
     batch_samples,
     extract,
     length_batches,
+    num_frames,
     outline,
     run_batches,
 )
@@ -40,7 +41,14 @@ from repbench.benchmark.training import Selection, selection_steps
 from repbench.corpora.reading import read_utterance, samples_at
 from repbench.downstream.contract import Prediction
 from repbench.downstream.heads import restart_dropout
-from repbench.errors import DataError, EnvironmentFault, NonFiniteError, is_out_of_memory, plugin_faults
+from repbench.errors import (
+    DataError,
+    EnvironmentFault,
+    NonFiniteError,
+    Terminated,
+    is_out_of_memory,
+    plugin_faults,
+)
 from repbench.progress import Reporter, Silence
 from repbench.upstream.batches import BatchOrder, derived_seed, padded
 from repbench.upstream.checkpoints import (
@@ -165,7 +173,7 @@ class Finetuner:
         if stop is not None:
             self.reporter.say(f"note: stopped after step {course.step}; the same command goes on from {self.folder}")
             signal.raise_signal(stop)
-            raise SystemExit(128 + stop)
+            raise Terminated(128 + stop)
         return Finetuned(selection=self._selection(course), seconds=course.seconds, best=course.best)
 
     def _train(
@@ -327,8 +335,8 @@ class Finetuner:
         return kept
 
     def _num_labels(self, question: Question) -> int:
-        num_frames = self._upstream.num_frames(samples_at(question.utterance, self._rate_hz))
-        return int((_answers(self.examiner, question, num_frames) != UNLABELLED).sum())
+        count = num_frames(self._upstream, samples_at(question.utterance, self._rate_hz), question.id)
+        return int((_answers(self.examiner, question, count) != UNLABELLED).sum())
 
     def _unfreeze(self) -> None:
         """Let gradients into all of the upstream; what of the probe learns is the probe's to say."""

@@ -19,15 +19,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from repbench.benchmark.loading import code_of
 from repbench.benchmark.owning import owned
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Record, digest_of, read_record
+from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
 from repbench.benchmark.result import pair_folder
 from repbench.benchmark.stage import RunRequest, Setting, Stage, Written
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import canonical_json
 from repbench.progress import Reporter
+from repbench.registry import is_packaged
 
 LOCKS_FOLDER = ".running"
 """Below the folder of the records: a lock for each pair that is being asked."""
@@ -52,6 +54,7 @@ class Identity:
         head: Name of the head.
         trained: Whether the probe was trained on this corpus, or brought from another.
         protocol: The settings that can change an answer, as JSON; controls and tuning are among them.
+        code: Of upstream and task, SHA-256 of their files where no package answers for them.
     """
 
     upstream: str
@@ -65,6 +68,7 @@ class Identity:
     head: str
     trained: bool
     protocol: bytes
+    code: tuple[str | None, str | None]
 
 
 def identity_of(record: Record) -> Identity:
@@ -81,6 +85,7 @@ def identity_of(record: Record) -> Identity:
         head=record.head,
         trained=record.corpus.n_train > 0,
         protocol=_of_protocol(record.protocol),
+        code=(_code(record.upstream.origin), _code(record.downstream.origin)),
     )
 
 
@@ -98,6 +103,7 @@ def identity_to_be(stage: Stage, corpus: Corpus, setting: Setting) -> Identity:
         head=stage.head,
         trained=True,
         protocol=_of_protocol(setting.protocol(stage.request.protocol).model_dump(mode="json")),
+        code=(code_of(stage.upstream_entry), code_of(stage.task_entry)),
     )
 
 
@@ -154,6 +160,11 @@ def _whole(path: Path) -> Record:
     if not (path.parent / PREDICTIONS_FILE).is_file():
         raise IntegrityError(f"Its {PREDICTIONS_FILE} is missing", file=path, do="Remove it, or run it again")
     return record
+
+
+def _code(origin: Origin | None) -> str | None:
+    """As `code_of` gives it of the plugin that a record names."""
+    return None if origin is None or is_packaged(origin.distribution) else origin.file_sha256
 
 
 def _of_protocol(protocol: Mapping[str, Any]) -> bytes:

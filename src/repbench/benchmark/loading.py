@@ -12,10 +12,10 @@ from torch import nn
 
 from repbench.configs.loader import merged
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream, FrameDownstream
+from repbench.downstream.contract import Downstream, DownstreamInfo, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
-from repbench.registry import Entry, registry
-from repbench.upstream.contract import Upstream, provenance_of
+from repbench.registry import Entry, is_packaged, registry, side_effects
+from repbench.upstream.contract import Upstream, UpstreamInfo, provenance_of
 from repbench.upstream.declared import factory_of
 from repbench.upstream.networks import RANDOM, NetworkFactory
 from repbench.upstream.precomputed import BoundToCorpus
@@ -60,7 +60,9 @@ def load_upstream(
 
 def presets_of(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
     """The presets that an upstream's factory offers; none, if it offers none."""
-    presets = getattr(_factory(entry), "presets", {})
+    factory = _factory(entry)
+    with plugin_faults(entry.qualified):
+        presets = getattr(factory, "presets", {})
     if not isinstance(presets, Mapping):
         what = "`presets` of the factory must be a mapping from name to settings"
         raise PluginError(what, key=entry.qualified, do="See UpstreamFactory in repbench.upstream.contract")
@@ -106,14 +108,27 @@ def build_upstream(
             what = f"`{entry.name}` is what a corpus says it is, and there is no corpus here"
             raise UsageError(what, key="--upstream", do="Give it to `repbench run` with --corpus")
         upstream = upstream.bound_to(corpus())
+    with plugin_faults(entry.qualified):
+        return _held_to_upstream(upstream, entry)
+
+
+def _held_to_upstream(upstream: object, entry: Entry) -> Upstream:
+    """The upstream in eval mode, if it is one."""
     if not isinstance(upstream, Upstream) or not isinstance(upstream, nn.Module):
         raise PluginError(
             "This is not an upstream: an nn.Module with info, num_frames and fingerprint",
             key=entry.qualified,
             do="See repbench.upstream.contract",
         )
+    _refuse_info(upstream.info, UpstreamInfo, entry)
     upstream.eval()
     return upstream
+
+
+def _refuse_info(info: object, kind: type[UpstreamInfo | DownstreamInfo], entry: Entry) -> None:
+    if not isinstance(info, kind):
+        what = f"`info` must be of {kind.__name__}, but is of {type(info).__name__}"
+        raise PluginError(what, key=entry.qualified, do=f"See {kind.__module__}")
 
 
 def untrained_like(entry: Entry, upstream: Upstream) -> str:
@@ -137,13 +152,17 @@ def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
         takes = ", ".join(f"task.{name}" for name in inspect.signature(factory).parameters) or "no options"
         raise UsageError(f"`{entry.name}` cannot take its options: {unknown}", key="task", do=f"It takes {takes}")
     with plugin_faults(entry.qualified):
-        task = factory(**options)
+        return _held_to_downstream(factory(**options), entry)
+
+
+def _held_to_downstream(task: object, entry: Entry) -> Downstream:
     if not isinstance(task, Downstream):
         raise PluginError(
             "This is not a downstream: an object with info, labels, classes and measure",
             key=entry.qualified,
             do="See repbench.downstream.contract",
         )
+    _refuse_info(task.info, DownstreamInfo, entry)
     if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
         raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
     return task
@@ -152,6 +171,24 @@ def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
 def origin_of(entry: Entry) -> dict[str, str | None]:
     """Where a loaded plugin came from: distribution, version, and SHA-256 of the file it stands in."""
     return {"distribution": entry.distribution, "version": entry.version, "file_sha256": entry.file_sha256()}
+
+
+def code_of(entry: Entry) -> str | None:
+    """What stands for the code of a loaded plugin in no package: SHA-256 of its file. None for one of a package.
+
+    A package says by `code_version`, which is part of a fingerprint, when it computes something else. Whoever edits a
+    file between two runs says nothing.
+    """
+    return None if is_packaged(entry.distribution) else entry.file_sha256()
+
+
+def say_side_effects(entry: Entry, say: Callable[[str], None]) -> None:
+    """Import a third party's plugin, and tell what global state that changed, and that it was put back."""
+    if entry.builtin:
+        return
+    changed = entry.load_observed().changed
+    if changed:
+        say(f"note: {side_effects(entry, changed).reason}")
 
 
 def _factory(entry: Entry) -> Callable[..., object]:
@@ -164,8 +201,11 @@ def _factory(entry: Entry) -> Callable[..., object]:
 
 
 def _does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) -> str | None:
+    """Why a factory cannot be called with the options; None if it can, or does not say what it takes, as `dict`."""
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
         return str(error)
+    except ValueError:
+        return None
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeGuard, cast
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from repbench.benchmark.shuffling import digest, grouped, shuffled, uniform
 from repbench.benchmark.splits import divide
 from repbench.corpora.contract import Corpus, Phone, Utterance
 from repbench.downstream.contract import Downstream, Labels, label_names
-from repbench.errors import DataError, Unlabelled, UsageError, plugin_faults
+from repbench.errors import DataError, PluginError, Unlabelled, UsageError, plugin_faults
+
+_CHECK = "Correct the task; `repbench check downstream` names every promise that it breaks"
 
 Excludes = Callable[[Utterance], str | None]
 """Why an upstream cannot take an utterance ("shorter than 401 samples"); None if it can."""
@@ -135,7 +137,7 @@ def make_plan(corpus: Corpus, task: Downstream, settings: SplitSettings, *, excl
             f"No utterance of {corpus.name} can train `{task.info.name}`{_first_reason(unlabelled_train)}",
             do="Choose another task or corpus",
         )
-    classes = task.classes(corpus.label_sets, (question.labels for question in train))
+    classes = _classes(task, corpus, train)
     unusable = _reasons((*train, *dev), excludes)
     excluded |= _reasons(test, excludes)
     plan = Plan(
@@ -196,24 +198,44 @@ def plan_for_probe(
     )
 
 
+def _classes(task: Downstream, corpus: Corpus, train: Questions) -> tuple[str, ...]:
+    with plugin_faults(task.info.name):
+        classes = tuple(task.classes(corpus.label_sets, (question.labels for question in train)))
+    strange = [each for each in classes if not isinstance(each, str)]
+    if strange:
+        what = f"`classes` must give names, but gives {strange[0]!r}"
+        raise PluginError(what, key=task.info.name, do=_CHECK)
+    return classes
+
+
 def _questions(utterances: Iterable[Utterance], task: Downstream) -> tuple[Questions, dict[str, str]]:
     """What is asked of the utterances, and why some that should be asked cannot."""
     questions, unlabelled = [], {}
     for utterance in utterances:
         try:
             with plugin_faults(task.info.name, utterance=utterance.id):
-                labels = task.labels(utterance)
+                said: object = task.labels(utterance)
         except Unlabelled as reason:
             unlabelled[utterance.id] = reason.what
             continue
-        if labels is None:
+        if said is None:
             continue
+        labels = tuple(said) if isinstance(said, list) else said
+        if not _are_labels(labels):
+            what = "`labels` must give a name, names, or timed segments of Phone"
+            raise PluginError(what, key=task.info.name, utterance=utterance.id, do=_CHECK)
         question = Question(utterance, labels)
         if _has_an_answer(question):
             questions.append(question)
         else:
             unlabelled[utterance.id] = "no instant of it is labelled"
     return tuple(questions), unlabelled
+
+
+def _are_labels(labels: object) -> TypeGuard[Labels]:
+    if isinstance(labels, str):
+        return True
+    return isinstance(labels, tuple) and any(all(isinstance(each, kind) for each in labels) for kind in (str, Phone))
 
 
 def _has_an_answer(question: Question) -> bool:

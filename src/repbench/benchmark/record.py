@@ -44,6 +44,11 @@ class Origin(_Part):
     version: str
     file_sha256: str | None = None
 
+    def shown(self) -> str:
+        """In words: distribution, version, and the start of the file's hash."""
+        file = "" if self.file_sha256 is None else f", file {self.file_sha256[:12]}"
+        return f"{self.distribution} {self.version}".rstrip() + file
+
 
 class UpstreamPart(_Part):
     """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after."""
@@ -65,7 +70,7 @@ class DownstreamPart(_Part):
 
 
 class CorpusPart(_Part):
-    """Which data, divided how."""
+    """Which data, divided how; the origin is that of the plugin that made or opened it, None for a manifest."""
 
     name: str
     fingerprint: str
@@ -74,6 +79,7 @@ class CorpusPart(_Part):
     n_train: Count
     n_dev: Count
     n_test: Count
+    origin: Origin | None = None
 
 
 class LabelSeconds(_Part):

@@ -19,6 +19,7 @@ from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
 from repbench.benchmark.training import Selection
 from repbench.corpora.contract import Corpus
+from repbench.corpora.opening import entry_of_corpus
 from repbench.downstream.contract import Prediction
 from repbench.upstream.contract import provenance_of
 
@@ -68,6 +69,7 @@ def score(
                 "n_train": len(plan.train),
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
+                "origin": _origin_of_corpus(stage.request.corpus),
             },
             "mode": answered.mode,
             "layer": setting.layer,
@@ -93,7 +95,7 @@ def score(
                 "device": str(stage.device),
             },
             "environment": stage.environment,
-            "certificate": certificate_id("upstream", stage.fingerprint, stage.upstream.info),
+            "certificate": _certificate(stage),
         }
     )
     return _write(stage, record, predictions, answered, heard)
@@ -143,6 +145,17 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
         "origin": origin_of(entry),
         "layer_names": stage.upstream.info.layer_names,
     }
+
+
+def _certificate(stage: Stage) -> str | None:
+    file_sha256 = stage.upstream_entry.file_sha256()
+    return certificate_id("upstream", stage.fingerprint, stage.upstream.info, file_sha256)
+
+
+def _origin_of_corpus(spec: str) -> dict[str, str | None] | None:
+    """Where the plugin came from that made the corpus; nothing made the folder of a manifest here."""
+    entry = entry_of_corpus(spec)
+    return None if entry is None else origin_of(entry)
 
 
 def _of_weights(stage: Stage, test: Questions) -> list[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from repbench.benchmark.features import num_frames
 from repbench.benchmark.plan import Question, Questions
 from repbench.corpora.reading import samples_at
 from repbench.downstream.contract import label_names
@@ -75,5 +76,5 @@ def trainable(questions: Questions, upstream: Upstream) -> tuple[Questions, tupl
 
 
 def _fits(question: Question, upstream: Upstream) -> bool:
-    num_frames = upstream.num_frames(samples_at(question.utterance, upstream.info.sample_rate_hz))
-    return frames_needed(label_names(question.labels)) <= num_frames
+    num_samples = samples_at(question.utterance, upstream.info.sample_rate_hz)
+    return frames_needed(label_names(question.labels)) <= num_frames(upstream, num_samples, question.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from torch import nn
 
 from repbench.benchmark import environment
 from repbench.benchmark.features import FeatureTable, layer_indices
-from repbench.benchmark.loading import build_task, build_upstream
+from repbench.benchmark.loading import build_task, build_upstream, code_of, say_side_effects
 from repbench.benchmark.plan import Questions, SealedTest, seconds_of
 from repbench.benchmark.precomputed import features_of
 from repbench.benchmark.probe import ProbeShape
@@ -23,10 +24,10 @@ from repbench.benchmark.shards import store_folder
 from repbench.benchmark.store import GIB, FeatureStore
 from repbench.benchmark.training import TrainedProbe
 from repbench.corpora.contract import Corpus
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.opening import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, Problem
 from repbench.downstream.heads import LINEAR_ON_MEAN, refuse_head
-from repbench.errors import DataError, UsageError, plugin_faults
+from repbench.errors import DataError, PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
@@ -217,6 +218,8 @@ def prepare(
             raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
     upstream_entry = registry().find("upstream", request.upstream).entry
     task_entry = registry().find("downstream", request.downstream).entry
+    for entry in (task_entry, upstream_entry):
+        say_side_effects(entry, reporter.say)
     task = build_task(task_entry, request.protocol.task)
     request = _settled(request, task)
     assert request.head is not None
@@ -235,7 +238,7 @@ def prepare(
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
-        fingerprint, macs = upstream.fingerprint(), environment.macs_per_second(upstream, device)
+        fingerprint, macs = _fingerprint(upstream), environment.macs_per_second(upstream, device)
     return Stage(
         request=request,
         upstream=upstream,
@@ -249,7 +252,7 @@ def prepare(
         fingerprint=fingerprint,
         macs_per_second=macs,
         environment=environment.describe(device, request.protocol.extraction.precision),
-        store=_store_for(upstream, fingerprint, request, reporter),
+        store=_store_for(upstream, _content(fingerprint, code_of(upstream_entry)), request, reporter),
     )
 
 
@@ -270,6 +273,19 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
         head=request.head or protocol.head or task.info.default_head,
         layer=request.layer or protocol.layer,
     )
+
+
+def _fingerprint(upstream: Upstream) -> str:
+    fingerprint: object = upstream.fingerprint()
+    if not isinstance(fingerprint, str) or not fingerprint:
+        what = f"`fingerprint` must give a text, but gives {fingerprint!r}"
+        raise PluginError(what, key=upstream.info.name, do="See fingerprint_of in repbench.upstream.contract")
+    return fingerprint
+
+
+def _content(fingerprint: str, code: str | None) -> str:
+    """By what features are found: the upstream's fingerprint, and the code of one that no package answers for."""
+    return fingerprint if code is None else hashlib.sha256(f"{fingerprint} {code}".encode()).hexdigest()
 
 
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
@@ -332,6 +348,9 @@ def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
 
 
 def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
+    entry = entry_of_corpus(request.corpus)
+    if entry is not None:
+        say_side_effects(entry, reporter.say)
     with reporter.stage(f"corpus {request.corpus}") as advance:
         corpus = open_corpus(request.corpus, progress=advance)
     if request.device == "auto" and not torch.cuda.is_available():

@@ -15,7 +15,14 @@ import typer
 
 from repbench.cli import cache, check, corpus, installed, leaderboard, new, plots, report, running, sweeping, verify
 from repbench.cli.output import help_if_alone, print_json, say
-from repbench.errors import EnvironmentFault, RepbenchError, UsageError, is_out_of_memory
+from repbench.errors import (
+    EnvironmentFault,
+    PluginError,
+    RepbenchError,
+    Terminated,
+    UsageError,
+    is_out_of_memory,
+)
 
 app = typer.Typer(
     name="repbench",
@@ -82,7 +89,7 @@ def main() -> NoReturn:
     for name, value in _NO_FOREIGN_PLUGINS.items():
         os.environ.setdefault(name, value)
     try:
-        code = app(prog_name="repbench", standalone_mode=False) or 0
+        code = _called()
         sys.stdout.flush()
         sys.exit(code)
     except RepbenchError as error:
@@ -105,6 +112,23 @@ def main() -> NoReturn:
         _fail(EnvironmentFault(f"The output cannot be written: {error.strerror}", file=error.filename))
 
 
+def _called() -> int:
+    """Do what the command line says; its exit code.
+
+    Raises:
+        PluginError: Code that is not ours asked for the end of the process, where nothing else saw it.
+    """
+    try:
+        return app(prog_name="repbench", standalone_mode=False) or 0
+    except Terminated:
+        raise
+    except SystemExit as error:
+        what = f"A plugin would end the process: SystemExit: {error}"
+        raise PluginError(
+            what, do="Find it with `repbench check` or `repbench doctor`, and tell its authors"
+        ) from error
+
+
 def _close_output() -> None:
     """Let go of a standard output that takes nothing more, so that the interpreter does not complain at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -112,7 +136,7 @@ def _close_output() -> None:
 
 def _terminated(signum: int, frame: object) -> NoReturn:
     say("terminated")
-    sys.exit(143)
+    raise Terminated(143)
 
 
 def _fail(error: RepbenchError) -> NoReturn:

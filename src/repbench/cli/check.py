@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repbench.cli.options import Checkpoint, Device, Json, Plugins
-from repbench.cli.output import help_if_alone, print_columns, print_json
+from repbench.cli.output import help_if_alone, print_columns, print_json, say
 from repbench.errors import PluginError
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def take_plugins(files: list[Path] | None) -> None:
     from repbench.registry import registry
 
     for file in files or ():
+        known = registry().problems
         registry().add_file(file)
+        for problem in registry().problems[len(known) :]:
+            say(f"note: {problem.reason}")
 
 
 def _tell(certificate: Certificate, as_json: bool) -> None:

@@ -60,8 +60,9 @@ def doctor(
         for plugin in diagnosis.plugins
     ]
     rows += [
-        {"what": problem.distribution, "status": "ignored", "detail": problem.reason, "cure": problem.cure}
-        for problem in diagnosis.problems
+        {"what": problem.distribution, "status": status, "detail": problem.reason, "cure": problem.cure}
+        for status, problems in (("ignored", diagnosis.problems), ("note", diagnosis.notes))
+        for problem in problems
     ]
     print_columns(("what", "status", "detail", "cure"), rows)
     raise typer.Exit(diagnosis.exit_code)

@@ -176,18 +176,24 @@ def extract(
     checkpoint: Checkpoint = None,
     resample: Resample = False,
     device: Device = "auto",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
+    take_plugins(plugin)
     from repbench.benchmark.environment import choose_device
     from repbench.benchmark.extraction import extract_files
-    from repbench.benchmark.loading import load_upstream
+    from repbench.benchmark.loading import load_upstream, origin_of
     from repbench.console import ConsoleReporter
+    from repbench.registry import registry
 
     chosen = choose_device(device)
     model = load_upstream(upstream, checkpoint=checkpoint)
     model.to(chosen)
-    written = extract_files(model, audio, out, resample=resample, device=chosen, reporter=ConsoleReporter())
+    origin = origin_of(registry().find("upstream", upstream).entry)
+    written = extract_files(
+        model, audio, out, origin=origin, resample=resample, device=chosen, reporter=ConsoleReporter()
+    )
     print_files(written, as_json)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repbench.cli.options import Json
+from repbench.cli.check import take_plugins
+from repbench.cli.options import Json, Plugins
 from repbench.cli.output import print_json, say
 from repbench.errors import DataError, IntegrityError, RepbenchError, printable
 
@@ -21,12 +22,14 @@ def verify(
     records: Annotated[
         list[Path], typer.Argument(metavar="RECORD", help="Records, their folders, or folders that hold some.")
     ],
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Compute every metric and interval again from the predictions, and name each field that was changed.
 
     One that cannot be verified does not keep the others from it. Exit 4 if anything was changed.
     """
+    take_plugins(plugin)
     codes = {0}
     results = []
     for path, found in _verdicts(records):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, CorpusLayout, CorpusSource, Progress
-from repbench.errors import DataError, PluginError, UsageError
-from repbench.registry import registry
+from repbench.errors import DataError, PluginError, UsageError, plugin_faults
+from repbench.registry import Entry, Found, registry
 
 
 def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | None = None) -> Corpus:
@@ -22,6 +22,7 @@ def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | Non
         UsageError: No corpus has that name, it is a layout that has to be prepared first, or a root is given for
             what is no manifest.
         DataError: The folder holds no manifest.
+        PluginError: A third party's corpus cannot be loaded or opened.
     """
     if is_manifest_path(spec):
         return manifest.read(Path(spec), root=root)
@@ -31,7 +32,7 @@ def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | Non
     found = registry().find("corpus", spec)
     source = found.entry.load()
     if isinstance(source, CorpusSource):
-        return source.open(found.options, progress=progress)
+        return _opened(source, found, progress)
     if isinstance(source, CorpusLayout):
         raise UsageError(
             f"`{spec}` is a layout, not a corpus",
@@ -43,6 +44,27 @@ def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | Non
         key=found.entry.target,
         do="See repbench.corpora.contract",
     )
+
+
+def _opened(source: CorpusSource, found: Found, progress: Progress | None) -> Corpus:
+    if found.entry.builtin:
+        return source.open(found.options, progress=progress)
+    with plugin_faults(found.entry.qualified):
+        corpus: object = source.open(found.options, progress=progress)
+    if not isinstance(corpus, Corpus):
+        what = f"`open` must return a Corpus, but returned a {type(corpus).__name__}"
+        raise PluginError(what, key=found.entry.qualified, do="See repbench.corpora.contract")
+    return corpus
+
+
+def entry_of_corpus(spec: str) -> Entry | None:
+    """Who brings the corpus that stands behind `--corpus`; None for the folder of a manifest.
+
+    Raises:
+        UsageError: No corpus has that name.
+        DataError: The folder holds no manifest.
+    """
+    return None if is_manifest_path(spec) else registry().find("corpus", spec).entry
 
 
 def is_manifest_path(spec: str) -> bool:

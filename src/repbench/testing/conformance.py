@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from repbench.benchmark.certificate import CheckResult
-from repbench.errors import is_out_of_memory
+from repbench.errors import OF_OTHERS, is_out_of_memory
 from repbench.globalstate import preserved_global_state
 from repbench.registry import last_line
 
@@ -130,6 +130,8 @@ def _made(check: Check[Checked], subject: Checked) -> CheckResult:
         return replace(made, status="not applicable", detail=str(reason))
     except Broken as fault:
         return replace(made, status="failed", detail=str(fault), measured=fault.measured, allowed=fault.allowed)
+    except OF_OTHERS:
+        raise
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repbench.errors import OF_OTHERS
 from repbench.registry import Entry
 from repbench.testing.conformance import Broken
 
@@ -91,6 +92,8 @@ def _answer(order: Order) -> None:
             states = upstream(sound[None], torch.tensor([len(sound)]))
         Path(f"{order.answer}.fingerprint").write_text(upstream.fingerprint(), encoding="utf-8")
         save_file({"states": states.layers[:, 0].float().contiguous()}, f"{order.answer}.unfinished")
+    except OF_OTHERS:
+        raise
     except (Exception, SystemExit) as error:
         Path(f"{order.answer}.fault").write_text(last_line(error), encoding="utf-8")
         return

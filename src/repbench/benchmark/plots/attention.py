@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from repbench.audio.frames import FrontEnd
+from repbench.benchmark.features import num_frames
 from repbench.benchmark.plots.canvas import Clock, Picture, Subject, new_figure, percentile, set_title
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.upstream.contract import Upstream
@@ -55,7 +56,7 @@ def attention_pictures(model: Attentive, samples: Tensor, subject: Subject) -> I
     with plugin_faults(name), torch.inference_mode():
         frames, counts = model.front_end(samples[None], torch.tensor([len(samples)]))
         maps = model.attentions(frames, counts)[0].float()  # (N, A, S, S)
-    size = model.num_frames(len(samples))
+    size = num_frames(model, len(samples))
     if maps.ndim != 4 or maps.shape[2:] != (size, size) or len(maps) > len(model.info.layer_names):
         raise PluginError(f"Attention of a sound must be (N, A, {size}, {size}), but is {tuple(maps.shape)}", key=name)
     # Layers without attention, such as an input representation, come first.

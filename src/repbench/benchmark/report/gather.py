@@ -112,6 +112,14 @@ class Cell:
         return math.fsum(run.record.label_seconds.train for run in self.runs) / len(self.runs)
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """Which packages brought upstream, task and corpus, as its runs say; manifests and older records say less."""
+        records = [run.record for run in self.runs]
+        parts = [part for each in records for part in (each.upstream, each.downstream, each.corpus)]
+        known = [(part.name, part.origin) for part in parts]
+        return tuple(dict.fromkeys(f"{name} of {origin.shown()}" for name, origin in known if origin is not None))
+
+    @property
     def excluded(self) -> int:
         """Most test utterances that one of its runs left out."""
         return max(len(run.record.excluded) for run in self.runs)
@@ -234,7 +242,7 @@ def _systems(records: Iterable[Record]) -> dict[str, System]:
             upstream=identity[0],
             checkpoint=each[0].upstream.checkpoint,
             fingerprint=identity[2],
-            origin=f"{each[0].upstream.origin.distribution} {each[0].upstream.origin.version}",
+            origin=each[0].upstream.origin.shown(),
         )
         for identity, each in members.items()
         for record in each

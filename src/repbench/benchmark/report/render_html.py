@@ -285,7 +285,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         ("95 %", f"{interval(cell.interval)} over {cell.interval_unit}s" if cell.interval else "no interval"),
         ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
         ("weights", shown(row.system.checkpoint or "none", 200)),
-        ("from", shown(row.system.origin)),
+        *(("from", shown(origin, 200)) for origin in cell.origins),
         (
             "checked",
             "; ".join(dict.fromkeys(run.unchecked or "computed again from its predictions" for run in cell.runs)),

@@ -120,6 +120,7 @@ def _cell(report: Report, cell: Cell) -> dict[str, Any]:
         "p_value": report.verdicts.p_values.get(cell.key),
         "label_seconds": cell.label_seconds,
         "excluded": cell.excluded,
+        "origins": list(cell.origins),
         "records": [
             {**_run(run), "seed": run.record.seed, "value": run.record.primary.value, "unchecked": run.unchecked}
             for run in cell.runs

@@ -36,6 +36,8 @@ def _lines(report: Report) -> Iterator[str]:
     for cell in (cell for column in report.gathered.columns for cell in report.gathered.column_cells(column)):
         ids = " ".join(run.record.id for run in cell.runs)
         yield f"* {markdown(f'{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}')}"
+        brought = "; ".join(cell.origins)
+        yield f"  from {markdown(shown(brought, 600))}"
         for command in commands_of([run.record for run in cell.runs]):
             yield f"  {_code(shown(command, 400))}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -12,6 +13,14 @@ from typing import Any
 
 from repbench.benchmark.sweep.jobs import Children, Job, Pair, threads_over
 from repbench.benchmark.sweep.look import Seen, View
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Why nothing can be said of a job, and whether that is because the look took too long."""
+
+    why: str
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +72,20 @@ class Forecast:
         }
 
 
-def forecast(jobs: Sequence[Job], at_once: int, children: Children, environment: Mapping[str, str]) -> Forecast:
-    """Look at every job, several at once, each in a process of its own."""
+def forecast(
+    jobs: Sequence[Job], at_once: int, children: Children, environment: Mapping[str, str], *, limit_seconds: float
+) -> Forecast:
+    """Look at every job, several at once, each in a process of its own.
+
+    Args:
+        jobs: What is looked at.
+        at_once: How many looks at a time.
+        children: Whose processes they are.
+        environment: Of the processes.
+        limit_seconds: How long a look may take; nothing is known of a job whose look takes longer.
+    """
     with threads_over(children, at_once) as threads:
-        views = list(threads.map(lambda job: _look(job, children, environment), jobs))
+        views = list(threads.map(lambda job: _look(job, children, environment, limit_seconds), jobs))
     seen = {pair: each for job, view in zip(jobs, views, strict=True) for pair, each in _seen(job, view).items()}
     trained = [seconds for each in seen.values() for seconds in each.train_seconds]
     work, unknown = 0.0, [f"{pair.name}: {each.error}" for pair, each in seen.items() if each.asked is None]
@@ -88,21 +107,32 @@ def forecast(jobs: Sequence[Job], at_once: int, children: Children, environment:
     return Forecast(seen=seen, extract_seconds=extract_seconds, work_seconds=work, unknown=tuple(unknown))
 
 
-def _seen(job: Job, view: View | str) -> dict[Pair, Seen]:
-    if isinstance(view, str):
-        return {pair: Seen(error=view) for pair in job.pairs}
+def _seen(job: Job, view: View | Unseen) -> dict[Pair, Seen]:
+    if isinstance(view, Unseen):
+        return {pair: Seen(error=view.why, hung=view.hung) for pair in job.pairs}
     return dict(zip(job.pairs, view.pairs, strict=True))
 
 
-def _look(job: Job, children: Children, environment: Mapping[str, str]) -> View | str:
+def _look(job: Job, children: Children, environment: Mapping[str, str], limit_seconds: float) -> View | Unseen:
     """What there is of a job, or why that cannot be said."""
     command = [sys.executable, "-m", "repbench.benchmark.sweep.look"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with children.started(command, env=dict(environment), **pipes) as child:
-        printed, said = child.communicate(job.as_json())
-    if child.returncode == 0:
+    try:
+        with children.started(command, env=dict(environment), **pipes) as child:
+            printed, said = child.communicate(job.as_json(), timeout=limit_seconds)
+    except subprocess.TimeoutExpired:
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            with contextlib.suppress(OSError):
+                assert pipe is not None
+                pipe.close()
+        return Unseen(f"the look did not end within {duration(limit_seconds)} (look_timeout_min)", hung=True)
+    last = said.strip().rpartition("\n")[2]
+    if child.returncode != 0:
+        return Unseen(last or f"the look ended with {child.returncode}")
+    try:
         return View.of_json(printed.rstrip("\n").rpartition("\n")[2])
-    return said.strip().rpartition("\n")[2] or f"the look ended with {child.returncode}"
+    except (ValueError, KeyError, TypeError):
+        return Unseen(f"the look ended without an answer{f': {last}' if last else ''}")
 
 
 def environment_for(at_once: int) -> dict[str, str]:

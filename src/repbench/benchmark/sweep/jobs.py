@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from repbench.errors import EnvironmentFault, PluginError, RepbenchError
+from repbench.errors import EnvironmentFault, PluginError, RepbenchError, Terminated
 
 GRACE_SECONDS: Final = 10.0
 """How long a process that was asked to end may take."""
@@ -33,6 +33,8 @@ class Pair:
     Attributes:
         label: What the upstream is called in what is printed.
         mode: frozen or finetune.
+        plugins: Files that are plugins without packaging.
+        timeout_min: Minutes after which it is ended; None: it may take any time. No option of `repbench run`.
     """
 
     upstream: str
@@ -52,6 +54,8 @@ class Pair:
     device: str
     allow_excluded: int
     out: str
+    plugins: tuple[str, ...] = ()
+    timeout_min: float | None = None
 
     @property
     def name(self) -> str:
@@ -77,6 +81,7 @@ class Pair:
             *(("--seed", str(seed)) for seed in self.seeds),
             *(("--set", each) for each in self.assignments),
             *(("--store-layer", layer) for layer in store_layers),
+            *(("--plugin", file) for file in self.plugins),
         ]
         flags = {"--finetune": self.mode == "finetune", "--tune": self.tune, "--controls": self.controls}
         return [
@@ -268,7 +273,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     """Inside, SIGTERM unwinds the stack, so that no child outlives this process."""
 
     def leave(signum: int, frame: object) -> None:
-        raise SystemExit(128 + signum)
+        raise Terminated(128 + signum)
 
     before = signal.signal(signal.SIGTERM, leave)
     try:
@@ -295,24 +300,57 @@ def _ask(
     environment: Mapping[str, str],
 ) -> Outcome:
     command = [sys.executable, "-m", "repbench", "run", *pair.command(store_layers)]
-    started, last = time.monotonic(), ""
+    limit_seconds = None if pair.timeout_min is None else pair.timeout_min * 60
+    started = time.monotonic()
     try:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
             options = {"stdin": subprocess.DEVNULL, "stdout": printed, "stderr": subprocess.PIPE}
             with children.started(command, env=dict(environment), **options) as child:
-                assert child.stderr is not None
-                with child.stderr as lines:
-                    for line in lines:
-                        last = line.strip() or last
-                        say(f"[{pair.name}] {line.rstrip()}")
+                words = _Words(child, lambda line: say(f"[{pair.name}] {line}"))
+                child.wait(limit_seconds)
+            last = words.last()
             printed.seek(0)
             told = printed.read()
     except OSError as error:
         fault = EnvironmentFault(f"The process cannot be started: {error.strerror}", do="Run it again")
         return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line())
+    except subprocess.TimeoutExpired:
+        what, do = (
+            f"It did not end within {pair.timeout_min:g} min, and was ended",
+            "Run it alone, or give it more time",
+        )
+        fault = EnvironmentFault(what, key="pair_timeout_min", do=do)
+        return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line(), seconds=time.monotonic() - started)
     if children.stopped:
         raise Stopped
     return _outcome(pair, child.returncode, told, last, time.monotonic() - started)
+
+
+class _Words:
+    """What a child says on stderr, passed on line by line.
+
+    It is listened to beside the wait for the child, because what the child itself started may live on and hold its
+    stderr open.
+    """
+
+    def __init__(self, child: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+        self._child = child
+        self._say = say
+        self._last = ""
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._child.stderr is not None
+        with self._child.stderr as lines:
+            for line in lines:
+                self._last = line.strip() or self._last
+                self._say(line.rstrip())
+
+    def last(self) -> str:
+        """The last line of a child that has ended."""
+        self._listener.join(GRACE_SECONDS)
+        return self._last
 
 
 def _outcome(pair: Pair, code: int, told: str, last: str, seconds: float) -> Outcome:

@@ -27,6 +27,7 @@ from repbench.benchmark.sweep.jobs import Job, Pair
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import RepbenchError, Unlabelled
 from repbench.progress import Silence
+from repbench.registry import registry
 
 _SIDE = 768
 """Of the square matrices by whose product the machine is measured: the width of a BASE network."""
@@ -41,12 +42,14 @@ class Seen:
         records: Paths of those that are there.
         train_seconds: What training the probe took in each record of the same task that is there.
         error: Why nothing can be said; "" if something can.
+        hung: Whether that is because the look took too long.
     """
 
     asked: int | None = None
     records: tuple[str, ...] = ()
     train_seconds: tuple[float, ...] = ()
     error: str = ""
+    hung: bool = False
 
     @property
     def complete(self) -> bool:
@@ -122,11 +125,13 @@ def _see(pair: Pair, opened: Callable[[], Corpus], hours: _Hours) -> Seen:
         return _seen(pair, opened, hours)
     except RepbenchError as error:
         return Seen(error=error.line())
-    except Exception as error:  # whatever it is, the run will meet it again and say more
+    except (Exception, SystemExit) as error:  # whatever it is, the run will meet it again and say more
         return Seen(error=f"{type(error).__name__}: {error}")
 
 
 def _seen(pair: Pair, opened: Callable[[], Corpus], hours: _Hours) -> Seen:
+    for file in pair.plugins:
+        registry().add_file(Path(file))
     asked, paths, train_seconds = 0, [], []
     for request in _requests(pair):
         stage = prepare(request, Silence(), opened)

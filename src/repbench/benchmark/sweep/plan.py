@@ -171,6 +171,12 @@ class SweepPlan(Settings):
     """What differs in the mode `finetune`."""
     exclude: tuple[Exclusion, ...] = ()
     """Pairs that are not asked."""
+    plugins: Annotated[tuple[str, ...], Once] = ()
+    """Files that are plugins without packaging, as `--plugin`."""
+    look_timeout_min: Positive = 10
+    """Minutes the look at a job may take; after that nothing is known of it before it runs."""
+    pair_timeout_min: Positive | None = 1440
+    """Minutes a pair may take before it is ended and counts as failed; null: any time."""
     slurm: Slurm = Slurm()
     """The jobs on a cluster."""
 
@@ -206,8 +212,18 @@ def load_plan(path: Path) -> SweepPlan:
 
     Raises:
         UsageError: Every fault at once, each with its dotted key.
+        PluginError: A file of `plugins` is none.
     """
-    return build(SweepPlan, _rooted(load_yaml(path), path.parent), path)
+    tree = _rooted(load_yaml(path), path.parent)
+    for file in _files(tree):
+        registry().add_file(Path(file))
+    return build(SweepPlan, tree, path)
+
+
+def _files(tree: dict[str, Any]) -> list[str]:
+    """The files of `plugins`, whose names the rest of the plan may use."""
+    plugins = tree.get("plugins")
+    return [each for each in plugins if isinstance(each, str)] if isinstance(plugins, list) else []
 
 
 def jobs_of(plan: SweepPlan, out: Path, source: Path) -> list[Job]:
@@ -258,6 +274,8 @@ def _pairs_at(plan: SweepPlan, out: Path, named: tuple[str, str | None, str], co
             device=plan.device,
             allow_excluded=plan.allow_excluded,
             out=str(out),
+            plugins=plan.plugins,
+            timeout_min=plan.pair_timeout_min,
         )
 
 
@@ -266,8 +284,10 @@ def _label(asked: AskedUpstream) -> str:
 
 
 def _rooted(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with the paths of `corpora`, checkpoints and exclusions as they are from here."""
+    """The tree with the paths of `corpora`, checkpoints, plugins and exclusions as they are from here."""
     changed = dict(tree)
+    if isinstance(plugins := tree.get("plugins"), list):
+        changed["plugins"] = [_from_here(folder / each) if isinstance(each, str) else each for each in plugins]
     if isinstance(corpora := tree.get("corpora"), list):
         changed["corpora"] = [_corpus(each, folder) for each in corpora]
     if isinstance(upstreams := tree.get("upstreams"), list):

@@ -131,12 +131,13 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     with alone, Children() as children:
         for job in jobs:
             reporter.say(f"{job.name}: {'; '.join(_asked(pair) for pair in job.pairs)}")
-        expected = forecast(jobs, request.jobs, children, environment_for(request.jobs))
+        limit_seconds = plan.look_timeout_min * 60
+        expected = forecast(jobs, request.jobs, children, environment_for(request.jobs), limit_seconds=limit_seconds)
         for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.jobs, len(jobs))):
             reporter.say(line)
         if request.dry_run:
             return Swept(forecast=expected, rows=())
-        left = _left(jobs, expected)
+        left = left_to_do(jobs, expected)
         outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter)
     return Swept(
         forecast=expected,
@@ -149,10 +150,14 @@ def _asked(pair: Pair) -> str:
     return f"{pair.downstream} ({how}layer {pair.layer})"
 
 
-def _left(jobs: Sequence[Job], expected: Forecast) -> list[Job]:
-    """The jobs without pairs whose records are all there. What controls a pair is to have, only its run can tell."""
+def left_to_do(jobs: Sequence[Job], expected: Forecast) -> list[Job]:
+    """The jobs without pairs whose records are all there. What controls a pair is to have, only its run can tell.
+
+    Those whose look took too long come last: they may hang again, and the others need not wait for that.
+    """
     complete = [pair for pair, seen in expected.seen.items() if seen.complete and not pair.controls]
-    return [left for job in jobs if (left := job.without(complete)) is not None]
+    left = [left for job in jobs if (left := job.without(complete)) is not None]
+    return sorted(left, key=lambda job: any(expected.seen[pair].hung for pair in job.pairs))
 
 
 def _launch(
