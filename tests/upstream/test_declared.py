@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -98,6 +100,33 @@ def test_the_fingerprint_follows_declaration_weights_and_code(
     assert load_upstream(f"py:{models}:made", checkpoint=other).fingerprint() != first[0]
     (tmp_path / f"{models}.py").write_text(CODE + "\n# changed\n")
     assert load_upstream(f"py:{models}:made").fingerprint() != first[0]
+
+
+def test_the_fingerprint_follows_the_file_of_the_function_and_those_of_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(function: str, part: str) -> str:
+        """The fingerprint of a module put together in one file from a class of another, as a new process finds it."""
+        (tmp_path / "f2_parts.py").write_text(dedent(CODE) + part)
+        (tmp_path / "f2_made.py").write_text(
+            "from torch import nn\nfrom f2_parts import Blocks\n"
+            "class Whole(nn.Sequential):\n"
+            "    def forward(self, waveforms, lengths):\n"
+            "        return self[1](self[0](waveforms, lengths)[0])\n"
+            f"def enc():\n    return Whole(Blocks(), {function})\n"
+        )
+        for name in ("f2_parts", "f2_made"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        return str(load_upstream("py:f2_made:enc").fingerprint())
+
+    (tmp_path / "f2_made_enc.info.yaml").write_text(DECLARED.replace("[energy, scaled]", "[one]"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = written("nn.ReLU()", "")
+    assert written("nn.ReLU()", "") == before
+    assert written("nn.Tanh()", "") != before
+    assert written("nn.ReLU()", "# changed\n") != before
 
 
 def test_weights_come_from_the_declaration_or_the_command_line(models: str, tmp_path: Path) -> None:
