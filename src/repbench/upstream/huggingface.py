@@ -262,8 +262,8 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
 
     Args:
         source: A folder as `save_pretrained` of model and feature extractor write it, or OWNER/NAME in the cache.
-        checkpoint: None: the safetensors in the folder. A file, in the folder or elsewhere: those weights; a pickle is
-            read only where it is named so, and without running what is in it. `random`: untrained.
+        checkpoint: None: the safetensors in the folder. A file, in the folder or elsewhere, or another folder: those
+            weights; a pickle is read only where it is named so, and without running what is in it. `random`: untrained.
         seed: Of untrained weights.
 
     Raises:
@@ -289,7 +289,9 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
             network = _loaded(model_class, config, read_weights(files), files[0])
     if family.model == "WhisperModel":
         network = network.encoder
-    place = f"{RANDOM}:{folder}" if untrained else str(folder if checkpoint is None else files[0])
+    place = str(folder) if checkpoint is None else checkpoint
+    if files and not Path(place).is_dir():
+        place = str(files[0])
     upstream = HuggingFaceUpstream(
         f"hf:{source}",
         network,
