@@ -101,6 +101,21 @@ def test_tasks_have_their_suite(tmp_path: Path) -> None:
     assert "10 passed, 1 skipped" in out, out
 
 
+def test_a_suite_that_could_try_nothing_fails(tmp_path: Path) -> None:
+    code, out = run_pytest(
+        tmp_path,
+        "from repbench.downstream.sentiment import Sentiment\n"
+        "from repbench.testing import DownstreamSuite\n"
+        "\n"
+        "class TestMood(DownstreamSuite):\n"
+        "    factory = Sentiment\n"
+        "    options = {'attribute': 'mood'}\n",
+    )
+
+    assert code == 1
+    assert "it could not be tried: the corpus tones has no label for it" in out, out
+
+
 def test_a_factory_without_a_name_is_held_to_all_but_the_worker(tmp_path: Path) -> None:
     code, out = run_pytest(
         tmp_path,

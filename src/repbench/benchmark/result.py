@@ -9,7 +9,7 @@ from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
-from repbench.benchmark.certificate import certificate_id
+from repbench.benchmark.certificate import certificate_id, task_fingerprint
 from repbench.benchmark.loading import origin_of
 from repbench.benchmark.network import NETWORK_FILE, facts_of, save_network
 from repbench.benchmark.plan import Plan, Questions
@@ -59,6 +59,7 @@ def score(
                 "version": stage.task_entry.version,
                 "classes": plan.classes,
                 "origin": origin_of(stage.task_entry),
+                "certificate": _certificate_of_task(stage),
             },
             "corpus": {
                 "name": corpus.name,
@@ -143,6 +144,12 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
         "origin": origin_of(entry),
         "layer_names": stage.upstream.info.layer_names,
     }
+
+
+def _certificate_of_task(stage: Stage) -> str | None:
+    entry = stage.task_entry
+    fingerprint = task_fingerprint(entry.target, entry.file_sha256(), stage.request.protocol.task)
+    return certificate_id("downstream", fingerprint, stage.task.info)
 
 
 def _of_weights(stage: Stage, test: Questions) -> list[str]:
