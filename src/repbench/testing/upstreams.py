@@ -8,7 +8,6 @@ Axes: L layers, B batch, T samples, F frames, D width.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
@@ -22,14 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from repbench.benchmark.certificate import CheckResult
+from repbench.benchmark.trial import TOLERANCE, relative_difference, root_mean_square, speech_like, valid
 from repbench.globalstate import preserved_global_state
 from repbench.registry import Entry
 from repbench.testing.conformance import Broken, Held, NotApplicable, NotMeasurable, Suite
 from repbench.testing.worker import heard_in_worker
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
-
-TOLERANCE = 1e-4
-"""Relative difference within which two hidden states are the same."""
 
 LONGEST_SECONDS = 30.0
 
@@ -156,44 +153,6 @@ class UpstreamSubject:
 def module_of(upstream: Upstream) -> nn.Module:
     """The upstream as the module it also is."""
     return cast(nn.Module, upstream)
-
-
-@functools.lru_cache(maxsize=32)
-def speech_like(num_samples: int, rate_hz: int, seed: int) -> Tensor:
-    """(T,) float32 in [-1, 1]: a gliding harmonic voice, syllables at 4 Hz, and breath; not to be written to."""
-    generator = torch.Generator().manual_seed(seed)
-    times = torch.arange(num_samples, dtype=torch.float64) / rate_hz
-    pitch, phase, glide = (float(each) for each in torch.rand(3, generator=generator, dtype=torch.float64))
-    angle = 2 * math.pi * ((90 + 120 * pitch) * times + 10 * glide * torch.sin(2 * math.pi * 0.7 * times))
-    voice = torch.stack([torch.sin(number * angle) / number for number in range(1, 12)]).sum(dim=0)
-    syllables = 0.55 + 0.45 * torch.sin(2 * math.pi * (4 * times + phase))
-    breath = torch.randn(num_samples, generator=generator, dtype=torch.float64)
-    return (0.2 * syllables * voice + 0.02 * breath).clamp(-1, 1).float()
-
-
-def valid(states: HiddenStates) -> list[Tensor]:
-    """The (L, F, D) of each utterance without its padding, float32 on the CPU."""
-    layers = states.layers.float().cpu()
-    return [layers[:, row, :count] for row, count in enumerate(states.lengths.tolist())]
-
-
-def root_mean_square(states: Tensor) -> Tensor:
-    """(L, F, D) -> (L,), over what is finite."""
-    finite = states.isfinite()
-    counts = finite.sum(dim=(1, 2)).clamp_min(1)
-    return (states.masked_fill(~finite, 0.0).double().square().sum(dim=(1, 2)) / counts).sqrt()
-
-
-def relative_difference(reference: Tensor, other: Tensor, scale: Tensor) -> float:
-    """Largest difference of two (L, F, D) over the (L,) scale; infinite where shapes or one's finiteness differ."""
-    if reference.shape != other.shape:
-        return math.inf
-    same = (reference == other) | (reference.isnan() & other.isnan())
-    gap = (reference.double() - other.double()).abs().masked_fill(same, 0.0).nan_to_num(nan=math.inf)
-    if not gap.numel():
-        return 0.0
-    largest = gap.amax(dim=(1, 2))  # (L,)
-    return float(torch.where(largest > 0, largest / scale, 0.0).max())
 
 
 UPSTREAM_CHECKS: Suite[UpstreamSubject] = Suite()
