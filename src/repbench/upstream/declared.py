@@ -86,16 +86,23 @@ class DeclaredModule(nn.Module):
     Args:
         module: The module.
         declared: What it is.
+        declaration_file: Where that stands.
         sources: Python files it comes from; their bytes are part of the fingerprint.
         provenance: Where the weights come from.
     """
 
     def __init__(
-        self, module: nn.Module, declared: Declaration, sources: Iterable[Path], provenance: Provenance
+        self,
+        module: nn.Module,
+        declared: Declaration,
+        declaration_file: Path,
+        sources: Iterable[Path],
+        provenance: Provenance,
     ) -> None:
         super().__init__()
         self.module = module
         self.declared = declared
+        self.declaration_file = declaration_file
         self.provenance = provenance
         self._sources_sha256 = sorted({hashlib.sha256(source.read_bytes()).hexdigest() for source in sources})
         gives_one = max(1, declared.window_samples - declared.padding_samples)
@@ -238,7 +245,7 @@ def build(
             what = f"The weights do not fit the module: {' '.join(str(error).split())[:500]}"
             raise IntegrityError(what, file=weights, do="Give the state dict of this module") from error
     provenance = Provenance(checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file))
-    return DeclaredModule(module, declared, _sources_of(module, spec), provenance).eval()
+    return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
 
 
 def _made(target: Callable[[], object], spec: str, seed: int) -> nn.Module:
