@@ -31,3 +31,29 @@ def repbench(*arguments: str | Path, env: Mapping[str, str] | None = None, timeo
         command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
     )
     return Finished(finished.returncode, finished.stdout, finished.stderr)
+
+
+_NO_NETWORK = """
+import socket
+
+def refuse(*_, **__):
+    raise RuntimeError("something asked for the network")
+
+def connect(self, address, _connect=socket.socket.connect):
+    return _connect(self, address) if self.family == socket.AF_UNIX else refuse()
+
+socket.socket.connect = socket.socket.connect_ex = connect
+socket.getaddrinfo = socket.create_connection = refuse
+"""
+
+
+def offline(folder: Path) -> dict[str, str]:
+    """The environment in which a process, and those that it starts, cannot reach any network.
+
+    Args:
+        folder: An empty one of its own, for what Python imports at its start.
+    """
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(_NO_NETWORK)
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

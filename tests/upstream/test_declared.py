@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -13,7 +14,8 @@ from safetensors.torch import save_file
 
 from repbench import load_upstream
 from repbench.errors import IntegrityError, PluginError, UsageError
-from repbench.testing import tone_corpus
+from repbench.testing import tone_corpus, upstreams
+from repbench.testing.certify import certify_upstream
 from tests.commands import repbench
 
 CODE = '''
@@ -178,6 +180,18 @@ def test_a_factory_of_an_upstream_needs_no_declaration() -> None:
     assert load_upstream("py:repbench.testing.fakes:envelope").info.name == "envelope"
 
 
+def test_a_declared_module_has_a_certificate(models: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    (tmp_path / f"{models}_made.info.yaml").write_text(DECLARED + "utterance_normalised: true\n")
+    certificate = certify_upstream(f"py:{models}:made", seed=1)
+    found = {each.id: (each.status, each.detail) for each in certificate.results}
+    assert certificate.passed, [*certificate.failed, *certificate.untried]
+    assert found["padding-invariant"][0] == "passed"  # for each is heard alone
+    assert found["fingerprint-not-of-path"] == ("passed", "loaded from another folder")
+    assert found["works-in-a-worker"][0] == "passed"
+
+
 def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "blocky.py").write_text(dedent(CODE))
     (tmp_path / "blocky_made.info.yaml").write_text(DECLARED)
@@ -185,7 +199,7 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     ran = repbench(
         "run", "--upstream", "py:blocky:made", "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path,
         "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
-        env={"PYTHONPATH": str(tmp_path)},
+        env={"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])},
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert ran.json["results"][0]["upstream"]["layer_names"] == ["energy", "scaled"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,10 +22,11 @@ from repbench import load_upstream
 from repbench.benchmark.run import RunRequest, run
 from repbench.errors import EnvironmentFault, IntegrityError, PluginError, RepbenchError, UsageError
 from repbench.globalstate import preserved_global_state
-from repbench.testing import tone_corpus
+from repbench.testing import tone_corpus, upstreams
+from repbench.testing.certify import certify_upstream
 from repbench.upstream.frame_clocks import FrameClock
 from tests.benchmark import small_finetuning
-from tests.commands import repbench
+from tests.commands import offline, repbench
 from tests.upstream.speech_encoders import KINDS, save_small
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'repbench[dev]'")
@@ -331,11 +335,11 @@ def test_without_the_extra_the_error_says_how_to_install_it(
 
 
 def test_the_whole_way_on_the_command_line(saved: dict[str, Path], tmp_path: Path) -> None:
-    tones = tone_corpus(tmp_path / "c", num_speakers=3)
+    tones, alone_here = tone_corpus(tmp_path / "c", num_speakers=3), offline(tmp_path / "offline")
     name = f"hf:{saved['wavlm-layer']}"
     ran = repbench(
         "run", "--upstream", name, "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path / "runs",
-        "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+        "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json", env=alone_here,
     )  # fmt: skip
     assert ran.code == 0, ran.err
     (record,) = ran.json["results"]
@@ -343,7 +347,7 @@ def test_the_whole_way_on_the_command_line(saved: dict[str, Path], tmp_path: Pat
     assert record["n_scored"] == record["n_listed"]
     assert record["cost"]["macs_per_second"] > 0
     audio = tones.utterances[0].audio
-    extracted = repbench("extract", "--upstream", name, "--out", tmp_path / "x", audio)
+    extracted = repbench("extract", "--upstream", name, "--out", tmp_path / "x", audio, env=alone_here)
     assert extracted.code == 0, extracted.err
     states = load_file(tmp_path / "x" / f"{audio.stem}.safetensors")["hidden_states"]
     assert states.shape[0] == 4
@@ -374,3 +378,44 @@ def test_a_seed_decides_a_fine_tuning_and_its_network_scores_again(saved: dict[s
     )  # fmt: skip
     assert again.record.n_scored == 3
     assert again.record.upstream.fingerprint == written.record.upstream.fingerprint
+
+
+SHOWN = ("wav2vec2-layer", "hubert", "wavlm", "whisper")
+"""One of each family, batched and alone."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SHOWN)
+def test_each_family_has_a_certificate(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    certificate = certify_upstream(f"hf:{saved[kind]}")
+    found = {each.id: (each.status, each.detail) for each in certificate.results}
+    assert certificate.passed, [*certificate.failed, *certificate.untried]
+    assert [id_ for id_, (status, _) in found.items() if status == "not applicable"] == []
+    assert {id_ for id_, (status, _) in found.items() if status == "not measurable"} <= {"hop-and-first-centre"}
+    assert found["fingerprint-not-of-path"] == ("passed", "loaded from another folder")
+
+
+def test_what_is_offline_reaches_nothing(tmp_path: Path) -> None:
+    code = "import socket; socket.socket().connect(('127.0.0.1', 9))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **offline(tmp_path / "o")}
+    )
+    assert done.returncode == 1
+    assert "something asked for the network" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SHOWN)
+def test_each_family_is_run_on_speech_without_a_network(saved: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("espeakng_loader", reason="needs the extra `demo`, which brings espeak-ng")
+    ran = repbench(
+        "run", "--upstream", f"hf:{saved[kind]}", "--downstream", "phone", "--corpus", "synthetic:tiny",
+        "--out", tmp_path / "runs", "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+        env=offline(tmp_path / "offline"),
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    (record,) = ran.json["results"]
+    assert record["upstream"]["layer_names"] == ["embedding", "layer 1", "layer 2", "layer 3"]
+    assert record["n_scored"] == record["n_listed"] > 0
+    assert 0 < record["metrics"]["accuracy"]["value"] <= 1
