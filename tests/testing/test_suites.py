@@ -50,8 +50,9 @@ def run_pytest(folder: Path, source: str) -> tuple[int, str]:
         "no:cacheprovider",
         "test_mine.py",
     ]
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(folder)}
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path}
     )
     return done.returncode, done.stdout
 
