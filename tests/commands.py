@@ -25,12 +25,19 @@ class Finished(NamedTuple):
 
 
 def repbench(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 300) -> Finished:
-    """Run `repbench` with the interpreter of the tests."""
+    """Run `repbench` with the interpreter of the tests; a `PYTHONPATH` of `env` goes before the one they have."""
     command = [sys.executable, "-W", "error", "-m", "repbench", *map(str, arguments)]
     finished = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
+        command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **_on_own_path(env or {})}
     )
     return Finished(finished.returncode, finished.stdout, finished.stderr)
+
+
+def _on_own_path(env: Mapping[str, str]) -> dict[str, str]:
+    own = os.environ.get("PYTHONPATH")
+    if own is None or "PYTHONPATH" not in env:
+        return dict(env)
+    return {**env, "PYTHONPATH": os.pathsep.join([env["PYTHONPATH"], own])}
 
 
 _NO_NETWORK = """
@@ -55,5 +62,4 @@ def offline(folder: Path) -> dict[str, str]:
     """
     folder.mkdir(parents=True)
     (folder / "sitecustomize.py").write_text(_NO_NETWORK)
-    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return {**_on_own_path({"PYTHONPATH": str(folder)}), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

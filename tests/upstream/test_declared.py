@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -199,7 +198,7 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     ran = repbench(
         "run", "--upstream", "py:blocky:made", "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path,
         "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
-        env={"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])},
+        env={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert ran.json["results"][0]["upstream"]["layer_names"] == ["energy", "scaled"]
