@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 
 class Finished(NamedTuple):
@@ -38,6 +41,18 @@ def _on_own_path(env: Mapping[str, str]) -> dict[str, str]:
     if own is None or "PYTHONPATH" not in env:
         return dict(env)
     return {**env, "PYTHONPATH": os.pathsep.join([env["PYTHONPATH"], own])}
+
+
+def refuse_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing in this process reach a network; its own workers it may reach."""
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            raise AssertionError("something asked for the network")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 _NO_NETWORK = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from torchaudio import pipelines
 
@@ -31,11 +32,8 @@ BUNDLES = {
 
 def _factory(name: str) -> Any:
     def built(*, checkpoint: str | None = None, seed: int = 0) -> BundleUpstream:
-        setattr(pipelines, name, BUNDLES[name])
-        try:
+        with mock.patch.object(pipelines, name, BUNDLES[name], create=True):
             return build(name, checkpoint=checkpoint or "random", seed=seed)
-        finally:
-            delattr(pipelines, name)
 
     return built
 

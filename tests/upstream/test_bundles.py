@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import torch
@@ -16,20 +14,16 @@ from repbench.benchmark.run import RunRequest, run
 from repbench.errors import IntegrityError, UsageError
 from repbench.testing import tone_corpus, upstreams
 from repbench.testing.certify import certify_upstream
-from tests.commands import repbench
+from tests.commands import refuse_network, repbench
 from tests.upstream.small_bundles import BUNDLES
 
 
 @pytest.fixture(autouse=True)
 def _bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small bundles that torchaudio knows, an empty cache of torch.hub, and no network."""
-
-    def refuse(*_: object) -> NoReturn:
-        raise AssertionError("something asked for the network")
-
     for name, bundle in BUNDLES.items():
         monkeypatch.setattr(pipelines, name, bundle, raising=False)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    refuse_network(monkeypatch)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
 
@@ -106,7 +100,6 @@ def test_a_bundle_is_run(tmp_path: Path) -> None:
     assert record.n_scored == record.n_listed > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLES)
 def test_each_kind_of_bundle_has_a_certificate(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ from repbench.testing import tone_corpus, upstreams
 from repbench.testing.certify import certify_upstream
 from repbench.upstream.frame_clocks import FrameClock
 from tests.benchmark import small_finetuning
-from tests.commands import offline, repbench
+from tests.commands import offline, refuse_network, repbench
 from tests.upstream.speech_encoders import KINDS, save_small
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'repbench[dev]'")
@@ -45,10 +44,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> NoReturn:
-        raise AssertionError("something asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    refuse_network(monkeypatch)
 
 
 def sound(num_samples: int, seed: int = 1) -> Tensor:
@@ -334,6 +330,7 @@ def test_without_the_extra_the_error_says_how_to_install_it(
         load_upstream(f"hf:{saved['wav2vec2']}")
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_the_command_line(saved: dict[str, Path], tmp_path: Path) -> None:
     tones, alone_here = tone_corpus(tmp_path / "c", num_speakers=3), offline(tmp_path / "offline")
     name = f"hf:{saved['wavlm-layer']}"
@@ -384,7 +381,6 @@ SHOWN = ("wav2vec2-layer", "hubert", "wavlm", "whisper")
 """One of each family, batched and alone."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHOWN)
 def test_each_family_has_a_certificate(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
