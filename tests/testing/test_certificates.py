@@ -48,7 +48,7 @@ def found(upstream: Envelope | None = None, *, file_sha256: str | None = None) -
 
 
 def test_a_certificate_is_found_by_its_fingerprint() -> None:
-    certificate = made("passed", "not measurable", "not applicable")
+    certificate = made("passed", "not applicable")
 
     assert found() is None
     keep(certificate)
@@ -76,6 +76,17 @@ def test_what_failed_has_no_certificate_and_loses_an_earlier_one() -> None:
 
     assert keep(made("passed", "failed")) is None
     assert found() is None
+
+
+def test_what_could_not_be_tried_has_no_certificate_but_for_what_one_can_do_without() -> None:
+    certificate = made("passed", "not measurable")
+    assert [each.id for each in certificate.untried] == ["c1"]
+    assert keep(certificate) is None
+
+    spread = dataclasses.replace(certificate.results[1], id="hop-and-first-centre")
+    certificate = dataclasses.replace(certificate, results=(certificate.results[0], spread))
+    assert certificate.untried == ()
+    assert keep(certificate) is not None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"id": 1}', "edited"])
@@ -115,6 +126,20 @@ def test_a_record_carries_the_id_of_the_certificate_there_is(tmp_path: Path) -> 
 
     assert certificate.passed
     assert (before.record.certificate, after.record.certificate) == (None, certificate.id)
+
+
+def test_a_record_carries_the_certificate_of_its_task(tmp_path: Path) -> None:
+    tone_corpus(tmp_path / "tones", num_speakers=3)
+    asked = RunRequest(
+        upstream=ENVELOPE, downstream="sentiment", corpus=str(tmp_path / "tones"), out=tmp_path, protocol=QUICK
+    )
+    other = dataclasses.replace(asked, protocol=QUICK.model_copy(update={"task": {"positive": ["positive"]}}))
+
+    certificate = certify_downstream("sentiment")
+    (plain,), (optioned,) = run(asked), run(other)
+
+    assert plain.record.downstream.certificate == certificate.id
+    assert optioned.record.downstream.certificate is None
 
 
 def test_every_record_says_which_files_made_it(tmp_path: Path) -> None:
@@ -185,6 +210,17 @@ def test_the_command_checks_tasks_too() -> None:
     assert done.code == 0, done.err
     assert done.json["passed"] is True
     assert done.json["certificate"]["id"]
+
+
+def test_the_command_gives_no_certificate_for_what_it_could_not_try() -> None:
+    done = repbench("check", "downstream", "sentiment", "--set", "task.attribute=mood")
+
+    assert done.code == 5
+    (line,) = [each for each in done.err.splitlines() if each.startswith("error: ")]
+    assert "promises of the downstream `sentiment` could not be tried: " in line
+    assert "classes-sorted, labels-inside-the-set" in line
+    assert "take one that has with --corpus" in line
+    assert "certificate" not in done.out
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from repbench.downstream.contract import (
 from repbench.downstream.phone import Phone
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
+from repbench.errors import Unlabelled
 from repbench.testing import tone_corpus
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
 
@@ -200,6 +201,23 @@ def test_a_task_that_the_corpus_has_no_labels_for_is_not_measured(tones: Corpus)
 
     assert failed(results) == {}
     assert "has no label for it; take one that has with --corpus" in results["labels-inside-the-set"].detail
+
+
+class AsksForWeather(Speaker):
+    """A task that the tones have no label for; it knows its classes, and cannot measure."""
+
+    def labels(self, utterance: Utterance) -> Labels:
+        raise Unlabelled("no weather")
+
+    def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
+        return ("rain", "sun")
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Measured:
+        raise RuntimeError("no barometer")
+
+
+def test_a_measure_is_tried_without_labels_where_the_classes_are_known(tones: Corpus) -> None:
+    assert failed(examined(AsksForWeather(), tones)) == {"metrics-as-declared": "it raised RuntimeError: no barometer"}
 
 
 def test_the_labels_of_another_corpus_can_be_asked_for(tmp_path: Path) -> None:

@@ -50,8 +50,9 @@ def run_pytest(folder: Path, source: str) -> tuple[int, str]:
         "no:cacheprovider",
         "test_mine.py",
     ]
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(folder)}
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path}
     )
     return done.returncode, done.stdout
 
@@ -99,6 +100,21 @@ def test_tasks_have_their_suite(tmp_path: Path) -> None:
 
     assert code == 0, out
     assert "10 passed, 1 skipped" in out, out
+
+
+def test_a_suite_that_could_try_nothing_fails(tmp_path: Path) -> None:
+    code, out = run_pytest(
+        tmp_path,
+        "from repbench.downstream.sentiment import Sentiment\n"
+        "from repbench.testing import DownstreamSuite\n"
+        "\n"
+        "class TestMood(DownstreamSuite):\n"
+        "    factory = Sentiment\n"
+        "    options = {'attribute': 'mood'}\n",
+    )
+
+    assert code == 1
+    assert "it could not be tried: the corpus tones has no label for it" in out, out
 
 
 def test_a_factory_without_a_name_is_held_to_all_but_the_worker(tmp_path: Path) -> None:

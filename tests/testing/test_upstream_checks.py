@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from repbench.benchmark.certificate import CheckResult
@@ -232,6 +233,22 @@ class Detaches(Sound):
         return HiddenStates(states.layers.detach(), states.lengths)
 
 
+class DetachesOne(Sound):
+    """Its second weight is left out of training, though every frame is scaled by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor([2.0]))
+        self.unused = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        states = super().forward(waveforms, lengths)
+        return HiddenStates(states.layers * self.gain.detach(), states.lengths)
+
+    def fingerprint(self) -> str:
+        return fingerprint_of(self, {}, 1)
+
+
 class HidesAWeight(Sound):
     def __init__(self) -> None:
         super().__init__()
@@ -289,6 +306,7 @@ BROKEN = {
     FingerprintOfPath: "fingerprint-not-of-path",
     LosesPrecision: "dtype-and-device-round-trip",
     Detaches: "gradient-when-training",
+    DetachesOne: "gradient-when-training",
     HidesAWeight: "frozen-leaves-no-gradient",
     Seeds: "global-state",
     TakesThreads: "global-state",
@@ -377,6 +395,49 @@ def test_one_that_cannot_promise_batches_says_so_and_is_held_to_the_rest() -> No
     unpromised = {id_ for id_, each in results.items() if "batch_invariant=False" in each.detail}
     assert unpromised == {"batch-invariant", "padding-invariant", "order-invariant", "zero-past-length"}
     assert failed(results) == {}
+
+
+class WithHead(Sound):
+    """It keeps a head of its pre-training, on which no hidden state depends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4, 4)
+        self.steps = torch.nn.Parameter(torch.tensor([3]), requires_grad=False)
+
+
+make_WithHead = factory_of(WithHead)  # noqa: N816
+
+
+def test_weights_that_no_hidden_state_depends_on_are_named_and_no_fault() -> None:
+    result = examined(f"py:{__name__}:make_WithHead")["gradient-when-training"]
+
+    assert result.status == "passed", result.detail
+    assert result.detail == "1 of 3 tensors are reached; nothing depends on head.weight, head.bias"
+
+
+def test_a_declaration_is_moved_with_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "moving.py").write_text(
+        "import torch\n"
+        "class Blocks(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.scale = torch.nn.Parameter(torch.ones(4))\n"
+        "    def forward(self, waveforms, lengths):\n"
+        "        usable = waveforms[:, : waveforms.shape[1] // 320 * 320]\n"
+        "        return usable.reshape(len(usable), -1, 4, 80).square().mean(-1) * self.scale\n"
+    )
+    (tmp_path / "moving_Blocks.info.yaml").write_text(
+        "name: blocks\nhop_samples: 320\nfirst_center_samples: 160\nwindow_samples: 320\nlayer_names: [one]\n"
+        "width: 4\nweights: far/away.safetensors\n"
+    )
+    (tmp_path / "far").mkdir()
+    save_file({"scale": torch.tensor([1.0, 2.0, 3.0, 4.0])}, tmp_path / "far" / "away.safetensors")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = registry().find("upstream", "py:moving:Blocks").entry
+    subject = UpstreamSubject(lambda place: build_upstream(entry, place, 0), entry=entry)
+
+    assert UPSTREAM_CHECKS.result("fingerprint-not-of-path", subject).detail == "loaded from another folder"
 
 
 class Short(Sound):

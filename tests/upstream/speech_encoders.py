@@ -39,7 +39,7 @@ def save_small(kind: str, folder: Path, *, seed: int = 0) -> Path:
             config = tf.WhisperConfig(
                 d_model=16, encoder_layers=3, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
                 encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=20, max_source_positions=50, vocab_size=64,
-                pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+                pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0, dropout=0.1,
             )  # fmt: skip
             model, extractor = tf.WhisperModel(config), tf.WhisperFeatureExtractor(feature_size=20, chunk_length=1)
         else:

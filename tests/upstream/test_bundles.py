@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pytest
 import torch
 from torchaudio import pipelines
 
 from repbench import load_upstream
+from repbench.benchmark.protocol import ProbeSettings, Protocol
+from repbench.benchmark.run import RunRequest, run
 from repbench.errors import IntegrityError, UsageError
-from tests.commands import repbench
-
-SMALL = {
-    "extractor_mode": "group_norm", "extractor_conv_bias": False, "encoder_embed_dim": 16,
-    "extractor_conv_layer_config": [(8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2], "encoder_projection_dropout": 0.1,
-    "encoder_pos_conv_kernel": 16, "encoder_pos_conv_groups": 4, "encoder_num_layers": 3, "encoder_num_heads": 2,
-    "encoder_attention_dropout": 0.1, "encoder_ff_interm_features": 32, "encoder_ff_interm_dropout": 0.1,
-    "encoder_dropout": 0.1, "encoder_layer_norm_first": False, "encoder_layer_drop": 0.1, "aux_num_out": None,
-}  # fmt: skip
+from repbench.testing import tone_corpus, upstreams
+from repbench.testing.certify import certify_upstream
+from tests.commands import refuse_network, repbench
+from tests.upstream.small_bundles import BUNDLES
 
 
-@pytest.fixture
-def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A small bundle `TINY` that torchaudio would normalise, and an empty cache of torch.hub."""
-
-    def refuse(*_: object) -> NoReturn:
-        raise AssertionError("something asked for the network")
-
-    made = pipelines.Wav2Vec2Bundle("tiny.pth", SMALL, 16_000, True, "Wav2Vec2")
-    monkeypatch.setattr(pipelines, "TINY", made, raising=False)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+@pytest.fixture(autouse=True)
+def _bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small bundles that torchaudio knows, an empty cache of torch.hub, and no network."""
+    for name, bundle in BUNDLES.items():
+        monkeypatch.setattr(pipelines, name, bundle, raising=False)
+    refuse_network(monkeypatch)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    return made
 
 
-def save_weights(file: Path) -> Path:
+def save_weights(file: Path, name: str = "TINY") -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(load_upstream("torchaudio:TINY", checkpoint="random", seed=3).network.state_dict(), file)
+    torch.save(load_upstream(f"torchaudio:{name}", checkpoint="random", seed=3).network.state_dict(), file)
     return file
 
 
-def test_layers_are_what_the_bundle_says_itself(bundle: Any, tmp_path: Path) -> None:
-    save_weights(tmp_path / "hub" / "checkpoints" / "tiny.pth")
-    upstream = load_upstream("torchaudio:TINY")
+@pytest.mark.parametrize("name", BUNDLES)
+def test_layers_are_what_the_bundle_says_itself(tmp_path: Path, name: str) -> None:
+    save_weights(tmp_path / "hub" / "checkpoints" / f"{name.lower()}.pth", name)
+    upstream = load_upstream(f"torchaudio:{name}")
     samples = 0.1 * torch.randn(1, 8_000, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        theirs, _ = bundle.get_model().extract_features(samples)
+        theirs, _ = BUNDLES[name].get_model().extract_features(samples)
         ours = upstream(samples, torch.tensor([8_000])).layers
     assert upstream.info.layer_names == ("layer 1", "layer 2", "layer 3")
     torch.testing.assert_close(ours, torch.stack(theirs), atol=1e-5, rtol=0)
 
 
-def test_a_batch_is_as_each_alone_and_frames_are_exact(bundle: Any) -> None:
-    upstream = load_upstream("torchaudio:TINY", checkpoint="random")
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_batch_is_as_each_alone_and_frames_are_exact(name: str) -> None:
+    upstream = load_upstream(f"torchaudio:{name}", checkpoint="random")
     generator = torch.Generator().manual_seed(1)
     lengths = torch.tensor([16_000, 400, 719, 720, 7_001])
     padded = torch.randn(5, 16_000, generator=generator)
@@ -68,7 +60,7 @@ def test_a_batch_is_as_each_alone_and_frames_are_exact(bundle: Any) -> None:
             assert not states.layers[:, row, own.shape[1] :].any()
 
 
-def test_weights_that_are_not_here_are_named_with_their_place(bundle: Any, tmp_path: Path) -> None:
+def test_weights_that_are_not_here_are_named_with_their_place(tmp_path: Path) -> None:
     place = tmp_path / "hub" / "checkpoints" / "tiny.pth"
     with pytest.raises(UsageError, match=r"TINY, tiny\.pth, .* nothing is downloaded") as caught:
         load_upstream("torchaudio:TINY")
@@ -76,7 +68,7 @@ def test_weights_that_are_not_here_are_named_with_their_place(bundle: Any, tmp_p
     assert "https://download.pytorch.org/torchaudio/models/tiny.pth" in str(caught.value.do)
 
 
-def test_a_file_can_be_named_and_must_fit(bundle: Any, tmp_path: Path) -> None:
+def test_a_file_can_be_named_and_must_fit(tmp_path: Path) -> None:
     file = save_weights(tmp_path / "mine.pth")
     drawn = load_upstream("torchaudio:TINY", checkpoint="random", seed=3)
     assert load_upstream("torchaudio:TINY", checkpoint=file).fingerprint() == drawn.fingerprint()
@@ -90,3 +82,26 @@ def test_on_the_command_line_an_unknown_bundle_is_answered_with_the_list(tmp_pat
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert "HUBERT_BASE" in done.err
+
+
+def test_a_bundle_is_run(tmp_path: Path) -> None:
+    tone_corpus(tmp_path / "c", num_speakers=3, per_session=1)
+    file = save_weights(tmp_path / "mine.pth", "TINY_WAVLM")
+    (written,) = run(
+        RunRequest(
+            upstream="torchaudio:TINY_WAVLM", downstream="phone", checkpoint=str(file), corpus=str(tmp_path / "c"),
+            device="cpu", out=tmp_path / "runs",
+            protocol=Protocol(probe=ProbeSettings(steps=10, batch_frames=64, selection_points=1)),
+        )
+    )  # fmt: skip
+    record = written.record
+    assert (record.upstream.name, record.upstream.checkpoint) == ("torchaudio:TINY_WAVLM", str(file))
+    assert record.upstream.layer_names == ("layer 1", "layer 2", "layer 3")
+    assert record.n_scored == record.n_listed > 0
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_each_kind_of_bundle_has_a_certificate(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    certificate = certify_upstream(f"py:tests.upstream.small_bundles:{name}")
+    assert certificate.passed, [*certificate.failed, *certificate.untried]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -11,7 +13,8 @@ from safetensors.torch import save_file
 
 from repbench import load_upstream
 from repbench.errors import IntegrityError, PluginError, UsageError
-from repbench.testing import tone_corpus
+from repbench.testing import tone_corpus, upstreams
+from repbench.testing.certify import certify_upstream
 from tests.commands import repbench
 
 CODE = '''
@@ -100,6 +103,33 @@ def test_the_fingerprint_follows_declaration_weights_and_code(
     assert load_upstream(f"py:{models}:made").fingerprint() != first[0]
 
 
+def test_the_fingerprint_follows_the_file_of_the_function_and_those_of_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(function: str, part: str) -> str:
+        """The fingerprint of a module put together in one file from a class of another, as a new process finds it."""
+        (tmp_path / "f2_parts.py").write_text(dedent(CODE) + part)
+        (tmp_path / "f2_made.py").write_text(
+            "from torch import nn\nfrom f2_parts import Blocks\n"
+            "class Whole(nn.Sequential):\n"
+            "    def forward(self, waveforms, lengths):\n"
+            "        return self[1](self[0](waveforms, lengths)[0])\n"
+            f"def enc():\n    return Whole(Blocks(), {function})\n"
+        )
+        for name in ("f2_parts", "f2_made"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        return str(load_upstream("py:f2_made:enc").fingerprint())
+
+    (tmp_path / "f2_made_enc.info.yaml").write_text(DECLARED.replace("[energy, scaled]", "[one]"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = written("nn.ReLU()", "")
+    assert written("nn.ReLU()", "") == before
+    assert written("nn.Tanh()", "") != before
+    assert written("nn.ReLU()", "# changed\n") != before
+
+
 def test_weights_come_from_the_declaration_or_the_command_line(models: str, tmp_path: Path) -> None:
     save_file({"scale": torch.tensor([1.0, 2.0, 3.0, 4.0])}, tmp_path / "mine.safetensors")
     (tmp_path / f"{models}_made.info.yaml").write_text(DECLARED + "weights: mine.safetensors\n")
@@ -147,6 +177,18 @@ def test_a_missing_declaration_says_where_to_write_it(models: str, tmp_path: Pat
 
 def test_a_factory_of_an_upstream_needs_no_declaration() -> None:
     assert load_upstream("py:repbench.testing.fakes:envelope").info.name == "envelope"
+
+
+def test_a_declared_module_has_a_certificate(models: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    (tmp_path / f"{models}_made.info.yaml").write_text(DECLARED + "utterance_normalised: true\n")
+    certificate = certify_upstream(f"py:{models}:made", seed=1)
+    found = {each.id: (each.status, each.detail) for each in certificate.results}
+    assert certificate.passed, [*certificate.failed, *certificate.untried]
+    assert found["padding-invariant"][0] == "passed"  # for each is heard alone
+    assert found["fingerprint-not-of-path"] == ("passed", "loaded from another folder")
+    assert found["works-in-a-worker"][0] == "passed"
 
 
 def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from repbench import load_upstream
-from repbench.errors import EnvironmentFault, IntegrityError, RepbenchError, UsageError
-from repbench.testing import tone_corpus
-from tests.commands import repbench
+from repbench.benchmark.run import RunRequest, run
+from repbench.errors import EnvironmentFault, IntegrityError, PluginError, RepbenchError, UsageError
+from repbench.globalstate import preserved_global_state
+from repbench.testing import tone_corpus, upstreams
+from repbench.testing.certify import certify_upstream
+from repbench.upstream.frame_clocks import FrameClock
+from tests.benchmark import small_finetuning
+from tests.commands import offline, refuse_network, repbench
 from tests.upstream.speech_encoders import KINDS, save_small
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'repbench[dev]'")
@@ -35,10 +44,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> NoReturn:
-        raise AssertionError("something asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    refuse_network(monkeypatch)
 
 
 def sound(num_samples: int, seed: int = 1) -> Tensor:
@@ -72,12 +78,42 @@ def test_layers_are_the_hidden_states_of_transformers(saved: dict[str, Path], ki
 def test_frames_are_counted_exactly(saved: dict[str, Path], kind: str) -> None:
     upstream = load_upstream(f"hf:{saved[kind]}")
     model = transformers.AutoModel.from_pretrained(saved[kind], local_files_only=True)
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(saved[kind], local_files_only=True)
     assert len(LENGTHS) == 20
     for length in LENGTHS:
         assert alone(upstream, sound(length)).shape[1] == upstream.num_frames(length), length
-        if kind not in {"whisper", "wav2vec2-bert"}:
-            theirs = model._get_feat_extract_output_lengths(torch.tensor(length))
-            assert upstream.num_frames(length) == int(theirs), length
+        assert upstream.num_frames(length) == by_transformers(kind, model, extractor, length), length
+
+
+def by_transformers(kind: str, model: Any, extractor: Any, length: int) -> int:
+    """The frames of a sound by transformers' own lengths; a long one is given to Whisper window by window."""
+    windows = torch.split(sound(length), extractor.n_samples) if kind == "whisper" else [sound(length)]
+    heard = [
+        extractor(each.numpy(), sampling_rate=16_000, return_tensors="pt", return_attention_mask=True)
+        for each in windows
+    ]
+    counts = torch.stack([each["attention_mask"].sum() for each in heard])  # samples, or frames of the spectrogram
+    owner = model.encoder if kind == "whisper" else model
+    return int(owner._get_feat_extract_output_lengths(counts).sum())
+
+
+@pytest.mark.parametrize(
+    ("kind", "clock", "given", "counted"),
+    [
+        ("hubert", {"_clock": FrameClock(hop_samples=320, window_samples=720)}, 49, 48),
+        ("wavlm-layer", {"_clock": FrameClock(hop_samples=640, window_samples=400)}, 49, 25),
+        ("wav2vec2-bert", {"_bank": FrameClock(hop_samples=160, window_samples=720)}, 49, 48),
+        ("whisper", {"hop_samples": 400}, 50, 40),
+    ],
+)
+def test_frames_are_never_cut_to_a_count_that_is_too_small(
+    saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str, clock: dict[str, Any], given: int, counted: int
+) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}")
+    for name, value in clock.items():
+        monkeypatch.setattr(upstream._ears, name, value)
+    with pytest.raises(PluginError, match=f"gives {given} frames for 16000 samples, .* calls for {counted}"):
+        alone(upstream, sound(16_000))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,6 +174,37 @@ def test_gradient_reaches_the_weights_in_training(saved: dict[str, Path], kind: 
     assert len(states.layers) == 4  # no layer is dropped
     states.layers.sum().backward()
     assert any(bool(each.grad.any()) for each in upstream.parameters() if each.grad is not None)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "whisper"])
+def test_a_checkpoint_without_the_embedding_of_masks_has_one_fingerprint(
+    saved: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    tuned = shutil.copytree(saved[kind], tmp_path / "tuned")
+    weights = load_file(tuned / "model.safetensors")
+    del weights["masked_spec_embed"]
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    first, second = load_upstream(f"hf:{tuned}"), load_upstream(f"hf:{tuned}")
+    assert first.fingerprint() == second.fingerprint() == load_upstream(f"hf:{saved[kind]}").fingerprint()
+    for one, other in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_training_nothing_is_masked_and_all_that_is_drawn_is_drawn_by_torch(
+    saved: dict[str, Path], kind: str
+) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}").train()
+    heard = []
+    for numpy_seed in (1, 2):
+        with preserved_global_state():
+            np.random.seed(numpy_seed)  # SpecAugment would draw from it
+            torch.manual_seed(0)
+            # The first sound is shorter than SpecAugment's shortest mask.
+            heard.append([upstream(sound(n)[None], torch.tensor([n])).layers.detach() for n in (1_600, 8_000)])
+    assert all(torch.equal(one, other) for one, other in zip(*heard, strict=True))
+    dropped = [upstream(sound(8_000)[None], torch.tensor([8_000])).layers.detach() for _ in range(2)]
+    assert not torch.equal(*dropped), "the model's own dropout stays"
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(saved: dict[str, Path], tmp_path: Path) -> None:
@@ -263,12 +330,13 @@ def test_without_the_extra_the_error_says_how_to_install_it(
         load_upstream(f"hf:{saved['wav2vec2']}")
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_the_command_line(saved: dict[str, Path], tmp_path: Path) -> None:
-    tones = tone_corpus(tmp_path / "c", num_speakers=3)
+    tones, alone_here = tone_corpus(tmp_path / "c", num_speakers=3), offline(tmp_path / "offline")
     name = f"hf:{saved['wavlm-layer']}"
     ran = repbench(
         "run", "--upstream", name, "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path / "runs",
-        "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+        "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json", env=alone_here,
     )  # fmt: skip
     assert ran.code == 0, ran.err
     (record,) = ran.json["results"]
@@ -276,7 +344,74 @@ def test_the_whole_way_on_the_command_line(saved: dict[str, Path], tmp_path: Pat
     assert record["n_scored"] == record["n_listed"]
     assert record["cost"]["macs_per_second"] > 0
     audio = tones.utterances[0].audio
-    extracted = repbench("extract", "--upstream", name, "--out", tmp_path / "x", audio)
+    extracted = repbench("extract", "--upstream", name, "--out", tmp_path / "x", audio, env=alone_here)
     assert extracted.code == 0, extracted.err
     states = load_file(tmp_path / "x" / f"{audio.stem}.safetensors")["hidden_states"]
     assert states.shape[0] == 4
+
+
+def test_a_seed_decides_a_fine_tuning_and_its_network_scores_again(saved: dict[str, Path], tmp_path: Path) -> None:
+    tuned = shutil.copytree(saved["wav2vec2"], tmp_path / "tuned")
+    weights = load_file(tuned / "model.safetensors")
+    del weights["masked_spec_embed"]  # as a checkpoint that was fine-tuned with a head
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    for name in ("c", "d"):
+        tone_corpus(tmp_path / name, num_speakers=3, sessions=1, per_session=1, salt=name)
+    asked = small_finetuning.request(
+        f"hf:{tuned}", tmp_path / "c", tmp_path / "runs", device="cpu", finetune__steps=2, finetune__selection_points=1
+    )
+    outcomes = []
+    for numpy_seed in (1, 2):
+        with preserved_global_state():
+            np.random.seed(numpy_seed)
+            (written,) = run(replace(asked, out=tmp_path / f"runs{numpy_seed}"))
+        outcomes.append(small_finetuning.outcome(written.path))
+    assert outcomes[0] == outcomes[1]
+    (again,) = run(
+        RunRequest(
+            upstream=asked.upstream, downstream="phone", corpus=str(tmp_path / "d"), device="cpu",
+            probe=written.path.parent, out=tmp_path / "again",
+        )
+    )  # fmt: skip
+    assert again.record.n_scored == 3
+    assert again.record.upstream.fingerprint == written.record.upstream.fingerprint
+
+
+SHOWN = ("wav2vec2-layer", "hubert", "wavlm", "whisper")
+"""One of each family, batched and alone."""
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_each_family_has_a_certificate(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    certificate = certify_upstream(f"hf:{saved[kind]}")
+    found = {each.id: (each.status, each.detail) for each in certificate.results}
+    assert certificate.passed, [*certificate.failed, *certificate.untried]
+    assert [id_ for id_, (status, _) in found.items() if status == "not applicable"] == []
+    assert {id_ for id_, (status, _) in found.items() if status == "not measurable"} <= {"hop-and-first-centre"}
+    assert found["fingerprint-not-of-path"] == ("passed", "loaded from another folder")
+
+
+def test_what_is_offline_reaches_nothing(tmp_path: Path) -> None:
+    code = "import socket; socket.socket().connect(('127.0.0.1', 9))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **offline(tmp_path / "o")}
+    )
+    assert done.returncode == 1
+    assert "something asked for the network" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SHOWN)
+def test_each_family_is_run_on_speech_without_a_network(saved: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("espeakng_loader", reason="needs the extra `demo`, which brings espeak-ng")
+    ran = repbench(
+        "run", "--upstream", f"hf:{saved[kind]}", "--downstream", "phone", "--corpus", "synthetic:tiny",
+        "--out", tmp_path / "runs", "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
+        env=offline(tmp_path / "offline"),
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    (record,) = ran.json["results"]
+    assert record["upstream"]["layer_names"] == ["embedding", "layer 1", "layer 2", "layer 3"]
+    assert record["n_scored"] == record["n_listed"] > 0
+    assert 0 < record["metrics"]["accuracy"]["value"] <= 1

@@ -1,7 +1,7 @@
 """Certificates: what the conformance checks of one upstream or task gave, kept under its fingerprint.
 
 `repbench check` writes them, `repbench run` puts the id of a valid one into its record. Only what no check found fault
-with has one. The checks themselves are in `repbench.testing`.
+with has one, and what could be tried at all. The checks themselves are in `repbench.testing`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,14 @@ from repbench.files import cache_dir, canonical_json, write_json
 Status = Literal["passed", "failed", "not measurable", "not applicable"]
 Checked = Literal["upstream", "downstream"]
 
-SUITES: dict[Checked, int] = {"upstream": 1, "downstream": 1}
+SUITES: dict[Checked, int] = {"upstream": 2, "downstream": 2}
 """Version of each suite of checks; raised by hand when it asks more, so that older certificates count no longer."""
+
+UNTRIED: dict[Checked, frozenset[str]] = {
+    "upstream": frozenset({"hop-and-first-centre", "works-in-a-worker"}),
+    "downstream": frozenset(),
+}
+"""The checks of each suite that a certificate can do without where they are not measurable."""
 
 SCHEMA = "repbench.certificate/1"
 
@@ -31,7 +38,8 @@ class CheckResult:
 
     Attributes:
         id: Which check.
-        status: `not measurable` says why in the detail and is no fault; `not applicable` promises nothing.
+        status: `not measurable` says why in the detail and is no fault, but most are needed for a certificate;
+            `not applicable` promises nothing.
         detail: One sentence.
         measured: The number that was compared; infinite where the two things are not even of one shape.
         allowed: What it may be at most.
@@ -78,9 +86,20 @@ class Certificate:
     results: tuple[CheckResult, ...]
 
     @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """The promises that do not hold."""
+        return tuple(result for result in self.results if result.status == "failed")
+
+    @property
+    def untried(self) -> tuple[CheckResult, ...]:
+        """The promises that could not be tried, of those that a certificate is not given without."""
+        unmade = (result for result in self.results if result.status == "not measurable")
+        return tuple(result for result in unmade if result.id not in UNTRIED[self.kind])
+
+    @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
-        return all(result.status != "failed" for result in self.results)
+        """Whether nothing failed and everything needed was tried."""
+        return not self.failed and not self.untried
 
     @property
     def id(self) -> str:
@@ -116,8 +135,8 @@ def certificate_id(kind: Checked, fingerprint: str, info: Any, file_sha256: str 
 
     Args:
         kind: Which suite.
-        fingerprint: Of the upstream.
-        info: What the upstream declares now; a dataclass.
+        fingerprint: Of the upstream; of a task as `task_fingerprint` gives it.
+        info: What the upstream or task declares now; a dataclass.
         file_sha256: Of the file that it stands in now: another file may break what this one promised.
     """
     kept: Any = None
@@ -131,6 +150,18 @@ def certificate_id(kind: Checked, fingerprint: str, info: Any, file_sha256: str 
     if not isinstance(origin, dict) or origin.get("file_sha256") != file_sha256:
         return None
     return str(kept["id"]) if all(kept.get(name) == value for name, value in valid.items()) else None
+
+
+def task_fingerprint(target: str, file_sha256: str | None, options: Mapping[str, Any]) -> str:
+    """What a task's certificate is kept under: its file and its options.
+
+    Args:
+        target: `module:attribute`.
+        file_sha256: Of the file it stands in.
+        options: Of the task.
+    """
+    of = {"target": target, "file_sha256": file_sha256, "options": dict(options)}
+    return hashlib.sha256(canonical_json(of)).hexdigest()
 
 
 def certificate_file(kind: Checked, fingerprint: str) -> Path:

@@ -61,12 +61,16 @@ class UpstreamPart(_Part):
 
 
 class DownstreamPart(_Part):
-    """Which task, and the classes that predictions number; None in records made before they were kept here."""
+    """Which task, the classes that predictions number, and the id of its certificate, if there is one.
+
+    All three are None in records made before they were kept here.
+    """
 
     name: str
     version: str
     classes: tuple[str, ...] | None = None
     origin: Origin | None = None
+    certificate: str | None = None
 
 
 class CorpusPart(_Part):

@@ -9,7 +9,7 @@ from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
-from repbench.benchmark.certificate import certificate_id
+from repbench.benchmark.certificate import certificate_id, task_fingerprint
 from repbench.benchmark.loading import origin_of
 from repbench.benchmark.network import NETWORK_FILE, facts_of, save_network
 from repbench.benchmark.plan import Plan, Questions
@@ -60,6 +60,7 @@ def score(
                 "version": stage.task_entry.version,
                 "classes": plan.classes,
                 "origin": origin_of(stage.task_entry),
+                "certificate": _certificate_of_task(stage),
             },
             "corpus": {
                 "name": corpus.name,
@@ -156,6 +157,12 @@ def _origin_of_corpus(spec: str) -> dict[str, str | None] | None:
     """Where the plugin came from that made the corpus; nothing made the folder of a manifest here."""
     entry = entry_of_corpus(spec)
     return None if entry is None else origin_of(entry)
+
+
+def _certificate_of_task(stage: Stage) -> str | None:
+    entry, file_sha256 = stage.task_entry, stage.task_entry.file_sha256()
+    fingerprint = task_fingerprint(entry.target, file_sha256, stage.request.protocol.task)
+    return certificate_id("downstream", fingerprint, stage.task.info, file_sha256)
 
 
 def _of_weights(stage: Stage, test: Questions) -> list[str]:

@@ -46,6 +46,7 @@ from repbench.benchmark.stage import (
     refuse_exclusions,
 )
 from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
+from repbench.benchmark.trial import try_together
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.errors import NonFiniteError, UsageError
@@ -103,6 +104,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     before, settings = answered_before(stage, corpus, settings) if request.missing_only else ([], settings)
     if not settings:
         return [*before, *_with_untrained(request, stage, reporter, processes)]
+    try_together(stage.upstream, stage.upstream_entry, stage.fingerprint, stage.device)
     rates = notes_of(corpus, stage.upstream)
     plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
     refuse_exclusions(plan.test, request.allow_excluded)

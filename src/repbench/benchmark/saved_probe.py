@@ -22,6 +22,7 @@ from repbench.benchmark.record import RECORD_FILE, Record, read_record
 from repbench.benchmark.result import PROBE_FILE, score
 from repbench.benchmark.stage import Answered, RunRequest, Setting, Written, open_corpus_of, prepare, refuse_exclusions
 from repbench.benchmark.training import Selection, TrainedProbe
+from repbench.benchmark.trial import try_together
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.progress import Reporter
@@ -65,6 +66,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
             file=file,
             do="Give the --checkpoint that it was trained on, or run it again",
         )
+    try_together(stage.upstream, stage.upstream_entry, stage.fingerprint, stage.device)
     corpus = opened()
     rates = notes_of(corpus, stage.upstream)
     plan = plan_for_probe(corpus, stage.task, probe.shape.classes, source.id, excludes=exclusions(stage.upstream))

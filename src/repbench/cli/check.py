@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from repbench.cli.output import help_if_alone, print_columns, print_json, say
 from repbench.errors import PluginError
 
 if TYPE_CHECKING:
-    from repbench.benchmark.certificate import Certificate
+    from repbench.benchmark.certificate import Certificate, CheckResult
 
 check_app = typer.Typer(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -76,7 +77,7 @@ def take_plugins(files: list[Path] | None) -> None:
 
 
 def _tell(certificate: Certificate, as_json: bool) -> None:
-    """The table of checks; ends with 5 if one failed."""
+    """The table of checks; ends with 5 if one failed, or could not be tried."""
     code = 0 if certificate.passed else PluginError.exit_code
     if as_json:
         print_json({"passed": certificate.passed, "certificate": certificate.as_dict() | _id_if(certificate)})
@@ -92,11 +93,19 @@ def _tell(certificate: Certificate, as_json: bool) -> None:
         for each in certificate.results
     ]
     print_columns(("check", "status", "measured", "allowed", "detail"), rows)
-    failed = [each.id for each in certificate.results if each.status == "failed"]
-    if failed:
-        what = f"The {certificate.kind} `{certificate.name}` breaks {len(failed)} of {len(rows)} promises"
-        raise PluginError(f"{what}: {', '.join(failed)}", key=certificate.name, do="Correct it, or tell its authors")
+    if certificate.failed:
+        what = f"The {certificate.kind} `{certificate.name}` breaks {len(certificate.failed)} of {len(rows)} promises"
+        do = "Correct it, or tell its authors"
+        raise PluginError(f"{what}: {_ids(certificate.failed)}", key=certificate.name, do=do)
+    if certificate.untried:
+        what = f"{len(certificate.untried)} of {len(rows)} promises of the {certificate.kind} `{certificate.name}`"
+        why = f"could not be tried: {_ids(certificate.untried)}; {certificate.untried[0].detail}"
+        raise PluginError(f"{what} {why}", key=certificate.name, do="There is no certificate of what was not tried")
     typer.echo(f"certificate {certificate.id} of {certificate.kind} {certificate.name}")
+
+
+def _ids(results: Sequence[CheckResult]) -> str:
+    return ", ".join(each.id for each in results)
 
 
 def _number(value: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from repbench.benchmark.certificate import Certificate, keep
+from repbench.benchmark.certificate import Certificate, keep, task_fingerprint
 from repbench.benchmark.loading import build_task, build_upstream, origin_of
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
@@ -34,7 +33,7 @@ def certify_upstream(
     device: torch.device | None = None,
     reporter: Reporter | None = None,
 ) -> Certificate:
-    """Hold an upstream to its promises, and keep the certificate if nothing failed.
+    """Hold an upstream to its promises, and keep the certificate if nothing failed and all was tried.
 
     Args:
         name: Of the upstream.
@@ -81,7 +80,7 @@ def certify_downstream(
     corpus: str | None = None,
     reporter: Reporter | None = None,
 ) -> Certificate:
-    """Hold a task to its promises, and keep the certificate if nothing failed.
+    """Hold a task to its promises, and keep the certificate if nothing failed and all was tried.
 
     Args:
         name: Of the task.
@@ -101,12 +100,11 @@ def certify_downstream(
         with reporter.stage(f"checking {name}") as advance:
             results = DOWNSTREAM_CHECKS.results(DownstreamSubject(task, asked), advance)
     origin = origin_of(entry)
-    of = {"target": entry.target, "file_sha256": origin["file_sha256"], "options": dict(options or {})}
     certificate = Certificate(
         kind="downstream",
         name=name,
         checkpoint=None,
-        fingerprint=hashlib.sha256(canonical_json(of)).hexdigest(),
+        fingerprint=task_fingerprint(entry.target, origin["file_sha256"], options or {}),
         origin=origin,
         info=_as_json(task.info),
         device="cpu",

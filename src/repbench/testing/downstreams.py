@@ -6,6 +6,7 @@ perfect ones, wrong ones, and ones drawn from a seed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -71,8 +72,19 @@ class DownstreamSubject:
             return None
 
     def classes(self) -> tuple[str, ...]:
-        """What can be answered."""
-        return self.task.classes(self.corpus.label_sets, self.labels())
+        """What can be answered; where the corpus has no label for the task, what it says without one.
+
+        Raises:
+            NotMeasurable: It says nothing then.
+        """
+        try:
+            labels = self.labels()
+        except NotMeasurable:
+            with contextlib.suppress(Exception):  # nobody promised to know the classes of no labels
+                if classes := self.task.classes(self.corpus.label_sets, ()):
+                    return classes
+            raise
+        return self.task.classes(self.corpus.label_sets, labels)
 
     def predictions(self, answer: Answer) -> list[Prediction]:
         """Hand-made predictions; each class is true somewhere, and what is true does not depend on the answers.

@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from repbench.benchmark.certificate import CheckResult
+from repbench.benchmark.certificate import UNTRIED, Checked, CheckResult
 from repbench.benchmark.loading import build_task, build_upstream
 from repbench.registry import Entry, Kind
-from repbench.testing.conformance import Check
+from repbench.testing.conformance import Check, Subject
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
 from repbench.testing.fakes import tone_corpus
 from repbench.testing.upstreams import UPSTREAM_CHECKS, UpstreamSubject
@@ -40,7 +40,8 @@ _AT_HAND: dict[str, object] = {}
 
 
 class UpstreamSuite:
-    """One test for each promise of an upstream; a promise that cannot be measured is skipped with the reason.
+    """One test for each promise of an upstream; one that cannot be measured is skipped with the reason if a certificate
+    can do without it, and fails else.
 
     Attributes:
         factory: What the entry point names, an `UpstreamFactory`.
@@ -69,7 +70,7 @@ class UpstreamSuite:
     def test_promise(self, subject: UpstreamSubject, check: Check[UpstreamSubject]) -> None:
         """What the check's docstring says."""
         __tracebackhide__ = True
-        _tell(check, UPSTREAM_CHECKS.result(check.id, subject))
+        _tell(check, UPSTREAM_CHECKS.result(check.id, subject), subject, "upstream")
 
 
 class DownstreamSuite:
@@ -95,14 +96,20 @@ class DownstreamSuite:
     def test_promise(self, subject: DownstreamSubject, check: Check[DownstreamSubject]) -> None:
         """What the check's docstring says."""
         __tracebackhide__ = True
-        _tell(check, DOWNSTREAM_CHECKS.result(check.id, subject))
+        _tell(check, DOWNSTREAM_CHECKS.result(check.id, subject), subject, "downstream")
 
 
-def _tell(check: Check[Any], result: CheckResult) -> None:
-    """A result as pytest knows it."""
+def _tell(check: Check[Any], result: CheckResult, subject: Subject, kind: Checked) -> None:
+    """A result as pytest knows it.
+
+    What a certificate cannot do without fails where it could not be tried, unless another failure is why.
+    """
     __tracebackhide__ = True
     if result.status == "failed":
         pytest.fail(f"{check.promise}: {result.detail}", pytrace=False)
+    told = any(each.status == "failed" for each in subject.results.values())  # that one may stand on
+    if result.status == "not measurable" and check.id not in UNTRIED[kind] and not told:
+        pytest.fail(f"{check.promise}: it could not be tried: {result.detail}", pytrace=False)
     if result.status != "passed":
         pytest.skip(f"{result.status}: {result.detail}")
 

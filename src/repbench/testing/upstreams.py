@@ -8,13 +8,13 @@ Axes: L layers, B batch, T samples, F frames, D width.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from repbench.benchmark.certificate import CheckResult
+from repbench.benchmark.loading import build_upstream
+from repbench.benchmark.trial import TOLERANCE, relative_difference, root_mean_square, speech_like, valid
 from repbench.globalstate import preserved_global_state
 from repbench.registry import Entry
 from repbench.testing.conformance import Broken, Held, NotApplicable, NotMeasurable, Suite
 from repbench.testing.worker import heard_in_worker
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
-
-TOLERANCE = 1e-4
-"""Relative difference within which two hidden states are the same."""
+from repbench.upstream.declared import DeclaredModule
 
 LONGEST_SECONDS = 30.0
 
@@ -156,44 +156,6 @@ class UpstreamSubject:
 def module_of(upstream: Upstream) -> nn.Module:
     """The upstream as the module it also is."""
     return cast(nn.Module, upstream)
-
-
-@functools.lru_cache(maxsize=32)
-def speech_like(num_samples: int, rate_hz: int, seed: int) -> Tensor:
-    """(T,) float32 in [-1, 1]: a gliding harmonic voice, syllables at 4 Hz, and breath; not to be written to."""
-    generator = torch.Generator().manual_seed(seed)
-    times = torch.arange(num_samples, dtype=torch.float64) / rate_hz
-    pitch, phase, glide = (float(each) for each in torch.rand(3, generator=generator, dtype=torch.float64))
-    angle = 2 * math.pi * ((90 + 120 * pitch) * times + 10 * glide * torch.sin(2 * math.pi * 0.7 * times))
-    voice = torch.stack([torch.sin(number * angle) / number for number in range(1, 12)]).sum(dim=0)
-    syllables = 0.55 + 0.45 * torch.sin(2 * math.pi * (4 * times + phase))
-    breath = torch.randn(num_samples, generator=generator, dtype=torch.float64)
-    return (0.2 * syllables * voice + 0.02 * breath).clamp(-1, 1).float()
-
-
-def valid(states: HiddenStates) -> list[Tensor]:
-    """The (L, F, D) of each utterance without its padding, float32 on the CPU."""
-    layers = states.layers.float().cpu()
-    return [layers[:, row, :count] for row, count in enumerate(states.lengths.tolist())]
-
-
-def root_mean_square(states: Tensor) -> Tensor:
-    """(L, F, D) -> (L,), over what is finite."""
-    finite = states.isfinite()
-    counts = finite.sum(dim=(1, 2)).clamp_min(1)
-    return (states.masked_fill(~finite, 0.0).double().square().sum(dim=(1, 2)) / counts).sqrt()
-
-
-def relative_difference(reference: Tensor, other: Tensor, scale: Tensor) -> float:
-    """Largest difference of two (L, F, D) over the (L,) scale; infinite where shapes or one's finiteness differ."""
-    if reference.shape != other.shape:
-        return math.inf
-    same = (reference == other) | (reference.isnan() & other.isnan())
-    gap = (reference.double() - other.double()).abs().masked_fill(same, 0.0).nan_to_num(nan=math.inf)
-    if not gap.numel():
-        return 0.0
-    largest = gap.amax(dim=(1, 2))  # (L,)
-    return float(torch.where(largest > 0, largest / scale, 0.0).max())
 
 
 UPSTREAM_CHECKS: Suite[UpstreamSubject] = Suite()
@@ -497,26 +459,49 @@ def _fingerprint_of_weights(subject: UpstreamSubject) -> Held:
 
 @_check("fingerprint-not-of-path", after=("fingerprint-stable",))
 def _fingerprint_not_of_path(subject: UpstreamSubject) -> Held:
-    """The same checkpoint in another place has the same fingerprint."""
-    source = None if subject.checkpoint is None else Path(subject.checkpoint)
-    if source is None or not source.exists():
-        raise NotApplicable("it was not loaded from a file")
+    """The same checkpoint in another place has the same fingerprint; so has the folder or declaration that is named."""
     with tempfile.TemporaryDirectory(prefix="repbench-check-") as folder:
-        copied = Path(folder, "elsewhere", source.name)
-        copied.parent.mkdir()
-        if source.is_dir():
-            shutil.copytree(source, copied, copy_function=_link_or_copy)
-        else:
-            _link_or_copy(source, copied)
-        moved = subject.build_from(str(copied)).fingerprint()
+        moved = _moved(subject, Path(folder, "elsewhere")).fingerprint()
     if moved != subject.upstream.fingerprint():
         raise Broken("the same checkpoint under another path has another fingerprint")
     return Held("loaded from another folder")
 
 
+def _moved(subject: UpstreamSubject, folder: Path) -> Upstream:
+    """The upstream built from copies, in `folder`, of the files that it came from.
+
+    Raises:
+        NotApplicable: It came from none.
+    """
+    named, behind_door = subject.checkpoint, None if subject.entry is None else subject.entry.argument
+    if named is not None and Path(named).exists():
+        return subject.build_from(str(_copied(Path(named), folder)))
+    if subject.entry is not None and behind_door is not None and Path(behind_door).expanduser().exists():
+        entry = replace(subject.entry, argument=str(_copied(Path(behind_door).expanduser(), folder)))
+        return build_upstream(entry, named, subject.seed)
+    if isinstance(subject.upstream, DeclaredModule) and named is None:
+        place, weights = subject.upstream.declaration_file, subject.upstream.declared.weights
+        copied = _copied(place, folder)
+        if weights is not None and not Path(weights).is_absolute():
+            _copied(place.parent / weights, (folder / weights).parent)
+        return subject.build_from(str(copied))
+    raise NotApplicable("it was not loaded from a file")
+
+
+def _copied(source: Path, folder: Path) -> Path:
+    """A copy of a file or folder in another folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / source.name
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(source, target)
+    return target
+
+
 def _link_or_copy(source: Any, target: Any) -> None:
     try:
-        os.link(source, target)
+        os.link(Path(source).resolve(), target)  # a cache holds links, which lead nowhere from another folder
     except OSError:  # another file system
         shutil.copyfile(source, target)
 
@@ -549,15 +534,21 @@ def _round_trip(subject: UpstreamSubject) -> Held:
     return Held(f"to {' and '.join(trips)} and back", found, TOLERANCE)
 
 
-@_check("gradient-when-training", after=_SHAPED)
+@_check("gradient-when-training", after=_STEADY)
 def _gradient_when_training(subject: UpstreamSubject) -> Held:
-    """Where it says that it can be trained, gradient reaches its weights and is finite."""
+    """Where it says that it can be trained, finite gradient reaches every weight that its hidden states depend on.
+
+    Weights without gradient that change nothing, as those of a head of pre-training, are counted and named.
+    """
     if not subject.info.trainable:
         raise NotApplicable("it declares `trainable=False`")
     upstream = subject.build()
-    module = module_of(upstream).train().requires_grad_(True)
-    if not list(module.parameters()):
+    module = module_of(upstream).train()
+    weights = {name: each for name, each in module.named_parameters() if each.is_floating_point()}
+    if not weights:
         raise Broken("it declares `trainable=True`, but has no parameters")
+    for weight in weights.values():
+        weight.requires_grad_(True)
     waveforms = subject.sound(subject.second)[None].to(subject.device)
     layers = upstream(waveforms, torch.tensor([subject.second], device=subject.device)).layers
     if not layers.requires_grad:
@@ -565,14 +556,34 @@ def _gradient_when_training(subject: UpstreamSubject) -> Held:
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(layers.shape, generator=generator).to(layers)
     torch.autograd.backward((layers * direction).mean())
-    gradients = {name: each.grad for name, each in module.named_parameters() if each.grad is not None}
+    gradients = {name: each.grad for name, each in weights.items() if each.grad is not None}
     for name, gradient in gradients.items():
         if not bool(gradient.isfinite().all()):
             raise Broken(f"the gradient of `{name}` is NaN or infinite")
-    reached = sum(bool((gradient != 0).any()) for gradient in gradients.values())
-    if not reached:
+    if not any(bool((gradient != 0).any()) for gradient in gradients.values()):
         raise Broken("the gradient of every weight is zero")
-    return Held(f"{reached} of {len(list(module.parameters()))} tensors are reached")
+    unreached = [name for name in weights if name not in gradients]
+    module.eval().requires_grad_(False)
+    for name in _that_matter(subject, upstream, {name: weights[name] for name in unreached}):
+        raise Broken(f"the hidden states depend on `{name}`, but no gradient reaches it")
+    idle = f"; nothing depends on {', '.join(unreached[:3])}{' …' if len(unreached) > 3 else ''}" if unreached else ""
+    return Held(f"{len(gradients)} of {len(weights)} tensors are reached{idle}")
+
+
+def _that_matter(subject: UpstreamSubject, upstream: Upstream, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """The weights whose change changes what the upstream says of a sound; each is left changed."""
+
+    def heard() -> Tensor:
+        return valid(subject.heard([subject.sound(subject.second)], upstream))[0]
+
+    before = heard()
+    for name, weight in weights.items():
+        with torch.no_grad():
+            weight.mul_(1.5).add_(0.1)
+        after = heard()
+        if subject.difference(before, after) > TOLERANCE:
+            yield name
+        before = after
 
 
 @_check("frozen-leaves-no-gradient", after=_SHAPED)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -86,16 +86,25 @@ class DeclaredModule(nn.Module):
     Args:
         module: The module.
         declared: What it is.
-        source: Python file it comes from; its bytes are part of the fingerprint.
+        declaration_file: Where that stands.
+        sources: Python files it comes from; their bytes are part of the fingerprint.
         provenance: Where the weights come from.
     """
 
-    def __init__(self, module: nn.Module, declared: Declaration, source: Path | None, provenance: Provenance) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        declared: Declaration,
+        declaration_file: Path,
+        sources: Iterable[Path],
+        provenance: Provenance,
+    ) -> None:
         super().__init__()
         self.module = module
         self.declared = declared
+        self.declaration_file = declaration_file
         self.provenance = provenance
-        self._source_sha256 = None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
+        self._sources_sha256 = sorted({hashlib.sha256(source.read_bytes()).hexdigest() for source in sources})
         gives_one = max(1, declared.window_samples - declared.padding_samples)
         self.info = UpstreamInfo(
             name=declared.name,
@@ -146,9 +155,9 @@ class DeclaredModule(nn.Module):
         return [layers[:, row, :count] for row, count in enumerate(counts)]
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, the declaration, the file of the code and its declared version."""
+        """SHA-256 of the weights, the declaration, the files of the code and its declared version."""
         declared = self.declared.model_dump(mode="json", exclude={"weights", "citation", "licence"})
-        return fingerprint_of(self, {**declared, "source_sha256": self._source_sha256}, self.declared.code_version)
+        return fingerprint_of(self, {**declared, "sources_sha256": self._sources_sha256}, self.declared.code_version)
 
 
 def _layers_of(returned: object, name: str) -> Tensor:
@@ -236,7 +245,7 @@ def build(
             what = f"The weights do not fit the module: {' '.join(str(error).split())[:500]}"
             raise IntegrityError(what, file=weights, do="Give the state dict of this module") from error
     provenance = Provenance(checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file))
-    return DeclaredModule(module, declared, _source_of(type(module)), provenance).eval()
+    return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
 
 
 def _made(target: Callable[[], object], spec: str, seed: int) -> nn.Module:
@@ -251,7 +260,7 @@ def _made(target: Callable[[], object], spec: str, seed: int) -> nn.Module:
 def _beside(spec: str) -> Path:
     """Where the declaration of `module:attribute` lies unless another is named."""
     module, _, attribute = spec.partition(":")
-    source = Path(getattr(sys.modules[module], "__file__", None) or f"{module}.py")
+    source = _file_of(module) or Path(f"{module}.py")
     return source.with_name(f"{source.stem}_{attribute}.info.yaml")
 
 
@@ -265,10 +274,17 @@ def _weights_file(declared: Declaration, file: Path, named: str | None) -> Path 
     return None if declared.weights is None else file.parent / declared.weights
 
 
-def _source_of(cls: type) -> Path | None:
-    """The file of a class; None where it has none, as in an interpreter's prompt."""
-    try:
-        found = inspect.getsourcefile(cls)
-    except TypeError:
-        return None
-    return None if found is None or not Path(found).is_file() else Path(found)
+def _sources_of(module: nn.Module, spec: str) -> set[Path]:
+    """The files that say what the module computes: the one that `module:attribute` names, where a function may put
+    together classes of others, and those of the classes that it is made of, without torch's own.
+    """
+    classes = {type(each) for each in module.modules()}
+    owners = {spec.partition(":")[0], *(each.__module__ for each in classes)}
+    found = {_file_of(owner) for owner in owners if owner.partition(".")[0] != "torch"}
+    return {file for file in found if file is not None}
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of an imported module; None where it has none, as an interpreter's prompt."""
+    place = getattr(sys.modules.get(module), "__file__", None)
+    return Path(place) if place is not None and Path(place).is_file() else None

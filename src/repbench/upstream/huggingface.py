@@ -7,6 +7,9 @@ transformers' `hidden_states`: what enters the first encoder layer, then what ea
 Utterances go through the model together only where that changes nothing: where its extractor gives an attention mask
 and the model heeds it everywhere. Otherwise each goes alone, in the same call.
 
+Fine-tuning has the model's own dropout. No layer is dropped and nothing is masked (SpecAugment): transformers draws the
+masks from numpy's global generator, so that a seed would not decide the result.
+
 Whisper hears windows of 30 s and nothing else. A longer utterance is cut into such windows, one after the other
 without overlap; each is heard by itself and their frames are put together, so no frame hears over the edge of a window.
 
@@ -27,7 +30,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from repbench.errors import IntegrityError, UsageError
+from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.globalstate import preserved_global_state
 from repbench.upstream.contract import (
     HiddenStates,
@@ -91,7 +94,9 @@ class _OfWaveforms:
 
     def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
         states = _hidden_states(network, _extracted(self._extractor, sounds, padding=True))
-        return [states[:, row, : self.num_frames(len(sound))] for row, sound in enumerate(sounds)]
+        counts = [self.num_frames(len(sound)) for sound in sounds]
+        _hold_to_count(states.shape[2], max(counts), max(map(len, sounds)))
+        return [states[:, row, :count] for row, count in enumerate(counts)]
 
 
 class _OfFilterBanks:
@@ -115,8 +120,12 @@ class _OfFilterBanks:
         return self._bank.num_frames(num_samples) // self._stride
 
     def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
-        states = _hidden_states(network, _extracted(self._extractor, sounds, padding=True))
-        return [states[:, row, : self.num_frames(len(sound))] for row, sound in enumerate(sounds)]
+        inputs = _extracted(self._extractor, sounds, padding=True)
+        states = _hidden_states(network, inputs)
+        counts = [self.num_frames(len(sound)) for sound in sounds]
+        for count, given, sound in zip(counts, inputs["attention_mask"].sum(dim=1).tolist(), sounds, strict=True):
+            _hold_to_count(given, count, len(sound))
+        return [states[:, row, :count] for row, count in enumerate(counts)]
 
 
 class _OfWindows:
@@ -130,9 +139,10 @@ class _OfWindows:
     pads = False
 
     def __init__(self, config: Any, extractor: Any) -> None:
-        stride = 2  # of the encoder's second convolution
-        self.hop_samples = stride * int(extractor.hop_length)
+        self._stride = 2  # of the encoder's second convolution
+        self.hop_samples = self._stride * int(extractor.hop_length)
         self._window_samples = int(extractor.n_samples)
+        self._window_frames = int(config.max_source_positions)
         self._extractor = extractor
         expected = self.hop_samples * config.max_source_positions
         if self._window_samples != expected:
@@ -144,9 +154,21 @@ class _OfWindows:
 
     def hear(self, network: nn.Module, sounds: Sequence[Tensor]) -> list[Tensor]:
         (sound,) = sounds
-        windows = torch.split(sound, self._window_samples)
-        heard = [_hidden_states(network, _extracted(self._extractor, [window])) for window in windows]
-        return [torch.cat(heard, dim=2)[:, 0, : self.num_frames(len(sound))]]
+        heard = [self._hear_window(network, window) for window in torch.split(sound, self._window_samples)]
+        states = torch.cat(heard, dim=1)
+        _hold_to_count(states.shape[1], self.num_frames(len(sound)), len(sound))
+        return [states]
+
+    def _hear_window(self, network: nn.Module, window: Tensor) -> Tensor:
+        """(T,) -> (L, F, D): those frames of a window that are not of the silence behind a sound.
+
+        By the extractor's mask; the encoder takes none.
+        """
+        inputs = _extracted(self._extractor, [window], return_attention_mask=True)
+        count = -(-int(inputs.pop("attention_mask").sum()) // self._stride)
+        states = _hidden_states(network, inputs)
+        _hold_to_count(states.shape[2], self._window_frames, self._window_samples)
+        return states[:, 0, :count]
 
 
 class _Family(NamedTuple):
@@ -240,8 +262,8 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
 
     Args:
         source: A folder as `save_pretrained` of model and feature extractor write it, or OWNER/NAME in the cache.
-        checkpoint: None: the safetensors in the folder. A file, in the folder or elsewhere: those weights; a pickle is
-            read only where it is named so, and without running what is in it. `random`: untrained.
+        checkpoint: None: the safetensors in the folder. A file, in the folder or elsewhere, or another folder: those
+            weights; a pickle is read only where it is named so, and without running what is in it. `random`: untrained.
         seed: Of untrained weights.
 
     Raises:
@@ -267,7 +289,9 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
             network = _loaded(model_class, config, read_weights(files), files[0])
     if family.model == "WhisperModel":
         network = network.encoder
-    place = f"{RANDOM}:{folder}" if untrained else str(folder if checkpoint is None else files[0])
+    place = str(folder) if checkpoint is None else checkpoint
+    if files and not Path(place).is_dir():
+        place = str(files[0])
     upstream = HuggingFaceUpstream(
         f"hf:{source}",
         network,
@@ -318,10 +342,20 @@ def _configured(transformers: Any, family: _Family, folder: Path) -> tuple[Any, 
     except (OSError, ValueError, TypeError) as error:
         what = f"transformers does not understand this model: {error}"
         raise IntegrityError(what, file=folder, do="Fetch the model again, or update transformers") from error
-    for name in ("layerdrop", "encoder_layerdrop"):
+    for name, value in _ONLY_IN_TRAINING.items():
         if hasattr(config, name):
-            setattr(config, name, 0.0)  # a layer that is dropped in training has no hidden states
+            setattr(config, name, value)
     return config, extractor
+
+
+_ONLY_IN_TRAINING = {
+    "layerdrop": 0.0,  # a layer that is dropped has no hidden states
+    "encoder_layerdrop": 0.0,
+    "apply_spec_augment": False,  # its masks are drawn from numpy's global generator, and longer than short sounds
+    "mask_time_prob": 0.0,  # without masks there is no `masked_spec_embed`, which fine-tuned checkpoints lack
+    "mask_feature_prob": 0.0,
+}
+"""What a configuration asks for in training alone, switched off; dropout stays."""
 
 
 def _loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path) -> nn.Module:
@@ -334,7 +368,6 @@ def _loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Pat
         what = f"The weights do not fit the configuration: {error}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded") from error
     missing = [key for key in sorted(found["missing_keys"]) if not key.startswith("decoder.")]
-    missing = [key for key in missing if key != "masked_spec_embed"]  # of pre-training alone
     if missing:
         what = f"The weights do not fit the configuration: {len(missing)} missing: {named(missing)}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded")
@@ -358,3 +391,15 @@ def _hidden_states(network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         # WavLM hands torch a boolean mask beside a float one, which torch turns into the same numbers.
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
         return torch.stack(network(**inputs, output_hidden_states=True).hidden_states)
+
+
+def _hold_to_count(given: int, expected: int, num_samples: int) -> None:
+    """Refuse a model whose own frames are not those that are counted; cutting them to the count would hide it.
+
+    Raises:
+        PluginError: They are not.
+    """
+    if given != expected:
+        what = f"The model gives {given} frames for {num_samples} samples, but its configuration calls for {expected}"
+        do = "It is built in another way than its family; give it as py:module:attribute with a declaration"
+        raise PluginError(what, key="hf", do=do)

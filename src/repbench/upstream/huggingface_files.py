@@ -97,13 +97,15 @@ def weights_files(folder: Path, named: str | None) -> list[Path]:
 
     Args:
         folder: Of the model.
-        named: A file, in the folder or elsewhere; naming a pickle is what allows it. None: safetensors of the usual
-            names.
+        named: A file, in the folder or elsewhere; naming a pickle is what allows it. A folder, whose safetensors are
+            meant; None: those of the usual names in the folder of the model.
 
     Raises:
         UsageError: There is no such file, or only a pickle, which nobody named.
         IntegrityError: The index of the weights names files outside of the folder.
     """
+    if named is not None and Path(named).is_dir():
+        return weights_files(Path(named), None)
     if named is not None:
         found = next((place for place in (folder / named, Path(named)) if place.is_file()), None)
         if found is None or found.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
