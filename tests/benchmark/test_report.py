@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from repbench.benchmark.report.questions import columns_of
 from repbench.benchmark.verify import verify_record
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import write_json
-from tests.benchmark.report_records import small_grid, write
+from tests.benchmark.report_records import PHONES, small_grid, write
 from tests.commands import repbench
 
 
@@ -347,3 +348,30 @@ def test_the_command_refuses_what_it_cannot_write(runs: Path, tmp_path: Path) ->
         assert finished.code == 2
         assert f"There is no `{value}`" in finished.err
     assert repbench("report", tmp_path / "nowhere", "--out", tmp_path).code == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"version": "2.0"}, "task version = 2.0"),
+        ({"distribution": "other-tasks"}, "task origin = other-tasks"),
+        ({"classes": ("AA", "IY", "S", "pause")}, "classes = 4 ("),
+    ],
+)
+def test_another_release_package_or_set_of_classes_is_another_question(
+    tmp_path: Path, changes: dict[str, Any], label: str
+) -> None:
+    write(tmp_path, upstream="mel")
+    write(tmp_path, upstream="fbank", **changes)
+    columns = assemble([tmp_path]).gathered.columns
+    assert len(columns) == 2
+    assert any(label in difference for column in columns for difference in column.differs)
+
+
+def test_a_patch_release_of_the_built_in_tasks_asks_the_same(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel", version="0.1.0")
+    write(tmp_path, upstream="fbank", version="0.1.1")
+    write(
+        tmp_path, upstream="mfcc", version="0.1.1", downstream={"name": "phone", "version": "0.1.2", "classes": PHONES}
+    )
+    assert len(assemble([tmp_path]).gathered.columns) == 1
