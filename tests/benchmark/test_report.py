@@ -375,3 +375,11 @@ def test_a_patch_release_of_the_built_in_tasks_asks_the_same(tmp_path: Path) -> 
         tmp_path, upstream="mfcc", version="0.1.1", downstream={"name": "phone", "version": "0.1.2", "classes": PHONES}
     )
     assert len(assemble([tmp_path]).gathered.columns) == 1
+
+
+def test_a_record_that_cannot_be_read_stops_no_report(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "folder" / "record.json").mkdir(parents=True)
+    report = assemble([tmp_path])
+    assert list(report.gathered.unreadable) == [tmp_path / "folder" / "record.json"]
+    assert len(report.gathered.cells) == 1
