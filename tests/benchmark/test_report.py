@@ -374,6 +374,7 @@ def test_what_cannot_be_checked_is_neither_best_nor_compared_and_says_so_everywh
         write(tmp_path / "runs", upstream=upstream, task="sentiment", head="mlp1")
     report = assemble([tmp_path / "runs"])
     assert marks_of(report) == {"best": "", "good": "best", "mel": ""}
+    assert [row.system.name for row in report.gathered.rows] == ["good", "mel", "best"]
     phone = next(each for each in report.verdict_lines() if each.cell.column.task == "phone")
     assert phone.cell.row.system.name == "good"
     assert "1 unchecked number left out" in phone.sentence

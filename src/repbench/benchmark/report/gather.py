@@ -317,10 +317,10 @@ def _of_checkpoint(record: Record, random: str | None) -> str:
 
 
 def _order(row: Row, columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]) -> tuple[object, ...]:
-    """Many labels first, then by mode, then the best in the first column, the next, and so on."""
+    """Many labels first, then by mode, then the best in the first column, the next, and so on; unchecked ones last."""
     places: list[tuple[bool, float]] = []
     for column in columns:
         cell = cells.get((row.key, column.key))
-        value = None if cell is None else cell.value
+        value = cell.value if cell is not None and cell.compared else None
         places.append((value is None, 0.0 if value is None else -value if column.higher_is_better else value))
     return (-row.fraction, row.mode, places, row.system.name, row.layer)
