@@ -16,12 +16,12 @@ PHONES = ("AA", "IY", "S", "sil")
 SPEAKERS = 5
 
 
-def answers(task: str, skill: float, seed: int, count: int = 20) -> list[Prediction]:
+def answers(task: str, skill: float, seed: int, count: int = 20, speakers: int = SPEAKERS) -> list[Prediction]:
     """Predictions of a system that is right with probability `skill`; the same questions whatever skill and seed."""
     draw = random.Random(f"{task} {skill} {seed}")
     found: list[Prediction] = []
     for number in range(count):
-        speaker = f"s{number % SPEAKERS}"
+        speaker = f"s{number % speakers}"
         common: dict[str, Any] = {"id": f"u{number}", "speaker": speaker, "group": None}
         if task == "phone":
             cells: dict[tuple[int, int], int] = {}
@@ -58,6 +58,11 @@ def write(
     macs: int = 0,
     layer_names: tuple[str, ...] = ("l0", "l1", "l2"),
     without: int = 0,
+    count: int = 20,
+    speakers: int = SPEAKERS,
+    classes: tuple[str, ...] | None = None,
+    version: str = "1",
+    distribution: str = "repbench",
     **others: Any,
 ) -> Path:
     """Write one record with its predictions below `root`.
@@ -65,8 +70,8 @@ def write(
     Returns:
         Its `record.json`.
     """
-    classes = PHONES if task == "phone" else ("negative", "positive")
-    asked = answers(task, skill, seed)
+    classes = classes or (PHONES if task == "phone" else ("negative", "positive"))
+    asked = answers(task, skill, seed, count, speakers)
     predictions = asked[: len(asked) - without]
     made = build_task(registry().find("downstream", task).entry, {})
     record: Record = sealed_record(
@@ -74,7 +79,8 @@ def write(
             "created": "2026-01-02T03:04:05+00:00",
             "upstream": {"name": upstream, "checkpoint": checkpoint, "fingerprint": f"{upstream} {checkpoint}",
                          "origin": {"distribution": "repbench", "version": "1"}, "layer_names": layer_names},
-            "downstream": {"name": task, "version": "1", "classes": classes},
+            "downstream": {"name": task, "version": version, "classes": classes,
+                           "origin": {"distribution": distribution, "version": version}},
             "corpus": {"name": corpus, "fingerprint": fingerprint, "split_policy": policy, "warnings": [],
                        "n_train": 80, "n_dev": 10, "n_test": len(asked)},
             "mode": mode, "layer": layer, "label_fraction": fraction,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from repbench.benchmark import demo
-from repbench.benchmark.matrix import matrix_table, system_of
-from repbench.benchmark.record import read_records
+from repbench.benchmark.matrix import matrix_table
+from repbench.benchmark.record import read_record, read_records
 from tests.benchmark.report_records import write
 
 CHECKPOINTS = {"apc": "o/pretrain/apc", "mockingjay": "o/pretrain/mockingjay"}
@@ -32,16 +34,53 @@ def test_each_command_that_is_said_asks_what_is_done() -> None:
     assert {question.finetune for question in questions} == {False, True}
 
 
+def drawn(root: Path) -> tuple[str, dict[str, list[str]]]:
+    """The matrix of the records below `root`, and the numbers of each of its rows."""
+    shown = io.StringIO()
+    Console(width=160, file=shown).print(matrix_table(read_records(root)))
+    lines = [re.split(r"\s{2,}", line.strip()) for line in shown.getvalue().splitlines()]
+    return shown.getvalue(), {name: numbers for name, *numbers in lines if numbers}
+
+
+def value(path: Path) -> float:
+    """The primary metric of a record."""
+    found = read_record(path).primary.value
+    assert found is not None
+    return found
+
+
 def test_the_matrix_shows_means_over_seeds_and_leaves_what_nobody_asked_empty(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        write(tmp_path, upstream="mel", seed=seed)
+    values = [value(write(tmp_path, upstream="mel", seed=seed)) for seed in (0, 1)]
     write(tmp_path, upstream="apc", checkpoint="random:tiny", task="speaker")
     write(tmp_path, upstream="apc", mode="finetune")
-    records = read_records(tmp_path)
-    mean = sum(each.primary.value or 0 for each in records if system_of(each) == "mel") / 2
-    shown = io.StringIO()
-    Console(width=120, file=shown).print(matrix_table(records))
-    rows = {line.strip().split("  ")[0]: line for line in shown.getvalue().splitlines() if line.strip()}
-    assert f"{mean:.3f}" in rows["mel"]
-    assert "–" in rows["mel"]
-    assert {"apc, untrained", "apc, fine-tuned", "chance", "majority"} <= rows.keys()
+    text, rows = drawn(tmp_path)
+    assert rows["mel"] == [f"{sum(values) / 2:.3f}", "–"]
+    assert {"apc (untrained)", "apc, fine-tuned", "chance", "majority"} <= rows.keys()
+    assert "means over 1 to 2 seeds" in " ".join(text.split())
+    assert "layer" not in text
+    assert "noisy" not in text
+
+
+def test_the_matrix_averages_nothing_but_seeds(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path, upstream="apc", checkpoint="runs/a", skill=0.9, corpus="clean", fingerprint="c" * 64),
+        write(tmp_path, upstream="apc", checkpoint="runs/a", skill=0.1, corpus="hard", fingerprint="d" * 64),
+        write(tmp_path, upstream="apc", checkpoint="runs/b", skill=0.2, corpus="hard", fingerprint="d" * 64, layer="0"),
+        write(tmp_path, upstream="apc", checkpoint="runs/a", skill=0.5, corpus="hard", fingerprint="d" * 64,
+              head="mlp1"),
+    ]  # fmt: skip
+    clean, hard, other, mlp = (f"{value(path):.3f}" for path in paths)
+    text, rows = drawn(tmp_path)
+    assert rows["apc (runs/a), layer last"] == [clean, hard, mlp]
+    assert rows["apc (runs/b), layer 0"] == ["–", other, "–"]
+    assert {"clean", "hard", "head = linear", "head = mlp1"} <= set(re.split(r"\s{2,}|\n", text))
+    assert "each of one seed" in " ".join(text.split())
+
+
+def test_the_matrix_keeps_tuned_rates_and_shuffled_labels_apart(tmp_path: Path) -> None:
+    protocols: list[dict[str, Any]] = [{}, {"probe": {"tune": True}}, {"labels": "shuffled"}]
+    skills = (0.6, 0.7, 0.2)
+    paths = [write(tmp_path, skill=skill, protocol=each) for skill, each in zip(skills, protocols, strict=True)]
+    text, rows = drawn(tmp_path)
+    assert rows["mel"] == [f"{value(path):.3f}" for path in paths]
+    assert "labels = shuffled" in text

@@ -8,17 +8,20 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from repbench.benchmark.record import read_record, sealed_record
+from repbench.benchmark.record import read_predictions, read_record, sealed_record
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
 from repbench.benchmark.report.commands import command_of, commands_of
 from repbench.benchmark.report.questions import columns_of
+from repbench.benchmark.statistics import mcnemar_exact
 from repbench.benchmark.verify import verify_record
+from repbench.downstream.contract import UtterancePrediction
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import write_json
-from tests.benchmark.report_records import small_grid, write
+from tests.benchmark.report_records import PHONES, small_grid, write
 from tests.commands import repbench
 
 
@@ -111,7 +114,7 @@ def test_frozen_and_fine_tuned_and_shares_of_labels_are_not_ranked_together(tmp_
 
 def test_a_missing_cell_is_empty_and_never_zero(report: Report, written: Path) -> None:
     (group,) = report.overall
-    several = {each.row.title: each for each in report.overall[group]}
+    several = {each.row.title: each for each in report.overall[group].rows}
     assert (several["mel, layer last"].mean.scored, several["apc (untrained), layer last"].mean.scored) == (2, 1)
     assert several["apc (untrained), layer last"].mean.value != 0
     lines = (written / "report.md").read_text("utf-8").splitlines()
@@ -135,8 +138,8 @@ def test_every_form_has_the_same_numbers(written: Path) -> None:
     assert {line["cell"]: float(line["value"]) for line in lines} == {key: cell["value"] for key, cell in cells.items()}
     expected = sorted(f"{cell['value']:.3f}" for cell in cells.values())
     scores = {
-        "report.md": r"(\d\.\d{3})\*{0,2}(?: ≈)? \\\[",
-        "report.tex": r"(\d\.\d{3})\}?(?:\\tied)?\\interval",
+        "report.md": r"(\d\.\d{3})(?: \\\(1 seed\\\))?\*{0,2}(?: ≈)? \\\[",
+        "report.tex": r"(\d\.\d{3})(?: \(1 seed\))?\}?(?:\\tied)?\\interval",
         "index.html": r'<span class="v">(?:<span[^>]*>≈ </span>)?(\d\.\d{3})',
     }
     for name, pattern in scores.items():
@@ -347,3 +350,244 @@ def test_the_command_refuses_what_it_cannot_write(runs: Path, tmp_path: Path) ->
         assert finished.code == 2
         assert f"There is no `{value}`" in finished.err
     assert repbench("report", tmp_path / "nowhere", "--out", tmp_path).code == 3
+
+
+def marks_of(report: Report) -> dict[str, str]:
+    """What each row of the first column is."""
+    return {
+        cell.row.system.name: report.mark(cell) for cell in report.gathered.column_cells(report.gathered.columns[0])
+    }
+
+
+def forms(root: Path) -> dict[str, str]:
+    """Every form of a report on `root / "runs"`."""
+    written = write_report(ReportRequest(runs=(root / "runs",), out=root / "out"))
+    return {path.name: path.read_text("utf-8") for path in written.files}
+
+
+def test_what_cannot_be_checked_is_neither_best_nor_compared_and_says_so_everywhere(tmp_path: Path) -> None:
+    for upstream, skill in (("best", 0.99), ("good", 0.9), ("mel", 0.3)):
+        path = write(tmp_path / "runs", upstream=upstream, skill=skill)
+        if upstream == "best":
+            (path.parent / "predictions.jsonl").unlink()
+    for upstream in ("best", "good", "mel"):
+        write(tmp_path / "runs", upstream=upstream, task="sentiment", head="mlp1")
+    report = assemble([tmp_path / "runs"])
+    assert marks_of(report) == {"best": "", "good": "best", "mel": ""}
+    assert [row.system.name for row in report.gathered.rows] == ["good", "mel", "best"]
+    phone = next(each for each in report.verdict_lines() if each.cell.column.task == "phone")
+    assert phone.cell.row.system.name == "good"
+    assert "1 unchecked number left out" in phone.sentence
+    (together,) = report.overall.values()
+    assert {each.row.system.name: each.mean.scored for each in together.rows} == {"best": 1, "good": 2, "mel": 2}
+    shown = forms(tmp_path)
+    row = re.search(r"\| best \|.*", shown["report.md"])
+    assert row is not None
+    assert r"\(unchecked\)" in row[0]
+    assert "**0.98" not in row[0]
+    assert "(unchecked)" in shown["report.tex"]
+    assert '<span class="bad"> unchecked</span>' in shown["index.html"]
+    lines = {(line["system"], line["task"]): line for line in csv.DictReader(shown["results.csv"].splitlines())}
+    assert "predictions.jsonl" in lines["best", "phone"]["unchecked"]
+    assert lines["good", "phone"]["unchecked"] == ""
+    unchecked = [cell for cell in json.loads(shown["results.json"])["cells"] if cell["unchecked"]]
+    assert [cell["best"] or cell["tied_with_best"] for cell in unchecked] == [False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"version": "2.0"}, "task version = 2.0"),
+        ({"distribution": "other-tasks"}, "task origin = other-tasks"),
+        ({"classes": ("AA", "IY", "S", "pause")}, "classes = 4 ("),
+    ],
+)
+def test_another_release_package_or_set_of_classes_is_another_question(
+    tmp_path: Path, changes: dict[str, Any], label: str
+) -> None:
+    write(tmp_path, upstream="mel")
+    write(tmp_path, upstream="fbank", **changes)
+    columns = assemble([tmp_path]).gathered.columns
+    assert len(columns) == 2
+    assert any(label in difference for column in columns for difference in column.differs)
+
+
+def test_a_patch_release_of_the_built_in_tasks_asks_the_same(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel", version="0.1.0")
+    write(tmp_path, upstream="fbank", version="0.1.1")
+    write(
+        tmp_path, upstream="mfcc", version="0.1.1", downstream={"name": "phone", "version": "0.1.2", "classes": PHONES}
+    )
+    assert len(assemble([tmp_path]).gathered.columns) == 1
+
+
+def test_a_task_counts_once_however_it_was_tuned_and_shuffled_labels_never(tmp_path: Path) -> None:
+    def ask(upstream: str, skill: float, **options: Any) -> None:
+        write(tmp_path, upstream=upstream, skill=skill, **options)
+
+    for upstream, skill in (("mel", 0.4), ("good", 0.9)):
+        ask(upstream, skill)
+        ask(upstream, skill, protocol={"probe": {"steps": 100, "tune": True}})
+        ask(upstream, 0.3, protocol={"probe": {"steps": 100}, "labels": "shuffled"})
+        ask(upstream, skill, task="sentiment", head="mlp1")
+    report = assemble([tmp_path])
+    (together,) = report.overall.values()
+    assert [(column.task, column.tuned) for column in together.columns] == [("phone", True), ("sentiment", False)]
+    assert {each.borda.tasks for each in together.rows} == {2}
+    assert not any(column.shuffled for column in report.gathered.columns)
+    assert {report.gathered.covered(row) for row in report.gathered.rows} == {3}
+    assert len(report.verdicts.p_values) == 3
+    ask("fbank", 0.5)
+    (together,) = assemble([tmp_path]).overall.values()
+    assert not any(column.tuned for column in together.columns)
+
+
+def test_selectivity_and_what_training_gained_stand_in_every_form(tmp_path: Path) -> None:
+    def ask(skill: float, **options: Any) -> float:
+        return read_record(write(tmp_path / "runs", upstream="apc", skill=skill, **options)).primary.value or 0.0
+
+    shuffled = {"probe": {"steps": 100}, "labels": "shuffled"}
+    score = ask(0.9, checkpoint="runs/apc")
+    control = ask(0.3, checkpoint="runs/apc", protocol=shuffled)
+    untrained = ask(0.5, checkpoint="random:runs/apc")
+    ask(0.6, checkpoint="random:runs/other")
+    (controls,) = assemble([tmp_path / "runs"]).controls
+    (controlled,) = controls.controlled
+    assert controlled.selectivity is not None
+    assert controlled.training is not None
+    assert controlled.selectivity.value == pytest.approx(score - control)
+    assert controlled.training.value == pytest.approx(score - untrained)
+    assert controlled.selectivity.interval is not None
+    shown = forms(tmp_path)
+    for name in ("report.md", "report.tex", "index.html"):
+        assert "Controls: phone" in shown[name], name
+        assert f"{score - control:.3f}" in shown[name], name
+        assert f"{score - untrained:.3f}" in shown[name], name
+    (line,) = [each for each in csv.DictReader(shown["results.csv"].splitlines()) if each["selectivity"]]
+    assert float(line["selectivity"]) == controlled.selectivity.value
+    assert {each["kind"] for each in csv.DictReader(shown["results.csv"].splitlines())} >= {"shuffled labels"}
+    ((cell,),) = (each["cells"] for each in json.loads(shown["results.json"])["controls"])
+    assert cell["gained_by_training"]["value"] == controlled.training.value
+
+
+def test_shuffled_labels_alone_stop_no_report(tmp_path: Path) -> None:
+    write(tmp_path / "runs", protocol={"labels": "shuffled"})
+    shown = forms(tmp_path)
+    assert "labels = shuffled" in shown["report.md"]
+    assert len(json.loads(shown["results.json"])["cells"]) == 1
+
+
+def test_every_form_says_how_many_seeds_a_number_has(tmp_path: Path) -> None:
+    for upstream, seeds in (("mel", 2), ("fbank", 2), ("good", 1)):
+        for seed in range(seeds):
+            write(tmp_path / "runs", upstream=upstream, seed=seed)
+    report = assemble([tmp_path / "runs"])
+    assert any("1 of 1 seed; 2 of 2 seeds" in note and "too easily" in note for note in report.notes)
+    shown = forms(tmp_path)
+    for name in ("report.md", "report.tex", "index.html"):
+        text = shown[name].replace("\\", "")
+        assert len(re.findall(r"[( ]1 seed[)<]", text)) == 1, name
+        assert "mean over 2 seeds unless it says otherwise" in text, name
+        assert "over speakers and seeds" in text, name
+    assert {(c["num_seeds"]) for c in json.loads(shown["results.json"])["cells"]} == {1, 2}
+    lines = [line for line in csv.DictReader(shown["results.csv"].splitlines()) if line["cell"]]
+    assert sorted(line["num_seeds"] for line in lines) == ["1", "2", "2"]
+
+
+def test_with_one_seed_nothing_is_said_to_be_over_seeds(tmp_path: Path) -> None:
+    write(tmp_path / "runs")
+    write(tmp_path / "runs", upstream="good", skill=0.9)
+    shown = forms(tmp_path)
+    for name in ("report.md", "report.tex", "index.html"):
+        assert "and seeds" not in shown[name], name
+        assert "Each number is of one seed." in shown[name], name
+    assert "every number is of one seed" in shown["report.md"]
+
+
+@pytest.mark.parametrize(("speakers", "test"), [(5, "paired t over speakers"), (1, "exact McNemar over utterances")])
+def test_utterances_are_tested_where_there_are_no_speakers_to_vary(tmp_path: Path, speakers: int, test: str) -> None:
+    for upstream, skill in (("good", 0.95), ("mel", 0.5)):
+        write(tmp_path, upstream=upstream, skill=skill, task="sentiment", count=60, speakers=speakers)
+    report = assemble([tmp_path])
+    assert marks_of(report) == {"good": "best", "mel": ""}
+    assert set(report.verdicts.tests.values()) == {test}
+    assert f"({test})" in report.verdict_lines()[0].sentence
+
+
+def test_mcnemar_counts_the_utterances_that_one_alone_has_right_and_takes_the_least_sure_seed(tmp_path: Path) -> None:
+    paths = {
+        (upstream, seed): write(tmp_path, upstream=upstream, skill=skill, seed=seed, task="sentiment", speakers=1)
+        for upstream, skill, seeds in (("good", 0.95, (0, 1)), ("mel", 0.5, (0,)))
+        for seed in seeds
+    }
+    right = {
+        key: [each.estimated == each.reference for each in read_predictions(path.with_name("predictions.jsonl"))
+              if isinstance(each, UtterancePrediction)]
+        for key, path in paths.items()
+    }  # fmt: skip
+    expected = []
+    for seed in (0, 1):
+        pairs = list(zip(right["good", seed], right["mel", 0], strict=True))
+        expected.append(mcnemar_exact(pairs.count((True, False)), pairs.count((False, True))))
+    assert list(assemble([tmp_path]).verdicts.p_values.values()) == [pytest.approx(max(expected))]
+
+
+def test_instants_of_one_speaker_are_never_tested(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel", skill=0.3, speakers=1)
+    write(tmp_path, upstream="good", skill=0.99, speakers=1)
+    report = assemble([tmp_path])
+    assert not report.verdicts.p_values
+    assert marks_of(report)["mel"] == "tied"
+    assert "no test" in report.verdict_lines()[0].sentence
+
+
+def test_holm_is_over_all_that_the_page_shows(tmp_path: Path) -> None:
+    write(tmp_path, skill=0.68)
+    write(tmp_path, upstream="good", skill=0.75)
+    alone = assemble([tmp_path])
+    (p_value,) = alone.verdicts.p_values.values()
+    assert p_value < 0.05
+    assert marks_of(alone)["mel"] == ""
+    for number in range(1, 1 + int(0.05 / p_value)):
+        fraction = number / 1000
+        write(tmp_path, fraction=fraction, skill=0.6, seed=number)
+        write(tmp_path, upstream="good", fraction=fraction, skill=0.605, seed=number)
+    report = assemble([tmp_path])
+    assert report.verdicts.p_values
+    (cell,) = [
+        each for each in report.gathered.cells.values() if each.row.title.startswith("mel") and each.row.fraction == 1
+    ]
+    assert report.mark(cell) == "tied"
+
+
+def test_rows_that_answered_other_tasks_are_not_said_to_be_comparable(tmp_path: Path) -> None:
+    write(tmp_path / "runs", upstream="a")
+    write(tmp_path / "runs", upstream="b", task="sentiment", head="mlp1")
+    write(tmp_path / "runs", upstream="c")
+    text = forms(tmp_path)["report.md"].replace("\\", "")
+    rows = dict(re.findall(r"\| (\w) \| last \| [^|]* \| [^|]* \| (1/2 \w) \|", text))
+    assert rows["a"] == rows["c"] != rows["b"]
+    assert "Only rows that answered the same can be compared" in text
+
+
+def test_the_mean_says_where_guessing_has_no_number(tmp_path: Path) -> None:
+    for upstream in ("mel", "good"):
+        write(tmp_path / "runs", upstream=upstream)
+        write(
+            tmp_path / "runs",
+            upstream=upstream,
+            task="sentiment",
+            head="mlp1",
+            baselines={"chance": None, "majority": None},
+        )
+    text = forms(tmp_path)["report.md"]
+    assert "a perfect system 1; in sentiment" in text
+    assert "the worst row shown is 0 and the best 1" in text
+
+
+def test_a_record_that_cannot_be_read_stops_no_report(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "folder" / "record.json").mkdir(parents=True)
+    report = assemble([tmp_path])
+    assert list(report.gathered.unreadable) == [tmp_path / "folder" / "record.json"]
+    assert len(report.gathered.cells) == 1

@@ -153,7 +153,7 @@ def test_three_seeds_and_ten_speakers_are_covered_where_resampled_utterances_fai
     ids=["seeds alike", "seeds like speakers", "seeds above speakers", "mostly interaction"],
 )
 def test_three_seeds_and_ten_or_more_speakers_are_covered(effects: Effects, num_speakers: int) -> None:
-    assert 0.915 <= coverage(effects, num_speakers, 3000) <= 0.985
+    assert 0.92 <= coverage(effects, num_speakers, 3000) <= 0.985
 
 
 def test_a_difference_pairs_the_clusters() -> None:

@@ -15,7 +15,8 @@ def baselines(task: Downstream, classes: Sequence[str], train: Questions, test: 
     """Chance and majority of the primary metric; None where it is no accuracy.
 
     Chance answers at random with equal odds; majority always answers the class most frequent in training, the first
-    of equals (None where nothing was trained).
+    of equals (None where nothing was trained). An error rate has neither: an answer at random has no length of its own,
+    and the empty answer scores 1 whatever the corpus.
     """
     if task.info.primary_metric != "accuracy":
         return {"chance": None, "majority": None}

@@ -1,64 +1,98 @@
-"""One table of many records: a row for each system, a column for each task and share of the labels."""
+"""One table of many records: a row for each system and layer, a column for each question and share of the labels."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from repbench.benchmark.record import Record
-from repbench.errors import printable
+from repbench.benchmark.report.gather import Row, rows_of
+from repbench.benchmark.report.naming import shown
+from repbench.benchmark.report.numbers import number
+from repbench.benchmark.report.questions import Column, columns_of
 
-_CAPTION = "primary metrics, means over seeds; chance and majority stand in their own rows; – was not asked"
+_CAPTION = "primary metrics, {}; chance and majority stand in their own rows; – was not asked"
 
 
 def matrix_table(records: Sequence[Record]) -> Table:
-    """The primary metric of every system at every task, corpus and share of the labels; means over seeds.
+    """The primary metric of every system at every question and share of the labels; means over seeds, of nothing else.
 
-    Records that differ in anything else (a protocol, a head, a layer) belong into a report, which keeps them apart.
+    Rows and columns are those of a report: records that differ in corpus, head, protocol or division stand in different
+    columns, those that differ in weights, mode or layer in different rows. Names say only what differs. Of several
+    records of one seed the newest counts.
     """
-    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
-    columns: dict[str, Record] = {}
-    systems: dict[str, None] = {}
-    for record in sorted(records, key=lambda each: (each.corpus.name, each.downstream.name, each.label_fraction)):
-        column = f"{record.downstream.name}\n{100 * record.label_fraction:g} %"
-        columns.setdefault(column, record)
-        systems.setdefault(system_of(record))
-        if record.primary.value is not None:
-            cells[system_of(record), column].append(record.primary.value)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_CAPTION, caption_justify="left")
+    column_of, row_of = columns_of(records), rows_of(records)
+    cells: dict[tuple[str, str, float], dict[int, Record]] = defaultdict(dict)
+    for record in sorted(records, key=lambda each: (each.created, each.id)):
+        place = _row_of_all_shares(row_of[record.id]), column_of[record.id].key, record.label_fraction
+        cells[place][record.seed] = record
+    columns = _columns(records, column_of)
+    names = _names(list(row_of.values()))
+    caption = _CAPTION.format(_of_seeds({len(seeds) for seeds in cells.values()}))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("", overflow="fold")
-    for column in columns:
-        table.add_column(Text(printable(column.replace("\n", " "))), justify="right", no_wrap=True)
-    for name, value in (("chance", "chance"), ("majority", "majority")):
-        table.add_row(name, *(_number(getattr(record.baselines, value)) for record in columns.values()))
-    for system in sorted(systems):
-        values = (cells.get((system, column)) for column in columns)
-        table.add_row(Text(printable(system)), *(_number(_mean(value)) for value in values))
+    for heading in columns.values():
+        table.add_column(Text("\n".join(heading)), justify="right", overflow="fold")
+    known = {column.key: column for column in column_of.values()}
+    for name, values in (
+        ("chance", [known[key].chance for key, _ in columns]),
+        ("majority", [known[key].majority for key, _ in columns]),
+    ):
+        table.add_row(name, *(number(value) for value in values))
+    for row, name in sorted(names.items(), key=lambda each: each[1]):
+        table.add_row(Text(name), *(number(_mean(cells.get((row, *column)))) for column in columns))
     return table
 
 
-def system_of(record: Record) -> str:
-    """What a row is called: the upstream, whether its weights are random, and what was done with it."""
-    untrained = (record.upstream.checkpoint or "").partition(":")[0] == "random"
-    shuffled = record.protocol.get("labels") == "shuffled"
-    tuned = bool(record.protocol.get("probe", {}).get("tune"))
-    marks = [
-        *["untrained"] * untrained,
-        *["fine-tuned"] * (record.mode == "finetune"),
-        *["shuffled labels"] * shuffled,
-        *["tuned"] * tuned,
-    ]
-    return ", ".join([record.upstream.name, *marks])
+def _columns(records: Sequence[Record], column_of: Mapping[str, Column]) -> dict[tuple[str, float], tuple[str, ...]]:
+    """From the key of a question and the share of the labels to the lines of its heading, in the order of the table."""
+    asked = {(column_of[record.id].key, record.label_fraction): column_of[record.id] for record in records}
+    several = len({column.corpus for column in asked.values()}) > 1
+    places = sorted(asked, key=lambda place: (int(place[0][1:]), place[1]))
+    return {place: tuple(_heading(asked[place], place[1], names_corpus=several)) for place in places}
 
 
-def _mean(values: list[float] | None) -> float | None:
-    return None if not values else math.fsum(values) / len(values)
+def _heading(column: Column, fraction: float, *, names_corpus: bool) -> Iterator[str]:
+    yield shown(column.task)
+    if names_corpus:
+        yield shown(column.corpus)
+    yield from map(shown, column.differs)
+    yield f"{100 * fraction:g} %"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _row_of_all_shares(row: Row) -> str:
+    return "\n".join((row.system.name, row.mode, row.layer))
+
+
+def _names(rows: Sequence[Row]) -> dict[str, str]:
+    """What the rows are called: the system, whether it was fine-tuned, and the layer where layers differ."""
+    names_layer = len({row.layer for row in rows}) > 1
+    return {
+        _row_of_all_shares(row): ", ".join(
+            [
+                row.system.name,
+                *["fine-tuned"] * (row.mode == "finetune"),
+                *[f"layer {shown(row.layer)}"] * names_layer,
+            ]
+        )
+        for row in rows
+    }
+
+
+def _of_seeds(counts: set[int]) -> str:
+    fewest, most = min(counts, default=1), max(counts, default=1)
+    if most == 1:
+        return "each of one seed"
+    return f"means over {most} seeds" if fewest == most else f"means over {fewest} to {most} seeds"
+
+
+def _mean(records: Mapping[int, Record] | None) -> float | None:
+    """None where a record is missing, or its metric undefined."""
+    values = [record.primary.value for record in (records or {}).values()]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

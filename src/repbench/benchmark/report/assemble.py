@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from repbench.benchmark import published as tables
 from repbench.benchmark.published import Published
-from repbench.benchmark.report.compare import Overall, Verdicts, compare, overall
+from repbench.benchmark.report.compare import Together, Verdicts, compare, overall
 from repbench.benchmark.report.confusion import Confusion, confusions
+from repbench.benchmark.report.controls import Controls, controls
 from repbench.benchmark.report.cost import Front, RowCost, fronts, row_cost
 from repbench.benchmark.report.efficiency import Efficiency, efficiencies
 from repbench.benchmark.report.evidence import Evidence
@@ -62,6 +64,7 @@ class Report:
         gathered: The table.
         verdicts: What is told apart in it.
         overall: From mode and share of labels to the numbers over all tasks; empty with one task.
+        controls: Shuffled labels and untrained networks, by column.
         costs: From the key of a row to what it takes.
         efficiencies: Curves over labels, by column.
         profiles: Numbers by layer, by column.
@@ -75,7 +78,8 @@ class Report:
 
     gathered: Gathered
     verdicts: Verdicts
-    overall: Mapping[tuple[str, float], Sequence[Overall]]
+    overall: Mapping[tuple[str, float], Together]
+    controls: Sequence[Controls]
     costs: Mapping[str, RowCost]
     efficiencies: Sequence[Efficiency]
     profiles: Sequence[LayerProfiles]
@@ -91,6 +95,16 @@ class Report:
         """Records that stand behind the table."""
         return sum(len(cell.runs) for cell in self.gathered.cells.values())
 
+    @property
+    def seeds(self) -> int:
+        """What most numbers of the table are a mean over; of equals the most."""
+        return self.gathered.usual_seeds
+
+    def flags(self, cell: Cell) -> list[str]:
+        """What is to be said of a number beside it: what it lacks, and how many seeds it has if not as many as most."""
+        several = len(cell.runs)
+        return [*cell.flags, *([f"{several} seed{'s' * (several > 1)}"] if several != self.seeds else [])]
+
     def mark(self, cell: Cell) -> Literal["best", "tied", ""]:
         """What a cell is in its column and group."""
         if cell.key in self.verdicts.best:
@@ -103,12 +117,20 @@ class Report:
 
     def _verdict(self, column: Column) -> Verdict:
         in_column = self.gathered.column_cells(column)
-        best = next((cell for cell in in_column if self.mark(cell) == "best"), in_column[0])
-        cells = [cell for cell in in_column if cell.row.group == best.row.group]
-        tied = sum(self.mark(cell) == "tied" for cell in cells)
-        resolution = self.verdicts.resolution.get((*best.row.group, column.key))
-        others = len(cells) - 1
-        return Verdict(best, others, _told(others, tied), resolution)
+        compared = [cell for cell in in_column if cell.compared]
+        best = next((cell for cell in compared if self.mark(cell) == "best"), (compared or in_column)[0])
+        rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
+        unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
+        told = _told(len(rivals), sum(self.mark(cell) == "tied" for cell in rivals))
+        if rivals:
+            told += f" ({self._tests(rivals)})"
+        if unchecked:
+            told += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
+        return Verdict(best, len(rivals), told, self.verdicts.resolution.get((*best.row.group, column.key)))
+
+    def _tests(self, rivals: Iterable[Cell]) -> str:
+        tests = dict.fromkeys(self.verdicts.tests[each.key] for each in rivals if each.key in self.verdicts.tests)
+        return "; ".join(tests) or "no test: one speaker or group alone, or nothing that differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +192,8 @@ def assemble(places: Iterable[Path], published: Sequence[PublishedName] = (), he
     return Report(
         gathered=gathered,
         verdicts=verdicts,
-        overall={group: each for group in gathered.groups if (each := overall(gathered, group))},
+        overall={group: each for group in gathered.groups if (each := overall(gathered, group)) is not None},
+        controls=controls(gathered, evidence),
         costs={row.key: row_cost(gathered, row) for row in gathered.rows},
         efficiencies=efficiencies(gathered),
         profiles=layer_profiles(gathered),
@@ -178,7 +201,7 @@ def assemble(places: Iterable[Path], published: Sequence[PublishedName] = (), he
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),
         published=[make() for name in published for make in PUBLISHED[name]],
-        notes=[*gathered.notes, *without, *_missing(gathered), *_unchecked(gathered)],
+        notes=[*gathered.notes, *without, *_missing(gathered), *_few_seeds(gathered), *_unchecked(gathered)],
         heading=heading,
     )
 
@@ -201,6 +224,21 @@ def _missing(gathered: Gathered) -> list[str]:
             names = ", ".join(sorted(shown(name) for name in networks - controlled))
             notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
     return notes
+
+
+def _few_seeds(gathered: Gathered) -> Iterator[str]:
+    """Where numbers know nothing of other seeds, or more of them than those beside them."""
+    cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
+    if cells and all(len(cell.runs) == 1 for cell in cells):
+        yield "every number is of one seed: intervals and comparisons say nothing of what another seed would have given"
+        return
+    for column in gathered.columns:
+        counts = Counter(len(cell.runs) for cell in gathered.column_cells(column))
+        if len(counts) < 2:
+            continue
+        numbers = "; ".join(f"{count} of {seeds} seed{'s' * (seeds > 1)}" for seeds, count in sorted(counts.items()))
+        alone = ": one seed has no variance over seeds, and is told from others too easily" if 1 in counts else ""
+        yield f"{column.title}: numbers of unequally many seeds ({numbers}){alone}"
 
 
 def _unchecked(gathered: Gathered) -> list[str]:

@@ -72,7 +72,8 @@ def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | N
     """The best of the column's first group: all labels, or the most that anyone had."""
     cells = gathered.column_cells(column)
     best = next((cell for cell in cells if cell.key in verdicts.best), None)
-    return best or next((cell for cell in cells if cell.value is not None), None)
+    known = sorted((cell for cell in cells if cell.value is not None), key=lambda cell: not cell.compared)
+    return best or next(iter(known), None)
 
 
 def _confusion(cell: Cell) -> Confusion | str | None:

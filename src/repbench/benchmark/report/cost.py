@@ -59,7 +59,7 @@ def fronts(gathered: Gathered) -> list[Front]:
     """One for each column in which systems of unlike cost were asked, with the most labels that were used there."""
     found: list[Front] = []
     for column in gathered.columns:
-        cells = [cell for cell in gathered.column_cells(column) if cell.value is not None]
+        cells = [cell for cell in gathered.column_cells(column) if cell.compared]
         most = max((cell.row.fraction for cell in cells), default=1.0)
         priced = [
             (macs, cell)

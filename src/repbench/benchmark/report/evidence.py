@@ -7,18 +7,44 @@ task is found among the installed packages only: nothing is imported because a r
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repbench.benchmark.record import PREDICTIONS_FILE, Record, read_predictions
 from repbench.benchmark.report.reading import Run
 from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, clipped, measure_clusters
-from repbench.benchmark.statistics import Difference, Interval, crossed_intervals_of, paired_differences_of
+from repbench.benchmark.statistics import (
+    Difference,
+    Interval,
+    crossed_intervals_of,
+    mcnemar_exact,
+    paired_differences_of,
+)
+from repbench.benchmark.statistics.intervals import ROUNDING
 from repbench.benchmark.verify import task_of, verify_record
-from repbench.downstream.contract import Downstream, Prediction
+from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
 from repbench.errors import IntegrityError, RepbenchError
+
+MCNEMAR = "exact McNemar over utterances"
+"""The test where utterances are all that can vary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two systems on the same utterances.
+
+    Attributes:
+        difference: How far one is from the other.
+        p_value: That there is no difference; None where nothing could test it.
+        test: What gave the p-value; None with it.
+    """
+
+    difference: Difference
+    p_value: float | None
+    test: str | None
 
 
 class Evidence:
@@ -26,6 +52,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self._measured: dict[Path, Measured] = {}
+        self._right: dict[Path, Mapping[str, bool]] = {}
         self._tasks: dict[str, Downstream] = {}
 
     def checked(self, run: Run) -> Run:
@@ -44,6 +71,8 @@ class Evidence:
             return replace(run, unchecked=error.what)
         if verdict.holds:
             self._measured[run.path] = verdict.measured
+            if verdict.measured.unit is None:
+                self._right[run.path] = _right_answers(verdict.predictions, verdict.measured)
             return run
         first, *others = verdict.changes
         also = f", and {len(others)} more fields" if others else ""
@@ -75,6 +104,30 @@ class Evidence:
         within = clipped(interval, self.task(runs[0].record).info.metrics[metric])
         return within, None if within is None else several[0].unit
 
+    def comparison(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Comparison | None:
+        """A's mean minus B's on the same utterances, and whether that may be chance; None where it cannot be had.
+
+        Speakers (or groups) and seeds vary. Where there are none to vary, utterances do if the metric is the accuracy
+        of one answer each; instants of one utterance never do, for they depend on one another.
+        """
+        difference = self.difference(runs_a, runs_b, metric)
+        if difference is None:
+            return None
+        if difference.p_value is not None:
+            seeds = " and seeds" if max(len(runs_a), len(runs_b)) > 1 else ""
+            unit = self._measured[runs_a[0].path].unit
+            return Comparison(difference, difference.p_value, f"paired t over {unit}s{seeds}")
+        p_value = self._mcnemar(runs_a, runs_b) if metric == "accuracy" else None
+        return Comparison(difference, p_value, None if p_value is None else MCNEMAR)
+
+    def _mcnemar(self, runs_a: Sequence[Run], runs_b: Sequence[Run]) -> float | None:
+        """The largest over the pairs of a run of A and one of B, so that no lucky seed tells two systems apart."""
+        a, b = ([self._right.get(run.path) for run in runs] for runs in (runs_a, runs_b))
+        pairs = [(one, other) for one in a for other in b]
+        if not all(one and other and one.keys() & other.keys() for one, other in pairs):
+            return None
+        return max(_mcnemar_of(one, other) for one, other in pairs if one and other)
+
     def difference(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Difference | None:
         """A's mean minus B's on the same utterances; None where it cannot be had."""
         a, b = self._several(runs_a), self._several(runs_b)
@@ -99,6 +152,20 @@ class Evidence:
         assert not isinstance(predictions, str)
         assert not isinstance(classes, str)
         return measure_clusters(self.task(run.record), classes, [each for each in predictions if each.id in ids])
+
+
+def _right_answers(predictions: Sequence[Prediction], measured: Measured) -> dict[str, bool]:
+    """Which utterances were answered right; none unless their share is what the task calls accuracy."""
+    right = {each.id: each.estimated == each.reference for each in predictions if isinstance(each, UtterancePrediction)}
+    accuracy = measured.values.whole.get("accuracy")
+    if len(right) < max(1, len(predictions)) or accuracy is None:
+        return {}
+    return right if math.isclose(sum(right.values()) / len(right), accuracy, abs_tol=ROUNDING) else {}
+
+
+def _mcnemar_of(a: Mapping[str, bool], b: Mapping[str, bool]) -> float:
+    common = a.keys() & b.keys()
+    return mcnemar_exact(sum(a[id_] and not b[id_] for id_ in common), sum(b[id_] and not a[id_] for id_ in common))
 
 
 def predictions_of(run: Run) -> list[Prediction] | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,17 +121,37 @@ class Cell:
         return tuple(dict.fromkeys(f"{name} of {origin.shown()}" for name, origin in known if origin is not None))
 
     @property
+    def unchecked(self) -> str | None:
+        """Why it could not be computed again from predictions, all of it or a part; None where it was."""
+        reasons = dict.fromkeys(run.unchecked for run in self.runs if run.unchecked is not None)
+        return "; ".join(reasons) or None
+
+    @property
+    def compared(self) -> bool:
+        """Whether it can be best of something: it is defined, and follows from predictions."""
+        return self.value is not None and self.unchecked is None
+
+    @property
+    def flags(self) -> list[str]:
+        """What is to be said of it wherever it stands."""
+        return [
+            *([f"without {self.excluded}"] if self.excluded else []),
+            *(["unchecked"] if self.unchecked is not None else []),
+        ]
+
+    @property
     def excluded(self) -> int:
         """Most test utterances that one of its runs left out."""
         return max(len(run.record.excluded) for run in self.runs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gathered:
     """Everything a report shows, before it has a form.
 
     Attributes:
         columns: Those that most rows answered first.
+        controls: The same questions with shuffled labels: no scores, but what scores are read beside.
         rows: By share of labels, mode, and how well they do in the first column.
         cells: By the keys of row and column.
         failed: Records that are not believed.
@@ -139,6 +160,7 @@ class Gathered:
     """
 
     columns: tuple[Column, ...]
+    controls: tuple[Column, ...]
     rows: tuple[Row, ...]
     cells: Mapping[tuple[str, str], Cell]
     failed: tuple[Run, ...]
@@ -153,9 +175,24 @@ class Gathered:
         """The numbers of a column, in the order of rows."""
         return [cell for row in self.rows if (cell := self.cell(row, column)) is not None]
 
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """Every question that has a number, controls last."""
+        return (*self.columns, *self.controls)
+
     def row_cells(self, row: Row) -> list[Cell]:
-        """The numbers of a row, in the order of columns."""
-        return [cell for column in self.columns if (cell := self.cell(row, column)) is not None]
+        """The numbers of a row, in the order of columns, controls last."""
+        return [cell for column in self.all_columns if (cell := self.cell(row, column)) is not None]
+
+    @functools.cached_property
+    def usual_seeds(self) -> int:
+        """What most numbers are a mean over, controls left out; of equals the most."""
+        counts = Counter(len(cell.runs) for column in self.columns for cell in self.column_cells(column))
+        return max(counts, key=lambda seeds: (counts[seeds], seeds), default=1)
+
+    def covered(self, row: Row) -> int:
+        """How many questions a row has answered, controls left out."""
+        return sum((row.key, column.key) in self.cells for column in self.columns)
 
     @property
     def groups(self) -> tuple[tuple[str, float], ...]:
@@ -172,22 +209,19 @@ def gather(loaded: Loaded, evidence: Evidence) -> Gathered:
     checked = [run if run.fault is not None else evidence.checked(run) for run in loaded.runs]
     believed = [run for run in checked if run.fault is None]
     records = [run.record for run in believed]
-    column_of, system_of = columns_of(records), _systems(records)
-    rows: dict[tuple[str, str, str, float], Row] = {}
+    column_of, row_of = columns_of(records), rows_of(records)
     grouped: dict[tuple[Row, str], list[Run]] = defaultdict(list)
     for run in believed:
-        record = run.record
-        identity = (system_of[record.id].name, record.mode, record.layer, record.label_fraction)
-        key = f"r{len(rows) + 1}"
-        row = rows.setdefault(identity, Row(key, system_of[record.id], *identity[1:]))
-        grouped[row, column_of[record.id].key].append(run)
+        grouped[row_of[run.record.id], column_of[run.record.id].key].append(run)
     columns = {column.key: column for column in column_of.values()}
     cells, notes = _cells(grouped, columns, evidence)
     filled = Counter(column_key for _, column_key in cells)
-    in_order = tuple(sorted(columns.values(), key=lambda column: (-filled[column.key], int(column.key[1:]))))
+    in_order = sorted(columns.values(), key=lambda column: (-filled[column.key], int(column.key[1:])))
+    asked = tuple(column for column in in_order if not column.shuffled)
     return Gathered(
-        columns=in_order,
-        rows=tuple(sorted(rows.values(), key=lambda row: _order(row, in_order, cells))),
+        columns=asked,
+        controls=tuple(column for column in in_order if column.shuffled),
+        rows=tuple(sorted(dict.fromkeys(row_of.values()), key=lambda row: _order(row, asked, cells))),
         cells=cells,
         failed=tuple(run for run in checked if run.fault is not None),
         unreadable=loaded.unreadable,
@@ -225,6 +259,18 @@ def _cell(row: Row, column: Column, runs: Sequence[Run], evidence: Evidence) -> 
         interval=interval,
         interval_unit=unit,
     )
+
+
+def rows_of(records: Sequence[Record]) -> dict[str, Row]:
+    """The row of each record, by the record's id."""
+    system_of = _systems(records)
+    rows: dict[tuple[str, str, str, float], Row] = {}
+    of_record: dict[str, Row] = {}
+    for record in records:
+        identity = (system_of[record.id].name, record.mode, record.layer, record.label_fraction)
+        key = f"r{len(rows) + 1}"
+        of_record[record.id] = rows.setdefault(identity, Row(key, system_of[record.id], *identity[1:]))
+    return of_record
 
 
 def _systems(records: Iterable[Record]) -> dict[str, System]:
@@ -279,10 +325,10 @@ def _of_checkpoint(record: Record, random: str | None) -> str:
 
 
 def _order(row: Row, columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]) -> tuple[object, ...]:
-    """Many labels first, then by mode, then the best in the first column, the next, and so on."""
+    """Many labels first, then by mode, then the best in the first column, the next, and so on; unchecked ones last."""
     places: list[tuple[bool, float]] = []
     for column in columns:
         cell = cells.get((row.key, column.key))
-        value = None if cell is None else cell.value
+        value = cell.value if cell is not None and cell.compared else None
         places.append((value is None, 0.0 if value is None else -value if column.higher_is_better else value))
     return (-row.fraction, row.mode, places, row.system.name, row.layer)

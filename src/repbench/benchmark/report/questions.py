@@ -1,7 +1,8 @@
 """Which numbers may share a column: those that answer one question.
 
-A question is a task with its options, a corpus (by fingerprint), a division of it, a head, and every setting that can
-change a number. Whatever differs makes another column, and the column says what.
+A question is a task (by name, package and release) with its options and classes, a corpus (by fingerprint), a division
+of it, a head, and every setting that can change a number. Whatever differs makes another column, and the column says
+what.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ from repbench.benchmark.record import Record
 from repbench.benchmark.report.commands import PROBE_SOURCE, flat
 from repbench.benchmark.report.naming import shown
 from repbench.files import canonical_json
+from repbench.registry import BUILTIN_DISTRIBUTION, registry
 
 WITHOUT_EFFECT = frozenset({"extraction.batch_seconds", "extraction.store_gib", "head", "layer", "tasks"})
 """Settings that cannot change a number (how much is computed at once, how much is kept), and those that a record has
 settled: its head and layer stand in fields of their own."""
+
+UNKNOWN = "unknown"
+"""What older records do not say."""
 
 Question = str
 """A digest of all that the numbers of a column have in common."""
@@ -53,6 +58,21 @@ class Column:
     facts: Mapping[str, str]
     chance: float | None
     majority: float | None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Task and corpus, by fingerprint: what counts once where many tasks are taken together."""
+        return self.task, self.facts["corpus"]
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the labels were dealt anew: a control, and no score."""
+        return self.facts["labels"] == "shuffled"
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the step size was chosen on dev."""
+        return self.facts["probe.tune"] == str(True)
 
     @property
     def title(self) -> str:
@@ -97,7 +117,11 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> dict[str, str]:
     settings = {**flat(Protocol().model_dump(mode="json")), **flat(record.protocol)}
     without = WITHOUT_EFFECT | ({"probe.hidden_units"} if record.head == "linear" else set())
     corpus = record.corpus
+    distribution = _distribution(record)
     return {
+        "task origin": distribution,
+        "task version": _release(distribution, record.downstream.version),
+        "classes": _classes(record.downstream.classes),
         "corpus": corpus.fingerprint[:16],
         "split": _policy(record, by_id),
         "utterances": f"{corpus.n_train} train, {corpus.n_dev} dev, {corpus.n_test} test",
@@ -105,6 +129,24 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> dict[str, str]:
         "head": record.head,
         **{name: _value(value) for name, value in sorted(settings.items()) if name not in without},
     }
+
+
+def _distribution(record: Record) -> str:
+    """The package that brought the task; what older records leave unsaid is known of built-ins by their names."""
+    if record.downstream.origin is not None:
+        return record.downstream.origin.distribution
+    builtin = {entry.name for entry in registry().entries("downstream") if entry.builtin}
+    return BUILTIN_DISTRIBUTION if record.downstream.name in builtin else UNKNOWN
+
+
+def _release(distribution: str, version: str) -> str:
+    """The version that may change what a task asks: of another's package any, of repbench no patch release."""
+    return ".".join(version.split(".")[:2]) if distribution == BUILTIN_DISTRIBUTION else version or UNKNOWN
+
+
+def _classes(classes: Sequence[str] | None) -> str:
+    """How many there are, and the beginning of a digest of them in their order."""
+    return UNKNOWN if classes is None else f"{len(classes)} ({_digest(classes)[:8]})"
 
 
 def _policy(record: Record, by_id: Mapping[str, Record]) -> str:
@@ -129,13 +171,18 @@ def _digest(value: Any) -> Question:
 def _told_apart(
     questions: Mapping[Question, Sequence[Record]], facts: Mapping[Question, Mapping[str, str]]
 ) -> Iterable[tuple[Question, tuple[str, ...]]]:
-    """Each question with what parts it from others of its task and corpus, in the order of columns."""
-    families: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    """Each question with what parts it from others of its task and corpus, in the order of columns.
+
+    Questions of shuffled labels are told apart among themselves, and each says that it is one.
+    """
+    families: dict[tuple[str, str, str], list[Question]] = defaultdict(list)
     for question, records in questions.items():
-        families[records[0].downstream.name, records[0].corpus.name].append(question)
-    for _, family in sorted(families.items()):
+        labels = facts[question]["labels"]
+        families[records[0].downstream.name, records[0].corpus.name, labels].append(question)
+    for (*_, labels), family in sorted(families.items()):
         names = dict.fromkeys(name for question in family for name in facts[question])
         varying = [name for name in names if len({facts[question].get(name) for question in family}) > 1]
+        varying += ["labels"] * (labels != "given")
         labelled = [(tuple(f"{name} = {facts[one].get(name, '–')}" for name in varying), one) for one in family]
         yield from ((question, label) for label, question in sorted(labelled))
 

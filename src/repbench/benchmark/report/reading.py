@@ -43,7 +43,7 @@ class Loaded:
 
     Attributes:
         runs: Every record that could be read, in the order of their paths.
-        unreadable: From the file of what is no record to why.
+        unreadable: From the file of what is no record, or cannot be read, to why.
     """
 
     runs: tuple[Run, ...]
@@ -62,7 +62,7 @@ def load(places: Iterable[Path], root: Path | None = None) -> Loaded:
     for path in dict.fromkeys(path for place in several for path in _record_files(place)):
         try:
             record = read_record(path)
-        except IntegrityError as error:
+        except (DataError, IntegrityError) as error:
             unreadable[path] = error.what
             continue
         run = Run(path, record, fault=_fault_of_id(path, record), root=root)

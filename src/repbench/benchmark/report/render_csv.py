@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from repbench.benchmark.report.assemble import Report
 from repbench.benchmark.report.commands import commands_of
+from repbench.benchmark.report.controls import Controlled, Gain
 from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.naming import shown, spreadsheet
 from repbench.benchmark.report.questions import Column
 
 HEADINGS = (
     "kind", "task", "corpus", "differs", "metric", "higher_is_better", "system", "checkpoint", "mode", "layer",
-    "label_fraction", "label_seconds", "seeds", "value", "ci95_low", "ci95_high", "ci_unit", "mark", "p_value",
-    "excluded", "parameters", "macs_per_second", "train_seconds", "column", "cell", "records", "command",
+    "label_fraction", "label_seconds", "seeds", "num_seeds", "value", "ci95_low", "ci95_high", "ci_unit", "mark",
+    "p_value", "test", "unchecked", "selectivity", "gained_by_training", "excluded", "parameters", "macs_per_second",
+    "train_seconds", "column", "cell", "records", "command",
 )  # fmt: skip
 
 LONGEST = 1000
@@ -25,8 +27,9 @@ LONGEST = 1000
 def results(report: Report) -> str:
     """The table of numbers; chance and majority are lines of their own."""
     lines: list[dict[str, object]] = []
-    for column in report.gathered.columns:
-        lines += [_cell(report, cell) for cell in report.gathered.column_cells(column)]
+    gains = {one.cell.key: one for each in report.controls for one in each.controlled}
+    for column in report.gathered.all_columns:
+        lines += [_cell(report, cell, gains.get(cell.key)) for cell in report.gathered.column_cells(column)]
         for kind, value in (("chance", column.chance), ("majority", column.majority)):
             if value is not None:
                 lines.append({**_of_column(column), "kind": kind, "system": kind, "value": value})
@@ -57,11 +60,11 @@ def _of_column(column: Column) -> dict[str, object]:
     }
 
 
-def _cell(report: Report, cell: Cell) -> dict[str, object]:
+def _cell(report: Report, cell: Cell, controlled: Controlled | None) -> dict[str, object]:
     row, cost = cell.row, report.costs[cell.row.key]
     return {
         **_of_column(cell.column),
-        "kind": "untrained" if row.system.untrained else "baseline" if row.system.is_baseline else "system",
+        "kind": _kind(cell),
         "system": row.system.name,
         "checkpoint": row.system.checkpoint,
         "mode": row.mode,
@@ -69,12 +72,17 @@ def _cell(report: Report, cell: Cell) -> dict[str, object]:
         "label_fraction": row.fraction,
         "label_seconds": cell.label_seconds,
         "seeds": " ".join(map(str, cell.seeds)),
+        "num_seeds": len(cell.runs),
         "value": cell.value,
         "ci95_low": None if cell.interval is None else cell.interval.low,
         "ci95_high": None if cell.interval is None else cell.interval.high,
         "ci_unit": cell.interval_unit,
         "mark": report.mark(cell),
         "p_value": report.verdicts.p_values.get(cell.key),
+        "test": report.verdicts.tests.get(cell.key),
+        "unchecked": cell.unchecked,
+        "selectivity": None if controlled is None else _value(controlled.selectivity),
+        "gained_by_training": None if controlled is None else _value(controlled.training),
         "excluded": cell.excluded,
         "parameters": cost.parameters,
         "macs_per_second": cost.macs_per_second,
@@ -83,6 +91,16 @@ def _cell(report: Report, cell: Cell) -> dict[str, object]:
         "records": " ".join(run.record.id for run in cell.runs),
         "command": "; ".join(commands_of([run.record for run in cell.runs])),
     }
+
+
+def _kind(cell: Cell) -> str:
+    if cell.column.shuffled:
+        return "shuffled labels"
+    return "untrained" if cell.row.system.untrained else "baseline" if cell.row.system.is_baseline else "system"
+
+
+def _value(gain: Gain | None) -> float | None:
+    return None if gain is None else gain.value
 
 
 def _written(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

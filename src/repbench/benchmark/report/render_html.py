@@ -95,7 +95,8 @@ def _shown(value: Any) -> Any:
 
 def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     gathered = report.gathered
-    overall = [tables.overall(several, group) for group, several in report.overall.items()]
+    overall = [tables.overall(together, group) for group, together in report.overall.items()]
+    controls = [tables.controls(each) for each in report.controls]
     published = [tables.published_table(each) for each in report.published]
     failures = [
         *(
@@ -107,6 +108,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     contents = [
         ("scores", "Scores"),
         *([("overall", "All tasks together")] if overall else []),
+        *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
         *([("failures", "Not believed")] if failures else []),
@@ -127,16 +129,18 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "one_mode": _one_mode(filters),
         "known": _known(gathered.columns),
         "cost_headings": COST_HEADINGS,
-        "units": _units(gathered.cells.values()),
+        "varied": tables.varied(report),
+        "numbers_say": " ".join(tables.numbers_say(report)),
         "overall": overall,
+        "control_tables": controls,
         "published": published,
         "failures": failures,
         "notes": report.notes,
         "questions": [
             (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
-            for column in gathered.columns
+            for column in gathered.all_columns
         ],
-        "records": [_entry(cell) for column in gathered.columns for cell in gathered.column_cells(column)],
+        "records": [_entry(cell) for column in gathered.all_columns for cell in gathered.column_cells(column)],
     }
 
 
@@ -154,11 +158,6 @@ def _summary(report: Report) -> str:
 
 def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _units(cells: Iterable[Cell]) -> str:
-    units = {cell.interval_unit for cell in cells} - {None}
-    return " or ".join(f"{shown(unit)}s" for unit in sorted(map(str, units))) or "speakers"
 
 
 def _filters(report: Report) -> list[Filter]:
@@ -229,7 +228,7 @@ def _row(report: Report, row: Row, filters: Sequence[Filter]) -> dict[str, Any]:
         "fraction_key": f"{row.fraction!r}",
         "labels": row.labels,
         "cells": [_cell(report, gathered.cell(row, column)) for column in gathered.columns],
-        "covered": len(gathered.row_cells(row)),
+        "covered": gathered.covered(row),
         "asked": len(gathered.columns),
         "costs": [(text.text, value) for text, value in zip(texts, values, strict=True)],
     }
@@ -243,7 +242,7 @@ def _cell(report: Report, cell: Cell | None) -> dict[str, Any] | None:
         "value": cell.value,
         "mark": report.mark(cell),
         "interval": interval(cell.interval),
-        "flag": f"without {cell.excluded}" if cell.excluded else "",
+        "flag": ", ".join(report.flags(cell)),
         "bar": _bar(report, cell),
     }
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from repbench.benchmark.report.assemble import Report
 from repbench.benchmark.report.commands import command_of
-from repbench.benchmark.report.compare import Overall
+from repbench.benchmark.report.compare import Overall, Together
 from repbench.benchmark.report.confusion import Confusion
+from repbench.benchmark.report.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.efficiency import Efficiency
 from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.reading import Run
@@ -30,11 +31,12 @@ def results(report: Report) -> dict[str, Any]:
                 "unit": column.unit,
                 "higher_is_better": column.higher_is_better,
                 "differs": list(column.differs),
+                "shuffled_labels": column.shuffled,
                 "facts": dict(column.facts),
                 "chance": column.chance,
                 "majority": column.majority,
             }
-            for column in gathered.columns
+            for column in gathered.all_columns
         ],
         "rows": [
             {
@@ -49,7 +51,7 @@ def results(report: Report) -> dict[str, Any]:
                 "mode": row.mode,
                 "layer": row.layer,
                 "label_fraction": row.fraction,
-                "covered": len(gathered.row_cells(row)),
+                "covered": gathered.covered(row),
                 "columns": len(gathered.columns),
                 "cost": {
                     "parameters": report.costs[row.key].parameters,
@@ -60,8 +62,9 @@ def results(report: Report) -> dict[str, Any]:
             }
             for row in gathered.rows
         ],
-        "cells": [_cell(report, cell) for column in gathered.columns for cell in gathered.column_cells(column)],
-        "overall": [_overall(each) for several in report.overall.values() for each in several],
+        "cells": [_cell(report, cell) for column in gathered.all_columns for cell in gathered.column_cells(column)],
+        "overall": [_overall(together, each) for together in report.overall.values() for each in together.rows],
+        "controls": [_controls(each) for each in report.controls],
         "label_efficiency": [_efficiency(each) for each in report.efficiencies],
         "layers": [
             {
@@ -118,6 +121,9 @@ def _cell(report: Report, cell: Cell) -> dict[str, Any]:
         "best": report.mark(cell) == "best",
         "tied_with_best": report.mark(cell) == "tied",
         "p_value": report.verdicts.p_values.get(cell.key),
+        "test": report.verdicts.tests.get(cell.key),
+        "num_seeds": len(cell.runs),
+        "unchecked": cell.unchecked,
         "label_seconds": cell.label_seconds,
         "excluded": cell.excluded,
         "origins": list(cell.origins),
@@ -136,14 +142,28 @@ def _interval(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
-def _overall(each: Overall) -> dict[str, Any]:
+def _overall(together: Together, each: Overall) -> dict[str, Any]:
     return {
         "row": each.row.key,
+        "columns": [column.key for column in together.columns],
+        "answered": [column.key for column in together.columns if column.key in each.answered],
         "mean_normalised": each.mean.value,
         "borda": each.borda.value,
         "scored": each.mean.scored,
         "tasks": each.mean.tasks,
     }
+
+
+def _controls(controls: Controls) -> dict[str, Any]:
+    return {"column": controls.column.key, "cells": [_controlled(each) for each in controls.controlled]}
+
+
+def _controlled(each: Controlled) -> dict[str, Any]:
+    return {"cell": each.cell.key, "selectivity": _gain(each.selectivity), "gained_by_training": _gain(each.training)}
+
+
+def _gain(gain: Gain | None) -> dict[str, Any] | None:
+    return None if gain is None else {"over": gain.control.key, "value": gain.value, "ci95": _interval(gain.interval)}
 
 
 def _efficiency(efficiency: Efficiency) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from (f"* {markdown(note)}" for note in report.notes)
     yield from _failures(report)
     yield "\n## Records\n"
-    for cell in (cell for column in report.gathered.columns for cell in report.gathered.column_cells(column)):
+    for cell in (cell for column in report.gathered.all_columns for cell in report.gathered.column_cells(column)):
         ids = " ".join(run.record.id for run in cell.runs)
         yield f"* {markdown(f'{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}')}"
         brought = "; ".join(cell.origins)

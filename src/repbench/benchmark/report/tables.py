@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from repbench.benchmark.published import Published
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.compare import Overall
+from repbench.benchmark.report.compare import Together
 from repbench.benchmark.report.confusion import Confusion
+from repbench.benchmark.report.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.cost import Front, as_count
 from repbench.benchmark.report.efficiency import Efficiency, as_time
 from repbench.benchmark.report.gather import Cell, Row
@@ -21,11 +23,41 @@ from repbench.benchmark.report.sensitivity import Sensitivity
 
 Mark = Literal["best", "tied", ""]
 
-LEGEND = (
-    "Best of each column in bold; ≈: not told apart from it (paired over the same utterances, speakers and seeds, "
-    "Holm over the table, 5 %). In brackets the 95 % interval over speakers (or groups) and seeds. ↑ higher is better, "
-    "↓ lower. An empty cell was not asked."
-)
+
+def legend(report: Report) -> str:
+    """How the tables of scores are to be read."""
+    sentences = (
+        "Best of each column in bold; ≈: not told apart from it (paired over the same utterances, Holm over all "
+        "comparisons with a best number of this report, 5 %).",
+        f"In brackets the 95 % interval over {varied(report)}.",
+        *numbers_say(report),
+        "↑ higher is better, ↓ lower. An empty cell was not asked.",
+    )
+    return " ".join(sentences)
+
+
+def numbers_say(report: Report) -> Iterator[str]:
+    """How many seeds a number has, and what is said beside it."""
+    yield seeds_sentence(report)
+    if any(cell.unchecked is not None for cell in report.gathered.cells.values()):
+        yield "“unchecked”: could not be computed again from predictions, and is neither best nor compared."
+
+
+def varied(report: Report) -> str:
+    """What the intervals of the table are over."""
+    cells = report.gathered.cells.values()
+    units = sorted({str(cell.interval_unit) for cell in cells if cell.interval_unit is not None})
+    names = " or ".join(f"{shown(unit)}s" for unit in units) or "speakers"
+    return f"{names} and seeds" if any(len(cell.runs) > 1 for cell in cells) else names
+
+
+def seeds_sentence(report: Report) -> str:
+    """How many seeds a number of the table has."""
+    counts = {len(cell.runs) for column in report.gathered.columns for cell in report.gathered.column_cells(column)}
+    each = f"the mean over {report.seeds} seeds" if report.seeds > 1 else "of one seed"
+    unless = " unless it says otherwise" if len(counts) > 1 else ""
+    alone = " A number of one seed says nothing of other seeds." if 1 in counts else ""
+    return f"Each number is {each}{unless}.{alone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +94,7 @@ def tables_of(report: Report) -> Iterator[Table]:
         yield scores(report, group)
         if group in report.overall:
             yield overall(report.overall[group], group)
+    yield from (controls(each) for each in report.controls)
     yield from (efficiency(each) for each in report.efficiencies)
     yield from (layers(each) for each in report.profiles)
     yield from (front(each) for each in report.fronts)
@@ -79,7 +112,7 @@ def scores(report: Report, group: tuple[str, float]) -> Table:
             Value(row.system.name),
             Value(shown(row.layer)),
             *(cell_value(report, gathered.cell(row, column)) for column in columns),
-            Value(f"{len(gathered.row_cells(row))}/{len(columns)}"),
+            Value(f"{gathered.covered(row)}/{len(columns)}"),
             *costs(report, row),
         )
         for row in rows
@@ -90,7 +123,7 @@ def scores(report: Report, group: tuple[str, float]) -> Table:
     headings = (
         "system", "layer", *(heading(column) for column in columns), "covered", "parameters", "MACs/s", "training",
     )  # fmt: skip
-    return Table(f"Scores: {group_title(group)}", headings, tuple(body), 2, (LEGEND,))
+    return Table(f"Scores: {group_title(group)}", headings, tuple(body), 2, (legend(report),))
 
 
 def heading(column: Column) -> str:
@@ -109,8 +142,11 @@ def cell_value(report: Report, cell: Cell | None) -> Value:
     """A number as the tables show it; nothing where nobody asked."""
     if cell is None:
         return Value("")
-    without = f" (without {cell.excluded})" if cell.excluded else ""
-    return Value(f"{number(cell.value)}{without}", interval(cell.interval), report.mark(cell))
+    return Value(_flagged(number(cell.value), report.flags(cell)), interval(cell.interval), report.mark(cell))
+
+
+def _flagged(text: str, flags: Sequence[str]) -> str:
+    return f"{text} ({', '.join(flags)})" if flags else text
 
 
 def costs(report: Report, row: Row) -> tuple[Value, Value, Value]:
@@ -121,26 +157,93 @@ def costs(report: Report, row: Row) -> tuple[Value, Value, Value]:
     return Value(as_count(cost.parameters)), Value(macs), Value(trained)
 
 
-def overall(several: Sequence[Overall], group: tuple[str, float]) -> Table:
-    """Two numbers over all tasks and the coverage; those who were asked most tasks first."""
-    ordered = sorted(several, key=lambda each: (-each.mean.scored, -(each.borda.value or 0.0)))
+def overall(together: Together, group: tuple[str, float]) -> Table:
+    """Two numbers over all tasks and the coverage; who answered most stands first, who answered the same together."""
+    sets = list(dict.fromkeys(each.answered for each in sorted(together.rows, key=lambda each: -each.mean.scored)))
+    letters = dict(zip(sets, _letters(), strict=False)) if len(sets) > 1 else {}
+    ordered = sorted(together.rows, key=lambda each: (sets.index(each.answered), -(each.borda.value or 0.0)))
     rows = tuple(
         (
             Value(each.row.system.name),
             Value(shown(each.row.layer)),
             Value(number(each.mean.value)),
             Value("–" if each.borda.value is None else f"{each.borda.value:.1f}"),
-            Value(f"{each.mean.scored}/{each.mean.tasks}"),
+            Value(" ".join([f"{each.mean.scored}/{each.mean.tasks}", *([letters[each.answered]] if letters else [])])),
         )
         for each in ordered
     )
-    notes = (
-        "Mean: of scores on which guessing is 0 and a perfect system 1. Borda: points for systems left behind, summed "
-        "over tasks. Only rows of the same coverage were asked the same and can be compared.",
-    )
     return Table(
-        f"All tasks together: {group_title(group)}", ("system", "layer", "mean", "Borda", "covered"), rows, 2, notes
+        f"All tasks together: {group_title(group)}",
+        ("system", "layer", "mean", "Borda", "covered"),
+        rows,
+        2,
+        tuple(_notes_together(together, letters)),
     )
+
+
+def _notes_together(together: Together, letters: Mapping[frozenset[str], str]) -> Iterator[str]:
+    relative = ", ".join(column.title for column in together.relative)
+    if len(together.relative) == len(together.columns):
+        scores = "on which the worst row of a column is 0 and the best 1: of this table alone"
+    elif relative:
+        scores = (
+            f"on which guessing is 0 and a perfect system 1; in {relative}, where guessing or perfection has no "
+            "number, the worst row shown is 0 and the best 1"
+        )
+    else:
+        scores = "on which guessing is 0 and a perfect system 1"
+    yield f"Mean: of scores {scores}. Borda: points for systems left behind, summed over tasks."
+    yield (
+        "Each task and corpus counts once, by the column that most rows answered (of equals the tuned one): "
+        f"{'; '.join(column.title for column in together.columns)}."
+    )
+    if letters:
+        several = "; ".join(
+            f"{letter}: {', '.join(column.title for column in together.columns if column.key in keys) or 'nothing'}"
+            for keys, letter in letters.items()
+        )
+        yield f"Only rows that answered the same can be compared. {several}."
+
+
+def _letters() -> Iterator[str]:
+    """A, B, …, Z, A2, B2, …"""
+    for turn in itertools.count(1):
+        yield from (f"{letter}{turn if turn > 1 else ''}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def controls(each: Controls) -> Table:
+    """Of each number what it has over shuffled labels and over the same network untrained."""
+    shuffled = any(one.selectivity is not None for one in each.controlled)
+    untrained = any(one.training is not None for one in each.controlled)
+    rows = tuple(_controlled(one, shuffled, untrained) for one in each.controlled)
+    headings = (
+        "system", "asked", shown(each.column.metric),
+        *(["shuffled labels", "selectivity"] if shuffled else []),
+        *(["untrained", "gained by training"] if untrained else []),
+    )  # fmt: skip
+    notes = [
+        *(["Selectivity: how much better than on shuffled labels, which say nothing."] if shuffled else []),
+        *(["Gained by training: how much better than the same network untrained."] if untrained else []),
+        "In brackets 95 % intervals, paired over the same utterances.",
+    ]
+    return Table(f"Controls: {each.column.title}", headings, rows, 2, (" ".join(notes),))
+
+
+def _controlled(one: Controlled, shuffled: bool, untrained: bool) -> tuple[Value, ...]:
+    row = one.cell.row
+    return (
+        Value(row.system.name),
+        Value(f"{group_title(row.group)}, layer {shown(row.layer)}"),
+        _of_layer(one.cell),
+        *(_gained(one.selectivity) if shuffled else ()),
+        *(_gained(one.training) if untrained else ()),
+    )
+
+
+def _gained(gain: Gain | None) -> tuple[Value, Value]:
+    if gain is None:
+        return Value(""), Value("")
+    return _of_layer(gain.control), Value(number(gain.value), interval(gain.interval))
 
 
 def efficiency(each: Efficiency) -> Table:
@@ -177,7 +280,7 @@ def layers(each: LayerProfiles) -> Table:
 
 
 def _of_layer(cell: Cell | None) -> Value:
-    return Value("") if cell is None else Value(number(cell.value), interval(cell.interval))
+    return Value("") if cell is None else Value(_flagged(number(cell.value), cell.flags), interval(cell.interval))
 
 
 def learning_rates(each: Sensitivity) -> Table:
@@ -205,7 +308,11 @@ def front(each: Front) -> Table:
             Value(cell.row.title),
             Value(as_count(macs)),
             Value(as_count(cell.runs[0].record.cost.parameters)),
-            Value(number(cell.value), interval(cell.interval), "best" if cell.key in each.front else ""),
+            Value(
+                _flagged(number(cell.value), cell.flags),
+                interval(cell.interval),
+                "best" if cell.key in each.front else "",
+            ),
         )
         for macs, cell in each.points
     )
