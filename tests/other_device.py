@@ -31,10 +31,8 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> Elsewhere:
-        options = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
-        tensor: Elsewhere = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, here.shape, device=ELSEWHERE, requires_grad=here.requires_grad, **options
-        )
+        options: dict[str, Any] = {"strides": here.stride(), "dtype": here.dtype, "requires_grad": here.requires_grad}
+        tensor: Elsewhere = torch.Tensor._make_wrapper_subclass(cls, here.shape, device=ELSEWHERE, **options)
         tensor.here = here
         return tensor
 
@@ -47,11 +45,13 @@ class Elsewhere(Tensor):
         raise TypeError("can't convert another device's tensor to numpy")
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _computed(func, args, kwargs or {})
 
 
-class _Mode(TorchDispatchMode):
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _computed(func, args, kwargs or {})
 
@@ -64,7 +64,7 @@ def other_device() -> Iterator[torch.device]:
     try:
         fused = patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", "meta"])
         quiet = patch.object(torch, "inference_mode", torch.no_grad)  # whose views a subclass cannot be
-        with fused, quiet, patch.object(torch, "tensor", _tensor), _Mode():
+        with fused, quiet, patch.object(torch, "tensor", _tensor), _Mode():  # type: ignore[no-untyped-call]
             yield ELSEWHERE
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrites)

@@ -87,7 +87,7 @@ def test_one_with_a_certificate_is_not_tried_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
     assert certify_upstream("py:repbench.testing.fakes:envelope").passed
     monkeypatch.setattr(trial, "_differences", None)
-    tried(Envelope())
+    tried(Envelope(), registry().find("upstream", "py:repbench.testing.fakes:envelope").entry)
 
 
 @pytest.mark.parametrize("finetune", [False, True])

@@ -140,7 +140,7 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     between the mean square and the squared mean loses no digits. A product with ones adds up ten times as fast as a sum
     over the first axis.
     """
-    blocks = frames.split(_STATISTICS_ROWS)
+    blocks = torch.split(frames, _STATISTICS_ROWS)
     room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
     ones = room.new_ones(len(room))
     shift = blocks[0].mean(dim=0, dtype=torch.float64)
