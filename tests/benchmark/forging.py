@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import digest_of, read_predictions, seal_of
 from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.tasks import build_task
 from repbench.registry import registry
 
 Edit = Callable[[dict[str, Any]], None]

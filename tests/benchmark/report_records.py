@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import Record, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.tasks import build_task
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
 from repbench.registry import registry
 

@@ -23,6 +23,7 @@ from repbench.benchmark.record import (
 )
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
+from repbench.files import parse_json
 
 SCHEMA_FILE = Path(records.__file__).with_name("record.schema.json")
 
@@ -127,3 +128,18 @@ def test_a_record_is_frozen() -> None:
     record: Record = sealed_record(fields())
     with pytest.raises(ValidationError, match="frozen"):
         record.seed = 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 40 + "]" * 40,
+        '{"a":' * 40 + "1" + "}" * 40,
+        '["]",' * 40 + '"["' + ', "["]' * 40,
+        '["\\"",' * 40 + "1" + "]" * 40,
+    ],
+)
+def test_json_that_is_nested_too_deeply_is_refused_however_its_brackets_are_hidden(text: str) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(text)
+    assert parse_json(json.dumps({"a [[[": ["]]", {"b": [[1, "{"]]}]})) == {"a [[[": ["]]", {"b": [[1, "{"]]}]}

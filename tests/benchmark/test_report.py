@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from repbench.benchmark.record import read_record, sealed_record
-from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
+from repbench.benchmark.report import Report, ReportRequest, assemble, checking, write_report
 from repbench.benchmark.report.commands import command_of, commands_of
 from repbench.benchmark.report.questions import columns_of
 from repbench.benchmark.verify import verify_record
@@ -347,3 +347,19 @@ def test_the_command_refuses_what_it_cannot_write(runs: Path, tmp_path: Path) ->
         assert finished.code == 2
         assert f"There is no `{value}`" in finished.err
     assert repbench("report", tmp_path / "nowhere", "--out", tmp_path).code == 3
+
+
+def test_many_records_are_checked_by_several_processes_with_the_same_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(tmp_path, upstream=name, seed=seed) for name in ("mel", "fbank") for seed in (0, 1)]
+    lines = paths[1].with_name("predictions.jsonl").read_text("utf-8").splitlines()
+    paths[1].with_name("predictions.jsonl").write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    paths[2].write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(checking, "FEW", 1)
+    alone, divided = (list(checking.read_and_check(paths, processes=processes)) for processes in (1, 2))
+    assert alone == divided
+    assert [isinstance(run, str) or run.fault is not None for run in divided] == [False, True, True, False]
+    measured = [[getattr(run, "measured", None) for run in runs] for runs in (alone, divided)]
+    assert measured[0] == measured[1]
+    assert measured[1][0] is not None

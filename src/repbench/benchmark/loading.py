@@ -1,8 +1,7 @@
-"""From a name to a built upstream or task, held to the shape of its contract."""
+"""From a name to a built upstream, held to the shape of its contract."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from repbench.benchmark.tasks import called, does_not_take
 from repbench.configs.loader import merged
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, registry
 from repbench.upstream.contract import Upstream, provenance_of
@@ -89,14 +88,14 @@ def build_upstream(
         PluginError: It fails, or makes no upstream.
     """
     factory, settings = _factory(entry), settings or {}
-    unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
+    unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
     if unknown is not None:
         raise PluginError(
             f"The factory of an upstream must take the keywords checkpoint and seed: {unknown}",
             key=entry.qualified,
             do="See UpstreamFactory in repbench.upstream.contract",
         )
-    unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed, **settings})
+    unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed, **settings})
     if unknown is not None:
         raise UsageError(f"`{entry.name}` does not take its settings: {unknown}", key=", ".join(settings))
     with plugin_faults(entry.qualified):
@@ -124,31 +123,6 @@ def untrained_like(entry: Entry, upstream: Upstream) -> str:
     return RANDOM
 
 
-def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
-    """Make a task with its options.
-
-    Raises:
-        UsageError: It does not take one of the options.
-        PluginError: It fails, or is no downstream.
-    """
-    factory = _factory(entry)
-    unknown = _does_not_take(factory, options)
-    if unknown is not None:
-        takes = ", ".join(f"task.{name}" for name in inspect.signature(factory).parameters) or "no options"
-        raise UsageError(f"`{entry.name}` cannot take its options: {unknown}", key="task", do=f"It takes {takes}")
-    with plugin_faults(entry.qualified):
-        task = factory(**options)
-    if not isinstance(task, Downstream):
-        raise PluginError(
-            "This is not a downstream: an object with info, labels, classes and measure",
-            key=entry.qualified,
-            do="See repbench.downstream.contract",
-        )
-    if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
-        raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
-    return task
-
-
 def origin_of(entry: Entry) -> dict[str, str | None]:
     """Where a loaded plugin came from: distribution, version, and SHA-256 of the file it stands in."""
     return {"distribution": entry.distribution, "version": entry.version, "file_sha256": entry.file_sha256()}
@@ -158,14 +132,4 @@ def _factory(entry: Entry) -> Callable[..., object]:
     target = entry.load()
     if entry.distribution == "py" and entry.kind == "upstream":
         return factory_of(target, entry.target)
-    if not callable(target):
-        raise PluginError("The entry point does not lead to something that can be called", key=entry.qualified)
-    return target
-
-
-def _does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) -> str | None:
-    try:
-        inspect.signature(factory).bind(**options)
-    except TypeError as error:
-        return str(error)
-    return None
+    return called(entry, target)

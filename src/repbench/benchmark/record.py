@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
-from repbench.files import canonical_json, parse_json, read_bounded, write_json, write_text
+from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
 
 SCHEMA: Final = "repbench.record/1"
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.jsonl"
+PROBE_FILE = "probe.safetensors"
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """The largest record that is read."""
@@ -248,10 +249,11 @@ def read_predictions(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> lis
     except ValueError as error:
         raise IntegrityError(f"These are no predictions: {error}", file=path, do="Run it again") from error
     predictions: list[Prediction] = []
+    parse = json.loads if is_surely_flat(text) else parse_json
     # Line feeds alone part the lines: an id may hold any other separator.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            predictions.append(prediction_of(parse_json(line)))
+            predictions.append(prediction_of(parse(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"Line {number} is not a prediction: {error}", file=path, do="Run it again") from error
     return predictions
@@ -271,9 +273,12 @@ def prediction_of(line: dict[str, Any]) -> Prediction:
             hypothesis=tuple(line["hypothesis"]),
             edits=line["edits"],
         )
+    confusion = tuple(map(tuple, line["confusion"]))
+    if set(map(len, confusion)) - {3}:
+        raise ValueError("a cell of `confusion` is not a reference, an estimate and a count")
     return FramePrediction(
         **common,
-        confusion=tuple((r, e, n) for r, e, n in line["confusion"]),
+        confusion=confusion,
         edits=line["edits"],
         reference_length=line["reference_length"],
     )

@@ -14,7 +14,7 @@ from repbench.benchmark.loading import origin_of
 from repbench.benchmark.network import NETWORK_FILE, facts_of, save_network
 from repbench.benchmark.plan import Plan, Questions
 from repbench.benchmark.probe import save_probe
-from repbench.benchmark.record import Record, sealed_record, write_record
+from repbench.benchmark.record import PROBE_FILE, Record, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
 from repbench.benchmark.training import Selection
@@ -22,7 +22,6 @@ from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction
 from repbench.upstream.contract import provenance_of
 
-PROBE_FILE = "probe.safetensors"
 SAID_ELSEWHERE = {"head", "layer", "tasks"}
 """Settings of the protocol that a record has in fields of its own, or resolved."""
 

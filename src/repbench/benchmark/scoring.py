@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from repbench.benchmark.statistics import Interval, LeftOut, crossed_intervals_of, left_out
-from repbench.downstream.contract import Downstream, MetricInfo, Prediction
+from repbench.downstream.contract import Downstream, MeasuredByTallies, Measurement, MetricInfo, Prediction
 from repbench.errors import plugin_faults
 
 
@@ -30,10 +30,16 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
     """Measure predictions whole and without each speaker (or group)."""
     unit, clusters = clusters_of(predictions)
     with plugin_faults(task.info.name):
-        values = left_out(
-            clusters, lambda items: {name: each.value for name, each in task.measure(items, classes).items()}
-        )
+        if isinstance(task, MeasuredByTallies):
+            tallies = [[task.tally(cluster, classes)] for cluster in clusters]
+            values = left_out(tallies, lambda several: _values(task.measure_tallies(several, classes)))
+        else:
+            values = left_out(clusters, lambda items: _values(task.measure(items, classes)))
     return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters))
+
+
+def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:
+    return {name: each.value for name, each in measured.items()}
 
 
 def metrics_part(

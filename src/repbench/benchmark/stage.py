@@ -13,7 +13,7 @@ from torch import nn
 
 from repbench.benchmark import environment
 from repbench.benchmark.features import FeatureTable, layer_indices
-from repbench.benchmark.loading import build_task, build_upstream
+from repbench.benchmark.loading import build_upstream
 from repbench.benchmark.plan import Questions, SealedTest, seconds_of
 from repbench.benchmark.precomputed import features_of
 from repbench.benchmark.probe import ProbeShape
@@ -21,6 +21,7 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
 from repbench.benchmark.shards import store_folder
 from repbench.benchmark.store import GIB, FeatureStore
+from repbench.benchmark.tasks import build_task
 from repbench.benchmark.training import TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus

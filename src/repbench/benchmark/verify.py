@@ -12,13 +12,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import (
     MAX_PREDICTIONS_BYTES,
     PREDICTIONS_FILE,
+    PROBE_FILE,
     RECORD_FILE,
     Record,
     digest_of,
@@ -27,8 +28,8 @@ from repbench.benchmark.record import (
     record_of,
     seal_of,
 )
-from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
+from repbench.benchmark.tasks import build_task
 from repbench.downstream.contract import (
     Downstream,
     FramePrediction,
@@ -46,6 +47,8 @@ COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
 
 MOST = 2**53
 """Counts and scores beyond this are no run's."""
+
+_BELOW = float(MOST).__gt__
 
 TOLERANCE = 1e-9
 """Numbers closer than this are the same: another version of a library may round otherwise."""
@@ -237,8 +240,10 @@ def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str],
     twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
     if twice:
         raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
+    frames = [each for each in predictions if isinstance(each, FramePrediction)]
+    cells_hold = _cells_hold(frames, len(classes))
     for each in predictions:
-        fault = _fault_of(each, len(classes), task)
+        fault = _fault_of(each, len(classes), task, cells_hold)
         if fault is not None:
             raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
 
@@ -250,7 +255,7 @@ def refuse_nameless(predictions: Sequence[Prediction], file: Path) -> None:
         raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
 
 
-def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str | None:
+def _fault_of(prediction: Prediction, num_classes: int, task: Downstream, cells_hold: bool) -> str | None:
     if not all(each is None or _is_name(each) for each in (prediction.speaker, prediction.group)):
         return "speaker and group must be names"
     if not isinstance(prediction, _KINDS[task.info.problem]):
@@ -260,7 +265,7 @@ def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str
             return f"the reference {prediction.reference!r} is none of {num_classes} classes"
         if len(prediction.scores) != num_classes:
             return f"{len(prediction.scores)} scores for {num_classes} classes"
-        if not all(isinstance(score, int | float) and abs(score) < MOST for score in prediction.scores):
+        if set(map(type, prediction.scores)) - {int, float} or not all(map(_BELOW, map(abs, prediction.scores))):
             return "a score is not a finite number"
         return None
     if isinstance(prediction, SequencePrediction):
@@ -268,14 +273,31 @@ def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str
             return f"a class of the sequences is none of {num_classes}"
         edits = count_edits(prediction.reference, prediction.hypothesis)
         return None if prediction.edits == edits else f"{prediction.edits!r} edits where there are {edits}"
+    if not cells_hold and (fault := _fault_of_cells(prediction, num_classes)) is not None:
+        return fault
+    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
+        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
+    return None
+
+
+def _cells_hold(predictions: Sequence[FramePrediction], num_classes: int) -> bool:
+    """Whether every cell of them is possible: one look at tens of thousands of numbers."""
+    numbers = list(chain.from_iterable(chain.from_iterable(each.confusion for each in predictions)))
+    return _all_within(numbers[0::3] + numbers[1::3], num_classes - 1) and _all_within(numbers[2::3])
+
+
+def _fault_of_cells(prediction: FramePrediction, num_classes: int) -> str | None:
     for reference, estimated, instants in prediction.confusion:
         if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
             return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"
         if not _counts_within(instants):
             return f"{instants!r} instants"
-    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
-        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
     return None
+
+
+def _all_within(values: Sequence[object], most: int = MOST) -> bool:
+    """As `_counts_within` of each, in less time."""
+    return not values or (set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= most)  # type: ignore[type-var,operator]
 
 
 def _is_name(value: object) -> bool:

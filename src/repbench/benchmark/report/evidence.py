@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from repbench.benchmark.record import PREDICTIONS_FILE, Record, read_predictions
+from repbench.benchmark.record import PREDICTIONS_FILE, PROBE_FILE, Record, read_predictions
 from repbench.benchmark.report.reading import Run
-from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, clipped, measure_clusters
 from repbench.benchmark.statistics import Difference, Interval, crossed_intervals_of, paired_differences_of
 from repbench.benchmark.verify import task_of, verify_record
@@ -30,6 +29,10 @@ class Evidence:
 
     def checked(self, run: Run) -> Run:
         """The run, verified: with its fault, or with why it could not be."""
+        if run.is_checked:
+            if run.measured is not None:
+                self._measured[run.path] = run.measured
+            return run
         try:
             task = self.task(run.record)
             classes = classes_of(run)
@@ -48,6 +51,10 @@ class Evidence:
         first, *others = verdict.changes
         also = f", and {len(others)} more fields" if others else ""
         return replace(run, fault=f"{first.field} was changed: {first.stored}, but {first.found} was found{also}")
+
+    def taken(self, path: Path) -> Measured | None:
+        """What was measured for a run that was verified, to be kept elsewhere."""
+        return self._measured.pop(path, None)
 
     def task(self, record: Record) -> Downstream:
         """The record's task, made once for all records with its options.

@@ -37,6 +37,11 @@ def confusion_of(cells: Iterable[tuple[int, int, int]], num_classes: int) -> Con
     return confusion
 
 
+def summed(confusions: Sequence[Confusion], num_classes: int) -> Confusion:
+    """The counts of all; zeros of none."""
+    return sum(confusions, np.zeros((num_classes, num_classes), dtype=np.int64))
+
+
 def accuracy(confusion: Confusion) -> float | None:
     """Share of counts on the diagonal; None without any count."""
     validate(confusion)
