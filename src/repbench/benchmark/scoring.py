@@ -19,11 +19,13 @@ class Measured:
         values: Every metric, whole and without each cluster.
         unit: What a cluster is: speaker, group, or None where there is one.
         ids: The utterances of each cluster, sorted.
+        whole: Every metric with its counts.
     """
 
     values: LeftOut
     unit: str | None
     ids: tuple[tuple[str, ...], ...]
+    whole: Mapping[str, Measurement]
 
 
 def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> Measured:
@@ -33,9 +35,11 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
         if isinstance(task, MeasuredByTallies):
             tallies = [[task.tally(cluster, classes)] for cluster in clusters]
             values = left_out(tallies, lambda several: _values(task.measure_tallies(several, classes)))
+            whole = task.measure_tallies([tally for (tally,) in tallies], classes)
         else:
             values = left_out(clusters, lambda items: _values(task.measure(items, classes)))
-    return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters))
+            whole = task.measure(predictions, classes)
+    return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters), whole)
 
 
 def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:
@@ -48,8 +52,7 @@ def metrics_part(
     """Every metric with its interval over speakers (or groups); `clusters` spares measuring them again."""
     clusters = clusters or measure_clusters(task, classes, predictions)
     unit, intervals = clusters.unit, crossed_intervals_of([clusters.values])
-    with plugin_faults(task.info.name):
-        measured = task.measure(predictions, classes)
+    measured = clusters.whole
     return {
         name: {
             "value": measured[name].value,
