@@ -28,7 +28,7 @@ import torch
 
 from repbench.benchmark import environment
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import sealed_record, write_record
+from repbench.benchmark.record import predictions_digest, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.tasks import build_task
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
@@ -137,8 +137,10 @@ def write_one(arguments: tuple[Path, int, Setting, dict[str, Any]]) -> None:
             "baselines": {"chance": 1 / len(classes), "majority": 1 / len(classes)},
             "n_listed": utterances, "n_scored": utterances, "excluded": {}, "test_accesses": 1,
             "cost": {"parameters": 1_000_000 * setting.system, "macs_per_second": 20_000_000 * setting.system,
-                     "extract_seconds": 1.0, "train_seconds": 2.0, "peak_rss_bytes": 1 << 30, "device": "cpu"},
+                     "real_time_factor": 1000.0 / (setting.system + 1), "extract_seconds": 1.0,
+                     "train_seconds": 2.0, "peak_rss_bytes": 1 << 30, "device": "cpu"},
             "environment": machine,
+            "predictions_sha256": predictions_digest(predictions),
         }
     )  # fmt: skip
     write_record(runs / setting.task / upstream / record.id, record, predictions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.protocol import ProbeSettings, Protocol
-from repbench.benchmark.record import digest_of
+from repbench.benchmark.record import digest_of, read_record
 from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.tasks import build_task
 from repbench.benchmark.verify import Verdict, verify_record
@@ -304,3 +305,42 @@ def test_a_cell_that_no_run_writes_is_named(phone: Path, cell: list[object]) -> 
     edit_predictions(phone, lambda lines: lines[2]["confusion"].append(cell))
     with pytest.raises(IntegrityError, match="No run writes this prediction"):
         verify_record(phone)
+
+
+def test_class_scores_that_no_metric_shows_are_found_out(speaker: Path) -> None:
+    def louder(lines: list[dict[str, Any]]) -> None:
+        lines[0]["scores"] = [2 * score + 1 for score in lines[0]["scores"]]
+
+    edit_predictions(speaker, louder)
+    verdict = verify_record(speaker)
+    assert fields(verdict) == ["predictions_sha256"]
+    assert verdict.changes[0].sentence.startswith("`predictions_sha256` says ")
+    result = repbench("verify", speaker)
+    assert result.code == 4
+    assert "predictions_sha256" in result.out
+
+
+def test_predictions_have_the_digest_of_their_file(phone: Path) -> None:
+    content = (phone / "predictions.jsonl").read_bytes()
+    assert read_record(phone / "record.json").predictions_sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_another_probe_beside_a_record_is_found_out(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(made["speaker"], tmp_path / "with-probe")
+    probe = folder / "probe.safetensors"
+    assert verify_record(folder, weights=True).holds
+    probe.write_bytes((made["speaker"] / "probe.safetensors").read_bytes())
+    assert verify_record(folder, weights=True).holds
+    probe.write_bytes((made["phone"] / "probe.safetensors").read_bytes())
+    assert fields(verify_record(folder, weights=True)) == ["probe_sha256"]
+    assert repbench("verify", folder).code == 4
+
+
+def test_a_record_from_before_digests_were_kept_still_holds(speaker: Path) -> None:
+    def as_it_was(record: dict[str, Any]) -> None:
+        for name in ("predictions_sha256", "probe_sha256"):
+            del record[name]
+        del record["cost"]["real_time_factor"]
+
+    edit(speaker, as_it_was, sealed_anew=True)
+    assert verify_record(speaker, weights=True).holds

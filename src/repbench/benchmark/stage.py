@@ -154,6 +154,7 @@ class Stage:
     layers: tuple[int, ...]
     fingerprint: str
     macs_per_second: int
+    real_time_factor: float | None
     environment: dict[str, Any]
     store: FeatureStore | None
     extract_seconds: float = 0.0
@@ -237,6 +238,7 @@ def prepare(
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
         fingerprint, macs = upstream.fingerprint(), environment.macs_per_second(upstream, device)
+        real_time_factor = environment.real_time_factor(upstream, device)
     return Stage(
         request=request,
         upstream=upstream,
@@ -249,6 +251,7 @@ def prepare(
         layers=tuple(sorted(stored)),
         fingerprint=fingerprint,
         macs_per_second=macs,
+        real_time_factor=real_time_factor,
         environment=environment.describe(device, request.protocol.extraction.precision),
         store=_store_for(upstream, fingerprint, request, reporter),
     )

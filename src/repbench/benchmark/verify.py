@@ -7,11 +7,12 @@ longer follow from its predictions; who changes both has to be found out by runn
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from repbench.benchmark.record import (
     RECORD_FILE,
     Record,
     digest_of,
+    predictions_digest,
     read_fields,
-    read_predictions,
+    read_predictions_and_digest,
     record_of,
     seal_of,
+    weights_file,
 )
 from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
 from repbench.benchmark.tasks import build_task
@@ -132,11 +135,12 @@ class Verdict:
         return not self.changes
 
 
-def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
+def verify_record(path: Path, task: Downstream | None = None, *, weights: bool = False) -> Verdict:
     """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
 
     Args:
         path: Of `record.json`, or of its folder.
+        weights: Whether the weights beside it are read too: no number is computed from them.
         task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
 
     Raises:
@@ -148,8 +152,11 @@ def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
     path = path / RECORD_FILE if path.is_dir() else path
     fields = read_fields(path)
     record = record_of(fields, path)
-    predictions = predictions_beside(path)
-    return verify(fields, record, predictions, path=path, beside=path.with_name(PREDICTIONS_FILE), task=task)
+    beside = path.with_name(PREDICTIONS_FILE)
+    predictions, digest = _beside(path, MAX_PREDICTIONS_BYTES)
+    verdict = verify(fields, record, predictions, path=path, beside=beside, task=task, digest=digest)
+    changed = _changed_weights(path, record) if weights else []
+    return replace(verdict, changes=(*verdict.changes, *changed))
 
 
 def verify(
@@ -160,6 +167,7 @@ def verify(
     path: Path,
     beside: Path,
     task: Downstream | None = None,
+    digest: str | None = None,
 ) -> Verdict:
     """As `verify_record`, of what was read already.
 
@@ -170,6 +178,7 @@ def verify(
         path: Of the record, for errors.
         beside: Of the predictions, for errors.
         task: As in `verify_record`.
+        digest: Of the file of predictions, where they were read from one; it spares writing them down again.
     """
     classes = _classes_of(path, record)
     task = task or task_of(record, path)
@@ -179,6 +188,7 @@ def verify(
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
+    changes += _changed_predictions(record, predictions, digest)
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
@@ -204,9 +214,13 @@ def task_of(record: Record, path: Path | None = None) -> Downstream:
 
 def predictions_beside(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
     """The predictions beside a record; errors as `verify_record`."""
+    return _beside(path, most_bytes)[0]
+
+
+def _beside(path: Path, most_bytes: int) -> tuple[list[Prediction], str]:
     beside = path.with_name(PREDICTIONS_FILE)
     try:
-        return read_predictions(beside, most_bytes)
+        return read_predictions_and_digest(beside, most_bytes)
     except FileNotFoundError as error:
         raise DataError(
             "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
@@ -283,7 +297,9 @@ def _fault_of(prediction: Prediction, num_classes: int, task: Downstream, cells_
 def _cells_hold(predictions: Sequence[FramePrediction], num_classes: int) -> bool:
     """Whether every cell of them is possible: one look at tens of thousands of numbers."""
     numbers = list(chain.from_iterable(chain.from_iterable(each.confusion for each in predictions)))
-    return _all_within(numbers[0::3] + numbers[1::3], num_classes - 1) and _all_within(numbers[2::3])
+    if set(map(type, numbers)) - {int}:
+        return False
+    return _all_within({*numbers[0::3], *numbers[1::3]}, num_classes - 1) and _all_within(set(numbers[2::3]))
 
 
 def _fault_of_cells(prediction: FramePrediction, num_classes: int) -> str | None:
@@ -295,9 +311,8 @@ def _fault_of_cells(prediction: FramePrediction, num_classes: int) -> str | None
     return None
 
 
-def _all_within(values: Sequence[object], most: int = MOST) -> bool:
-    """As `_counts_within` of each, in less time."""
-    return not values or (set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= most)  # type: ignore[type-var,operator]
+def _all_within(values: Collection[int], most: int = MOST) -> bool:
+    return not values or (min(values) >= 0 and max(values) <= most)
 
 
 def _is_name(value: object) -> bool:
@@ -331,6 +346,23 @@ def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterat
     both = sorted(record.excluded.keys() & {each.id for each in predictions})
     if both:
         yield Change("excluded", both[0], "answer it", "the predictions")
+
+
+def _changed_predictions(record: Record, predictions: Sequence[Prediction], digest: str | None) -> Iterator[Change]:
+    """Whether they are other ones, also where no number shows it; their order and spelling play no part."""
+    if record.predictions_sha256 not in {None, digest}:
+        found = predictions_digest(predictions)
+        if found != record.predictions_sha256:
+            yield Change("predictions_sha256", record.predictions_sha256, found, "the predictions have")
+
+
+def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
+    file = path.with_name(weights_file(record))
+    if record.probe_sha256 is not None and file.is_file():
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != record.probe_sha256:
+            yield Change("probe_sha256", record.probe_sha256, found, f"{file.name} has")
 
 
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
