@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features import extract, num_frames, run_sounds
-from repbench.benchmark.loading import build_task, build_upstream
+from repbench.benchmark.loading import build_upstream
 from repbench.benchmark.plan import make_plan
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.stage import RunRequest, prepare
+from repbench.benchmark.tasks import build_task
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.opening import open_corpus
 from repbench.downstream.speaker import Speaker

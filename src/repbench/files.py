@@ -10,6 +10,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -154,12 +155,31 @@ def parse_json(content: bytes | str) -> Any:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    level = [value]
+    if is_surely_flat(content):
+        return value
+    level: list[Any] = [value] if isinstance(value, _NESTING) else []
     for _ in range(MAX_DEPTH):
-        level = [inner for each in level if isinstance(each, dict | list) for inner in _inside(each)]
         if not level:
             return value
+        level = [inner for inner in chain.from_iterable(map(_inside, level)) if isinstance(inner, _NESTING)]
     raise ValueError("it is nested too deeply")
+
+
+def is_surely_flat(content: bytes | str) -> bool:
+    """Whether the brackets of JSON show that it is not nested too deeply: a look that takes no time beside parsing."""
+    text = content.encode("utf-8") if isinstance(content, str) else content
+    if b"\\" in text:
+        return False
+    brackets = re.sub(rb'"[^"]*"', b"", text).translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return False
+
+
+_NESTING = (dict, list)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.loading import build_task
-from repbench.benchmark.record import digest_of, read_predictions, seal_of
+from repbench.benchmark.record import digest_of, predictions_digest, read_predictions, seal_of
 from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.tasks import build_task
 from repbench.registry import registry
 
 Edit = Callable[[dict[str, Any]], None]
@@ -59,6 +59,7 @@ def make_consistent(folder: Path) -> None:
     def change(record: dict[str, Any]) -> None:
         task = build_task(registry().find("downstream", record["downstream"]["name"]).entry, record["protocol"]["task"])
         record["metrics"] = metrics_part(task, record["downstream"]["classes"], predictions)
+        record["predictions_sha256"] = predictions_digest(predictions)
         record["n_scored"] = record["n_listed"] = record["corpus"]["n_test"] = len(predictions)
 
     edit(folder, change, sealed_anew=True)

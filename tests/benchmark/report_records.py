@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.loading import build_task
-from repbench.benchmark.record import Record, sealed_record, write_record
+from repbench.benchmark.record import Record, predictions_digest, sealed_record, write_record
 from repbench.benchmark.scoring import metrics_part
+from repbench.benchmark.tasks import build_task
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
 from repbench.registry import registry
 
@@ -97,6 +97,7 @@ def write(
                      "peak_rss_bytes": 1000, "device": "cpu"},
             "environment": {"python": "3.11", "torch": "2.11", "platform": "linux", "cpu": "c", "threads": 2,
                             "precision": "float32", "git": None},
+            "predictions_sha256": predictions_digest(predictions),
             **others,
         }
     )  # fmt: skip

@@ -300,6 +300,7 @@ def test_forged_baselines_are_refused(board: Path, speaker: Path, other: Path) -
 
 
 def test_other_predictions_under_a_known_id_are_refused(board: Path, speaker: Path) -> None:
+    edit(speaker, put("predictions_sha256", value=None), sealed_anew=True)
     Leaderboard(board).add(speaker)
     before = stored(board)
     edit_predictions(speaker, lambda lines: lines[0].update(scores=[2 * score for score in lines[0]["scores"]]))

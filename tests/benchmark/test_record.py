@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from repbench.benchmark.record import (
     Record,
     digest_of,
     json_schema,
+    predictions_digest,
     read_predictions,
     read_record,
     read_records,
@@ -23,6 +25,7 @@ from repbench.benchmark.record import (
 )
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
+from repbench.files import parse_json
 
 SCHEMA_FILE = Path(records.__file__).with_name("record.schema.json")
 
@@ -86,7 +89,7 @@ def test_a_number_that_is_not_finite_is_refused() -> None:
 
 def test_a_record_and_its_predictions_come_back(tmp_path: Path) -> None:
     predictions: list[Prediction] = [
-        UtterancePrediction(id="ü\u2028\x85", speaker="s", group=None, reference=1, scores=(0.25, 0.75)),
+        UtterancePrediction(id="a\u2028\x85ü", speaker="s", group=None, reference=1, scores=(0.25, 0.75)),
         FramePrediction(id="v", speaker=None, group="g", confusion=((0, 1, 5),), edits=2, reference_length=3),
         SequencePrediction(id="w", speaker="s", group=None, reference=(0, 1, 1), hypothesis=(), edits=3),
     ]
@@ -127,3 +130,29 @@ def test_a_record_is_frozen() -> None:
     record: Record = sealed_record(fields())
     with pytest.raises(ValidationError, match="frozen"):
         record.seed = 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 40 + "]" * 40,
+        '{"a":' * 40 + "1" + "}" * 40,
+        '["]",' * 40 + '"["' + ', "["]' * 40,
+        '["\\"",' * 40 + "1" + "]" * 40,
+    ],
+)
+def test_json_that_is_nested_too_deeply_is_refused_however_its_brackets_are_hidden(text: str) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(text)
+    assert parse_json(json.dumps({"a [[[": ["]]", {"b": [[1, "{"]]}]})) == {"a [[[": ["]]", {"b": [[1, "{"]]}]}
+
+
+def test_the_order_of_predictions_plays_no_part_in_their_digest_or_file(tmp_path: Path) -> None:
+    predictions: list[Prediction] = [
+        UtterancePrediction(id=name, speaker="s", group=None, reference=1, scores=(1e-7, 2)) for name in ("b", "a", "ü")
+    ]
+    for folder, several in (("one", predictions), ("other", predictions[::-1])):
+        write_record(tmp_path / folder, sealed_record(fields()), several)
+    content = (tmp_path / "one" / "predictions.jsonl").read_bytes()
+    assert (tmp_path / "other" / "predictions.jsonl").read_bytes() == content
+    assert predictions_digest(predictions[::-1]) == hashlib.sha256(content).hexdigest()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.record import read_predictions, read_record, sealed_record
-from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
+from repbench.benchmark.report import Report, ReportRequest, assemble, checking, write_report
 from repbench.benchmark.report.commands import command_of, commands_of
 from repbench.benchmark.report.questions import columns_of
 from repbench.benchmark.statistics import mcnemar_exact
@@ -591,3 +591,19 @@ def test_a_record_that_cannot_be_read_stops_no_report(tmp_path: Path) -> None:
     report = assemble([tmp_path])
     assert list(report.gathered.unreadable) == [tmp_path / "folder" / "record.json"]
     assert len(report.gathered.cells) == 1
+
+
+def test_many_records_are_checked_by_several_processes_with_the_same_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(tmp_path, upstream=name, seed=seed) for name in ("mel", "fbank") for seed in (0, 1)]
+    lines = paths[1].with_name("predictions.jsonl").read_text("utf-8").splitlines()
+    paths[1].with_name("predictions.jsonl").write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    paths[2].write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(checking, "FEW", 1)
+    alone, divided = (list(checking.read_and_check(paths, processes=processes)) for processes in (1, 2))
+    assert alone == divided
+    assert [isinstance(run, str) or run.fault is not None for run in divided] == [False, True, True, False]
+    measured = [[getattr(run, "measured", None) for run in runs] for runs in (alone, divided)]
+    assert measured[0] == measured[1]
+    assert measured[1][0] is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.protocol import ProbeSettings, Protocol
-from repbench.benchmark.record import digest_of
+from repbench.benchmark.record import digest_of, read_record
 from repbench.benchmark.run import RunRequest, run
+from repbench.benchmark.tasks import build_task
 from repbench.benchmark.verify import Verdict, verify_record
+from repbench.downstream.contract import MeasuredByTallies
 from repbench.errors import DataError, IntegrityError
+from repbench.registry import registry
 from repbench.testing import tone_corpus
 from tests.benchmark.forging import copied, edit, edit_predictions, put
+from tests.benchmark.report_records import PHONES, answers
 from tests.commands import repbench
 
 QUICK = Protocol(probe=ProbeSettings(steps=20, batch_frames=256, hidden_units=16, selection_points=2))
@@ -275,3 +280,67 @@ def test_an_older_record_takes_its_classes_from_the_probe(made: dict[str, Path],
         verify_record(speaker)
     (speaker / "probe.safetensors").write_bytes((made["speaker"] / "probe.safetensors").read_bytes())
     assert verify_record(speaker).holds
+
+
+@pytest.mark.parametrize("name", ["phone", "speaker", "sentiment"])
+def test_a_task_that_tallies_measures_the_same_as_over_all_predictions(name: str) -> None:
+    task = build_task(registry().find("downstream", name).entry, {})
+    assert isinstance(task, MeasuredByTallies)
+    classes = PHONES if name == "phone" else ("negative", "positive")
+    several = [answers(name if name == "phone" else "sentiment", 0.6, seed) for seed in range(3)]
+    tallies = [task.tally(predictions, classes) for predictions in several]
+    assert task.measure_tallies(tallies, classes) == task.measure([each for one in several for each in one], classes)
+    assert task.measure_tallies([], classes) == task.measure([], classes)
+
+
+@pytest.mark.parametrize("score", [True, float("nan"), 2**60, 10**400, "1", None])
+def test_a_score_that_no_run_writes_is_named(speaker: Path, score: object) -> None:
+    edit_predictions(speaker, lambda lines: lines[3]["scores"].__setitem__(0, score))
+    with pytest.raises(IntegrityError, match="not a finite number"):
+        verify_record(speaker)
+
+
+@pytest.mark.parametrize("cell", [[0, 0, True], [0, 0, 1.0], [0, -1, 1], [99, 0, 1], [0, 0, 10**30], [0, 0, "1"]])
+def test_a_cell_that_no_run_writes_is_named(phone: Path, cell: list[object]) -> None:
+    edit_predictions(phone, lambda lines: lines[2]["confusion"].append(cell))
+    with pytest.raises(IntegrityError, match="No run writes this prediction"):
+        verify_record(phone)
+
+
+def test_class_scores_that_no_metric_shows_are_found_out(speaker: Path) -> None:
+    def louder(lines: list[dict[str, Any]]) -> None:
+        lines[0]["scores"] = [2 * score + 1 for score in lines[0]["scores"]]
+
+    edit_predictions(speaker, louder)
+    verdict = verify_record(speaker)
+    assert fields(verdict) == ["predictions_sha256"]
+    assert verdict.changes[0].sentence.startswith("`predictions_sha256` says ")
+    result = repbench("verify", speaker)
+    assert result.code == 4
+    assert "predictions_sha256" in result.out
+
+
+def test_predictions_have_the_digest_of_their_file(phone: Path) -> None:
+    content = (phone / "predictions.jsonl").read_bytes()
+    assert read_record(phone / "record.json").predictions_sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_another_probe_beside_a_record_is_found_out(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(made["speaker"], tmp_path / "with-probe")
+    probe = folder / "probe.safetensors"
+    assert verify_record(folder, weights=True).holds
+    probe.write_bytes((made["speaker"] / "probe.safetensors").read_bytes())
+    assert verify_record(folder, weights=True).holds
+    probe.write_bytes((made["phone"] / "probe.safetensors").read_bytes())
+    assert fields(verify_record(folder, weights=True)) == ["probe_sha256"]
+    assert repbench("verify", folder).code == 4
+
+
+def test_a_record_from_before_digests_were_kept_still_holds(speaker: Path) -> None:
+    def as_it_was(record: dict[str, Any]) -> None:
+        for name in ("predictions_sha256", "probe_sha256"):
+            del record[name]
+        del record["cost"]["real_time_factor"]
+
+    edit(speaker, as_it_was, sealed_anew=True)
+    assert verify_record(speaker, weights=True).holds

@@ -6,7 +6,10 @@ import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -48,7 +51,7 @@ def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "git": _git_commit(),
@@ -76,17 +79,52 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
 
     if isinstance(upstream, FrameReader):
         return 0
+    waveforms, lengths = _ten_seconds(upstream, device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        upstream(waveforms, lengths)
+    macs: int = counter.get_total_flops() // 2
+    return round(macs * upstream.info.sample_rate_hz / waveforms.shape[1])
+
+
+def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
+    """Seconds of sound for each second of computing, of the sound that `macs_per_second` counts on, alone in its batch.
+
+    After one forward that warms up, the median of three; the first alone where it took more than a second. None for
+    frames that are read and not computed.
+    """
+    if isinstance(upstream, FrameReader):
+        return None
+    waveforms, lengths = _ten_seconds(upstream, device)
+    with torch.inference_mode():
+        seconds = _seconds_of(lambda: upstream(waveforms, lengths), device)
+        if seconds <= _SLOW_SECONDS:
+            seconds = median(_seconds_of(lambda: upstream(waveforms, lengths), device) for _ in range(3))
+    return waveforms.shape[1] / upstream.info.sample_rate_hz / max(seconds, _CLOCK_SECONDS)
+
+
+_SLOW_SECONDS = 1.0
+_CLOCK_SECONDS = 1e-6
+
+
+def _seconds_of(compute: Callable[[], object], device: torch.device) -> float:
+    """Until the device has finished."""
+    started = time.perf_counter()
+    compute()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _ten_seconds(upstream: Upstream, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Silence (1, T) and its length: ten seconds, or as long as the upstream takes."""
     info = upstream.info
     length = 10 * info.sample_rate_hz
     length = max(info.min_samples, length if info.max_samples is None else min(length, info.max_samples))
-    waveforms = torch.zeros(1, length, device=device)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        upstream(waveforms, torch.tensor([length], device=device))
-    macs: int = counter.get_total_flops() // 2
-    return round(macs * info.sample_rate_hz / length)
+    return torch.zeros(1, length, device=device), torch.tensor([length], device=device)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     described = Path("/proc/cpuinfo")
     if described.exists():
         for line in described.read_text(encoding="utf-8", errors="replace").splitlines():

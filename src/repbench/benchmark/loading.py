@@ -1,8 +1,7 @@
-"""From a name to a built upstream or task, held to the shape of its contract."""
+"""From a name to a built upstream, held to the shape of its contract."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from repbench.benchmark.tasks import called, does_not_take, refuse_info
 from repbench.configs.loader import merged
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream, DownstreamInfo, FrameDownstream
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, is_packaged, registry, side_effects
 from repbench.upstream.contract import Upstream, UpstreamInfo, provenance_of
@@ -91,14 +90,14 @@ def build_upstream(
         PluginError: It fails, or makes no upstream.
     """
     factory, settings = _factory(entry), settings or {}
-    unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
+    unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
     if unknown is not None:
         raise PluginError(
             f"The factory of an upstream must take the keywords checkpoint and seed: {unknown}",
             key=entry.qualified,
             do="See UpstreamFactory in repbench.upstream.contract",
         )
-    unknown = _does_not_take(factory, {"checkpoint": checkpoint, "seed": seed, **settings})
+    unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed, **settings})
     if unknown is not None:
         raise UsageError(f"`{entry.name}` does not take its settings: {unknown}", key=", ".join(settings))
     with plugin_faults(entry.qualified):
@@ -120,15 +119,9 @@ def _held_to_upstream(upstream: object, entry: Entry) -> Upstream:
             key=entry.qualified,
             do="See repbench.upstream.contract",
         )
-    _refuse_info(upstream.info, UpstreamInfo, entry)
+    refuse_info(upstream.info, UpstreamInfo, entry)
     upstream.eval()
     return upstream
-
-
-def _refuse_info(info: object, kind: type[UpstreamInfo | DownstreamInfo], entry: Entry) -> None:
-    if not isinstance(info, kind):
-        what = f"`info` must be of {kind.__name__}, but is of {type(info).__name__}"
-        raise PluginError(what, key=entry.qualified, do=f"See {kind.__module__}")
 
 
 def untrained_like(entry: Entry, upstream: Upstream) -> str:
@@ -137,35 +130,6 @@ def untrained_like(entry: Entry, upstream: Upstream) -> str:
     if isinstance(_factory(entry), NetworkFactory) and checkpoint is not None:
         return f"{RANDOM}:{checkpoint}"
     return RANDOM
-
-
-def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
-    """Make a task with its options.
-
-    Raises:
-        UsageError: It does not take one of the options.
-        PluginError: It fails, or is no downstream.
-    """
-    factory = _factory(entry)
-    unknown = _does_not_take(factory, options)
-    if unknown is not None:
-        takes = ", ".join(f"task.{name}" for name in inspect.signature(factory).parameters) or "no options"
-        raise UsageError(f"`{entry.name}` cannot take its options: {unknown}", key="task", do=f"It takes {takes}")
-    with plugin_faults(entry.qualified):
-        return _held_to_downstream(factory(**options), entry)
-
-
-def _held_to_downstream(task: object, entry: Entry) -> Downstream:
-    if not isinstance(task, Downstream):
-        raise PluginError(
-            "This is not a downstream: an object with info, labels, classes and measure",
-            key=entry.qualified,
-            do="See repbench.downstream.contract",
-        )
-    _refuse_info(task.info, DownstreamInfo, entry)
-    if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
-        raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
-    return task
 
 
 def origin_of(entry: Entry) -> dict[str, str | None]:
@@ -195,17 +159,4 @@ def _factory(entry: Entry) -> Callable[..., object]:
     target = entry.load()
     if entry.distribution == "py" and entry.kind == "upstream":
         return factory_of(target, entry.target)
-    if not callable(target):
-        raise PluginError("The entry point does not lead to something that can be called", key=entry.qualified)
-    return target
-
-
-def _does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) -> str | None:
-    """Why a factory cannot be called with the options; None if it can, or does not say what it takes, as `dict`."""
-    try:
-        inspect.signature(factory).bind(**options)
-    except TypeError as error:
-        return str(error)
-    except ValueError:
-        return None
-    return None
+    return called(entry, target)

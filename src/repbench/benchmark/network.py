@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from repbench.benchmark.loading import build_upstream, presets_of
 from repbench.benchmark.probe import Probe, ProbeShape
 from repbench.errors import IntegrityError, plugin_faults
-from repbench.files import atomic_write
 from repbench.registry import Entry
 from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of
 from repbench.upstream.foreign import hold_to_keys
 from repbench.upstream.networks import RANDOM
 
 FORMAT = "repbench.network/1"
-NETWORK_FILE = "network.safetensors"
 
 _UPSTREAM, _PROBE = "upstream.", "probe."
 
@@ -126,8 +124,8 @@ def facts_of(upstream: Upstream) -> dict[str, Any]:
     }
 
 
-def save_network(path: Path, upstream: nn.Module, probe: Probe, facts: Mapping[str, Any]) -> None:
-    """Write upstream and probe as safetensors; shape, facts and a digest of the weights stand in the metadata."""
+def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any]) -> bytes:
+    """Upstream and probe as safetensors; shape, facts and a digest of the weights stand in the metadata."""
     from safetensors.torch import save
 
     tensors = {f"{_UPSTREAM}{name}": tensor for name, tensor in upstream.state_dict().items()}
@@ -141,8 +139,7 @@ def save_network(path: Path, upstream: nn.Module, probe: Probe, facts: Mapping[s
         "facts": json.dumps(dict(facts)),
         "weights_sha256": digest_of(tensors),
     }
-    with atomic_write(path) as stream:
-        stream.write(save(tensors, metadata=metadata))
+    return save(tensors, metadata=metadata)
 
 
 def load_network(path: Path) -> SavedNetwork:

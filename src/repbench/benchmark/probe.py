@@ -153,15 +153,20 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     return mean + shift, (squares / len(frames) - mean.square()).clamp_min_(0.0).sqrt_()
 
 
-def save_probe(path: Path, probe: Probe, facts: dict[str, Any]) -> None:
-    """Write the probe as safetensors; its shape and `facts` (task, upstream, layer) stand in the metadata."""
+def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
+    """The probe as safetensors; its shape and `facts` (task, upstream, layer) stand in the metadata."""
     from safetensors.torch import save
 
     shape = {name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__}
     metadata = {"format": "repbench.probe/1", "shape": json.dumps(shape), "facts": json.dumps(facts)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
+    return save(tensors, metadata=metadata)
+
+
+def save_probe(path: Path, probe: Probe, facts: dict[str, Any]) -> None:
+    """Write the probe."""
     with atomic_write(path) as stream:
-        stream.write(save(tensors, metadata=metadata))
+        stream.write(encoded_probe(probe, facts))
 
 
 def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:

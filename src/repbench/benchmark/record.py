@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
-from repbench.files import canonical_json, parse_json, read_bounded, write_json, write_text
+from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
 
 SCHEMA: Final = "repbench.record/1"
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.jsonl"
+PROBE_FILE = "probe.safetensors"
+NETWORK_FILE = "network.safetensors"
+"""What a fine-tuned record has instead of a probe."""
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """The largest record that is read."""
@@ -120,10 +124,16 @@ class Baselines(_Part):
 
 
 class Cost(_Part):
-    """What it took."""
+    """What it took.
+
+    `real_time_factor` is seconds of sound for each second that the upstream computes, on the record's device: 10 is ten
+    times faster than real time. It is None where frames are read and not computed, and in records made before it was
+    kept.
+    """
 
     parameters: Count
     macs_per_second: Count | None
+    real_time_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     extract_seconds: Number
     train_seconds: Number
     peak_rss_bytes: Count
@@ -143,7 +153,11 @@ class EnvironmentPart(_Part):
 
 
 class Record(_Part):
-    """One pair of upstream and downstream, one setting, one seed."""
+    """One pair of upstream and downstream, one setting, one seed.
+
+    `predictions_sha256` is that of `predictions.jsonl` as it was written, `probe_sha256` that of the file of weights
+    beside the record; both are None in records made before they were kept.
+    """
 
     schema_: Literal["repbench.record/1"] = Field(default=SCHEMA, alias="schema")
     id: str
@@ -169,6 +183,8 @@ class Record(_Part):
     cost: Cost
     environment: EnvironmentPart
     certificate: str | None = None
+    predictions_sha256: str | None = None
+    probe_sha256: str | None = None
     seal: dict[str, str] | None = None
 
     @model_validator(mode="after")
@@ -220,27 +236,42 @@ def write_record(folder: Path, record: Record, predictions: Sequence[Prediction]
 
 def write_fields(folder: Path, fields: dict[str, Any], predictions: Iterable[Prediction]) -> Path:
     """As `write_record`, of a record as it stood in another file: its id is of exactly these fields."""
-    lines = [json.dumps(prediction_line(each), ensure_ascii=False, allow_nan=False) for each in predictions]
-    write_text(folder / PREDICTIONS_FILE, "".join(f"{line}\n" for line in lines))
+    write_text(folder / PREDICTIONS_FILE, _canonical_lines(predictions).decode("utf-8"))
     write_json(folder / RECORD_FILE, fields)
     return folder / RECORD_FILE
+
+
+def weights_file(record: Record) -> str:
+    """The name of the file of weights beside a record."""
+    return NETWORK_FILE if record.mode == "finetune" else PROBE_FILE
 
 
 def prediction_line(prediction: Prediction) -> dict[str, Any]:
     """One line of `predictions.jsonl`."""
     common = {"id": prediction.id, "speaker": prediction.speaker, "group": prediction.group}
     if isinstance(prediction, UtterancePrediction):
-        return {**common, "reference": prediction.reference, "scores": list(prediction.scores)}
+        return {**common, "reference": prediction.reference, "scores": prediction.scores}
     if isinstance(prediction, SequencePrediction):
         return {
             **common,
-            "reference": list(prediction.reference),
-            "hypothesis": list(prediction.hypothesis),
+            "reference": prediction.reference,
+            "hypothesis": prediction.hypothesis,
             "edits": prediction.edits,
             "reference_length": prediction.reference_length,
         }
-    cells = [list(cell) for cell in prediction.confusion]
-    return {**common, "confusion": cells, "edits": prediction.edits, "reference_length": prediction.reference_length}
+    counts = prediction.confusion
+    return {**common, "confusion": counts, "edits": prediction.edits, "reference_length": prediction.reference_length}
+
+
+def predictions_digest(predictions: Iterable[Prediction]) -> str:
+    """The SHA-256 of `predictions.jsonl` as it is written, however the predictions were spelt and ordered before."""
+    return hashlib.sha256(_canonical_lines(predictions)).hexdigest()
+
+
+def _canonical_lines(predictions: Iterable[Prediction]) -> bytes:
+    """One canonical JSON object a line, by id."""
+    in_order = sorted(predictions, key=lambda each: each.id)
+    return b"".join(canonical_json(prediction_line(each)) + b"\n" for each in in_order)
 
 
 def read_predictions(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
@@ -253,18 +284,33 @@ def read_predictions(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> lis
     Raises:
         IntegrityError: Names the line that is not a prediction.
     """
+    return read_predictions_and_digest(path, most_bytes)[0]
+
+
+def read_predictions_and_digest(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> tuple[list[Prediction], str]:
+    """As `read_predictions`, with the SHA-256 of the file."""
     try:
-        text = read_bounded(path, most_bytes).decode("utf-8")
+        content = read_bounded(path, most_bytes)
+        text = content.decode("utf-8")
     except ValueError as error:
         raise IntegrityError(f"These are no predictions: {error}", file=path, do="Run it again") from error
     predictions: list[Prediction] = []
+    parse = _parsed if is_surely_flat(content) else parse_json
     # Line feeds alone part the lines: an id may hold any other separator.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            predictions.append(prediction_of(parse_json(line)))
+            predictions.append(prediction_of(parse(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"Line {number} is not a prediction: {error}", file=path, do="Run it again") from error
-    return predictions
+    return predictions, hashlib.sha256(content).hexdigest()
+
+
+def _parsed(line: str) -> Any:
+    """As `json.loads`, in less time where pydantic's parser reads it too."""
+    try:
+        return from_json(line)
+    except ValueError:
+        return json.loads(line)
 
 
 def prediction_of(line: dict[str, Any]) -> Prediction:
@@ -281,9 +327,12 @@ def prediction_of(line: dict[str, Any]) -> Prediction:
             hypothesis=tuple(line["hypothesis"]),
             edits=line["edits"],
         )
+    confusion = tuple(map(tuple, line["confusion"]))
+    if set(map(len, confusion)) - {3}:
+        raise ValueError("a cell of `confusion` is not a reference, an estimate and a count")
     return FramePrediction(
         **common,
-        confusion=tuple((r, e, n) for r, e, n in line["confusion"]),
+        confusion=confusion,
         edits=line["edits"],
         reference_length=line["reference_length"],
     )

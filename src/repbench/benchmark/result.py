@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,19 +12,19 @@ from repbench.benchmark import environment
 from repbench.benchmark.baselines import baselines
 from repbench.benchmark.certificate import certificate_id, task_fingerprint
 from repbench.benchmark.loading import origin_of
-from repbench.benchmark.network import NETWORK_FILE, facts_of, save_network
+from repbench.benchmark.network import encoded_network, facts_of
 from repbench.benchmark.plan import Plan, Questions
-from repbench.benchmark.probe import save_probe
-from repbench.benchmark.record import Record, sealed_record, write_record
+from repbench.benchmark.probe import encoded_probe
+from repbench.benchmark.record import Record, predictions_digest, sealed_record, weights_file, write_record
 from repbench.benchmark.scoring import metrics_part
 from repbench.benchmark.stage import Answered, Stage, Written, module_of
 from repbench.benchmark.training import Selection
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import entry_of_corpus
 from repbench.downstream.contract import Prediction
+from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
 
-PROBE_FILE = "probe.safetensors"
 SAID_ELSEWHERE = {"head", "layer", "tasks"}
 """Settings of the protocol that a record has in fields of its own, or resolved."""
 
@@ -51,6 +52,7 @@ def score(
         heard: What the probe was trained and selected on, as it is saved with it.
     """
     setting = answered.setting
+    weights = _weights(stage, answered, heard)
     record = sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,7 +91,8 @@ def score(
             "test_accesses": plan.test.accesses,
             "cost": {
                 "parameters": environment.count_parameters(module_of(stage.upstream)),
-                "macs_per_second": stage.macs_per_second,
+                "macs_per_second": stage.cost.macs_per_second,
+                "real_time_factor": stage.cost.real_time_factor,
                 "extract_seconds": stage.extract_seconds,
                 "train_seconds": answered.trained.seconds,
                 "peak_rss_bytes": environment.peak_rss_bytes(),
@@ -97,29 +100,29 @@ def score(
             },
             "environment": stage.environment,
             "certificate": _certificate(stage),
+            "predictions_sha256": predictions_digest(predictions),
+            "probe_sha256": hashlib.sha256(weights).hexdigest(),
         }
     )
-    return _write(stage, record, predictions, answered, heard)
-
-
-def _write(
-    stage: Stage, record: Record, predictions: Sequence[Prediction], answered: Answered, heard: Mapping[str, Any]
-) -> Written:
     folder = record_folder(stage.request.out, record)
+    with atomic_write(folder / weights_file(record)) as stream:
+        stream.write(weights)
+    return Written(write_record(folder, record, predictions), record)
+
+
+def _weights(stage: Stage, answered: Answered, heard: Mapping[str, Any]) -> bytes:
+    """The probe or the fine-tuned network as it is saved beside the record."""
     facts = {
-        "upstream": record.upstream.name,
-        "upstream_fingerprint": record.upstream.fingerprint,
-        "downstream": record.downstream.name,
-        "layer": record.layer,
+        "upstream": stage.request.upstream,
+        "upstream_fingerprint": stage.fingerprint,
+        "downstream": stage.request.downstream,
+        "layer": answered.setting.layer,
         "heard": heard["heard"],
         "speakers": heard["speakers"],
     }
-    probe = answered.trained.probe
     if answered.mode == "finetune":
-        save_network(folder / NETWORK_FILE, module_of(stage.upstream), probe, facts | facts_of(stage.upstream))
-    else:
-        save_probe(folder / PROBE_FILE, probe, facts)
-    return Written(write_record(folder, record, predictions), record)
+        return encoded_network(module_of(stage.upstream), answered.trained.probe, facts | facts_of(stage.upstream))
+    return encoded_probe(answered.trained.probe, facts)
 
 
 def record_folder(out: Path, record: Record) -> Path:

@@ -9,7 +9,7 @@ import functools
 from dataclasses import replace
 
 from repbench.benchmark.examiner import Examiner, Examples
-from repbench.benchmark.network import NETWORK_FILE, SavedNetwork, load_network
+from repbench.benchmark.network import SavedNetwork, load_network
 from repbench.benchmark.plan import (
     Plan,
     Questions,
@@ -18,8 +18,8 @@ from repbench.benchmark.plan import (
 from repbench.benchmark.precomputed import exclusions, notes_of
 from repbench.benchmark.probe import load_probe
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import RECORD_FILE, Record, read_record
-from repbench.benchmark.result import PROBE_FILE, score
+from repbench.benchmark.record import NETWORK_FILE, PROBE_FILE, RECORD_FILE, Record, read_record
+from repbench.benchmark.result import score
 from repbench.benchmark.stage import Answered, RunRequest, Setting, Written, open_corpus_of, prepare, refuse_exclusions
 from repbench.benchmark.training import Selection, TrainedProbe
 from repbench.benchmark.trial import try_together

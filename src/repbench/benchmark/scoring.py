@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from repbench.benchmark.statistics import Interval, LeftOut, crossed_intervals_of, left_out
-from repbench.downstream.contract import Downstream, MetricInfo, Prediction
+from repbench.downstream.contract import Downstream, MeasuredByTallies, Measurement, MetricInfo, Prediction
 from repbench.errors import plugin_faults
 
 
@@ -19,21 +19,31 @@ class Measured:
         values: Every metric, whole and without each cluster.
         unit: What a cluster is: speaker, group, or None where there is one.
         ids: The utterances of each cluster, sorted.
+        whole: Every metric with its counts.
     """
 
     values: LeftOut
     unit: str | None
     ids: tuple[tuple[str, ...], ...]
+    whole: Mapping[str, Measurement]
 
 
 def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> Measured:
     """Measure predictions whole and without each speaker (or group)."""
     unit, clusters = clusters_of(predictions)
     with plugin_faults(task.info.name):
-        values = left_out(
-            clusters, lambda items: {name: each.value for name, each in task.measure(items, classes).items()}
-        )
-    return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters))
+        if isinstance(task, MeasuredByTallies):
+            tallies = [[task.tally(cluster, classes)] for cluster in clusters]
+            values = left_out(tallies, lambda several: _values(task.measure_tallies(several, classes)))
+            whole = task.measure_tallies([tally for (tally,) in tallies], classes)
+        else:
+            values = left_out(clusters, lambda items: _values(task.measure(items, classes)))
+            whole = task.measure(predictions, classes)
+    return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters), whole)
+
+
+def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:
+    return {name: each.value for name, each in measured.items()}
 
 
 def metrics_part(
@@ -42,8 +52,7 @@ def metrics_part(
     """Every metric with its interval over speakers (or groups); `clusters` spares measuring them again."""
     clusters = clusters or measure_clusters(task, classes, predictions)
     unit, intervals = clusters.unit, crossed_intervals_of([clusters.values])
-    with plugin_faults(task.info.name):
-        measured = task.measure(predictions, classes)
+    measured = clusters.whole
     return {
         name: {
             "value": measured[name].value,

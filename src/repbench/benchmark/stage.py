@@ -14,7 +14,7 @@ from torch import nn
 
 from repbench.benchmark import environment
 from repbench.benchmark.features import FeatureTable, layer_indices
-from repbench.benchmark.loading import build_task, build_upstream, code_of, say_side_effects
+from repbench.benchmark.loading import build_upstream, code_of, say_side_effects
 from repbench.benchmark.plan import Questions, SealedTest, seconds_of
 from repbench.benchmark.precomputed import features_of
 from repbench.benchmark.probe import ProbeShape
@@ -22,7 +22,9 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
 from repbench.benchmark.shards import store_folder
 from repbench.benchmark.store import GIB, FeatureStore
+from repbench.benchmark.tasks import build_task
 from repbench.benchmark.training import TrainedProbe
+from repbench.benchmark.upstream_cost import UpstreamCost, upstream_cost
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, Problem
@@ -153,7 +155,7 @@ class Stage:
     reporter: Reporter
     layers: tuple[int, ...]
     fingerprint: str
-    macs_per_second: int
+    cost: UpstreamCost
     environment: dict[str, Any]
     store: FeatureStore | None
     extract_seconds: float = 0.0
@@ -238,7 +240,9 @@ def prepare(
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
-        fingerprint, macs = _fingerprint(upstream), environment.macs_per_second(upstream, device)
+        fingerprint = _fingerprint(upstream)
+        content = _content(fingerprint, code_of(upstream_entry))
+        cost = upstream_cost(upstream, content, device)
     return Stage(
         request=request,
         upstream=upstream,
@@ -250,9 +254,9 @@ def prepare(
         reporter=reporter,
         layers=tuple(sorted(stored)),
         fingerprint=fingerprint,
-        macs_per_second=macs,
+        cost=cost,
         environment=environment.describe(device, request.protocol.extraction.precision),
-        store=_store_for(upstream, _content(fingerprint, code_of(upstream_entry)), request, reporter),
+        store=_store_for(upstream, content, request, reporter),
     )
 
 

@@ -7,28 +7,32 @@ longer follow from its predictions; who changes both has to be found out by runn
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.loading import build_task
 from repbench.benchmark.record import (
     MAX_PREDICTIONS_BYTES,
     PREDICTIONS_FILE,
+    PROBE_FILE,
     RECORD_FILE,
     Record,
     digest_of,
+    predictions_digest,
     read_fields,
-    read_predictions,
+    read_predictions_and_digest,
     record_of,
     seal_of,
+    weights_file,
 )
-from repbench.benchmark.result import PROBE_FILE
 from repbench.benchmark.scoring import Measured, measure_clusters, metrics_part
+from repbench.benchmark.tasks import build_task
 from repbench.downstream.contract import (
     Downstream,
     FramePrediction,
@@ -46,6 +50,8 @@ COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
 
 MOST = 2**53
 """Counts and scores beyond this are no run's."""
+
+_BELOW = float(MOST).__gt__
 
 TOLERANCE = 1e-9
 """Numbers closer than this are the same: another version of a library may round otherwise."""
@@ -129,11 +135,12 @@ class Verdict:
         return not self.changes
 
 
-def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
+def verify_record(path: Path, task: Downstream | None = None, *, weights: bool = False) -> Verdict:
     """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
 
     Args:
         path: Of `record.json`, or of its folder.
+        weights: Whether the weights beside it are read too: no number is computed from them.
         task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
 
     Raises:
@@ -145,8 +152,11 @@ def verify_record(path: Path, task: Downstream | None = None) -> Verdict:
     path = path / RECORD_FILE if path.is_dir() else path
     fields = read_fields(path)
     record = record_of(fields, path)
-    predictions = predictions_beside(path)
-    return verify(fields, record, predictions, path=path, beside=path.with_name(PREDICTIONS_FILE), task=task)
+    beside = path.with_name(PREDICTIONS_FILE)
+    predictions, digest = _beside(path, MAX_PREDICTIONS_BYTES)
+    verdict = verify(fields, record, predictions, path=path, beside=beside, task=task, digest=digest)
+    changed = _changed_weights(path, record) if weights else []
+    return replace(verdict, changes=(*verdict.changes, *changed))
 
 
 def verify(
@@ -157,6 +167,7 @@ def verify(
     path: Path,
     beside: Path,
     task: Downstream | None = None,
+    digest: str | None = None,
 ) -> Verdict:
     """As `verify_record`, of what was read already.
 
@@ -167,6 +178,7 @@ def verify(
         path: Of the record, for errors.
         beside: Of the predictions, for errors.
         task: As in `verify_record`.
+        digest: Of the file of predictions, where they were read from one; it spares writing them down again.
     """
     classes = _classes_of(path, record)
     task = task or task_of(record, path)
@@ -176,6 +188,7 @@ def verify(
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
+    changes += _changed_predictions(record, predictions, digest)
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
@@ -201,9 +214,13 @@ def task_of(record: Record, path: Path | None = None) -> Downstream:
 
 def predictions_beside(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
     """The predictions beside a record; errors as `verify_record`."""
+    return _beside(path, most_bytes)[0]
+
+
+def _beside(path: Path, most_bytes: int) -> tuple[list[Prediction], str]:
     beside = path.with_name(PREDICTIONS_FILE)
     try:
-        return read_predictions(beside, most_bytes)
+        return read_predictions_and_digest(beside, most_bytes)
     except FileNotFoundError as error:
         raise DataError(
             "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
@@ -237,8 +254,10 @@ def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str],
     twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
     if twice:
         raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
+    frames = [each for each in predictions if isinstance(each, FramePrediction)]
+    cells_hold = _cells_hold(frames, len(classes))
     for each in predictions:
-        fault = _fault_of(each, len(classes), task)
+        fault = _fault_of(each, len(classes), task, cells_hold)
         if fault is not None:
             raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
 
@@ -250,7 +269,7 @@ def refuse_nameless(predictions: Sequence[Prediction], file: Path) -> None:
         raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
 
 
-def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str | None:
+def _fault_of(prediction: Prediction, num_classes: int, task: Downstream, cells_hold: bool) -> str | None:
     if not all(each is None or _is_name(each) for each in (prediction.speaker, prediction.group)):
         return "speaker and group must be names"
     if not isinstance(prediction, _KINDS[task.info.problem]):
@@ -260,7 +279,7 @@ def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str
             return f"the reference {prediction.reference!r} is none of {num_classes} classes"
         if len(prediction.scores) != num_classes:
             return f"{len(prediction.scores)} scores for {num_classes} classes"
-        if not all(isinstance(score, int | float) and abs(score) < MOST for score in prediction.scores):
+        if set(map(type, prediction.scores)) - {int, float} or not all(map(_BELOW, map(abs, prediction.scores))):
             return "a score is not a finite number"
         return None
     if isinstance(prediction, SequencePrediction):
@@ -268,14 +287,32 @@ def _fault_of(prediction: Prediction, num_classes: int, task: Downstream) -> str
             return f"a class of the sequences is none of {num_classes}"
         edits = count_edits(prediction.reference, prediction.hypothesis)
         return None if prediction.edits == edits else f"{prediction.edits!r} edits where there are {edits}"
+    if not cells_hold and (fault := _fault_of_cells(prediction, num_classes)) is not None:
+        return fault
+    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
+        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
+    return None
+
+
+def _cells_hold(predictions: Sequence[FramePrediction], num_classes: int) -> bool:
+    """Whether every cell of them is possible: one look at tens of thousands of numbers."""
+    numbers = list(chain.from_iterable(chain.from_iterable(each.confusion for each in predictions)))
+    if set(map(type, numbers)) - {int}:
+        return False
+    return _all_within({*numbers[0::3], *numbers[1::3]}, num_classes - 1) and _all_within(set(numbers[2::3]))
+
+
+def _fault_of_cells(prediction: FramePrediction, num_classes: int) -> str | None:
     for reference, estimated, instants in prediction.confusion:
         if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
             return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"
         if not _counts_within(instants):
             return f"{instants!r} instants"
-    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
-        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
     return None
+
+
+def _all_within(values: Collection[int], most: int = MOST) -> bool:
+    return not values or (min(values) >= 0 and max(values) <= most)
 
 
 def _is_name(value: object) -> bool:
@@ -309,6 +346,23 @@ def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterat
     both = sorted(record.excluded.keys() & {each.id for each in predictions})
     if both:
         yield Change("excluded", both[0], "answer it", "the predictions")
+
+
+def _changed_predictions(record: Record, predictions: Sequence[Prediction], digest: str | None) -> Iterator[Change]:
+    """Whether they are other ones, also where no number shows it; their order and spelling play no part."""
+    if record.predictions_sha256 not in {None, digest}:
+        found = predictions_digest(predictions)
+        if found != record.predictions_sha256:
+            yield Change("predictions_sha256", record.predictions_sha256, found, "the predictions have")
+
+
+def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
+    file = path.with_name(weights_file(record))
+    if record.probe_sha256 is not None and file.is_file():
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != record.probe_sha256:
+            yield Change("probe_sha256", record.probe_sha256, found, f"{file.name} has")
 
 
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:

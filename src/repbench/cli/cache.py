@@ -41,11 +41,14 @@ def cache_clear(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove all stored features, or those of one upstream."""
+    """Remove all stored features and what was measured of upstreams, or the features of one upstream."""
     from repbench.benchmark.cache import clear
     from repbench.benchmark.shards import store_folder
+    from repbench.benchmark.upstream_cost import forget_costs
 
     files, num_bytes = clear(store_folder(), upstream)
+    if upstream is None:
+        forget_costs()
     if as_json:
         print_json({"folder": str(store_folder()), "files": files, "bytes": num_bytes})
         return

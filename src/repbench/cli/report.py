@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -41,6 +42,7 @@ def report(
         out=out,
         formats=cast("tuple[Format, ...]", _chosen(format_.split(","), FORMATS, "--format")),
         published=cast("tuple[PublishedName, ...]", _chosen(with_published or [], PUBLISHED, "--with-published")),
+        processes=_available_cores(),
     )
     written = write_report(request, ConsoleReporter())
     if as_json:
@@ -60,6 +62,10 @@ def report(
         typer.echo(verdict.sentence)
     for path in written.files:
         typer.echo(path)
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chosen(asked: Iterable[str], offered: Iterable[str], option: str) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verdict | Repbench
             yield place, DataError("There is no record here", file=place, do="Give a run's folder or its record.json")
         for path in paths:
             try:
-                yield path, verify_record(path)
+                yield path, verify_record(path, weights=True)
             except RepbenchError as error:
                 yield path, error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,7 @@ class UtterancePrediction:
     @property
     def estimated(self) -> int:
         """The class with the highest score."""
-        return max(range(len(self.scores)), key=self.scores.__getitem__)
+        return self.scores.index(max(self.scores))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,4 +214,17 @@ class MeasuredByConfusion(Downstream, Protocol):
 
         None where it is undefined.
         """
+        ...
+
+
+@runtime_checkable
+class MeasuredByTallies(Downstream, Protocol):
+    """A task that needs to look at each prediction once: its numbers without each speaker in turn are then fast."""
+
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Any:
+        """All that `measure` needs of the predictions, in whatever form suits the task."""
+        ...
+
+    def measure_tallies(self, tallies: Sequence[Any], classes: Sequence[str]) -> dict[str, Measurement]:
+        """What `measure` gives of the predictions of all tallies together."""
         ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -21,6 +23,15 @@ from repbench.errors import DataError, Unlabelled
 
 SILENCES = frozenset({corpora.SILENCE, "SIL", "sp", "pau", "epi", "h#", "#", "_"})
 """Labels that stand for silence in the phone sets in use; a corpus whose silences are folded has `sil` alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counts of some predictions."""
+
+    confusion: classification.Confusion
+    edits: int
+    reference_length: int
 
 
 class Phone:
@@ -64,13 +75,26 @@ class Phone:
 
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """The four metrics over the pooled counts."""
+        return self.measure_tallies([self.tally(predictions, classes)], classes)
+
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Tally:
+        """The pooled counts."""
         frames = [prediction for prediction in predictions if isinstance(prediction, FramePrediction)]
-        cells = (cell for prediction in frames for cell in prediction.confusion)
-        confusion = classification.confusion_of(cells, len(classes))
+        return Tally(
+            confusion=classification.confusion_of(
+                chain.from_iterable(prediction.confusion for prediction in frames), len(classes)
+            ),
+            edits=sum(prediction.edits for prediction in frames),
+            reference_length=sum(prediction.reference_length for prediction in frames),
+        )
+
+    def measure_tallies(self, tallies: Sequence[Tally], classes: Sequence[str]) -> dict[str, Measurement]:
+        """The four metrics over the counts of all."""
+        confusion = classification.summed([tally.confusion for tally in tallies], len(classes))
         spoken = confusion.copy()
         spoken[list(_silent_classes(classes))] = 0
-        num_edits = sum(prediction.edits for prediction in frames)
-        reference_length = sum(prediction.reference_length for prediction in frames)
+        num_edits = sum(tally.edits for tally in tallies)
+        reference_length = sum(tally.reference_length for tally in tallies)
         return {
             "accuracy": Measurement(value=classification.accuracy(confusion), counts=_counts(confusion)),
             "macro_f1": Measurement(value=classification.macro_f1(confusion)),

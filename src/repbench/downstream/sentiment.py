@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from repbench.corpora.contract import AttributeValue, Utterance
 from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, MetricInfo, Prediction
 from repbench.downstream.metrics import classification
-from repbench.downstream.utterances import METRICS, measure_classes, utterance_predictions
+from repbench.downstream.utterances import METRICS, confusion_of, measure_classes, utterance_predictions
 from repbench.errors import DataError, Unlabelled, UsageError
 
 Sign = Literal["positive", "negative"]
@@ -20,6 +21,15 @@ POSITIVE = ("positive", "pos", "happy", "happiness", "joy")
 NEGATIVE = ("negative", "neg", "angry", "anger", "sad", "sadness", "fear", "fearful", "disgust")
 UNASKED = ("neutral", "neu", "calm", "surprise", "surprised")
 """Words that carry neither sign: nothing is asked of such an utterance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counts of some predictions, and what ranks them."""
+
+    confusion: classification.Confusion
+    positive: list[bool]
+    margins: list[float]
 
 
 class Sentiment:
@@ -92,13 +102,25 @@ class Sentiment:
 
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """Accuracy, macro-F1 and the area under the curve of the positive class's margin."""
-        answers = utterance_predictions(predictions)
-        positive = classes.index("positive")
-        area = classification.auc(
-            [answer.reference == positive for answer in answers],
-            [answer.scores[positive] - answer.scores[1 - positive] for answer in answers],
+        return self.measure_tallies([self.tally(predictions, classes)], classes)
+
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Tally:
+        """The confusion matrix, and the margin of the positive class for each utterance."""
+        answers, positive = utterance_predictions(predictions), classes.index("positive")
+        return Tally(
+            confusion=confusion_of(predictions, len(classes)),
+            positive=[answer.reference == positive for answer in answers],
+            margins=[answer.scores[positive] - answer.scores[1 - positive] for answer in answers],
         )
-        return {**measure_classes(predictions, len(classes)), "auc": Measurement(value=area)}
+
+    def measure_tallies(self, tallies: Sequence[Tally], classes: Sequence[str]) -> dict[str, Measurement]:
+        """The three metrics over all."""
+        area = classification.auc(
+            [each for tally in tallies for each in tally.positive],
+            [each for tally in tallies for each in tally.margins],
+        )
+        confusion = classification.summed([tally.confusion for tally in tallies], len(classes))
+        return {**measure_classes(confusion), "auc": Measurement(value=area)}
 
     def _sign(self, value: AttributeValue, name: str, utterance: Utterance) -> Sign | None:
         if not isinstance(value, str):

@@ -15,11 +15,14 @@ METRICS = {
 }
 
 
-def measure_classes(predictions: Sequence[Prediction], num_classes: int) -> dict[str, Measurement]:
-    """Accuracy and macro-F1 of the classes with the highest scores."""
-    confusion = classification.confusion_of(
-        ((answer.reference, answer.estimated, 1) for answer in utterance_predictions(predictions)), num_classes
-    )
+def confusion_of(predictions: Sequence[Prediction], num_classes: int) -> classification.Confusion:
+    """The classes with the highest scores beside the true ones."""
+    answers = ((answer.reference, answer.estimated, 1) for answer in utterance_predictions(predictions))
+    return classification.confusion_of(answers, num_classes)
+
+
+def measure_classes(confusion: classification.Confusion) -> dict[str, Measurement]:
+    """Accuracy and macro-F1."""
     counts = {"correct": int(np.trace(confusion)), "total": int(confusion.sum())}
     return {
         "accuracy": Measurement(value=classification.accuracy(confusion), counts=counts),

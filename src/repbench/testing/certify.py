@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from repbench.benchmark.certificate import Certificate, keep, task_fingerprint
-from repbench.benchmark.loading import build_task, build_upstream, origin_of
+from repbench.benchmark.loading import build_upstream, origin_of
+from repbench.benchmark.tasks import build_task
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import open_corpus
 from repbench.errors import plugin_faults

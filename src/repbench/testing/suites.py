@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 import pytest
 
 from repbench.benchmark.certificate import UNTRIED, Checked, CheckResult
-from repbench.benchmark.loading import build_task, build_upstream
+from repbench.benchmark.loading import build_upstream
+from repbench.benchmark.tasks import build_task
 from repbench.registry import Entry, Kind
 from repbench.testing.conformance import Check, Subject
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject

@@ -16,8 +16,7 @@ from repbench.audio.frequencies import dimensions_of
 from repbench.audio.frontends import FRONT_ENDS
 from repbench.benchmark.plots.canvas import Clock, Picture, Subject, draw_frames, new_figure, set_title, spectrum_ticks
 from repbench.benchmark.probe import Probe, load_probe
-from repbench.benchmark.record import RECORD_FILE
-from repbench.benchmark.result import PROBE_FILE
+from repbench.benchmark.record import PROBE_FILE, RECORD_FILE
 from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.contract import Upstream
 from repbench.upstream.frontends import FrontEndUpstream

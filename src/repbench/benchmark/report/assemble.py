@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from repbench.benchmark import published as tables
 from repbench.benchmark.published import Published
+from repbench.benchmark.report.checking import read_and_check
 from repbench.benchmark.report.compare import Together, Verdicts, compare, overall
 from repbench.benchmark.report.confusion import Confusion, confusions
 from repbench.benchmark.report.controls import Controls, controls
@@ -173,15 +175,27 @@ def _told(others: int, tied: int) -> str:
     return f"not told apart from {tied} of the {others} others"
 
 
-def assemble(places: Iterable[Path], published: Sequence[PublishedName] = (), heading: Heading | None = None) -> Report:
+def assemble(
+    places: Iterable[Path],
+    published: Sequence[PublishedName] = (),
+    heading: Heading | None = None,
+    *,
+    processes: int = 1,
+) -> Report:
     """Read the records and work out everything that is shown of them.
+
+    Args:
+        places: Records, and folders that hold some at any depth.
+        published: Tables to show beside.
+        heading: What stands above it.
+        processes: Among which the check of many records is divided, as `checking` says.
 
     Raises:
         DataError: A place does not exist, or there is no record.
         IntegrityError: There is no record that can be believed.
     """
     heading = heading or Heading()
-    loaded = load(places, heading.root)
+    loaded = load(places, heading.root, partial(read_and_check, processes=processes))
     evidence = Evidence()
     gathered = gather(loaded, evidence)
     gathered = replace(gathered, unreadable={**heading.refused, **gathered.unreadable})

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from repbench.benchmark.protocol import Protocol
@@ -67,10 +68,15 @@ def _training(record: Record, seeds: Sequence[int]) -> Iterator[str]:
     for seed in seeds:
         yield from _option("--seed", str(seed))
     yield from _option("--head", record.head)
-    defaults = flat(Protocol().model_dump(mode="json"))
+    defaults = _defaults()
     for path, value in flat(record.protocol).items():
         if path not in defaults or defaults[path] != value:
             yield from _option("--set", f"{path}={_yaml(value)}")
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return flat(Protocol().model_dump(mode="json"))
 
 
 def _option(name: str, value: str) -> tuple[str, ...]:

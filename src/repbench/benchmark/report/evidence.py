@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repbench.benchmark.record import PREDICTIONS_FILE, Record, read_predictions
-from repbench.benchmark.report.reading import Run
-from repbench.benchmark.result import PROBE_FILE
+from repbench.benchmark.record import PREDICTIONS_FILE, PROBE_FILE, Record, read_predictions
+from repbench.benchmark.report.reading import Found, Run
 from repbench.benchmark.scoring import Measured, clipped, measure_clusters
 from repbench.benchmark.statistics import (
     Difference,
@@ -51,12 +50,15 @@ class Evidence:
     """The predictions of runs, each read once, and what follows from them."""
 
     def __init__(self) -> None:
-        self._measured: dict[Path, Measured] = {}
-        self._right: dict[Path, Mapping[str, bool]] = {}
+        self._found: dict[Path, Found] = {}
         self._tasks: dict[str, Downstream] = {}
 
     def checked(self, run: Run) -> Run:
         """The run, verified: with its fault, or with why it could not be."""
+        if run.is_checked:
+            if run.found is not None:
+                self._found[run.path] = run.found
+            return run
         try:
             task = self.task(run.record)
             classes = classes_of(run)
@@ -70,13 +72,17 @@ class Evidence:
         except RepbenchError as error:
             return replace(run, unchecked=error.what)
         if verdict.holds:
-            self._measured[run.path] = verdict.measured
-            if verdict.measured.unit is None:
-                self._right[run.path] = _right_answers(verdict.predictions, verdict.measured)
+            measured = verdict.measured
+            right = _right_answers(verdict.predictions, measured) if measured.unit is None else {}
+            self._found[run.path] = Found(measured, right)
             return run
         first, *others = verdict.changes
         also = f", and {len(others)} more fields" if others else ""
         return replace(run, fault=f"{first.field} was changed: {first.stored}, but {first.found} was found{also}")
+
+    def taken(self, path: Path) -> Found | None:
+        """What was found for a run that was verified, to be kept elsewhere."""
+        return self._found.pop(path, None)
 
     def task(self, record: Record) -> Downstream:
         """The record's task, made once for all records with its options.
@@ -115,14 +121,14 @@ class Evidence:
             return None
         if difference.p_value is not None:
             seeds = " and seeds" if max(len(runs_a), len(runs_b)) > 1 else ""
-            unit = self._measured[runs_a[0].path].unit
+            unit = self._found[runs_a[0].path].measured.unit
             return Comparison(difference, difference.p_value, f"paired t over {unit}s{seeds}")
         p_value = self._mcnemar(runs_a, runs_b) if metric == "accuracy" else None
         return Comparison(difference, p_value, None if p_value is None else MCNEMAR)
 
     def _mcnemar(self, runs_a: Sequence[Run], runs_b: Sequence[Run]) -> float | None:
         """The largest over the pairs of a run of A and one of B, so that no lucky seed tells two systems apart."""
-        a, b = ([self._right.get(run.path) for run in runs] for runs in (runs_a, runs_b))
+        a, b = ([self._found[run.path].right for run in runs] for runs in (runs_a, runs_b))
         pairs = [(one, other) for one in a for other in b]
         if not all(one and other and one.keys() & other.keys() for one, other in pairs):
             return None
@@ -144,7 +150,7 @@ class Evidence:
 
     def _several(self, runs: Sequence[Run]) -> list[Measured] | None:
         """What the runs' predictions give, if all were verified and all were asked the same."""
-        known = [self._measured[run.path] for run in runs if run.path in self._measured]
+        known = [self._found[run.path].measured for run in runs if run.path in self._found]
         return known if len(known) == len(runs) and len({each.ids for each in known}) == 1 else None
 
     def _limited(self, run: Run, ids: set[str]) -> Measured:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from repbench.benchmark.record import Record, digest_of, read_record, record_paths
+from repbench.benchmark.record import Record, digest_of, read_fields, record_of, record_paths
+from repbench.benchmark.scoring import Measured
 from repbench.errors import DataError, IntegrityError
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the predictions of a record give.
+
+    Attributes:
+        measured: The metrics, whole and by cluster.
+        right: Which utterances were answered right, where utterances are all that can vary.
+    """
+
+    measured: Measured
+    right: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +35,8 @@ class Run:
         fault: Why it is not believed; None while nothing speaks against it.
         unchecked: Why its numbers could not be computed again; None where they were.
         root: Where its file is seen from; None: from where the report is made.
+        is_checked: Whether it was verified when it was read.
+        found: What its predictions give, where it was verified and holds.
     """
 
     path: Path
@@ -28,6 +44,8 @@ class Run:
     fault: str | None = None
     unchecked: str | None = None
     root: Path | None = None
+    is_checked: bool = False
+    found: Found | None = field(default=None, repr=False, compare=False)
 
     @property
     def place(self) -> str:
@@ -50,8 +68,27 @@ class Loaded:
     unreadable: dict[Path, str]
 
 
-def load(places: Iterable[Path], root: Path | None = None) -> Loaded:
+def read_run(path: Path, root: Path | None = None) -> Run | str:
+    """A record, held to its own id; or why it is none."""
+    try:
+        fields = read_fields(path)
+        record = record_of(fields, path)
+    except (DataError, IntegrityError) as error:
+        return error.what
+    return Run(path, record, fault=_fault_of_id(fields, record), root=root)
+
+
+def load(
+    places: Iterable[Path],
+    root: Path | None = None,
+    read: Callable[[Sequence[Path], Path | None], Iterable[Run | str]] | None = None,
+) -> Loaded:
     """Read every record at or below the places, to be shown as seen from `root`.
+
+    Args:
+        places: Records, and folders that hold some at any depth.
+        root: Where their files are seen from.
+        read: Gives for each path a run or why there is none, in their order; None: `read_run`.
 
     Raises:
         DataError: A place does not exist, or none holds a record.
@@ -59,15 +96,14 @@ def load(places: Iterable[Path], root: Path | None = None) -> Loaded:
     runs: dict[str, Run] = {}
     unreadable: dict[Path, str] = {}
     several = list(places)
-    for path in dict.fromkeys(path for place in several for path in _record_files(place)):
-        try:
-            record = read_record(path)
-        except (DataError, IntegrityError) as error:
-            unreadable[path] = error.what
+    paths = list(dict.fromkeys(path for place in several for path in _record_files(place)))
+    found = read(paths, root) if read is not None else (read_run(path, root) for path in paths)
+    for path, run in zip(paths, found, strict=True):
+        if isinstance(run, str):
+            unreadable[path] = run
             continue
-        run = Run(path, record, fault=_fault_of_id(path, record), root=root)
-        known = runs.setdefault(f"{record.id} {run.fault}", run)
-        if known is not run and known.record != record:
+        known = runs.setdefault(f"{run.record.id} {run.fault}", run)
+        if known is not run and known.record != run.record:
             runs[f"{path}"] = replace(run, fault=f"it has the id of {known.path}, but other content")
     if not runs and not unreadable:
         names = ", ".join(str(place) for place in several)
@@ -81,9 +117,9 @@ def _record_files(place: Path) -> list[Path]:
     return record_paths(place)
 
 
-def _fault_of_id(path: Path, record: Record) -> str | None:
+def _fault_of_id(fields: dict[str, Any], record: Record) -> str | None:
     try:
-        expected = digest_of(json.loads(path.read_text(encoding="utf-8")))
+        expected = digest_of(fields)
     except ValueError:
         return "it holds NaN or infinity"
     return None if expected == record.id else f"it was changed: its content calls for the id {expected}"

@@ -44,6 +44,7 @@ class ReportRequest:
         formats: Any of `FORMATS`.
         published: Published tables to show beside, set apart.
         heading: What stands above it.
+        processes: Among which the check of many records is divided.
     """
 
     runs: tuple[Path, ...]
@@ -51,6 +52,7 @@ class ReportRequest:
     formats: tuple[Format, ...] = FORMATS
     published: tuple[PublishedName, ...] = ()
     heading: Heading = field(default_factory=Heading)
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
     """
     reporter = reporter or Silence()
     ensure_writable(request.out)
-    report = assemble(request.runs, request.published, request.heading)
+    report = assemble(request.runs, request.published, request.heading, processes=request.processes)
     for run in report.gathered.failed:
         reporter.say(f"not believed: {run.path}: {run.fault}")
     for path, reason in report.gathered.unreadable.items():

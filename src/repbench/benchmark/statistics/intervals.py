@@ -208,15 +208,19 @@ def smallest_difference(
     """
     if not (1 - level) / 2 < power < 1:
         raise ValueError(f"`power` must lie between {(1 - level) / 2:g} and 1, but is {power:g}")
-    from scipy.optimize import brentq
-    from scipy.stats import nct, t
+    from scipy.special import nctdtr
 
-    threshold = float(t.ppf((1 + level) / 2, degrees_of_freedom))
-    high = threshold + float(t.ppf(max(power, 0.5), degrees_of_freedom)) + 1.0
-    while nct.sf(threshold, degrees_of_freedom, high) < power:
+    def short_of(noncentrality: float) -> float:
+        return power - 1 + float(nctdtr(degrees_of_freedom, noncentrality, threshold))
+
+    threshold = _quantile((1 + level) / 2, degrees_of_freedom)
+    low, high = 0.0, threshold + _quantile(max(power, 0.5), degrees_of_freedom) + 1.0
+    while short_of(high) > 0:
         high *= 2
-    noncentrality = brentq(lambda each: nct.sf(threshold, degrees_of_freedom, each) - power, 0.0, high)
-    return float(noncentrality) * standard_error
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if short_of(middle) > 0 else (low, middle)
+    return high * standard_error
 
 
 def _validate(runs: Sequence[LeftOut]) -> None:
@@ -234,9 +238,9 @@ def _difference(a: Sequence[LeftOut], b: Sequence[LeftOut], name: str, level: fl
     value, error = mean_a - mean_b, _error_of([a, b], name)
     if error is None:
         return Difference(value, None, None)
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    p_value = 2 * float(t.sf(abs(value) / error.size, error.degrees_of_freedom))
+    p_value = 2 * float(stdtr(error.degrees_of_freedom, -abs(value) / error.size))
     return Difference(value, _interval(value, error, level), p_value, error.size, error.degrees_of_freedom)
 
 
@@ -294,7 +298,12 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
 
 
 def _interval(value: float, error: _Error, level: float) -> Interval:
-    from scipy.stats import t
-
-    reach = float(t.ppf((1 + level) / 2, error.degrees_of_freedom)) * error.size
+    reach = _quantile((1 + level) / 2, error.degrees_of_freedom) * error.size
     return Interval(value - reach, value + reach)
+
+
+def _quantile(probability: float, degrees_of_freedom: float) -> float:
+    """Of Student's t; `scipy.special` has it without the second that `scipy.stats` takes to be imported."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees_of_freedom, probability))

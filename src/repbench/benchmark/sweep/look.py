@@ -100,7 +100,7 @@ class _Hours:
                 continue
             self.counted.add(place)
             self.seconds += utterance.seconds
-            self.macs += utterance.seconds * stage.macs_per_second
+            self.macs += utterance.seconds * stage.cost.macs_per_second
 
 
 def look(job: Job) -> View:

@@ -37,6 +37,11 @@ def confusion_of(cells: Iterable[tuple[int, int, int]], num_classes: int) -> Con
     return confusion
 
 
+def summed(confusions: Sequence[Confusion], num_classes: int) -> Confusion:
+    """The counts of all; zeros of none."""
+    return sum(confusions, np.zeros((num_classes, num_classes), dtype=np.int64))
+
+
 def accuracy(confusion: Confusion) -> float | None:
     """Share of counts on the diagonal; None without any count."""
     validate(confusion)
@@ -69,9 +74,14 @@ def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
         raise ValueError(f"{len(references)} references, but {len(scores)} scores")
     if len(set(references)) < 2:
         return None
-    from scipy.stats import rankdata
-
     positive = np.asarray(references, dtype=bool)
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    rank_sum = float(rankdata(scores)[positive].sum())
+    rank_sum = float(_average_ranks(scores)[positive].sum())
     return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
+
+
+def _average_ranks(scores: Sequence[float]) -> NDArray[np.float64]:
+    """From 1; equal scores share the mean of their ranks."""
+    _, places, counts = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[places]

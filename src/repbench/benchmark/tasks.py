@@ -1,0 +1,66 @@
+"""From a name to a built task, held to the shape of its contract; loads no torch, for whoever only reads records."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from repbench.downstream.contract import Downstream, DownstreamInfo, FrameDownstream
+from repbench.errors import PluginError, UsageError, plugin_faults
+from repbench.registry import Entry
+
+
+def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
+    """Make a task with its options.
+
+    Raises:
+        UsageError: It does not take one of the options.
+        PluginError: It fails, or is no downstream.
+    """
+    factory = called(entry, entry.load())
+    unknown = does_not_take(factory, options)
+    if unknown is not None:
+        takes = ", ".join(f"task.{name}" for name in inspect.signature(factory).parameters) or "no options"
+        raise UsageError(f"`{entry.name}` cannot take its options: {unknown}", key="task", do=f"It takes {takes}")
+    with plugin_faults(entry.qualified):
+        return _held_to_downstream(factory(**options), entry)
+
+
+def _held_to_downstream(task: object, entry: Entry) -> Downstream:
+    if not isinstance(task, Downstream):
+        raise PluginError(
+            "This is not a downstream: an object with info, labels, classes and measure",
+            key=entry.qualified,
+            do="See repbench.downstream.contract",
+        )
+    refuse_info(task.info, DownstreamInfo, entry)
+    if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
+        raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
+    return task
+
+
+def refuse_info(info: object, kind: type[Any], entry: Entry) -> None:
+    """Refuse a declaration of another kind than the contract's, with a PluginError."""
+    if not isinstance(info, kind):
+        what = f"`info` must be of {kind.__name__}, but is of {type(info).__name__}"
+        raise PluginError(what, key=entry.qualified, do=f"See {kind.__module__}")
+
+
+def called(entry: Entry, target: Any) -> Callable[..., object]:
+    """What an entry point leads to, if it can be called; a PluginError if not."""
+    if not callable(target):
+        raise PluginError("The entry point does not lead to something that can be called", key=entry.qualified)
+    made: Callable[..., object] = target
+    return made
+
+
+def does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) -> str | None:
+    """Why a factory cannot be called with such keywords; None if it can, or does not say what it takes, as `dict`."""
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        return None
+    return None
