@@ -60,7 +60,7 @@ def read_run(path: Path, root: Path | None = None) -> Run | str:
     try:
         fields = read_fields(path)
         record = record_of(fields, path)
-    except IntegrityError as error:
+    except (DataError, IntegrityError) as error:
         return error.what
     return Run(path, record, fault=_fault_of_id(fields, record), root=root)
 
