@@ -69,6 +69,9 @@ def main() -> None:
             name: ours_of(name, Path(folder), checkpoint, arguments, steps=steps, frames=frames)
             for name in ("float32 cold", "float32 warm", "bfloat16 cold", "bfloat16 warm")
         }
+        as_it_comes = ours_of(
+            "float32 warm", Path(folder), checkpoint, arguments, steps=steps, frames=frames, standardise=False
+        )
         theirs = theirs_of(checkpoint, plan, arguments)
     result = {
         "machine": {**environment.describe(torch.device("cpu")), "s3prl": version("s3prl")},
@@ -84,11 +87,13 @@ def main() -> None:
             }
             for name, row in ours.items()
         },
+        "not_standardised": as_it_comes,
         "s3prl": theirs,
     }
     for name, row in result["repbench"].items():
         ratios = f"{row['ratio']:6.1f} x {row['ratio_with_test_each_time']:6.1f} x"
         print(f"repbench {name:<14} {row['seconds']:8.1f} s  {ratios}  accuracy {row['accuracy']:.4f} {row['ci95']}")
+    print(f"not standardised, as S3PRL: accuracy {as_it_comes['accuracy']:.4f} {as_it_comes['ci95']}")
     seconds = f"{theirs['seconds']:.1f} s, {theirs['seconds_with_test_each_time']:.1f} s with test each time"
     print(f"S3PRL {seconds}; accuracy {theirs['accuracy']:.4f} after {arguments.epochs} epochs")
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -113,7 +118,7 @@ def write_checkpoint(file: Path) -> None:
 
 
 def ours_of(
-    name: str, folder: Path, checkpoint: Path, arguments: argparse.Namespace, *, steps: int, frames: int
+    name: str, folder: Path, checkpoint: Path, arguments: argparse.Namespace, *, steps: int, frames: int, standardise: bool = True,
 ) -> dict[str, Any]:
     """Seconds and accuracy of `repbench run` as a command; a cold one has a cache of its own with the corpus alone."""
     precision, store = name.split()
@@ -122,7 +127,7 @@ def ours_of(
         cache.mkdir()
         (cache / "corpora").symlink_to(cache_dir() / "corpora")
     options = {"probe.steps": steps, "probe.batch_frames": frames, "probe.learning_rate": RATE,
-               "probe.selection_points": arguments.epochs, "extraction.precision": precision}  # fmt: skip
+               "probe.selection_points": arguments.epochs, "extraction.precision": precision, "probe.standardise": str(standardise).lower()}  # fmt: skip
     command = [
         sys.executable, "-m", "repbench", "run", "--upstream", "mockingjay", "--checkpoint", str(checkpoint),
         "--downstream", "phone", "--corpus", arguments.corpus, "--out", str(folder / "runs"), "--json",

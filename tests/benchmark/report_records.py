@@ -63,6 +63,7 @@ def write(
     classes: tuple[str, ...] | None = None,
     version: str = "1",
     distribution: str = "repbench",
+    device: str = "cpu",
     **others: Any,
 ) -> Path:
     """Write one record with its predictions below `root`.
@@ -94,7 +95,7 @@ def write(
             "n_listed": len(asked), "n_scored": len(predictions),
             "excluded": {each.id: "too short" for each in asked[len(predictions) :]}, "test_accesses": 1,
             "cost": {"parameters": macs // 10, "macs_per_second": macs, "extract_seconds": 0.1, "train_seconds": 0.2,
-                     "peak_rss_bytes": 1000, "device": "cpu"},
+                     "real_time_factor": 500.0, "peak_rss_bytes": 1000, "device": device},
             "environment": {"python": "3.11", "torch": "2.11", "platform": "linux", "cpu": "c", "threads": 2,
                             "precision": "float32", "git": None},
             "predictions_sha256": predictions_digest(predictions),

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.record import read_predictions, read_record, sealed_record
-from repbench.benchmark.report import Report, ReportRequest, assemble, checking, write_report
+from repbench.benchmark.report import Report, ReportRequest, assemble, checking, tables, write_report
 from repbench.benchmark.report.commands import command_of, commands_of
+from repbench.benchmark.report.naming import spreadsheet
 from repbench.benchmark.report.questions import columns_of
 from repbench.benchmark.statistics import mcnemar_exact
 from repbench.benchmark.verify import verify_record
@@ -131,22 +132,83 @@ def test_no_aggregate_stands_alone_and_none_over_one_task(tmp_path: Path, writte
     assert not assemble([tmp_path]).overall
 
 
-def test_every_form_has_the_same_numbers(written: Path) -> None:
-    cells = {cell["key"]: cell for cell in json.loads((written / "results.json").read_text("utf-8"))["cells"]}
-    with (written / "results.csv").open(encoding="utf-8", newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["cell"]]
-    assert {line["cell"]: float(line["value"]) for line in lines} == {key: cell["value"] for key, cell in cells.items()}
-    expected = sorted(f"{cell['value']:.3f}" for cell in cells.values())
-    scores = {
-        "report.md": r"(\d\.\d{3})(?: \\\(1 seed\\\))?\*{0,2}(?: ≈)? \\\[",
-        "report.tex": r"(\d\.\d{3})(?: \(1 seed\))?\}?(?:\\tied)?\\interval",
-        "index.html": r'<span class="v">(?:<span[^>]*>≈ </span>)?(\d\.\d{3})',
-    }
-    for name, pattern in scores.items():
-        text = (written / name).read_text("utf-8")
-        if name != "index.html":
-            text = re.split(r"Few labels", text)[0]
-        assert sorted(re.findall(pattern, text)) == expected, name
+def test_pandas_reads_the_numbers_that_json_has(written: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    results = json.loads((written / "results.json").read_text("utf-8"))
+    rows = {row["key"]: row for row in results["rows"]}
+    smallest = {(e["mode"], e["label_fraction"], e["column"]): e["value"] for e in results["smallest_differences"]}
+    frame = pandas.read_csv(written / "results.csv").set_index("cell")
+    assert frame.loc[frame.index.notna()].index.tolist() == [cell["key"] for cell in results["cells"]]
+    for cell in results["cells"]:
+        line, row = frame.loc[cell["key"]], rows[cell["row"]]
+        assert (line["value"], line["ci95_low"], line["ci95_high"]) == (cell["value"], *cell["ci95"])
+        assert (line["system"], line["label_fraction"]) == (row["system"], row["label_fraction"])
+        assert line["real_time_factor"] == row["cost"]["real_time_factors"][0]["value"] == 500.0
+        assert line["measured_on"] == row["cost"]["real_time_factors"][0]["measured_on"] == "cpu, c, 2 threads"
+        key = (row["mode"], row["label_fraction"], cell["column"])
+        assert line["smallest_difference"] == smallest[key]
+
+
+def test_tables_of_markdown_and_latex_have_each_number_at_its_row_and_column(written: Path) -> None:
+    results = json.loads((written / "results.json").read_text("utf-8"))
+    rows = {row["key"]: row for row in results["rows"]}
+    columns = {column["key"]: f"{column['task']} · {column['corpus']}" for column in results["columns"]}
+    expected = {
+        (row["label_fraction"], row["system"], row["layer"], columns[cell["column"]]): (
+            f"{cell['value']:.3f}", *(f"{end:.3f}" for end in cell["ci95"]), cell["best"], cell["tied_with_best"]
+        )
+        for cell in results["cells"]
+        for row in [rows[cell["row"]]]
+    }  # fmt: skip
+    assert _markdown_cells((written / "report.md").read_text("utf-8")) == expected
+    assert _latex_cells((written / "report.tex").read_text("utf-8")) == expected
+
+
+Numbers = dict[tuple[float, str, str, str], tuple[str, str, str, bool, bool]]
+
+
+def _cells_of(fraction: float, headings: list[str], rows: list[list[str]]) -> Numbers:
+    """Numbers in plain text, `**` around the best and `≈` behind one that is tied with it."""
+    found: Numbers = {}
+    for row in rows:
+        for heading, text in zip(headings, row, strict=True):
+            number = re.fullmatch(r"(\*\*)?(\d\.\d{3})(?:\*\*)?( ≈)? \[(-?[\d.]+)–(-?[\d.]+)\]", text)
+            if number is not None:
+                where = (fraction, row[0], row[1], heading.partition(":  ")[0].rpartition(": ")[0])
+                found[where] = (number[2], number[4], number[5], number[1] is not None, number[3] is not None)
+    return found
+
+
+def _fraction(title: str) -> float:
+    share = re.search(r"(\d+) % of the labels", title)
+    return 1.0 if share is None else int(share[1]) / 100
+
+
+def _markdown_cells(text: str) -> Numbers:
+    found: Numbers = {}
+    for section in text.split("\n## ")[1:]:
+        if section.startswith("Scores"):
+            plain = re.sub(r"\\(.)", r"\1", section)
+            lines = [line[2:-2].split(" | ") for line in plain.splitlines() if line.startswith("|")]
+            found |= _cells_of(_fraction(plain.splitlines()[0]), lines[0], lines[2:])
+    return found
+
+
+_OF_LATEX = {
+    r"\textperiodcentered{}": "·", r"\_": "_", r"\%": "%", r"$\uparrow$": "↑", "--": "–", r"\tied": " ≈",
+}  # fmt: skip
+
+
+def _latex_cells(text: str) -> Numbers:
+    found: Numbers = {}
+    for section in text.split(r"\subsection*{")[1:]:
+        if section.startswith("Scores"):
+            plain = re.sub(r"\\interval\{([^}]*)\}", r" [\1]", re.sub(r"\\textbf\{([^}]*)\}", r"**\1**", section))
+            for latex, character in _OF_LATEX.items():
+                plain = plain.replace(latex, character)
+            lines = [line.removesuffix(r" \\").split(" & ") for line in plain.splitlines() if " & " in line]
+            found |= _cells_of(_fraction(plain.splitlines()[0]), lines[0], lines[1:])
+    return found
 
 
 def test_best_is_bold_and_ties_are_marked_in_markdown_and_latex(written: Path) -> None:
@@ -607,3 +669,67 @@ def test_many_records_are_checked_by_several_processes_with_the_same_verdicts(
     measured = [[getattr(run, "measured", None) for run in runs] for runs in (alone, divided)]
     assert measured[0] == measured[1]
     assert measured[1][0] is not None
+
+
+def test_seconds_are_given_with_where_they_were_measured_and_not_pooled_over_tasks_or_devices(tmp_path: Path) -> None:
+    write(tmp_path / "runs")
+    write(tmp_path / "runs", task="sentiment", head="mlp1", seed=0)
+    write(tmp_path / "runs", seed=1, device="cuda:0")
+    report = assemble([tmp_path / "runs"])
+    (cost,) = report.costs.values()
+    assert cost.places == ("cpu, c, 2 threads", "cuda:0, c, 2 threads")
+    assert len(cost.train_seconds) == 3
+    assert (cost.real_time_factor, cost.one_training) == (None, None)
+    texts = [value.text for value in tables.costs(report, report.gathered.rows[0])]
+    assert texts[2:] == [
+        "500× [1]; 500× [2]",
+        "0.2 s [1] phone; 0.2 s [2] phone; 0.2 s [1] sentiment",
+        "[1] cpu, c, 2 threads; [2] cuda:0, c, 2 threads",
+    ]
+
+
+def test_frozen_and_fine_tuned_have_fronts_of_their_own(tmp_path: Path) -> None:
+    for mode, skill in (("frozen", 0.6), ("finetune", 0.8)):
+        write(tmp_path, upstream="small", mode=mode, skill=skill, macs=1_000_000)
+        write(tmp_path, upstream="large", mode=mode, skill=skill + 0.1, macs=5_000_000)
+    fronts = assemble([tmp_path]).fronts
+    assert [(front.mode, len(front.points), len(front.front)) for front in fronts] == [
+        ("frozen", 2, 2), ("finetune", 2, 2)
+    ]  # fmt: skip
+
+
+def test_latex_has_verdicts_notes_failures_and_ids(tmp_path: Path) -> None:
+    good, bad = write(tmp_path / "runs", upstream="good", macs=1000), write(tmp_path / "runs", upstream="bad")
+    bad.with_name("predictions.jsonl").write_text("{}\n", encoding="utf-8")
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out", formats=("tex",)))
+    text = (tmp_path / "out" / "report.tex").read_text("utf-8")
+    for expected in ("In short", "Notes", "Not believed", "no untrained row", "Records", good.parent.name):
+        assert expected in text, expected
+    assert bad.parent.name in text.split("Not believed")[1]
+
+
+def test_a_command_is_shown_whole_or_not_at_all(tmp_path: Path) -> None:
+    write(tmp_path / "runs", upstream="long", checkpoint="c" * 1500)
+    write(tmp_path / "runs", upstream="longer", checkpoint="c" * 2500)
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out"))
+    for name in ("index.html", "report.md", "results.csv"):
+        text = (tmp_path / "out" / name).read_text("utf-8")
+        assert "c" * 1500 + " --corpus" in text, name
+        assert "c" * 1501 not in text, name
+        assert "results.json" in text, name
+    for line in re.findall(r"repbench run --upstream long.*", (tmp_path / "out" / "report.md").read_text("utf-8")):
+        assert "…" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=A1", "'=A1"),
+        ("x;=HYPERLINK(A1);y", "x;'=HYPERLINK(A1);y"),
+        ('x; "=A1', "x; \"'=A1"),
+        ("a; b", "a; b"),
+        ("repbench run --seed 0; repbench run --seed 1", "repbench run --seed 0; repbench run --seed 1"),
+    ],
+)
+def test_no_part_of_a_spreadsheet_cell_is_a_formula_even_where_semicolons_part_cells(text: str, cell: str) -> None:
+    assert spreadsheet(text) == cell

@@ -257,11 +257,62 @@ def test_the_page_asks_nothing_of_the_network_and_complains_of_nothing(browser: 
     browser.get((out / "index.html").as_uri())
     for button in browser.find_elements("css selector", "#table thead button"):
         browser.execute_script("arguments[0].click()", button)
+    browser.find_element("id", "search").send_keys("name\n")
+    for select in browser.find_elements("css selector", "select[data-filter]"):
+        for option in select.find_elements("css selector", "option"):
+            option.click()
+    for pressed in ("#reset", "#theme", "a[data-behind]", "#behind button[data-copy]", "#behind .close"):
+        browser.execute_script("document.querySelector(arguments[0]).click()", pressed)
+    browser.execute_script("localStorage.clear()")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert asked == {(out / "index.html").as_uri()}
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.querySelectorAll('script, img, b b').length") == 1
+
+
+def test_enter_in_the_search_box_sends_nothing(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    browser.get_log("browser")
+    browser.find_element("id", "search").send_keys("mel\n")
+    assert browser.current_url == page.as_uri()
+    assert browser.get_log("browser") == []
+    assert names(browser) == ["mel last"]
+
+
+def test_an_address_of_a_number_opens_its_record(browser: Any, page: Path) -> None:
+    key = json.loads(page.with_name("results.json").read_text("utf-8"))["cells"][-1]["key"]
+    browser.get("about:blank")
+    browser.get(f"{page.as_uri()}#n-{key}")
+    record = browser.find_element("id", f"n-{key}")
+    assert record.get_attribute("open") is not None
+    assert browser.execute_script("return arguments[0].getBoundingClientRect().top < innerHeight", record)
+
+
+def test_what_is_said_to_be_bold_is_bold_in_every_table_and_is_heard(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    for section in ("cost", "rates"):
+        cells = browser.find_elements("css selector", f"#{section} ~ .figures td.best")
+        assert cells
+        for cell in cells:
+            assert int(browser.execute_script("return getComputedStyle(arguments[0]).fontWeight", cell)) >= 600
+            assert cell.get_attribute("textContent").strip().find("bold") > 0
+
+
+def test_columns_of_one_task_have_buttons_of_different_names_and_empty_cells_say_so(
+    browser: Any, tmp_path: Path
+) -> None:
+    write(tmp_path / "runs", corpus="one", fingerprint="1" * 64)
+    write(tmp_path / "runs", corpus="two", fingerprint="2" * 64, upstream="fbank")
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path, formats=("html",)))
+    browser.get((tmp_path / "index.html").as_uri())
+    buttons = browser.find_elements("css selector", "#table thead th.q button")
+    assert [button.accessible_name for button in buttons] == ["phone, one, accuracy ↑", "phone, two, accuracy ↑"]
+    empty = browser.execute_script(
+        "return [...document.querySelectorAll('#rows td')].filter(each => !each.textContent.trim()).length"
+    )
+    assert empty == 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -89,8 +88,8 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
 def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
     """Seconds of sound for each second of computing, of the sound that `macs_per_second` counts on, alone in its batch.
 
-    After one forward that warms up, the median of three; the first alone where it took more than a second. None for
-    frames that are read and not computed.
+    After one forward that warms up, the fastest of three, which other work disturbed least; the first alone where it took
+    more than a second. None for frames that are read and not computed.
     """
     if isinstance(upstream, FrameReader):
         return None
@@ -98,7 +97,7 @@ def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
     with torch.inference_mode():
         seconds = _seconds_of(lambda: upstream(waveforms, lengths), device)
         if seconds <= _SLOW_SECONDS:
-            seconds = median(_seconds_of(lambda: upstream(waveforms, lengths), device) for _ in range(3))
+            seconds = min(_seconds_of(lambda: upstream(waveforms, lengths), device) for _ in range(3))
     return waveforms.shape[1] / upstream.info.sample_rate_hz / max(seconds, _CLOCK_SECONDS)
 
 

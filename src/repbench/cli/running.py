@@ -212,5 +212,9 @@ def demo(
         print_json({"records": records, "results": results, "report": [str(path) for path in story.report]})
         return
     print_matrix([written.record for written in story.written])
+    pages = [path for path in story.report if path.suffix == ".html"]
     for path in story.report:
-        typer.echo(path)
+        if path not in pages:
+            typer.echo(path)
+    for path in pages:
+        typer.echo(f"open {path}")

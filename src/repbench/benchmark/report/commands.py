@@ -11,10 +11,14 @@ from typing import Any
 
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
+from repbench.errors import printable
 from repbench.registry import registry
 
 PROBE_SOURCE = re.compile(r"scored by the probe of ([0-9a-f]{16})$")
 """How the split policy names the run whose probe scored a corpus."""
+
+LONGEST_COMMAND = 1900
+"""Characters of a command that is shown; of a longer one nothing is, for a part of a command is another command."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
@@ -41,6 +45,12 @@ def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
     if record.excluded:
         parts += ["--allow-excluded", str(len(record.excluded))]
     return " ".join(shlex.quote(part) for part in parts)
+
+
+def shown_command(command: str) -> str | None:
+    """A command as it can be shown and copied; None where it is too long for that."""
+    line = printable(command)
+    return line if len(line) <= LONGEST_COMMAND else None
 
 
 def _pair(record: Record) -> Iterator[str]:

@@ -102,8 +102,7 @@ def cost_figure(front: Front) -> Figure:
         axes.set_xlabel("multiply-accumulates a second of sound")
         _finish(axes, column, 0)
 
-    title = f"Accuracy and cost: {column.title}"
-    return draw(f"cost-{column.key}", title, "; ".join(words), (_WIDTH, _HEIGHT), paint)
+    return draw(f"cost-{column.key}-{front.mode}", front.title, "; ".join(words), (_WIDTH, _HEIGHT), paint)
 
 
 def sensitivity_figure(sensitivity: Sensitivity) -> Figure:

@@ -30,6 +30,9 @@ _LATEX = {
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
+_AFTER_SEMICOLON = re.compile(rf"(;[\s\"']*)(?=[{re.escape(''.join(_FORMULA_STARTS))}])")
+
+
 def shown(text: object, longest: int = LONGEST) -> str:
     """A name for one line: control and bidi characters escaped, its middle left out where it is too long."""
     line = printable(text)
@@ -59,5 +62,10 @@ def _latex_character(character: str) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """Text for a CSV cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    """Text for a CSV cell that no spreadsheet takes for a formula.
+
+    Where a semicolon parts cells, as in many countries, a spreadsheet that opens the file parts this text too, whatever
+    quotes stand around it: what follows a semicolon is the beginning of a cell there.
+    """
+    inert = _AFTER_SEMICOLON.sub(r"\1'", text)
+    return f"'{inert}" if inert.startswith(_FORMULA_STARTS) else inert

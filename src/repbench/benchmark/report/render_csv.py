@@ -7,8 +7,9 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.commands import commands_of
+from repbench.benchmark.report.commands import LONGEST_COMMAND, commands_of
 from repbench.benchmark.report.controls import Controlled, Gain
+from repbench.benchmark.report.cost import place_of
 from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.naming import shown, spreadsheet
 from repbench.benchmark.report.questions import Column
@@ -17,11 +18,8 @@ HEADINGS = (
     "kind", "task", "corpus", "differs", "metric", "higher_is_better", "system", "checkpoint", "mode", "layer",
     "label_fraction", "label_seconds", "seeds", "num_seeds", "value", "ci95_low", "ci95_high", "ci_unit", "mark",
     "p_value", "test", "unchecked", "selectivity", "gained_by_training", "excluded", "parameters", "macs_per_second",
-    "train_seconds", "column", "cell", "records", "command",
+    "real_time_factor", "train_seconds", "measured_on", "smallest_difference", "column", "cell", "records", "command",
 )  # fmt: skip
-
-LONGEST = 1000
-"""Characters of a text cell."""
 
 
 def results(report: Report) -> str:
@@ -62,6 +60,8 @@ def _of_column(column: Column) -> dict[str, object]:
 
 def _cell(report: Report, cell: Cell, controlled: Controlled | None) -> dict[str, object]:
     row, cost = cell.row, report.costs[cell.row.key]
+    places = dict.fromkeys(place_of(run.record) for run in cell.runs)
+    place = next(iter(places)) if len(places) == 1 else None
     return {
         **_of_column(cell.column),
         "kind": _kind(cell),
@@ -86,10 +86,13 @@ def _cell(report: Report, cell: Cell, controlled: Controlled | None) -> dict[str
         "excluded": cell.excluded,
         "parameters": cost.parameters,
         "macs_per_second": cost.macs_per_second,
-        "train_seconds": cost.train_seconds,
+        "real_time_factor": None if place is None else cost.real_time_factors.get(place),
+        "train_seconds": None if place is None else cost.train_seconds.get((cell.column.key, place)),
+        "measured_on": "; ".join(places),
+        "smallest_difference": report.verdicts.resolution.get((*row.group, cell.column.key)),
         "cell": cell.key,
         "records": " ".join(run.record.id for run in cell.runs),
-        "command": "; ".join(commands_of([run.record for run in cell.runs])),
+        "command": _commands(cell),
     }
 
 
@@ -101,6 +104,13 @@ def _kind(cell: Cell) -> str:
 
 def _value(gain: Gain | None) -> float | None:
     return None if gain is None else gain.value
+
+
+def _commands(cell: Cell) -> str:
+    """The commands whole and as they are, or where they are to be found."""
+    text = "; ".join(commands_of([run.record for run in cell.runs]))
+    as_cell = spreadsheet(shown(text, LONGEST_COMMAND))
+    return text if text == as_cell else "see results.json"
 
 
 def _written(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -115,6 +125,6 @@ def _plain(line: Sequence[object]) -> Iterator[str]:
     """Numbers at full precision, text that no spreadsheet computes; nothing where there is nothing."""
     for value in line:
         if isinstance(value, str):
-            yield spreadsheet(shown(value, LONGEST))
+            yield spreadsheet(shown(value, LONGEST_COMMAND))
         else:
             yield "" if value is None else repr(value)

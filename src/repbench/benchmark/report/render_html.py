@@ -14,12 +14,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from repbench.benchmark.report import figures, tables
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.commands import commands_of
+from repbench.benchmark.report.commands import commands_of, shown_command
+from repbench.benchmark.report.cost import COST_HEADINGS
 from repbench.benchmark.report.efficiency import as_time
 from repbench.benchmark.report.gather import Cell, Row
 from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, shown
 from repbench.benchmark.report.numbers import interval, number
 from repbench.benchmark.report.questions import Column
+from repbench.benchmark.report.render_md import failures
 from repbench.benchmark.report.svg import Figure
 from repbench.benchmark.report.tables import Table, Value
 from repbench.errors import printable
@@ -27,12 +29,10 @@ from repbench.errors import printable
 _TEMPLATES = Path(__file__).parent / "templates"
 _MODES = {"frozen": "frozen", "finetune": "fine-tuned"}
 _LONGEST = 2000
-"""Characters of a command or path."""
+"""Characters of a path."""
 
 MOST_FIGURES = 12
 """Of one kind; the tables have all."""
-
-COST_HEADINGS = ("parameters", "MACs/s", "training")
 
 Subject = TypeVar("Subject")
 
@@ -98,20 +98,14 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     overall = [tables.overall(together, group) for group, together in report.overall.items()]
     controls = [tables.controls(each) for each in report.controls]
     published = [tables.published_table(each) for each in report.published]
-    failures = [
-        *(
-            shown(f"{run.record.id}, {run.record.upstream.name} on {run.record.downstream.name}: {run.fault}", 400)
-            for run in gathered.failed
-        ),
-        *(shown(f"{path}: {reason}", 400) for path, reason in gathered.unreadable.items()),
-    ]
+    not_believed = failures(report)
     contents = [
         ("scores", "Scores"),
         *([("overall", "All tasks together")] if overall else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
-        *([("failures", "Not believed")] if failures else []),
+        *([("failures", "Not believed")] if not_believed else []),
         *([("notes", "Notes")] if report.notes else []),
         ("questions", "Questions"),
         ("records", "Records"),
@@ -134,7 +128,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "overall": overall,
         "control_tables": controls,
         "published": published,
-        "failures": failures,
+        "failures": not_believed,
         "notes": report.notes,
         "questions": [
             (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
@@ -206,15 +200,18 @@ def _headings(report: Report, filters: Sequence[Filter]) -> Iterator[dict[str, A
             "first": "descending" if column.higher_is_better else "ascending",
         }
     yield {**empty, "label": "covered", "style": "", "kind": "number", "first": "descending"}
-    for name in COST_HEADINGS:
+    for name in COST_HEADINGS[:-1]:
         yield {**empty, "label": name, "style": "", "kind": "number"}
+    yield {**empty, "label": COST_HEADINGS[-1]}
 
 
 def _row(report: Report, row: Row, filters: Sequence[Filter]) -> dict[str, Any]:
     gathered = report.gathered
     cost = report.costs[row.key]
     texts = tables.costs(report, row)
-    values = (cost.parameters, cost.macs_per_second, cost.train_seconds)
+    comparable = len({place for each in report.costs.values() for place in each.places}) == 1
+    seconds = (cost.real_time_factor, cost.one_training) if comparable else (None, None)
+    values = (cost.parameters, cost.macs_per_second, *seconds, "; ".join(cost.places))
     return {
         "name": row.system.name,
         "asked_how": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
@@ -308,7 +305,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
             }
             for run in cell.runs
         ],
-        "commands": [shown(command, _LONGEST) for command in commands_of([run.record for run in cell.runs])],
+        "commands": [shown_command(command) for command in commands_of([run.record for run in cell.runs])],
     }
 
 

@@ -9,6 +9,7 @@ from repbench.benchmark.report.commands import command_of
 from repbench.benchmark.report.compare import Overall, Together
 from repbench.benchmark.report.confusion import Confusion
 from repbench.benchmark.report.controls import Controlled, Controls, Gain
+from repbench.benchmark.report.cost import RowCost
 from repbench.benchmark.report.efficiency import Efficiency
 from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.reading import Run
@@ -53,16 +54,15 @@ def results(report: Report) -> dict[str, Any]:
                 "label_fraction": row.fraction,
                 "covered": gathered.covered(row),
                 "columns": len(gathered.columns),
-                "cost": {
-                    "parameters": report.costs[row.key].parameters,
-                    "macs_per_second": report.costs[row.key].macs_per_second,
-                    "train_seconds": report.costs[row.key].train_seconds,
-                    "devices": list(report.costs[row.key].devices),
-                },
+                "cost": _cost(report.costs[row.key]),
             }
             for row in gathered.rows
         ],
         "cells": [_cell(report, cell) for column in gathered.all_columns for cell in gathered.column_cells(column)],
+        "smallest_differences": [
+            {"mode": mode, "label_fraction": fraction, "column": key, "value": value}
+            for (mode, fraction, key), value in report.verdicts.resolution.items()
+        ],
         "overall": [_overall(together, each) for together in report.overall.values() for each in together.rows],
         "controls": [_controls(each) for each in report.controls],
         "label_efficiency": [_efficiency(each) for each in report.efficiencies],
@@ -78,7 +78,11 @@ def results(report: Report) -> dict[str, Any]:
         ],
         "confusions": [_confusion(each) for each in report.confusions],
         "cost_fronts": [
-            {"column": each.column.key, "front": [cell.key for _, cell in each.points if cell.key in each.front]}
+            {
+                "column": each.column.key,
+                "mode": each.mode,
+                "front": [cell.key for _, cell in each.points if cell.key in each.front],
+            }
             for each in report.fronts
         ],
         "learning_rates": [
@@ -130,6 +134,19 @@ def _cell(report: Report, cell: Cell) -> dict[str, Any]:
         "records": [
             {**_run(run), "seed": run.record.seed, "value": run.record.primary.value, "unchecked": run.unchecked}
             for run in cell.runs
+        ],
+    }
+
+
+def _cost(cost: RowCost) -> dict[str, Any]:
+    return {
+        "parameters": cost.parameters,
+        "macs_per_second": cost.macs_per_second,
+        "real_time_factors": [
+            {"measured_on": place, "value": value} for place, value in cost.real_time_factors.items()
+        ],
+        "train_seconds": [
+            {"column": key, "measured_on": place, "value": value} for (key, place), value in cost.train_seconds.items()
         ],
     }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from repbench.benchmark.report.assemble import Report
-from repbench.benchmark.report.commands import commands_of
+from repbench.benchmark.report.commands import commands_of, shown_command
+from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
 from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
 
 NOT_BELIEVED = "Not believed: in no number above"
+TOO_LONG = "The command is too long to be shown; results.json has it."
 ELSEWHERE = "Published elsewhere: other data, heads and budgets, never ranked with ours"
 
 
@@ -34,12 +36,18 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _failures(report)
     yield "\n## Records\n"
     for cell in (cell for column in report.gathered.all_columns for cell in report.gathered.column_cells(column)):
-        ids = " ".join(run.record.id for run in cell.runs)
-        yield f"* {markdown(f'{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}')}"
+        yield f"* {markdown(record_line(cell))}"
         brought = "; ".join(cell.origins)
         yield f"  from {markdown(shown(brought, 600))}"
         for command in commands_of([run.record for run in cell.runs]):
-            yield f"  {_code(shown(command, 400))}"
+            line = shown_command(command)
+            yield f"  {TOO_LONG}" if line is None else f"  {_code(line)}"
+
+
+def record_line(cell: Cell) -> str:
+    """A number's records in words."""
+    ids = " ".join(run.record.id for run in cell.runs)
+    return f"{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}"
 
 
 def _table(table: Table, level: str) -> Iterator[str]:
@@ -66,16 +74,20 @@ def _value(value: Value) -> str:
 
 
 def _failures(report: Report) -> Iterator[str]:
+    lines = failures(report)
+    if lines:
+        yield f"\n## {NOT_BELIEVED}\n"
+        yield from (f"* {markdown(line)}" for line in lines)
+
+
+def failures(report: Report) -> list[str]:
+    """What is not believed and why, a line each."""
     gathered = report.gathered
-    if not gathered.failed and not gathered.unreadable:
-        return
-    yield f"\n## {NOT_BELIEVED}\n"
-    for run in gathered.failed:
-        record = run.record
-        what = f"{record.id}, {shown(record.upstream.name)} on {shown(record.downstream.name)}: {run.fault}"
-        yield f"* {markdown(shown(what, 400))}"
-    for path, reason in gathered.unreadable.items():
-        yield f"* {markdown(shown(f'{path}: {reason}', 400))}"
+    named = [
+        f"{run.record.id}, {shown(run.record.upstream.name)} on {shown(run.record.downstream.name)}: {run.fault}"
+        for run in gathered.failed
+    ]
+    return [shown(line, 400) for line in (*named, *(f"{path}: {why}" for path, why in gathered.unreadable.items()))]
 
 
 def _code(text: str) -> str:

@@ -2,11 +2,12 @@ r"""`report.tex`: the tables with booktabs, a document that compiles as it is an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from repbench.benchmark.report.assemble import Report
+from repbench.benchmark.report.gather import Cell
 from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, latex, shown
-from repbench.benchmark.report.render_md import ELSEWHERE
+from repbench.benchmark.report.render_md import ELSEWHERE, NOT_BELIEVED, failures, record_line
 from repbench.benchmark.report.tables import Table, Value, published_table, tables_of
 
 MOST_NUMBERS = 6
@@ -37,12 +38,30 @@ def results(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    yield from _listed("In short", (verdict.sentence for verdict in report.verdict_lines()))
     for table in tables_of(report):
         yield from _table(table)
     if report.published:
         yield rf"\section*{{{latex(ELSEWHERE)}}}"
         for each in report.published:
             yield from _table(published_table(each))
+    yield from _listed("Notes", report.notes)
+    yield from _listed(NOT_BELIEVED, failures(report))
+    yield from _listed("Records", (record_line(cell) for cell in _cells(report)))
+
+
+def _cells(report: Report) -> Iterator[Cell]:
+    for column in report.gathered.all_columns:
+        yield from report.gathered.column_cells(column)
+
+
+def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
+    several = list(lines)
+    if several:
+        yield rf"\section*{{{latex(title)}}}"
+        yield r"\begin{itemize}"
+        yield from (rf"\item {latex(line)}" for line in several)
+        yield r"\end{itemize}"
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +13,7 @@ from repbench.benchmark.report.assemble import Report
 from repbench.benchmark.report.compare import Together
 from repbench.benchmark.report.confusion import Confusion
 from repbench.benchmark.report.controls import Controlled, Controls, Gain
-from repbench.benchmark.report.cost import Front, as_count
+from repbench.benchmark.report.cost import COST_HEADINGS, Front, as_count, as_factor
 from repbench.benchmark.report.efficiency import Efficiency, as_time
 from repbench.benchmark.report.gather import Cell, Row
 from repbench.benchmark.report.layers import LayerProfiles
@@ -117,12 +118,14 @@ def scores(report: Report, group: tuple[str, float]) -> Table:
         )
         for row in rows
     ]
-    for name, values in (("chance", [c.chance for c in columns]), ("majority", [c.majority for c in columns])):
+    for name, values in (
+        ("chance", [c.chance for c in columns]),
+        ("majority", [c.majority for c in columns]),
+        ("smallest detectable difference", [report.verdicts.resolution.get((*group, c.key)) for c in columns]),
+    ):
         texts = [Value("" if value is None else number(value)) for value in values]
-        body.append((Value(name), Value(""), *texts, Value(""), Value(""), Value(""), Value("")))
-    headings = (
-        "system", "layer", *(heading(column) for column in columns), "covered", "parameters", "MACs/s", "training",
-    )  # fmt: skip
+        body.append((Value(name), Value(""), *texts, *[Value("")] * (1 + len(COST_HEADINGS))))
+    headings = ("system", "layer", *(heading(column) for column in columns), "covered", *COST_HEADINGS)
     return Table(f"Scores: {group_title(group)}", headings, tuple(body), 2, (legend(report),))
 
 
@@ -149,12 +152,25 @@ def _flagged(text: str, flags: Sequence[str]) -> str:
     return f"{text} ({', '.join(flags)})" if flags else text
 
 
-def costs(report: Report, row: Row) -> tuple[Value, Value, Value]:
-    """Parameters, work a second of sound, seconds of training."""
+def costs(report: Report, row: Row) -> tuple[Value, ...]:
+    """Under `COST_HEADINGS`: parameters, work a second of sound, speed, seconds of training, and where measured."""
     cost = report.costs[row.key]
     macs = "" if cost.macs_per_second is None else as_count(cost.macs_per_second)
-    trained = "" if cost.train_seconds is None else as_time(cost.train_seconds)
-    return Value(as_count(cost.parameters)), Value(macs), Value(trained)
+    on = {place: f" [{number}]" if len(cost.places) > 1 else "" for number, place in enumerate(cost.places, start=1)}
+    speeds = [f"{as_factor(factor)}{on[place]}" for place, factor in cost.real_time_factors.items()]
+    several = Counter(column.task for column in report.gathered.all_columns)
+    tasks = {
+        column.key: shown(column.task) if several[column.task] == 1 else column.title
+        for column in report.gathered.all_columns
+    }
+    alone = len({key for key, _ in cost.train_seconds}) == 1
+    trained = [
+        f"{as_time(seconds)}{on[place]}{'' if alone else f' {tasks.get(key, key)}'}"
+        for (key, place), seconds in cost.train_seconds.items()
+    ]
+    places = [f"{on[place].strip()} {place}".strip() for place in cost.places]
+    texts = (as_count(cost.parameters), macs, "; ".join(speeds), "; ".join(trained), "; ".join(places))
+    return tuple(map(Value, texts))
 
 
 def overall(together: Together, group: tuple[str, float]) -> Table:
@@ -317,7 +333,7 @@ def front(each: Front) -> Table:
         for macs, cell in each.points
     )
     headings = ("system", "MACs/s", "parameters", shown(each.column.metric))
-    return Table(f"Accuracy and cost: {each.column.title}", headings, rows, 1, ("The front in bold.",))
+    return Table(each.title, headings, rows, 1, ("The front in bold.",))
 
 
 def most_confused(each: Confusion) -> Table:

@@ -51,6 +51,7 @@
   };
   filters.forEach(filter => filter.addEventListener("change", apply));
   search.addEventListener("input", apply);
+  controls.addEventListener("submit", event => event.preventDefault());
   document.getElementById("reset").addEventListener("click", () => { filters.forEach(filter => { filter.value = ""; }); search.value = ""; apply(); });
 
   // Sorting: the first press puts the better end on top; what is missing stays below.
@@ -107,5 +108,10 @@
     }
     if (event.target === dialog || event.target.closest(".close")) dialog.close();
   });
-  addEventListener("hashchange", () => { const target = document.getElementById(location.hash.slice(1)); if (target && target.tagName === "DETAILS") target.open = true; });
+  const openTarget = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target && target.tagName === "DETAILS") { target.open = true; target.scrollIntoView({ behavior: "instant" }); }
+  };
+  addEventListener("hashchange", openTarget);
+  openTarget();
 })();
