@@ -242,7 +242,7 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, Cell]]) -> None:
         axes.annotate(
             shown(cell.row.title.removesuffix(", layer last"), 30),
             (x, height),
-            xytext=(-7 if right else 7, 0),
+            xytext=(-7, -6) if right else (7, 6),
             textcoords="offset points",
             ha="right" if right else "left",
             va="center",
