@@ -118,7 +118,14 @@ def write_checkpoint(file: Path) -> None:
 
 
 def ours_of(
-    name: str, folder: Path, checkpoint: Path, arguments: argparse.Namespace, *, steps: int, frames: int, standardise: bool = True,
+    name: str,
+    folder: Path,
+    checkpoint: Path,
+    arguments: argparse.Namespace,
+    *,
+    steps: int,
+    frames: int,
+    standardise: bool = True,
 ) -> dict[str, Any]:
     """Seconds and accuracy of `repbench run` as a command; a cold one has a cache of its own with the corpus alone."""
     precision, store = name.split()
@@ -127,7 +134,8 @@ def ours_of(
         cache.mkdir()
         (cache / "corpora").symlink_to(cache_dir() / "corpora")
     options = {"probe.steps": steps, "probe.batch_frames": frames, "probe.learning_rate": RATE,
-               "probe.selection_points": arguments.epochs, "extraction.precision": precision, "probe.standardise": str(standardise).lower()}  # fmt: skip
+               "probe.selection_points": arguments.epochs, "extraction.precision": precision,
+               "probe.standardise": str(standardise).lower()}  # fmt: skip
     command = [
         sys.executable, "-m", "repbench", "run", "--upstream", "mockingjay", "--checkpoint", str(checkpoint),
         "--downstream", "phone", "--corpus", arguments.corpus, "--out", str(folder / "runs"), "--json",

@@ -172,7 +172,7 @@ def _cells_of(fraction: float, headings: list[str], rows: list[list[str]]) -> Nu
     found: Numbers = {}
     for row in rows:
         for heading, text in zip(headings, row, strict=True):
-            number = re.fullmatch(r"(\*\*)?(\d\.\d{3})(?:\*\*)?( ≈)? \[(-?[\d.]+)–(-?[\d.]+)\]", text)
+            number = re.fullmatch(r"(\*\*)?(\d\.\d{3})(?: \(1 seed\))?(?:\*\*)?( ≈)? \[(-?[\d.]+)–(-?[\d.]+)\]", text)
             if number is not None:
                 where = (fraction, row[0], row[1], heading.partition(":  ")[0].rpartition(": ")[0])
                 found[where] = (number[2], number[4], number[5], number[1] is not None, number[3] is not None)
@@ -666,9 +666,9 @@ def test_many_records_are_checked_by_several_processes_with_the_same_verdicts(
     alone, divided = (list(checking.read_and_check(paths, processes=processes)) for processes in (1, 2))
     assert alone == divided
     assert [isinstance(run, str) or run.fault is not None for run in divided] == [False, True, True, False]
-    measured = [[getattr(run, "measured", None) for run in runs] for runs in (alone, divided)]
-    assert measured[0] == measured[1]
-    assert measured[1][0] is not None
+    found = [[getattr(run, "found", None) for run in runs] for runs in (alone, divided)]
+    assert found[0] == found[1]
+    assert found[1][0] is not None
 
 
 def test_seconds_are_given_with_where_they_were_measured_and_not_pooled_over_tasks_or_devices(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
 def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
     """Seconds of sound for each second of computing, of the sound that `macs_per_second` counts on, alone in its batch.
 
-    After one forward that warms up, the fastest of three, which other work disturbed least; the first alone where it took
-    more than a second. None for frames that are read and not computed.
+    After one forward that warms up, the fastest of three, which other work disturbed least; the first alone where it
+    took more than a second. None for frames that are read and not computed.
     """
     if isinstance(upstream, FrameReader):
         return None

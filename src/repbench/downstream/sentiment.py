@@ -9,7 +9,7 @@ from typing import Literal
 from repbench.corpora.contract import AttributeValue, Utterance
 from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, MetricInfo, Prediction
 from repbench.downstream.metrics import classification
-from repbench.downstream.utterances import METRICS, confusion_of, measure_classes, utterance_predictions
+from repbench.downstream.utterances import METRICS, confusion_of, measure_confusion, utterance_predictions
 from repbench.errors import DataError, Unlabelled, UsageError
 
 Sign = Literal["positive", "negative"]
@@ -120,7 +120,7 @@ class Sentiment:
             [each for tally in tallies for each in tally.margins],
         )
         confusion = classification.summed([tally.confusion for tally in tallies], len(classes))
-        return {**measure_classes(confusion), "auc": Measurement(value=area)}
+        return {**measure_confusion(confusion), "auc": Measurement(value=area)}
 
     def _sign(self, value: AttributeValue, name: str, utterance: Utterance) -> Sign | None:
         if not isinstance(value, str):

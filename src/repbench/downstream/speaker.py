@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from repbench.corpora.contract import Utterance
 from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, Prediction
 from repbench.downstream.metrics import classification
-from repbench.downstream.utterances import METRICS, confusion_of, measure_classes
+from repbench.downstream.utterances import METRICS, confusion_of, measure_classes, measure_confusion
 from repbench.errors import Unlabelled
 
 
@@ -42,7 +42,7 @@ class Speaker:
 
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """Accuracy and macro-F1."""
-        return measure_classes(confusion_of(predictions, len(classes)))
+        return measure_classes(predictions, len(classes))
 
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> classification.Confusion:
         """The confusion matrix."""
@@ -52,4 +52,4 @@ class Speaker:
         self, tallies: Sequence[classification.Confusion], classes: Sequence[str]
     ) -> dict[str, Measurement]:
         """Accuracy and macro-F1 of the summed matrices."""
-        return measure_classes(classification.summed(tallies, len(classes)))
+        return measure_confusion(classification.summed(tallies, len(classes)))

@@ -21,7 +21,12 @@ def confusion_of(predictions: Sequence[Prediction], num_classes: int) -> classif
     return classification.confusion_of(answers, num_classes)
 
 
-def measure_classes(confusion: classification.Confusion) -> dict[str, Measurement]:
+def measure_classes(predictions: Sequence[Prediction], num_classes: int) -> dict[str, Measurement]:
+    """Accuracy and macro-F1 of the classes with the highest scores."""
+    return measure_confusion(confusion_of(predictions, num_classes))
+
+
+def measure_confusion(confusion: classification.Confusion) -> dict[str, Measurement]:
     """Accuracy and macro-F1."""
     counts = {"correct": int(np.trace(confusion)), "total": int(confusion.sum())}
     return {
