@@ -162,6 +162,7 @@ def test_extract_writes_hidden_states_with_their_info(tones: Path, tmp_path: Pat
     assert (info["name"], info["hop_samples"], info["sample_rate_hz"]) == ("mel", 200, rate)
 
 
+@pytest.mark.slow
 def test_extract_resamples_only_when_told_and_refuses_two_files_of_one_name(tones: Path, tmp_path: Path) -> None:
     samples, _ = soundfile.read(tones / "sounds" / "s0-00.wav")
     for folder in ("a", "b"):

@@ -35,6 +35,7 @@ def test_hidden_states_are_extracted_from_a_released_checkpoint(tmp_path: Path) 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", ["random:tiny", RELEASED], ids=["untrained", "released"])
 def test_fine_tuning_lowers_the_loss(checkpoint: str | Path, tmp_path: Path) -> None:
     first, last = (

@@ -47,6 +47,7 @@ upstreams = {{"mine": lambda *, checkpoint=None, seed=0: Mine().eval()}}
 QUICK = ("--set", "probe.steps=10", "--set", "probe.hidden_units=8")
 
 
+@pytest.mark.slow
 def test_a_file_is_run_and_marked_so_in_the_record(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(MINE)
@@ -66,6 +67,7 @@ def test_a_file_is_run_and_marked_so_in_the_record(tmp_path: Path) -> None:
     assert repbench("run", "--upstream", "mine", "--downstream", "who").code == 2
 
 
+@pytest.mark.slow
 def test_fault_28_an_edited_file_is_asked_anew_and_computes_its_features_anew(tmp_path: Path) -> None:
     """Its weights and what it declares stay the same, so its fingerprint does."""
     tone_corpus(tmp_path / "tones", num_speakers=3)
@@ -87,6 +89,7 @@ def test_fault_28_an_edited_file_is_asked_anew_and_computes_its_features_anew(tm
     assert heard.count("1") == heard.count("2") > 0
 
 
+@pytest.mark.slow
 def test_extract_and_verify_take_a_file_too(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(MINE)

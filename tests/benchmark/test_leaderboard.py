@@ -368,6 +368,7 @@ def test_a_fault_does_not_keep_the_others_out(board: Path, phone: Path, speaker:
     assert (done.code, len(done.err.splitlines()), len(done.out.splitlines())) == (3, 2, 1)
 
 
+@pytest.mark.slow
 def test_two_that_add_at_once_both_come_in(board: Path, made: dict[str, Path]) -> None:
     """Neither the references that both want to write nor a lock keeps one of them out."""
     with ThreadPoolExecutor() as pool:

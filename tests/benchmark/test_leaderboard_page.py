@@ -145,6 +145,7 @@ def test_a_leaderboard_without_submissions_says_so(board: Path) -> None:
         build(Leaderboard(board), board / "page")
 
 
+@pytest.mark.slow
 def test_hostile_names_are_inert_everywhere(board: Path, made: Path, tmp_path: Path) -> None:
     """FAULTS 46: in HTML, embedded JSON, CSV, Markdown, LaTeX, and on the terminal."""
     places = []

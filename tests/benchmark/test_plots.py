@@ -74,6 +74,7 @@ def ticks_of(figure: Figure) -> list[str]:
     return [label.get_text() for label in figure.axes[0].get_yticklabels()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
@@ -117,6 +118,7 @@ def test_the_same_command_leaves_the_same_files(
         assert 0.0 < float(np.abs(samples).max()) <= 1.0
 
 
+@pytest.mark.slow
 def test_sounds_of_another_rate_are_refused_unless_resampled(tmp_path: Path) -> None:
     narrow = write_beep(tmp_path / "narrow.wav", rate_hz=8_000)
     command = ("plot", "hidden", narrow, "--upstream", "mel", "--out", tmp_path / "out")
@@ -255,6 +257,7 @@ def test_what_apc_tells_of_a_linear_spectrogram_sounds_from_its_frame_on() -> No
     assert float(told[: 50 * 160 - 400].std()) < 0.05 * float(told[50 * 160 :].std())
 
 
+@pytest.mark.slow
 def test_only_linear_targets_become_sound(sound: Path, tmp_path: Path) -> None:
     command = ("plot", "reconstruction", sound, "--upstream", "apc", "--checkpoint", "random:tiny", "--out", tmp_path)
     done = repbench(*command)

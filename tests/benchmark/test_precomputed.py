@@ -157,6 +157,7 @@ def test_a_hop_that_no_clock_counts_is_refused() -> None:
         PrecomputedFrames(declared)
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     tones = tone_corpus(tmp_path / "t", num_speakers=3)
     sounds = [each.audio for each in tones.utterances]

@@ -66,6 +66,7 @@ def test_each_preset_asks_each_task_with_its_head_and_layer(
     assert Protocol.model_validate(record.protocol).probe.mix == ("raw" if preset == "mockingjay2020" else "softmax")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_preset_runs_from_the_command_line(tones: Path, tmp_path: Path, preset: str) -> None:
     done = repbench(

@@ -386,6 +386,7 @@ def test_probes_trained_on_one_question_share_a_column_elsewhere(tmp_path: Path)
     assert len({column.key for column in columns_of(records).values()}) == 2
 
 
+@pytest.mark.slow
 def test_plot_layers_draws_what_was_asked_layer_by_layer(runs: Path, tmp_path: Path) -> None:
     finished = repbench("plot", "layers", runs, "--out", tmp_path / "plots", "--json")
     (file,) = finished.json["files"]

@@ -485,6 +485,7 @@ def test_fault_2_a_write_that_fails_ends_the_storing_not_the_run(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_fault_32_a_run_works_where_the_cache_may_not_be_written(tmp_path: Path) -> None:
     tone_corpus(tmp_path / "c", num_speakers=6)
     closed = tmp_path / "closed"

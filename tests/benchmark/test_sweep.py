@@ -416,6 +416,7 @@ def test_submitit_takes_the_same_road_as_slurm(
     assert len(answers(tmp_path / "runs")) == 1
 
 
+@pytest.mark.slow
 def test_slurm_without_a_cluster_is_refused(tones: Path, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     write_plan(tmp_path, tones)
@@ -435,6 +436,7 @@ def outcome_of(upstream: str, tones: Path, tmp_path: Path, environment: Mapping[
     return outcome
 
 
+@pytest.mark.slow
 def test_a_pair_that_is_killed_or_talks_between_fails_with_a_reason(
     tones: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -169,6 +169,7 @@ def test_frames_of_a_corpus_cannot_be_checked_without_one() -> None:
         certify_upstream("precomputed")
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_the_certificate() -> None:
     done = repbench("check", "upstream", ENVELOPE)
 
@@ -180,6 +181,7 @@ def test_the_command_prints_a_table_and_the_certificate() -> None:
     assert lines[-1] == f"certificate {found(file_sha256=file_sha256)} of upstream {ENVELOPE}"
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_5_and_one_line_if_a_promise_is_broken(tmp_path: Path) -> None:
     plugin = tmp_path / "louder.py"
     plugin.write_text(

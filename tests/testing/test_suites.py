@@ -57,6 +57,7 @@ def run_pytest(folder: Path, source: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_five_lines_are_a_suite(tmp_path: Path) -> None:
     code, out = run_pytest(
         tmp_path,
@@ -72,6 +73,7 @@ def test_five_lines_are_a_suite(tmp_path: Path) -> None:
     assert "not applicable: it was not loaded from a file" in out
 
 
+@pytest.mark.slow
 def test_a_broken_promise_is_a_failed_test_with_its_name(tmp_path: Path) -> None:
     code, out = run_pytest(
         tmp_path,

@@ -6,7 +6,6 @@ a demo that was interrupted goes on.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,22 @@ from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.report import ReportRequest, write_report
 from repbench.benchmark.run import RunRequest, Written, run
+from repbench.files import write_text
 from repbench.progress import Reporter
 
 CORPUS = "synthetic"
 FRACTIONS = (0.01, 0.1, 1.0)
-SHORT_FIRST = (
-    "[{until: 0.28, crop_frames: 48}, {until: 0.4, crop_frames: 72}, {until: 0.58, crop_frames: 120}, {until: 1.0}]"
-)
+SHORT_FIRST = """\
+# As the preset `tiny`, with as many steps on short stretches in a training that is shorter.
+training:
+  curriculum:
+    - {until: 0.28, crop_frames: 48}
+    - {until: 0.4, crop_frames: 72}
+    - {until: 0.58, crop_frames: 120}
+    - {until: 1.0}
+"""
 """Some 200 steps on short stretches, without which Mockingjay stays on the plateau that its probes get worse on."""
-PRETRAINING = {"apc": (150, ()), "mockingjay": (800, (f"training.curriculum={SHORT_FIRST}",))}
+PRETRAINING = {"apc": (150, None), "mockingjay": (800, SHORT_FIRST)}
 """Steps, and what differs from the preset `tiny`, which takes 400 and 1,300: a minute of APC, two of Mockingjay."""
 SETTINGS = ("probe.steps=500", "finetune.steps=80", "finetune.selection_points=2")
 """Half of the usual steps of a probe, and a quarter of those of a fine-tuning."""
@@ -40,15 +46,18 @@ class Story:
 def demo(out: Path, reporter: Reporter) -> Story:
     """Tell the story; models, records and report lie below `out`."""
     checkpoints = {}
-    for upstream, (steps, settings) in PRETRAINING.items():
-        folder = out / "pretrain" / upstream
-        sets = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
-        reporter.say(f"repbench pretrain {upstream} --preset tiny --steps {steps}{sets} --resume --out {folder}")
+    for upstream, (steps, changes) in PRETRAINING.items():
+        folder, config = out / "pretrain" / upstream, None
+        if changes is not None:
+            config = out / f"{upstream}.yaml"
+            write_text(config, changes)
+        options = "" if config is None else f" --config {config}"
+        reporter.say(f"repbench pretrain {upstream} --preset tiny{options} --steps {steps} --resume --out {folder}")
         request = PretrainRequest(
             upstream=upstream,
             preset="tiny",
+            config=config,
             steps=steps,
-            assignments=settings,
             out=folder,
             resume=True,
             corpus=CORPUS,
