@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.record import digest_of, read_record
 from repbench.benchmark.run import RunRequest, run
+from repbench.benchmark.scoring import measure_clusters
 from repbench.benchmark.tasks import build_task
 from repbench.benchmark.verify import Verdict, verify_record
-from repbench.downstream.contract import MeasuredByTallies
+from repbench.downstream.contract import MeasuredByTallies, Measurement, Prediction, UtterancePrediction
+from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, IntegrityError
 from repbench.registry import registry
 from repbench.testing import tone_corpus
@@ -344,3 +347,19 @@ def test_a_record_from_before_digests_were_kept_still_holds(speaker: Path) -> No
 
     edit(speaker, as_it_was, sealed_anew=True)
     assert verify_record(speaker, weights=True).holds
+
+
+class OtherSpeaker(Speaker):
+    """A task that measures otherwise than the one whose tallies it inherits."""
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        return {name: Measurement(value=0.25) for name in super().measure(predictions, classes)}
+
+
+def test_a_task_with_a_measure_of_its_own_is_measured_by_it_and_not_by_inherited_tallies() -> None:
+    given = [
+        UtterancePrediction(id=f"u{n}", speaker=f"s{n % 2}", group=None, reference=0, scores=(1.0, 0.0))
+        for n in range(4)
+    ]
+    assert measure_clusters(Speaker(), ("a", "b"), given).whole["accuracy"].value == 1.0
+    assert measure_clusters(OtherSpeaker(), ("a", "b"), given).whole["accuracy"].value == 0.25

@@ -134,6 +134,7 @@ def _probed(
         stage.extract("features of dev", plan.usable(plan.dev)),
     )
     answered = _train(stage, plan, train, dev, subsets, settings)
+    del train, dev  # their room on a device is the upstream's again
 
     heard = heard_by(plan)
     test_questions = plan.test.open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from repbench.benchmark.statistics import Interval, LeftOut, crossed_intervals_of, left_out
 from repbench.downstream.contract import Downstream, MeasuredByTallies, Measurement, MetricInfo, Prediction
@@ -32,7 +32,7 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
     """Measure predictions whole and without each speaker (or group)."""
     unit, clusters = clusters_of(predictions)
     with plugin_faults(task.info.name):
-        if isinstance(task, MeasuredByTallies):
+        if _tallies(task):
             tallies = [[task.tally(cluster, classes)] for cluster in clusters]
             values = left_out(tallies, lambda several: _values(task.measure_tallies(several, classes)))
             whole = task.measure_tallies([tally for (tally,) in tallies], classes)
@@ -40,6 +40,16 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
             values = left_out(clusters, lambda items: _values(task.measure(items, classes)))
             whole = task.measure(predictions, classes)
     return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters), whole)
+
+
+def _tallies(task: Downstream) -> TypeGuard[MeasuredByTallies]:
+    """Whether its tallies say what its `measure` says: not where a subclass has another `measure` alone."""
+    if not isinstance(task, MeasuredByTallies):
+        return False
+    owners = [
+        next(each for each in type(task).__mro__ if name in vars(each)) for name in ("measure_tallies", "measure")
+    ]
+    return issubclass(owners[0], owners[1])
 
 
 def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:

@@ -108,8 +108,8 @@ def train_probes(
     for number, lesson in enumerate(lessons):
         own = train.of_layers(lesson.layers), dev.of_layers(lesson.layers)
         of_layers = statistics[0][lesson.layers], statistics[1][lesson.layers]
-        pupils = _Pupils(examiner, shape, *own, lesson, settings, of_layers, rates, device)
         with _room_for(settings, shape):
+            pupils = _Pupils(examiner, shape, *own, lesson, settings, of_layers, rates, device)
             for step in pupils.steps():
                 if progress is not None:
                     progress(number * settings.steps + step, total)

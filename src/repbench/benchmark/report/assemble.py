@@ -126,7 +126,9 @@ class Report:
         told = _told(len(rivals), sum(self.mark(cell) == "tied" for cell in rivals))
         if rivals:
             told += f" ({self._tests(rivals)})"
-        if unchecked:
+        if unchecked and not compared:
+            told += "; no number could be checked"
+        elif unchecked:
             told += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
         return Verdict(best, len(rivals), told, self.verdicts.resolution.get((*best.row.group, column.key)))
 

@@ -86,7 +86,7 @@ def _untrained_row(row: Row, untrained: list[Row]) -> Row | None:
 
 
 def _gain(evidence: Evidence, cell: Cell, control: Cell | None) -> Gain | None:
-    if control is None or cell.value is None or control.value is None:
+    if control is None or not cell.compared or not control.compared or cell.value is None or control.value is None:
         return None
     sign = 1 if cell.column.higher_is_better else -1
     difference = evidence.difference(cell.runs, control.runs, cell.column.metric)

@@ -16,7 +16,9 @@ from repbench.benchmark.report.gather import Cell, Gathered, Row
 from repbench.benchmark.report.naming import shown
 from repbench.benchmark.report.questions import Column
 
-COST_HEADINGS = ("parameters", "MACs/s", "real time", "training", "measured on")
+SPEED_HEADING = "real time"
+"""Of the column in which more is better."""
+COST_HEADINGS = ("parameters", "MACs/s", SPEED_HEADING, "training", "measured on")
 """Of the columns of costs in tables."""
 
 Place = str

@@ -65,7 +65,7 @@ def efficiencies(gathered: Gathered) -> list[Efficiency]:
 def _efficiency(gathered: Gathered, column: Column) -> Efficiency:
     families: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
     for cell in gathered.column_cells(column):
-        if cell.value is not None and cell.label_seconds > 0:
+        if cell.compared and cell.label_seconds > 0:
             families[cell.row.system.name, cell.row.mode, cell.row.layer].append(cell)
     target = next(
         (

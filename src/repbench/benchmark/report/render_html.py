@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from repbench.benchmark.report import figures, tables
 from repbench.benchmark.report.assemble import Report
 from repbench.benchmark.report.commands import commands_of, shown_command
-from repbench.benchmark.report.cost import COST_HEADINGS
+from repbench.benchmark.report.cost import COST_HEADINGS, SPEED_HEADING
 from repbench.benchmark.report.efficiency import as_time
 from repbench.benchmark.report.gather import Cell, Row
 from repbench.benchmark.report.naming import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -201,7 +201,8 @@ def _headings(report: Report, filters: Sequence[Filter]) -> Iterator[dict[str, A
         }
     yield {**empty, "label": "covered", "style": "", "kind": "number", "first": "descending"}
     for name in COST_HEADINGS[:-1]:
-        yield {**empty, "label": name, "style": "", "kind": "number"}
+        first = "descending" if name == SPEED_HEADING else "ascending"
+        yield {**empty, "label": name, "style": "", "kind": "number", "first": first}
     yield {**empty, "label": COST_HEADINGS[-1]}
 
 
