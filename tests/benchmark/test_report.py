@@ -734,3 +734,14 @@ def test_a_command_is_shown_whole_or_not_at_all(tmp_path: Path) -> None:
 )
 def test_no_part_of_a_spreadsheet_cell_is_a_formula_even_where_semicolons_part_cells(text: str, cell: str) -> None:
     assert spreadsheet(text) == cell
+
+
+def test_the_headline_is_the_best_of_all_modes_and_names_fine_tuning(tmp_path: Path) -> None:
+    for upstream, skill in (("apc", 0.9), ("mel", 0.4)):
+        write(tmp_path, upstream=upstream, skill=skill)
+    write(tmp_path, upstream="apc", skill=0.7, mode="finetune")
+    (verdict,) = assemble([tmp_path]).verdict_lines()
+    assert (verdict.cell.row.mode, verdict.who) == ("frozen", "apc, layer 0")
+    write(tmp_path, upstream="mel", skill=0.99, mode="finetune")
+    (verdict,) = assemble([tmp_path]).verdict_lines()
+    assert verdict.who == "mel, layer 0, fine-tuned"

@@ -23,16 +23,16 @@ SHORT_FIRST = """\
 # As the preset `tiny`, with as many steps on short stretches in a training that is shorter.
 training:
   curriculum:
-    - {until: 0.28, crop_frames: 48}
-    - {until: 0.4, crop_frames: 72}
-    - {until: 0.58, crop_frames: 120}
+    - {until: 0.3, crop_frames: 48}
+    - {until: 0.43, crop_frames: 72}
+    - {until: 0.6, crop_frames: 120}
     - {until: 1.0}
 """
 """Some 200 steps on short stretches, without which Mockingjay stays on the plateau that its probes get worse on."""
-PRETRAINING = {"apc": (150, None), "mockingjay": (800, SHORT_FIRST)}
+PRETRAINING = {"apc": (150, None), "mockingjay": (700, SHORT_FIRST)}
 """Steps, and what differs from the preset `tiny`, which takes 400 and 1,300: a minute of APC, two of Mockingjay."""
-SETTINGS = ("probe.steps=500", "finetune.steps=80", "finetune.selection_points=2")
-"""Half of the usual steps of a probe, and a quarter of those of a fine-tuning."""
+SETTINGS = ("probe.steps=500", "finetune.steps=60", "finetune.selection_points=2")
+"""Half of the usual steps of a probe, and a fifth of those of a fine-tuning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,15 @@ class Report:
         return "tied" if cell.key in self.verdicts.tied else ""
 
     def verdict_lines(self) -> list[Verdict]:
-        """What is best in each column, of the group with the most labels that was asked there."""
+        """What is best in each column: with the most labels that were used there, of all modes the best."""
         return [self._verdict(column) for column in self.gathered.columns]
 
     def _verdict(self, column: Column) -> Verdict:
         in_column = self.gathered.column_cells(column)
         compared = [cell for cell in in_column if cell.compared]
-        best = next((cell for cell in compared if self.mark(cell) == "best"), (compared or in_column)[0])
+        marked = [cell for cell in compared if self.mark(cell) == "best"] or compared or in_column
+        sign = 1 if column.higher_is_better else -1
+        best = max(marked, key=lambda cell: (cell.row.fraction, sign * (cell.value or 0.0)))
         rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
         unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
         told = _told(len(rivals), sum(self.mark(cell) == "tied" for cell in rivals))
@@ -154,12 +156,17 @@ class Verdict:
     resolution: float | None
 
     @property
+    def who(self) -> str:
+        """System and layer, and the mode where it is not the usual one."""
+        return f"{self.cell.row.title}{', fine-tuned' if self.cell.row.mode == 'finetune' else ''}"
+
+    @property
     def sentence(self) -> str:
         """The whole of it."""
         cell = self.cell
         labels = "" if cell.row.fraction == 1.0 else f" with {cell.row.labels} of the labels"
         could = "" if self.resolution is None else f"; {self.could}"
-        return f"{cell.column.title}{labels}: {cell.row.title} has {number(cell.value)}, {self.told}{could}"
+        return f"{cell.column.title}{labels}: {self.who} has {number(cell.value)}, {self.told}{could}"
 
     @property
     def could(self) -> str:
