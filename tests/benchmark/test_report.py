@@ -741,7 +741,7 @@ def test_the_headline_is_the_best_of_all_modes_and_names_fine_tuning(tmp_path: P
         write(tmp_path, upstream=upstream, skill=skill)
     write(tmp_path, upstream="apc", skill=0.7, mode="finetune")
     (verdict,) = assemble([tmp_path]).verdict_lines()
-    assert (verdict.cell.row.mode, verdict.who) == ("frozen", "apc, layer 0")
+    assert (verdict.cell.row.mode, verdict.who) == ("frozen", "apc, layer last")
     write(tmp_path, upstream="mel", skill=0.99, mode="finetune")
     (verdict,) = assemble([tmp_path]).verdict_lines()
-    assert verdict.who == "mel, layer 0, fine-tuned"
+    assert verdict.who == "mel, layer last, fine-tuned"
