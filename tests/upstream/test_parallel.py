@@ -36,13 +36,17 @@ def asked_of(tones: Path, run: Path, accumulate: int, **changed: Any) -> Pretrai
 
 def in_two_processes(asked: PretrainRequest) -> subprocess.CompletedProcess[str]:
     """`torchrun --nproc-per-node 2 -m repbench pretrain …` on this machine alone, without any look-up of names."""
+    return started_twice("-m", "repbench", *arguments(asked), "--json")
+
+
+def started_twice(*command: str) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", "2",
                 "--master-addr", "127.0.0.1", "--master-port", str(port)]  # fmt: skip
     return subprocess.run(
-        [*launcher, "-m", "repbench", *arguments(asked), "--json"],
+        [*launcher, *command],
         capture_output=True,
         text=True,
         timeout=180,
@@ -100,6 +104,40 @@ def test_a_refusal_of_the_leader_ends_all(tones: Path, tmp_path: Path) -> None:
     finished = in_two_processes(asked_of(tones, tmp_path, 1))
     assert finished.returncode != 0
     assert "This folder holds a run at step 10 of 10" in finished.stderr
+
+
+LEAVES = """
+from pathlib import Path
+
+import torch
+
+from repbench.upstream.parallel import joined
+
+
+def threads() -> set[str]:
+    return {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+
+
+weight = torch.nn.Parameter(torch.ones(2))
+with joined(torch.device("cpu")) as processes:
+    weight.grad = torch.ones(2)
+    processes.sum_gradients([weight])
+    torch.optim.AdamW([weight]).step()
+    during = threads()
+print("gradient", weight.grad.tolist(), "threads that ended", len(during - threads()))
+print("threads of gloo", sum("gloo" in name for name in threads()))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the threads of a process are read from /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    """One that frees a tensor while the interpreter ends aborts the process, and with it the others."""
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES, encoding="utf-8")
+    finished = started_twice(str(script))
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("gradient [2.0, 2.0] threads that ended 1\n") == 2
+    assert finished.stdout.count("threads of gloo 0\n") == 2
 
 
 def test_one_process_leads_and_adds_nothing() -> None:

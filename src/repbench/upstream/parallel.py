@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -79,6 +80,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if expected_processes() == 1:
         yield Processes()
         return
+    # Its functions take the group of this moment as their default. An optimizer imports it: met first, the group would
+    # outlive its end in them, and its threads the interpreter, which aborts the process now and then.
+    importlib.import_module("torch.distributed.nn.functional")
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.distributed.init_process_group("nccl", device_id=device, timeout=PATIENCE)
