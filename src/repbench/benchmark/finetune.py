@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from repbench.benchmark.baselines import baselines
 from repbench.benchmark.examiner import Examiner
 from repbench.benchmark.features import layer_indices
 from repbench.benchmark.finetuning import Finetuned, Finetuner, predictions_of
@@ -98,6 +99,7 @@ def _scored(
     """Open the test split, and write the record of each setting at its best point."""
     heard = heard_by(plan)
     questions = plan.test.open()
+    known = baselines(stage.task, plan.classes, plan.train, questions)
     written = []
     for setting, (network, done) in trained.items():
         network.load_state_dict(done.best)
@@ -115,7 +117,7 @@ def _scored(
             warnings=subsets[setting].warnings,
             mode="finetune",
         )
-        written.append(score(stage, corpus, plan, answered, predictions, questions, rates, heard))
+        written.append(score(stage, corpus, plan, answered, predictions, questions, known, rates, heard))
         with environment_faults(folders[setting]):
             shutil.rmtree(folders[setting])
     return written

@@ -6,12 +6,14 @@ Axes: L layers, N frames, D width, U utterances, C classes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from repbench.benchmark.features import FeatureTable
 from repbench.downstream.heads import Head, build_head
@@ -23,6 +25,9 @@ STD_FLOOR = 1e-3
 
 RAW_WEIGHT = 1 / 12
 """What every raw weight of a layer begins with: the released Mockingjay code has twelve, whatever the model."""
+
+_TILE_COLUMNS = 16
+"""Columns that a product computes at once: one that ends in a part of a tile is a sixth slower."""
 
 _STATISTICS_ROWS = 2_048
 """Frames of which statistics are gathered at once: as many as a processor's cache may hold."""
@@ -111,6 +116,35 @@ class Probe(nn.Module):
     def layer_weights(self) -> Tensor:
         """(L,), adding up to 1 unless they are raw."""
         return weights_of(self.layer_logits, self.shape.mix)
+
+
+def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Scores of several probes of one shape on the same standardised frames.
+
+    Where they learn one matrix each, those matrices stand one above the other and one product answers for all, which
+    is half again as fast: each score is a sum over the same numbers as alone. Where they learn something before it,
+    each answers by itself.
+
+    Args:
+        probes: R of them.
+        standard: (L, N, D).
+        counts: As in `Probe.forward`.
+
+    Returns:
+        R times (N, C) or (U, C).
+    """
+    first = probes[0]
+    if len(probes) == 1 or first.layer_logits.requires_grad or not first.head.is_one_matrix:
+        return tuple(probe.scores(standard, counts) for probe in probes)
+    read = first.head.before_output(first.mixed(standard), counts)
+    outputs = [probe.head.output for probe in probes]
+    spare = -sum(output.out_features for output in outputs) % _TILE_COLUMNS
+    weights = torch.cat([output.weight for output in outputs] + [read.new_zeros(spare, read.shape[1])])
+    biases = torch.cat([output.bias for output in outputs] + [read.new_zeros(spare)])
+    scores = F.linear(read, weights, biases)
+    return torch.split(scores, [output.out_features for output in outputs] + [spare] * (spare > 0), dim=1)[
+        : len(probes)
+    ]
 
 
 def weights_of(logits: Tensor, mix: str) -> Tensor:

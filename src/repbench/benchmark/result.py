@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark import environment
-from repbench.benchmark.baselines import baselines
 from repbench.benchmark.certificate import certificate_id, task_fingerprint
 from repbench.benchmark.loading import origin_of
 from repbench.benchmark.network import encoded_network, facts_of
@@ -36,6 +35,7 @@ def score(
     answered: Answered,
     predictions: Sequence[Prediction],
     test: Questions,
+    known: Mapping[str, float | None],
     rates: tuple[str, ...],
     heard: Mapping[str, Any],
 ) -> Written:
@@ -48,6 +48,7 @@ def score(
         answered: Who answered.
         predictions: The answers.
         test: The questions.
+        known: Their baselines.
         rates: What is to be said of the way from the sound to the frames.
         heard: What the probe was trained and selected on, as it is saved with it.
     """
@@ -84,7 +85,7 @@ def score(
             "selection": _selection_part(answered.trained.selection),
             "primary_metric": stage.task.info.primary_metric,
             "metrics": metrics_part(stage.task, plan.classes, predictions),
-            "baselines": baselines(stage.task, plan.classes, plan.train, test),
+            "baselines": dict(known),
             "n_listed": plan.test.num_listed,
             "n_scored": len(predictions),
             "excluded": plan.test.excluded,

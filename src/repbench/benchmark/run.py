@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark import environment
+from repbench.benchmark.baselines import baselines
 from repbench.benchmark.controls import with_shuffled_labels
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
@@ -140,11 +141,12 @@ def _probed(
     test_questions = plan.test.open()
     test = stage.extract("features of test", test_questions)
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
+    known = baselines(stage.task, plan.classes, plan.train, test_questions)
     written = []
     for each in answered:
         examples = Examples(stage.view(test, each.setting.layer), test_questions)
         predictions = examiner.predict(each.trained.probe, examples)
-        written.append(score(stage, corpus, plan, each, predictions, test_questions, rates, heard))
+        written.append(score(stage, corpus, plan, each, predictions, test_questions, known, rates, heard))
     return written
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
+from repbench.benchmark.baselines import baselines
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.network import SavedNetwork, load_network
 from repbench.benchmark.plan import (
@@ -87,7 +88,8 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         reporter.say(f"note: {warning}")
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
     predictions = examiner.predict(probe.to(stage.device), Examples(table, questions))
-    return [score(stage, corpus, plan, answered, predictions, questions, rates, facts)]
+    known = baselines(stage.task, plan.classes, plan.train, questions)
+    return [score(stage, corpus, plan, answered, predictions, questions, known, rates, facts)]
 
 
 def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Upstream:

@@ -1,9 +1,9 @@
 """Train probes on frozen features, all learning rates of a lesson in one pass over the features.
 
 A probe is trained for a fixed number of steps, scored on dev at fixed points, and the best point is kept (the earliest
-of equals). Rates share what they see: each batch is read and standardised once, and dev is read once for all. Each
-probe keeps its own matrix products, of the sizes it would have alone, so that what it becomes does not depend on who
-stands beside it, to the last bit (docs/design/0010-probes-side-by-side.md).
+of equals). Rates share what they see: each batch is read and standardised once, dev is read once for all, and probes of
+one matrix answer in one product. What a probe becomes does not depend on who stands beside it: its weights are those it
+would have alone, to 1e-5 or, where it has hidden layers, to the last bit (docs/design/0010-probes-side-by-side.md).
 
 Axes: L layers, N frames, D width, U utterances, C classes, R learning rates.
 """
@@ -15,23 +15,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from repbench.benchmark.batches import Batch, batches
+from repbench.benchmark.descent import Descent
 from repbench.benchmark.examiner import Examiner, Examples
 from repbench.benchmark.features import FeatureTable
 from repbench.benchmark.plan import Questions
-from repbench.benchmark.probe import Probe, ProbeShape
+from repbench.benchmark.probe import Probe, ProbeShape, scores_side_by_side
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.benchmark.sequences import sequence_loss
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
 
 CPU = torch.device("cpu")
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +163,10 @@ class _Pupils:
         if settings.standardise:
             untrained.set_statistics(*statistics)
         untrained.to(device)
-        self._pupils = [_Pupil(copy.deepcopy(untrained), rate) for rate in rates]
+        self._pupils = [_Pupil(copy.deepcopy(untrained), rate, settings) for rate in rates]
         context = untrained.head.context_frames
         self._batches = batches(examiner, Examples(train, lesson.train), settings, generator, context=context)
         self._exam = examiner.exam(Examples(dev, lesson.dev), device)
-        self._optimizer = OPTIMIZERS[settings.optimizer](
-            [pupil.parameter_group() for pupil in self._pupils], weight_decay=settings.weight_decay, fused=True
-        )
         self._seconds = 0.0
 
     def steps(self) -> Iterator[int]:
@@ -191,19 +187,21 @@ class _Pupils:
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)
         standard = self._pupils[0].probe.standardise_(batch.frames)
-        losses = [_loss(pupil.probe.train().scores(standard, batch.counts), batch) for pupil in self._pupils]
+        scores = scores_side_by_side([pupil.probe.train() for pupil in self._pupils], standard, batch.counts)
+        losses = [_loss(each, batch) for each in scores]
         finite = torch.isfinite(torch.stack(losses)).tolist()
         alive = [
             loss for pupil, loss, known in zip(self._pupils, losses, finite, strict=True) if pupil.lives(known, step)
         ]
         if not alive:
             raise _all_ended(f"loss is {losses[0].item()}", step)
-        self._optimizer.zero_grad(set_to_none=True)
+        for pupil in self._pupils:
+            pupil.descent.forget()
         torch.autograd.backward(alive)
-        if self._settings.clip_norm is not None:
-            for pupil in self._pupils:
+        for pupil in self._pupils:
+            if self._settings.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(pupil.probe.parameters(), self._settings.clip_norm)
-        self._optimizer.step()
+            pupil.descent.step()
 
     def _select(self, step: int) -> None:
         values = self._examiner.primaries(self._scores, self._exam)
@@ -219,7 +217,7 @@ class _Pupils:
     def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
         """Frames (L, N, D) to the scores of all pupils, (R, N, C) or (R, U, C)."""
         standard = self._pupils[0].probe.standardised(frames)
-        return torch.stack([pupil.probe.eval().scores(standard, counts) for pupil in self._pupils])
+        return torch.stack(scores_side_by_side([pupil.probe.eval() for pupil in self._pupils], standard, counts))
 
 
 @contextmanager
@@ -254,9 +252,13 @@ def _loss(scores: Tensor, batch: Batch) -> Tensor:
 class _Pupil:
     """A probe at one learning rate, and its best point so far; a loss or score that is not finite ends it."""
 
-    def __init__(self, probe: Probe, learning_rate: float) -> None:
+    def __init__(self, probe: Probe, learning_rate: float, settings: ProbeSettings) -> None:
         self.probe = probe
         self.learning_rate = learning_rate
+        learnt = (each for each in probe.parameters() if each.requires_grad)
+        self.descent = Descent(
+            settings.optimizer, learnt, learning_rate=learning_rate, weight_decay=settings.weight_decay
+        )
         self.ended_at: int | None = None
         self.value: float | None = None
         self.step = 0
@@ -268,11 +270,6 @@ class _Pupil:
         if not finite and self.ended_at is None:
             self.ended_at = step
         return self.ended_at is None
-
-    def parameter_group(self) -> dict[str, Any]:
-        """What an optimiser is to train at which rate."""
-        learnt = [each for each in self.probe.parameters() if each.requires_grad]
-        return {"params": learnt, "lr": self.learning_rate}
 
     def trained(self, seconds: float) -> TrainedProbe:
         """The probe at its best point, or as it ended."""

@@ -62,7 +62,17 @@ class Head(nn.Module):
 
         A head without context that answers frames needs no counts.
         """
+        scores: Tensor = self.output(self.before_output(frames, counts))
+        return scores
+
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """What its last layer reads: arguments as `forward`, (N, inputs of the layer) or (U, inputs)."""
         raise NotImplementedError
+
+    @property
+    def is_one_matrix(self) -> bool:
+        """Whether it learns nothing but its last layer."""
+        return all(name.startswith("output.") for name, _ in self.named_parameters())
 
 
 class LayeredHead(Head):
@@ -98,15 +108,14 @@ class LayeredHead(Head):
             _initialise(layer, inner, generator)
         self.drop = SeededDropout(dropout, generator)
 
-    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(N, D) -> (N, C), or with `counts` (U,) frames of each utterance in turn, (U, C)."""
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(N, D) -> (N, units), or with `counts` (U,) frames of each utterance in turn, (U, units)."""
         for layer in self.hidden:
             frames = self.drop(torch.relu(layer(frames)))
         if self.pools:
             assert counts is not None
             frames = mean_of_each(frames, counts)
-        scores: Tensor = self.output(frames)
-        return scores
+        return frames
 
 
 class ProjectedHead(Head):
@@ -131,14 +140,13 @@ class ProjectedHead(Head):
         for layer in (self.projection, self.output):
             _initialise(layer, layer.in_features, generator)
 
-    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(N, D) -> (N, C), or with `counts` (U,) frames of each utterance in turn, (U, C)."""
-        frames = self.projection(frames)
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(N, D) -> (N, units), or with `counts` (U,) frames of each utterance in turn, (U, units)."""
+        projected: Tensor = self.projection(frames)
         if self.pools:
             assert counts is not None
-            frames = mean_of_each(frames, counts)
-        scores: Tensor = self.output(frames)
-        return scores
+            return mean_of_each(projected, counts)
+        return projected
 
 
 class ContextHead(Head):
@@ -162,13 +170,12 @@ class ContextHead(Head):
         self.output = nn.Linear(width * (2 * CONTEXT_FRAMES + 1), num_classes)
         _initialise(self.output, self.output.in_features, generator)
 
-    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(N, D) with `counts` (U,) -> (N, C); without, windows of nine in turn, (9 N, D) -> (N, C)."""
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(N, D) with `counts` (U,) -> (N, 9 D); without, windows of nine in turn, (9 N, D) -> (N, 9 D)."""
         if counts is not None:
             ends = counts.cumsum(dim=0)
             frames = frames[windows(torch.arange(len(frames), device=frames.device), ends, CONTEXT_FRAMES).flatten()]
-        scores: Tensor = self.output(frames.reshape(-1, self.output.in_features))
-        return scores
+        return frames.reshape(-1, self.output.in_features)
 
 
 class RecurrentHead(Head):
@@ -209,8 +216,8 @@ class RecurrentHead(Head):
         _initialise(self.rnn, units, generator)
         self.drop = SeededDropout(dropout, generator)
 
-    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(N, D) with `counts` (U,) frames of each utterance in turn -> (U, C)."""
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(N, D) with `counts` (U,) frames of each utterance in turn -> (U, units)."""
         assert counts is not None
         heard = [each[::GRU_STRIDE] for each in torch.split(frames, counts.tolist())]
         lengths = torch.tensor([len(each) for each in heard])
@@ -218,11 +225,10 @@ class RecurrentHead(Head):
         for layer in self.pre_linears:
             inputs = self.drop(torch.relu(layer(inputs)))
         _, last = self.rnn(pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False))
-        states = last[-1]  # (U, units)
+        states: Tensor = last[-1]  # (U, units)
         for layer in self.post_linears:
             states = self.drop(torch.relu(layer(states)))
-        scores: Tensor = self.output(states)
-        return scores
+        return states
 
 
 class SeededDropout(nn.Module):
