@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="random:base")
     parser.add_argument("--downstream", default="phone")
     parser.add_argument("--corpus", default="synthetic:small")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, nargs="+", default=[500, 1000], help="steps of every probe")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "many_probes.json")
     arguments = parser.parse_args()
@@ -42,24 +42,30 @@ def main() -> None:
     many += ["--tune"]
     with tempfile.TemporaryDirectory() as name:
         checkpoint = trained_like(arguments, Path(name))
-        rows = {
-            "alone": run(arguments, Path(name) / "alone", checkpoint, []),
-            "7 x 5 x 5": run(
-                arguments, Path(name) / "many", checkpoint, [*many, *(p for s in SEEDS for p in ("--seed", str(s)))]
-            ),
+        results = {
+            steps: both(arguments, Path(name) / str(steps), checkpoint, many, steps) for steps in arguments.steps
         }
+    result = {
+        "machine": environment.describe(torch.device("cpu")),
+        "question": {key: str(value) for key, value in vars(arguments).items() if key not in {"out", "steps"}},
+        "by_steps": results,
+    }
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def both(arguments: argparse.Namespace, folder: Path, checkpoint: str, many: list[str], steps: int) -> dict[str, Any]:
+    """The pair alone and all that is asked of it, with probes of so many steps."""
+    seeds = [part for seed in SEEDS for part in ("--seed", str(seed))]
+    rows = {
+        "alone": run(arguments, folder / "alone", checkpoint, steps, []),
+        "7 x 5 x 5": run(arguments, folder / "many", checkpoint, steps, [*many, *seeds]),
+    }
     ratio = rows["7 x 5 x 5"]["seconds"] / rows["alone"]["seconds"]
     for what, row in rows.items():
         print(f"{what:<10} {row['seconds']:7.1f} s, of which extraction {row['extract_seconds']:6.1f}, "
               f"probes {row['train_seconds']:6.1f}; {row['records']} records")  # fmt: skip
-    print(f"ratio {ratio:.2f}")
-    result = {
-        "machine": environment.describe(torch.device("cpu")),
-        "question": {key: str(value) for key, value in vars(arguments).items() if key != "out"},
-        "runs": rows,
-        "ratio": ratio,
-    }
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"{steps} steps: ratio {ratio:.2f}", flush=True)
+    return {"runs": rows, "ratio": ratio}
 
 
 def trained_like(arguments: argparse.Namespace, folder: Path) -> str:
@@ -75,14 +81,14 @@ def trained_like(arguments: argparse.Namespace, folder: Path) -> str:
     return str(saved.path)
 
 
-def run(arguments: argparse.Namespace, folder: Path, checkpoint: str, options: list[str]) -> dict[str, Any]:
+def run(arguments: argparse.Namespace, folder: Path, checkpoint: str, steps: int, options: list[str]) -> dict[str, Any]:
     """Seconds of a command that begins with nothing stored."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "corpora").symlink_to(cache_dir() / "corpora")
     command = [
         sys.executable, "-m", "repbench", "run", "--upstream", arguments.upstream, "--checkpoint", checkpoint,
         "--downstream", arguments.downstream, "--corpus", arguments.corpus, "--out", str(folder / "runs"), "--json",
-        "--set", f"probe.steps={arguments.steps}", *options,
+        "--set", f"probe.steps={steps}", *options,
     ]  # fmt: skip
     variables = {**os.environ, "REPBENCH_CACHE": str(folder), "OMP_NUM_THREADS": str(arguments.threads)}
     started = time.perf_counter()

@@ -104,6 +104,7 @@ class Examiner:
         self.classes = tuple(classes)
         self.info = info
         self._index = {label: number for number, label in enumerate(self.classes)}
+        self._truth: _Truth | None = None
 
     @property
     def asks_frames(self) -> bool:
@@ -136,17 +137,25 @@ class Examiner:
 
     def predict(self, probe: Probe, examples: Examples) -> list[Prediction]:
         """The probe's answer to every question, each utterance on its own: no batch, order or padding plays a part."""
+        (answers,) = self.predict_each([probe], examples)
+        return answers
+
+    def predict_each(self, probes: Sequence[Probe], examples: Examples) -> list[list[Prediction]]:
+        """The answers of several probes that standardise alike: each as `predict` gives them."""
         places = examples.table.starts()
-        device = probe.eval().mean.device
-        answers: list[Prediction] = []
+        first = probes[0]
+        device = first.mean.device
+        answers: list[list[Prediction]] = [[] for _ in probes]
         with torch.inference_mode():
             for question in examples.questions:
                 start, count = places[question.id]
-                frames = examples.table.frames[:, start : start + count].to(device)
-                scores = probe(frames, torch.tensor([count], device=device)).cpu()
-                if not bool(torch.isfinite(scores).all()):
-                    raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=question.id)
-                answers.append(self.answer(question, scores))
+                standard = first.standardised(examples.table.frames[:, start : start + count].to(device))
+                counts = torch.tensor([count], device=device)
+                for probe, own in zip(probes, answers, strict=True):
+                    scores = probe.eval().scores(standard, counts).cpu()
+                    if not bool(torch.isfinite(scores).all()):
+                        raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=question.id)
+                    own.append(self.answer(question, scores))
         return answers
 
     def exam(self, examples: Examples, device: torch.device) -> Exam:
@@ -296,20 +305,42 @@ class Examiner:
 
     def _frame_answer(self, question: Question, path: np.ndarray[Any, Any]) -> FramePrediction:
         utterance = question.utterance
-        reference, nearest = self._instants(question, len(path))
-        asked, estimated = reference != UNLABELLED, path[nearest]
+        truth = self._truth_of(question, len(path))
+        estimated = path[truth.nearest]
         num_classes = len(self.classes)
-        cells, counts = np.unique((reference * num_classes + estimated)[asked], return_counts=True)
+        cells, counts = np.unique((truth.reference * num_classes + estimated)[truth.asked], return_counts=True)
         pairs = zip(*np.divmod(cells, num_classes), counts, strict=True)
-        true_events, found_events = (events_of(self.task, one, asked, self.classes) for one in (reference, estimated))
+        found_events = events_of(self.task, estimated, truth.asked, self.classes)
         return FramePrediction(
             id=utterance.id,
             speaker=utterance.speaker,
             group=utterance.group,
             confusion=tuple((int(true), int(found), int(count)) for true, found, count in pairs),
-            edits=count_edits(true_events, found_events),
-            reference_length=len(true_events),
+            edits=count_edits(truth.events, found_events),
+            reference_length=len(truth.events),
         )
+
+    def _truth_of(self, question: Question, num_frames: int) -> _Truth:
+        """What an answer is held against, kept for the next probe that answers the same question."""
+        kept = self._truth
+        if kept is None or kept.question is not question or kept.num_frames != num_frames:
+            reference, nearest = self._instants(question, num_frames)
+            asked = reference != UNLABELLED
+            events = events_of(self.task, reference, asked, self.classes)
+            kept = self._truth = _Truth(question, num_frames, reference, asked, nearest, events)
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What is right at each instant of an utterance, where something is asked, and which frame answers there."""
+
+    question: Question
+    num_frames: int
+    reference: Integers
+    asked: np.ndarray[Any, Any]
+    nearest: Integers
+    events: list[int]
 
 
 def events_of(

@@ -7,8 +7,9 @@ without reading data is refused first; the test split is opened once, when nothi
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ from repbench.upstream.contract import Upstream, provenance_of
 from repbench.upstream.parallel import Processes, expected_processes, joined, local_device
 
 __all__ = ["RunRequest", "Written", "evaluate", "run"]
+
+_BESIDE = 8
+"""Probes whose answers to the test split are in memory at once."""
 
 
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
@@ -143,11 +147,19 @@ def _probed(
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
     known = baselines(stage.task, plan.classes, plan.train, test_questions)
     written = []
-    for each in answered:
-        examples = Examples(stage.view(test, each.setting.layer), test_questions)
-        predictions = examiner.predict(each.trained.probe, examples)
-        written.append(score(stage, corpus, plan, each, predictions, test_questions, known, rates, heard))
+    for some in _beside(answered):
+        examples = Examples(stage.view(test, some[0].setting.layer), test_questions)
+        predicted = examiner.predict_each([each.trained.probe for each in some], examples)
+        for each, predictions in zip(some, predicted, strict=True):
+            written.append(score(stage, corpus, plan, each, predictions, test_questions, known, rates, heard))
     return written
+
+
+def _beside(answered: Sequence[Answered]) -> Iterator[tuple[Answered, ...]]:
+    """In turn those that read the same layer, few enough for the answers of all to be in memory."""
+    for _, of_layer in itertools.groupby(answered, key=lambda each: each.setting.layer):
+        while some := tuple(itertools.islice(of_layer, _BESIDE)):
+            yield some
 
 
 def evaluate(

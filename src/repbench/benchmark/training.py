@@ -188,16 +188,14 @@ class _Pupils:
         batch = next(self._batches).to(self._device)
         standard = self._pupils[0].probe.standardise_(batch.frames)
         scores = scores_side_by_side([pupil.probe.train() for pupil in self._pupils], standard, batch.counts)
-        losses = [_loss(each, batch) for each in scores]
-        finite = torch.isfinite(torch.stack(losses)).tolist()
-        alive = [
-            loss for pupil, loss, known in zip(self._pupils, losses, finite, strict=True) if pupil.lives(known, step)
-        ]
-        if not alive:
+        losses = _losses(scores, batch)
+        finite = torch.isfinite(losses).tolist()
+        alive = [pupil.lives(known, step) for pupil, known in zip(self._pupils, finite, strict=True)]
+        if not any(alive):
             raise _all_ended(f"loss is {losses[0].item()}", step)
         for pupil in self._pupils:
             pupil.descent.forget()
-        torch.autograd.backward(alive)
+        torch.autograd.backward(losses, torch.tensor(alive, dtype=losses.dtype, device=losses.device))
         for pupil in self._pupils:
             if self._settings.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(pupil.probe.parameters(), self._settings.clip_norm)
@@ -217,7 +215,7 @@ class _Pupils:
     def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
         """Frames (L, N, D) to the scores of all pupils, (R, N, C) or (R, U, C)."""
         standard = self._pupils[0].probe.standardised(frames)
-        return torch.stack(scores_side_by_side([pupil.probe.eval() for pupil in self._pupils], standard, counts))
+        return scores_side_by_side([pupil.probe.eval() for pupil in self._pupils], standard, counts)
 
 
 @contextmanager
@@ -241,12 +239,16 @@ def _all_ended(what: str, step: int) -> NonFiniteError:
     return NonFiniteError(said, key="probe.learning_rate", do="Take a smaller learning rate")
 
 
-def _loss(scores: Tensor, batch: Batch) -> Tensor:
-    """What scores (N, C), (U, C) or, with the blank, (N, C + 1) cost: the mean over frames or utterances."""
+def _losses(scores: Tensor, batch: Batch) -> Tensor:
+    """What scores (R, N, C), (R, U, C) or, with the blank, (R, N, C + 1) cost: (R,) means over frames or utterances."""
     if batch.num_classes is None:
-        return F.cross_entropy(scores, batch.classes)
-    assert batch.counts is not None
-    return sequence_loss(scores, batch.counts, batch.classes, batch.num_classes)
+        num_probes, num_asked, _ = scores.shape
+        rows = scores.transpose(0, 1).flatten(0, 1)  # as the product of many probes left them
+        costs = F.cross_entropy(rows, batch.classes.repeat_interleave(num_probes), reduction="none")
+        return costs.view(num_asked, num_probes).mean(dim=0)
+    counts, num_classes = batch.counts, batch.num_classes
+    assert counts is not None
+    return torch.stack([sequence_loss(each, counts, batch.classes, num_classes) for each in scores])
 
 
 class _Pupil:
