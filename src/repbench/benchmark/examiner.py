@@ -145,6 +145,8 @@ class Examiner:
         places = examples.table.starts()
         first = probes[0]
         device = first.mean.device
+        for probe in probes:
+            probe.eval()
         answers: list[list[Prediction]] = [[] for _ in probes]
         with torch.inference_mode():
             for question in examples.questions:
@@ -152,7 +154,7 @@ class Examiner:
                 standard = first.standardised(examples.table.frames[:, start : start + count].to(device))
                 counts = torch.tensor([count], device=device)
                 for probe, own in zip(probes, answers, strict=True):
-                    scores = probe.eval().scores(standard, counts).cpu()
+                    scores = probe.scores(standard, counts).cpu()
                     if not bool(torch.isfinite(scores).all()):
                         raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=question.id)
                     own.append(self.answer(question, scores))
