@@ -327,6 +327,8 @@ def _hold_to_contract(
                 utterance=name,
                 do=_CHECK,
             )
+    if math.isfinite(float(states.layers.sum())):  # four times as fast as to ask each, and never wrong about "all are"
+        return
     finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (B,)
     if not bool(finite.all()):
         raise PluginError(

@@ -171,7 +171,7 @@ def _attended_in_bfloat16(query: Tensor, key: Tensor, value: Tensor, valid: Tens
 def _probabilities(query: Tensor, key: Tensor, valid: Tensor | None) -> Tensor:
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if valid is not None:
-        scores = scores.masked_fill(~valid, -math.inf)
+        scores.masked_fill_(~valid, -math.inf)
     return scores.softmax(dim=-1)
 
 

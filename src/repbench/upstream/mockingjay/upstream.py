@@ -181,7 +181,7 @@ class Mockingjay(nn.Module):
 
     def _layers(self, stacked: Tensor, counts: Tensor) -> Tensor:
         padding = ~valid_mask(counts, stacked.shape[1])[..., None]
-        return torch.stack([each.masked_fill(padding, 0.0) for each in self.encoder(stacked, counts)])
+        return torch.stack(self.encoder(stacked, counts)).masked_fill_(padding, 0.0)
 
     def _last(self, stacked: Tensor, counts: Tensor) -> Tensor:
         last = self.encoder.last(stacked, counts)
