@@ -5,7 +5,8 @@ and train a linear classifier of frames on its last layer: the same corpus and d
 steps as some epochs of batches of 32 utterances make, dev scored after each epoch. S3PRL's network, featurizer and
 downstream expert are its own; the loop around them is written after its Runner, which runs the frozen network again in
 every step and every evaluation. `repbench run` is the whole command, process start included: cold (nothing stored),
-cold in bfloat16, and warm.
+cold in bfloat16, and warm. It runs before S3PRL and again after it, and its seconds are the mean of both: a machine
+whose pace changes within minutes favours neither.
 
 An epoch of S3PRL takes minutes and is as long as the next: `--measured` of them are run as it runs them, and its time
 is that of the measured steps and evaluations, times the number there would be. What its frozen network says is kept
@@ -65,14 +66,18 @@ def main() -> None:
         plan = make_plan(corpus, Phone(), SplitSettings(), excludes=lambda each: None)
         steps = arguments.epochs * -(-len(plan.train) // BATCH)
         frames = round(100 * sum(each.utterance.seconds for each in plan.train) / len(plan.train) * BATCH)
-        ours = {
-            name: ours_of(name, Path(folder), checkpoint, arguments, steps=steps, frames=frames)
-            for name in ("float32 cold", "float32 warm", "bfloat16 cold", "bfloat16 warm")
-        }
+        asked = {"steps": steps, "frames": frames}
+        before = all_of_ours(Path(folder) / "before", checkpoint, arguments, **asked)
         as_it_comes = ours_of(
-            "float32 warm", Path(folder), checkpoint, arguments, steps=steps, frames=frames, standardise=False
+            "float32 warm", Path(folder) / "before", checkpoint, arguments, standardise=False, **asked
         )
         theirs = theirs_of(checkpoint, plan, arguments)
+        after = all_of_ours(Path(folder) / "after", checkpoint, arguments, **asked)
+    ours = {
+        name: {**row, "seconds": (row["seconds"] + after[name]["seconds"]) / 2,
+               "seconds_before_and_after": [row["seconds"], after[name]["seconds"]]}
+        for name, row in before.items()
+    }  # fmt: skip
     result = {
         "machine": {**environment.describe(torch.device("cpu")), "s3prl": version("s3prl")},
         "corpus": arguments.corpus,
@@ -115,6 +120,15 @@ def write_checkpoint(file: Path) -> None:
     torch.manual_seed(0)
     model = builder.PretrainedTransformer(options, inp_dim=-1, config=str(config))
     torch.save({"Transformer": model.model.state_dict(), "Config": settings}, file)
+
+
+def all_of_ours(
+    folder: Path, checkpoint: Path, arguments: argparse.Namespace, *, steps: int, frames: int
+) -> dict[str, dict[str, Any]]:
+    """Cold and warm, in float32 and bfloat16."""
+    folder.mkdir()
+    names = ("float32 cold", "float32 warm", "bfloat16 cold", "bfloat16 warm")
+    return {name: ours_of(name, folder, checkpoint, arguments, steps=steps, frames=frames) for name in names}
 
 
 def ours_of(

@@ -133,7 +133,7 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
         (R, N, C) or (R, U, C).
     """
     first, num_probes = probes[0], len(probes)
-    if num_probes == 1 or first.layer_logits.requires_grad or not first.head.is_one_matrix:
+    if first.layer_logits.requires_grad or not first.head.is_one_matrix:
         return torch.stack([probe.scores(standard, counts) for probe in probes])
     read = first.head.before_output(first.mixed(standard), counts)
     outputs = [probe.head.output for probe in probes]
