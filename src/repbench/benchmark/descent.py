@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.adam import adam
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -50,13 +50,11 @@ class Descent:
     @torch.no_grad()
     def step(self) -> None:
         """Take a step along the gradients."""
-        known = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        gradients: list[Tensor] = [each for index in known if (each := self.parameters[index].grad) is not None]
-        parameters, means, squares, steps = (
-            [each[index] for index in known] for each in (self.parameters, self._means, self._squares, self._steps)
-        )
+        states = zip(self.parameters, self._means, self._squares, self._steps, strict=True)
+        known = [(each, each.grad, *state) for each, *state in states if each.grad is not None]
         if not known:
             return
+        parameters, gradients, means, squares, steps = (list(each) for each in zip(*known, strict=True))
         adam(
             parameters,
             gradients,

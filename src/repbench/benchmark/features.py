@@ -327,7 +327,7 @@ def _hold_to_contract(
                 utterance=name,
                 do=_CHECK,
             )
-    if math.isfinite(float(states.layers.sum())):  # four times as fast as to ask each, and never wrong about "all are"
+    if math.isfinite(float(states.layers.sum())):  # then every part is, and a sum takes a tenth of the time
         return
     finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (B,)
     if not bool(finite.all()):
