@@ -112,16 +112,20 @@ def test_seeds_rates_and_parts_of_the_labels_differ(tones: Corpus) -> None:
     assert len({tuple(weight.flatten().tolist()) for weight in weights}) == len(lessons) * len(RATES)
 
 
-def test_a_rate_that_explodes_leaves_the_others_as_they_were(tones: Corpus) -> None:
+@pytest.mark.parametrize("head", ["linear", "mlp2"])  # in one product, and in products of their own
+def test_a_rate_that_explodes_leaves_the_others_as_they_were(tones: Corpus, head: str) -> None:
     room = Class.on(tones, Phone())
-    ((calm,),) = room.teach([room.lesson()], "mlp2", rates=(1e-3,))
-    (row,) = room.teach([room.lesson()], "mlp2", rates=(1e-3, 1e30))
+    rates = (1e-3, 1e38) if head == "linear" else (1e-3, 1e30)
+    ((calm,),) = room.teach([room.lesson()], head, rates=rates[:1])
+    (row,) = room.teach([room.lesson()], head, rates=rates)
     assert [each.selection.dev_value is None for each in row] == [False, True]
-    assert row[1].selection.chosen["learning_rate"] == 1e30
+    assert row[1].selection.chosen["learning_rate"] == rates[1]
+    assert row[0].selection.grid == calm.selection.grid
     for name, tensor in calm.probe.state_dict().items():
-        assert torch.equal(row[0].probe.state_dict()[name], tensor)
+        tolerance = 1e-5 if head == "linear" else 0.0
+        torch.testing.assert_close(row[0].probe.state_dict()[name], tensor, rtol=0.0, atol=tolerance, msg=name)
     with pytest.raises(NonFiniteError, match=r"at step \d+"):
-        room.teach([room.lesson()], "mlp2", rates=(1e29, 1e30))
+        room.teach([room.lesson()], head, rates=(rates[1] / 2, rates[1]))
 
 
 class Counted(Phone):

@@ -146,6 +146,8 @@ class Examiner:
         first = probes[0]
         device = first.mean.device
         for probe in probes:
+            assert torch.equal(probe.mean, first.mean)
+            assert torch.equal(probe.std, first.std)
             probe.eval()
         answers: list[list[Prediction]] = [[] for _ in probes]
         with torch.inference_mode():
