@@ -8,12 +8,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 
-import librosa
-import numpy as np
 import torch
-import torchaudio
 from torch import Tensor
 
 from repbench.benchmark import environment
@@ -50,10 +48,7 @@ def time_in_turns(
         f"ratio_to_{baseline}": {name: medians[baseline] / median for name, median in medians.items()},
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchaudio": torchaudio.__version__,
-            "librosa": librosa.__version__,
-            "numpy": np.__version__,
+            **{name: metadata.version(name) for name in ("torch", "torchaudio", "librosa", "numpy")},
         },
         "machine": environment.describe(torch.device("cpu"))["cpu"],
         "threads": 1,
