@@ -1,13 +1,17 @@
-# `make demo` and `make test` need only Python 3.11 to 3.13 and make: they set up .venv themselves.
+# `make demo` and `make test` need only Python 3.11 to 3.14 and make: they set up .venv themselves, from locks/, which name
+# every package with version and hash and no address: pip takes them from wherever it is told to.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Where uv is installed, `make test PIP="uv pip"` sets up in a fraction of the time; uv does not read pip's settings.
+PIP ?= $(BIN)/python -m pip
+LOCKED = $(PIP) install --quiet --require-hashes --no-build-isolation --requirement
 # A process of the tests for each core and one thread in each: threads that wait for one another on a busy machine cost
 # ten times what they save.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 OUT ?= runs/demo
 
-.PHONY: demo test test-slow test-all lint type bench reference docs clean
+.PHONY: demo test test-slow test-all lint type bench canary lock reference docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/repbench demo --out $(OUT)
@@ -31,6 +35,22 @@ type: $(VENV)/.dev
 bench: $(VENV)/.bench
 	for script in benchmarks/frontends.py benchmarks/mel160.py; do $(BIN)/python $$script || exit 1; done
 
+# The newest that the version ranges allow, without the locks, in an environment of its own: one line at the end.
+canary:
+	$(PYTHON) tools/canary.py
+
+# The locks anew, with the newest releases; `make lock UPGRADE=` changes only what pyproject.toml asks for.
+UPGRADE ?= --upgrade
+COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links $(UPGRADE)
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	$(COMPILE) locks/build.in --output-file locks/build.txt
+	$(COMPILE) pyproject.toml --extra dev --constraint locks/build.txt --output-file locks/dev.txt
+	$(COMPILE) pyproject.toml --extra demo --constraint locks/dev.txt --output-file locks/demo.txt
+	$(COMPILE) pyproject.toml --extra bench --constraint locks/dev.txt --output-file locks/bench.txt
+
 # docs/commands.md and docs/settings.md, from the code.
 reference: $(VENV)/.dev
 	$(BIN)/python docs/manual.py
@@ -42,18 +62,25 @@ docs: reference
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	@echo "installing repbench and torch (some 4.6 GB, a minute or two)"
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+$(VENV)/.demo: pyproject.toml locks/demo.txt $(VENV)/.build
+	@echo "installing repbench and torch (some 5.3 GB, a minute or two)"
+	$(LOCKED) locks/demo.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	@echo "installing repbench, torch (some 4.6 GB, a minute or two) and the tools"
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml locks/dev.txt $(VENV)/.build
+	@echo "installing repbench, torch (some 5.3 GB, a minute or two) and the tools"
+	$(LOCKED) locks/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $@ $(VENV)/.demo
 
-$(VENV)/.bench: pyproject.toml $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+$(VENV)/.bench: locks/bench.txt $(VENV)/.dev
+	$(LOCKED) locks/bench.txt
+	touch $@
+
+# What packages without wheels are built with, repbench among them: from the lock too, and so not isolated.
+$(VENV)/.build: locks/build.txt | $(BIN)/python
+	$(LOCKED) locks/build.txt
 	touch $@
 
 clean:

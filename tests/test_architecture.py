@@ -16,7 +16,7 @@ SOURCE = Path(repbench.__file__).parent
 LAYERS = {
     "errors": 0, "progress": 0,
     "files": 1, "globalstate": 1,
-    "registry": 2, "configs": 2,
+    "registry": 2, "configs": 2, "torch_pairs": 2,
     "audio": 3, "corpora": 3, "scaffold": 3,
     "upstream": 4, "downstream": 4,
     "benchmark": 5, "doctor": 5,

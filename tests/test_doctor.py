@@ -11,17 +11,31 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import soxr
+import torch
 
 from repbench import doctor
-from repbench.doctor import Diagnosis, PluginRow, examine
+from repbench.doctor import CheckRow, Diagnosis, PluginRow, examine
+from repbench.torch_pairs import OLDEST
 from tests.fake_distributions import install, registry_of
 
 OF_THE_TESTS = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
 """Where the tests find modules, as it was before any of them changed it."""
 
 FINE = {
-    "torch": "__version__ = '2.11.0'\nclass cuda:\n    is_available = staticmethod(lambda: False)\n",
-    "torchaudio": "__version__ = '2.11.0'\n",
+    "torch": """
+__version__ = "2.15.0"
+zeros = lambda length: [0.0] * length
+class cuda:
+    is_available = staticmethod(lambda: False)
+""",
+    "torchaudio": """
+import sys, types
+__version__, __path__ = "2.11.1", []
+for name in ("functional", "pipelines"):
+    globals()[name] = sys.modules[f"torchaudio.{name}"] = types.ModuleType(name)
+functional.resample = lambda samples, source_hz, target_hz: samples * 2
+""",
 }
 """Stand-ins for modules that take seconds to import."""
 
@@ -212,11 +226,12 @@ def test_this_installation_stands_on_what_it_needs(tmp_path: Path, monkeypatch: 
     found = diagnose(tmp_path, monkeypatch, fakes={})
 
     checks = {check.name: check for check in found.checks}
-    assert list(checks) == ["python", "torch", "device", "soundfile"]
-    assert [check.status for check in found.checks] == ["ok"] * 4
-    assert re.fullmatch(r"torch 2\.11\.\S+, torchaudio 2\.11\.\S+", checks["torch"].detail)
+    assert list(checks) == ["python", "torch", "device", "soundfile", "resampling"]
+    assert [check.status for check in found.checks] == ["ok"] * 5
+    assert checks["torch"].detail == f"torch {torch.__version__}"
     assert re.fullmatch(r"cpu: no CUDA device|cuda: .+ \(CUDA [\d.]+\)", checks["device"].detail)
     assert re.fullmatch(r"soundfile \S+, libsndfile \S+", checks["soundfile"].detail)
+    assert checks["resampling"].detail == f"soxr {soxr.__version__}"
     assert (found.healthy, found.exit_code) == (True, 0)
 
 
@@ -225,7 +240,14 @@ def test_this_installation_stands_on_what_it_needs(tmp_path: Path, monkeypatch: 
     [
         ("torch", "raise ImportError('libtorch.so: not found')", "torch", "ImportError: libtorch.so: not found"),
         ("torch", "import os; os.abort()", "torch", "killed the process with SIGABRT"),
-        ("torchaudio", "__version__ = '2.10.1'", "torch", "torch 2.11.0, torchaudio 2.10.1: both must be 2.11"),
+        (
+            "torch",
+            "__version__ = '2.9.1'\nclass cuda:\n    is_available = bool",
+            "torch",
+            "torch 2.9.1 is older than 2.11",
+        ),
+        ("soxr", "raise ImportError('libsoxr.so: not found')", "resampling", "ImportError: libsoxr.so: not found"),
+        ("soxr", "__version__, resample = '1', lambda *_: [0.0] * 161", "resampling", "became 161 at 16,000 Hz"),
         ("soundfile", "raise OSError('sndfile library not found')", "soundfile", "OSError: sndfile library not found"),
     ],
 )
@@ -239,6 +261,33 @@ def test_what_repbench_stands_on_is_told_when_broken(
     assert detail in check.detail
     assert "pip install" in str(check.cure)
     assert (found.healthy, found.exit_code) == (False, 7)
+
+
+def extra_torchaudio(found: Diagnosis) -> CheckRow:
+    return next(extra for extra in found.extras if extra.name == "torchaudio")
+
+
+@pytest.mark.parametrize(
+    ("source", "detail"),
+    [
+        ("raise OSError('undefined symbol: torch_exception')", "OSError: undefined symbol: torch_exception"),
+        ("import os; os.abort()", "importing it killed the process with SIGABRT"),
+        (FINE["torchaudio"].replace("* 2", "* 3"), "800 samples at 8,000 Hz became 2400 at 16,000 Hz"),
+    ],
+)
+def test_a_torchaudio_that_does_not_work_is_told_and_disables_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, detail: str
+) -> None:
+    found = diagnose(tmp_path, monkeypatch, fakes=FINE | {"torchaudio": source})
+
+    assert detail in extra_torchaudio(found).detail
+    assert "torchaudio" in str(extra_torchaudio(found).cure)
+    assert (extra_torchaudio(found).status, found.healthy, found.exit_code) == ("broken", True, 0)
+
+
+def test_torchaudio_is_judged_by_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = extra_torchaudio(diagnose(tmp_path, monkeypatch))
+    assert (sound.status, sound.detail) == ("ok", "torchaudio 2.11.1 beside torch 2.15.0")
 
 
 def test_an_unsupported_python_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +317,6 @@ def test_the_doctor_knows_what_the_package_declares() -> None:
 
     bounds = {f">={oldest[0]}.{oldest[1]}", f"<{newest[0]}.{newest[1] + 1}"}
     assert set(str(declared["Requires-Python"]).split(",")) == bounds
-    assert set(doctor.EXTRAS) <= set(declared.get_all("Provides-Extra") or ())
-    for name in ("torch", "torchaudio"):
-        (requirement,) = (line for line in metadata.requires("repbench") or () if re.match(rf"{name}[<>=]", line))
-        assert f">={doctor.TORCH}" in requirement
+    assert {*doctor.EXTRAS, "torchaudio"} <= set(declared.get_all("Provides-Extra") or ())
+    (torch,) = (line for line in metadata.requires("repbench") or () if re.match(r"torch[<>=]", line))
+    assert f">={OLDEST}" in torch

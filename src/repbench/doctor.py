@@ -20,14 +20,12 @@ from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
-from repbench.errors import PluginError
+from repbench.errors import EnvironmentFault, PluginError
 from repbench.registry import GROUPS, Entry, Problem, Registry, last_line, registry, side_effects
+from repbench.torch_pairs import NEWEST, OLDEST, import_torchaudio, minor, torchaudio_cure, version_of
 
-PYTHONS = ((3, 11), (3, 13))
+PYTHONS = ((3, 11), (3, 14))
 """The oldest and the newest Python that repbench supports, as in `requires-python`."""
-
-TORCH = "2.11"
-"""The minor version of torch and torchaudio, which move together."""
 
 EXTRAS = {
     "demo": ("espeakng_loader",),
@@ -35,7 +33,7 @@ EXTRAS = {
     "slurm": ("submitit",),
     "huggingface": ("transformers",),
 }
-"""What each extra brings, by the module it is imported as."""
+"""What each extra brings, by the module it is imported as; `torchaudio` is tried and not only looked for."""
 
 CHILDREN_AT_A_TIME = 2
 
@@ -84,8 +82,8 @@ class Diagnosis:
 
     Attributes:
         plugins: Every registered plugin.
-        checks: `python`, `torch`, `device`, `soundfile`.
-        extras: Every extra; one that is missing is not a fault.
+        checks: `python`, `torch`, `device`, `soundfile`, `resampling`.
+        extras: Every extra; one that is missing or broken is not a fault of what repbench stands on.
         problems: What is wrong with distributions and was worked around.
         notes: Names that clash, and what imports changed and was put back: what their authors should mend.
     """
@@ -132,13 +130,14 @@ def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diag
     entries = [entry for kind in GROUPS for entry in found.entries(kind)]
     builtin = [entry for entry in entries if entry.builtin]
     groups = [builtin] * bool(builtin) + [[entry] for entry in entries if not entry.builtin]
-    requests = [_Request("torch"), _Request("soundfile"), *map(_request_for, groups)]
-    torch, soundfile, *answers = _ask(requests, timeout_s)
+    tasks: tuple[_Task, ...] = ("torch", "soundfile", "resampling", "torchaudio")
+    requests = [*map(_Request, tasks), *map(_request_for, groups)]
+    torch, soundfile, resampling, torchaudio, *answers = _ask(requests, timeout_s)
     rows = _rows(zip(groups, answers, strict=True), timeout_s)
     return Diagnosis(
         plugins=tuple(rows[entry] for entry in entries),
-        checks=(_python(), *_torch(torch), _soundfile(soundfile)),
-        extras=tuple(_extra(extra) for extra in EXTRAS),
+        checks=(_python(), *_torch(torch), _soundfile(soundfile), _resampling(resampling)),
+        extras=(*(_extra(extra) for extra in EXTRAS), _torchaudio(torchaudio)),
         problems=found.problems,
         notes=(*found.clashes(), *(side_effects(each, rows[each].changed) for each in entries if rows[each].changed)),
     )
@@ -190,21 +189,17 @@ def _python() -> CheckRow:
 
 def _torch(answer: _Answer) -> tuple[CheckRow, CheckRow]:
     """The rows `torch` and `device`."""
-    cure = f"pip install 'torch=={TORCH}.*' 'torchaudio=={TORCH}.*'"
     reply = answer.value or {"reason": answer.failure}
     if "reason" in reply:
+        cure = f"pip install --force-reinstall 'torch=={NEWEST}.*'"
         unknown = CheckRow(name="device", status="missing", detail="unknown, as torch is broken", cure=cure)
         return CheckRow(name="torch", status="broken", detail=reply["reason"], cure=cure), unknown
-    detail = f"torch {reply['torch']}, torchaudio {reply['torchaudio']}"
-    fits = all(_minor(reply[name]) == TORCH for name in ("torch", "torchaudio"))
-    torch = CheckRow(name="torch", status="ok", detail=detail)
-    if not fits:
-        torch = CheckRow(name="torch", status="broken", detail=f"{detail}: both must be {TORCH}", cure=cure)
+    version = reply["torch"]
+    torch = CheckRow(name="torch", status="ok", detail=f"torch {version}")
+    if tuple(map(int, minor(version).split("."))) < tuple(map(int, OLDEST.split("."))):
+        detail = f"torch {version} is older than {OLDEST}, the oldest that is supported"
+        torch = CheckRow(name="torch", status="broken", detail=detail, cure=f"pip install 'torch=={NEWEST}.*'")
     return torch, CheckRow(name="device", status="ok", detail=reply["device"])
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _soundfile(answer: _Answer) -> CheckRow:
@@ -215,6 +210,24 @@ def _soundfile(answer: _Answer) -> CheckRow:
     return CheckRow(name="soundfile", status="broken", detail=reply["reason"], cure=cure)
 
 
+def _resampling(answer: _Answer) -> CheckRow:
+    reply = answer.value or {"reason": answer.failure}
+    if "reason" not in reply:
+        return CheckRow(name="resampling", status="ok", detail=reply["detail"])
+    cure = "pip install --force-reinstall soxr"
+    return CheckRow(name="resampling", status="broken", detail=reply["reason"], cure=cure)
+
+
+def _torchaudio(answer: _Answer) -> CheckRow:
+    """The row of the extra `torchaudio`: judged by its use beside the torch that is installed."""
+    reply = answer.value or {"reason": answer.failure}
+    if "reason" not in reply:
+        return CheckRow(name="torchaudio", status="ok", detail=reply["detail"])
+    status: Status = "missing" if version_of("torchaudio") is None else "broken"
+    cure = torchaudio_cure(version_of("torch") or "unknown")
+    return CheckRow(name="torchaudio", status=status, detail=reply["reason"], cure=cure)
+
+
 def _extra(extra: str) -> CheckRow:
     absent = [module for module in EXTRAS[extra] if util.find_spec(module) is None]
     if not absent:
@@ -223,11 +236,14 @@ def _extra(extra: str) -> CheckRow:
     return CheckRow(name=extra, status="missing", detail=detail, cure=f"pip install 'repbench[{extra}]'")
 
 
+_Task = Literal["torch", "soundfile", "resampling", "torchaudio", "plugins"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What a child is to do: import `plugins`, or what `task` names."""
+    """What a child is to do: import `plugins`, or use what `task` names."""
 
-    task: Literal["torch", "soundfile", "plugins"]
+    task: _Task
     entries: tuple[Entry, ...] = ()
 
 
@@ -323,11 +339,10 @@ def _start(number: int, request: _Request, folder: Path) -> _Child:
 
 def _reply_on_torch() -> dict[str, Any]:
     import torch
-    import torchaudio
 
     cuda = torch.cuda.is_available()
     device = f"cuda: {torch.cuda.get_device_name()} (CUDA {torch.version.cuda})" if cuda else "cpu: no CUDA device"
-    return {"torch": str(torch.__version__), "torchaudio": str(torchaudio.__version__), "device": device}
+    return {"torch": str(torch.__version__), "device": device}
 
 
 def _reply_on_soundfile() -> dict[str, Any]:
@@ -342,6 +357,31 @@ def _reply_on_soundfile() -> dict[str, Any]:
     if len(samples) != 4:
         return {"reason": f"4 samples were written as FLAC, but {len(samples)} were read back"}
     return {"detail": f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"}
+
+
+def _reply_on_resampling() -> dict[str, Any]:
+    import numpy as np
+    import soxr
+
+    found = len(soxr.resample(np.zeros(441, dtype="float32"), 44_100, 16_000))
+    if found != 160:
+        return {"reason": f"441 samples at 44,100 Hz became {found} at 16,000 Hz"}
+    return {"detail": f"soxr {soxr.__version__}"}
+
+
+def _reply_on_torchaudio() -> dict[str, Any]:
+    try:
+        torchaudio: Any = import_torchaudio()
+        functional: Any = import_torchaudio("torchaudio.functional")
+        import_torchaudio("torchaudio.pipelines")
+    except EnvironmentFault as fault:
+        return {"reason": fault.what}
+    import torch
+
+    found = len(functional.resample(torch.zeros(800), 8_000, 16_000))
+    if found != 1600:
+        return {"reason": f"800 samples at 8,000 Hz became {found} at 16,000 Hz"}
+    return {"detail": f"torchaudio {torchaudio.__version__} beside torch {torch.__version__}"}
 
 
 def _reply_on_plugin(entry: Entry) -> dict[str, Any]:
@@ -364,7 +404,12 @@ def _unfit(entry: Entry, value: object) -> str | None:
 def _reply(task: str, entries: list[dict[str, Any]]) -> Any:
     if task == "plugins":
         return [_reply_on_plugin(Entry(**entry)) for entry in entries]
-    replies: dict[str, Callable[[], dict[str, Any]]] = {"torch": _reply_on_torch, "soundfile": _reply_on_soundfile}
+    replies: dict[str, Callable[[], dict[str, Any]]] = {
+        "torch": _reply_on_torch,
+        "soundfile": _reply_on_soundfile,
+        "resampling": _reply_on_resampling,
+        "torchaudio": _reply_on_torchaudio,
+    }
     try:
         return replies[task]()
     except Exception as error:

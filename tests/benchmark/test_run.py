@@ -15,9 +15,11 @@ import soundfile
 import torch
 
 import repbench
+from repbench.benchmark.identity import identity_of
 from repbench.benchmark.probe import load_probe, save_probe
 from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
 from repbench.benchmark.record import json_schema, read_predictions
+from repbench.benchmark.report.questions import columns_of
 from repbench.benchmark.result import record_folder
 from repbench.benchmark.run import RunRequest, Written, run
 from repbench.benchmark.splits import divide
@@ -219,7 +221,16 @@ def test_an_exclusion_from_test_must_be_allowed_and_stands_in_the_record(tmp_pat
 def test_fault_17_another_rate_is_refused_or_resampled_and_recorded(tmp_path: Path) -> None:
     tone_corpus(tmp_path / "c", sample_rate_hz=8000)
     (written,) = go(tmp_path / "c", tmp_path / "runs")
-    assert "resampled from 8000 Hz to 16000 Hz" in written.record.corpus.warnings
+    assert "resampled from 8000 Hz to 16000 Hz by soxr HQ" in written.record.corpus.warnings
+    assert written.record.corpus.resampler == "soxr HQ"
+    (again,) = go(tmp_path / "c", tmp_path / "runs", missing_only=True)
+    assert again.path == written.path
+    before = written.record.corpus.model_copy(
+        update={"resampler": None, "warnings": ("resampled from 8000 Hz to 16000 Hz",)}
+    )
+    older = written.record.model_copy(update={"corpus": before})
+    assert identity_of(older) != identity_of(written.record), "torchaudio resampled when records did not name it"
+    assert columns_of([older])[older.id].facts["resampler"] == "torchaudio"
     header = json.loads((tmp_path / "c" / "corpus.json").read_text(encoding="utf-8"))
     (tmp_path / "c" / "corpus.json").write_text(json.dumps({**header, "resample": "refused"}), encoding="utf-8")
     with pytest.raises(DataError, match=r"mel expects 16000 Hz, but the sound has 8000 Hz.*utterance s0-00"):

@@ -315,6 +315,17 @@ def test_fault_28_another_sound_misses(change: dict[str, Any], tones: Corpus, tm
         stored(tmp_path, [other])
 
 
+@pytest.mark.parametrize(("sample_rate_hz", "computed"), [(16_000, 0), (8_000, 2)])
+def test_fault_28_another_resampler_misses_what_was_resampled(
+    sample_rate_hz: int, computed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tone_corpus(tmp_path / "c", num_speakers=1, sample_rate_hz=sample_rate_hz)
+    stored(tmp_path / "f", corpus.utterances[:2])
+    assert stored(tmp_path / "f", corpus.utterances[:2])[1] == 0
+    monkeypatch.setattr("repbench.benchmark.store.RESAMPLER", "another")
+    assert stored(tmp_path / "f", corpus.utterances[:2])[1] == computed
+
+
 HITS: dict[str, Callable[[Utterance], None]] = {
     "its modification time": lambda each: os.utime(each.audio, (0, 2**31)),
     "nothing at all": lambda each: None,

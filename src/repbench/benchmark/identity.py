@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from repbench.benchmark.loading import code_of
 from repbench.benchmark.owning import owned
+from repbench.benchmark.precomputed import resampler_of
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
 from repbench.benchmark.result import pair_folder
@@ -54,6 +55,7 @@ class Identity:
         head: Name of the head.
         trained: Whether the probe was trained on this corpus, or brought from another.
         protocol: The settings that can change an answer, as JSON; controls and tuning are among them.
+        resampler: What brought sounds of another rate to that of the upstream; None if nothing had to.
         code: Of upstream and task, SHA-256 of their files where no package answers for them.
     """
 
@@ -68,6 +70,7 @@ class Identity:
     head: str
     trained: bool
     protocol: bytes
+    resampler: str | None
     code: tuple[str | None, str | None]
 
 
@@ -85,6 +88,7 @@ def identity_of(record: Record) -> Identity:
         head=record.head,
         trained=record.corpus.n_train > 0,
         protocol=_of_protocol(record.protocol),
+        resampler=record.corpus.resampled_by,
         code=(_code(record.upstream.origin), _code(record.downstream.origin)),
     )
 
@@ -103,6 +107,7 @@ def identity_to_be(stage: Stage, corpus: Corpus, setting: Setting) -> Identity:
         head=stage.head,
         trained=True,
         protocol=_of_protocol(setting.protocol(stage.request.protocol).model_dump(mode="json")),
+        resampler=resampler_of(corpus, stage.upstream),
         code=(code_of(stage.upstream_entry), code_of(stage.task_entry)),
     )
 

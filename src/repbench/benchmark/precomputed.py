@@ -12,7 +12,7 @@ import torch
 from repbench.benchmark.features import FeatureTable, extract, rounded, why_excluded
 from repbench.benchmark.store import FeatureStore
 from repbench.corpora.contract import Corpus, Progress, Utterance
-from repbench.corpora.reading import check_rates
+from repbench.corpora.reading import check_rates, resampler_for
 from repbench.upstream.contract import Upstream
 from repbench.upstream.precomputed import FrameReader
 
@@ -31,6 +31,11 @@ def notes_of(corpus: Corpus, upstream: Upstream) -> tuple[str, ...]:
     if isinstance(upstream, FrameReader):
         return (upstream.note(),)
     return check_rates(corpus, upstream.info.name, upstream.info.sample_rate_hz)
+
+
+def resampler_of(corpus: Corpus, upstream: Upstream) -> str | None:
+    """What brings sounds of the corpus to the rate of the upstream; None if nothing has to, or no sound is read."""
+    return None if isinstance(upstream, FrameReader) else resampler_for(corpus, upstream.info.sample_rate_hz)
 
 
 def features_of(

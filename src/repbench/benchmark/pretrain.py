@@ -26,7 +26,7 @@ from repbench.configs.loader import apply_overrides, build, load_yaml, merged
 from repbench.configs.settings import Settings
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import is_manifest_path, open_corpus
-from repbench.corpora.reading import check_rates
+from repbench.corpora.reading import check_rates, resampler_for
 from repbench.errors import DataError, IntegrityError, RunInUseError, UsageError
 from repbench.files import ensure_writable, write_json
 from repbench.progress import Reporter, Silence
@@ -228,7 +228,7 @@ def _train(asked: _Asked, processes: Processes, reporter: Reporter) -> Pretraine
     done = _hold_to_run(asked, None)
     with reporter.stage(f"corpus {request.corpus}") as advance:
         corpus = open_corpus(request.corpus, progress=advance)
-    _hold_to_run(asked, corpus.fingerprint)
+    _hold_to_run(asked, corpus)
     if done is not None and done.step >= asked.training.steps:
         done = newest_intact(run, lambda line: None)  # the trainer warns, if it has to fall back
     if done is not None and done.step >= asked.training.steps:
@@ -242,7 +242,7 @@ def _train(asked: _Asked, processes: Processes, reporter: Reporter) -> Pretraine
     if processes.leads:
         remove_leftovers(run)
         if not (run / RUN_FILE).exists():
-            write_json(run / RUN_FILE, _run_fields(asked, corpus.fingerprint))
+            write_json(run / RUN_FILE, _run_fields(asked, corpus))
     assert isinstance(asked.model, nn.Module)
     asked.model.to(asked.device)
     trainer = Trainer(
@@ -306,11 +306,11 @@ def _division(corpus: Corpus, asked: _Asked, reporter: Reporter) -> Division:
 # the run folder
 
 
-def _run_fields(asked: _Asked, corpus_fingerprint: str) -> dict[str, Any]:
-    return {"schema": RUN_SCHEMA, "started": _now(), **_setting(asked, corpus_fingerprint)}
+def _run_fields(asked: _Asked, corpus: Corpus) -> dict[str, Any]:
+    return {"schema": RUN_SCHEMA, "started": _now(), **_setting(asked, corpus)}
 
 
-def _setting(asked: _Asked, corpus_fingerprint: str | None) -> dict[str, Any]:
+def _setting(asked: _Asked, corpus: Corpus | None) -> dict[str, Any]:
     """All that the numbers of a run depend on."""
     setting = {
         "upstream": asked.entry.qualified,
@@ -318,12 +318,14 @@ def _setting(asked: _Asked, corpus_fingerprint: str | None) -> dict[str, Any]:
         "config": asked.model.config,
         "training": asked.training.model_dump(mode="json"),
     }
-    if corpus_fingerprint is not None:
-        setting["corpus"] = corpus_fingerprint
+    if corpus is not None:
+        setting["corpus"] = corpus.fingerprint
+        if resampler := resampler_for(corpus, asked.model.info.sample_rate_hz):
+            setting["resampler"] = resampler
     return setting
 
 
-def _hold_to_run(asked: _Asked, corpus_fingerprint: str | None) -> Checkpoint | None:
+def _hold_to_run(asked: _Asked, corpus: Corpus | None) -> Checkpoint | None:
     """The last checkpoint of the run that is to go on; None if there is no run yet.
 
     Raises:
@@ -344,7 +346,7 @@ def _hold_to_run(asked: _Asked, corpus_fingerprint: str | None) -> Checkpoint | 
             file=asked.run,
             do="Say --resume to go on with it, or name another folder with --out",
         )
-    differences = _differences(before, _setting(asked, corpus_fingerprint))
+    differences = _differences(before, _setting(asked, corpus))
     if differences:
         raise RunInUseError(
             f"This folder holds a run with other settings: {'; '.join(differences)}",

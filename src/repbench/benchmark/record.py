@@ -78,7 +78,11 @@ class DownstreamPart(_Part):
 
 
 class CorpusPart(_Part):
-    """Which data, divided how; the origin is that of the plugin that made or opened it, None for a manifest."""
+    """Which data, divided how; the origin is that of the plugin that made or opened it, None for a manifest.
+
+    `resampler` names what brought sounds of another rate to that of the upstream; None where none had to be, and in
+    records made before it was kept.
+    """
 
     name: str
     fingerprint: str
@@ -88,6 +92,14 @@ class CorpusPart(_Part):
     n_dev: Count
     n_test: Count
     origin: Origin | None = None
+    resampler: str | None = None
+
+    @property
+    def resampled_by(self) -> str | None:
+        """As `resampler`, also of records made before it was kept: torchaudio was the only one then."""
+        if self.resampler is None and any(warning.startswith("resampled from ") for warning in self.warnings):
+            return "torchaudio"
+        return self.resampler
 
 
 class LabelSeconds(_Part):

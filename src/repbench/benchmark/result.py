@@ -13,6 +13,7 @@ from repbench.benchmark.certificate import certificate_id, task_fingerprint
 from repbench.benchmark.loading import origin_of
 from repbench.benchmark.network import encoded_network, facts_of
 from repbench.benchmark.plan import Plan, Questions
+from repbench.benchmark.precomputed import resampler_of
 from repbench.benchmark.probe import encoded_probe
 from repbench.benchmark.record import Record, predictions_digest, sealed_record, weights_file, write_record
 from repbench.benchmark.scoring import metrics_part
@@ -74,6 +75,7 @@ def score(
                 "n_dev": len(plan.dev),
                 "n_test": plan.test.num_listed,
                 "origin": _origin_of_corpus(stage.request.corpus),
+                "resampler": resampler_of(corpus, stage.upstream),
             },
             "mode": answered.mode,
             "layer": setting.layer,

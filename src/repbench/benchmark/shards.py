@@ -73,7 +73,8 @@ class Entry:
     """One layer of one utterance.
 
     Attributes:
-        sound: The utterance by content: SHA-256 of its samples, `@` and their rate in Hz.
+        sound: The utterance by content: SHA-256 of its samples, `@` and their rate in Hz; where that is not the rate of
+            the upstream, also `>` and the resampler.
         layer: Index of the layer.
         batch: Names the utterances that went through the upstream together.
         offset: First byte in the file.

@@ -1,9 +1,10 @@
 """The feature store: what a frozen upstream once said of an utterance is not computed again.
 
 An entry is found by content alone: the upstream's fingerprint, the layer, the samples of the utterance with their rate,
-the rate and width of the upstream, the dtype. So a changed weight, sample or field misses, and a moved or touched file
-hits. Only the layers asked for are stored and read. The store is a help and never a condition: where it is damaged,
-full or closed, the features are computed as if it were not there, and a line says so.
+the rate and width of the upstream, the dtype, and the resampler where the two rates differ. So a changed weight, sample
+or field misses, and a moved or touched file hits. Only the layers asked for are stored and read. The store is a help
+and never a condition: where it is damaged, full or closed, the features are computed as if it were not there, and a
+line says so.
 
 Axes: L layers, F frames, D width, N frames of all utterances together.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from repbench.audio.resample import RESAMPLER
 from repbench.benchmark.features import FeatureTable, Outline, batch_samples, length_batches, outline, run_batches
 from repbench.benchmark.room import SPARE_BYTES, free_bytes, room_for
 from repbench.benchmark.shards import (
@@ -131,12 +133,12 @@ class FeatureStore:
                 dtype=self._origin.dtype,
                 precision=self._origin.precision,
             ):
-                together = _batch_name(plan, batch)
+                together = self._batch_name(plan, batch)
                 for index, rounded in zip(batch, features, strict=True):
                     for layer in missing.get(index, ()):
                         place = layers.index(layer)
                         frames[place, plan.places[index]] = rounded[place]
-                        writer.add(_sound(plan.utterances[index]), layer, together, rounded[place])
+                        writer.add(self._sound(plan.utterances[index]), layer, together, rounded[place])
                 writer.close_if_due()
                 done += sum(index in missing for index in batch)
                 if progress is not None:
@@ -148,7 +150,15 @@ class FeatureStore:
     def lacking(self, utterances: Sequence[Utterance], layers: Sequence[int]) -> list[Utterance]:
         """Those of which one of the layers is not stored."""
         places = standing(self._shards())
-        return [each for each in utterances if any((_sound(each), layer) not in places for layer in layers)]
+        return [each for each in utterances if any((self._sound(each), layer) not in places for layer in layers)]
+
+    def _sound(self, utterance: Utterance) -> str:
+        """What the content of an utterance is called in the shards."""
+        return _sound(utterance, self._origin.sample_rate_hz)
+
+    def _batch_name(self, plan: Outline, batch: Sequence[int]) -> str:
+        sounds = " ".join(self._sound(plan.utterances[index]) for index in batch)
+        return hashlib.sha256(sounds.encode("ascii")).hexdigest()[:16]
 
     @property
     def streams(self) -> bool:
@@ -201,7 +211,8 @@ class FeatureStore:
         for index, utterance in enumerate(plan.utterances):
             num_bytes = plan.counts[index] * self._upstream.info.width * _dtype(self._origin).itemsize
             for layer in layers:
-                found = [each for each in places.get((_sound(utterance), layer), ()) if each[1].num_bytes == num_bytes]
+                stored = places.get((self._sound(utterance), layer), ())
+                found = [each for each in stored if each[1].num_bytes == num_bytes]
                 if found:
                     yield (index, layer), found
 
@@ -261,7 +272,7 @@ class FeatureStore:
         for batch in length_batches(plan.lengths, budget):
             lacking = [index for index in batch if index in missing]
             mates = set().union(*(stored_mates.get(index, set()) for index in batch if index not in missing))
-            if lacking and mates <= {_batch_name(plan, batch)}:
+            if lacking and mates <= {self._batch_name(plan, batch)}:
                 yield batch
             else:
                 scattered += lacking
@@ -337,14 +348,13 @@ def _dtype(origin: Origin) -> torch.dtype:
     return dtype
 
 
-def _sound(utterance: Utterance) -> str:
-    """The content of an utterance: its samples, and the rate that gives them their meaning."""
-    return f"{utterance.samples_sha256}@{utterance.sample_rate_hz}"
+def _sound(utterance: Utterance, rate_hz: int) -> str:
+    """The content of an utterance as an upstream at `rate_hz` takes it.
 
-
-def _batch_name(plan: Outline, batch: Sequence[int]) -> str:
-    sounds = " ".join(_sound(plan.utterances[index]) for index in batch)
-    return hashlib.sha256(sounds.encode("ascii")).hexdigest()[:16]
+    That is its samples, the rate that gives them their meaning, and what resamples them where the two rates differ.
+    """
+    content = f"{utterance.samples_sha256}@{utterance.sample_rate_hz}"
+    return content if utterance.sample_rate_hz == rate_hz else f"{content}>{RESAMPLER}"
 
 
 def _reason(error: Exception) -> str:

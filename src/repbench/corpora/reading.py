@@ -6,7 +6,7 @@ import hashlib
 
 from torch import Tensor
 
-from repbench.audio.resample import resampled_length, to_rate
+from repbench.audio.resample import RESAMPLER, resampled_length, to_rate
 from repbench.audio.sound import read_sound
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError
@@ -37,7 +37,12 @@ def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
             do="Prepare the corpus without --no-resample, or use an upstream of its rate",
         )
     rates = sorted({each.sample_rate_hz for each in others})
-    return tuple(f"resampled from {rate} Hz to {rate_hz} Hz" for rate in rates)
+    return tuple(f"resampled from {rate} Hz to {rate_hz} Hz by {RESAMPLER}" for rate in rates)
+
+
+def resampler_for(corpus: Corpus, rate_hz: int) -> str | None:
+    """What brings sounds of the corpus to the model's rate; None if all have it already."""
+    return RESAMPLER if any(each.sample_rate_hz != rate_hz for each in corpus.utterances) else None
 
 
 def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -> Tensor:

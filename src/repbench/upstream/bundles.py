@@ -4,7 +4,8 @@ torchaudio normalises a whole batch at once where a bundle asks for normalised s
 convolution over the padding: so each utterance goes through the model alone. The layers are those of
 `extract_features`, the outputs of the transformer's layers; a head for recognition is left out.
 
-torchaudio is imported inside functions.
+torchaudio is imported inside functions, and nowhere else in the package: where it does not fit the torch that is
+installed, only these models are out of reach.
 
 Legend: L layers, B batch, T samples, F frames, D width.
 """
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repbench.errors import IntegrityError, UsageError
+from repbench.torch_pairs import import_torchaudio
 from repbench.upstream.contract import (
     HiddenStates,
     Provenance,
@@ -105,6 +107,7 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> BundleU
         seed: Of untrained weights.
 
     Raises:
+        EnvironmentFault: torchaudio is not installed, or does not fit the torch that is.
         UsageError: There is no such bundle, or its file is not here; says which, and where to put it.
         IntegrityError: The file is damaged, needs code to be read, or holds other weights.
     """
@@ -125,8 +128,7 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> BundleU
 
 
 def _bundle(name: str) -> Any:
-    from torchaudio import pipelines
-
+    pipelines: Any = import_torchaudio("torchaudio.pipelines")
     bundles = sorted(each for each in dir(pipelines) if isinstance(getattr(pipelines, each), pipelines.Wav2Vec2Bundle))
     if name not in bundles:
         what = f"torchaudio has no speech encoder `{name}`"
@@ -141,9 +143,8 @@ def _settings_of(bundle: Any) -> dict[str, Any]:
 
 
 def _untrained(bundle: Any) -> nn.Module:
-    from torchaudio import models
-
-    build_model: Any = {"Wav2Vec2": models.wav2vec2_model, "WavLM": models.wavlm_model}[bundle._model_type]
+    models: Any = import_torchaudio("torchaudio.models")
+    build_model = {"Wav2Vec2": models.wav2vec2_model, "WavLM": models.wavlm_model}[bundle._model_type]
     dropped = {"encoder_layer_drop": 0.0}  # a layer that is dropped in training has no output
     network: nn.Module = build_model(**{**bundle._params, "aux_num_out": None, **dropped})
     return network

@@ -31,7 +31,7 @@ def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
         return values
     if values.device.type != "cpu" or probability == 1:
         return F.dropout(values, probability, training)
-    dropped: Tensor = _Dropout.apply(values, probability)  # type: ignore[no-untyped-call]
+    dropped: Tensor = _Dropout.apply(values, probability)
     return dropped
 
 

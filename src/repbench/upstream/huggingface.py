@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.globalstate import preserved_global_state
+from repbench.torch_pairs import without_broken_torchaudio
 from repbench.upstream.contract import (
     HiddenStates,
     Provenance,
@@ -315,7 +316,7 @@ def _family_of(config: dict[str, Any], folder: Path) -> _Family:
 @contextlib.contextmanager
 def _transformers() -> Iterator[Any]:
     """transformers, without its progress bars and reports, and with the global state put back that it changes."""
-    with preserved_global_state():
+    with preserved_global_state(), without_broken_torchaudio():
         try:
             import transformers
             from transformers.utils import logging as reports

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from repbench.audio.resample import RESAMPLER
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
 from repbench.benchmark.report.commands import PROBE_SOURCE, flat
@@ -127,6 +128,8 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> dict[str, str]:
         "utterances": f"{corpus.n_train} train, {corpus.n_dev} dev, {corpus.n_test} test",
         "metric": record.primary_metric,
         "head": record.head,
+        # A model at the rate of the corpus needs none: it belongs beside those that are resampled as it is done today.
+        "resampler": corpus.resampled_by or RESAMPLER,
         **{name: _value(value) for name, value in sorted(settings.items()) if name not in without},
     }
 

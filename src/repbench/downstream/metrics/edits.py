@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
-import editdistance
+from rapidfuzz.distance import Levenshtein
 
 
 def collapse(path: Sequence[int], dropped: Collection[int]) -> list[int]:
@@ -22,7 +22,7 @@ def collapse(path: Sequence[int], dropped: Collection[int]) -> list[int]:
 
 def count_edits(reference: Sequence[int], estimated: Sequence[int]) -> int:
     """Fewest substitutions, deletions and insertions that turn one sequence into the other (Levenshtein)."""
-    return int(editdistance.eval(list(reference), list(estimated)))
+    return Levenshtein.distance(reference, estimated)
 
 
 def error_rate(edits: int, reference_length: int) -> float | None:
