@@ -192,7 +192,7 @@ class _Inspection:
             code, _, _, name = creation.get_filter(index)
             if code not in _FILTERS:
                 called = f"`{_shown(name.decode('utf-8', 'replace'))}`, number {code}" if name else f"number {code}"
-                self._refuse(f"is packed by the filter {called}, but only gzip, shuffle and fletcher32 are read", _UNPACK)
+                self._refuse(f"is packed by the filter {called}; gzip, shuffle and fletcher32 alone are read", _UNPACK)
             if code in filters:
                 self._refuse(f"passes the filter {_FILTERS[code]} twice", _UNPACK)
             filters.append(code)
