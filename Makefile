@@ -85,3 +85,8 @@ $(VENV)/.build: locks/build.txt | $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# Mutated inputs to every reader, always the same ones; minutes. `python -m tests.fuzz --help` says more.
+.PHONY: fuzz
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz

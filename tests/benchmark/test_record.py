@@ -119,6 +119,26 @@ def test_a_broken_line_of_predictions_is_named(tmp_path: Path) -> None:
         read_predictions(path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"reference": 0, "scores": [0.0, 1.0]},
+        {"reference": [0], "hypothesis": [], "edits": 1, "reference_length": 1},
+        {"confusion": [[0, 0, 4]], "edits": 0, "reference_length": 1},
+    ],
+    ids=["utterance", "sequence", "frames"],
+)
+@pytest.mark.parametrize("more", ["note", "reference_lengths"])
+def test_a_prediction_that_says_more_than_is_read_is_refused(tmp_path: Path, line: dict[str, Any], more: str) -> None:
+    path = tmp_path / "predictions.jsonl"
+    common = {"id": "u", "speaker": None, "group": None, **line}
+    path.write_text(json.dumps(common) + "\n", encoding="utf-8")
+    assert len(read_predictions(path)) == 1
+    path.write_text(json.dumps({**common, more: 0}) + "\n", encoding="utf-8")
+    with pytest.raises(IntegrityError, match=f"Line 1 is not a prediction: unknown field `{more}`"):
+        read_predictions(path)
+
+
 def test_a_sequence_whose_length_is_not_its_length_is_refused(tmp_path: Path) -> None:
     line = {"id": "u", "speaker": None, "group": None, "reference": [0], "hypothesis": [], "edits": 1}
     (tmp_path / "predictions.jsonl").write_text(json.dumps({**line, "reference_length": 2}) + "\n", encoding="utf-8")

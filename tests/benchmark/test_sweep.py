@@ -123,6 +123,11 @@ def answers(folder: Path) -> dict[Identity, tuple[bytes, bytes]]:
 # the plan
 
 
+def test_a_name_that_no_file_system_takes_is_the_name_of_a_corpus(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"`corpora\[0\]`: There is no corpus `x{300}`"):
+        load_plan(write_plan(tmp_path, tones, corpora=["x" * 300]))
+
+
 def test_every_fault_of_a_plan_is_told_at_once(tones: Path, tmp_path: Path) -> None:
     plan = write_plan(
         tmp_path,

@@ -362,6 +362,7 @@ def test_text_beside_textgrids_is_read_over(tmp_path: Path) -> None:
         ({"a.phn": "\n"}, "holds no phone.*list the utterance in `unaligned.txt`"),
         ({"a.phn": "0 8000\n"}, r"must be `first last phone`, but is `0 8000`.*a\.phn:1"),
         ({"a.phn": "0 0.5 sil\n"}, r"whole number of samples or of 100 ns, but is `0\.5`.*a\.phn:1"),
+        ({"a.phn": f"0 {'9' * 5000} sil\n"}, r"whole number of samples or of 100 ns, but is `9{60}`"),
         ({"a.txt": "0 0.5 sil\n" * 60 + "0.5 end sil\n"}, r"must be a number of seconds, but is `end`.*a\.txt:61"),
         ({"a.lab": "#\n0.5\n"}, r"must be `end colour label`, but is `0\.5`.*a\.lab:2"),
         ({"x.ctm": "a 1 0.0 sil\n"}, r"must be `utterance channel start duration phone`.*x\.ctm:1, utterance a"),

@@ -77,6 +77,34 @@ def test_every_float_of_an_npy_is_read_as_float32(tmp_path: Path, dtype: str, or
     np.testing.assert_array_equal(frames, FRAMES.astype(dtype).astype(np.float32))
 
 
+def test_an_npy_header_of_python_2_is_read_without_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(npy_header("(51L, 4L)", "<f8") + FRAMES.tobytes())
+    np.testing.assert_array_equal(read_features(tmp_path / "x.npy"), FRAMES.astype(np.float32))
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_npy_is_read_in_any_order_of_its_keys(tmp_path: Path, version: tuple[int, int]) -> None:
+    header = b'{"shape": (51, 4), "fortran_order": False, "descr": "<f8"}'
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(header))
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY" + bytes(version) + length + header + FRAMES.tobytes())
+    np.testing.assert_array_equal(read_features(tmp_path / "x.npy"), FRAMES.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", ["(0, 1180591620717411303424)", "(0, 4)", f"({'1,' * 100})", "(0,)"])
+def test_a_shape_that_numpy_cannot_hold_is_refused(tmp_path: Path, shape: str) -> None:
+    num_values = 0 if "0" in shape else 1
+    (tmp_path / "x.npy").write_bytes(npy_header(shape) + b"\0" * 4 * num_values)
+    with pytest.raises(RepbenchError, match=r"the shape .*\(.*x\.npy"):
+        read_features(tmp_path / "x.npy")
+
+
+def test_an_empty_tensor_that_claims_long_axes_is_refused(tmp_path: Path) -> None:
+    header = b'{"features": {"dtype": "F32", "shape": [0, 4611686018427387904], "data_offsets": [0, 0]}}'
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(DataError, match=r"must have the shape .* but have \(0, 4611686018427387904\)"):
+        read_features(tmp_path / "x.safetensors")
+
+
 def test_one_tensor_or_the_one_called_features_is_read(tmp_path: Path) -> None:
     frames = FRAMES.astype(np.float32)
     path = tmp_path / "x.safetensors"
@@ -115,6 +143,14 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "truncated": (npy_header("(51, 4)") + b"\0" * 800, "holds 800 bytes of features, but its header says 816"),
     "more than said": (npy_header("(51, 4)") + b"\0" * 820, "holds 820 bytes of features"),
     "cut header": (npy_header("(51, 4)")[:40], "header of the .npy file cannot be read"),
+    "does not end": (npy_header("(51L, 4"), "cannot be read: it is no literal of Python"),
+    "text that does not end": (npy_header("'''(51L, 4)"), "cannot be read: it is no literal of Python"),
+    "deep": (npy_header("(" * 5000), "cannot be read: it is no literal of Python"),
+    "beyond its file": (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", "cannot be read: it should end at byte 4294967307"),
+    "unknown version": (b"\x93NUMPY\x09\x00\x02\x00{}", "cannot be read: its version is unknown"),
+    "no keys": (b"\x93NUMPY\x01\x00\x02\x00{}", "must give descr, fortran_order, shape"),
+    "backslash": (npy_header("(51, '\\d')"), "cannot be read: it has a backslash"),
+    "longer than an address": (npy_header(f"({'9' * 4000}, {'9' * 4000})"), "says the shape"),
     "expression": (npy_header("__import__('os').getcwd()"), "header of the .npy file cannot be read"),
     "empty": (b"", "not an .npy file"),
     "html": (b"<!DOCTYPE html>", "not an .npy file"),

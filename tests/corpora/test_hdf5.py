@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ import pytest
 
 from repbench.corpora import hdf5
 from repbench.corpora.contract import PrepareOptions
+from repbench.corpora.csd import read_csd
 from repbench.corpora.hdf5 import check_hdf5
 from repbench.corpora.mosi import MOSI
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
 from tests.commands import repbench
-from tests.corpora.computational_sequences import write_csd
+from tests.corpora.computational_sequences import pack, write_csd
 from tests.corpora.sounds import write_noise
 
 h5py = pytest.importorskip("h5py", reason="needs the extra `mosi`")
 pytest.importorskip("mmsdk", reason="needs the extra `mosi`")
 
+NOISE = np.random.default_rng(0).standard_normal((256, 1)).astype("f4")
 CANARY = b"CANARY-7f3a91"
 VIDEO = "Opinion Segment Labels/data/video"
 
@@ -90,8 +93,54 @@ def chunk_bomb(file: Any, secret: Path) -> None:
     file.create_dataset(f"{VIDEO}/bomb", shape=(1,), maxshape=(None,), chunks=(1 << 28,), dtype="f4")
 
 
-def compressed_bomb(file: Any, secret: Path) -> None:
+def packed_zeros(file: Any, secret: Path) -> None:
     file.create_dataset(f"{VIDEO}/bomb", data=np.zeros((1 << 20, 1), dtype="f4"), compression="gzip")
+
+
+def packed_and_unallocated(file: Any, secret: Path) -> None:
+    file.create_dataset(f"{VIDEO}/bomb", shape=(1 << 40, 1), chunks=(1024, 1), dtype="f4", compression="gzip")
+
+
+def packed_in_one_huge_chunk(file: Any, secret: Path) -> None:
+    file.create_dataset(f"{VIDEO}/bomb", shape=(1,), maxshape=(None,), chunks=(1 << 28,), dtype="f4", compression=1)
+
+
+def chunk_that_unpacks_to_more(file: Any, secret: Path) -> None:
+    """The shape is honest, but libhdf5 would unpack all of the stream: 64 MiB here, 1,000 times the file at most."""
+    bomb = file.create_dataset(f"{VIDEO}/bomb", shape=(256, 1), chunks=(256, 1), dtype="f4", compression="gzip")
+    bomb.id.write_direct_chunk((0, 0), zlib.compress(bytes(1 << 26)))
+
+
+def chunk_that_unpacks_to_less(file: Any, secret: Path) -> None:
+    bomb = file.create_dataset(f"{VIDEO}/bomb", shape=(256, 1), chunks=(256, 1), dtype="f4", compression="gzip")
+    bomb.id.write_direct_chunk((0, 0), zlib.compress(bytes(1023)))
+
+
+def chunk_that_does_not_end(file: Any, secret: Path) -> None:
+    bomb = file.create_dataset(f"{VIDEO}/bomb", shape=(256, 1), chunks=(256, 1), dtype="f4", compression="gzip")
+    bomb.id.write_direct_chunk((0, 0), zlib.compress(NOISE.tobytes())[:-2])
+
+
+def chunk_of_another_checksum(file: Any, secret: Path) -> None:
+    bomb = file.create_dataset(f"{VIDEO}/bomb", shape=(256, 1), chunks=(256, 1), dtype="f4", fletcher32=True)
+    bomb.id.write_direct_chunk((0, 0), NOISE.tobytes() + b"\0\0\0\0")
+
+
+def lzf(file: Any, secret: Path) -> None:
+    file.create_dataset(f"{VIDEO}/other", data=NOISE, compression="lzf")
+
+
+def scale_and_offset(file: Any, secret: Path) -> None:
+    file.create_dataset(f"{VIDEO}/other", data=NOISE, scaleoffset=2)
+
+
+def gzip_twice(file: Any, secret: Path) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((256,))
+    creation.set_deflate(9)
+    creation.set_deflate(9)
+    space = h5py.h5s.create_simple((256,))
+    h5py.h5d.create(file[VIDEO].id, b"other", h5py.h5t.IEEE_F32LE, space, creation)
 
 
 def cycle(file: Any, secret: Path) -> None:
@@ -135,7 +184,16 @@ ATTACKS: list[tuple[Callable[[Any, Path], None], str, str]] = [
     (unallocated_bomb, f"/{VIDEO}/features", r"declares to 4398046511\d+ bytes, but it has"),
     (contiguous_bomb, f"/{VIDEO}/bomb", "brings what the file declares to"),
     (chunk_bomb, f"/{VIDEO}/bomb", "brings what the file declares to"),
-    (compressed_bomb, f"/{VIDEO}/bomb", "is compressed or filtered"),
+    (packed_zeros, f"/{VIDEO}/bomb", "declares 4194304 bytes, but stores .*at most 100 times as many are unpacked"),
+    (packed_and_unallocated, f"/{VIDEO}/bomb", "declares 4398046511104 bytes, but stores 0"),
+    (packed_in_one_huge_chunk, f"/{VIDEO}/bomb", "declares 1073741824 bytes, but stores 0"),
+    (chunk_that_unpacks_to_more, f"/{VIDEO}/bomb", "a chunk does not unpack to the size that is declared"),
+    (chunk_that_unpacks_to_less, f"/{VIDEO}/bomb", "a chunk does not unpack to the size that is declared"),
+    (chunk_that_does_not_end, f"/{VIDEO}/bomb", "a chunk does not unpack to the size that is declared"),
+    (chunk_of_another_checksum, f"/{VIDEO}/bomb", "libhdf5 cannot read"),
+    (lzf, f"/{VIDEO}/other", "is packed by the filter `lzf`, number 32000"),
+    (scale_and_offset, f"/{VIDEO}/other", "is packed by the filter `scaleoffset`, number 6"),
+    (gzip_twice, f"/{VIDEO}/other", "passes the filter gzip twice"),
     (cycle, f"/{VIDEO}/loop", "two names, or holds itself"),
     (two_names, f"/{VIDEO}/features", "two names"),
     (object_reference, f"/{VIDEO}/other", "of a type other than"),
@@ -155,6 +213,44 @@ def attacked(clean: Path, secret: Path, attack: Callable[[Any, Path], None]) -> 
 
 def test_what_mmsdk_wrote_passes(clean: Path) -> None:
     check_hdf5(clean / "labels.csd")
+
+
+@pytest.mark.parametrize(
+    "packing",
+    [
+        {"compression": "gzip", "compression_opts": 9},
+        {"compression": "gzip", "shuffle": True},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"fletcher32": True},
+        {"shuffle": True},
+        {"compression": "gzip", "maxshape": (None, None)},
+    ],
+    ids=str,
+)
+def test_labels_packed_by_the_filters_of_hdf5_are_read_as_they_were(clean: Path, packing: dict[str, Any]) -> None:
+    plain = read_csd(clean / "labels.csd")
+    pack(clean / "labels.csd", **packing)
+    check_hdf5(clean / "labels.csd")
+    assert read_csd(clean / "labels.csd") == plain
+
+
+def test_many_packed_arrays_unpack_to_a_budget_together(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = clean / "labels.csd"
+    with h5py.File(path, "r+") as file:
+        for number in range(20):
+            file.create_dataset(f"zeros/{number}", data=np.zeros(16_000, dtype="f4"), compression="gzip")
+    check_hdf5(path)
+    monkeypatch.setattr(hdf5, "MAX_UNPACKED_BYTES", 1 << 20)
+    with pytest.raises(IntegrityError, match=r"`/zeros/\d+` is packed: .* at most 1048576 are unpacked"):
+        check_hdf5(path)
+
+
+def test_too_many_packed_chunks_are_refused(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(clean / "labels.csd", "r+") as file:
+        file.create_dataset("numbers", data=np.arange(40), chunks=(1,), compression="gzip")
+    monkeypatch.setattr(hdf5, "MAX_CHUNKS", 39)
+    with pytest.raises(IntegrityError, match="`/numbers` brings the file to more than 39 packed chunks"):
+        check_hdf5(clean / "labels.csd")
 
 
 @pytest.mark.parametrize(("attack", "place", "match"), ATTACKS, ids=lambda each: getattr(each, "__name__", None))
@@ -282,8 +378,10 @@ def test_a_heap_of_strings_that_contradicts_itself_is_refused(clean: Path, size:
         check_hdf5(path)
 
 
-def test_flipped_bytes_are_refused_or_harmless(clean: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", [{}, {"compression": "gzip", "shuffle": True, "fletcher32": True}], ids=str)
+def test_flipped_bytes_are_refused_or_harmless(clean: Path, tmp_path: Path, packing: dict[str, Any]) -> None:
     """Whatever byte is flipped, the guard either passes the file or says what is wrong with it."""
+    pack(clean / "labels.csd", **packing)
     whole = (clean / "labels.csd").read_bytes()
     path = tmp_path / "flipped.csd"
     refused = 0

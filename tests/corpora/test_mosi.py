@@ -1,9 +1,11 @@
-"""The layouts `mosi` and `mosei`, on labels that mmsdk itself wrote and sounds of noise."""
+"""The layouts `mosi` and `mosei`, on labels that mmsdk wrote, on those that CMU published, and on sounds of noise."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from repbench.benchmark.run import RunRequest, run
 from repbench.corpora import manifest
 from repbench.corpora.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, DraftUtterance, PrepareOptions
+from repbench.corpora.csd import read_csd
 from repbench.corpora.mosi import EMOTIONS, MOSEI, MOSI, mockingjay_filter, split_by_video
 from repbench.errors import DataError, EnvironmentFault, UsageError
 from tests.commands import repbench
-from tests.corpora.computational_sequences import Rows, write_csd
+from tests.corpora.computational_sequences import PUBLISHED, Rows, pack, write_csd
 from tests.corpora.sounds import long_textgrid, write_noise
 
 pytest.importorskip("h5py", reason="needs the extra `mosi`")
@@ -132,10 +135,10 @@ def test_an_end_within_a_frame_behind_the_sound_is_the_end_of_the_sound(tmp_path
     ("rows", "match"),
     [
         ([(0.0, 3.02, [1.0])], r"ends at 3\.02 s, but the sound of `2iD-tVS8NPw` lasts 3 s"),
-        ([(2.0, 1.0, [1.0])], "reversed, empty or negative"),
-        ([(1.0, 1.0, [1.0])], "reversed, empty or negative"),
-        ([(-1.0, 1.0, [1.0])], "reversed, empty or negative"),
-        ([(0.0, 1.0, [3.2])], r"Sentiment must lie in \[-3, 3\]"),
+        ([(2.0, 1.0, [1.0])], "with times that cannot be.*from 2 to 1 s"),
+        ([(1.0, 1.0, [1.0])], "an interval of length 0.*at 1 s"),
+        ([(-1.0, 1.0, [1.0])], "with times that cannot be.*from -1 to 1 s"),
+        ([(0.0, 1.0, [3.2])], r"sentiment must lie in \[-3, 3\] and emotions in \[0, 3\], but they are 3\.2"),
         ([(0.0, 1.0, [float("nan")])], "NaN or infinite"),
         ([(0.0, float("inf"), [1.0])], "NaN or infinite"),
         ([(0.0, 1.0, [1.0, 0.0])], "must have 1 columns, but has 2"),
@@ -146,6 +149,79 @@ def test_labels_that_cannot_be_are_refused(tmp_path: Path, rows: Rows, match: st
         found(MOSI, corpus_folder(tmp_path, {TRAIN: rows}))
     assert caught.value.file is not None
     assert TRAIN in f"{caught.value.utterance} {caught.value.key}"
+
+
+def test_as_published_labels_are_packed_and_some_segments_are_left_out_by_name(tmp_path: Path) -> None:
+    """CMU's own file: packed by gzip, one interval of length 0, pairs of equal intervals with labels of their own."""
+    rows: Rows = [(0.0, 1.0, [1.4]), (1.0, 1.0, [0.2]), (1.0, 2.5, [-1.0]), (1.0, 2.5, [-0.6]), (2.5, 3.0, [0.0])]
+    root = corpus_folder(tmp_path, {TRAIN: rows, TEST: TWO})
+    pack(root / "labels.csd", **PUBLISHED)
+    draft = MOSI.prepare(root, PrepareOptions())
+    kept = [each.id for each in draft.utterances if each.group == TRAIN]
+    assert kept == [f"{TRAIN}[0]", f"{TRAIN}[2]", f"{TRAIN}[4]"]
+    assert f"Left out of 7 labelled segments: 1 with an interval of length 0: {TRAIN}[1] (at 1 s)" in draft.notes
+    assert (
+        "Left out of 7 labelled segments: 1 with the interval of an earlier one: "
+        f"{TRAIN}[3] ({TRAIN}[2] has -1, this one -0.6)"
+    ) in draft.notes
+
+
+def test_of_equal_intervals_the_first_that_can_be_used_is_kept(tmp_path: Path) -> None:
+    rows: Rows = [(0.0, 1.0, [1.4]), (1.0, 2.0, [5.0]), (1.0, 2.0, [-0.6]), (1.0, 2.0, [-0.6])]
+    assert list(found(MOSI, corpus_folder(tmp_path, {TRAIN: rows}))) == [f"{TRAIN}[0]", f"{TRAIN}[2]"]
+
+
+@pytest.mark.parametrize(
+    ("row", "note"),
+    [
+        ((2.0, 1.0, [1.0]), "1 with times that cannot be: {id} (from 2 to 1 s)"),
+        ((-0.02, 1.0, [1.0]), "1 with times that cannot be: {id} (from -0.02 to 1 s)"),
+        ((0.0, 0.5, [3.2]), "1 with labels outside of their scale: {id} (sentiment must lie in [-3, 3]"),
+        ((2.0, 3.02, [1.0]), "1 that end behind their sound: {id} (it ends at 3.02 s, but the sound of `{video}`"),
+        ((3.0, 3.005, [1.0]), "1 that end behind their sound: {id} (it ends at 3.005 s"),
+    ],
+)
+def test_a_segment_that_cannot_be_used_is_left_out_by_name(
+    tmp_path: Path, row: tuple[float, float, list[float]], note: str
+) -> None:
+    draft = MOSI.prepare(corpus_folder(tmp_path, {TRAIN: [*TWO, row]}), PrepareOptions())
+    assert [each.id for each in draft.utterances] == [f"{TRAIN}[0]", f"{TRAIN}[1]"]
+    named = "Left out of 3 labelled segments: " + note.format(id=f"{TRAIN}[2]", video=TRAIN)
+    assert any(each.startswith(named) for each in draft.notes)
+
+
+def test_a_video_without_sound_is_left_out_by_name(tmp_path: Path) -> None:
+    root = corpus_folder(tmp_path, {TRAIN: TWO, DEV: TWO, TEST: TWO})
+    (root / "wav" / f"{DEV}.wav").unlink()
+    draft = MOSI.prepare(root, PrepareOptions())
+    assert {each.group for each in draft.utterances} == {TRAIN, TEST}
+    (note,) = (each for each in draft.notes if "without sound" in each)
+    assert note.startswith(f"Left out of 6 labelled segments: 2 without sound: {DEV}[0] (looked for {DEV}.wav, ")
+    assert f"; {DEV}[1] (looked for" in note
+
+
+def test_all_kinds_of_faults_are_counted_in_one_error(tmp_path: Path) -> None:
+    rows: Rows = [(0.0, 1.0, [1.0]), (1.0, 1.0, [1.0]), (2.0, 1.0, [1.0]), (3.0, 1.0, [1.0])]
+    with pytest.raises(
+        DataError, match=r"3 of 4 labelled segments.*1 with an interval of.*; 2 with times that"
+    ) as caught:
+        found(MOSI, corpus_folder(tmp_path, {TRAIN: rows}))
+    assert (caught.value.utterance, caught.value.do) == (f"{TRAIN}[2]", "Times in seconds? Correct the labels")
+
+
+def test_the_half_second_around_the_segments_of_mosei_is_cut_off_at_the_sound(tmp_path: Path) -> None:
+    rows: Rows = [(-0.4876, 1.5, [1.0]), (1.0, 3.4, [1.0]), (0.5, 3.6, [1.0])]
+    draft = MOSEI.prepare(corpus_folder(tmp_path, {MOSEI_TRAIN: rows}), PrepareOptions())
+    assert [(each.start, each.end) for each in draft.utterances] == [(0.0, 1.5), (1.0, None)]
+    assert "1 intervals start before their sound and 1 end behind it, and are cut off there" in draft.notes
+    assert any(f"1 that end behind their sound: {MOSEI_TRAIN}[2]" in note for note in draft.notes)
+
+
+def test_the_segments_of_mosei_may_lack_the_half_second(tmp_path: Path) -> None:
+    write_csd(tmp_path / "labels.csd", {MOSEI_TRAIN: [(-0.4876, 1.5, [1.0]), (1.0, 3.4, [1.0])]})
+    for number, seconds in ((1, 1.5), (2, 1.9)):
+        write_noise(tmp_path / f"{MOSEI_TRAIN}_{number}.wav", seed=number, seconds=seconds)
+    assert len(found(MOSEI, tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -178,12 +254,14 @@ def test_aligned_labels_are_refused(tmp_path: Path) -> None:
         found(MOSI, tmp_path)
 
 
-def test_missing_sounds_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+def test_most_sounds_missing_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     root = corpus_folder(tmp_path, {TRAIN: TWO, DEV: TWO, TEST: TWO})
     for video in (DEV, TEST):
         (root / "wav" / f"{video}.wav").unlink()
-    with pytest.raises(DataError, match=rf"4 opinions of 2 videos have no sound; looked for {DEV}\.wav"):
+    match = rf"4 of 6 labelled segments cannot be used: 4 without sound, {DEV}\[0\] \(looked for {DEV}\.wav"
+    with pytest.raises(DataError, match=match) as caught:
         found(MOSI, root)
+    assert "write the labels without those videos" in str(caught.value.do)
 
 
 def test_whole_and_segment_of_one_video_are_refused(tmp_path: Path) -> None:
@@ -230,6 +308,34 @@ def test_without_mmsdk_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         found(MOSI, root)
 
 
+@pytest.fixture(scope="module")
+def published(speech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the label file of CMU-MOSI as CMU distributes it, and noise as long as each of its videos."""
+    labels = speech_data / "mosi" / "CMU_MOSI_Opinion_Labels.csd"
+    if not labels.is_file():
+        pytest.skip(f"{speech_data} holds no mosi/{labels.name}")
+    root = tmp_path_factory.mktemp("published")
+    for seed, (video, intervals) in enumerate(read_csd(labels).items()):
+        last = max(interval.end_s for interval in intervals)
+        write_noise(root / "wav" / f"{video}.wav", seed=seed, seconds=last + 0.001, rate_hz=1000)
+    shutil.copy(labels, root)
+    return root
+
+
+def test_the_published_labels_of_mosi_are_read(published: Path, tmp_path: Path) -> None:
+    ran = repbench("corpus", "prepare", "mosi", "--root", published, "--out", tmp_path / "out", "--json")
+    assert (ran.code, ran.json["utterances"]) == (0, 2196)
+    corpus = manifest.read(tmp_path / "out")
+    assert Counter(each.split for each in corpus.utterances) == {"train": 1283, "dev": 228, "test": 685}
+    assert len({each.group for each in corpus.utterances}) == 93
+    signs = Counter(each.attributes["sentiment3"] for each in corpus.utterances)
+    assert (signs["positive"], signs["negative"], signs["neutral"]) == (1079, 1021, 96)
+    named = [note for note in corpus.notes if note.startswith("Left out of 2199 labelled segments")]
+    for left_out in ("2WGyTLYerpo[43]", "bOL9jKpeJRs[24]", "d6hH302o4v8[33]"):
+        assert f"{left_out} (" in " ".join(named)
+        assert left_out not in {each.id for each in corpus.utterances}
+
+
 class TestMockingjay2020:
     @pytest.mark.parametrize(
         ("seconds", "sentiment", "kept"),
@@ -259,6 +365,11 @@ class TestMockingjay2020:
         assert {each.split for each in utterances} == {"train", "test"}
         assert any("40 of 60 opinions are left out" in note for note in draft.notes)
 
+    def test_it_chooses_by_the_length_that_is_left_of_a_segment(self, tmp_path: Path) -> None:
+        rows: Rows = [(-0.4, 0.9, [1.0]), (0.5, 3.0, [1.0])]
+        draft = MOSEI.prepare(corpus_folder(tmp_path, {"v": rows, "w": rows}), PrepareOptions(variant="mockingjay2020"))
+        assert [each.id for each in draft.utterances] == ["v[1]", "w[1]"]
+
 
 class TestTheWay:
     """From the files to a record."""
@@ -272,7 +383,9 @@ class TestTheWay:
         names = [*folds.standard_train_fold[:8], *folds.standard_valid_fold[:4], *folds.standard_test_fold[:4]]
         folder = tmp_path_factory.mktemp("mosi")
         rows: Rows = [(0.0, 1.0, [1.4]), (1.0, 2.0, [-0.6]), (2.0, 3.0, [0.0])]
-        root = corpus_folder(folder / "root", dict.fromkeys(names, rows))
+        odd: Rows = [(1.0, 2.0, [-1.0]), (3.0, 3.0, [1.0])]
+        root = corpus_folder(folder / "root", {**dict.fromkeys(names, rows), names[0]: [*rows, *odd]})
+        pack(root / "labels.csd", **PUBLISHED)
         ran = repbench("corpus", "prepare", "mosi", "--root", root, "--out", folder / "manifest", "--json")
         assert ran.code == 0, ran.err
         assert ran.json["utterances"] == 48

@@ -8,10 +8,12 @@ Legend: F frames, D width.
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import io
 import math
 import os
+import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -29,6 +31,11 @@ MOST_BYTES = 2**31
 
 _FORMATS: dict[str, FeatureFormat] = {".npy": "npy", ".safetensors": "safetensors"}
 _NPY_MAGIC = b"\x93NUMPY"
+_NPY_LENGTH_AT = 8  # two bytes of version before it
+_NPY_KEYS = ("descr", "fortran_order", "shape")
+_NPY_HEAD_BYTES = 16_384  # NumPy itself reads headers of up to 10,000 bytes
+_UNREADABLE = "The header of the .npy file cannot be read: {}"
+_SHOWN_CHARACTERS = 100
 _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _TENSOR = "features"
 _AGAIN = "Write the features of this utterance again"
@@ -152,7 +159,7 @@ def _bytes_of(path: Path, utterance: str | None) -> bytes:
                 what = f"The file of features has {size} bytes, but at most {MOST_BYTES} are read"
                 raise IntegrityError(what, file=path, utterance=utterance, do="Save one utterance a file")
             if path.suffix == ".npy":
-                _refuse_lying_npy(stream.read(16_384), size, path, utterance)
+                _refuse_lying_npy(stream.read(_NPY_HEAD_BYTES), size, path, utterance)
                 stream.seek(0)
             return stream.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -175,27 +182,55 @@ def _refuse_lying_npy(head: bytes, size: int, path: Path, utterance: str | None)
 
 
 def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether the first axis moves fastest, type, and where the array starts."""
+    """Shape, whether the first axis moves fastest, type, and where the array starts.
+
+    NumPy's own reader is not used: it hands a header that Python cannot parse to Python's tokenizer, which raises
+    errors of its own at one that does not end, and it warns of the headers that Python 2 wrote.
+    """
     if not head.startswith(_NPY_MAGIC):
         _corrupt("This is not an .npy file", path, utterance)
-    stream = io.BytesIO(head)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read(stream)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        reason = str(error).split("\n")[0][:200]
-        _corrupt(f"The header of the .npy file cannot be read: {reason}", path, utterance)
-    if dtype.hasobject:
+    fields, start = _npy_fields(head, path, utterance)
+    described, fortran_order, shape = (fields[key] for key in _NPY_KEYS)
+    if re.search(r"""['"][<>|=]?O\d*['"]""", repr(described)):
         _corrupt("The .npy file holds Python objects, which need code to load", path, utterance)
-    if not all(type(length) is int and length >= 0 for length in shape):
-        _corrupt(f"The header of the .npy file says the shape {shape}", path, utterance)
-    return shape, fortran_order, dtype, stream.tell()
+    if not isinstance(described, str) or not re.fullmatch(r"[<>|=]?[A-Za-z]\d{0,9}", described):
+        _refuse_type(repr(described)[:_SHOWN_CHARACTERS], path, utterance)
+    if type(fortran_order) is not bool:
+        _corrupt(_UNREADABLE.format(f"`fortran_order` is {fortran_order!r:.50}"), path, utterance)
+    if type(shape) is not tuple or not all(type(length) is int and 0 <= length < 2**64 for length in shape):
+        _corrupt(f"The header of the .npy file says the shape {shape!r:.{_SHOWN_CHARACTERS}}", path, utterance)
+    try:
+        dtype = np.dtype(described)
+    except (TypeError, ValueError):
+        _corrupt(_UNREADABLE.format(f"`{described}` is no type"), path, utterance)
+    return shape, fortran_order, dtype, start
+
+
+def _npy_fields(head: bytes, path: Path, utterance: str | None) -> tuple[dict[str, Any], int]:
+    """What a header says, by key, and where it ends (NumPy Enhancement Proposal 1, versions 1 to 3)."""
+    length_of = {1: struct.Struct("<H"), 2: struct.Struct("<I"), 3: struct.Struct("<I")}.get(head[6] if head[6:] else 0)
+    if length_of is None or len(head) < _NPY_LENGTH_AT + length_of.size:
+        _corrupt(_UNREADABLE.format("its version is unknown"), path, utterance)
+    start = _NPY_LENGTH_AT + length_of.size
+    end = start + length_of.unpack_from(head, _NPY_LENGTH_AT)[0]
+    if end > len(head):
+        _corrupt(_UNREADABLE.format(f"it should end at byte {end}"), path, utterance)
+    text = re.sub(r"(?<=\d)L\b", "", head[start:end].decode("latin-1"))  # Python 2 wrote long integers so
+    if "\\" in text:  # Python warns of some escapes; no plain type has one
+        _corrupt(_UNREADABLE.format("it has a backslash"), path, utterance)
+    try:
+        fields = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        _corrupt(_UNREADABLE.format("it is no literal of Python"), path, utterance)
+    if not isinstance(fields, dict) or set(fields) != set(_NPY_KEYS):
+        _corrupt(_UNREADABLE.format(f"it must give {', '.join(_NPY_KEYS)}"), path, utterance)
+    return fields, end
 
 
 def _npy(content: bytes, path: Path, utterance: str | None) -> npt.NDArray[Any]:
-    shape, fortran_order, dtype, start = _npy_header(content[:16_384], path, utterance)
+    shape, fortran_order, dtype, start = _npy_header(content[:_NPY_HEAD_BYTES], path, utterance)
     _refuse_other_type(dtype, path, utterance)
+    _refuse_other_shape(shape, path, utterance)
     values = np.frombuffer(content, dtype, offset=start)
     return values.reshape(shape, order="F" if fortran_order else "C")
 
@@ -216,12 +251,21 @@ def _safetensors(content: bytes, path: Path, utterance: str | None) -> npt.NDArr
     kind: str = tensor["dtype"]
     if kind not in _SAFETENSORS_TYPES:
         _refuse_type(kind, path, utterance)
+    _refuse_other_shape(tuple(tensor["shape"]), path, utterance)
     return np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[kind]).reshape(tensor["shape"])
 
 
 def _refuse_other_type(dtype: np.dtype[Any], path: Path, utterance: str | None) -> None:
     if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
         _refuse_type(str(dtype), path, utterance)
+
+
+def _refuse_other_shape(shape: tuple[int, ...], path: Path, utterance: str | None) -> None:
+    """Refuse what NumPy could not be asked for: an empty array may claim axes of any length, and any number of them."""
+    if len(shape) not in (2, 3) or 0 in shape:
+        shown = repr(shape)[:_SHOWN_CHARACTERS]
+        what = f"Features must have the shape (F, D) or (L, F, D), one row a frame, but have {shown}"
+        raise DataError(what, file=path, utterance=utterance, do=_AGAIN)
 
 
 def _refuse_type(kind: str, path: Path, utterance: str | None) -> NoReturn:
@@ -231,18 +275,14 @@ def _refuse_type(kind: str, path: Path, utterance: str | None) -> NoReturn:
 
 def _frames(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
     shape = array.shape[1:] if array.ndim == 3 and array.shape[0] == 1 else array.shape
-    if len(shape) != 2 or 0 in shape:
+    if len(shape) != 2:
         what = f"Features must have the shape (F, D), one row a frame, but have {array.shape}"
         raise DataError(what, file=path, utterance=utterance, do="Save one layer of one utterance")
     return _finite(array.reshape(shape), path, utterance)
 
 
 def _layers(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
-    shape = (1, *array.shape) if array.ndim == 2 else array.shape
-    if len(shape) != 3 or 0 in shape:
-        what = f"Features must have the shape (L, F, D) or (F, D), one row a frame, but have {array.shape}"
-        raise DataError(what, file=path, utterance=utterance, do="Save the layers of one utterance")
-    return _finite(array.reshape(shape), path, utterance)
+    return _finite(array[None] if array.ndim == 2 else array, path, utterance)
 
 
 def _finite(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:

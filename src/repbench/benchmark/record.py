@@ -258,6 +258,15 @@ def weights_file(record: Record) -> str:
     return NETWORK_FILE if record.mode == "finetune" else PROBE_FILE
 
 
+_COMMON_FIELDS = frozenset({"id", "speaker", "group"})
+_FIELDS = {
+    "scores": _COMMON_FIELDS | {"reference", "scores"},
+    "hypothesis": _COMMON_FIELDS | {"reference", "hypothesis", "edits", "reference_length"},
+    "confusion": _COMMON_FIELDS | {"confusion", "edits", "reference_length"},
+}
+"""What `prediction_line` writes of each kind of prediction, by the field that tells it."""
+
+
 def prediction_line(prediction: Prediction) -> dict[str, Any]:
     """One line of `predictions.jsonl`."""
     common = {"id": prediction.id, "speaker": prediction.speaker, "group": prediction.group}
@@ -326,7 +335,10 @@ def _parsed(line: str) -> Any:
 
 
 def prediction_of(line: dict[str, Any]) -> Prediction:
-    """What a line of `predictions.jsonl` says; a ValueError, KeyError or TypeError where it says none."""
+    """What a line of `predictions.jsonl` says; a ValueError, KeyError or TypeError where it says none, or more."""
+    kind = "scores" if "scores" in line else "hypothesis" if "hypothesis" in line else "confusion"
+    if unknown := set(line) - _FIELDS[kind]:
+        raise ValueError(f"unknown field `{min(unknown)}`")
     common = {"id": line["id"], "speaker": line["speaker"], "group": line["group"]}
     if "scores" in line:
         return UtterancePrediction(**common, reference=line["reference"], scores=tuple(line["scores"]))

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from repbench.files import TEMPORARY_PREFIX, atomic_write, cache_dir, canonical_json
 
@@ -183,16 +184,25 @@ def read_index(path: Path) -> Shard:
         raise DamagedShard("its index is damaged")
     try:
         facts = json.loads(index)
-        names = ("sound", "layer", "batch", "offset", "num_bytes", "sha256")
         return Shard(
             path=path,
             origin=Origin(**facts["origin"]),
             upstream=str(facts["upstream"]),
-            entries=tuple(Entry(**dict(zip(names, each, strict=True))) for each in facts["entries"]),
+            entries=tuple(_entry(each, size) for each in facts["entries"]),
             replaces=frozenset((shard, sound, layer) for shard, sound, layer in facts["replaces"]),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedShard(f"its index cannot be understood: {error}") from error
+
+
+def _entry(fields: Sequence[Any], size: int) -> Entry:
+    """An entry that lies in a file of `size` bytes; a ValueError or TypeError where it does not."""
+    names = ("sound", "layer", "batch", "offset", "num_bytes", "sha256")
+    entry = Entry(**dict(zip(names, fields, strict=True)))
+    numbers = (entry.layer, entry.offset, entry.num_bytes)
+    if not all(type(number) is int and number >= 0 for number in numbers) or entry.offset + entry.num_bytes > size:
+        raise ValueError(f"no entry of a file of {size} bytes has {numbers}")
+    return entry
 
 
 class ShardReader:

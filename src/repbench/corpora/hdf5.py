@@ -2,7 +2,11 @@
 
 HDF5 is a file system in a file. It can point at other files (external links, external storage, virtual datasets), name
 one object twice, and declare arrays far larger than itself. None of that stands in a file of labels, so `check_hdf5`
-refuses it. The walk opens an object only after the link to it has been judged, and reads no value of any dataset.
+refuses it. The walk opens an object only after the link to it has been judged.
+
+Labels are distributed packed: CMU's own writer passes them through gzip. libhdf5 unpacks a chunk to whatever its stream
+holds, not to what the dataset declares, so that the declared shape alone bounds nothing. The sizes are therefore
+compared first, and then each chunk is unpacked here, up to its declared size and no further.
 
 libhdf5 itself is trusted to parse the structure of a file, but for one part: its reader of the heap that holds strings
 of variable length (2.0.0 was tried) never returns from an object whose size is wrong, so the heap is walked here first.
@@ -14,6 +18,8 @@ import math
 import mmap
 import os
 import struct
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,31 +34,55 @@ MAX_LINKS = 500_000
 MAX_DEPTH = 16
 """Groups within groups; a computational sequence has three."""
 
+MAX_UNPACKED_BYTES = 1 << 28
+"""To what all packed arrays of a file may unpack together: more than two hundred times the labels of CMU-MOSEI's 23,259
+segments."""
+
+MAX_RATIO = 100
+"""How many times its stored bytes a packed array may declare: the labels of CMU-MOSI reach 2, zeros 1,000."""
+
+SMALL_BYTES = 1 << 16
+"""Up to this size an array may be packed at any ratio: a few equal numbers in a chunk of HDF5's own choice are."""
+
+MAX_CHUNKS = 500_000
+"""Packed chunks of a file: each is unpacked on its own, and libhdf5 takes some microseconds for even an empty one."""
+
 INSTALL = "Run: pip install 'repbench[mosi]'"
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP_SIGNATURE = b"GCOL"
 _HEAP_HEAD = struct.Struct("<4sB3xQ")  # signature, version, bytes of the collection
 _HEAP_OBJECT = struct.Struct("<HxxxxxxQ")  # index, bytes of the object
+_GZIP, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_FILTERS = {_GZIP: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32"}
+"""The filters that every HDF5 brings, by their numbers in the format; szip, nbit and scaleoffset are not among them."""
+
+_CHECKSUM_BYTES = 4  # of fletcher32
 _SHOWN_CHARACTERS = 120
 _WRITE_AGAIN = "Fetch the file again from its source, or write it again as plain arrays"
+_UNPACK = "Write it again as plain arrays: h5repack -f NONE IN.csd OUT.csd"
 
 
 def check_hdf5(path: Path) -> None:
     """Refuse a HDF5 file that is not plain groups and plain arrays, each once, all of them in the file itself.
 
-    Accepted are hard links, groups, and datasets and attributes of integers, floats and strings. Data must be
-    unfiltered, as mmsdk writes it, so that all arrays together declare no more bytes than the file has. A string of
-    variable length may be as long as the file: the number of them in one array, times the size of the file, is held
-    to `MAX_FILE_BYTES`.
+    Accepted are hard links, groups, and datasets and attributes of integers, floats and strings. All arrays without a
+    filter together declare no more bytes than the file has. A string of variable length may be as long as the file:
+    the number of them in one array, times the size of the file, is held to `MAX_FILE_BYTES`.
+
+    Of filters, those that come with every HDF5 are accepted, each at most once in a dataset: gzip, shuffle and
+    fletcher32. Together these datasets unpack to at most `MAX_UNPACKED_BYTES`, and one larger than `SMALL_BYTES` to at
+    most `MAX_RATIO` times the bytes that it takes in the file. Nothing is unpacked before that is known, and then every
+    chunk must unpack to exactly the size that its dataset declares.
 
     Args:
         path: The file.
 
     Raises:
         IntegrityError: The file is not HDF5, is broken, or holds an external, soft or user-defined link, external
-            storage, a virtual dataset, a filter, a type other than those above, more bytes than it has, an object
-            under two names (a cycle included), or too many or too deeply nested objects. Names file and object.
+            storage, a virtual dataset, another filter, a type other than those above, more bytes than it has or may
+            unpack to, a chunk that contradicts itself, an object under two names (a cycle included), or too many or
+            too deeply nested objects. Names file and object.
         DataError: There is no such file.
         EnvironmentFault: h5py is not installed, or the file may not be read.
     """
@@ -83,6 +113,8 @@ class _Inspection:
         self._path = path
         self._size = size
         self._declared_bytes = 0
+        self._unpacked_bytes = 0
+        self._num_chunks = 0
         self._num_links = 0
         self._seen: set[tuple[int, int]] = set()
         self.current = "/"
@@ -141,28 +173,109 @@ class _Inspection:
             self._refuse("is a virtual dataset: its values lie in other datasets")
         if creation.get_external_count():
             self._refuse("is stored externally: its values lie in another file")
-        if creation.get_nfilters():
-            self._refuse("is compressed or filtered, and could unpack to any size")
+        filters = self._filters(creation)
         num_items = dataset.get_space().get_simple_extent_npoints()
+        if filters and layout != self._h5py.h5d.CHUNKED:
+            self._refuse("is packed, but not in chunks")
         if layout == self._h5py.h5d.CHUNKED and num_items:
             num_items = max(num_items, math.prod(creation.get_chunk()))
-        self._judge_values(dataset.get_type(), num_items)
+        self._judge_type(dataset.get_type(), num_items)
+        if filters:
+            self._judge_packed(dataset, filters, num_items)
+        else:
+            self._judge_size(dataset.get_type(), num_items)
+
+    def _filters(self, creation: Any) -> tuple[int, ...]:
+        """The filters that a dataset's chunks have passed, in the order in which they packed; each of them is known."""
+        filters: list[int] = []
+        for index in range(creation.get_nfilters()):
+            code, _, _, name = creation.get_filter(index)
+            if code not in _FILTERS:
+                called = f"`{_shown(name.decode('utf-8', 'replace'))}`, number {code}" if name else f"number {code}"
+                self._refuse(f"is packed by the filter {called}; gzip, shuffle and fletcher32 alone are read", _UNPACK)
+            if code in filters:
+                self._refuse(f"passes the filter {_FILTERS[code]} twice", _UNPACK)
+            filters.append(code)
+        return tuple(filters)
+
+    def _judge_packed(self, dataset: Any, filters: tuple[int, ...], num_items: int) -> None:
+        """Compare what a packed dataset declares with what it stores; only then unpack it, chunk by chunk."""
+        item_bytes = dataset.get_type().get_size()
+        chunk_bytes = math.prod(dataset.get_create_plist().get_chunk()) * item_bytes
+        stored = dataset.get_storage_size()
+        if stored > self._size:
+            self._refuse(f"stores {stored} bytes, but the file has {self._size}")
+        num_chunks = dataset.get_num_chunks()
+        self._num_chunks += num_chunks
+        if self._num_chunks > MAX_CHUNKS:
+            self._refuse(f"brings the file to more than {MAX_CHUNKS} packed chunks", _UNPACK)
+        unpacked = max(num_items * item_bytes, num_chunks * chunk_bytes)
+        if unpacked > SMALL_BYTES and unpacked > MAX_RATIO * stored:
+            self._refuse(
+                f"is packed: it declares {unpacked} bytes, but stores {stored}, and at most {MAX_RATIO} times as many "
+                "are unpacked",
+                _UNPACK,
+            )
+        self._unpacked_bytes += unpacked
+        if self._unpacked_bytes > MAX_UNPACKED_BYTES:
+            self._refuse(
+                f"is packed: it brings what the file unpacks to to {self._unpacked_bytes} bytes, but at most "
+                f"{MAX_UNPACKED_BYTES} are unpacked",
+                _UNPACK,
+            )
+        self._judge_chunks(dataset, filters, chunk_bytes)
+
+    def _judge_chunks(self, dataset: Any, filters: tuple[int, ...], chunk_bytes: int) -> None:
+        places: list[tuple[int, ...]] = []
+        dataset.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
+        for place in places:
+            filter_mask, chunk = dataset.read_direct_chunk(place)  # the bits of the filters that it has not passed
+            applied = [code for bit, code in enumerate(filters) if not filter_mask >> bit & 1]
+            if _unpacked_size(chunk, applied, chunk_bytes) != chunk_bytes:
+                self._refuse("is broken: a chunk does not unpack to the size that is declared")
+        if _FLETCHER32 in filters:
+            self._h5py.Dataset(dataset)[()]  # libhdf5 compares the checksums
 
     def _judge_attribute(self, attribute: Any) -> None:
-        self._judge_values(attribute.get_type(), attribute.get_space().get_simple_extent_npoints())
+        kind, num_items = attribute.get_type(), attribute.get_space().get_simple_extent_npoints()
+        self._judge_type(kind, num_items)
+        self._judge_size(kind, num_items)
 
-    def _judge_values(self, kind: Any, num_items: int) -> None:
+    def _judge_type(self, kind: Any, num_items: int) -> None:
         h5t = self._h5py.h5t
         if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.STRING):
             self._refuse("is, or has an attribute, of a type other than integers, floats and strings")
         if kind.get_class() == h5t.STRING and kind.is_variable_str() and num_items * self._size > MAX_FILE_BYTES:
             self._refuse(f"holds {num_items} strings of unbounded length")
+
+    def _judge_size(self, kind: Any, num_items: int) -> None:
         self._declared_bytes += num_items * kind.get_size()
         if self._declared_bytes > self._size:
             self._refuse(f"brings what the file declares to {self._declared_bytes} bytes, but it has {self._size}")
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise IntegrityError(f"The object `{self.current}` {what}", file=self._path, do=_WRITE_AGAIN)
+    def _refuse(self, what: str, do: str = _WRITE_AGAIN) -> NoReturn:
+        raise IntegrityError(f"The object `{self.current}` {what}", file=self._path, do=do)
+
+
+def _unpacked_size(chunk: bytes, filters: Sequence[int], most_bytes: int) -> int:
+    """To how many bytes a chunk that has passed `filters` unpacks: not `most_bytes` where it is broken or too large."""
+    size = len(chunk)
+    for code in reversed(filters):
+        if code == _FLETCHER32:
+            size -= _CHECKSUM_BYTES  # the checksum stands behind the data
+        elif code == _GZIP:
+            size = _inflated_size(chunk[: max(size, 0)], most_bytes + _CHECKSUM_BYTES)
+    return size
+
+
+def _inflated_size(packed: bytes, most_bytes: int) -> int:
+    """To how many bytes a zlib stream inflates, `most_bytes` + 1 if to more; -1 where it is broken or does not end."""
+    stream = zlib.decompressobj()
+    try:
+        size = len(stream.decompress(packed, most_bytes + 1))
+    except zlib.error:
+        return -1
+    return size if size > most_bytes or stream.eof else -1
 
 
 def _plain_size(path: Path) -> int:

@@ -8,7 +8,7 @@ Dynamic Fusion Graph" (ACL 2018).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +20,7 @@ from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.csd import SUFFIX, Interval, read_csd, standard_folds
 from repbench.corpora.layouts import refuse_missing_root, refuse_options
+from repbench.corpora.left_out import Kind, LeftOut, notes_of, refuse_most
 from repbench.corpora.opinion import (
     seven_classes,
     seven_classes_rounded,
@@ -37,7 +38,6 @@ MOCKINGJAY = "mockingjay2020"
 
 _MAX_SENTIMENT = 3.0
 _MAX_INTENSITY = 3.0
-_END_TOLERANCE_S = 0.01
 _SEGMENT_TOLERANCE_S = 0.1
 _SOUNDS = (".wav", ".flac")
 
@@ -50,6 +50,10 @@ class OpinionVideos:
     counted from 0 as in the labels, or `VIDEO_4.wav`, counted from 1 as in the segments that CMU distributes. Each
     interval is an utterance `VIDEO[3]`. There is one speaker a video, so that `speaker` and `group` are the video.
 
+    A segment of which no utterance can be made is left out, and the notes name it with its reason: its interval has
+    length 0 (so CMU marks what it took back), cannot be or is that of an earlier segment of its video; its labels lie
+    outside of their scale; it has no sound or ends behind it. More than half of all are refused.
+
     The attributes are `sentiment`, its classes `sentiment2`, `sentiment3`, `sentiment7` and `sentiment7_rounded`
     (`repbench.corpora.opinion`) and, where the labels have seven columns, the six intensities and the strongest
     `emotion`. The splits are mmsdk's standard folds, or those of a variant.
@@ -58,12 +62,14 @@ class OpinionVideos:
         name: mosi or mosei.
         dataset: What mmsdk calls it.
         has_emotions: Whether the labels may have the six emotions beside the sentiment.
+        padding_seconds: How far an interval may reach beyond either end of its sound, where it is cut off.
         variants: Ways to choose and divide the utterances; the first is the default.
     """
 
     name: str
     dataset: Literal["cmu_mosi", "cmu_mosei"]
     has_emotions: bool
+    padding_seconds: float
     variants: tuple[str, ...]
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
@@ -72,7 +78,7 @@ class OpinionVideos:
         Raises:
             UsageError: The variant is unknown, or an option is given that is not read.
             IntegrityError: The `.csd` is refused by the guard.
-            DataError: Labels or sounds are missing, broken or do not belong together.
+            DataError: Labels or sounds are broken or do not belong together, or most segments cannot be used.
             EnvironmentFault: mmsdk or h5py is not installed.
         """
         refuse_options(self.name, options, reads=("alignments", "table", "variant"))
@@ -80,11 +86,16 @@ class OpinionVideos:
         refuse_missing_root(root)
         labels = _find_labels(root) if options.table is None else options.table
         listed = self._opinions(read_csd(labels), labels)
-        kept = [each for each in listed if variant != MOCKINGJAY or mockingjay_filter(each.seconds, each.sentiment)]
-        if not kept:
+        usable, without_use = self._usable(listed)
+        refuse_most(without_use, len(listed), labels)
+        chosen = [each for each in usable if variant != MOCKINGJAY or mockingjay_filter(each.seconds, each.sentiment)]
+        if not chosen:
             raise DataError(f"No opinion is left of {len(listed)}", file=labels, do="Check the labels and the variant")
+        utterances, without_sound = self._with_sound(chosen, root, labels)
+        refuse_most(without_sound, len(chosen), labels)
+        lost = {each.id for each in without_sound}
+        kept = [each for each in chosen if each.id not in lost]
         splits = self._splits(variant, kept)
-        utterances = _with_sound(kept, root, labels)
         draft = Draft(
             name=self.name if variant == STANDARD else f"{self.name}-{variant}",
             licence="unknown",
@@ -92,7 +103,10 @@ class OpinionVideos:
             utterances=[replace(each, split=splits.get(each.group or "")) for each in utterances],
             notes=(
                 "Each video is taken to have one speaker: `speaker` and `group` are the video",
-                *self._notes(variant, listed, kept, splits),
+                *self._notes_on_splits(variant, kept, splits),
+                *_notes_on_the_choice(variant, usable, chosen),
+                *notes_of([*without_use, *without_sound], len(listed)),
+                *_notes_on_ends(kept, utterances),
             ),
         )
         return draft if options.alignments is None else align(draft, options.alignments)
@@ -120,14 +134,74 @@ class OpinionVideos:
             what = f"`features` must have {' or '.join(map(str, widths))} columns, but has {len(interval.values)}"
             raise DataError(what, file=labels, key=video, do="Give the opinion labels; sentiment comes first")
         sentiment, *intensities = interval.values
-        found = Opinion(video, number, interval.start_s, interval.end_s, sentiment, tuple(intensities))
-        if not 0 <= found.start_s < found.end_s:
-            what = f"The interval from {found.start_s:g} to {found.end_s:g} s is reversed, empty or negative"
-            raise DataError(what, file=labels, utterance=found.id, do="Times in seconds? Correct the labels")
-        if abs(sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
-            what = f"Sentiment must lie in [-3, 3] and emotions in [0, 3], but they are {list(interval.values)}"
-            raise DataError(what, file=labels, utterance=found.id, do="Correct the labels")
-        return found
+        return Opinion(video, number, interval.start_s, interval.end_s, sentiment, tuple(intensities))
+
+    def _usable(self, listed: Sequence[Opinion]) -> tuple[list[Opinion], list[LeftOut]]:
+        """The opinions whose labels can be used, none of them before the start of its video; and the others."""
+        usable: list[Opinion] = []
+        left_out: list[LeftOut] = []
+        seen: dict[tuple[str, float, float], Opinion] = {}
+        for opinion in listed:
+            interval = (opinion.video, opinion.start_s, opinion.end_s)
+            fault = self._fault_of_labels(opinion, seen.get(interval))
+            if fault is None:
+                seen[interval] = opinion
+                usable.append(opinion if opinion.start_s >= 0 else opinion._replace(start_s=0.0, cut_at_start=True))
+            else:
+                left_out.append(LeftOut(opinion.id, *fault))
+        return usable, left_out
+
+    def _fault_of_labels(self, opinion: Opinion, earlier: Opinion | None) -> tuple[Kind, str] | None:
+        """Why no utterance can be made of it; `earlier` is a usable opinion of the same interval, if there is one."""
+        if opinion.start_s == opinion.end_s:
+            return Kind.EMPTY, f"at {opinion.start_s:g} s"
+        if not -self.padding_seconds <= opinion.start_s < opinion.end_s or opinion.end_s <= 0:
+            return Kind.TIMES, f"from {opinion.start_s:g} to {opinion.end_s:g} s"
+        intensities = opinion.intensities
+        if abs(opinion.sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
+            values = ", ".join(f"{value:g}" for value in (opinion.sentiment, *intensities))
+            return Kind.SCALE, f"sentiment must lie in [-3, 3] and emotions in [0, 3], but they are {values}"
+        if earlier is not None:
+            return Kind.TWICE, f"{earlier.id} has {earlier.sentiment:g}, this one {opinion.sentiment:g}"
+        return None
+
+    def _with_sound(
+        self, opinions: Sequence[Opinion], root: Path, labels: Path
+    ) -> tuple[list[DraftUtterance], list[LeftOut]]:
+        """Each opinion as an utterance whose sound has been found and is as long as the labels say; and the others."""
+        sounds = _sounds(root / "wav" if (root / "wav").is_dir() else root)
+        lengths: dict[Path, SoundInfo] = {}
+        utterances: list[DraftUtterance] = []
+        left_out: list[LeftOut] = []
+        for opinion in opinions:
+            path = _sound_of(opinion, sounds)
+            if path is None:
+                looked = f"{opinion.video}.wav, {opinion.id}.wav and {opinion.video}_{opinion.number + 1}.wav"
+                left_out.append(LeftOut(opinion.id, Kind.SILENT, f"looked for {looked}"))
+                continue
+            if path not in lengths:
+                lengths[path] = inspect(path, utterance=opinion.id)
+            held_s = lengths[path].seconds
+            if path.stem != opinion.video:
+                self._refuse_other_segment(opinion, path, held_s, labels)
+                utterances.append(_utterance(opinion, path, None, None))
+            elif opinion.end_s <= held_s:
+                utterances.append(_utterance(opinion, path, opinion.start_s, opinion.end_s))
+            elif opinion.end_s - held_s <= self.padding_seconds and opinion.start_s < held_s:
+                utterances.append(_utterance(opinion, path, opinion.start_s, None))
+            else:
+                reason = f"it ends at {opinion.end_s:g} s, but the sound of `{opinion.video}` lasts {held_s:g} s"
+                left_out.append(LeftOut(opinion.id, Kind.BEHIND, reason))
+        return utterances, left_out
+
+    def _refuse_other_segment(self, opinion: Opinion, path: Path, held_s: float, labels: Path) -> None:
+        """Refuse a file of one segment that has not its length: it is numbered otherwise, and so has another label."""
+        shortest_s = opinion.seconds - (self.padding_seconds if self.padding_seconds > _SEGMENT_TOLERANCE_S else 0)
+        if shortest_s - _SEGMENT_TOLERANCE_S <= held_s <= opinion.seconds + _SEGMENT_TOLERANCE_S:
+            return
+        what = f"{path.name} lasts {held_s:g} s, but its interval {opinion.seconds:g} s"
+        do = "Are the segments numbered otherwise? VIDEO[3] counts from 0, VIDEO_4 from 1"
+        raise DataError(what, file=labels, utterance=opinion.id, do=do)
 
     def _splits(self, variant: str, kept: Sequence[Opinion]) -> dict[str, Split]:
         if variant == MOCKINGJAY:
@@ -135,15 +209,10 @@ class OpinionVideos:
         folds = standard_folds(self.dataset)
         return {each.video: folds[each.video] for each in kept if each.video in folds}
 
-    def _notes(
-        self, variant: str, listed: Sequence[Opinion], kept: Sequence[Opinion], splits: Mapping[str, Split]
-    ) -> Iterable[str]:
+    def _notes_on_splits(self, variant: str, kept: Sequence[Opinion], splits: Mapping[str, Split]) -> Iterator[str]:
         unlisted = Counter(each.video for each in kept if each.video not in splits)
         if variant == MOCKINGJAY:
-            yield (
-                f"{len(listed) - len(kept)} of {len(listed)} opinions are left out: shorter than 1 s, longer than 20 s "
-                "or |sentiment| below 0.1. Split 90/10 by video as Mockingjay's release does; no dev"
-            )
+            yield "Split 90/10 by video as Mockingjay's release does; no dev"
         elif not splits:
             yield "No video stands in mmsdk's standard folds: there are no official splits"
         elif unlisted:
@@ -155,8 +224,12 @@ class OpinionVideos:
             yield f"{neutral} of {len(kept)} opinions have a sentiment of exactly 0, of which no sign can be asked"
 
 
-MOSI = OpinionVideos(name="mosi", dataset="cmu_mosi", has_emotions=False, variants=(STANDARD,))
-MOSEI = OpinionVideos(name="mosei", dataset="cmu_mosei", has_emotions=True, variants=(STANDARD, MOCKINGJAY))
+MOSI = OpinionVideos(name="mosi", dataset="cmu_mosi", has_emotions=False, padding_seconds=0.01, variants=(STANDARD,))
+# CMU widened the segments of MOSEI by half a second at both ends: neighbours share a second, and the first ones start
+# up to 0.4876 s before their video (CMU-MultimodalSDK#164, #198). S3PRL cuts them at 0, too.
+MOSEI = OpinionVideos(
+    name="mosei", dataset="cmu_mosei", has_emotions=True, padding_seconds=0.5, variants=(STANDARD, MOCKINGJAY)
+)
 
 
 class Opinion(NamedTuple):
@@ -168,6 +241,7 @@ class Opinion(NamedTuple):
     end_s: float
     sentiment: float
     intensities: tuple[float, ...]
+    cut_at_start: bool = False
 
     @property
     def id(self) -> str:
@@ -222,23 +296,6 @@ def _find_labels(root: Path) -> Path:
     return found[0]
 
 
-def _with_sound(opinions: Sequence[Opinion], root: Path, labels: Path) -> list[DraftUtterance]:
-    """Each opinion as an utterance whose sound has been found and is as long as the labels say."""
-    folder = root / "wav" if (root / "wav").is_dir() else root
-    sounds = _sounds(folder)
-    places = {each.id: _sound_of(each, sounds) for each in opinions}
-    missing = [each for each in opinions if places[each.id] is None]
-    if missing:
-        first = missing[0]
-        looked = f"{first.video}.wav, {first.id}.wav and {first.video}_{first.number + 1}.wav"
-        num_videos = len({each.video for each in missing})
-        what = f"{len(missing)} opinions of {num_videos} videos have no sound; looked for {looked}"
-        do = "Put the sounds there, or write the labels without those videos (docs/corpora/mosi.md)"
-        raise DataError(what, file=folder, utterance=first.id, do=do)
-    lengths: dict[Path, SoundInfo] = {}
-    return [_utterance(each, path, lengths, labels) for each in opinions if (path := places[each.id]) is not None]
-
-
 def _sounds(folder: Path) -> dict[str, Path]:
     """From the name of each sound, without its ending, to its path."""
     sounds: dict[str, Path] = {}
@@ -262,18 +319,7 @@ def _sound_of(opinion: Opinion, sounds: Mapping[str, Path]) -> Path | None:
     return found[0] if found else None
 
 
-def _utterance(opinion: Opinion, path: Path, lengths: dict[Path, SoundInfo], labels: Path) -> DraftUtterance:
-    if path not in lengths:
-        lengths[path] = inspect(path, utterance=opinion.id)
-    held_s = lengths[path].seconds
-    start: float | None = None
-    end: float | None = None
-    if path.stem == opinion.video:
-        start, end = opinion.start_s, _end_within(opinion, held_s, labels)
-    elif abs(held_s - opinion.seconds) > _SEGMENT_TOLERANCE_S:
-        what = f"{path.name} lasts {held_s:g} s, but its interval {opinion.seconds:g} s"
-        do = "Are the segments numbered otherwise? VIDEO[3] counts from 0, VIDEO_4 from 1"
-        raise DataError(what, file=labels, utterance=opinion.id, do=do)
+def _utterance(opinion: Opinion, path: Path, start: float | None, end: float | None) -> DraftUtterance:
     return DraftUtterance(
         id=opinion.id,
         audio=path,
@@ -285,11 +331,17 @@ def _utterance(opinion: Opinion, path: Path, lengths: dict[Path, SoundInfo], lab
     )
 
 
-def _end_within(opinion: Opinion, held_s: float, labels: Path) -> float | None:
-    """Where the interval ends; None, the end of the file, where it ends at most a frame of 10 ms behind it."""
-    if opinion.end_s <= held_s:
-        return opinion.end_s
-    if opinion.end_s - held_s <= _END_TOLERANCE_S and opinion.start_s < held_s:
-        return None
-    what = f"The interval ends at {opinion.end_s:g} s, but the sound of `{opinion.video}` lasts {held_s:g} s"
-    raise DataError(what, file=labels, utterance=opinion.id, do="Times in seconds? Is it the sound of this video?")
+def _notes_on_the_choice(variant: str, usable: Sequence[Opinion], chosen: Sequence[Opinion]) -> Iterator[str]:
+    if variant == MOCKINGJAY:
+        yield (
+            f"{len(usable) - len(chosen)} of {len(usable)} opinions are left out: shorter than 1 s, longer than 20 s "
+            "or |sentiment| below 0.1"
+        )
+
+
+def _notes_on_ends(kept: Sequence[Opinion], utterances: Sequence[DraftUtterance]) -> Iterator[str]:
+    """How many intervals were cut off at either end of their sound."""
+    num_starts = sum(each.cut_at_start for each in kept)
+    num_ends = sum(each.start is not None and each.end is None for each in utterances)
+    if num_starts or num_ends:
+        yield f"{num_starts} intervals start before their sound and {num_ends} end behind it, and are cut off there"

@@ -304,7 +304,8 @@ def _with(item: Any, key: str, change: Callable[[Any, Path], Any], folder: Path)
 def _corpus(spec: Any, folder: Path) -> Any:
     if not isinstance(spec, str):
         return spec
-    on_disk = "/" in spec or spec in {".", ".."} or (folder / spec / HEADER_FILE).is_file()
+    # `Path.is_file` raises at names that no file system takes.
+    on_disk = "/" in spec or spec in {".", ".."} or os.path.isfile(folder / spec / HEADER_FILE)  # noqa: PTH113
     return _from_here(folder / spec) if on_disk else spec
 
 
@@ -313,7 +314,7 @@ def _checkpoint(given: Any, folder: Path) -> Any:
         return given
     prefix, colon, source = given.partition(":")
     if prefix == "random" and colon:
-        return f"random:{_from_here(folder / source)}" if (folder / source).exists() else given
+        return f"random:{_from_here(folder / source)}" if os.path.exists(folder / source) else given  # noqa: PTH110
     return _from_here(folder / given)
 
 

@@ -18,7 +18,7 @@ PHN_SHORT_S = 0.1
 """By how much the hand labels of TIMIT may end before the sound, in seconds: nobody marks the last silence exactly."""
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-WHOLE = re.compile(r"[+-]?\d+")
+WHOLE = re.compile(r"[+-]?\d{1,18}")  # Python itself refuses to read thousands of digits
 
 _QUINPHONE = re.compile(r"[^^]+\^.+?-(.+?)\+.+?=.+")
 _TRIPHONE = re.compile(r"[^-]+-([^+]+)\+.+")
@@ -131,7 +131,7 @@ def _time(cell: str, path: Path, number: int, utterance: str) -> float:
 
 def _whole(cell: str, path: Path, number: int, utterance: str) -> int:
     if not WHOLE.fullmatch(cell):
-        what = f"A time must be a whole number of samples or of 100 ns, but is `{cell}`"
+        what = f"A time must be a whole number of samples or of 100 ns, but is `{cell[:60]}`"
         do = "Are these seconds? Then name the file .txt"
         raise DataError(what, file=f"{path}:{number}", utterance=utterance, do=do)
     return int(cell)

@@ -1,0 +1,1 @@
+"""Mutated inputs to every reader of the package: `python -m tests.fuzz`, or `make fuzz`."""

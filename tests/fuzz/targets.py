@@ -1,0 +1,385 @@
+"""The readers, and the inputs of theirs that are mutated: files as the tests of each reader write them.
+
+Imports stand in the functions: a worker reads one kind of file and shall start fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repbench.errors import RepbenchError
+
+Read = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """One file that a reader reads, in a folder of its own, and its content before it is mutated.
+
+    Attributes:
+        path: Of the file.
+        read: Reads it where it lies.
+        content: What it holds.
+        may_be_refused: Whether the reader may refuse it unchanged: a format that it does not read yet.
+        refuse_passed: Raises AssertionError where a changed content may not be read without an error.
+    """
+
+    path: Path
+    read: Read
+    content: bytes
+    may_be_refused: bool = False
+    refuse_passed: Callable[[bytes], None] | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.path.name
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it holds JSON, or lines of it."""
+        return self.path.suffix in (".json", ".jsonl")
+
+    def read_unchanged(self, refusals: tuple[type[Exception], ...]) -> None:
+        """Read it before it is mutated: what is refused already says nothing of its reader."""
+        try:
+            self.read()
+        except refusals:
+            if not self.may_be_refused:
+                raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        name: On the command line.
+        seeds: Writes its inputs into a folder.
+        refusals: What it may raise.
+        weight: The share of the budget: many for fast readers, few for slow ones.
+    """
+
+    name: str
+    seeds: Callable[[Path], list[Seed]]
+    refusals: tuple[type[Exception], ...] = (RepbenchError,)
+    weight: float = 1.0
+
+
+def _seed(path: Path, read: Read, **options: Any) -> Seed:
+    return Seed(path=path, read=read, content=path.read_bytes(), **options)
+
+
+def _sounds(folder: Path) -> list[Seed]:
+    import numpy as np
+    import soundfile
+
+    from repbench.audio.sound import inspect, measure
+    from tests.corpora.sounds import sphere_bytes
+
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 1000)
+    forms = {
+        "pcm16.wav": ("WAV", "PCM_16"), "pcm24.wav": ("WAVEX", "PCM_24"), "float.wav": ("WAV", "FLOAT"),
+        "ulaw.wav": ("WAV", "ULAW"), "rf64.wav": ("RF64", "PCM_16"), "a.flac": ("FLAC", "PCM_16"),
+        "b.flac": ("FLAC", "PCM_24"), "a.mp3": ("MP3", "MPEG_LAYER_III"), "a.ogg": ("OGG", "VORBIS"),
+        "a.opus": ("OGG", "OPUS"), "a.aiff": ("AIFF", "PCM_16"), "a.au": ("AU", "PCM_16"),
+    }  # fmt: skip
+    paths = []
+    for name, (form, subtype) in forms.items():
+        with (folder / name).open("wb") as stream:
+            soundfile.write(stream, noise, 16_000, format=form, subtype=subtype)
+        paths.append(folder / name)
+    (folder / "sphere.wav").write_bytes(sphere_bytes((noise * 2**15).astype(np.int64)))
+    paths.append(folder / "sphere.wav")
+
+    def read(path: Path) -> Read:
+        def both() -> None:
+            inspect(path)
+            measure(path, start=0.01, end=0.05)
+            measure(path)
+
+        return both
+
+    return [_seed(path, read(path), may_be_refused=path.suffix not in (".wav", ".flac")) for path in paths]
+
+
+def _textgrids(folder: Path) -> list[Seed]:
+    from repbench.corpora.alignments.textgrid import read_phones
+    from tests.corpora.sounds import long_textgrid, short_textgrid
+
+    phones = [(0.0, 0.1, "sil"), (0.1, 0.25, "AA1"), (0.25, 0.4, 'S"'), (0.4, 0.5, "")]
+    texts = {"long": long_textgrid(phones).encode(), "short": short_textgrid(phones).encode()}
+    texts["wide"] = long_textgrid(phones).encode("utf-16")
+    seeds = []
+    for name, content in texts.items():
+        path = folder / f"{name}.TextGrid"
+        path.write_bytes(content)
+        seeds.append(_seed(path, lambda path=path: read_phones(path, 0.5)))  # type: ignore[misc]
+    return seeds
+
+
+def _alignments(folder: Path) -> list[Seed]:
+    from repbench.corpora.alignments import align
+    from tests.corpora.alignment_files import FORMATS
+    from tests.corpora.sounds import noise_draft
+
+    draft = noise_draft(folder / "sounds", ["a", "b"])
+    intervals = {name: [(0.0, 0.2, "sil"), (0.2, 0.35, "AA1"), (0.35, 0.5, "S")] for name in "ab"}
+    seeds = []
+    for number, form in enumerate(FORMATS.values()):
+        place = form.save(folder / f"{number}", intervals)
+        path = place if place.is_file() else sorted(place.iterdir())[0]
+        seeds.append(_seed(path, lambda place=place: align(draft, place)))  # type: ignore[misc]
+    return seeds
+
+
+def _manifest(folder: Path) -> list[Seed]:
+    from repbench.corpora import manifest
+    from tests.corpora.sounds import noise_draft
+
+    manifest.write(noise_draft(folder / "sounds"), folder / "manifest")
+    return [
+        _seed(folder / "manifest" / name, lambda: manifest.read(folder / "manifest"))
+        for name in (manifest.MANIFEST_FILE, manifest.HEADER_FILE)
+    ]
+
+
+def _tables(folder: Path) -> list[Seed]:
+    from repbench.corpora import manifest
+    from repbench.corpora.contract import CorpusLayout, PrepareOptions
+    from repbench.corpora.kaldi import KALDI
+    from repbench.corpora.subsets import read_lists
+    from repbench.corpora.table import CSV
+    from repbench.corpora.voxceleb import VOXCELEB
+    from tests.corpora.sounds import write_noise, write_text
+
+    for seed, name in enumerate("ab"):
+        write_noise(folder / f"{name}.wav", seed=seed)
+        write_noise(folder / "vox" / "wav" / f"id1000{seed + 1}" / "x" / "00001.wav", seed=seed)
+
+    def prepared(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Read:
+        return lambda: manifest.write(layout.prepare(root, options), folder / "manifest")
+
+    rows = ("path,speaker,start,end,split,emotion", 'a.wav,"s, a",0.0,0.25,train,happy', "b.wav,sb,0.1,0.5,test,sad")
+    seeds = [_seed(write_text(folder / "table.csv", *rows), prepared(CSV, folder, PrepareOptions()))]
+    data = folder / "data"
+    kaldi = {
+        "wav.scp": ("a a.wav", "b b.wav"),
+        "segments": ("u1 a 0.0 0.25", "u2 b 0.1 0.5"),
+        "utt2spk": ("u1 s1", "u2 s2"),
+        "text": ("u1 one word", "u2 two"),
+        "spk2gender": ("s1 f", "s2 m"),
+    }
+    paths = [write_text(data / name, *lines) for name, lines in kaldi.items()]
+    seeds += [_seed(path, prepared(KALDI, folder, PrepareOptions(table=data))) for path in paths]
+    meta = write_text(
+        folder / "vox" / "vox1_meta.csv",
+        "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet",
+        "id10001\tA\tm\tIreland\tdev",
+        "id10002\tB\tf\tUSA\ttest",
+    )
+    seeds.append(_seed(meta, prepared(VOXCELEB, folder / "vox", PrepareOptions())))
+    lists = write_text(folder / "lists" / "train.txt", "u1", "u2")
+    seeds.append(_seed(lists, lambda: read_lists([folder / "lists"])))
+    return seeds
+
+
+def _csd(folder: Path) -> list[Seed]:
+    from repbench.corpora.csd import read_csd
+    from tests.corpora.computational_sequences import PUBLISHED, pack, write_csd
+
+    rows = [(0.0, 1.5, [1.0]), (1.5, 3.0, [-1.0])]
+    plain = write_csd(folder / "plain.csd", {"video": rows, "other": rows})
+    packed = pack(write_csd(folder / "packed.csd", {"video": rows * 20}), **PUBLISHED)
+    sealed = pack(write_csd(folder / "sealed.csd", {"video": rows * 20}), shuffle=True, fletcher32=True)
+    return [_seed(path, lambda path=path: read_csd(path)) for path in (plain, packed, sealed)]  # type: ignore[misc]
+
+
+def _yaml(folder: Path) -> list[Seed]:
+    from repbench.benchmark.protocol import Protocol
+    from repbench.benchmark.sweep.plan import load_plan
+    from repbench.configs.loader import build, load_yaml
+
+    settings = folder / "settings.yaml"
+    settings.write_text(
+        "# a comment\nprobe:\n  steps: 100\n  learning_rate: 4e-4\n  hidden_units: 16\ntask: {attribute: sentiment, "
+        "positive: ['1', \"two\"]}\nextraction:\n  dtype: float16\n",
+        encoding="utf-8",
+    )
+    plan = folder / "plan.yaml"
+    plan.write_text(
+        "upstreams: [mel, fbank]\ndownstreams:\n- phone\n- speaker\ncorpora: [synthetic:noisy:tiny]\nseeds: [0, 1]\n",
+        encoding="utf-8",
+    )
+    return [
+        _seed(settings, lambda: build(Protocol, load_yaml(settings), settings)),
+        _seed(plan, lambda: load_plan(plan)),
+    ]
+
+
+def _pickles(folder: Path) -> list[Seed]:
+    import argparse
+    import shutil
+
+    import torch
+
+    from repbench.upstream.pickles import read_pickle
+
+    content = {
+        "config": argparse.Namespace(width=3, name="x"),
+        "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)},
+        "step": 7,
+    }
+    paths = []
+    for name, is_zip in (("zip.ckpt", True), ("legacy.ckpt", False)):
+        torch.save(content, folder / name, _use_new_zipfile_serialization=is_zip)
+        paths.append(folder / name)
+    golden = Path(__file__).parents[1] / "golden" / "apc" / "apc_original_noprenet.pt"
+    paths.append(Path(shutil.copy(golden, folder)))
+    return [_seed(path, lambda path=path: read_pickle(path)) for path in paths]  # type: ignore[misc]
+
+
+def _checkpoints(folder: Path) -> list[Seed]:
+    import torch
+
+    from repbench.benchmark.probe import Probe, ProbeShape, load_probe, save_probe
+    from repbench.upstream.checkpoints import open_checkpoint, read_training, read_weights, save_checkpoint
+    from repbench.upstream.huggingface_files import read_weights as read_encoder
+
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
+    saved = save_checkpoint(folder, 1, weights=tensors, training=tensors, fields={"settings": {"width": 3}})
+
+    def read() -> None:
+        checkpoint = open_checkpoint(saved.path)
+        read_weights(checkpoint)
+        read_training(checkpoint)
+
+    seeds = [_seed(path, read) for path in sorted(saved.path.iterdir()) if path.suffix in (".json", ".safetensors")]
+    shape = ProbeShape(
+        head="linear", pools=False, num_layers=2, width=3, hidden_units=4, classes=("a", "b"), mix="weighted"
+    )
+    save_probe(folder / "probe.safetensors", Probe(shape, torch.Generator().manual_seed(0)), {"layer": "last"})
+    seeds.append(_seed(folder / "probe.safetensors", lambda: load_probe(folder / "probe.safetensors")))
+    encoder = folder / "encoder.safetensors"
+    encoder.write_bytes((saved.path / "model.safetensors").read_bytes())
+    return [*seeds, _seed(encoder, lambda: read_encoder([encoder]))]
+
+
+def _features(folder: Path) -> list[Seed]:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from repbench.audio.feature_files import read_features, read_layers
+
+    frames = np.random.default_rng(0).standard_normal((1, 5, 4)).astype(np.float32)
+    paths = [folder / name for name in ("a.npy", "fortran.npy", "double.npy", "a.safetensors")]
+    np.save(paths[0], frames[0])
+    np.save(paths[1], np.asfortranarray(frames[0]))
+    np.save(paths[2], frames.astype(np.float64))
+    save_file({"features": frames[0]}, paths[3])
+
+    def read(path: Path) -> Read:
+        def both() -> None:
+            read_layers(path)
+            read_features(path)
+
+        return both
+
+    return [_seed(path, read(path)) for path in paths]
+
+
+def _shards(folder: Path) -> list[Seed]:
+    """A shard, and the index of one alone: whoever changes that of a shard has to know its checksum."""
+    from repbench.benchmark import shards
+
+    origin = shards.Origin(fingerprint="f", sample_rate_hz=16_000, width=4, dtype="float32")
+    drafts = [shards.Draft(sound="s@16000", layer=layer, batch="b", data=bytes(range(64))) for layer in range(2)]
+    whole = shards.write_shard(folder, origin, "mel", drafts)
+    footer = shards._FOOTER
+    content = whole.read_bytes()
+    data_end = content.index(b'{"entries"')
+    index = folder / "index.json"
+    index.write_bytes(content[data_end : -footer.size])
+    sealed = folder / "sealed"
+
+    def read(path: Path) -> None:
+        try:
+            shard = shards.read_index(path)
+            with shards.open_shard(path) as reader:
+                for entry in shard.entries:
+                    reader.read_into(entry, memoryview(bytearray(64)))
+        except shards.DamagedShard as error:
+            raise NoticedError(str(error)) from error
+
+    def read_sealed() -> None:
+        changed = index.read_bytes()
+        end = footer.pack(len(changed), hashlib.sha256(changed).digest(), shards._MAGIC)
+        sealed.write_bytes(content[:data_end] + changed + end)
+        read(sealed)
+
+    return [_seed(whole, lambda: read(whole)), _seed(index, read_sealed)]
+
+
+def _records(folder: Path) -> list[Seed]:
+    """Records with their predictions: a change of either that `verify` does not notice is a fault."""
+    from repbench.benchmark.verify import verify_record
+    from tests.benchmark.report_records import write
+
+    seeds = []
+    for task in ("phone", "sentiment"):
+        place = write(folder, task=task, count=6).parent
+
+        def read(place: Path = place) -> None:
+            verdict = verify_record(place)
+            if not verdict.holds:
+                raise NoticedError(verdict.changes[0].sentence)
+
+        for path in sorted(place.iterdir()):
+            content = path.read_bytes()
+
+            def refuse_passed(changed: bytes, content: bytes = content) -> None:
+                assert _meaning(changed) == _meaning(content), "an altered record passed `verify`"
+
+            seeds.append(_seed(path, read, refuse_passed=refuse_passed))
+    return seeds
+
+
+class NoticedError(Exception):
+    """`verify`, or the store, has noticed that a file was changed."""
+
+
+def _meaning(content: bytes) -> object:
+    """What JSON, or lines of it in any order, says; None where it cannot be read."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        lines = [json.loads(line) for line in content.splitlines() if line.strip()]
+        return sorted(lines, key=lambda line: str(line["id"]))
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(name="sound", seeds=_sounds, weight=4),
+        Target(name="textgrid", seeds=_textgrids, weight=4),
+        Target(name="alignments", seeds=_alignments, weight=4),
+        Target(name="manifest", seeds=_manifest, weight=4),
+        Target(name="tables", seeds=_tables, weight=4),
+        Target(name="csd", seeds=_csd, weight=0.5),
+        Target(name="yaml", seeds=_yaml, weight=2),
+        Target(name="pickles", seeds=_pickles, weight=2),
+        Target(name="checkpoints", seeds=_checkpoints, weight=2),
+        Target(name="features", seeds=_features, weight=4),
+        Target(name="shards", seeds=_shards, weight=4, refusals=(RepbenchError, NoticedError)),
+        Target(name="records", seeds=_records, weight=4, refusals=(RepbenchError, NoticedError)),
+    )
+}
