@@ -35,7 +35,11 @@ def test_clips_have_one_speaker_and_neither_group_nor_split(root: Path) -> None:
         DraftUtterance(id=name, audio=root / "wavs" / f"{name}.wav", speaker="LJ")
         for name in ("LJ001-0001", "LJ001-0002")
     ]
-    assert (draft.licence, draft.phone_map, draft.notes) == ("public domain", None, ())
+    assert (draft.licence, draft.phone_map, draft.notes) == (
+        "public domain",
+        None,
+        ("2 of 2 utterances have no transcript",),
+    )
 
 
 def test_the_text_is_the_normalised_transcription(root: Path) -> None:

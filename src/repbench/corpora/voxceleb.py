@@ -11,6 +11,7 @@ from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.faults import Gatherer
 from repbench.corpora.layouts import files_under, refuse_missing_root, refuse_options
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
@@ -40,8 +41,13 @@ class SpeakerFolders:
         """Describe the speakers under `root`; errors as `CorpusLayout.prepare`."""
         refuse_options("voxceleb", options, reads=("alignments",))
         refuse_missing_root(root)
-        sounds = {path: place for base in _bases(root) for path, place in _places(base).items()}
+        gatherer = Gatherer(gather=options.gather_faults)
+        sounds = {
+            path: place for base in _bases(root) for path, place in _places(base, root, options, gatherer).items()
+        }
         if not sounds:
+            if gatherer.faults:
+                raise gatherer.faults[0]
             what = f"The folder is not laid out like VoxCeleb; looked for {_LOOKED_FOR}"
             raise DataError(what, file=root, do="Check --root")
         _refuse_mixed_depths(sounds)
@@ -55,8 +61,9 @@ class SpeakerFolders:
             root=root,
             utterances=utterances,
             notes=_notes(utterances, bool(splits)),
+            faults=tuple(gatherer.faults),
         )
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 VOXCELEB = SpeakerFolders()
@@ -70,22 +77,30 @@ def _bases(root: Path) -> list[Path]:
     return [part for part in parts if part.is_dir()] or [root]
 
 
-def _places(base: Path) -> dict[Path, tuple[str, ...]]:
+def _places(base: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, tuple[str, ...]]:
     """Each sound and the parts of its place, (SPEAKER, NAME) or (SPEAKER, VIDEO, NAME), without its ending."""
     places = {}
-    for path in files_under(base):
-        ending = path.suffix.lower()
-        if ending in _TO_CONVERT:
-            do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
-            raise DataError(f"{ending} files are not read", file=path, do=do)
-        if ending not in _SOUNDS:
-            continue
-        place = path.relative_to(base).with_suffix("").parts
-        if len(place) not in (2, 3):
-            what = f"The sound is not in the folder of a speaker or video; looked for {_LOOKED_FOR}"
-            raise DataError(what, file=path, do="Move it to its place or out of the corpus")
-        places[path] = place
+    for path in files_under(base, options, root=root):
+        with gatherer.each():
+            place = _place(path, base)
+            if place is not None:
+                places[path] = place
     return places
+
+
+def _place(path: Path, base: Path) -> tuple[str, ...] | None:
+    """The parts of the place of a sound; None for a file that is none."""
+    ending = path.suffix.lower()
+    if ending in _TO_CONVERT:
+        do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
+        raise DataError(f"{ending} files are not read", file=path, do=do)
+    if ending not in _SOUNDS:
+        return None
+    place = path.relative_to(base).with_suffix("").parts
+    if len(place) not in (2, 3):
+        what = f"The sound is not in the folder of a speaker or video; looked for {_LOOKED_FOR}"
+        raise DataError(what, file=path, do="Move it to its place or out of the corpus")
+    return place
 
 
 def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
