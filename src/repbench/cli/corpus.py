@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from repbench.corpora.contract import DraftFeatures
 
-MOST_FAULTS = 10
-"""So many faults of a corpus are named on a terminal; --json names all."""
-
 corpus_app = typer.Typer(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
 
 
@@ -76,6 +73,12 @@ def corpus_prepare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the manifest of another corpus in --out.")
     ] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out files or folders, such as _background_noise_.")
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links out of DIR, as caches of Hugging Face have them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a manifest of a corpus: every sound is read once and its labels are checked; all faults are named."""
@@ -101,6 +104,8 @@ def corpus_prepare(
         dev_from_train=None if dev_from_train is None else _share_and_seed(dev_from_train, "--dev-from-train"),
         min_utterances=min_utterances,
         features=_declared_features(features_hop, features_first_center, features_name),
+        exclude=tuple(exclude or ()),
+        follow_links=follow_links,
     )
     draft = prepare(layout, root, options)
     if features_hop is not None and draft.features is None:
@@ -210,10 +215,12 @@ def _faults_named() -> Iterator[None]:
     try:
         yield
     except RepbenchError as error:
-        for fault in error.faults[:MOST_FAULTS]:
+        from repbench.corpora.faults import MOST_NAMED
+
+        for fault in error.faults[:MOST_NAMED]:
             say(f"fault: {fault.line()}")
-        if len(error.faults) > MOST_FAULTS:
-            say(f"fault: … and {len(error.faults) - MOST_FAULTS} more; --json names all")
+        if len(error.faults) > MOST_NAMED:
+            say(f"fault: … and {len(error.faults) - MOST_NAMED} more; --json names all")
         raise
 
 
