@@ -121,7 +121,7 @@ def test_copies_of_the_table_differ_in_names_and_marks(root: Path, header: str, 
     lines = [header, *(row.format(speaker) for speaker in ("id10001", "id10002"))]
     (root / "vox1_meta.csv").write_bytes((newline.join(lines) + newline).encode())
     found = {each.speaker: each.attributes for each in prepare(root).utterances}
-    assert found == dict.fromkeys(("id10001", "id10002"), {"gender": "M", "nationality": "Ireland"})
+    assert found == {speaker: {"gender": "M", "nationality": "Ireland"} for speaker in ("id10001", "id10002")}
 
 
 @pytest.mark.parametrize(

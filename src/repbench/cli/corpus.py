@@ -163,6 +163,10 @@ def corpus_check(
     reporter = ConsoleReporter()
     with reporter.stage(f"corpus {corpus}") as advance:
         opened = open_corpus(corpus, root=root, progress=advance)
+    if out is not None:
+        from repbench.corpora.page import refuse_other_page
+
+        refuse_other_page(opened, out)
     with reporter.stage("checking") as advance:
         report = check(opened, strict=strict, progress=advance)
     page = None
