@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import unicodedata
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 
 def printable(text: object) -> str:
@@ -37,6 +37,7 @@ class RepbenchError(Exception):
         utterance: The id of the utterance at fault.
         key: The configuration key, column or name at fault.
         do: What the reader can do about it, as a sentence.
+        faults: The faults that this one sums up, if it sums up several.
     """
 
     exit_code: ClassVar[int] = 1
@@ -49,12 +50,14 @@ class RepbenchError(Exception):
         utterance: str | None = None,
         key: str | None = None,
         do: str | None = None,
+        faults: Sequence[RepbenchError] = (),
     ) -> None:
         self.what = what.rstrip(".")
         self.file = None if file is None else os.fspath(file)
         self.utterance = utterance
         self.key = key
         self.do = do
+        self.faults = tuple(faults)
         super().__init__(self.line())
 
     def line(self) -> str:
@@ -68,8 +71,8 @@ class RepbenchError(Exception):
         remedy = f". {_sentence(printable(self.do))}" if self.do else "."
         return f"{printable(self.what)}{where}{remedy}"
 
-    def fields(self) -> dict[str, str | int | None]:
-        """The parts of the error, for `--json`."""
+    def fields(self) -> dict[str, Any]:
+        """The parts of the error, for `--json`; `faults` stands only where it sums up several."""
         return {
             "error": type(self).__name__,
             "exit_code": self.exit_code,
@@ -78,6 +81,7 @@ class RepbenchError(Exception):
             "utterance": None if self.utterance is None else printable(self.utterance),
             "key": None if self.key is None else printable(self.key),
             "do": None if self.do is None else printable(self.do),
+            **({"faults": [fault.fields() for fault in self.faults]} if self.faults else {}),
         }
 
 

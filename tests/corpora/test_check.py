@@ -110,10 +110,21 @@ def test_fault_16_an_utterance_shorter_than_a_window_is_a_problem(tmp_path: Path
     assert "utterance b)" in second
 
 
-def test_fault_24_the_same_sound_twice_is_a_problem(corpus: Corpus) -> None:
+def test_fault_24_the_same_sound_in_two_splits_is_a_problem_and_in_one_a_warning(corpus: Corpus) -> None:
     a, b, *_ = corpus.utterances
-    doubled = replace(corpus, utterances=(a, b, replace(a, id="z")))
-    assert [problem for problem in check(doubled).problems if "two ids, `a` and `z`" in problem]
+    train, test, again = replace(a, split="train"), replace(a, id="z", split="test"), replace(a, id="y", split="test")
+    across = check(replace(corpus, utterances=(train, b, test)))
+    assert [problem for problem in across.problems if "two ids, `a` (train) and `z` (test)" in problem]
+    within = check(replace(corpus, utterances=(b, again, test)))
+    assert within.problems == ()
+    assert "1 of 3 utterances have the sound of another one, such as `y` (test) and `z` (test)" in within.warnings
+
+
+def test_what_was_dropped_when_the_corpus_was_prepared_is_a_warning(corpus: Corpus) -> None:
+    report = check(replace(corpus, dropped={"gone": "The sound file is empty"}))
+    num_listed = len(corpus.utterances) + 1
+    said = f"1 of {num_listed} utterances were left out of the corpus as faulty, such as gone: The sound file is empty"
+    assert report.warnings[0] == said
 
 
 def test_fault_25_shared_speakers_and_groups_are_warnings(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from repbench.corpora import manifest
 from repbench.corpora.check import check
 from repbench.corpora.contract import Draft, DraftUtterance
-from repbench.corpora.page import write_page
+from repbench.corpora.page import refuse_other_page, write_page
+from repbench.errors import UsageError
 from tests.commands import repbench
 from tests.corpora.sounds import noise_draft, write_noise
 
@@ -94,6 +96,21 @@ def test_the_page_stands_alone_and_is_the_same_each_time(tmp_path: Path) -> None
         assert absent not in page
     again = write_page(corpus, check(corpus), tmp_path / "again")
     assert again.read_text("utf-8") == page
+
+
+def test_an_audit_of_another_corpus_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        manifest.write(replace(noise_draft(tmp_path / name), name=name), tmp_path / f"m-{name}")
+    audit = ("corpus", "check", "--out", tmp_path / "page")
+    for _ in range(2):
+        assert repbench(*audit, tmp_path / "m-one").code == 0
+    before = (tmp_path / "page" / "index.html").read_bytes()
+    refused = repbench(*audit, tmp_path / "m-two")
+    assert (refused.code, "holds the audit of another corpus, one" in refused.err) == (2, True)
+    assert (tmp_path / "page" / "index.html").read_bytes() == before
+    (tmp_path / "page" / "check.json").unlink()
+    with pytest.raises(UsageError, match=r"has a `index\.html` that is no audit"):
+        refuse_other_page(manifest.read(tmp_path / "m-one"), tmp_path / "page")
 
 
 @pytest.mark.parametrize("num_speakers", [3, 61])

@@ -150,7 +150,7 @@ def test_an_archive_is_refused(root: Path) -> None:
         ("/etc/passwd", "does not lie under the root"),
         ("file:///etc/passwd", "is a URL"),
         ("link.wav", "leads out of the root"),
-        ("ROOT/link.wav", "does not lie under the root"),
+        ("ROOT/link.wav", "leads out of the root .* by a link, to .*outside"),
     ],
 )
 def test_a_path_out_of_the_root_is_refused(root: Path, tmp_path: Path, place: str, fault: str) -> None:

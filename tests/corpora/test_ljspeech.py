@@ -35,7 +35,11 @@ def test_clips_have_one_speaker_and_neither_group_nor_split(root: Path) -> None:
         DraftUtterance(id=name, audio=root / "wavs" / f"{name}.wav", speaker="LJ")
         for name in ("LJ001-0001", "LJ001-0002")
     ]
-    assert (draft.licence, draft.phone_map, draft.notes) == ("public domain", None, ())
+    assert (draft.licence, draft.phone_map, draft.notes) == (
+        "public domain",
+        None,
+        ("2 of 2 utterances have no transcript",),
+    )
 
 
 def test_the_text_is_the_normalised_transcription(root: Path) -> None:
@@ -71,3 +75,14 @@ def test_named_alignments_go_before_those_beside_the_sound(root: Path, tmp_path:
 def test_another_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not laid out like LJSpeech; looked for wavs/\*\.wav"):
         LJSPEECH.prepare(tmp_path, PrepareOptions())
+
+
+@pytest.mark.parametrize("written", ["LJ001-0001.wav", "wavs/LJ001-0001.wav", "LJ001-0001.WAV", " LJ001-0001"])
+def test_an_id_may_be_written_as_a_file(root: Path, written: str) -> None:
+    (root / "metadata.csv").write_text(f"{written}|Hi|hi\nLJ009-0001.wav|no|sound\n")
+    draft = LJSPEECH.prepare(root, PrepareOptions())
+    assert [utterance.text for utterance in draft.utterances] == ["hi", None]
+    assert draft.notes == ("1 of 2 transcripts have no sound file", "1 of 2 utterances have no transcript")
+    (root / "metadata.csv").write_text(f"{written}|Hi|hi\nLJ001-0001|Hi|hi\n")
+    with pytest.raises(DataError, match=r"its id once.*metadata\.csv:2"):
+        LJSPEECH.prepare(root, PrepareOptions())

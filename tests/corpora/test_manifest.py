@@ -55,6 +55,15 @@ def full_draft(root: Path) -> Draft:
     )
 
 
+def same_sounds(root: Path, splits: tuple[Split | None, ...]) -> Draft:
+    """An utterance for each split, called a, b, …, all with the same sound."""
+    utterances = [
+        DraftUtterance(id=name, audio=write_noise(root / f"{name}.wav", seed=0), split=split)
+        for name, split in zip("abc", splits, strict=False)
+    ]
+    return Draft(name="a", licence="", root=root, utterances=utterances)
+
+
 def written(tmp_path: Path) -> Path:
     """The manifest of `full_draft`, its sound beside it."""
     manifest.write(full_draft(tmp_path / "sound"), tmp_path / "manifest")
@@ -136,7 +145,7 @@ class TestWrite:
         if kind == "empty":
             out.mkdir(parents=True)
         if kind == "old":
-            manifest.write(noise_draft(tmp_path / "old", names=("x", "y")), out)
+            manifest.write(replace(full_draft(tmp_path / "sound"), licence="of before"), out)
         manifest.write(full_draft(tmp_path / "sound"), out)
         assert [path.name for path in sorted(out.iterdir())] == ["corpus.json", "manifest.jsonl"]
         assert [path.name for path in out.parent.iterdir()] == ["out"]
@@ -498,29 +507,35 @@ class TestFaults:
     def test_fault_24_duplicate_ids_are_refused(self, tmp_path: Path) -> None:
         draft = noise_draft(tmp_path / "sound")
         twice = [replace(utterance, id="same") for utterance in draft.utterances]
-        with pytest.raises(DataError, match=r"id `same` stands twice: for .*\.wav and for .*\.wav"):
+        with pytest.raises(DataError, match=r"id `same` stands 3 times: for .*a\.wav and for .*b\.wav and for"):
             manifest.write(replace(draft, utterances=twice), tmp_path / "out")
         with pytest.raises(DataError, match=r"id `a` stands 2 times: .*jsonl:1, .*jsonl:2"):
             manifest.read(tampered(written(tmp_path), lambda fields: fields.update(id="a")))
 
-    @pytest.mark.parametrize("splits", [(None, None), ("train", "train"), ("train", "test")])
-    def test_fault_24_the_same_sound_under_two_ids_is_refused(
+    @pytest.mark.parametrize("splits", [("train", "dev"), ("dev", "test"), ("train", "test")])
+    def test_fault_24_the_same_sound_in_two_splits_is_refused(
         self, tmp_path: Path, splits: tuple[Split | None, Split | None]
     ) -> None:
-        utterances = [
-            DraftUtterance(id=name, audio=write_noise(tmp_path / f"{name}.wav", seed=0), split=split)
-            for name, split in zip("ab", splits, strict=True)
-        ]
-        draft = Draft(name="a", licence="", root=tmp_path, utterances=utterances)
-        shown = [f" \\({split}\\)" if split else "" for split in splits]
-        with pytest.raises(DataError, match=f"same sound stands under two ids, `a`{shown[0]} and `b`{shown[1]}"):
+        draft = same_sounds(tmp_path / "sound", splits)
+        shown = [f" \\({split}\\)" for split in splits]
+        with pytest.raises(DataError, match=f"under two ids, `a`{shown[0]} and `b`{shown[1]} .*a.wav, utterance a"):
             manifest.write(draft, tmp_path / "out")
+        corpus = manifest.write(draft, tmp_path / "out", drop_faulty=1)
+        assert [utterance.id for utterance in corpus.utterances] == ["b"]
+
+    @pytest.mark.parametrize("splits", [(None, None), ("train", "train"), ("test", None)])
+    def test_fault_24_the_same_sound_in_one_split_is_counted(
+        self, tmp_path: Path, splits: tuple[Split | None, Split | None]
+    ) -> None:
+        corpus = manifest.write(same_sounds(tmp_path / "sound", splits), tmp_path / "out")
+        assert corpus.notes[0].startswith("1 of 2 utterances have the sound of another one, such as `a`")
+        assert manifest.read(tmp_path / "out") == corpus
 
     def test_fault_24_the_same_sound_in_a_manifest_is_refused(self, tmp_path: Path) -> None:
         folder = written(tmp_path)
         first = json.loads((folder / "manifest.jsonl").read_text("utf-8").splitlines()[0])
         tampered(folder, lambda fields: fields.update(samples_sha256=first["samples_sha256"]))
-        with pytest.raises(DataError, match="same sound stands under two ids"):
+        with pytest.raises(DataError, match=r"same sound stands under two ids, `a` \(train\) and `b` \(test\)"):
             manifest.read(folder)
 
     @pytest.mark.parametrize(

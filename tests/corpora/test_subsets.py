@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,53 @@ def test_broken_lists_are_refused(tmp_path: Path) -> None:
 
 def test_lists_of_another_corpus_are_refused(tmp_path: Path) -> None:
     lists = read_lists([save(tmp_path, train="x\n")])
-    with pytest.raises(DataError, match=r"None of the 2 utterances of the corpus is in train\.txt"):
+    shown = r"None of the 2 utterances .* is in train\.txt: the lists name `x`, the corpus `a-0` \(a-0\.wav\)"
+    with pytest.raises(DataError, match=shown):
         divided(draft_of({"a": 2}), lists)
+
+
+def words(root: Path, *places: str) -> Draft:
+    """Utterances by their places, as the pattern of Speech Commands names them."""
+    utterances = [DraftUtterance(id=place.rpartition(".")[0].replace("/", "-"), audio=root / place) for place in places]
+    return Draft(name="x", licence="x", root=root, utterances=utterances)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ["cat/aa_nohash_0.wav", "cat/aa_nohash_0", "./cat/aa_nohash_0.wav", "cat-aa_nohash_0", "cat-aa_nohash_0.wav",
+     "aa_nohash_0.wav", "speech_commands/cat/aa_nohash_0.wav", "cat\\aa_nohash_0.wav"],
+)  # fmt: skip
+def test_lists_name_utterances_by_id_or_place(tmp_path: Path, listed: str) -> None:
+    draft = words(tmp_path, "cat/aa_nohash_0.wav", "dog/bb_nohash_0.wav")
+    lists = read_lists([save(tmp_path / "lists", testing_list=f"{listed}\n", train_list="dog/bb_nohash_0.wav\n")])
+    assert splits_of(divided(draft, lists)) == {"cat-aa_nohash_0": "test", "dog-bb_nohash_0": "train"}
+
+
+def test_what_no_list_names_is_train_where_no_list_is_of_train(tmp_path: Path) -> None:
+    draft = words(tmp_path, "cat/aa.wav", "cat/bb.wav", "dog/aa.wav", "dog/cc.wav")
+    lists = read_lists([save(tmp_path / "lists", testing_list="cat/aa.wav\n", validation_list="dog/aa.wav\n")])
+    found = divided(draft, lists)
+    assert splits_of(found) == {"cat-aa": "test", "dog-aa": "dev", "cat-bb": "train", "dog-cc": "train"}
+    assert found.notes[-1] == "no list is of train: the 2 of 4 utterances in no list are train"
+    with pytest.raises(UsageError, match="name no train split"):
+        dev_from_train(replace(lists, split_of={"cat/aa.wav": "test"}), 0.1, 1337)
+
+
+def test_a_name_of_two_sounds_and_two_names_of_one_are_refused(tmp_path: Path) -> None:
+    draft = words(tmp_path, "cat/aa.wav", "dog/aa.wav")
+    with pytest.raises(DataError, match=r"`aa\.wav` could be 2 sounds of the corpus, such as cat/aa\.wav and dog/aa"):
+        divided(draft, read_lists([save(tmp_path / "one", train="aa.wav\n")]))
+    lists = read_lists([save(tmp_path / "two", train="cat/aa.wav\n", test="cat-aa\n")])
+    with pytest.raises(DataError, match=r"listed twice, as `cat-aa` and as `cat/aa\.wav` \(utterance cat-aa\)"):
+        divided(draft, lists)
+
+
+def test_a_recording_in_a_list_names_all_that_is_cut_from_it(tmp_path: Path) -> None:
+    cut = [DraftUtterance(id=f"u{k}", audio=tmp_path / "r.wav", start=float(k), end=k + 1.0) for k in range(2)]
+    other = DraftUtterance(id="u2", audio=tmp_path / "s.wav")
+    draft = Draft(name="x", licence="x", root=tmp_path, utterances=[*cut, other])
+    lists = read_lists([save(tmp_path / "lists", train="r.wav\n", test="u2\n")])
+    assert splits_of(divided(draft, lists)) == {"u0": "train", "u1": "train", "u2": "test"}
 
 
 @pytest.mark.parametrize("num_listed", [10, 19, 22_830])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
+from repbench.corpora.preparing import prepare
 from repbench.corpora.table import CSV
 from repbench.errors import DataError, UsageError
 from tests.corpora.sounds import long_textgrid, write_noise
@@ -202,3 +204,150 @@ def test_fault_24_two_files_with_one_stem_need_ids(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("path\none/a.wav\ntwo/a.wav\n")
     with pytest.raises(DataError, match=r"id `a` stands twice: for .*one/a\.wav and for .*two/a\.wav"):
         manifest.write(CSV.prepare(tmp_path, PrepareOptions()), tmp_path / "out")
+
+
+def test_an_unnamed_first_column_is_the_index_of_pandas(tmp_path: Path) -> None:
+    header = ",path,speakerId,transcription,action"
+    rows = "0,wavs/a.wav,s1,Lights on,activate\n1,wavs/b.wav,s2,Off,deactivate\n"
+    (tmp_path / "train_data.csv").write_text(f"{header}\n{rows}")
+    draft = CSV.prepare(tmp_path, PrepareOptions(columns={"speaker": "speakerId", "text": "transcription"}))
+    first = next(iter(draft.utterances))
+    assert (first.id, first.speaker, first.text, first.attributes) == ("a", "s1", "Lights on", {"action": "activate"})
+    assert draft.notes == ("the first column of train_data.csv has no name and is passed over: 0, 1",)
+    again = utterances(tmp_path, "Unnamed: 0,path\n0,a.wav\n1,b.wav\n", name="train_data.csv")
+    assert [utterance.attributes for utterance in again] == [{}, {}]
+
+
+def test_unnamed_columns_that_hold_nothing_are_passed_over_and_others_refused(tmp_path: Path) -> None:
+    found = utterances(tmp_path, "path,text,,\na.wav,x,,\nb.wav,y,,\n")
+    assert [(utterance.text, utterance.attributes) for utterance in found] == [("x", {}), ("y", {})]
+    with pytest.raises(DataError, match=r"column has no name: column 2, which begins with `z` .*table\.csv:1"):
+        utterances(tmp_path, "path,,text\na.wav,z,x\n")
+
+
+def test_an_absolute_place_under_the_root_is_taken(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root)
+    for through in (root, tmp_path / "link"):
+        (root / "t.csv").write_text(f"path\n{root}/deep/a.wav\n")
+        (draft,) = CSV.prepare(through, PrepareOptions()).utterances
+        assert (draft.id, draft.audio) == ("a", through / "deep" / "a.wav")
+    (root / "t.csv").write_text(f"path\n{tmp_path}/other/a.wav\n{tmp_path}/other/sub/b.wav\n")
+    with pytest.raises(DataError, match=r"absolute and does not lie under the root .*t\.csv:2") as found:
+        CSV.prepare(root, PrepareOptions())
+    assert str(found.value).endswith(f"--root {tmp_path}/other --table {root}/t.csv.")
+    (root / "t.csv").write_text(f"path\n{root}/../other/a.wav\n")
+    with pytest.raises(DataError, match="does not lie under the root"):
+        CSV.prepare(root, PrepareOptions())
+
+
+def test_names_of_columns_are_matched_without_regard_to_case(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Path,Speaker,Emotion\na.wav,s1,joy\n")
+    draft = CSV.prepare(tmp_path, PrepareOptions())
+    assert [(each.speaker, each.attributes) for each in draft.utterances] == [("s1", {"Emotion": "joy"})]
+    assert draft.notes == ("columns of t.csv are read by names like theirs: `Path` as path, `Speaker` as speaker",)
+    exact = utterances(tmp_path, "path,Path\na.wav,x\n", name="t.csv")
+    assert exact[0].attributes == {"Path": "x"}
+    with pytest.raises(DataError, match=r"columns `Path` and `PATH` could each be `path`.*--column path=Path"):
+        utterances(tmp_path, "Path,PATH\na.wav,b.wav\n", name="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "do"),
+    [
+        ("speaker,wav file\ns1,a.wav\n", {}, "--column path='wav file'"),
+        ("path,speaker_id\na.wav,s1\n", {"speaker": "speaker_ID"}, "--column speaker=speaker_id"),
+        ("path,who\na.wav,s1\n", {"speaker": "voice"}, "--column speaker=NAME"),
+    ],
+)
+def test_a_missing_column_is_guessed(tmp_path: Path, table: str, columns: Mapping[str, str], do: str) -> None:
+    with pytest.raises(DataError, match="has no column") as found:
+        utterances(tmp_path, table, columns=columns)
+    assert str(found.value).endswith(f"{do}.")
+
+
+class TestJson:
+    def test_metadata_of_hugging_face(self, tmp_path: Path) -> None:
+        text = '{"file_name": "a.wav", "text": "x", "label": 1}\n\n{"file_name": "b.wav", "text": null, "gain": -0.5}\n'
+        found = utterances(tmp_path, text, name="metadata.jsonl")
+        assert found == [
+            DraftUtterance(id="a", audio=tmp_path / "a.wav", text="x", attributes={"label": 1}),
+            DraftUtterance(id="b", audio=tmp_path / "b.wav", attributes={"gain": -0.5}),
+        ]
+
+    def test_manifests_of_nemo_cut_by_offset_and_duration(self, tmp_path: Path) -> None:
+        write_noise(tmp_path / "a.wav", seed=0, seconds=1.0)
+        rows = [
+            '{"audio_filepath": "a.wav", "duration": 1.004, "text": "all", "id": "u1"}',
+            '{"audio_filepath": "a.wav", "offset": 0.25, "duration": 0.5, "id": "u2", "lang": "en"}',
+            '{"audio_filepath": "a.wav", "offset": 0.5, "duration": 0.5, "id": "u3"}',
+            '{"audio_filepath": "gone.wav", "offset": 0, "duration": 2}',
+        ]
+        (tmp_path / "train.json").write_text("\n".join(rows))
+        draft = CSV.prepare(tmp_path, PrepareOptions(table=tmp_path / "train.json"))
+        assert [(each.id, each.start, each.end) for each in draft.utterances] == [
+            ("u1", None, None),
+            ("u2", 0.25, 0.75),
+            ("u3", 0.5, None),
+            ("gone", None, 2.0),
+        ]
+        assert [each.attributes for each in draft.utterances] == [{}, {"lang": "en"}, {}, {}]
+
+    def test_beside_another_path_offset_and_duration_are_attributes(self, tmp_path: Path) -> None:
+        found = utterances(tmp_path, '{"path": "a.wav", "offset": 1, "duration": 2.5}', name="t.jsonl")
+        assert (found[0].start, found[0].end, found[0].attributes) == (None, None, {"offset": 1, "duration": 2.5})
+
+    def test_a_list_of_objects_and_a_table_of_another_ending(self, tmp_path: Path) -> None:
+        rows = '{"path": "a.wav", "ok": true}'
+        assert utterances(tmp_path, f"[\n {rows}\n]", name="t.ndjson")[0].attributes == {"ok": "true"}
+        (tmp_path / "t.manifest").write_text(rows)
+        draft = CSV.prepare(tmp_path, PrepareOptions(table=tmp_path / "t.manifest"))
+        assert [each.id for each in draft.utterances] == ["a"]
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ('{"path": "a.wav"}\n{"path": "b.wav", "tags": ["x"]}', r"`tags` holds a list.*t\.jsonl:2, key tags"),
+            ('{"audio": {"path": "a.wav"}}', r"`audio` holds an object.*a column of its own"),
+            ('{"id": "c", "supervisions": [], "recording": {}}', r"`supervisions` holds a list.*lhotse kaldi export"),
+            ('{"path": "a.wav"\n', r"not valid JSON.*t\.jsonl:1"),
+            ('{"path": "a.wav", "path": "b.wav"}', "a key stands twice"),
+            ('{"path": "a.wav", "x": NaN}', "NaN is not a number"),
+            ('"a.wav"', r"not a JSON object.*t\.jsonl:1"),
+            ("[" * 100_000, "nested too deeply"),
+            ("", "table is empty"),
+            ('{\n  "u1": {"path": "a.wav"}\n}', r"not valid JSON.*one object a line"),
+            ('{"recording_id": "r", "start": 0}', r"no column `path`.*--column path=NAME"),
+        ],
+    )
+    def test_what_is_no_table_is_refused_by_its_line(self, tmp_path: Path, text: str, fault: str) -> None:
+        with pytest.raises(DataError, match=fault):
+            utterances(tmp_path, text, name="t.jsonl")
+
+    def test_a_packed_table_is_said_to_be_one(self, tmp_path: Path) -> None:
+        (tmp_path / "cuts.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+        with pytest.raises(DataError, match=r"packed by gzip.*gunzip cuts\.jsonl\.gz"):
+            CSV.prepare(tmp_path, PrepareOptions(table=tmp_path / "cuts.jsonl.gz"))
+
+    def test_a_manifest_of_our_own_in_the_root_is_not_the_table(self, tmp_path: Path) -> None:
+        write_noise(tmp_path / "a.wav", seed=0)
+        (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.wav"}')
+        for _ in range(2):
+            corpus = manifest.write(CSV.prepare(tmp_path, PrepareOptions()), tmp_path)
+            assert [utterance.id for utterance in corpus.utterances] == ["a"]
+
+
+def test_rows_that_are_no_utterance_are_faults_of_their_own(tmp_path: Path) -> None:
+    for seed, name in enumerate(("s1_joy", "s2_fear")):
+        write_noise(tmp_path / f"{name}.wav", seed=seed)
+    table = "path,start,split\ns1_joy.wav,x,\n,0.5,\nnotes.wav,,valid\nshort\ns2_fear.wav,,\n/etc/passwd,,\n"
+    (tmp_path / "t.csv").write_text(table)
+    corpus = manifest.write(prepare(CSV, tmp_path, PrepareOptions()), tmp_path / "out", drop_faulty=5)
+    assert [utterance.id for utterance in corpus.utterances] == ["s2_fear"]
+    assert sorted(corpus.dropped) == ["notes", "passwd", "s1_joy", "t.csv:3", "t.csv:5"]
+
+
+def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,text\na.wav,x\nb.wav,\n")
+    assert CSV.prepare(tmp_path, PrepareOptions()).notes == ("1 of 2 utterances have no transcript",)

@@ -106,6 +106,25 @@ def test_the_table_of_speakers_gives_attributes(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "row", "newline"),
+    [
+        ("VoxCeleb1_ID,VGGFace1_ID,Gender,Nationality,Set", "{0},A.J._Buckley,m,Ireland,dev", "\n"),
+        ("ID,Class_name,Gender,Nationality,Set", "{0},A.J._Buckley,m,Ireland,dev", "\n"),
+        ("id;vgg face;sex;nationality", "{0};X;male;Ireland", "\n"),
+        (f'"{META_HEADER}"', '"{0}\tA.J._Buckley\tm\tIreland\tdev"', "\r\n"),
+        ('"VoxCeleb1 ID","VGGFace1 ID","Gender","Nationality"', '"{0}","Buckley, A.J.","M","Ireland"', "\r\n"),
+        ("VoxCeleb1 ID\tGender \tNationality\t", "{0} \tm\tIreland\t", "\n"),
+    ],
+    ids=["underscores", "renamed", "semicolons", "quoted lines", "quoted cells", "a tab too many"],
+)
+def test_copies_of_the_table_differ_in_names_and_marks(root: Path, header: str, row: str, newline: str) -> None:
+    lines = [header, *(row.format(speaker) for speaker in ("id10001", "id10002"))]
+    (root / "vox1_meta.csv").write_bytes((newline.join(lines) + newline).encode())
+    found = {each.speaker: each.attributes for each in prepare(root).utterances}
+    assert found == {speaker: {"gender": "M", "nationality": "Ireland"} for speaker in ("id10001", "id10002")}
+
+
+@pytest.mark.parametrize(
     ("lines", "fault"),
     [
         (["VoxCeleb1 ID\tGender"], r"no column `Nationality` \(it has VoxCeleb1 ID, Gender\).*vox1_meta\.csv:1"),

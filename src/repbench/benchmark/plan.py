@@ -18,6 +18,7 @@ from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.shuffling import digest, grouped, shuffled, uniform
 from repbench.benchmark.splits import divide
 from repbench.corpora.contract import Corpus, Phone, Utterance
+from repbench.corpora.faults import warnings_of
 from repbench.downstream.contract import Downstream, Labels, label_names
 from repbench.errors import DataError, PluginError, Unlabelled, UsageError, plugin_faults
 
@@ -194,7 +195,7 @@ def plan_for_probe(
         unusable={},
         classes=tuple(classes),
         policy=policy,
-        warnings=(),
+        warnings=warnings_of(corpus),
     )
 
 

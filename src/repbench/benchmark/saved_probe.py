@@ -84,7 +84,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[Written]:
         warnings=_shared_speakers(questions, frozenset(facts["speakers"])),
         mode=source.mode,
     )
-    for warning in (*rates, *answered.warnings):
+    for warning in (*plan.warnings, *rates, *answered.warnings):
         reporter.say(f"note: {warning}")
     examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
     predictions = examiner.predict(probe.to(stage.device), Examples(table, questions))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.shuffling import grouped, shuffled
 from repbench.corpora.contract import Corpus, Utterance
+from repbench.corpora.faults import warnings_of
 from repbench.downstream.contract import SplitPolicy
 from repbench.errors import DataError
 
@@ -53,13 +54,30 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
         division = replace(division, warnings=(f"the official splits are not used: {reason}", *division.warnings))
     if not division.dev:
         division = _cut_dev(division, settings)
+    division = _each_sound_on_one_side(division)
     for name in ("train", "dev", "test"):
         if not getattr(division, name):
             raise DataError(
                 f"{corpus.name} has too few utterances ({len(corpus.utterances)}) for a {name} split",
                 do="Choose a larger corpus",
             )
-    return replace(division, warnings=(*division.warnings, *_shared(division, policy)))
+    return replace(division, warnings=(*warnings_of(corpus), *division.warnings, *_shared(division, policy)))
+
+
+def _each_sound_on_one_side(division: Division) -> Division:
+    """The division without the train utterances whose sound selects or scores too, and so for dev.
+
+    A corpus may hold a sound under two ids, as long as no two official splits share it.
+    """
+    scored = {each.samples_sha256 for each in division.test}
+    dev = [each for each in division.dev if each.samples_sha256 not in scored]
+    held_out = scored | {each.samples_sha256 for each in dev}
+    train = [each for each in division.train if each.samples_sha256 not in held_out]
+    num_lost = len(division.dev) - len(dev) + len(division.train) - len(train)
+    if not num_lost:
+        return division
+    lost = f"{num_lost} utterances of train or dev are not used, because their sound also stands in dev or test"
+    return replace(division, train=train, dev=dev, warnings=(*division.warnings, lost))
 
 
 def _official(corpus: Corpus, policy: SplitPolicy, *, always: bool) -> tuple[Division | None, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +10,11 @@ import typer
 
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_json, say
-from repbench.errors import UsageError, printable
+from repbench.errors import RepbenchError, UsageError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from repbench.corpora.contract import DraftFeatures
 
 corpus_app = typer.Typer(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
@@ -64,9 +67,21 @@ def corpus_prepare(
     ] = "features",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None,
     no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False,
+    drop_faulty: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Leave out at most N faulty utterances; the manifest names them.")
+    ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the manifest of another corpus in --out.")
+    ] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out files or folders, such as _background_noise_.")
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links out of DIR, as caches of Hugging Face have them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a manifest of a corpus: every sound is read once and its labels are checked."""
+    """Make a manifest of a corpus: every sound is read once and its labels are checked; all faults are named."""
     from dataclasses import replace
 
     from repbench.console import ConsoleReporter
@@ -89,13 +104,24 @@ def corpus_prepare(
         dev_from_train=None if dev_from_train is None else _share_and_seed(dev_from_train, "--dev-from-train"),
         min_utterances=min_utterances,
         features=_declared_features(features_hop, features_first_center, features_name),
+        exclude=tuple(exclude or ()),
+        follow_links=follow_links,
     )
     draft = prepare(layout, root, options)
     if features_hop is not None and draft.features is None:
         raise UsageError(f"The layout `{kind}` reads no features", key="--features-hop", do="Describe them to `csv`")
     draft = draft if name is None else replace(draft, name=name)
-    with ConsoleReporter().stage(f"reading {draft.name}") as advance:
-        corpus = manifest.write(draft, out, resample="refused" if no_resample else "allowed", progress=advance)
+    older = manifest.lines_digest(out)
+    with ConsoleReporter().stage(f"reading {draft.name}") as advance, _faults_named():
+        corpus = manifest.write(
+            draft,
+            out,
+            resample="refused" if no_resample else "allowed",
+            progress=advance,
+            drop_faulty=drop_faulty,
+            overwrite=overwrite,
+        )
+    replaced = older is not None and older != manifest.lines_digest(out)
     seconds = sum(utterance.seconds for utterance in corpus.utterances)
     if as_json:
         print_json(
@@ -106,10 +132,12 @@ def corpus_prepare(
                 "seconds": seconds,
                 "utterances": len(corpus.utterances),
                 "notes": corpus.notes,
+                "dropped": corpus.dropped,
+                "replaced": replaced,
             }
         )
         return
-    for note in corpus.notes:
+    for note in (*corpus.notes, *([f"replaced another manifest in {out}"] if replaced else [])):
         say(f"note: {note}")
     typer.echo(f"{out}: {printable(corpus.name)}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
 
@@ -135,6 +163,10 @@ def corpus_check(
     reporter = ConsoleReporter()
     with reporter.stage(f"corpus {corpus}") as advance:
         opened = open_corpus(corpus, root=root, progress=advance)
+    if out is not None:
+        from repbench.corpora.page import refuse_other_page
+
+        refuse_other_page(opened, out)
     with reporter.stage("checking") as advance:
         report = check(opened, strict=strict, progress=advance)
     page = None
@@ -179,6 +211,21 @@ def corpus_move(
         print_json({"corpus": str(corpus), "root": str(root), "fingerprint": moved.fingerprint})
         return
     typer.echo(f"{corpus}: {moved.name}, {len(moved.utterances)} utterances under {root}")
+
+
+@contextlib.contextmanager
+def _faults_named() -> Iterator[None]:
+    """Where an error sums up several faults, the first of them as lines of their own before it."""
+    try:
+        yield
+    except RepbenchError as error:
+        from repbench.corpora.faults import MOST_NAMED
+
+        for fault in error.faults[:MOST_NAMED]:
+            say(f"fault: {fault.line()}")
+        if len(error.faults) > MOST_NAMED:
+            say(f"fault: … and {len(error.faults) - MOST_NAMED} more; --json names all")
+        raise
 
 
 def _counts(counts: Any) -> str:

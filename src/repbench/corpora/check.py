@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import statistics
 from collections import Counter, defaultdict
@@ -21,6 +22,7 @@ from repbench.audio.feature_files import measure_features
 from repbench.audio.quality import Quality, quality
 from repbench.audio.sound import Measure, read_sound
 from repbench.corpora.contract import Corpus, Progress, Utterance
+from repbench.corpora.faults import both, is_leak, same_sound, warnings_of
 from repbench.corpora.features import refuse_unfit
 from repbench.errors import DataError, IntegrityError, RepbenchError
 
@@ -134,7 +136,12 @@ def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = N
     heard = list(_heard(corpus, progress))
     flagged = _flagged(utterances, heard)
     problems = [*_problems(corpus, heard), *_overlaps(utterances)]
-    warnings = [*_shared_warnings(utterances), *_label_warnings(corpus), *_flag_warnings(flagged, len(utterances))]
+    warnings = [
+        *warnings_of(corpus),
+        *_shared_warnings(utterances),
+        *_label_warnings(corpus),
+        *_flag_warnings(flagged, len(utterances)),
+    ]
     lines = [problem.line() for problem in problems] + (warnings if strict else [])
     codes = [problem.exit_code for problem in problems] + [DataError.exit_code] * (strict and bool(warnings))
     return CheckReport(
@@ -207,7 +214,7 @@ def _features_fault(utterance: Utterance, corpus: Corpus) -> RepbenchError | Non
 def _problems(corpus: Corpus, heard: Sequence[_Heard]) -> Iterator[RepbenchError]:
     if not corpus.utterances:
         yield DataError("The corpus has no utterance", do="Prepare it again")
-    first_with: dict[str, Utterance] = {}
+    seen: dict[str, dict[str | None, Utterance]] = defaultdict(dict)
     for utterance, found in zip(corpus.utterances, heard, strict=True):
         fault = found.sound if isinstance(found.sound, DataError) else _difference(utterance, *found.sound)
         if fault is not None:
@@ -217,18 +224,11 @@ def _problems(corpus: Corpus, heard: Sequence[_Heard]) -> Iterator[RepbenchError
         digests = {utterance.samples_sha256}
         if not isinstance(found.sound, DataError):
             digests.add(found.sound[0].samples_sha256)
-        owners = [first_with.setdefault(digest, utterance) for digest in sorted(digests)]
-        for other in {owner.id: owner for owner in owners if owner is not utterance}.values():
-            yield _same_sound(other, utterance)
-
-
-def _same_sound(first: Utterance, second: Utterance) -> DataError:
-    what = f"The same sound stands under two ids, {_both(first, second)}"
-    return DataError(what, file=second.audio, utterance=second.id, do="Remove one of them")
-
-
-def _both(first: Utterance, second: Utterance) -> str:
-    return " and ".join(f"`{each.id}`" + (f" ({each.split})" if each.split else "") for each in (first, second))
+        owners = [owner for digest in sorted(digests) for owner in seen[digest].values()]
+        for other in {owner.id: owner for owner in owners if is_leak(owner, utterance)}.values():
+            yield same_sound(other, utterance, at=utterance)
+        for digest in digests:
+            seen[digest].setdefault(utterance.split, utterance)
 
 
 def _difference(utterance: Utterance, found: Measure, heard: Quality) -> DataError | None:
@@ -249,7 +249,10 @@ def _difference(utterance: Utterance, found: Measure, heard: Quality) -> DataErr
 
 
 def _overlaps(utterances: Iterable[Utterance]) -> Iterator[DataError]:
-    """A problem for each utterance that shares samples with an earlier one cut from the same file."""
+    """A problem for each utterance that shares samples with an earlier one cut from the same file.
+
+    The same stretch under two ids is an equal sound, which is a warning within a split.
+    """
     cut: dict[Path, list[tuple[int, int, Utterance]]] = defaultdict(list)
     for utterance in utterances:
         first = round((utterance.start or 0.0) * utterance.sample_rate_hz)
@@ -257,10 +260,11 @@ def _overlaps(utterances: Iterable[Utterance]) -> Iterator[DataError]:
     for stretches in cut.values():
         stretches.sort(key=lambda stretch: (stretch[0], stretch[1], stretch[2].id))
         reach, owner = stretches[0][1], stretches[0][2]
-        for first, last, utterance in stretches[1:]:
-            if first < reach:
+        for (start, end, before), (first, last, utterance) in itertools.pairwise(stretches):
+            is_the_same = (start, end) == (first, last) and not is_leak(before, utterance)
+            if first < reach and not is_the_same:
                 shared = (min(reach, last) - first) / utterance.sample_rate_hz
-                what = f"The utterances {_both(owner, utterance)} overlap by {shared:.3f} s of one file"
+                what = f"The utterances {both(owner, utterance)} overlap by {shared:.3f} s of one file"
                 do = "Correct `start` and `end`, or remove one of them"
                 yield DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
             if last > reach:

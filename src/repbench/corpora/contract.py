@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from repbench.errors import RepbenchError
 from repbench.progress import Advance
 
 AttributeValue = str | int | float
@@ -114,6 +115,7 @@ class Corpus:
         fingerprint: SHA-256 of all that a score depends on: labels, splits and samples, not places on disk.
         notes: What a reader of a score should know of how the corpus was made.
         features: What the precomputed frames of its utterances are; None where there are none.
+        dropped: From the name of each utterance that was left out as faulty when the corpus was prepared to the reason.
     """
 
     name: str
@@ -124,11 +126,16 @@ class Corpus:
     fingerprint: str
     notes: tuple[str, ...] = ()
     features: FeatureDeclaration | None = None
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftUtterance:
-    """An utterance as a layout describes it, before its sound has been read. Fields as in `Utterance`."""
+    """An utterance as a layout describes it, before its sound has been read. Fields as in `Utterance`.
+
+    Attributes:
+        fault: What is wrong with it, where the layout found something; such an utterance is reported with all others.
+    """
 
     id: str
     audio: Path
@@ -141,6 +148,7 @@ class DraftUtterance:
     group: str | None = None
     split: Split | None = None
     features: Path | None = None
+    fault: RepbenchError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +174,8 @@ class Draft:
         phone_set: All phone labels the corpus may use; defaults to the labels the map leads to.
         notes: What a reader of a score should know.
         features: What the precomputed frames are; needed where an utterance has any.
+        faults: What was found that cannot become an utterance: a row without a path, a file whose name says nothing.
+        follow_links: Whether a symbolic link may lead out of the root.
     """
 
     name: str
@@ -176,6 +186,8 @@ class Draft:
     phone_set: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     features: DraftFeatures | None = None
+    faults: tuple[RepbenchError, ...] = ()
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +205,13 @@ class PrepareOptions:
         splits: Lists of utterances, or folders of them, that go before the official splits of the layout.
         dev_from_train: Share of the list of train that becomes dev, and the seed by which it is drawn.
         min_utterances: How many utterances a speaker must have to stay.
+        exclude: Globs of files and folders under the root that are left out (`repbench.corpora.layouts.is_excluded`).
+        follow_links: Whether symbolic links are followed out of the root.
+        gather_faults: Whether a layout goes on after a fault of one utterance and hands it on in its draft, so that all
+            are reported at once; else it raises the first.
 
-    The last three hold for every layout: `repbench.corpora.preparing` sees to them.
+    All from `splits` on hold for every layout: `repbench.corpora.preparing` sees to them. A layout that searches
+    folders reads `exclude` and `follow_links` too.
     """
 
     alignments: Path | None = None
@@ -206,6 +223,9 @@ class PrepareOptions:
     splits: tuple[Path, ...] = ()
     dev_from_train: tuple[float, int] | None = None
     min_utterances: int | None = None
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    gather_faults: bool = False
 
 
 Progress = Advance

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 from repbench.audio.feature_files import FeatureMeasure, format_of, measure_features, refuse_other_duration
@@ -18,7 +19,7 @@ from repbench.corpora.contract import (
     Utterance,
 )
 from repbench.corpora.places import Root, is_encodable
-from repbench.errors import DataError
+from repbench.errors import DataError, IntegrityError, RepbenchError
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
@@ -34,7 +35,7 @@ def with_features(
     drafts: Sequence[DraftUtterance],
     declared: DraftFeatures | None,
     root: Root,
-) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None]:
+) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None, dict[str, RepbenchError]]:
     """The utterances with the features that their drafts name, read and checked, and what all features are.
 
     Args:
@@ -43,34 +44,50 @@ def with_features(
         declared: What the features are.
         root: Under which they must lie.
 
+    Returns:
+        The utterances; what all features are; and from the id of each utterance whose features are missing, corrupt, of
+        another width or do not fit the duration of its sound, to that fault.
+
     Raises:
-        DataError: Features are missing, of several widths or formats, do not fit the duration of their sound, or hold
-            NaN; or there are features without a declaration, or a declaration without features.
-        IntegrityError: A file is truncated, lies about its size or needs code to load.
+        DataError: Features are of several formats; or there are features without a declaration, or a declaration
+            without features.
     """
     named = [number for number, draft in enumerate(drafts) if draft.features is not None]
     if declared is None:
         if named:
             what = "The utterances name features whose hop is not declared"
             raise DataError(what, utterance=drafts[named[0]].id, key="features", do="Declare it with --features-hop")
-        return tuple(utterances), None
+        return tuple(utterances), None, {}
     if not named:
         what = "Features are declared, but no utterance names a file of them"
         raise DataError(what, key="features", do="Add a column `features`, or leave the declaration out")
-    placed = list(utterances)
+    _refuse_wrong_clock(declared)
+    placed, faults = list(utterances), dict[str, RepbenchError]()
     for number in named:
-        path = drafts[number].features
-        assert path is not None
-        place = root.relative(path, utterance=drafts[number].id)
-        placed[number] = replace(placed[number], features=root.place(place, utterance=drafts[number].id))
+        try:
+            placed[number] = replace(placed[number], features=_place(drafts[number], root))
+        except DataError as fault:
+            faults[placed[number].id] = fault
+    named = [number for number in named if placed[number].features is not None]
     _refuse_two_formats([placed[number] for number in named])
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        measures = list(pool.map(_measured, [placed[number] for number in named]))
-    declaration = _declaration(declared, placed[named[0]], measures[0])
-    for number, measure in zip(named, measures, strict=True):
-        refuse_unfit(placed[number], measure, declaration)
-        placed[number] = replace(placed[number], features_sha256=measure.sha256)
-    return tuple(placed), declaration
+        found = list(pool.map(_measured_or_fault, [placed[number] for number in named]))
+    declaration = None
+    for number, measure in zip(named, found, strict=True):
+        try:
+            if isinstance(measure, RepbenchError):
+                raise measure
+            declaration = declaration or _declaration(declared, placed[number], measure)
+            refuse_unfit(placed[number], measure, declaration)
+            placed[number] = replace(placed[number], features_sha256=measure.sha256)
+        except (DataError, IntegrityError) as fault:
+            faults[placed[number].id] = fault
+    return tuple(placed), declaration, faults
+
+
+def _place(draft: DraftUtterance, root: Root) -> Path:
+    assert draft.features is not None
+    return root.place(root.relative(draft.features, utterance=draft.id), utterance=draft.id)
 
 
 def refuse_unfit(utterance: Utterance, measure: FeatureMeasure, declared: FeatureDeclaration) -> None:
@@ -123,10 +140,13 @@ def _fault_of_clock(name: str, hop_s: float, first_center_s: float) -> str | Non
     return None
 
 
-def _declaration(declared: DraftFeatures, first: Utterance, measure: FeatureMeasure) -> FeatureDeclaration:
+def _refuse_wrong_clock(declared: DraftFeatures) -> None:
     fault = _fault_of_clock(declared.name, declared.hop_seconds, declared.first_center_seconds)
     if fault is not None:
         raise DataError(f"The declaration of the features is wrong: {fault}", key="features", do="Correct it")
+
+
+def _declaration(declared: DraftFeatures, first: Utterance, measure: FeatureMeasure) -> FeatureDeclaration:
     assert first.features is not None
     return FeatureDeclaration(
         name=declared.name,
@@ -148,6 +168,9 @@ def _refuse_two_formats(utterances: Sequence[Utterance]) -> None:
         raise DataError(what, file=second.features, utterance=second.id, do="Save all of them in one")
 
 
-def _measured(utterance: Utterance) -> FeatureMeasure:
+def _measured_or_fault(utterance: Utterance) -> FeatureMeasure | RepbenchError:
     assert utterance.features is not None
-    return measure_features(utterance.features, utterance=utterance.id)
+    try:
+        return measure_features(utterance.features, utterance=utterance.id)
+    except (DataError, IntegrityError) as fault:
+        return fault

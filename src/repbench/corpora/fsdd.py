@@ -11,6 +11,7 @@ from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.faults import Gatherer
 from repbench.errors import DataError
 
 _RECORDING = re.compile(r"([0-9])_([^_]+)_([0-9]+)")
@@ -31,9 +32,15 @@ class FreeSpokenDigits:
         if not sounds:
             what = "The folder is not laid out like fsdd; looked for recordings/DIGIT_SPEAKER_TAKE.wav"
             raise DataError(what, file=root, do="Give the folder that holds `recordings/`")
-        utterances = [_utterance(audio) for audio in sounds]
-        draft = Draft(name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        gatherer = Gatherer(gather=options.gather_faults)
+        utterances = []
+        for audio in sounds:
+            with gatherer.each():
+                utterances.append(_utterance(audio))
+        draft = Draft(
+            name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances, faults=tuple(gatherer.faults)
+        )
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 FSDD = FreeSpokenDigits()

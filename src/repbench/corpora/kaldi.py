@@ -5,7 +5,6 @@ Reference: Povey et al., "The Kaldi Speech Recognition Toolkit" (ASRU 2011), and
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts import refuse_missing_root, refuse_options
-from repbench.corpora.places import Root
+from repbench.corpora.places import Root, common_folder
 from repbench.corpora.table import column_type
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
@@ -60,7 +59,7 @@ class KaldiData:
         refuse_options("kaldi", options, reads=("alignments", "table"))
         refuse_missing_root(root)
         data = root if options.table is None else options.table
-        sounds = _sounds(data, root)
+        sounds = _sounds(data, Root(root, follow_links=options.follow_links))
         segments = _segments(data / "segments", sounds)
         speakers = _table_of(data / "utt2spk", segments)
         _refuse_unlisted(data / "utt2spk", speakers, segments)
@@ -83,7 +82,7 @@ class KaldiData:
         notes = tuple(_notes(sounds, segments, texts))
         name = data.resolve().name or "kaldi"
         draft = Draft(name=name, licence="unknown", root=root, utterances=utterances, notes=notes)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 KALDI = KaldiData()
@@ -111,7 +110,7 @@ def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, Entry]:
     return entries
 
 
-def _sounds(data: Path, root: Path) -> dict[str, Path]:
+def _sounds(data: Path, root: Root) -> dict[str, Path]:
     """From each recording to its sound."""
     path = data / "wav.scp"
     if not path.is_file():
@@ -120,8 +119,7 @@ def _sounds(data: Path, root: Path) -> dict[str, Path]:
     entries = _entries(path)
     for key, entry in entries.items():
         _refuse_commands(key, entry)
-    places = Root(root)
-    return {key: _sound(key, entry, places, data, entries.values()) for key, entry in entries.items()}
+    return {key: _sound(key, entry, root, data, entries.values()) for key, entry in entries.items()}
 
 
 def _refuse_commands(key: str, entry: Entry) -> None:
@@ -137,13 +135,12 @@ def _refuse_commands(key: str, entry: Entry) -> None:
 
 
 def _sound(key: str, entry: Entry, root: Root, data: Path, all_entries: Iterable[Entry]) -> Path:
-    if not os.path.isabs(entry.value):  # noqa: PTH117 - the text of a line, not yet a place
-        return root.place(entry.value, file=entry.where, utterance=key)
     try:
-        return root.place(root.relative(Path(entry.value), utterance=key), file=entry.where, utterance=key)
+        return root.place_of(entry.value, file=entry.where, utterance=key)
     except DataError as error:
-        absolute = [os.path.normpath(each.value) for each in all_entries if each.value.startswith("/")]
-        common = os.path.commonpath([os.path.dirname(place) for place in absolute])  # noqa: PTH120 - as above
+        if not entry.value.startswith("/") or root.holds(entry.value):
+            raise
+        common = common_folder(each.value for each in all_entries)
         what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
         do = f"Give the folder of all sounds and the data folder: --root {common} --table {data}"
         raise DataError(what, file=entry.where, utterance=key, do=do) from error

@@ -12,6 +12,8 @@ from typing import cast
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.faults import Gatherer
+from repbench.corpora.layouts import files_under, text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
@@ -33,14 +35,24 @@ class LibriSpeech:
         subsets = _subsets(root)
         genders = _genders(root)
         transcripts = {subset: _transcripts(subset) for subset in subsets}
+        gatherer = Gatherer(gather=options.gather_faults)
         utterances = [
-            _utterance(audio, subset, transcripts[subset], genders) for subset in subsets for audio in _sounds(subset)
+            _utterance(audio, subset, transcripts[subset], genders)
+            for subset in subsets
+            for audio in _sounds(subset, root, options, gatherer)
         ]
-        if not utterances:
+        if not utterances and not gatherer.faults:
             raise DataError(f"No FLAC file was found; looked for {_LOOKED_FOR}", file=root, do="Check --root")
-        notes = _text_notes(utterances, sum(len(texts) for texts in transcripts.values()))
-        draft = Draft(name="librispeech", licence="CC BY 4.0", root=root, utterances=utterances, notes=notes)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        notes = text_notes(utterances, sum(len(texts) for texts in transcripts.values()))
+        draft = Draft(
+            name="librispeech",
+            licence="CC BY 4.0",
+            root=root,
+            utterances=utterances,
+            notes=notes,
+            faults=tuple(gatherer.faults),
+        )
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 LIBRISPEECH = LibriSpeech()
@@ -58,15 +70,17 @@ def _subsets(root: Path) -> list[Path]:
     return subsets
 
 
-def _sounds(subset: Path) -> Iterator[Path]:
-    for path in sorted(subset.rglob("*.flac")):
-        if path.name.startswith("."):
+def _sounds(subset: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> Iterator[Path]:
+    for path in files_under(subset, options, root=root):
+        if path.suffix != ".flac":
             continue
         named = _UTTERANCE.fullmatch(path.stem)
-        if named is None or path.relative_to(subset).parts[:-1] != named.groups():
+        if named is not None and path.relative_to(subset).parts[:-1] == named.groups():
+            yield path
+            continue
+        with gatherer.each():
             what = f"The sound is not where LibriSpeech puts it; looked for {_LOOKED_FOR}"
             raise DataError(what, file=path, do="Move it to its place or out of the corpus")
-        yield path
 
 
 def _utterance(audio: Path, subset: Path, texts: dict[str, str], genders: dict[str, str]) -> DraftUtterance:
@@ -99,16 +113,6 @@ def _transcripts(subset: Path) -> dict[str, str]:
                 raise DataError(what, file=f"{path}:{number}", utterance=identifier, do="Mend the line")
             texts[identifier] = text.strip()
     return texts
-
-
-def _text_notes(utterances: list[DraftUtterance], num_texts: int) -> tuple[str, ...]:
-    num_with_text = sum(utterance.text is not None for utterance in utterances)
-    notes = []
-    if num_texts > num_with_text:
-        notes.append(f"{num_texts - num_with_text} of {num_texts} transcripts have no sound file")
-    if num_with_text < len(utterances):
-        notes.append(f"{len(utterances) - num_with_text} of {len(utterances)} utterances have no transcript")
-    return tuple(notes)
 
 
 def _genders(root: Path) -> dict[str, str]:

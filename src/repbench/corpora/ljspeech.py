@@ -5,14 +5,18 @@ Reference: Ito and Johnson, "The LJ Speech Dataset", 2017.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.layouts import text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
 SPEAKER = "LJ"
+
+_SOUND = re.compile(r"\.(wav|flac)\Z", re.IGNORECASE)
 
 
 class LJSpeech:
@@ -32,24 +36,29 @@ class LJSpeech:
         utterances = [
             DraftUtterance(id=audio.stem, audio=audio, speaker=SPEAKER, text=texts.get(audio.stem)) for audio in sounds
         ]
-        draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances)
+        notes = text_notes(utterances, len(texts))
+        draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances, notes=notes)
         beside = root / "TextGrid"
         alignments = beside if options.alignments is None and beside.is_dir() else options.alignments
-        return draft if alignments is None else align(draft, alignments)
+        return draft if alignments is None else align(draft, alignments, options)
 
 
 LJSPEECH = LJSpeech()
 
 
 def _texts(path: Path) -> dict[str, str]:
-    """From the id of a clip to its text; empty where there is no metadata."""
+    """From the id of a clip to its text; empty where there is no metadata.
+
+    Some copies and relatives of the corpus write an id as a file, `LJ001-0001.wav` or `wavs/LJ001-0001.wav`.
+    """
     if not path.is_file():
         return {}
     texts: dict[str, str] = {}
     for number, line in text_lines(path):
         cells = line.split("|")
-        if len(cells) not in (2, 3) or cells[0] in texts:
+        clip = _SOUND.sub("", cells[0].strip().replace("\\", "/").rpartition("/")[2])
+        if len(cells) not in (2, 3) or clip in texts:
             what = "A line must be `ID|TRANSCRIPTION|NORMALISED`, its id once"
             raise DataError(what, file=f"{path}:{number}", utterance=cells[0], do="Mend the line")
-        texts[cells[0]] = cells[-1].strip()
+        texts[clip] = cells[-1].strip()
     return texts

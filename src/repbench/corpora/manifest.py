@@ -10,36 +10,31 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-import itertools
 import os
 import platform
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from repbench.audio.sound import Measure, inspect, measure, sample_range
-from repbench.corpora.alignments import validate_phones
+from repbench.audio.sound import inspect, sample_range
 from repbench.corpora.contract import (
-    AttributeValue,
     Corpus,
     Draft,
-    DraftUtterance,
     FeatureDeclaration,
-    Phone,
     Progress,
     Resample,
     Utterance,
 )
-from repbench.corpora.features import fault_of_declaration, with_features
-from repbench.corpora.lines import Line, format_line, is_attribute, parse_line, portable_line, strict_json
+from repbench.corpora.faults import leaks, refuse_faults
+from repbench.corpora.features import fault_of_declaration
+from repbench.corpora.intake import Intake
+from repbench.corpora.lines import Line, format_line, parse_line, portable_line, strict_json
 from repbench.corpora.places import Root, is_encodable
-from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, UsageError
 from repbench.files import TEMPORARY_PREFIX, canonical_json, environment_faults, write_json, write_text
 
@@ -59,40 +54,56 @@ _HEADER_TYPES: dict[str, type | tuple[type, ...]] = {
     "notes": list,
     "tools": dict,
     "features": dict,
+    "links": str,
+    "dropped": dict,
 }
-_OPTIONAL = {"features"}
+_OPTIONAL = {"features", "links", "dropped"}
 
 
-def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: Progress | None = None) -> Corpus:
+def write(
+    draft: Draft,
+    out: Path,
+    *,
+    resample: Resample = "allowed",
+    progress: Progress | None = None,
+    drop_faulty: int = 0,
+    overwrite: bool = False,
+) -> Corpus:
     """Read every sound of a draft, check all that it says, and write the manifest folder `out`.
 
-    A new folder appears whole or not at all; in one that is a manifest already, each file is replaced whole.
+    A new folder appears whole or not at all; in one that is a manifest already, each file is replaced whole. Every
+    utterance is looked at before a fault is raised, so that all of them are named at once.
 
     Args:
         draft: What a layout made of a folder.
-        out: The folder of the manifest. It may be an older manifest, empty, or hold the root of the corpus.
+        out: The folder of the manifest. It may be an older manifest of the same corpus, empty, or hold the root of the
+            corpus.
         resample: Whether the sound may be resampled to the rate of an upstream.
         progress: Called with (utterances read, all utterances).
+        drop_faulty: How many faulty utterances may be left out; `corpus.json` names each with the reason.
+        overwrite: Whether the manifest of another corpus may be replaced.
 
     Returns:
         The corpus, as `read` would open it.
 
     Raises:
-        UsageError: `out` holds something else than a manifest.
-        DataError: A sound is missing or broken, an id stands twice, the same sound stands under two ids, an alignment
-            contradicts its sound, a label is unknown, or a place leads out of the root.
+        UsageError: `out` holds something else than a manifest, or the manifest of another corpus.
+        DataError: A sound is missing or broken, an id stands twice, the same sound stands in two splits, an alignment
+            contradicts its sound, a label is unknown, or a place leads out of the root. Several faults are one error
+            that counts them by kind and holds each in `faults`.
+        IntegrityError: Features are truncated, lie about their size or need code to load.
         EnvironmentFault: The disk is full or the place may not be written to.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - collapses `..` as text, keeps links
-    root = _open_root(draft.root)
-    _refuse_other_folder(out, root.folder)
-    drafts = _unique(draft.utterances)
-    measures = _measures_or_first_fault(drafts, progress)
-    utterances = tuple(_utterance(item, measure, draft, root) for item, measure in zip(drafts, measures, strict=True))
-    _refuse_same_samples(utterances, out)
-    utterances, features = with_features(utterances, drafts, draft.features, root)
+    root = _open_root(draft.root, follow_links=draft.follow_links)
+    _refuse_other_folder(out, root.folder, draft.name, overwrite=overwrite)
+    intake = Intake(draft, root)
+    utterances, features = intake.utterances(progress)
+    refuse_faults(
+        intake.faults, name=draft.name, num_utterances=intake.num_listed, root=draft.root, allowed=drop_faulty
+    )
     label_sets = _label_sets(draft, utterances)
-    header = {
+    header: dict[str, Any] = {
         "schema": SCHEMA,
         "name": draft.name,
         "licence": draft.licence,
@@ -101,11 +112,15 @@ def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: 
         "phone_map": None if draft.phone_map is None else dict(sorted(draft.phone_map.items())),
         "resample": resample,
         "samples_sha256": _samples_digest(utterances),
-        "notes": list(draft.notes),
+        "notes": [*draft.notes, *intake.notes(utterances)],
         "tools": _tools(),
     }
     if features is not None:
         header["features"] = asdict(features)
+    if draft.follow_links:
+        header["links"] = "followed"
+    if intake.faults:
+        header["dropped"] = intake.dropped()
     _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
     return _corpus(header, utterances, label_sets)
 
@@ -123,7 +138,7 @@ def read(folder: Path, *, root: Path | None = None) -> Corpus:
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
     header = _read_header(folder)
-    sounds = _open_root(folder / header["root"] if root is None else root)
+    sounds = _open_root(folder / header["root"] if root is None else root, follow_links="links" in header)
     utterances = _read_lines(folder / MANIFEST_FILE, sounds)
     if _samples_digest(utterances) != header["samples_sha256"]:
         what = f"`{MANIFEST_FILE}` does not list the sounds that `{HEADER_FILE}` speaks of"
@@ -175,114 +190,16 @@ def _refuse_other_files(utterance: Utterance) -> None:
         raise DataError("The file of features is missing", file=utterance.features, utterance=utterance.id, do=do)
 
 
-def measure_all(
-    utterances: Sequence[Utterance | DraftUtterance], progress: Progress | None = None
-) -> Generator[Measure | DataError, None, None]:
-    """Decode the sound of each utterance, in their order and a few at a time; a broken one yields its error."""
-
-    def measured(utterance: Utterance | DraftUtterance) -> Measure | DataError:
-        try:
-            return measure(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, result in enumerate(pool.map(measured, utterances), start=1):
-            if progress is not None:
-                progress(done, len(utterances))
-            yield result
-
-
-def _measures_or_first_fault(drafts: Sequence[DraftUtterance], progress: Progress | None) -> list[Measure]:
-    measures = []
-    with contextlib.closing(measure_all(drafts, progress)) as results:
-        for result in results:
-            if isinstance(result, DataError):
-                raise result
-            measures.append(result)
-    return measures
-
-
-def _open_root(folder: Path) -> Root:
+def _open_root(folder: Path, *, follow_links: bool = False) -> Root:
     if not folder.is_dir():
         do = "Give the folder where the sounds lie now as `root`, or prepare the corpus again"
         raise DataError("The root folder of the corpus does not exist", file=folder, do=do)
-    return Root(folder)
-
-
-def _unique(utterances: Iterable[DraftUtterance]) -> list[DraftUtterance]:
-    """The utterances in the order of their ids, which are NFC-normalised and stand once."""
-    drafts = sorted((_normalised(utterance) for utterance in utterances), key=lambda utterance: utterance.id)
-    if not drafts:
-        raise DataError("The corpus has no utterance", do="Check the root")
-    for first, second in itertools.pairwise(drafts):
-        if first.id == second.id:
-            what = f"The id `{first.id}` stands twice: for {first.audio} and for {second.audio}"
-            do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
-            raise DataError(what, utterance=first.id, do=do)
-    return drafts
-
-
-def _normalised(draft: DraftUtterance) -> DraftUtterance:
-    """The draft under its NFC-normalised id and speaker, after its names have been found fit to be written."""
-    for name in ("id", "speaker", "group", "text"):
-        value = getattr(draft, name)
-        if value is not None and not is_encodable(value):
-            do = "Rename it"
-            raise DataError(f"`{name}` is not valid UTF-8", file=draft.audio, utterance=draft.id, key=name, do=do)
-        if value == "" and name != "text":
-            do = "Leave out what is not known; an id must stand"
-            raise DataError(f"`{name}` is empty", file=draft.audio, utterance=draft.id, key=name, do=do)
-    return replace(draft, id=nfc(draft.id), speaker=None if draft.speaker is None else nfc(draft.speaker))
-
-
-def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root) -> Utterance:
-    duration_s = measured.num_samples / measured.sample_rate_hz
-    place = root.relative(item.audio, utterance=item.id)
-    return Utterance(
-        id=item.id,
-        audio=root.place(place, utterance=item.id),
-        start=None if item.start is None else float(item.start),
-        end=None if item.end is None else float(item.end),
-        sample_rate_hz=measured.sample_rate_hz,
-        num_samples=measured.num_samples,
-        speaker=item.speaker,
-        text=item.text,
-        phones=None if item.phones is None else _folded(item.phones, duration_s, item.id, draft.phone_map),
-        attributes=_attributes(item),
-        group=item.group,
-        split=item.split,
-        samples_sha256=measured.samples_sha256,
-    )
+    return Root(folder, follow_links=follow_links)
 
 
 def _written_line(utterance: Utterance, root: Root) -> str:
     features = None if utterance.features is None else root.relative(utterance.features, utterance=utterance.id)
     return format_line(utterance, root.relative(utterance.audio, utterance=utterance.id), features) + "\n"
-
-
-def _attributes(item: DraftUtterance) -> dict[str, AttributeValue]:
-    for name, value in item.attributes.items():
-        if not is_attribute(name, value):
-            what = f"The attribute `{name}` must be a string or a finite number, but is {value!r}"
-            raise DataError(what, utterance=item.id, key="attributes", do="Leave out what is not known")
-    return dict(sorted(item.attributes.items()))
-
-
-def _folded(
-    phones: tuple[Phone, ...], duration_s: float, utterance: str, phone_map: Mapping[str, str | None] | None
-) -> tuple[Phone, ...]:
-    """The phones checked against their sound, under the labels of the corpus; what is not labelled becomes a gap."""
-    checked = validate_phones(phones, duration_s, utterance=utterance)
-    met = {phone.label for phone in checked}
-    known = {label: label for label in met - {""}} if phone_map is None else phone_map
-    unknown = sorted(met - set(known))
-    if unknown:
-        listed = ", ".join(f"`{label}`" for label in unknown)
-        what = f"The alignment has phones that the phone map does not know: {listed}"
-        raise DataError(what, utterance=utterance, key="phone_map", do="Add them to the map")
-    labelled = ((phone, known[phone.label]) for phone in checked)
-    return tuple(Phone(phone.start_s, phone.end_s, label) for phone, label in labelled if label is not None)
 
 
 def _label_sets(draft: Draft, utterances: Sequence[Utterance]) -> dict[str, tuple[str, ...]]:
@@ -300,17 +217,6 @@ def _label_sets(draft: Draft, utterances: Sequence[Utterance]) -> dict[str, tupl
     if speakers:
         label_sets["speakers"] = tuple(sorted(speakers))
     return label_sets
-
-
-def _refuse_same_samples(utterances: Iterable[Utterance], file: Path) -> None:
-    """Refuse the same sound under two ids: one could be trained on and the other scored."""
-    seen: dict[str, Utterance] = {}
-    for utterance in utterances:
-        other = seen.setdefault(utterance.samples_sha256, utterance)
-        if other is not utterance:
-            named = [f"`{item.id}`" + (f" ({item.split})" if item.split else "") for item in (other, utterance)]
-            what = f"The same sound stands under two ids, {named[0]} and {named[1]}"
-            raise DataError(what, file=file, utterance=utterance.id, do="Remove one of them")
 
 
 def _refuse_unlisted_labels(
@@ -346,6 +252,7 @@ def _corpus(
         fingerprint=_fingerprint(utterances, label_sets, features),
         notes=tuple(header["notes"]),
         features=features,
+        dropped=header.get("dropped", {}),
     )
 
 
@@ -388,24 +295,38 @@ def _written_root(root: Path, out: Path) -> str:
     return text
 
 
-def _refuse_other_folder(out: Path, root: Path) -> None:
-    """Refuse to write into a folder that is neither new, empty, a manifest, nor the corpus's own."""
-    if not os.path.lexists(out) or root.is_relative_to(out):
+def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -> None:
+    """Refuse to write into a folder that holds anything but an older manifest of the corpus, or the corpus itself."""
+    if not os.path.lexists(out):
         return
     if not out.is_dir():
         raise UsageError("The manifest is a folder, but this is not", file=out, key="--out", do="Choose another place")
     names = {path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)}
-    if names and not _is_manifest(out):
+    header = manifest_header(out)
+    if header is not None:
+        _refuse_other_corpus(header, out, root, name, overwrite=overwrite)
+    elif root.is_relative_to(out):
+        _refuse_foreign_files(names & {MANIFEST_FILE, HEADER_FILE}, out)
+    elif names:
         what = "The folder is not empty and is not a manifest"
         raise UsageError(what, file=out, key="--out", do="Choose another place, or empty the folder")
 
 
-def _is_manifest(folder: Path) -> bool:
-    try:
-        _read_header(folder)
-    except DataError:
-        return False
-    return True
+def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name: str, *, overwrite: bool) -> None:
+    """Refuse to replace the manifest of another corpus: one of another name, or whose sounds lie elsewhere."""
+    lies = Path(os.path.abspath(out / header["root"]))  # noqa: PTH100 - as above
+    if overwrite or (header["name"] == name and os.path.realpath(lies) == os.path.realpath(root)):
+        return
+    what = f"The folder holds the manifest of another corpus, {header['name']} of {lies}"
+    do = "Choose another --out, or replace it with --overwrite"
+    raise UsageError(what, file=out, key="--out", do=do)
+
+
+def _refuse_foreign_files(names: set[str], out: Path) -> None:
+    """Refuse to replace a file of the corpus that only bears the name of a manifest's."""
+    for name in sorted(names):
+        what = f"The folder of the corpus has a `{name}` of its own, which the manifest would replace"
+        raise UsageError(what, file=out / name, key="--out", do="Choose another place")
 
 
 def _write_folder(out: Path, lines: str, header: Mapping[str, Any]) -> None:
@@ -428,6 +349,23 @@ def _fill(folder: Path, lines: str, header: Mapping[str, Any]) -> None:
     """Write the two files; the header comes last, because a folder that has one is a manifest."""
     write_text(folder / MANIFEST_FILE, lines)
     write_json(folder / HEADER_FILE, header)
+
+
+def lines_digest(folder: Path) -> str | None:
+    """SHA-256 of the lines of the manifest in a folder; None where it holds none."""
+    path = folder / MANIFEST_FILE
+    if manifest_header(folder) is None or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def manifest_header(folder: Path) -> dict[str, Any] | None:
+    """What the `corpus.json` of a folder says; None where the folder holds no manifest."""
+    try:
+        return _read_header(folder)
+    except DataError:
+        return None
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
@@ -461,6 +399,10 @@ def _refuse_header(header: Any, path: Path) -> None:
         raise fault(f"`features`: {wrong}", "features")
     if not all(isinstance(note, str) for note in header["notes"]):
         raise fault("`notes` must be a list of strings", "notes")
+    if header.get("links", "followed") != "followed":
+        raise fault("`links` must be `followed`, or left out", "links")
+    if not all(isinstance(reason, str) for reason in header.get("dropped", {}).values()):
+        raise fault("`dropped` must give a reason for each utterance", "dropped")
     for kind, labels in header["label_sets"].items():
         is_text = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
         if not is_text or labels != sorted(set(labels)):
@@ -483,7 +425,8 @@ def _read_lines(path: Path, root: Root) -> tuple[Utterance, ...]:
         raise DataError("The manifest lists no utterance", file=path, do="Prepare the corpus again")
     _refuse_same_ids(parsed)
     utterances = tuple(sorted((line.utterance for line in parsed), key=lambda utterance: utterance.id))
-    _refuse_same_samples(utterances, path)
+    for leak in leaks(utterances):
+        raise DataError(leak.what, file=path, utterance=leak.utterance, do="Prepare the corpus again")
     return utterances
 
 

@@ -109,7 +109,7 @@ class OpinionVideos:
                 *_notes_on_ends(kept, utterances),
             ),
         )
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
     def _variant(self, options: PrepareOptions) -> str:
         variant = options.variant or self.variants[0]

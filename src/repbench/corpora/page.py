@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repbench.corpora.check import CheckReport
 from repbench.corpora.contract import Corpus
-from repbench.errors import printable
-from repbench.files import write_json, write_text
+from repbench.errors import UsageError, printable
+from repbench.files import parse_json, write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_FILES = ("check.json", "index.html")
 _TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH_INCHES = 4.6
 _MOST_BARS = 60
@@ -36,6 +37,27 @@ class Figure(NamedTuple):
 
     title: str
     svg: Any
+
+
+def refuse_other_page(corpus: Corpus, out: Path) -> None:
+    """Refuse a folder whose `check.json` or `index.html` is not an audit of this corpus.
+
+    Raises:
+        UsageError: They are of another corpus, or of something else.
+    """
+    names = [name for name in _FILES if (out / name).exists()]
+    if not names:
+        return
+    try:
+        audited = parse_json((out / "check.json").read_bytes())["name"]
+    except (OSError, ValueError, TypeError, KeyError):
+        audited = None
+    if audited == corpus.name:
+        return
+    what = f"The folder holds the audit of another corpus, {audited}"
+    if audited is None:
+        what = f"The folder has a `{names[-1]}` that is no audit of a corpus"
+    raise UsageError(what, file=out, key="--out", do="Choose another folder")
 
 
 def write_page(corpus: Corpus, report: CheckReport, out: Path) -> Path:

@@ -26,6 +26,7 @@ from typing import cast, get_args
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.faults import Gatherer
 from repbench.corpora.layouts import files_under, refuse_missing_root, refuse_options
 from repbench.corpora.table import column_type
 from repbench.errors import DataError, UsageError
@@ -168,15 +169,22 @@ class NamedFiles:
             raise UsageError(f"The layout `{self.name}` needs a pattern", key="--pattern", do=_MEND)
         pattern = read_pattern(written)
         refuse_missing_root(root)
-        found = _matches(pattern, root)
-        known = [self._decoded(path, values) for path, values in found.items()]
-        types = {name: column_type([values[name] for values in known]) for name in known[0] if name not in FIELDS}
-        utterances = [
-            _utterance(path, values, {name: read(values[name]) for name, read in types.items()}, pattern, root)
-            for path, values in zip(found, known, strict=True)
-        ]
-        draft = Draft(name=self.name, licence=self.licence, root=root, utterances=utterances)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        gatherer = Gatherer(gather=options.gather_faults)
+        known: dict[Path, dict[str, str]] = {}
+        for path, values in _matches(pattern, root, options, gatherer).items():
+            with gatherer.each():
+                known[path] = self._decoded(path, values)
+        first = next(iter(known.values()), {})
+        types = {name: column_type([values[name] for values in known.values()]) for name in first if name not in FIELDS}
+        utterances = []
+        for path, values in known.items():
+            attributes = {name: read(values[name]) for name, read in types.items()}
+            with gatherer.each():
+                utterances.append(_utterance(path, values, attributes, pattern, root))
+        draft = Draft(
+            name=self.name, licence=self.licence, root=root, utterances=utterances, faults=tuple(gatherer.faults)
+        )
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
     def _decoded(self, path: Path, values: Mapping[str, str]) -> dict[str, str]:
         decoded = dict(values)
@@ -190,22 +198,36 @@ class NamedFiles:
         return decoded
 
 
-def _matches(pattern: Pattern, root: Path) -> dict[Path, dict[str, str]]:
+def _matches(pattern: Pattern, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, dict[str, str]]:
     """What the name of every file says.
 
     Raises:
-        DataError: There is no file, or some do not match; names the first and how many.
+        DataError: There is no file, none matches or, where faults are not gathered, some do not.
     """
-    paths = [path for path in files_under(root) if path.suffix.lower() == pattern.ending]
+    paths = [path for path in files_under(root, options) if path.suffix.lower() == pattern.ending]
     if not paths:
         what = f"The folder holds no {pattern.ending} file; looked for `{pattern.text}`"
         raise DataError(what, file=root, do="Check --root")
-    found = {path: pattern.read(path, root) for path in paths}
-    strangers = [path for path, values in found.items() if values is None]
-    if strangers:
+    found: dict[Path, dict[str, str]] = {}
+    strangers = []
+    for path in paths:
+        with gatherer.each():
+            values = pattern.read(path, root)
+            if values is None:
+                strangers.append(path)
+            else:
+                found[path] = values
+    do = f"{_OTHER_NAMES} or mend the pattern"
+    if strangers and not (options.gather_faults and found):
         what = f"{len(strangers)} of {len(paths)} files do not match the pattern `{pattern.text}`, the first is this"
-        raise DataError(what, file=strangers[0], do="Rename them, move them out of the corpus or mend the pattern")
-    return {path: values for path, values in found.items() if values is not None}
+        raise DataError(what, file=strangers[0], do=do)
+    for path in strangers:
+        with gatherer.each():
+            raise DataError(f"The name does not match the pattern `{pattern.text}`", file=path, do=do)
+    return found
+
+
+_OTHER_NAMES = "Rename the files, leave them out with --exclude"
 
 
 def _utterance(

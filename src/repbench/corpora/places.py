@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from repbench.errors import DataError
@@ -17,13 +18,38 @@ class Root:
 
     Args:
         folder: The folder; it is made absolute, and may itself be a symbolic link.
+        follow_links: Whether a symbolic link may lead out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
+        self._follow_links = follow_links
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
         self._prefix = os.fspath(self.folder).rstrip("/") + "/"
         self._real = os.path.realpath(folder)
         self._sound_folders: set[str] = set()
+
+    def place_of(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
+        """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `place`."""
+        if not text.startswith("/"):
+            return self.place(text, file=file, utterance=utterance)
+        inside = self._inside(text)
+        if inside is not None:
+            return self.place(inside, file=file, utterance=utterance)
+        what = f"The place `{text}` is absolute and does not lie under the root {self.folder}"
+        raise DataError(what, file=file, utterance=utterance, do="Give a root that holds it, or write it relative")
+
+    def holds(self, path: str) -> bool:
+        """Whether an absolute path lies under the root, links aside."""
+        return self._inside(path) is not None
+
+    def _inside(self, path: str) -> str | None:
+        """An absolute path relative to the root, which a link may lead to; None if it lies outside."""
+        absolute = os.path.normpath(path)
+        for folder in (self.folder, self._real):
+            prefix = os.fspath(folder).rstrip("/") + "/"
+            if absolute.startswith(prefix) and absolute != prefix:
+                return absolute[len(prefix) :]
+        return None
 
     def place(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
         """The absolute path of `text`, which is relative to the root, with `/` between its parts.
@@ -36,8 +62,11 @@ class Root:
             do = "Write it relative to the root of the corpus, without `..`"
             raise DataError(f"The place `{text}` {fault}", file=file, utterance=utterance, do=do)
         if self._leads_out(text):
-            do = "Put the file itself under the root, or give a root that holds it"
-            what = f"The place `{text}` leads out of the root {self.folder}"
+            what = f"The place `{text}` leads out of the root {self.folder} by a link, to {self._real_place(text)}"
+            do = (
+                "Prepare the corpus with --follow-links, put the file itself under the root, or give a root that holds "
+                "both"
+            )
             raise DataError(what, file=file, utterance=utterance, do=do)
         return Path(self._prefix + text)
 
@@ -56,8 +85,13 @@ class Root:
         do = "Give a root that holds every file"
         raise DataError(f"The file does not lie under the root {self.folder}", file=path, utterance=utterance, do=do)
 
+    def _real_place(self, text: str) -> str:
+        return os.path.realpath(self._prefix + text)
+
     def _leads_out(self, text: str) -> bool:
-        """Whether a symbolic link on the way leads out; folders once found sound are not followed again."""
+        """Whether a symbolic link on the way leads out and must not; folders once found sound are not tried again."""
+        if self._follow_links:
+            return False
         path = self._prefix + text
         folder = path.rpartition("/")[0]
         if folder not in self._sound_folders:
@@ -69,6 +103,12 @@ class Root:
     def _holds(self, path: str) -> bool:
         real = os.path.realpath(path)
         return real == self._real or real.startswith(self._real.rstrip("/") + "/")
+
+
+def common_folder(places: Iterable[str]) -> str | None:
+    """The deepest folder that holds every absolute place; None where no place is absolute."""
+    absolute = [os.path.normpath(place) for place in places if place.startswith("/")]
+    return os.path.commonpath([os.path.dirname(place) for place in absolute]) if absolute else None  # noqa: PTH120
 
 
 def _fault_of(text: str) -> str | None:

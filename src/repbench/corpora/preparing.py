@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from repbench.corpora.contract import CorpusLayout, Draft, PrepareOptions
+from repbench.corpora.layouts import excluded_files, is_excluded
 from repbench.corpora.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
-from repbench.errors import UsageError
+from repbench.errors import DataError, UsageError
 
 
 def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     """Describe what lies under `root`, and keep and divide of it what the options say.
 
-    Speakers are counted over all utterances of the corpus, listed or not.
+    Speakers are counted over all utterances of the corpus, listed or not. Faults of single utterances are in the draft:
+    `repbench.corpora.manifest.write` reports them with those of the sounds.
 
     Raises:
         UsageError: An option needs another that is not there, or cannot be meant.
@@ -22,10 +26,37 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     lists = read_lists(options.splits) if options.splits else None
     if lists is not None and options.dev_from_train is not None:
         lists = dev_from_train(lists, *options.dev_from_train)
-    draft = layout.prepare(root, options)
+    draft = layout.prepare(root, replace(options, gather_faults=True))
+    draft = replace(_without_excluded(draft, options), follow_links=options.follow_links)
     if options.min_utterances is not None:
         draft = with_frequent_speakers(draft, options.min_utterances)
     return draft if lists is None else divided(draft, lists)
+
+
+def _without_excluded(draft: Draft, options: PrepareOptions) -> Draft:
+    """The draft without what `options.exclude` names; a note for each glob counts its files.
+
+    Raises:
+        DataError: A glob names nothing.
+    """
+    if not options.exclude:
+        return draft
+    counts = excluded_files(draft.root, options)
+    utterances = tuple(draft.utterances)
+    kept = tuple(each for each in utterances if not _is_excluded(each.audio, draft, options))
+    for glob in options.exclude:
+        if not counts[glob] and len(kept) == len(utterances):
+            what = f"`--exclude {glob}` names no file under the root"
+            do = "A glob without `/` names files or folders anywhere, one with `/` their place from the root"
+            raise DataError(what, file=draft.root, key="--exclude", do=do)
+    faults = tuple(each for each in draft.faults if not _is_excluded(each.file or "", draft, options))
+    notes = [f"{counts[glob]} files are left out by --exclude {glob}" for glob in options.exclude]
+    return replace(draft, utterances=kept, faults=faults, notes=(*draft.notes, *notes))
+
+
+def _is_excluded(path: str | Path, draft: Draft, options: PrepareOptions) -> bool:
+    absolute, root = (Path(os.path.abspath(each)) for each in (path, draft.root))  # noqa: PTH100 - keeps links
+    return absolute.is_relative_to(root) and is_excluded(absolute.relative_to(root).as_posix(), options.exclude)
 
 
 def _refuse_options(options: PrepareOptions) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from repbench.corpora.contract import Draft, Split
+from repbench.corpora.contract import Draft, DraftUtterance, Split
 from repbench.corpora.textfiles import nfc, text_lines
 from repbench.errors import DataError, UsageError
 
 _SPLIT_OF_PREFIX: dict[str, Split] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
+_SOUND = re.compile(r"\.(wav|flac|sph|mp3|ogg|opus|aiff?|au)\Z", re.IGNORECASE)
 _LOOKED_FOR = "train*.txt, dev*.txt, valid*.txt or test*.txt"
 
 
@@ -62,10 +65,12 @@ def dev_from_train(lists: Lists, share: float, seed: int) -> Lists:
     utterances that the corpus lacks included: `0.1` and `1337` give S3PRL's division of the lists of CPC.
 
     Raises:
-        UsageError: There is a list of dev already.
+        UsageError: There is a list of dev already, or none of train.
     """
     if "dev" in lists.split_of.values():
         raise UsageError("The lists name a dev split already", key="--dev-from-train", do="Leave one of them out")
+    if "train" not in lists.split_of.values():
+        raise UsageError("The lists name no train split", key="--dev-from-train", do="Give a list of train")
     train = [identifier for identifier, split in lists.split_of.items() if split == "train"]
     random.Random(seed).shuffle(train)
     dev: dict[str, Split] = dict.fromkeys(train[int(len(train) * (1 - share)) :], "dev")
@@ -73,27 +78,112 @@ def dev_from_train(lists: Lists, share: float, seed: int) -> Lists:
 
 
 def divided(draft: Draft, lists: Lists) -> Draft:
-    """The draft with the splits of the lists; utterances in none of them belong to no split. Notes count both faults.
+    """The draft with the splits of the lists; utterances in none of them belong to no split, or to train.
+
+    A list names an utterance by its id, or by the place of its sound under the root, or by the end of that place where
+    no other sound has the same; with or without its ending. A place that several utterances are cut from names all of
+    them. Where the lists name dev or test and no train, as those of Speech Commands do, all others are train. Notes
+    count what is not there and what is not listed.
 
     Raises:
-        DataError: No utterance of the corpus is listed.
+        DataError: No utterance of the corpus is listed, one is listed twice, or a name could be of two sounds.
     """
-    utterances = tuple(
-        replace(utterance, split=lists.split_of.get(nfc(utterance.id))) for utterance in draft.utterances
-    )
-    num_listed = sum(utterance.split is not None for utterance in utterances)
-    if not num_listed:
-        what = f"None of the {len(utterances)} utterances of the corpus is in {', '.join(lists.names)}"
-        listed = next(iter(lists.split_of))
-        raise DataError(what, utterance=listed, do="Check that the lists name utterances as the corpus does")
-    counts = Counter(utterance.split for utterance in utterances)
+    utterances = tuple(draft.utterances)
+    names = _Names(utterances, draft.root)
+    listed_as: dict[int, str] = {}
+    num_missing = 0
+    for listed in lists.split_of:
+        found = names.of(listed)
+        num_missing += not found
+        for index in found:
+            first = listed_as.setdefault(index, listed)
+            if first != listed:
+                what = f"The utterance is listed twice, as `{first}` and as `{listed}`"
+                raise DataError(what, utterance=utterances[index].id, do="List it once")
+    if not listed_as:
+        raise _other_corpus(utterances[0], len(utterances), lists, names)
+    rest: Split | None = None if "train" in lists.split_of.values() else "train"
+    splits = [lists.split_of[listed_as[index]] if index in listed_as else rest for index in range(len(utterances))]
+    counts = Counter(splits)
     sizes = ", ".join(f"{counts[split]} {split}" for split in ("train", "dev", "test") if counts[split])
     notes = [*draft.notes, f"splits by {', '.join(lists.names)}: {sizes}"]
-    if num_listed < len(lists.split_of):
-        notes.append(f"{len(lists.split_of) - num_listed} of {len(lists.split_of)} listed utterances are not there")
-    if num_listed < len(utterances):
-        notes.append(f"{len(utterances) - num_listed} of {len(utterances)} utterances are in no list, so in no split")
-    return replace(draft, utterances=utterances, notes=tuple(notes))
+    if num_missing:
+        notes.append(f"{num_missing} of {len(lists.split_of)} listed utterances are not there")
+    num_others = len(utterances) - len(listed_as)
+    if num_others and rest is None:
+        notes.append(f"{num_others} of {len(utterances)} utterances are in no list, so in no split")
+    elif num_others:
+        notes.append(f"no list is of train: the {num_others} of {len(utterances)} utterances in no list are train")
+    divided = tuple(replace(each, split=split) for each, split in zip(utterances, splits, strict=True))
+    return replace(draft, utterances=divided, notes=tuple(notes))
+
+
+def _other_corpus(first: DraftUtterance, num_utterances: int, lists: Lists, names: _Names) -> DataError:
+    """The fault of lists that name no utterance: one name of each side."""
+    listed = next(iter(lists.split_of))
+    what = (
+        f"None of the {num_utterances} utterances of the corpus is in {', '.join(lists.names)}: the lists name "
+        f"`{listed}`, the corpus `{first.id}` ({names.place(first)})"
+    )
+    do = "List utterances by their ids, or by their places under the root"
+    return DataError(what, utterance=listed, do=do)
+
+
+class _Names:
+    """What the utterances of a corpus may be called in lists."""
+
+    def __init__(self, utterances: Sequence[DraftUtterance], root: Path) -> None:
+        self._root = root
+        self._utterances = utterances
+        self._by_id: dict[str, list[int]] = defaultdict(list)
+        self._by_place: dict[str, list[int]] = defaultdict(list)
+        for index, utterance in enumerate(utterances):
+            self._by_id[nfc(utterance.id)].append(index)
+            for place in self._places(utterance):
+                self._by_place[place].append(index)
+
+    def place(self, utterance: DraftUtterance) -> str:
+        """Where its sound lies under the root."""
+        path = utterance.audio
+        return nfc((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
+
+    def of(self, listed: str) -> Sequence[int]:
+        """The numbers of the utterances that a name in a list means; empty for one of another corpus.
+
+        Raises:
+            DataError: It is the end of the place of two sounds.
+        """
+        place = listed.replace("\\", "/").removeprefix("./").lstrip("/")
+        stem = _SOUND.sub("", place)
+        for name in (listed, place, stem):
+            if name in self._by_id:
+                return self._by_id[name]
+        if place in self._by_place:
+            return self._by_place[place]
+        for start in range(1, place.count("/") + 1):
+            below = "/".join(place.split("/")[start:])
+            if below in self._by_place:
+                return self._by_place[below]
+        found = self._by_end.get(place, [])
+        sounds = sorted({self.place(self._utterances[index]) for index in found})
+        if len(sounds) > 1:
+            what = f"`{listed}` could be {len(sounds)} sounds of the corpus, such as {sounds[0]} and {sounds[1]}"
+            raise DataError(what, utterance=listed, do="List them by their ids, or by their places under the root")
+        return found
+
+    def _places(self, utterance: DraftUtterance) -> tuple[str, str]:
+        place = self.place(utterance)
+        return place, place[: len(place) - len(utterance.audio.suffix)]
+
+    @cached_property
+    def _by_end(self) -> dict[str, list[int]]:
+        by_end: dict[str, list[int]] = defaultdict(list)
+        for index, utterance in enumerate(self._utterances):
+            for place in self._places(utterance):
+                parts = place.split("/")
+                for start in range(1, len(parts)):
+                    by_end["/".join(parts[start:])].append(index)
+        return by_end
 
 
 def with_frequent_speakers(draft: Draft, minimum: int) -> Draft:

@@ -18,7 +18,8 @@ from repbench.audio.sound import inspect
 from repbench.corpora.alignments import align, hold
 from repbench.corpora.alignments.lists import read_phn
 from repbench.corpora.contract import SILENCE, Draft, DraftUtterance, Phone, PrepareOptions, Split
-from repbench.corpora.layouts import files_under, refuse_missing_root, refuse_options
+from repbench.corpora.faults import Gatherer
+from repbench.corpora.layouts import files_under, refuse_missing_root, refuse_options, text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
@@ -120,14 +121,18 @@ class Timit:
         """Describe the sentences under `root`; errors as `CorpusLayout.prepare`."""
         refuse_options("timit", options, reads=("alignments",))
         refuse_missing_root(root)
-        sentences = _sentences(root)
+        gatherer = Gatherer(gather=options.gather_faults)
+        sentences = _sentences(root, options, gatherer)
         spoken = [each for each in sentences if each.audio is not None]
         if not spoken:
             what = f"The folder is not laid out like TIMIT; looked for {_LOOKED_FOR}"
             raise DataError(what, file=root, do="Give the folder that holds TRAIN and TEST")
         test_speakers = {each.speaker for each in spoken if each.part == "TEST"}
         own_labels = options.alignments is None
-        utterances = [_utterance(each, test_speakers, own_labels=own_labels) for each in spoken]
+        utterances = []
+        for each in spoken:
+            with gatherer.each():
+                utterances.append(_utterance(each, test_speakers, own_labels=own_labels))
         is_labelled = any(utterance.phones is not None for utterance in utterances)
         draft = Draft(
             name="timit",
@@ -136,27 +141,33 @@ class Timit:
             utterances=utterances,
             phone_map=FOLDING if is_labelled else None,
             phone_set=PHONES_39 if is_labelled else None,
-            notes=(*_notes_on_files(sentences, own_labels=own_labels), *_notes_on_splits(utterances, test_speakers)),
+            notes=(
+                *_notes_on_files(sentences, own_labels=own_labels),
+                *text_notes(utterances),
+                *_notes_on_splits(utterances, test_speakers),
+            ),
+            faults=tuple(gatherer.faults),
         )
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 TIMIT = Timit()
 
 
-def _sentences(root: Path) -> list[_Sentence]:
+def _sentences(root: Path, options: PrepareOptions, gatherer: Gatherer) -> list[_Sentence]:
     """Every sentence of which a file lies under `root`."""
     found: dict[str, _Sentence] = {}
     for folder in sorted(path for path in root.iterdir() if path.name.upper() in _SPLITS and path.is_dir()):
-        for path in files_under(folder):
-            sentence, kind = _read_place(path, folder)
-            if sentence is None:
-                continue
-            sentence = found.setdefault(sentence.id, sentence)
-            if kind in sentence.files:
-                what = f"The sentence has two files .{kind.upper()}, this and {sentence.files[kind]}"
-                raise DataError(what, file=path, utterance=sentence.id, do="Remove one of them")
-            sentence.files[kind] = path
+        for path in files_under(folder, options, root=root):
+            with gatherer.each():
+                sentence, kind = _read_place(path, folder)
+                if sentence is None:
+                    continue
+                sentence = found.setdefault(sentence.id, sentence)
+                if kind in sentence.files:
+                    what = f"The sentence has two files .{kind.upper()}, this and {sentence.files[kind]}"
+                    raise DataError(what, file=path, utterance=sentence.id, do="Remove one of them")
+                sentence.files[kind] = path
     return [found[identifier] for identifier in sorted(found)]
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.faults import Gatherer
 from repbench.corpora.layouts import files_under, refuse_missing_root, refuse_options
-from repbench.corpora.textfiles import text_lines
+from repbench.corpora.table import csv_rows
+from repbench.corpora.textfiles import read_utf8, text_lines
 from repbench.errors import DataError
 
 SPLIT_LIST = "iden_split.txt"
@@ -20,6 +22,14 @@ SPEAKER_TABLE = "vox1_meta.csv"
 
 _SPLIT_OF: Mapping[str, Split] = {"1": "train", "2": "dev", "3": "test"}
 _VOXCELEB_SPEAKER = re.compile(r"id[0-9]{5}")
+_COLUMNS: Mapping[str, frozenset[str]] = {
+    "speaker": frozenset({"voxceleb1id", "voxceleb2id", "id", "speaker", "speakerid"}),
+    "gender": frozenset({"gender", "sex"}),
+    "nationality": frozenset({"nationality"}),
+}
+"""What columns of the table of speakers are called, in small letters and without blanks and underscores."""
+
+_GENDERS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _SOUNDS = (".wav", ".flac", ".sph")
 _TO_CONVERT = (".m4a", ".aac", ".mp4", ".mp3", ".ogg", ".opus")
 _LOOKED_FOR = "SPEAKER/VIDEO/NAME.wav or SPEAKER/NAME.wav in wav/, in dev/wav/ and test/wav/, or in the root"
@@ -40,8 +50,13 @@ class SpeakerFolders:
         """Describe the speakers under `root`; errors as `CorpusLayout.prepare`."""
         refuse_options("voxceleb", options, reads=("alignments",))
         refuse_missing_root(root)
-        sounds = {path: place for base in _bases(root) for path, place in _places(base).items()}
+        gatherer = Gatherer(gather=options.gather_faults)
+        sounds = {
+            path: place for base in _bases(root) for path, place in _places(base, root, options, gatherer).items()
+        }
         if not sounds:
+            if gatherer.faults:
+                raise gatherer.faults[0]
             what = f"The folder is not laid out like VoxCeleb; looked for {_LOOKED_FOR}"
             raise DataError(what, file=root, do="Check --root")
         _refuse_mixed_depths(sounds)
@@ -55,8 +70,9 @@ class SpeakerFolders:
             root=root,
             utterances=utterances,
             notes=_notes(utterances, bool(splits)),
+            faults=tuple(gatherer.faults),
         )
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 VOXCELEB = SpeakerFolders()
@@ -70,22 +86,30 @@ def _bases(root: Path) -> list[Path]:
     return [part for part in parts if part.is_dir()] or [root]
 
 
-def _places(base: Path) -> dict[Path, tuple[str, ...]]:
+def _places(base: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, tuple[str, ...]]:
     """Each sound and the parts of its place, (SPEAKER, NAME) or (SPEAKER, VIDEO, NAME), without its ending."""
     places = {}
-    for path in files_under(base):
-        ending = path.suffix.lower()
-        if ending in _TO_CONVERT:
-            do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
-            raise DataError(f"{ending} files are not read", file=path, do=do)
-        if ending not in _SOUNDS:
-            continue
-        place = path.relative_to(base).with_suffix("").parts
-        if len(place) not in (2, 3):
-            what = f"The sound is not in the folder of a speaker or video; looked for {_LOOKED_FOR}"
-            raise DataError(what, file=path, do="Move it to its place or out of the corpus")
-        places[path] = place
+    for path in files_under(base, options, root=root):
+        with gatherer.each():
+            place = _place(path, base)
+            if place is not None:
+                places[path] = place
     return places
+
+
+def _place(path: Path, base: Path) -> tuple[str, ...] | None:
+    """The parts of the place of a sound; None for a file that is none."""
+    ending = path.suffix.lower()
+    if ending in _TO_CONVERT:
+        do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
+        raise DataError(f"{ending} files are not read", file=path, do=do)
+    if ending not in _SOUNDS:
+        return None
+    place = path.relative_to(base).with_suffix("").parts
+    if len(place) not in (2, 3):
+        what = f"The sound is not in the folder of a speaker or video; looked for {_LOOKED_FOR}"
+        raise DataError(what, file=path, do="Move it to its place or out of the corpus")
+    return place
 
 
 def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
@@ -133,27 +157,45 @@ def _attributes(path: Path, speakers: set[str]) -> dict[str, dict[str, str]]:
     """From the speaker to gender (F, M) and nationality; empty where there is no table."""
     if not path.is_file():
         return {}
-    rows = [(number, [cell.strip() for cell in line.split("\t")]) for number, line in text_lines(path)]
+    rows = [(number, [cell.strip() for cell in cells]) for number, cells in csv_rows(_unquoted(read_utf8(path)), path)]
     header = rows[0][1] if rows else []
-    column_of = {"speaker": "VoxCeleb1 ID", "gender": "Gender", "nationality": "Nationality"}
-    for column in column_of.values():
-        if column not in header:
-            what = f"The table has no column `{column}` (it has {', '.join(header) or 'none'})"
-            raise DataError(what, file=f"{path}:1", key=column, do="Fetch the table again, or remove it")
-    index_of = {name: header.index(column) for name, column in column_of.items()}
+    index_of = _columns(header, path)
     attributes: dict[str, dict[str, str]] = {}
     for number, cells in rows[1:]:
         known = {name: cells[index] for name, index in index_of.items()} if len(cells) == len(header) else {}
-        speaker = known.pop("speaker", "")
-        if not speaker or speaker in attributes or known["gender"].upper() not in ("F", "M"):
+        speaker, gender = known.pop("speaker", ""), known.get("gender", "").casefold()
+        if not speaker or speaker in attributes or gender not in _GENDERS:
             what = f"A row must have {len(header)} cells, its speaker once and `f` or `m` for the gender"
             raise DataError(what, file=f"{path}:{number}", do="Mend the line, or remove the table")
-        attributes[speaker] = {"gender": known["gender"].upper(), "nationality": known["nationality"]}
+        attributes[speaker] = {**known, "gender": _GENDERS[gender]}
     unknown = sorted(speakers - attributes.keys())
     if unknown:
         what = f"{len(unknown)} of {len(speakers)} speakers have no row, the first is {unknown[0]}"
         raise DataError(what, file=path, do="Fetch the table again, or remove it")
     return {speaker: {name: each for name, each in known.items() if each} for speaker, known in attributes.items()}
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes around whole lines, as a spreadsheet writes a file of tabs that it took for CSV."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if all(line.startswith('"') and line.endswith('"') and line.count('"') == 2 and "\t" in line for line in lines):
+        return "\n".join(line[1:-1] for line in lines)
+    return text
+
+
+def _columns(header: Sequence[str], path: Path) -> dict[str, int]:
+    """Where speaker, gender and nationality stand in a row."""
+    plain = [re.sub(r"[\s_-]", "", name).casefold() for name in header]
+    index_of = {
+        name: next(index for index, column in enumerate(plain) if column in known)
+        for name, known in _COLUMNS.items()
+        if not known.isdisjoint(plain)
+    }
+    for name, column in (("speaker", "VoxCeleb1 ID"), ("gender", "Gender"), ("nationality", "Nationality")):
+        if name not in index_of:
+            what = f"The table has no column `{column}` (it has {', '.join(header) or 'none'})"
+            raise DataError(what, file=f"{path}:1", key=column, do="Name the column so, or remove the table")
+    return index_of
 
 
 def _notes(utterances: Sequence[DraftUtterance], has_list: bool) -> tuple[str, ...]:

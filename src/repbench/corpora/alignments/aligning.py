@@ -10,7 +10,7 @@ from pathlib import Path
 from repbench.audio.sound import inspect, sample_range
 from repbench.corpora.alignments.intervals import Alignment, hold
 from repbench.corpora.alignments.places import Alignments, NamedFiles, open_alignments, read_unaligned
-from repbench.corpora.contract import Draft, DraftUtterance, Phone
+from repbench.corpora.contract import Draft, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.phones import fold_map, rare_strangers
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError
@@ -19,7 +19,7 @@ REACH = 0.9
 """Where no alignment of a corpus with gaps reaches this share of its sound, a note says so."""
 
 
-def align(draft: Draft, source: Path | Mapping[str, Path]) -> Draft:
+def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptions | None = None) -> Draft:
     """Give each utterance the phones that a file or folder states of it.
 
     Utterances without an alignment keep None and are counted in a note; alignments of other utterances are read over.
@@ -28,6 +28,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path]) -> Draft:
     Args:
         draft: Without phones. The header of each sound is read, to compare lengths.
         source: A file or folder, or from the id of an utterance to its file.
+        options: Whether the fault of one alignment is raised, or handed on with its utterance.
 
     Raises:
         DataError: The source is missing, mixed, ambiguous or of no known format; no utterance has an alignment; one
@@ -40,7 +41,8 @@ def align(draft: Draft, source: Path | Mapping[str, Path]) -> Draft:
     unaligned = read_unaligned(source) if isinstance(source, Path) else {}
     _refuse_listed(ids, alignments, unaligned)
     tally = _Tally()
-    aligned = tuple(_aligned(each, alignments, tally) for each in utterances)
+    gather = options is not None and options.gather_faults
+    aligned = tuple(_aligned_or_faulty(each, alignments, tally, gather=gather) for each in utterances)
     without = [identifier for identifier in ids if identifier not in alignments]
     if aligned and len(without) == len(aligned):
         what = f"None of the {len(aligned)} utterances has an alignment, such as `{ids[0]}`"
@@ -95,6 +97,17 @@ class _Tally:
         if self._sound_s and self._reach < REACH:
             notes.append(f"no alignment reaches beyond {self._reach:.0%} of its sound; was it made for another rate?")
         return tuple(notes)
+
+
+def _aligned_or_faulty(
+    utterance: DraftUtterance, alignments: Alignments, tally: _Tally, *, gather: bool
+) -> DraftUtterance:
+    try:
+        return _aligned(utterance, alignments, tally)
+    except DataError as error:
+        if not gather:
+            raise
+        return replace(utterance, fault=error)
 
 
 def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Tally) -> DraftUtterance:

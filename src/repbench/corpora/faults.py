@@ -1,0 +1,179 @@
+"""The faults of a corpus: gathered one by one, reported all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from repbench.corpora.contract import Corpus, Utterance
+from repbench.errors import DataError, IntegrityError, RepbenchError
+
+MOST_NAMED = 10
+"""So many faults are named on a terminal; JSON has all of them."""
+
+_VARYING = re.compile(r"`[^`]*`|(?<!\S)/\S+|\b\d[\w.]*")
+
+
+class Fault(NamedTuple):
+    """What is wrong, and the names of the utterances that a corpus without the fault lacks."""
+
+    error: RepbenchError
+    names: tuple[str, ...]
+
+
+class Gatherer:
+    """Lets faults of single utterances pass and keeps them, or raises the first.
+
+    Args:
+        gather: Whether faults are kept.
+
+    Attributes:
+        faults: Those that were kept.
+    """
+
+    def __init__(self, *, gather: bool) -> None:
+        self._gather = gather
+        self.faults: list[RepbenchError] = []
+
+    @contextlib.contextmanager
+    def each(self) -> Iterator[None]:
+        """A block about one utterance; a `DataError` in it ends the block and, where faults are kept, nothing else."""
+        try:
+            yield
+        except DataError as error:
+            if not self._gather:
+                raise
+            self.faults.append(error)
+
+
+def refuse_faults(faults: Sequence[Fault], *, name: str, num_utterances: int, root: Path, allowed: int) -> None:
+    """Refuse a corpus with more faulty utterances than are allowed, or with no other.
+
+    Args:
+        faults: All that were found.
+        name: Of the corpus.
+        num_utterances: How many it lists, with the faulty ones.
+        root: Of the corpus.
+        allowed: How many may be left out.
+
+    Raises:
+        DataError: The one fault; or a summary that counts them by kind, names the file and utterance of the first and
+            holds each in `faults`.
+        IntegrityError: The same, where that is the gravest of the faults.
+    """
+    num_faulty = sum(len(fault.names) for fault in faults)
+    if not faults or (num_faulty <= allowed and num_faulty < num_utterances):
+        return
+    raise (
+        _alone(faults[0], num_utterances)
+        if len(faults) == 1
+        else _summary(faults, name=name, num_utterances=num_utterances, root=root, allowed=allowed)
+    )
+
+
+def _alone(fault: Fault, num_utterances: int) -> RepbenchError:
+    """A single fault, with the way around it where anything would be left."""
+    error, num_faulty = fault.error, len(fault.names)
+    do = error.do or "Mend it"
+    if num_faulty < num_utterances:
+        them = "it" if num_faulty == 1 else f"these {num_faulty}"
+        do = f"{do.rstrip('.')}; or go on without {them}: --drop-faulty {num_faulty}"
+    return type(error)(error.what, file=error.file, utterance=error.utterance, key=error.key, do=do)
+
+
+def _summary(
+    faults: Sequence[Fault], *, name: str, num_utterances: int, root: Path, allowed: int
+) -> DataError | IntegrityError:
+    num_faulty = sum(len(fault.names) for fault in faults)
+    more = f", more than the {allowed} that may be left out" if 0 < allowed < num_faulty else ""
+    counted = "; ".join(counts_by_kind([(fault.error.what, len(fault.names)) for fault in faults]))
+    names = [named for fault in faults for named in fault.names]
+    listed = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+    do = "Mend them"
+    if num_faulty < num_utterances:
+        do += f", or go on without them: --drop-faulty {num_faulty}"
+    errors = [fault.error for fault in faults]
+    kind = IntegrityError if max(error.exit_code for error in errors) == IntegrityError.exit_code else DataError
+    what = f"{num_faulty} of {num_utterances} utterances of {name} are faulty{more}: {counted}. They are {listed}"
+    return kind(what, file=errors[0].file or root, utterance=errors[0].utterance, do=do, faults=errors)
+
+
+def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
+    """How often each kind of fault occurs, the most frequent first: `5 × The sound has 2 channels, but one is read`.
+
+    Faults are of one kind if their texts differ in numbers, quoted names and paths alone; these become `…`.
+
+    Args:
+        found: The text of each fault, and how often it counts.
+    """
+    counts: Counter[str] = Counter()
+    texts: dict[str, set[str]] = defaultdict(set)
+    for text, count in found:
+        kind = _VARYING.sub("…", text)
+        counts[kind] += count
+        texts[kind].add(text)
+    shown = {kind: min(each) if len(each) == 1 else kind for kind, each in texts.items()}
+    return [f"{count} × {shown[kind]}" for kind, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
+
+
+def leaks(utterances: Iterable[Utterance]) -> Iterator[DataError]:
+    """A fault for each utterance whose sound stands in another official split too.
+
+    The test split is kept as it was published, then dev: of a sound that both train and score, that of train goes.
+    """
+    for same in _by_sound(utterances):
+        stays = min((each for each in same if each.split is not None), key=lambda each: _KEPT[each.split], default=None)
+        for other in same:
+            if stays is not None and is_leak(stays, other):
+                yield same_sound(*sorted((stays, other), key=lambda each: each.id), at=other)
+
+
+_KEPT = {"test": 0, "dev": 1, "train": 2, None: 3}
+
+
+def is_leak(first: Utterance, second: Utterance) -> bool:
+    """Whether two utterances with the same sound lie in two official splits: one could be trained on, one scored."""
+    return None not in (first.split, second.split) and first.split != second.split
+
+
+def same_sound(first: Utterance, second: Utterance, *, at: Utterance) -> DataError:
+    """The fault of two utterances with the same sound; `at` is the one whose file it names."""
+    what = f"The same sound stands under two ids, {both(first, second)}"
+    return DataError(what, file=at.audio, utterance=at.id, do="Remove one of them")
+
+
+def both(first: Utterance, second: Utterance) -> str:
+    """Two utterances with their splits: `a` (train) and `b` (test)."""
+    return " and ".join(f"`{each.id}`" + (f" ({each.split})" if each.split else "") for each in (first, second))
+
+
+def note_on_equal_sounds(utterances: Sequence[Utterance]) -> tuple[str, ...]:
+    """How many utterances have the sound of another one; nothing where none has."""
+    shared = [same for same in _by_sound(utterances) if len(same) > 1]
+    if not shared:
+        return ()
+    num_again = sum(len(same) - 1 for same in shared)
+    pair = both(shared[0][0], shared[0][1])
+    return (f"{num_again} of {len(utterances)} utterances have the sound of another one, such as {pair}",)
+
+
+def warnings_of(corpus: Corpus) -> tuple[str, ...]:
+    """What every audit and every record of a corpus says: what was left out as faulty, and sounds under several ids."""
+    equal = note_on_equal_sounds(corpus.utterances)
+    if not corpus.dropped:
+        return equal
+    name, reason = next(iter(corpus.dropped.items()))
+    num_listed = len(corpus.utterances) + len(corpus.dropped)
+    left_out = f"{len(corpus.dropped)} of {num_listed} utterances were left out of the corpus as faulty"
+    return (f"{left_out}, such as {name}: {reason}", *equal)
+
+
+def _by_sound(utterances: Iterable[Utterance]) -> Iterable[list[Utterance]]:
+    by_sound: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        by_sound[utterance.samples_sha256].append(utterance)
+    return by_sound.values()

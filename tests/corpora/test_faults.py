@@ -1,0 +1,243 @@
+"""All faults of a corpus at once, and going on without them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from repbench.benchmark.protocol import SplitSettings
+from repbench.benchmark.splits import divide
+from repbench.corpora import manifest
+from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.faults import counts_by_kind
+from repbench.corpora.pattern import PATTERN, RAVDESS
+from repbench.corpora.preparing import prepare
+from repbench.corpora.timit import TIMIT
+from repbench.errors import DataError, IntegrityError, UsageError
+from tests.commands import repbench
+from tests.corpora.sounds import RATE_HZ, long_textgrid, noise_draft, write_noise, write_text
+
+
+def ravdess(root: Path) -> Path:
+    """RAVDESS as it is found: two actors, stereo files among mono, one take that stands twice."""
+    for actor in ("01", "02"):
+        for emotion in ("01", "03", "04", "05"):
+            for take in ("01", "02"):
+                name = f"03-01-{emotion}-01-01-{take}-{actor}.wav"
+                write_noise(root / f"Actor_{actor}" / name, seed=int(actor + emotion + take), seconds=0.3)
+    for emotion in ("01", "03", "04", "05", "05"):
+        path = root / "Actor_01" / f"03-01-{emotion}-01-01-01-01.wav"
+        samples = np.random.default_rng(int(emotion)).uniform(-0.5, 0.5, (800, 2))
+        soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
+    same = (root / "Actor_02" / "03-01-05-01-01-01-02.wav").read_bytes()
+    (root / "Actor_02" / "03-01-05-01-01-02-02.wav").write_bytes(same)
+    return root
+
+
+def test_stereo_among_mono_and_an_equal_pair_in_one_run(tmp_path: Path) -> None:
+    prepare_it = ("corpus", "prepare", "ravdess", "--root", ravdess(tmp_path / "root"), "--out", tmp_path / "out")
+    refused = repbench(*prepare_it)
+    assert refused.code == 3
+    assert refused.err.count("fault: The sound has 2 channels") == 4
+    assert "error: 4 of 16 utterances of ravdess are faulty: 4 × The sound has 2 channels" in refused.err
+    assert "--drop-faulty 4" in refused.err
+    assert not (tmp_path / "out").exists()
+    told = repbench(*prepare_it, "--json")
+    assert [fault["utterance"] for fault in told.json["faults"]] == [
+        f"03-01-{emotion}-01-01-01-01" for emotion in ("01", "03", "04", "05")
+    ]
+    done = repbench(*prepare_it, "--drop-faulty", "4", "--json")
+    assert (done.code, done.json["utterances"]) == (0, 12)
+    assert set(done.json["dropped"]) == {fault["utterance"] for fault in told.json["faults"]}
+    assert done.json["notes"][1].startswith("1 of 12 utterances have the sound of another one, such as `03-01-05-01-01")
+    ran = repbench(
+        *("run", "--upstream", "mel", "--downstream", "sentiment", "--corpus", tmp_path / "out"),
+        *("--set", "probe.steps=5", "--out", tmp_path / "runs", "--json"),
+    )
+    assert ran.code == 0, ran.err
+    warnings = ran.json["results"][0]["corpus"]["warnings"]
+    assert warnings[0].startswith("4 of 16 utterances were left out of the corpus as faulty, such as 03-01-01-01-01-01")
+    assert warnings[1].startswith("1 of 12 utterances have the sound of another one")
+
+
+def test_a_broken_sound_among_alignments_is_one_of_the_faults(tmp_path: Path) -> None:
+    for seed, name in enumerate(("aar_001", "aar_002", "abk_001", "abk_002")):
+        write_noise(tmp_path / "root" / name[:3] / f"{name}.flac", seed=seed)
+        write_text(tmp_path / "grids" / f"{name}.TextGrid", long_textgrid([(0.0, 0.25, "a"), (0.25, 0.5, "b")]))
+    broken = tmp_path / "root" / "aar" / "aar_002.flac"
+    broken.write_bytes(broken.read_bytes()[:200])
+    write_text(tmp_path / "grids" / "abk_002.TextGrid", long_textgrid([(0.0, 0.9, "a")]))
+    options = PrepareOptions(pattern="{speaker:3}_{word}.flac", alignments=tmp_path / "grids")
+    draft = prepare(PATTERN, tmp_path / "root", options)
+    with pytest.raises(DataError, match=r"2 of 4 utterances of pattern are faulty.*They are aar_002, abk_002") as found:
+        manifest.write(draft, tmp_path / "out")
+    assert [fault.utterance for fault in found.value.faults] == ["aar_002", "abk_002"]
+    corpus = manifest.write(draft, tmp_path / "out", drop_faulty=2)
+    assert set(corpus.dropped) == {"aar_002", "abk_002"}
+    assert all(utterance.phones for utterance in corpus.utterances)
+
+
+def test_faults_of_every_kind_are_counted_and_named(tmp_path: Path) -> None:
+    draft = noise_draft(tmp_path / "sound", names=("a", "b", "c", "d", "e", "f", "g"))
+    a, b, c, d, e, f, g = draft.utterances
+    (tmp_path / "sound" / "b.wav").write_bytes(b"")
+    (tmp_path / "sound" / "c.wav").unlink()
+    wrong = [a, b, c, replace(d, id="a"), replace(e, attributes={"x": float("nan")}), replace(f, speaker=""), g]
+    draft = replace(draft, utterances=wrong)
+    with pytest.raises(DataError, match="6 of 7 utterances of noise are faulty") as found:
+        manifest.write(draft, tmp_path / "out", drop_faulty=5)
+    assert "more than the 5 that may be left out" in str(found.value)
+    corpus = manifest.write(draft, tmp_path / "out", drop_faulty=6)
+    assert [utterance.id for utterance in corpus.utterances] == ["g"]
+    assert corpus.dropped == {
+        "f": "`speaker` is empty",
+        "a (a.wav)": f"The id `a` stands twice: for {a.audio} and for {d.audio}",
+        "a (d.wav)": f"The id `a` stands twice: for {a.audio} and for {d.audio}",
+        "b": "The sound file is empty",
+        "c": "The sound file is missing",
+        "e": "The attribute `x` must be a string or a finite number, but is nan",
+    }
+    assert manifest.read(tmp_path / "out") == corpus
+
+
+def test_one_fault_is_raised_as_it_is_with_the_way_around_it(tmp_path: Path) -> None:
+    draft = noise_draft(tmp_path / "sound")
+    (tmp_path / "sound" / "b.wav").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"empty \(file .*b\.wav, utterance b\)\. .*go on without it: --drop-faulty 1\.$"
+    ):
+        manifest.write(draft, tmp_path / "out")
+
+
+def test_nothing_left_is_refused_whatever_may_be_dropped(tmp_path: Path) -> None:
+    draft = noise_draft(tmp_path / "sound", names=("a", "b"))
+    for utterance in draft.utterances:
+        utterance.audio.write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 2 utterances of noise are faulty") as found:
+        manifest.write(draft, tmp_path / "out", drop_faulty=9)
+    assert "--drop-faulty" not in str(found.value)
+
+
+def test_of_a_sound_in_all_splits_that_of_test_stays(tmp_path: Path) -> None:
+    draft = noise_draft(tmp_path / "sound", names=("a", "b", "c", "d"))
+    sound = (tmp_path / "sound" / "a.wav").read_bytes()
+    for name in "bc":
+        (tmp_path / "sound" / f"{name}.wav").write_bytes(sound)
+    splits = dict(zip("abcd", ("dev", "test", "train", "train"), strict=True))
+    utterances = [replace(each, split=splits[each.id]) for each in draft.utterances]  # type: ignore[arg-type]
+    corpus = manifest.write(replace(draft, utterances=utterances), tmp_path / "out", drop_faulty=2)
+    assert [utterance.id for utterance in corpus.utterances] == ["b", "d"]
+    assert corpus.dropped["c"] == "The same sound stands under two ids, `b` (test) and `c` (train)"
+
+
+def test_a_seeded_division_keeps_equal_sounds_on_one_side(tmp_path: Path) -> None:
+    draft = noise_draft(tmp_path / "sound", names=tuple("abcdefghij"))
+    for name in "bcdefghi":
+        (tmp_path / "sound" / f"{name}.wav").write_bytes((tmp_path / "sound" / "a.wav").read_bytes())
+    corpus = manifest.write(draft, tmp_path / "out")
+    for seed in range(30):
+        try:
+            division = divide(corpus, "speaker-disjoint", SplitSettings(seed=seed))
+        except DataError:
+            continue
+        sides = [{each.samples_sha256 for each in part} for part in (division.train, division.dev, division.test)]
+        assert len(set().union(*sides)) == sum(map(len, sides))
+    with pytest.raises(DataError, match="too few utterances"):
+        divide(replace(corpus, utterances=corpus.utterances[:9]), "speaker-disjoint", SplitSettings())
+
+
+def test_names_that_say_nothing_are_faults_of_their_own(tmp_path: Path) -> None:
+    for seed, name in enumerate(("s1_joy", "s2_fear", "notes", "s3_x_y")):
+        write_noise(tmp_path / f"{name}.wav", seed=seed)
+    options = PrepareOptions(pattern="{speaker}_{emotion}.wav")
+    corpus = manifest.write(prepare(PATTERN, tmp_path, options), tmp_path / "out", drop_faulty=2)
+    assert len(corpus.utterances) == 2
+    assert corpus.dropped["notes.wav"] == "The name does not match the pattern `{speaker}_{emotion}.wav`"
+    assert "more than one way" in corpus.dropped["s3_x_y.wav"]
+
+
+def test_a_code_and_a_place_of_another_corpus_are_faults_of_their_own(tmp_path: Path) -> None:
+    for seed, emotion in enumerate(("01", "03", "77")):
+        write_noise(tmp_path / "r" / f"03-01-{emotion}-01-01-01-01.wav", seed=seed)
+    draft = prepare(RAVDESS, tmp_path / "r", PrepareOptions())
+    assert [fault.what for fault in draft.faults] == [
+        "`emotion` is `77`, which is no code of ravdess (there are 01, 02, 03, 04, 05, 06, 07, 08)"
+    ]
+    write_noise(tmp_path / "t" / "TRAIN" / "DR1" / "FCJF0" / "SA1.WAV", seed=0)
+    write_noise(tmp_path / "t" / "TRAIN" / "odd.wav", seed=1)
+    draft = prepare(TIMIT, tmp_path / "t", PrepareOptions())
+    assert [Path(fault.file or "").name for fault in draft.faults] == ["odd.wav"]
+    with pytest.raises(DataError, match="not where TIMIT puts it"):
+        TIMIT.prepare(tmp_path / "t", PrepareOptions())
+
+
+def test_a_manifest_of_before_has_nothing_dropped(tmp_path: Path) -> None:
+    manifest.write(noise_draft(tmp_path / "sound"), tmp_path / "out")
+    header = json.loads((tmp_path / "out" / "corpus.json").read_text("utf-8"))
+    assert "dropped" not in header
+    assert manifest.read(tmp_path / "out").dropped == {}
+    (tmp_path / "out" / "corpus.json").write_text(json.dumps(header | {"dropped": {"a": 1}}), "utf-8")
+    with pytest.raises(DataError, match=r"`dropped` must give a reason"):
+        manifest.read(tmp_path / "out")
+
+
+def test_the_gravest_fault_gives_the_exit_code(tmp_path: Path) -> None:
+    sound = write_noise(tmp_path / "a.wav", seed=0)
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.npy").write_bytes(b"\x93NUMPY")
+    utterances = [
+        DraftUtterance(id="a", audio=sound),
+        DraftUtterance(id="b", audio=write_noise(tmp_path / "b.wav", seed=1), fault=IntegrityError("not what it was")),
+        DraftUtterance(id="c", audio=tmp_path / "gone.wav"),
+    ]
+    draft = Draft(name="x", licence="", root=tmp_path, utterances=utterances)
+    with pytest.raises(IntegrityError, match="2 of 3 utterances of x are faulty"):
+        manifest.write(draft, tmp_path / "out")
+
+
+def test_faults_are_of_one_kind_where_only_numbers_names_and_places_differ() -> None:
+    found = [("The file holds 3 samples", 1), ("The file holds 40 samples", 1), ("`a` is gone", 2), ("It is empty", 1)]
+    assert counts_by_kind(found) == ["2 × The file holds … samples", "2 × `a` is gone", "1 × It is empty"]
+
+
+class TestOverwriting:
+    def test_the_manifest_of_another_corpus_is_refused_and_kept(self, tmp_path: Path) -> None:
+        manifest.write(noise_draft(tmp_path / "one"), tmp_path / "out")
+        before = (tmp_path / "out" / "corpus.json").read_bytes()
+        other = replace(noise_draft(tmp_path / "two", names=("x",)), name="other")
+        with pytest.raises(
+            UsageError, match=r"manifest of another corpus, noise of .*/one .*replace it with --overwrite"
+        ):
+            manifest.write(other, tmp_path / "out")
+        with pytest.raises(UsageError, match="another corpus"):
+            manifest.write(replace(noise_draft(tmp_path / "one"), name="renamed"), tmp_path / "out")
+        assert (tmp_path / "out" / "corpus.json").read_bytes() == before
+        assert len(manifest.write(other, tmp_path / "out", overwrite=True).utterances) == 1
+
+    def test_two_corpora_under_one_folder_do_not_share_its_manifest(self, tmp_path: Path) -> None:
+        manifest.write(noise_draft(tmp_path / "one"), tmp_path)
+        with pytest.raises(UsageError, match="another corpus, noise of"):
+            manifest.write(noise_draft(tmp_path / "two"), tmp_path)
+
+    @pytest.mark.parametrize("name", ["manifest.jsonl", "corpus.json"])
+    def test_a_file_of_the_corpus_itself_is_not_replaced(self, tmp_path: Path, name: str) -> None:
+        draft = noise_draft(tmp_path)
+        (tmp_path / name).write_text("{}")
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match=f"has a `{name}` of its own"):
+                manifest.write(draft, tmp_path, overwrite=overwrite)
+        assert (tmp_path / name).read_text() == "{}"
+
+    def test_the_same_corpus_is_prepared_again_and_a_change_is_said(self, tmp_path: Path) -> None:
+        write_noise(tmp_path / "root" / "a.wav", seed=0)
+        command = ("corpus", "prepare", "pattern", "--root", tmp_path / "root", "--out", tmp_path / "out")
+        for expected in (False, False):
+            again = repbench(*command, "--pattern", "{id}.wav", "--json")
+            assert (again.code, again.json["replaced"]) == (0, expected)
+        other = repbench(*command, "--pattern", "{speaker}.wav")
+        assert (other.code, "note: replaced another manifest in" in other.err) == (0, True)
