@@ -13,6 +13,7 @@ from typing import NamedTuple, cast, get_args
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.places import Root
+from repbench.corpora.rounded_ends import cut_at_sounds
 from repbench.corpora.textfiles import read_utf8
 from repbench.errors import DataError, UsageError
 
@@ -50,10 +51,11 @@ class CsvTable:
     The columns `id`, `path`, `start`, `end`, `speaker`, `text`, `group`, `split`, `alignment` and `features` say what
     they are called (`columns` names others); only `path` is needed. `path` is relative to the root; `alignment`, the
     file of its phones, to `--alignments` or else the root; `features`, its precomputed frames, whose hop must be
-    declared, to the root; `start` and `end` are seconds; `split` is train, dev or test; `id` defaults to the name of
-    the file without its ending. Every other column becomes an attribute: whole numbers if all its cells are whole
-    numbers, decimals if all are numbers, else strings. Space around a cell is taken away; an empty cell says that
-    nothing is known. A table that names no alignment takes those of `--alignments` as any layout does.
+    declared, to the root; `start` and `end` are seconds, and an end at most `OVERSHOOT_S` past its sound is cut there
+    and counted in a note; `split` is train, dev or test; `id` defaults to the name of the file without its ending.
+    Every other column becomes an attribute: whole numbers if all its cells are whole numbers, decimals if all are
+    numbers, else strings. Space around a cell is taken away; an empty cell says that nothing is known. A table that
+    names no alignment takes those of `--alignments` as any layout does.
 
     A `.tsv` is split at tabs and its quotes are text; a `.csv` is split at the comma, semicolon, tab or bar, whichever
     its header has most of, and quotes its cells as RFC 4180 says.
@@ -73,8 +75,16 @@ class CsvTable:
         attributes = _attributes(table)
         sounds = Root(root)
         utterances = [_utterance(table, row, known, sounds) for row, known in zip(table.rows, attributes, strict=True)]
+        utterances, notes = cut_at_sounds(utterances)
         _refuse_undeclared_features(table, options, path)
-        draft = Draft(name=path.stem, licence="unknown", root=root, utterances=utterances, features=options.features)
+        draft = Draft(
+            name=path.stem,
+            licence="unknown",
+            root=root,
+            utterances=utterances,
+            features=options.features,
+            notes=notes,
+        )
         named = _alignments(table, utterances, Root(options.alignments or root))
         if named:
             return align(draft, named)
