@@ -33,7 +33,7 @@ class FreeSpokenDigits:
             raise DataError(what, file=root, do="Give the folder that holds `recordings/`")
         utterances = [_utterance(audio) for audio in sounds]
         draft = Draft(name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 FSDD = FreeSpokenDigits()

@@ -86,7 +86,7 @@ class KaldiData:
         notes = (*_notes(sounds, segments, texts), *notes_on_ends)
         name = data.resolve().name or "kaldi"
         draft = Draft(name=name, licence="unknown", root=root, utterances=utterances, notes=notes)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 KALDI = KaldiData()

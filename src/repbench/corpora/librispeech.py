@@ -40,7 +40,7 @@ class LibriSpeech:
             raise DataError(f"No FLAC file was found; looked for {_LOOKED_FOR}", file=root, do="Check --root")
         notes = _text_notes(utterances, sum(len(texts) for texts in transcripts.values()))
         draft = Draft(name="librispeech", licence="CC BY 4.0", root=root, utterances=utterances, notes=notes)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 LIBRISPEECH = LibriSpeech()

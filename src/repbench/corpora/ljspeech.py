@@ -35,7 +35,7 @@ class LJSpeech:
         draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances)
         beside = root / "TextGrid"
         alignments = beside if options.alignments is None and beside.is_dir() else options.alignments
-        return draft if alignments is None else align(draft, alignments)
+        return draft if alignments is None else align(draft, alignments, options)
 
 
 LJSPEECH = LJSpeech()

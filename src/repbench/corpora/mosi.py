@@ -95,7 +95,7 @@ class OpinionVideos:
                 *self._notes(variant, listed, kept, splits),
             ),
         )
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
     def _variant(self, options: PrepareOptions) -> str:
         variant = options.variant or self.variants[0]

@@ -176,7 +176,7 @@ class NamedFiles:
             for path, values in zip(found, known, strict=True)
         ]
         draft = Draft(name=self.name, licence=self.licence, root=root, utterances=utterances)
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
     def _decoded(self, path: Path, values: Mapping[str, str]) -> dict[str, str]:
         decoded = dict(values)

@@ -87,8 +87,8 @@ class CsvTable:
         )
         named = _alignments(table, utterances, Root(options.alignments or root))
         if named:
-            return align(draft, named)
-        return draft if options.alignments is None else align(draft, options.alignments)
+            return align(draft, named, options)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 CSV = CsvTable()

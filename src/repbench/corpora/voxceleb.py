@@ -56,7 +56,7 @@ class SpeakerFolders:
             utterances=utterances,
             notes=_notes(utterances, bool(splits)),
         )
-        return draft if options.alignments is None else align(draft, options.alignments)
+        return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
 VOXCELEB = SpeakerFolders()
