@@ -126,6 +126,15 @@ def test_fault_21_times_of_a_longer_recording_are_guessed(tmp_path: Path) -> Non
         aligned(tmp_path, textgrid([(12.3, 12.5, "sil"), (12.5, 13.3, "T")]))
 
 
+@pytest.mark.parametrize("unit", [1_000, 16_000])
+def test_fault_21_times_that_are_far_too_small_are_refused_even_with_a_gap(tmp_path: Path, unit: int) -> None:
+    text = f"{unit // 10} {unit // 2} t\n{unit // 2} {unit} ah"
+    with pytest.raises(
+        DataError, match=r"No alignment reaches beyond 1% of its sound .*a\.lab:1, utterance a.*seconds\?"
+    ):
+        aligned(tmp_path, text, name="a.lab")
+
+
 def folder_of(folder: Path, **ends: float) -> Path:
     """A seconds file for each utterance, without a gap."""
     for name, end_s in ends.items():
@@ -160,6 +169,11 @@ def test_the_one_tier_with_a_known_name_is_taken(tmp_path: Path, name: str) -> N
 
 def test_segments_beside_phones_are_no_second_choice(tmp_path: Path) -> None:
     assert phones_of(aligned(tmp_path, tiers(segments=[(0.0, 1.0, "a whole sentence")], phones=AT)))[0].label == "<p:>"
+
+
+def test_a_tier_of_sentences_is_no_tier_of_phones(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"look like words and not like phones: 2 of 2 .*`in a box`.*--tier NAME"):
+        aligned(tmp_path, tiers(segments=[(0.0, 0.5, "in a box"), (0.5, 1.0, "so it is")]))
 
 
 @pytest.mark.parametrize("asked", ["Speaker B - phones", "speaker b - PHONES"])
@@ -267,6 +281,11 @@ def test_time_between_the_states_of_a_phone_is_refused(tmp_path: Path) -> None:
 # Labels.
 
 MARKS = [
+    "!SIL",
+    "{sil}",
+    "sp1",
+    "+",
+    "(pause)",
     "[SIL]",
     "<p:>",
     "silB",

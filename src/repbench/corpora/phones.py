@@ -38,36 +38,40 @@ CMU_PHONES = tuple(sorted(CMU_VOWELS + CMU_CONSONANTS))
 """The 39 phones of the CMU dictionary."""
 
 SILENCE_MARKS = frozenset(
-    {
-        "",
-        "sil",
-        "silence",
-        "sp",
-        "pau",
-        "pause",
-        "ssil",
-        "silb",
-        "sile",
-        "epi",
-        "h#",
-        "#",
-        "_",
-        "+",
-        "eps",
-        "<p:>",
-        "{sl}",
-    }
+    (
+        *(
+            "",
+            "sil",
+            "silence",
+            "sp",
+            "pau",
+            "pause",
+            "ssil",
+            "silb",
+            "sile",
+            "epi",
+            "h#",
+            "#",
+            "_",
+            "+",
+            "eps",
+            "!sil",
+        ),
+        *("<p:>", "<s>", "</s>", "{sl}"),
+    )
 )
 """What aligners write where nobody speaks, in small letters.
 
 Case does not matter (`SIL`, `Sil`, `H#`): no phone set has a phone that differs from these by case alone. They count in
 brackets too (`[SIL]`, `<eps>`), with a word position of Kaldi (`SIL_S`) and, of `sil`, `sp` and `pau`, with a digit
-(`sp1`). `<p:>` counts in brackets only: `p:` is a long p in SAMPA.
+(`sp1`). Those that stand here in brackets count in these alone: `p:` is a long p in SAMPA.
 """
 
 NOISE_MARKS = frozenset(
-    {"spn", "nsn", "lau", "unk", "oov", "noise", "laugh", "laughter", "breath", "brth", "cough", "vocnoise", "iver"}
-    | {"unknown", "garbage", "gbg", "<usb>", "<nib>"}
+    (
+        *("spn", "nsn", "lau", "unk", "oov", "noise", "laugh", "laughter", "breath", "brth", "cough", "vocnoise"),
+        *("iver", "unknown", "garbage", "gbg", "<usb>", "<nib>"),
+    )
 )
 """What aligners write where a phone is not known: noise, laughter, a word out of the dictionary.
 

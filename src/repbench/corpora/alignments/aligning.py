@@ -24,6 +24,9 @@ from repbench.corpora.phones import fault_of_words, fold, rare_strangers, relabe
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, UsageError
 
+SMALLEST_REACH = 0.01
+"""Where no alignment of a corpus reaches this share of its sound, their times are in another unit."""
+
 REACH = 0.9
 """Where no alignment of a corpus with gaps reaches this share of its sound, a note says so."""
 
@@ -127,7 +130,14 @@ class _Tally:
                 self._edges.add(utterance, start_s, early_s)
 
     def refuse_other_rate(self) -> None:
-        """Refuse alignments of which most that end early end where labels of another rate would; names the first."""
+        """Refuse alignments of another rate or unit; names the first.
+
+        Of another rate are those of which most that end early end where its labels would.
+        """
+        if self._first and self._reach < SMALLEST_REACH:
+            file, utterance = next(iter(self._first.values()))
+            what = f"No alignment reaches beyond {SMALLEST_REACH:.0%} of its sound"
+            raise DataError(what, file=file, utterance=utterance, do="Times in seconds? HTS counts in 100 ns")
         if 2 * len(self._faults_of_rate) > self._num_early:
             raise self._faults_of_rate[0]
 
