@@ -97,16 +97,16 @@ def test_the_phone_tier_is_found_by_its_name(tmp_path: Path, name: str) -> None:
     assert phone_tier(grid).name == name
 
 
-@pytest.mark.parametrize("name", ["segments", "telephones", "phones 2"])
+@pytest.mark.parametrize("name", ["telephones", "phones 2", "MAUS", "words - phones - x"])
 def test_no_phone_tier_is_an_error_that_lists_the_tiers(tmp_path: Path, name: str) -> None:
     grid = read_textgrid(save(tmp_path, long_textgrid(INTERVALS, tier=name)))
-    with pytest.raises(DataError, match=f"no tier of phones.*`words`, `{name}`"):
+    with pytest.raises(DataError, match=f"no tier of phones.*`words`, `{name}`.*--tier NAME"):
         phone_tier(grid)
 
 
 def test_two_phone_tiers_are_an_error(tmp_path: Path) -> None:
     text = long_textgrid(INTERVALS, tier="B - phones").replace('"words"', '"A - phones"')
-    with pytest.raises(DataError, match="2 tiers of phones"):
+    with pytest.raises(DataError, match=r"2 tiers of phones .*`A - phones`, `B - phones`.*--tier NAME"):
         phone_tier(read_textgrid(save(tmp_path, text)))
 
 
@@ -123,9 +123,8 @@ def test_fault_21_a_difference_of_one_frame_is_tolerated_and_clipped(tmp_path: P
     assert read_phones(path, 0.5)[-1] == Phone(0.3, 0.5, "sp")
     assert read_phones(path, 0.49)[-1] == Phone(0.3, 0.49, "sp")
     assert read_phones(path, 0.51)[-1] == Phone(0.3, 0.5, "sp")
-    for duration_s in (0.4899, 0.5101):
-        with pytest.raises(DataError, match="but the sound lasts"):
-            read_phones(path, duration_s)
+    with pytest.raises(DataError, match="but the sound lasts"):
+        read_phones(path, 0.4899)
 
 
 def test_fault_21_a_tier_shorter_than_its_textgrid_is_refused(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_alignments_are_matched_by_id_anywhere_under_their_folder(root: Path, tm
     phones = {utterance.id: utterance.phones for utterance in draft.utterances}
     assert phones["26-495-0000"] == (Phone(0.0, 0.2, "sil"), Phone(0.2, 0.5, "AA1"))
     assert phones["19-198-0000"] is None
-    assert draft.notes[-1] == "4 of 5 utterances have no alignment"
+    assert "4 of 5 utterances have no alignment" in draft.notes
     assert draft.phone_map == {"AA1": "AA", "sil": "sil"}
 
 

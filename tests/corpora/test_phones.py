@@ -26,8 +26,8 @@ def test_the_set_of_a_folded_corpus_does_not_depend_on_what_was_met() -> None:
     assert fold_map(["AH0"])[1] == fold_map(["T", "sp"])[1] == fold_map([])[1]
 
 
-@pytest.mark.parametrize("stranger", ["AX", "AXR", "IX", "AH3", "T1", "aa", "h#", "ʃ", "AH0 "])
-def test_one_stranger_leaves_every_label_as_it_is(stranger: str) -> None:
+@pytest.mark.parametrize("stranger", ["AX", "AXR", "IX", "AH3", "T1", "aa", "ʃ", "AH0 "])
+def test_strangers_that_are_half_of_the_phones_leave_every_label_as_it_is(stranger: str) -> None:
     phone_map, phone_set = fold_map(["AH0", "sp", "spn", stranger])
     assert phone_map == {"AH0": "AH0", "sp": "sil", "spn": None, stranger: stranger}
     assert phone_set == tuple(sorted(["AH0", "sil", stranger]))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.commands import repbench
 from tests.corpora.alignment_files import FORMATS, Intervals
-from tests.corpora.sounds import write_noise
+from tests.corpora.sounds import long_textgrid, write_noise, write_text
 
 NUM_UTTERANCES = {"19": 4, "26": 4, "84": 4, "367": 1}
 PHONES: Intervals = [(0.0, 0.1, "sil"), (0.1, 0.2, "DH"), (0.2, 0.4, "AH0"), (0.4, 0.5, "sil")]
@@ -42,6 +42,7 @@ def test_a_prepared_experiment_runs(root: Path, tmp_path: Path) -> None:
     assert prepared.json["notes"] == [
         "13 of 13 utterances have no transcript",
         "1 of 13 utterances have no alignment; 1 of them are listed as unaligned",
+        "12 of 48 labels lose their stress: `AH0`",
         "3 of 4 speakers have at least 2 utterances; 12 of 13 utterances are left",
         "splits by dev_split.txt, test_split.txt, train_split.txt: 4 train, 4 dev, 4 test",
         "4 of 16 listed utterances are not there",
@@ -65,6 +66,9 @@ def test_a_prepared_experiment_runs(root: Path, tmp_path: Path) -> None:
         (("--min-utterances", "5"), 3, "None of 4 speakers has 5 utterances; the most is 4"),
         (("--splits", "LISTS", "--dev-from-train", "0.1:1337"), 2, "name a dev split already"),
         (("--splits", "LISTS/none.txt"), 2, "must say its split"),
+        (("--tier", "MAU"), 2, "`--tier` says how `--alignments` are read, but there are none"),
+        (("--relabel", "breath"), 2, "`breath` is not of the form LABEL=PHONE"),
+        (("--relabel", "a=b", "--relabel", "a="), 2, "`a=` names a label twice"),
         (("--alignments", "LISTS"), 3, "such as `19-1-0000`|no alignment"),
     ],
 )
@@ -87,3 +91,22 @@ def test_fault_22_is_named_by_file_line_and_utterance(root: Path, tmp_path: Path
     assert ended.code == 3
     assert json.loads(ended.out)["utterance"] == "26-1-0002"
     assert "Interval 2 (line 3) starts before the one in front of it has ended" in ended.err
+
+
+def test_tier_and_labels_are_chosen_on_the_command_line(root: Path, tmp_path: Path) -> None:
+    grid = long_textgrid([(0.0, 0.2, "zz"), (0.2, 0.4, "n="), (0.4, 0.5, "AE1")], tier="narrow")
+    write_text(tmp_path / "alignments" / "26-1-0002.TextGrid", grid)
+    prepared = repbench(
+        *("corpus", "prepare", "librispeech", "--root", root, "--out", tmp_path / "manifest", "--json"),
+        *("--alignments", tmp_path / "alignments", "--tier", "narrow", "--relabel", "zz=", "--relabel", "n==N"),
+    )
+    assert prepared.code == 0, prepared.err
+    header = json.loads((tmp_path / "manifest" / "corpus.json").read_text())
+    assert header["phone_map"] == {"AE1": "AE", "n=": "N", "zz": None}
+    assert "the phones of 1 of 1 alignments are those of the tier `narrow`" in prepared.json["notes"]
+    kept = repbench(
+        *("corpus", "prepare", "librispeech", "--root", root, "--out", tmp_path / "kept", "--json"),
+        *("--alignments", tmp_path / "alignments", "--tier", "narrow", "--keep-labels"),
+    )
+    assert kept.code == 0, kept.err
+    assert json.loads((tmp_path / "kept" / "corpus.json").read_text())["label_sets"]["phones"] == ["AE1", "n=", "zz"]

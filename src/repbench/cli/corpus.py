@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,16 @@ def corpus_prepare(
     alignments: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Phone alignments: a file or folder of a known format.")
     ] = None,
+    tier: Annotated[
+        str | None, typer.Option(metavar="NAME", help="TextGrids: the tier of phones, such as MAU or 'Ann - phones'.")
+    ] = None,
+    relabel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=PHONE", help="Alignments: what a label stands for; `LABEL=`: it is no label."),
+    ] = None,
+    keep_labels: Annotated[
+        bool, typer.Option("--keep-labels", help="Alignments: take every label as it is, fold nothing.")
+    ] = False,
     splits: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Lists of utterances, train*.txt, dev*.txt, test*.txt, or their folder."),
@@ -96,6 +107,9 @@ def corpus_prepare(
         raise UsageError(f"The layout `{kind}` has no variants", key="--variant", do="Leave it out")
     options = PrepareOptions(
         alignments=alignments,
+        tier=tier,
+        relabel=_relabellings(relabel or []),
+        keep_labels=keep_labels,
         table=table,
         columns=columns,
         variant=variant,
@@ -258,3 +272,16 @@ def _assignment(text: str, option: str) -> tuple[str, str]:
     if not equals or not name or not value:
         raise UsageError(f"`{text}` is not of the form FIELD=COLUMN", key=option, do=f"Write {option} path=file_name")
     return name, value
+
+
+def _relabellings(texts: Sequence[str]) -> dict[str, str | None]:
+    """From label to phone of each `LABEL=PHONE`, divided at the last `=`: labels of X-SAMPA (`n=`) may hold one."""
+    meant: dict[str, str | None] = {}
+    for text in texts:
+        label, equals, phone = text.rpartition("=")
+        if not equals or label in meant:
+            what = f"`{text}` names a label twice" if equals else f"`{text}` is not of the form LABEL=PHONE"
+            do = "Write --relabel '[breath]=sil' once for each label, or '[breath]=' where it is none"
+            raise UsageError(what, key="--relabel", do=do)
+        meant[label] = phone or None
+    return meant

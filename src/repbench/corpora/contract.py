@@ -196,6 +196,9 @@ class PrepareOptions:
 
     Attributes:
         alignments: File or folder of phone alignments.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
+        relabel: From labels of the alignments to the phones that they stand for; None: not labelled.
+        keep_labels: Whether every label of the alignments is taken as it is, without folding and without a question.
         table: The table of the `csv` layout, the labels of `mosi` and `mosei`; None: the one such file in the root. The
             data folder of the `kaldi` layout; None: the root.
         columns: For the `csv` layout, from the field's name to the table's column name.
@@ -215,6 +218,9 @@ class PrepareOptions:
     """
 
     alignments: Path | None = None
+    tier: str | None = None
+    relabel: Mapping[str, str | None] = field(default_factory=dict)
+    keep_labels: bool = False
     table: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     features: DraftFeatures | None = None

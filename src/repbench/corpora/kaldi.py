@@ -15,6 +15,7 @@ from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts import refuse_missing_root, refuse_options
 from repbench.corpora.places import Root, common_folder
+from repbench.corpora.rounded_ends import cut_at_sounds
 from repbench.corpora.table import column_type
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
@@ -49,7 +50,8 @@ class KaldiData:
     are refused and never run. With `segments` its lines are the utterances and the group is the recording; without,
     each recording is an utterance. `text` gives the text, `spk2gender` the attribute `gender` (F, M), and every other
     `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else strings.
-    `utt2dur`, `utt2num_frames`, `reco2dur`, `spk2utt` and whatever else lies there is read over.
+    `utt2dur`, `utt2num_frames`, `reco2dur`, `spk2utt` and whatever else lies there is read over. A segment that ends at
+    most `OVERSHOOT_S` past its recording is cut there, as Kaldi does, and counted in a note.
 
     Lines may stand in any order. An id that stands twice, or that is no utterance, is refused.
     """
@@ -79,7 +81,8 @@ class KaldiData:
             )
             for name, segment in segments.items()
         ]
-        notes = tuple(_notes(sounds, segments, texts))
+        utterances, notes_on_ends = cut_at_sounds(utterances)
+        notes = (*_notes(sounds, segments, texts), *notes_on_ends)
         name = data.resolve().name or "kaldi"
         draft = Draft(name=name, licence="unknown", root=root, utterances=utterances, notes=notes)
         return draft if options.alignments is None else align(draft, options.alignments, options)

@@ -23,6 +23,10 @@ _FLAG_OF = {
 """The options that a layout itself reads; `repbench.corpora.preparing` sees to the others."""
 
 
+_OF_ALIGNMENTS = {"tier": "--tier", "relabel": "--relabel", "keep_labels": "--keep-labels"}
+"""Options that say how alignments are read: a layout that reads alignments reads them too."""
+
+
 def refuse_options(layout: str, options: PrepareOptions, *, reads: Collection[str] = ()) -> None:
     """Refuse every option that a layout does not read.
 
@@ -34,8 +38,9 @@ def refuse_options(layout: str, options: PrepareOptions, *, reads: Collection[st
     Raises:
         UsageError: Names the first option that would have no effect.
     """
-    for name, flag in _FLAG_OF.items():
-        if name not in reads and getattr(options, name) not in (None, {}):
+    flags = _FLAG_OF if "alignments" in reads else _FLAG_OF | _OF_ALIGNMENTS
+    for name, flag in flags.items():
+        if name not in reads and getattr(options, name) not in (None, {}, False):
             raise UsageError(f"The layout `{layout}` does not read `{flag}`", key=flag, do="Leave it out")
 
 

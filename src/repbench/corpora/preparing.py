@@ -63,6 +63,15 @@ def _refuse_options(options: PrepareOptions) -> None:
     if options.min_utterances is not None and options.min_utterances < 1:
         what = f"`--min-utterances` must be at least 1, but is {options.min_utterances}"
         raise UsageError(what, key="--min-utterances", do="Give a number of utterances")
+    if options.alignments is None:
+        for flag, value in (
+            ("--tier", options.tier),
+            ("--relabel", options.relabel),
+            ("--keep-labels", options.keep_labels),
+        ):
+            if value:
+                what = f"`{flag}` says how `--alignments` are read, but there are none"
+                raise UsageError(what, key=flag, do="Give --alignments, the file or folder of them, or leave it out")
     if options.dev_from_train is None:
         return
     if not options.splits:

@@ -19,6 +19,7 @@ from repbench.corpora.faults import Gatherer
 from repbench.corpora.json_table import is_json, read_json_table
 from repbench.corpora.layouts import refuse_missing_root, text_notes
 from repbench.corpora.places import Root, common_folder
+from repbench.corpora.rounded_ends import cut_at_sounds
 from repbench.corpora.textfiles import read_utf8
 from repbench.errors import DataError, UsageError
 
@@ -75,10 +76,11 @@ class CsvTable:
     The columns `id`, `path`, `start`, `end`, `speaker`, `text`, `group`, `split`, `alignment` and `features` say what
     they are called (`columns` names others); only `path` is needed. `path` is relative to the root, or absolute and
     under it; `alignment`, the file of its phones, to `--alignments` or else the root; `features`, its precomputed
-    frames, whose hop must be declared, to the root; `start` and `end` are seconds; `split` is train, dev or test; `id`
-    defaults to the name of the file without its ending. Every other column becomes an attribute: whole numbers if all
-    its cells are whole numbers, decimals if all are numbers, else strings. Space around a cell is taken away; an empty
-    cell says that nothing is known. A table that names no alignment takes those of `--alignments` as any layout does.
+    frames, whose hop must be declared, to the root. `start` and `end` are seconds; an end at most `OVERSHOOT_S` past
+    its sound is cut there and counted in a note. `split` is train, dev or test; `id` defaults to the name of the file
+    without its ending. Every other column becomes an attribute: whole numbers if all its cells are whole numbers,
+    decimals if all are numbers, else strings. Space around a cell is taken away; an empty cell says that nothing is
+    known. A table that names no alignment takes those of `--alignments` as any layout does.
 
     Names of columns are matched without regard to case where they differ in nothing else. Without a column `path`,
     `file_name` (Hugging Face) and `audio_filepath` (NeMo) are taken for it; beside the latter `offset` and `duration`
@@ -110,12 +112,13 @@ class CsvTable:
                 if (place := table.cell(row, "alignment")) is not None:
                     named[utterance.id] = grids.place_of(place, file=row.where, utterance=utterance.id)
                 utterances.append(utterance)
+        utterances, notes = cut_at_sounds(utterances)
         draft = Draft(
             name=path.stem,
             licence="unknown",
             root=root,
             utterances=utterances,
-            notes=(*table.notes, *(text_notes(utterances) if "text" in table.column_of else ())),
+            notes=(*table.notes, *notes, *(text_notes(utterances) if "text" in table.column_of else ())),
             features=options.features,
             faults=tuple(gatherer.faults),
         )

@@ -26,8 +26,11 @@ from repbench.errors import DataError
 SAMPLE_RATE_HZ = 16_000
 """The rate at which TIMIT was published and its labels count samples, whatever rate a copy of its sound has."""
 
+UNLABELLED_S = 0.1
+"""How much of a sound may follow its last phone, in seconds: nobody marked the last silence exactly."""
+
 UNLABELLED_SHARE = 0.1
-"""How much of a sound, as a share, may follow its last phone; more, and the labels are of another sound or rate."""
+"""The same as a share, of a long sound; more, and the labels are of another sound or rate."""
 
 _MERGED = {
     "aa": ("ao",),
@@ -222,7 +225,7 @@ def _phones(sentence: _Sentence, audio: Path) -> tuple[Phone, ...] | None:
     alignment = replace(
         alignment,
         phones=[Phone(start_s, end_s, label.lower()) for start_s, end_s, label in alignment.phones],
-        short_s=max(alignment.short_s, UNLABELLED_SHARE * duration_s),
+        short_s=max(UNLABELLED_S, UNLABELLED_SHARE * duration_s),
     )
     return hold(alignment, duration_s, utterance=sentence.id)
 

@@ -26,6 +26,7 @@ alignment, one id a line; one that has an alignment all the same is refused.
 
 from repbench.corpora.alignments.aligning import align
 from repbench.corpora.alignments.intervals import (
+    END_GAP_S,
     LENGTH_TOLERANCE_S,
     ROUNDING_S,
     WINDOW_S,
@@ -34,4 +35,4 @@ from repbench.corpora.alignments.intervals import (
     validate_phones,
 )
 
-__all__ = ["LENGTH_TOLERANCE_S", "ROUNDING_S", "WINDOW_S", "Alignment", "align", "hold", "validate_phones"]
+__all__ = ["END_GAP_S", "LENGTH_TOLERANCE_S", "ROUNDING_S", "WINDOW_S", "Alignment", "align", "hold", "validate_phones"]

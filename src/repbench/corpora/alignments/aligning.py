@@ -3,54 +3,82 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from repbench.audio.sound import inspect, sample_range
-from repbench.corpora.alignments.intervals import Alignment, hold
+from repbench.corpora.alignments.intervals import (
+    LENGTH_TOLERANCE_S,
+    ROUNDING_S,
+    Alignment,
+    ends_early,
+    fault_of_rate,
+    hold_loosely,
+)
 from repbench.corpora.alignments.places import Alignments, NamedFiles, open_alignments, read_unaligned
+from repbench.corpora.alignments.states import join_states
+from repbench.corpora.alignments.textgrid import PHONE_TIER
 from repbench.corpora.contract import Draft, DraftUtterance, Phone, PrepareOptions
-from repbench.corpora.phones import fold_map, rare_strangers
+from repbench.corpora.phones import fault_of_words, fold, rare_strangers, relabelled
 from repbench.corpora.textfiles import nfc
-from repbench.errors import DataError
+from repbench.errors import DataError, UsageError
+
+SMALLEST_REACH = 0.01
+"""Where no alignment of a corpus reaches this share of its sound, their times are in another unit."""
 
 REACH = 0.9
 """Where no alignment of a corpus with gaps reaches this share of its sound, a note says so."""
+
+_WAYS_OUT = "Name what it stands for, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
 
 
 def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptions | None = None) -> Draft:
     """Give each utterance the phones that a file or folder states of it.
 
     Utterances without an alignment keep None and are counted in a note; alignments of other utterances are read over.
-    Labels fold as `repbench.corpora.phones` says.
+    Labels fold as `repbench.corpora.phones` says. What was cut, left without a label or folded is counted in notes.
 
     Args:
         draft: Without phones. The header of each sound is read, to compare lengths.
         source: A file or folder, or from the id of an utterance to its file.
-        options: Whether the fault of one alignment is raised, or handed on with its utterance.
+        options: Of the command line: `tier`, `relabel`, `keep_labels`, and whether the fault of one alignment is raised
+            or handed on with its utterance.
 
     Raises:
+        UsageError: A tier is named but there are no TextGrids, or a label to be renamed occurs nowhere.
         DataError: The source is missing, mixed, ambiguous or of no known format; no utterance has an alignment; one
-            has although it is listed in `unaligned.txt`; an alignment contradicts itself or its sound; or a few labels
-            are strangers among ARPABET. Names file and line, and the utterance.
+            has although it is listed in `unaligned.txt`; an alignment contradicts itself or its sound; most of those
+            that end early fit another rate; the labels look like words; or a few labels are strangers among ARPABET.
+            Names file and line, and the utterance.
     """
+    options = options or PrepareOptions()
     utterances = tuple(draft.utterances)
     ids = [nfc(utterance.id) for utterance in utterances]
-    alignments = open_alignments(source, set(ids)) if isinstance(source, Path) else NamedFiles(source)
+    alignments: Alignments
+    if isinstance(source, Path):
+        alignments = open_alignments(source, set(ids), tier=options.tier)
+    else:
+        alignments = NamedFiles(source, options.tier)
     unaligned = read_unaligned(source) if isinstance(source, Path) else {}
     _refuse_listed(ids, alignments, unaligned)
     tally = _Tally()
-    gather = options is not None and options.gather_faults
+    gather = options.gather_faults
     aligned = tuple(_aligned_or_faulty(each, alignments, tally, gather=gather) for each in utterances)
     without = [identifier for identifier in ids if identifier not in alignments]
     if aligned and len(without) == len(aligned):
         what = f"None of the {len(aligned)} utterances has an alignment, such as `{ids[0]}`"
         do = "Name each alignment after the id of its utterance"
         raise DataError(what, file=source if isinstance(source, Path) else None, utterance=ids[0], do=do)
-    tally.refuse_strangers()
-    phone_map, phone_set = fold_map(tally.counts)
-    notes = (*draft.notes, *_notes_on_missing(without, len(aligned), unaligned), *tally.notes())
+    tally.refuse_other_rate()
+    tally.refuse_labels(options)
+    phone_map, phone_set, notes_on_labels = fold(tally.counts, relabel=options.relabel, keep_labels=options.keep_labels)
+    notes = (
+        *draft.notes,
+        *_notes_on_missing(without, len(aligned), unaligned),
+        *tally.notes(named=options.tier is not None),
+        *notes_on_labels,
+    )
     return replace(draft, utterances=aligned, phone_map=phone_map, phone_set=phone_set, notes=notes)
 
 
@@ -67,6 +95,14 @@ class _Tally:
         self._sound_s = 0.0
         self._labelled_s = 0.0
         self._reach = 0.0
+        self._num_alignments = 0
+        self._num_early = 0
+        self._faults_of_rate: list[DataError] = []
+        self._edges = _Extremes()
+        self._cut = _Extremes()
+        self._tiers: Counter[str] = Counter()
+        self._num_states = 0
+        self._num_of_states = 0
 
     def add(self, utterance: str, alignment: Alignment, phones: Sequence[Phone], duration_s: float) -> None:
         """Count the phones of an utterance, as they were held against its sound."""
@@ -77,26 +113,107 @@ class _Tally:
         self._sound_s += duration_s
         self._labelled_s += sum(phone.end_s - phone.start_s for phone in phones)
         self._reach = max(self._reach, phones[-1].end_s / duration_s if phones else 0.0)
+        self._num_alignments += 1
+        self._num_early += ends_early(alignment, duration_s)
+        fault = fault_of_rate(alignment, duration_s, utterance=utterance)
+        self._faults_of_rate += [] if fault is None else [fault]
+        self._tiers.update([] if alignment.tier is None else [alignment.tier])
+        self._num_states += alignment.num_states
+        self._num_of_states += len(alignment.phones) if alignment.num_states else 0
+        self._add_edges(utterance, alignment, phones, duration_s)
 
-    def refuse_strangers(self) -> None:
-        """Refuse a few labels that are no ARPABET where the others are; names the place of the first of them."""
-        strangers = rare_strangers(self.counts)
+    def _add_edges(self, utterance: str, alignment: Alignment, phones: Sequence[Phone], duration_s: float) -> None:
+        over_s = max((phone.end_s - duration_s for phone in alignment.phones), default=0.0)
+        if over_s > ROUNDING_S:
+            self._cut.add(utterance, over_s)
+        if phones and alignment.claims:
+            start_s, early_s = phones[0].start_s, duration_s - phones[-1].end_s
+            if max(start_s, early_s) > LENGTH_TOLERANCE_S:
+                self._edges.add(utterance, start_s, early_s)
+
+    def refuse_other_rate(self) -> None:
+        """Refuse alignments of another rate or unit; names the first.
+
+        Of another rate are those of which most that end early end where its labels would.
+        """
+        if self._first and self._reach < SMALLEST_REACH:
+            file, utterance = next(iter(self._first.values()))
+            what = f"No alignment reaches beyond {SMALLEST_REACH:.0%} of its sound"
+            raise DataError(what, file=file, utterance=utterance, do="Times in seconds? HTS counts in 100 ns")
+        if 2 * len(self._faults_of_rate) > self._num_early:
+            raise self._faults_of_rate[0]
+
+    def refuse_labels(self, options: PrepareOptions) -> None:
+        """Refuse labels that are no phones, and names in `--relabel` that are no labels.
+
+        Labels that are kept as they are, are not questioned.
+        """
+        for label in options.relabel:
+            if label not in self.counts:
+                what = f"`--relabel` names the label `{label}`, but it occurs nowhere"
+                raise UsageError(what, key="--relabel", do="Give a label as it stands in the alignments")
+        if options.keep_labels:
+            return
+        counts = relabelled(self.counts, options.relabel)
+        strangers = rare_strangers(counts)
         if strangers:
-            file, utterance = self._first[strangers[0]]
+            file, utterance = self._place_of(strangers[0], options)
             listed = ", ".join(f"`{label}`" for label in strangers)
             what = f"The alignments are ARPABET, but a few labels are no phones of it: {listed}"
-            do = "Correct them; noise is written `spn` or `nsn`, silence `sil` or `sp`"
+            do = f"Correct them. {_WAYS_OUT.format(label=strangers[0])}"
             raise DataError(what, file=file, utterance=utterance, do=do)
+        words = fault_of_words(counts)
+        if words is not None:
+            file, utterance = next(iter(self._first.values()))
+            do = "Give the alignment of phones (TextGrids: --tier NAME), or --keep-labels if these are your classes"
+            raise DataError(words, file=file, utterance=utterance, do=do)
 
-    def notes(self) -> tuple[str, ...]:
-        """How much sound carries no label, and whether the labels end early everywhere."""
-        notes = []
+    def _place_of(self, label: str, options: PrepareOptions) -> tuple[str, str]:
+        """The first place of a label, which another may have been renamed to."""
+        return next(place for each, place in self._first.items() if options.relabel.get(each, each) == label)
+
+    def notes(self, *, named: bool) -> Iterator[str]:
+        """Where the phones were found, what was cut of them, and how much sound carries no label.
+
+        Args:
+            named: Whether their tier was named on the command line.
+        """
+        for tier, count in sorted(self._tiers.items()):
+            if named or not PHONE_TIER.fullmatch(tier.strip()):
+                yield f"the phones of {count} of {self._num_alignments} alignments are those of the tier `{tier}`"
+        if self._num_states:
+            yield f"{self._num_states} states of HMMs were joined into {self._num_of_states} phones"
+        if self._cut.count:
+            yield (
+                f"{self._cut.count} of {self._num_alignments} alignments end past their sound and are cut there, "
+                f"by at most {self._cut.largest[0]:.4f} s (`{self._cut.first}` first)"
+            )
+        if self._edges.count:
+            start_s, early_s = self._edges.largest
+            yield (
+                f"{self._edges.count} of {self._num_alignments} alignments leave edges of their sound without a label, "
+                f"at most {start_s:.4f} s at the start and {early_s:.4f} s at the end (`{self._edges.first}` first)"
+            )
         gaps_s = self._sound_s - self._labelled_s
         if round(gaps_s, 1) > 0:
-            notes.append(f"{gaps_s:.1f} of {self._sound_s:.1f} s of aligned sound lie in gaps and carry no label")
+            yield f"{gaps_s:.1f} of {self._sound_s:.1f} s of aligned sound lie in gaps and carry no label"
         if self._sound_s and self._reach < REACH:
-            notes.append(f"no alignment reaches beyond {self._reach:.0%} of its sound; was it made for another rate?")
-        return tuple(notes)
+            yield f"no alignment reaches beyond {self._reach:.0%} of its sound; was it made for another rate?"
+
+
+class _Extremes:
+    """How many utterances something was found in, the first of them, and the largest of each value."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = ""
+        self.largest: tuple[float, ...] = ()
+
+    def add(self, utterance: str, *values: float) -> None:
+        """Count an utterance and its values."""
+        self.first = self.first or utterance
+        self.count += 1
+        self.largest = tuple(map(max, self.largest, values)) if self.largest else values
 
 
 def _aligned_or_faulty(
@@ -117,8 +234,8 @@ def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Tally) -
     info = inspect(utterance.audio, utterance=utterance.id)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
     duration_s = (last - first) / info.sample_rate_hz
-    alignment = alignments.read(name, info.sample_rate_hz)
-    phones = hold(alignment, duration_s, utterance=utterance.id)
+    alignment = join_states(alignments.read(name, info.sample_rate_hz), utterance=utterance.id)
+    phones = hold_loosely(alignment, duration_s, utterance=utterance.id)
     tally.add(utterance.id, alignment, phones, duration_s)
     return replace(utterance, phones=phones)
 

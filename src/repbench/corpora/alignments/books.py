@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from repbench.corpora.alignments.intervals import WINDOW_S, Alignment, Extent
 from repbench.corpora.alignments.lists import NUMBER
+from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, refuse_other_file
 from repbench.corpora.contract import Phone
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError
@@ -90,9 +91,18 @@ class Book(abc.ABC):
     def _raw_lines(self) -> Iterator[bytes]:
         try:
             with self.path.open("rb") as stream:
+                self._refuse_encoding(stream.read(256))
+                stream.seek(0)
                 yield from stream
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise DataError("The file of alignments is missing", file=self.path, do="Check its place") from error
+
+    def _refuse_encoding(self, head: bytes) -> None:
+        """Refuse what is no text in UTF-8; the file may be large and is found its way in by bytes."""
+        refuse_other_file(head, self.path)
+        if encoding_of(head) != "utf-8-sig":
+            do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"
+            raise DataError("The file is UTF-16, but files of many utterances are read as UTF-8", file=self.path, do=do)
 
     def _add(self, blocks: dict[str, list[_Block]], identifier: bytes, block: _Block) -> None:
         if identifier:
@@ -109,7 +119,8 @@ class Ctm(Book):
         for number, cells in self.lines(utterance):
             if len(cells) not in (5, 6) or not NUMBER.fullmatch(cells[2]) or not NUMBER.fullmatch(cells[3]):
                 what = f"A line must be `utterance channel start duration phone`, but is `{' '.join(cells)[:60]}`"
-                raise DataError(what, file=f"{self.path}:{number}", utterance=utterance, do="Mend the line")
+                do = DECIMAL_POINTS if any(COMMA.fullmatch(cell) for cell in cells[2:4]) else "Mend the line"
+                raise DataError(what, file=f"{self.path}:{number}", utterance=utterance, do=do)
             start_s = float(cells[2])
             phones.append(Phone(start_s, start_s + float(cells[3]), cells[4]))
             lines.append(number)

@@ -10,8 +10,9 @@ from pathlib import Path
 from repbench.corpora.alignments.books import Book, Ctm, LabelLines
 from repbench.corpora.alignments.intervals import Alignment
 from repbench.corpora.alignments.lists import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
+from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, read_text, refuse_other_file
 from repbench.corpora.alignments.textgrid import read_alignment
-from repbench.errors import DataError
+from repbench.errors import DataError, UsageError
 
 TEXTGRID, PHN, HTS, XLABEL = "TextGrid", "TIMIT .phn", "HTS labels", "xlabel"
 SECONDS, CTM, LABEL_LINES = "`start end phone`", "CTM", "label lines"
@@ -35,6 +36,36 @@ ENDINGS = frozenset({*BY_ENDING, ".lab", ".txt"})
 """Endings, in small letters, of files that may be alignments."""
 
 _NUM_LINES_READ = 50
+
+
+def read_one(form: str, path: Path, utterance: str, sample_rate_hz: int, *, tier: str | None = None) -> Alignment:
+    """Read a file of one utterance; errors as its reader.
+
+    Args:
+        form: Its format, a key of `READERS`.
+        path: The file.
+        utterance: The id of its utterance.
+        sample_rate_hz: Rate of its sound.
+        tier: Of a TextGrid the tier of phones; None for the one that is known by its name.
+
+    Raises:
+        UsageError: A tier is named, but the file is no TextGrid.
+    """
+    if form == TEXTGRID:
+        return read_alignment(path, utterance, sample_rate_hz, tier=tier)
+    refuse_tier(tier, form, path)
+    return READERS[form](path, utterance, sample_rate_hz)
+
+
+def refuse_tier(tier: str | None, form: str, path: Path) -> None:
+    """Refuse the name of a tier where the alignments have none.
+
+    Raises:
+        UsageError: A tier is named, but the format is no TextGrid.
+    """
+    if tier is not None and form != TEXTGRID:
+        what = f"`--tier` names a tier of TextGrids, but the alignments are {form}"
+        raise UsageError(what, file=path, key="--tier", do="Leave it out")
 
 
 def format_of(path: Path) -> str:
@@ -62,6 +93,12 @@ def first_lines(path: Path) -> list[str]:
     """The first lines that are not blank; errors as `format_of`."""
     try:
         with path.open("rb") as stream:
+            head = stream.read(256)
+            refuse_other_file(head, path)
+            if encoding_of(head) != "utf-8-sig":
+                lines = (line for line in read_text(path).splitlines() if line.strip())
+                return list(itertools.islice(lines, _NUM_LINES_READ))
+            stream.seek(0)
             found = list(itertools.islice((line for line in stream if line.strip()), _NUM_LINES_READ))
         return [line.removeprefix(codecs.BOM_UTF8).decode("utf-8").rstrip("\r\n") for line in found]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -74,6 +111,7 @@ def _format_of_lab(path: Path, lines: Sequence[str]) -> str:
     if any(line.strip() == "#" for line in lines):
         return XLABEL
     cells = [line.split() for line in lines]
+    _refuse_decimal_commas(path, cells)
     if cells and all(len(row) >= 3 and _are(WHOLE.fullmatch, row[:2]) for row in cells):
         return HTS
     if cells and all(_is_seconds(row) for row in cells):
@@ -83,6 +121,7 @@ def _format_of_lab(path: Path, lines: Sequence[str]) -> str:
 
 def _format_of_txt(path: Path, lines: Sequence[str]) -> str:
     cells = [line.split() for line in lines if not line.startswith(";;")]
+    _refuse_decimal_commas(path, cells)
     tests = {SECONDS: _is_seconds, CTM: _is_ctm, LABEL_LINES: _is_label_line}
     fitting = [name for name, fits in tests.items() if cells and all(fits(row) for row in cells)]
     if len(fitting) > 1:
@@ -92,6 +131,19 @@ def _format_of_txt(path: Path, lines: Sequence[str]) -> str:
     if not fitting:
         raise _unknown(path, lines, "`start end phone`, CTM or `utterance label label …`")
     return fitting[0]
+
+
+def _refuse_decimal_commas(path: Path, cells: Sequence[Sequence[str]]) -> None:
+    """Refuse times with decimal commas, which would else be taken for labels."""
+    for row in cells:
+        for times in (row[:2], row[2:4]):
+            if len(times) == 2 and _are(_is_number_with_comma, times) and any("," in time for time in times):
+                what = f"The times have decimal commas: `{' '.join(row)[:60]}`"
+                raise DataError(what, file=path, do=DECIMAL_POINTS)
+
+
+def _is_number_with_comma(cell: str) -> bool:
+    return bool(COMMA.fullmatch(cell) or NUMBER.fullmatch(cell))
 
 
 def _unknown(path: Path, lines: Sequence[str], looked_for: str) -> DataError:

@@ -13,32 +13,42 @@ from repbench.corpora.contract import Phone
 from repbench.errors import DataError
 
 LENGTH_TOLERANCE_S = 0.010
-"""By how much an alignment and its sound may differ in length, in seconds: one frame of scoring."""
+"""By how much an alignment may end past its sound, in seconds: one frame of scoring. What sticks out is cut."""
 
 WINDOW_S = 0.025
 """By how much less than its sound a row of analysis frames may last, in seconds: the window of one frame.
 
-Kaldi, HTK and ESPS place no frame that does not lie in the sound as a whole, so that N samples at 16 kHz have
+Kaldi, HTK, ESPS and Charsiu place no frame that does not lie in the sound as a whole, so that N samples at 16 kHz have
 floor((N - 400) / 160) + 1 frames of 10 ms, which end 240 to 399 samples before the sound does.
+"""
+
+END_GAP_S = 0.5
+"""By how much intervals may end before their sound, in seconds, and at most half of it: a gap that carries no label.
+
+Who labels by hand stops after the last phone, some 0.3 s before the end of the recording. Labels of another rate end
+as early in a short sound, so that an end beyond `WINDOW_S` must not fit one (`fault_of_rate`). A row of frames has no
+gap at its end and is held to `WINDOW_S`.
 """
 
 ROUNDING_S = 1e-6
 """Overlap that comes from writing times as decimal text, in seconds; taken away without a word."""
 
 _SLACK_S = 1e-6
+_NEARLY = 0.02
 _RATES = ((1.25, "12.5 ms frames read as 10 ms"), (0.8, "10 ms frames read as 12.5 ms"), (2.0, "half the rate"))
 
 
 class Extent(NamedTuple):
     """What of an alignment claims to be as long as the sound: `what` runs from `start_s` to `end_s`.
 
-    It may end `short_s` seconds before the sound and `LENGTH_TOLERANCE_S` after it.
+    It may start at any time in the sound (P2FA starts at 12.5 ms, half a window, and FAVE at 20 ms), end `short_s`
+    seconds before the sound does, and `LENGTH_TOLERANCE_S` after it.
     """
 
     what: str
     start_s: float
     end_s: float
-    short_s: float = LENGTH_TOLERANCE_S
+    short_s: float = END_GAP_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +63,18 @@ class Alignment:
             from 0 on are taken to speak of the whole sound.
         short_s: By how much such phones may end before the sound does, in seconds.
         rounding_s: Overlap that comes from the way in which the format writes times, in seconds.
+        tier: The tier of a TextGrid that they stand in.
+        num_states: States of which the phones were put together; 0 where the file states phones.
     """
 
     file: Path
     phones: Sequence[Phone]
     lines: Sequence[int]
     extents: tuple[Extent, ...] = ()
-    short_s: float = WINDOW_S
+    short_s: float = END_GAP_S
     rounding_s: float = ROUNDING_S
+    tier: str | None = None
+    num_states: int = 0
 
     @property
     def has_gap(self) -> bool:
@@ -68,9 +82,29 @@ class Alignment:
         ends = itertools.chain((0.0,), (phone.end_s for phone in self.phones))
         return any(phone.start_s > end_s + self.rounding_s for phone, end_s in zip(self.phones, ends, strict=False))
 
+    @property
+    def claims(self) -> tuple[Extent, ...]:
+        """What is to be as long as the sound: `extents`, or the phones as a whole where they have no gap."""
+        if self.extents or not self.phones or self.has_gap:
+            return self.extents
+        return (Extent("alignment, which has no gap,", 0.0, self.phones[-1].end_s, self.short_s),)
+
 
 def hold(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
-    """The phones of an alignment, after it has been held against a sound of `duration_s` seconds.
+    """The phones of one alignment, after it has been held against a sound of `duration_s` seconds.
+
+    Raises:
+        DataError: As `hold_loosely`, or the alignment ends early and where labels of another rate would.
+    """
+    phones = hold_loosely(alignment, duration_s, utterance=utterance)
+    fault = fault_of_rate(alignment, duration_s, utterance=utterance)
+    if fault is not None:
+        raise fault
+    return phones
+
+
+def hold_loosely(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
+    """The phones of one of many alignments, held against its sound, which are held to `fault_of_rate` together.
 
     Raises:
         DataError: The alignment is not as long as the sound (names both lengths), or its intervals contradict each
@@ -86,10 +120,29 @@ def hold(alignment: Alignment, duration_s: float, *, utterance: str | None = Non
         lines=alignment.lines,
         rounding_s=alignment.rounding_s,
     )
-    if phones and not alignment.extents and not alignment.has_gap:
-        extent = Extent("alignment, which has no gap,", 0.0, alignment.phones[-1].end_s, alignment.short_s)
-        refuse_other_length(extent, duration_s, alignment.file, utterance)
+    if phones and not alignment.extents:
+        for extent in alignment.claims:
+            refuse_other_length(extent, duration_s, alignment.file, utterance)
     return phones
+
+
+def ends_early(alignment: Alignment, duration_s: float) -> bool:
+    """Whether what claims to be as long as the sound ends more than a window before it does."""
+    return any(duration_s - extent.end_s > WINDOW_S + _SLACK_S for extent in alignment.claims)
+
+
+def fault_of_rate(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> DataError | None:
+    """The fault of an alignment that ends early, and where labels made for another rate or hop would; else None.
+
+    One may end there by chance: of ends that are spread over half a second, one in twenty does. Most of a corpus do
+    not.
+    """
+    for extent in alignment.claims:
+        if ends_early(alignment, duration_s) and any(
+            -LENGTH_TOLERANCE_S <= duration_s - factor * extent.end_s <= WINDOW_S for factor, _ in _RATES
+        ):
+            return _other_length(extent, duration_s, alignment.file, utterance)
+    return None
 
 
 def validate_phones(
@@ -134,21 +187,28 @@ def validate_phones(
 
 
 def refuse_other_length(extent: Extent, duration_s: float, path: Path, utterance: str | None) -> None:
-    """Refuse what does not start at 0 and last as long as the sound, and guess what its times were made for.
+    """Refuse what does not lie in the sound or ends long before it does.
 
     Raises:
-        DataError: Names both lengths.
+        DataError: Names both lengths, and guesses what the times were made for.
     """
-    starts_well = abs(extent.start_s) <= LENGTH_TOLERANCE_S + _SLACK_S
-    if starts_well and -LENGTH_TOLERANCE_S - _SLACK_S <= duration_s - extent.end_s <= extent.short_s + _SLACK_S:
-        return
-    fits = [name for factor, name in _RATES if abs(extent.end_s * factor / duration_s - 1) < 0.02]
-    guess = f" {fits[0]}?" if fits else ""
-    raise DataError(
+    early_s = duration_s - extent.end_s
+    short_s = max(WINDOW_S, min(extent.short_s, duration_s / 2))
+    starts_inside = -LENGTH_TOLERANCE_S - _SLACK_S <= extent.start_s <= extent.end_s
+    if not (starts_inside and -LENGTH_TOLERANCE_S - _SLACK_S <= early_s <= short_s + _SLACK_S):
+        raise _other_length(extent, duration_s, path, utterance)
+
+
+def _other_length(extent: Extent, duration_s: float, path: Path, utterance: str | None) -> DataError:
+    fits = [f" {name}?" for factor, name in _RATES if abs(extent.end_s * factor / duration_s - 1) < _NEARLY]
+    if extent.start_s > WINDOW_S and abs(extent.end_s - extent.start_s - duration_s) < WINDOW_S:
+        fits = [" Times from the start of a longer recording?"]
+    way_out = "; if it was, label the rest of it as `sil`" if extent.end_s < duration_s else ""
+    return DataError(
         f"The {extent.what} runs from {extent.start_s:g} to {extent.end_s:g} s, but the sound lasts {duration_s:g} s",
         file=path,
         utterance=utterance,
-        do=f"Times in seconds?{guess} Check that the alignment was made for this sound",
+        do=f"Times in seconds?{''.join(fits[:1])} Check that the alignment was made for this sound{way_out}",
     )
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from repbench.corpora.alignments.intervals import Alignment
+from repbench.corpora.alignments.states import Row, htk_states, joined
+from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, text_lines
 from repbench.corpora.contract import Phone
-from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
 HTS_UNITS_PER_SECOND = 10_000_000
 """HTS and HTK count time in units of 100 ns."""
-
-PHN_SHORT_S = 0.1
-"""By how much the hand labels of TIMIT may end before the sound, in seconds: nobody marks the last silence exactly."""
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 WHOLE = re.compile(r"[+-]?\d{1,18}")  # Python itself refuses to read thousands of digits
@@ -26,15 +25,17 @@ _STATE = re.compile(r"\[\d+\]$")
 
 
 def read_seconds(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
-    """The phones of a file of lines `start end phone`, in seconds.
+    """The phones of a file of lines `start end phone`, in seconds; labels of HTS in context give their phones.
 
     Raises:
         DataError: The file is missing, not UTF-8 or empty, or a line is otherwise; names the line.
     """
     rows = [
-        (number, _time(cells[0], path, number, utterance), _time(cells[1], path, number, utterance), cells[2])
+        Row(number, _time(cells[0], path, number, utterance), _time(cells[1], path, number, utterance), cells[2])
         for number, cells in _rows(path, utterance, "start end phone", (3,))
     ]
+    if all(_QUINPHONE.fullmatch(row.label) for row in rows):
+        return _of_models(path, utterance, rows, units_per_second=1)
     return _alignment(path, utterance, rows, units_per_second=1)
 
 
@@ -44,20 +45,19 @@ def read_phn(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
         (number, _whole(cells[0], path, number, utterance), _whole(cells[1], path, number, utterance), cells[2])
         for number, cells in _rows(path, utterance, "first last phone", (3,))
     ]
-    return _alignment(path, utterance, rows, units_per_second=sample_rate_hz, short_s=PHN_SHORT_S)
+    return _alignment(path, utterance, rows, units_per_second=sample_rate_hz)
 
 
 def read_hts(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
     """The phones of an HTS label file: `start end label …`, in units of 100 ns; errors as `read_seconds`.
 
-    A label in context gives its phone; a state keeps the label of its phone.
+    A label in context gives its phone; the states of a phone are put together.
     """
     rows = [
-        (number, _whole(cells[0], path, number, utterance), _whole(cells[1], path, number, utterance), cells[2])
-        for number, cells in _rows(path, utterance, "start end label", range(3, 6))
+        Row(number, _whole(cells[0], path, number, utterance), _whole(cells[1], path, number, utterance), cells[2])
+        for number, cells in htk_states(_rows(path, utterance, "start end label", range(3, 9)), path, utterance)
     ]
-    phones = [(number, start, end, central_phone(label)) for number, start, end, label in rows]
-    return _alignment(path, utterance, phones, units_per_second=HTS_UNITS_PER_SECOND)
+    return _of_models(path, utterance, rows, units_per_second=HTS_UNITS_PER_SECOND)
 
 
 def read_xlabel(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
@@ -65,7 +65,7 @@ def read_xlabel(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
 
     Each label starts where the one in front of it ends, the first at 0. A line may name no label.
     """
-    lines = list(text_lines(path))
+    lines = list(text_lines(path, utterance))
     marks = [index for index, (_, line) in enumerate(lines) if line.strip() == "#"]
     if not marks:
         what = "The xlabel file has no line `#` after its header"
@@ -93,10 +93,18 @@ def central_phone(label: str) -> str:
     return in_context[1] if in_context else _STATE.sub("", label)
 
 
+def _of_models(path: Path, utterance: str, rows: Sequence[Row], *, units_per_second: int) -> Alignment:
+    """The phones of models or of their states, in context or not."""
+    whole, num_states = joined(rows, path, utterance)
+    phones = [row._replace(label=central_phone(row.label)) for row in whole]
+    alignment = _alignment(path, utterance, phones, units_per_second=units_per_second)
+    return replace(alignment, num_states=num_states)
+
+
 def _rows(path: Path, utterance: str, form: str, num_cells: Container[int]) -> list[tuple[int, list[str]]]:
     """The cells of every line that is not blank, after its number."""
     rows = []
-    for number, line in text_lines(path):
+    for number, line in text_lines(path, utterance):
         cells = line.split()
         if len(cells) not in num_cells:
             raise _other_line(form, line, path, number, utterance)
@@ -110,22 +118,20 @@ def _alignment(
     rows: Sequence[tuple[int, float, float, str]],
     *,
     units_per_second: int,
-    short_s: float | None = None,
 ) -> Alignment:
     if not rows:
         do = "Remove it, and list the utterance in `unaligned.txt`"
         raise DataError("The file holds no phone", file=path, utterance=utterance, do=do)
     phones = [Phone(start / units_per_second, end / units_per_second, label) for _, start, end, label in rows]
     lines = [number for number, *_ in rows]
-    if short_s is None:
-        return Alignment(file=path, phones=phones, lines=lines)
-    return Alignment(file=path, phones=phones, lines=lines, short_s=short_s)
+    return Alignment(file=path, phones=phones, lines=lines)
 
 
 def _time(cell: str, path: Path, number: int, utterance: str) -> float:
     if not NUMBER.fullmatch(cell):
         what = f"A time must be a number of seconds, but is `{cell}`"
-        raise DataError(what, file=f"{path}:{number}", utterance=utterance, do="Write it like 1.25")
+        do = DECIMAL_POINTS if COMMA.fullmatch(cell) else "Write it like 1.25"
+        raise DataError(what, file=f"{path}:{number}", utterance=utterance, do=do)
     return float(cell)
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from repbench.corpora.alignments.books import Book
-from repbench.corpora.alignments.formats import BOOKS, BY_ENDING, ENDINGS, READERS, format_of, is_list
+from repbench.corpora.alignments.formats import (
+    BOOKS,
+    BY_ENDING,
+    ENDINGS,
+    READERS,
+    format_of,
+    is_list,
+    read_one,
+    refuse_tier,
+)
 from repbench.corpora.alignments.intervals import Alignment
 from repbench.corpora.textfiles import nfc, text_lines
 from repbench.errors import DataError
@@ -26,9 +35,15 @@ class Alignments(Protocol):
 
 
 class NamedFiles:
-    """A file for each utterance, of any format; a file of many utterances may be named for each of them."""
+    """A file for each utterance, of any format; a file of many utterances may be named for each of them.
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
+    Args:
+        paths: From the id of each utterance to its file.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], tier: str | None = None) -> None:
+        self._tier = tier
         self._paths = {nfc(name): path for name, path in paths.items()}
         self._books: dict[Path, Book] = {}
 
@@ -40,7 +55,8 @@ class NamedFiles:
         path = self._paths[utterance]
         form = format_of(path)
         if form in READERS:
-            return READERS[form](path, utterance, sample_rate_hz)
+            return read_one(form, path, utterance, sample_rate_hz, tier=self._tier)
+        refuse_tier(self._tier, form, path)
         if path not in self._books:
             self._books[path] = BOOKS[form](path)
         if utterance not in self._books[path]:
@@ -50,9 +66,16 @@ class NamedFiles:
 
 
 class Folder:
-    """A folder with a file for each utterance, all of one format."""
+    """A folder with a file for each utterance, all of one format.
 
-    def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
+    Args:
+        folder: The folder.
+        paths: Its files.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
+    """
+
+    def __init__(self, folder: Path, paths: Iterable[Path], tier: str | None = None) -> None:
+        self._tier = tier
         self._folder = folder
         self._paths: dict[str, Path] = {}
         self._twice: dict[str, Path] = {}
@@ -84,7 +107,7 @@ class Folder:
         if form not in READERS:
             what = f"The file is named after an utterance, but holds many ({form})"
             raise DataError(what, file=path, utterance=utterance, do="Give the file itself")
-        return READERS[form](path, utterance, sample_rate_hz)
+        return read_one(form, path, utterance, sample_rate_hz, tier=self._tier)
 
 
 class Shelf:
@@ -107,28 +130,31 @@ class Shelf:
         return self._book_of[utterance].read(utterance, sample_rate_hz)
 
 
-def open_alignments(source: Path, utterances: Collection[str]) -> Alignments:
+def open_alignments(source: Path, utterances: Collection[str], *, tier: str | None = None) -> Alignments:
     """The alignments of a file or folder.
 
     Args:
         source: A file or folder of alignments.
         utterances: The NFC-normalised ids of the corpus, by which files in a folder of `.txt` files are told apart.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
 
     Raises:
         DataError: There is nothing, or what there is is mixed, ambiguous or of no known format.
+        UsageError: A tier is named, but there are no TextGrids.
     """
     if source.is_dir():
-        return _open_folder(source, utterances)
+        return _open_folder(source, utterances, tier)
     if not source.exists():
         raise DataError("The file or folder of alignments does not exist", file=source, do="Check --alignments")
     form = format_of(source)
+    refuse_tier(tier, form, source)
     if form in BOOKS:
         return Shelf([BOOKS[form](source)])
     named = [name for name in names_of(source, source.parent) if name in utterances]
     if not named:
         what = f"The file holds one alignment ({form}) and is named after no utterance of the corpus"
         raise DataError(what, file=source, do="Give the folder of all of them, or name it after its utterance")
-    return Folder(source.parent, [source])
+    return Folder(source.parent, [source], tier)
 
 
 def names_of(path: Path, folder: Path) -> set[str]:
@@ -153,7 +179,7 @@ def read_unaligned(source: Path) -> dict[str, str]:
     }
 
 
-def _open_folder(folder: Path, utterances: Collection[str]) -> Alignments:
+def _open_folder(folder: Path, utterances: Collection[str], tier: str | None) -> Alignments:
     by_ending: dict[str, list[Path]] = {}
     for path in _files(folder):
         by_ending.setdefault(path.suffix.lower(), []).append(path)
@@ -169,13 +195,16 @@ def _open_folder(folder: Path, utterances: Collection[str]) -> Alignments:
         raise DataError(f"The folder of alignments is mixed: {seen}", file=folder, do="Give a folder of one format")
     paths = by_ending[endings[0]]
     if BY_ENDING.get(endings[0], endings[0]) in READERS or endings[0] == ".lab":
-        return Folder(folder, paths)
+        return Folder(folder, paths, tier)
     if endings[0] == ".txt":
         named = [path for path in paths if not names_of(path, folder).isdisjoint(utterances)]
         if named:
-            return Folder(folder, named)
+            return Folder(folder, named, tier)
         paths = [path for path in paths if not is_list(path)]
-    return Shelf(_books(paths, folder))
+    books = list(_books(paths, folder))
+    if books:
+        refuse_tier(tier, format_of(books[0].path), books[0].path)
+    return Shelf(books)
 
 
 def _books(paths: Iterable[Path], folder: Path) -> Iterator[Book]:
