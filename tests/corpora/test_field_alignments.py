@@ -423,7 +423,7 @@ def test_labels_are_renamed_as_asked(tmp_path: Path) -> None:
     assert [phone.label for phone in corpus.utterances[0].phones or ()] == ["sil", "AE", "AH", "T"]
     assert len(corpus.label_sets["phones"]) == 40
     assert corpus.notes == (
-        "3 of 5 intervals are relabelled as asked: `AX`, `hm`, `zzz`",
+        "3 of 5 intervals are relabelled as asked: `AX=AH0`, `hm=`, `zzz=sil`",
         "2 of 4 labels lose their stress: `AE1`, `AH0`",
     )
     with pytest.raises(UsageError, match="`--relabel` names the label `breath`, but it occurs nowhere"):

@@ -126,7 +126,7 @@ def fold(
     phone_map = {label: None if each is None else rules.phone(each) for label, each in meant.items()}
     met = {phone for phone in phone_map.values() if phone is not None}
     phone_set = {*CMU_PHONES, SILENCE} if rules.is_cmu else met
-    changed = {label: counts[label] for label, each in meant.items() if each != label}
+    changed = {f"{label}={each or ''}": counts[label] for label, each in meant.items() if each != label}
     notes = _note("{num} of {total} intervals are relabelled as asked: {labels}", changed, sum(counts.values()))
     return Folding(phone_map, tuple(sorted(phone_set)), (*notes, *rules.notes()))
 
