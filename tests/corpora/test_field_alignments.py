@@ -89,6 +89,12 @@ def test_a_textgrid_may_start_late_and_end_early(tmp_path: Path, start_s: float,
     )
 
 
+def test_more_than_half_of_a_sound_is_no_gap_at_its_end(tmp_path: Path) -> None:
+    assert phones_of(aligned(tmp_path, "0 0.1 AH1\n0.1 0.26 T", name="a.txt", seconds=0.5))[-1].end_s == 0.26
+    with pytest.raises(DataError, match=r"from 0 to 0\.2 s, but the sound lasts 0\.5 s.*label the rest of it as `sil`"):
+        aligned(tmp_path, "0 0.1 AH1\n0.1 0.2 T", name="a.txt", seconds=0.5)
+
+
 @pytest.mark.parametrize(("name", "form"), [("a.txt", SECONDS), ("x.ctm", CTM)])
 def test_other_formats_may_end_as_early(tmp_path: Path, name: str, form: str) -> None:
     draft = aligned(tmp_path, equal_lines(form, ["sil", "AH1", "T"], seconds=0.7), name=name)
@@ -318,7 +324,7 @@ def test_a_mark_of_silence_leaves_the_39_phones(tmp_path: Path, mark: str) -> No
 
 
 @pytest.mark.parametrize(
-    "mark", ["[NSN]", "{LG}", "<unk>", "[UNK]", "ns", "SPN_S", "+BREATH+", "[door slams]", "<usb>"]
+    "mark", ["[NSN]", "{LG}", "<unk>", "[UNK]", "ns", "SPN_S", "+BREATH+", "[door slams]", "<usb>", "*", "-"]
 )
 def test_a_mark_of_noise_carries_no_label(tmp_path: Path, mark: str) -> None:
     text = textgrid([(0.0, 0.4, mark), (0.4, 0.6, "AE1"), (0.6, 0.8, "AE0"), (0.8, 1.0, "T")])
@@ -350,6 +356,12 @@ def test_word_positions_of_kaldi_come_off(tmp_path: Path, labels: list[str], pho
     corpus = written(aligned(tmp_path, equal_lines(CTM, labels), name="x.ctm"), tmp_path)
     assert [phone.label for phone in corpus.utterances[0].phones or () if phone.label != "sil"] == phones
     assert any("labels lose their word position: " in note for note in corpus.notes)
+
+
+def test_digits_of_tones_are_no_stress(tmp_path: Path) -> None:
+    labels = ["B", "AO1", "M", "AO3", "L", "AY2", "SH"]
+    corpus = written(aligned(tmp_path, equal_lines(CTM, labels), name="x.ctm"), tmp_path)
+    assert corpus.label_sets["phones"] == tuple(sorted(labels))
 
 
 def test_tones_and_diacritics_of_sampa_are_no_word_positions(tmp_path: Path) -> None:
@@ -411,7 +423,7 @@ def test_labels_are_renamed_as_asked(tmp_path: Path) -> None:
     assert [phone.label for phone in corpus.utterances[0].phones or ()] == ["sil", "AE", "AH", "T"]
     assert len(corpus.label_sets["phones"]) == 40
     assert corpus.notes == (
-        "3 of 5 intervals are relabelled as asked: `AX`, `hm`, `zzz`",
+        "3 of 5 intervals are relabelled as asked: `AX=AH0`, `hm=`, `zzz=sil`",
         "2 of 4 labels lose their stress: `AE1`, `AH0`",
     )
     with pytest.raises(UsageError, match="`--relabel` names the label `breath`, but it occurs nowhere"):

@@ -7,9 +7,9 @@ note:
 1. Marks of silence become `sil`, marks of noise and unknown words are not labelled, in whatever phone set they stand.
 2. Where most phones end in a word position of Kaldi (`AH0_B`, `_I`, `_E`, `_S`), the positions come off.
 3. Where all phones are ARPABET in capitals, stress comes off and the set is the 39 phones and `sil`.
-4. Where most phones are ARPABET and some are not, stress comes off too; a label in brackets is not labelled, because no
-   phone set has such phones, and the others stay beside the phones that were met. (A few of them are refused as
-   mistakes: `rare_strangers`.)
+4. Where most phones are ARPABET and some are not, stress comes off too; labels in brackets or without a letter are not
+   labelled, because they can be no phones there, and the others stay beside the phones that were met. (A few of them
+   are refused as mistakes: `rare_strangers`.)
 5. All other phone sets (TIMIT's 61, IPA, SAMPA, numbers, …) stay as they are.
 
 References: Young et al., "The HTK Book" (`sil`, `sp`); Kaldi's recipes (`SIL`, `SPN`, `NSN`, `LAU`, `_B _I _E _S`);
@@ -39,25 +39,8 @@ CMU_PHONES = tuple(sorted(CMU_VOWELS + CMU_CONSONANTS))
 
 SILENCE_MARKS = frozenset(
     (
-        *(
-            "",
-            "sil",
-            "silence",
-            "sp",
-            "pau",
-            "pause",
-            "ssil",
-            "silb",
-            "sile",
-            "epi",
-            "h#",
-            "#",
-            "_",
-            "+",
-            "eps",
-            "!sil",
-        ),
-        *("<p:>", "<s>", "</s>", "{sl}"),
+        *("", "sil", "silence", "sp", "pau", "pause", "ssil", "silb", "sile", "epi"),
+        *("h#", "#", "_", "+", "eps", "!sil", "<p:>", "<s>", "</s>", "{sl}"),
     )
 )
 """What aligners write where nobody speaks, in small letters.
@@ -143,7 +126,7 @@ def fold(
     phone_map = {label: None if each is None else rules.phone(each) for label, each in meant.items()}
     met = {phone for phone in phone_map.values() if phone is not None}
     phone_set = {*CMU_PHONES, SILENCE} if rules.is_cmu else met
-    changed = {label: counts[label] for label, each in meant.items() if each != label}
+    changed = {f"{label}={each or ''}": counts[label] for label, each in meant.items() if each != label}
     notes = _note("{num} of {total} intervals are relabelled as asked: {labels}", changed, sum(counts.values()))
     return Folding(phone_map, tuple(sorted(phone_set)), (*notes, *rules.notes()))
 
@@ -242,7 +225,7 @@ class _Rules:
         self._takes_stress_off = self._is_mostly_arpabet() and not keep_labels
         if self._takes_stress_off:
             for label in phones:
-                if _BRACKETED.fullmatch(self._bare(label)) or self._bare(label) in _P2FA_NOISES:
+                if _is_no_phone(self._bare(label)):
                     self._marks[label] = "noise"
                     self.strangers.pop(self._bare(label), None)
         self.stranger_labels = [label for label in phones if self._bare(label) in self.strangers]
@@ -291,6 +274,12 @@ class _Rules:
 
     def _note(self, text: str, counts: Mapping[str, int]) -> tuple[str, ...]:
         return _note(text, counts, sum(self._counts.values()))
+
+
+def _is_no_phone(label: str) -> bool:
+    """Whether a label among ARPABET can only be a mark: in brackets, without a letter or digit, or a noise of P2FA."""
+    has_letter = any(character.isalnum() for character in label)
+    return bool(_BRACKETED.fullmatch(label)) or not has_letter or label in _P2FA_NOISES
 
 
 def _looks_like_word(label: str) -> bool:

@@ -98,7 +98,7 @@ class Book(abc.ABC):
             raise DataError("The file of alignments is missing", file=self.path, do="Check its place") from error
 
     def _refuse_encoding(self, head: bytes) -> None:
-        """Refuse what is no text in UTF-8; the file may be large and is found its way in by bytes."""
+        """Refuse what is no text in UTF-8: utterances are found by bytes, because such a file may be large."""
         refuse_other_file(head, self.path)
         if encoding_of(head) != "utf-8-sig":
             do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"

@@ -132,15 +132,15 @@ def ends_early(alignment: Alignment, duration_s: float) -> bool:
 
 
 def fault_of_rate(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> DataError | None:
-    """The fault of an alignment that ends early, and where labels made for another rate or hop would; else None.
+    """The fault of an alignment that ends early where labels made for another rate or hop would; None without one.
 
     One may end there by chance: of ends that are spread over half a second, one in twenty does. Most of a corpus do
     not.
     """
+    if not ends_early(alignment, duration_s):
+        return None
     for extent in alignment.claims:
-        if ends_early(alignment, duration_s) and any(
-            -LENGTH_TOLERANCE_S <= duration_s - factor * extent.end_s <= WINDOW_S for factor, _ in _RATES
-        ):
+        if any(-LENGTH_TOLERANCE_S <= duration_s - factor * extent.end_s <= WINDOW_S for factor, _ in _RATES):
             return _other_length(extent, duration_s, alignment.file, utterance)
     return None
 

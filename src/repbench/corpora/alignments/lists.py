@@ -34,7 +34,7 @@ def read_seconds(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
         Row(number, _time(cells[0], path, number, utterance), _time(cells[1], path, number, utterance), cells[2])
         for number, cells in _rows(path, utterance, "start end phone", (3,))
     ]
-    if all(_QUINPHONE.fullmatch(row.label) for row in rows):
+    if any(_QUINPHONE.fullmatch(row.label) for row in rows):
         return _of_models(path, utterance, rows, units_per_second=1)
     return _alignment(path, utterance, rows, units_per_second=1)
 

@@ -62,7 +62,7 @@ def decode(content: bytes, path: Path, utterance: str | None = None) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         what = f"The file of alignments is not valid {encoding.upper().removesuffix('-SIG')} (byte {error.start})"
-        do = "Save it as UTF-8: `iconv -f latin1 -t utf-8 OLD > NEW`, if it is Latin-1"
+        do = "Save it as UTF-8" + (", for example with `iconv -f latin1 -t utf-8 OLD > NEW`" if "8" in encoding else "")
         raise DataError(what, file=path, utterance=utterance, do=do) from error
     if "\0" in text:
         what = f"The file of alignments is not text: it holds a NUL (character {text.index(chr(0))})"
