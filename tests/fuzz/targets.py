@@ -150,6 +150,8 @@ def _manifest(folder: Path) -> list[Seed]:
 
 
 def _tables(folder: Path) -> list[Seed]:
+    import shutil
+
     from repbench.corpora import manifest
     from repbench.corpora.contract import CorpusLayout, PrepareOptions
     from repbench.corpora.kaldi import KALDI
@@ -163,7 +165,11 @@ def _tables(folder: Path) -> list[Seed]:
         write_noise(folder / "vox" / "wav" / f"id1000{seed + 1}" / "x" / "00001.wav", seed=seed)
 
     def prepared(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Read:
-        return lambda: manifest.write(layout.prepare(root, options), folder / "manifest")
+        def read() -> None:
+            shutil.rmtree(folder / "manifest", ignore_errors=True)  # it may be of another corpus
+            manifest.write(layout.prepare(root, options), folder / "manifest")
+
+        return read
 
     rows = ("path,speaker,start,end,split,emotion", 'a.wav,"s, a",0.0,0.25,train,happy', "b.wav,sb,0.1,0.5,test,sad")
     seeds = [_seed(write_text(folder / "table.csv", *rows), prepared(CSV, folder, PrepareOptions()))]
