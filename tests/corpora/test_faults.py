@@ -13,8 +13,8 @@ import soundfile
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import divide
 from repbench.corpora import manifest
-from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.faults import counts_by_kind
+from repbench.corpora.contract import Draft, DraftFeatures, DraftUtterance, PrepareOptions
+from repbench.corpora.faults import counts_by_kind, warnings_of
 from repbench.corpora.pattern import PATTERN, RAVDESS
 from repbench.corpora.preparing import prepare
 from repbench.corpora.timit import TIMIT
@@ -61,7 +61,9 @@ def test_stereo_among_mono_and_an_equal_pair_in_one_run(tmp_path: Path) -> None:
     )
     assert ran.code == 0, ran.err
     warnings = ran.json["results"][0]["corpus"]["warnings"]
-    assert warnings[0].startswith("4 of 16 utterances were left out of the corpus as faulty, such as 03-01-01-01-01-01")
+    assert warnings[0].startswith(
+        "4 of 16 utterances were left out when the corpus was prepared, such as 03-01-01-01-01-01"
+    )
     assert warnings[1].startswith("1 of 12 utterances have the sound of another one")
 
 
@@ -174,6 +176,24 @@ def test_a_code_and_a_place_of_another_corpus_are_faults_of_their_own(tmp_path: 
     assert [Path(fault.file or "").name for fault in draft.faults] == ["odd.wav"]
     with pytest.raises(DataError, match="not where TIMIT puts it"):
         TIMIT.prepare(tmp_path / "t", PrepareOptions())
+
+
+def test_what_a_layout_leaves_out_is_named_and_counted_too(tmp_path: Path) -> None:
+    draft = replace(noise_draft(tmp_path / "sound"), left_out={"v[3]": "its interval has length 0"})
+    corpus = manifest.write(draft, tmp_path / "out")
+    assert manifest.read(tmp_path / "out").dropped == {"v[3]": "its interval has length 0"}
+    said = "1 of 4 utterances were left out when the corpus was prepared, such as v[3]: its interval has length 0"
+    assert warnings_of(corpus) == (said,)
+
+
+def test_faults_of_sounds_are_told_before_features_that_nobody_has_left(tmp_path: Path) -> None:
+    draft = noise_draft(tmp_path / "sound", names=("a", "b"))
+    a, b = draft.utterances
+    a.audio.write_bytes(b"")
+    draft = replace(draft, utterances=[replace(a, features=tmp_path / "a.npy"), b])
+    draft = replace(draft, features=DraftFeatures(name="f", hop_seconds=0.01))
+    with pytest.raises(DataError, match=r"sound file is empty .*utterance a"):
+        manifest.write(draft, tmp_path / "out")
 
 
 def test_a_manifest_of_before_has_nothing_dropped(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import soundfile
 from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.kaldi import KALDI
+from repbench.corpora.preparing import prepare as layout_prepare
 from repbench.errors import DataError, UsageError
 from tests.corpora.scored import prepared, scored
 from tests.corpora.sounds import long_textgrid, write_noise, write_text
@@ -241,3 +242,16 @@ def test_it_is_prepared_checked_and_scored_on_speakers(root: Path, tmp_path: Pat
     assert {each.num_samples for each in corpus.utterances} == {8_000}
     record = scored(tmp_path / "manifest", "speaker")
     assert record.n_scored == record.n_listed > 0
+
+
+def test_every_line_that_gives_no_utterance_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_noise(tmp_path / f"{name}.wav", seed=seed, seconds=1.0)
+    write_text(tmp_path / "wav.scp", "a a.wav", "b b.wav", "c sph2pipe c.sph |", "d /elsewhere/d.wav")
+    write_text(tmp_path / "segments", "a1 a 0 0.5", "a2 a x 1", "b1 b 0 -1", "c1 c 0 1", "c2 c 1 2", "d1 d 0 1")
+    write_text(tmp_path / "utt2spk", *(f"{name} s" for name in ("a1", "a2", "b1", "c1", "c2", "d1")))
+    draft = layout_prepare(KALDI, tmp_path, PrepareOptions())
+    with pytest.raises(DataError, match=r"4 of 6 utterances of .* They are a2, c1, c2, d1") as found:
+        manifest.write(draft, tmp_path / "out")
+    assert "2 × The sound is the output of a command" in str(found.value)
+    assert [each.id for each in manifest.write(draft, tmp_path / "out", drop_faulty=4).utterances] == ["a1", "b1"]

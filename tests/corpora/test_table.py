@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -229,10 +230,10 @@ def test_an_absolute_place_under_the_root_is_taken(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(root)
-    for through in (root, tmp_path / "link"):
-        (root / "t.csv").write_text(f"path\n{root}/deep/a.wav\n")
-        (draft,) = CSV.prepare(through, PrepareOptions()).utterances
-        assert (draft.id, draft.audio) == ("a", through / "deep" / "a.wav")
+    for given, written in itertools.product((root, tmp_path / "link"), repeat=2):
+        (root / "t.csv").write_text(f"path\n{written}/deep/a.wav\n")
+        (draft,) = CSV.prepare(given, PrepareOptions()).utterances
+        assert (draft.id, draft.audio) == ("a", given / "deep" / "a.wav")
     (root / "t.csv").write_text(f"path\n{tmp_path}/other/a.wav\n{tmp_path}/other/sub/b.wav\n")
     with pytest.raises(DataError, match=r"absolute and does not lie under the root .*t\.csv:2") as found:
         CSV.prepare(root, PrepareOptions())

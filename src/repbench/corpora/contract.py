@@ -115,7 +115,7 @@ class Corpus:
         fingerprint: SHA-256 of all that a score depends on: labels, splits and samples, not places on disk.
         notes: What a reader of a score should know of how the corpus was made.
         features: What the precomputed frames of its utterances are; None where there are none.
-        dropped: From the name of each utterance that was left out as faulty when the corpus was prepared to the reason.
+        dropped: From the name of each utterance that was left out when the corpus was prepared to the reason.
     """
 
     name: str
@@ -175,6 +175,8 @@ class Draft:
         notes: What a reader of a score should know.
         features: What the precomputed frames are; needed where an utterance has any.
         faults: What was found that cannot become an utterance: a row without a path, a file whose name says nothing.
+        left_out: From the name of each utterance that the layout itself leaves out to the reason, where its corpus is
+            known to have such; they stand in `corpus.json` beside those of `--drop-faulty`.
         follow_links: Whether a symbolic link may lead out of the root.
     """
 
@@ -187,6 +189,7 @@ class Draft:
     notes: tuple[str, ...] = ()
     features: DraftFeatures | None = None
     faults: tuple[RepbenchError, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     follow_links: bool = False
 
 

@@ -168,7 +168,7 @@ def warnings_of(corpus: Corpus) -> tuple[str, ...]:
         return equal
     name, reason = next(iter(corpus.dropped.items()))
     num_listed = len(corpus.utterances) + len(corpus.dropped)
-    left_out = f"{len(corpus.dropped)} of {num_listed} utterances were left out of the corpus as faulty"
+    left_out = f"{len(corpus.dropped)} of {num_listed} utterances were left out when the corpus was prepared"
     return (f"{left_out}, such as {name}: {reason}", *equal)
 
 

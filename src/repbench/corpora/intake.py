@@ -63,7 +63,9 @@ class Intake:
         A sound that two official splits share stays in one of them, test before dev before train.
         """
         drafts, measured = self._measured(progress)
-        placed, features, unfit = with_features(measured, drafts, self._draft.features, self._root)
+        lost_all = bool(self.faults) and all(draft.features is None for draft in drafts)
+        declared = None if lost_all else self._draft.features
+        placed, features, unfit = with_features(measured, drafts, declared, self._root)
         for name, error in unfit.items():
             self._keep(error, name)
         for leak in leaks([each for each in placed if each.id not in unfit]):
@@ -81,8 +83,8 @@ class Intake:
         yield from note_on_equal_sounds(utterances)
 
     def dropped(self) -> dict[str, str]:
-        """From the name of each utterance with a fault to the reason."""
-        reasons: dict[str, str] = {}
+        """From the name of each utterance that is left out to the reason."""
+        reasons = {printable(name): printable(reason) for name, reason in self._draft.left_out.items()}
         for error, names in self.faults:
             for name in names:
                 free = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))

@@ -6,13 +6,15 @@ Reference: Povey et al., "The Kaldi Speech Recognition Toolkit" (ASRU 2011), and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.faults import Gatherer
 from repbench.corpora.layouts import refuse_missing_root, refuse_options
 from repbench.corpora.places import Root, common_folder
 from repbench.corpora.rounded_ends import cut_at_sounds
@@ -22,6 +24,8 @@ from repbench.errors import DataError
 
 _NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
 """Files utt2… that are a field of their own, or follow from the sound."""
+
+_T = TypeVar("_T")
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")
 _ARCHIVE = re.compile(r".*:[0-9]+(\[[^\]]*\])?")
@@ -61,30 +65,39 @@ class KaldiData:
         refuse_options("kaldi", options, reads=("alignments", "table"))
         refuse_missing_root(root)
         data = root if options.table is None else options.table
-        sounds = _sounds(data, Root(root, follow_links=options.follow_links))
-        segments = _segments(data / "segments", sounds)
+        gatherer = Gatherer(gather=options.gather_faults)
+        sounds = _sounds(data, Root(root, follow_links=options.follow_links), gather=options.gather_faults)
+        segments = _segments(data / "segments", sounds, gather=options.gather_faults)
         speakers = _table_of(data / "utt2spk", segments)
         _refuse_unlisted(data / "utt2spk", speakers, segments)
         texts = _table_of(data / "text", segments, may_be_empty=True) if (data / "text").is_file() else {}
         genders = _genders(data / "spk2gender", speakers)
         attributes = _attributes(data, segments)
-        utterances = [
-            DraftUtterance(
-                id=name,
-                audio=sounds[segment.recording],
-                start=segment.start,
-                end=segment.end,
-                speaker=speakers[name].value,
-                text=texts[name].value if name in texts else None,
-                attributes={**attributes[name], **genders.get(speakers[name].value, {})},
-                group=segment.recording if (data / "segments").is_file() else None,
-            )
-            for name, segment in segments.items()
-        ]
+        utterances = []
+        for name, segment in segments.items():
+            with gatherer.each():
+                stretch = _fit(segment, name)
+                utterances.append(
+                    DraftUtterance(
+                        id=name,
+                        audio=_fit(sounds[stretch.recording], name),
+                        start=stretch.start,
+                        end=stretch.end,
+                        speaker=speakers[name].value,
+                        text=texts[name].value if name in texts else None,
+                        attributes={**attributes[name], **genders.get(speakers[name].value, {})},
+                        group=stretch.recording if (data / "segments").is_file() else None,
+                    )
+                )
         utterances, notes_on_ends = cut_at_sounds(utterances)
-        notes = (*_notes(sounds, segments, texts), *notes_on_ends)
-        name = data.resolve().name or "kaldi"
-        draft = Draft(name=name, licence="unknown", root=root, utterances=utterances, notes=notes)
+        draft = Draft(
+            name=data.resolve().name or "kaldi",
+            licence="unknown",
+            root=root,
+            utterances=utterances,
+            notes=(*_notes(sounds, segments, texts), *notes_on_ends),
+            faults=tuple(gatherer.faults),
+        )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
 
@@ -113,16 +126,37 @@ def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, Entry]:
     return entries
 
 
-def _sounds(data: Path, root: Root) -> dict[str, Path]:
-    """From each recording to its sound."""
+def _fit(found: _T | DataError, utterance: str) -> _T:
+    """What was found for an utterance.
+
+    Raises:
+        DataError: It is a fault, of the utterance or of its recording.
+    """
+    if isinstance(found, DataError):
+        raise DataError(found.what, file=found.file, utterance=utterance, key=found.key, do=found.do)
+    return found
+
+
+def _found_or_fault(find: Callable[[], _T], *, gather: bool) -> _T | DataError:
+    try:
+        return find()
+    except DataError as fault:
+        if not gather:
+            raise
+        return fault
+
+
+def _sounds(data: Path, root: Root, *, gather: bool) -> dict[str, Path | DataError]:
+    """From each recording to its sound, or to what is wrong with its line where faults are gathered."""
     path = data / "wav.scp"
     if not path.is_file():
         what = "The folder is not a data folder of Kaldi; looked for wav.scp and utt2spk"
         raise DataError(what, file=data, do="Give it as --root, or as --table beside --root")
     entries = _entries(path)
-    for key, entry in entries.items():
-        _refuse_commands(key, entry)
-    return {key: _sound(key, entry, root, data, entries.values()) for key, entry in entries.items()}
+    return {
+        key: _found_or_fault(partial(_sound, key, entry, root, data, entries.values()), gather=gather)
+        for key, entry in entries.items()
+    }
 
 
 def _refuse_commands(key: str, entry: Entry) -> None:
@@ -138,6 +172,7 @@ def _refuse_commands(key: str, entry: Entry) -> None:
 
 
 def _sound(key: str, entry: Entry, root: Root, data: Path, all_entries: Iterable[Entry]) -> Path:
+    _refuse_commands(key, entry)
     try:
         return root.place_of(entry.value, file=entry.where, utterance=key)
     except DataError as error:
@@ -149,22 +184,26 @@ def _sound(key: str, entry: Entry, root: Root, data: Path, all_entries: Iterable
         raise DataError(what, file=entry.where, utterance=key, do=do) from error
 
 
-def _segments(path: Path, sounds: Mapping[str, Path]) -> dict[str, _Segment]:
-    """From each utterance to its stretch of a recording; without a file, each recording as a whole."""
+def _segments(path: Path, sounds: Mapping[str, object], *, gather: bool) -> dict[str, _Segment | DataError]:
+    """From each utterance to its stretch of a recording, or a fault; without a file, each recording as a whole."""
     if not path.is_file():
         return {key: _Segment(key, None, None) for key in sounds}
-    segments = {}
-    for key, entry in _entries(path).items():
-        cells = entry.value.split()
-        if len(cells) != 3:
-            what = "A line must be `UTTERANCE RECORDING START END`"
-            raise DataError(what, file=entry.where, utterance=key, do="Mend the line")
-        if cells[0] not in sounds:
-            what = f"The recording `{cells[0]}` does not stand in wav.scp"
-            raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
-        end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
-        segments[key] = _Segment(cells[0], _seconds(cells[1], entry, key), end)
-    return segments
+    return {
+        key: _found_or_fault(partial(_segment, key, entry, sounds), gather=gather)
+        for key, entry in _entries(path).items()
+    }
+
+
+def _segment(key: str, entry: Entry, sounds: Mapping[str, object]) -> _Segment:
+    cells = entry.value.split()
+    if len(cells) != 3:
+        what = "A line must be `UTTERANCE RECORDING START END`"
+        raise DataError(what, file=entry.where, utterance=key, do="Mend the line")
+    if cells[0] not in sounds:
+        what = f"The recording `{cells[0]}` does not stand in wav.scp"
+        raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
+    end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
+    return _Segment(cells[0], _seconds(cells[1], entry, key), end)
 
 
 def _seconds(cell: str, entry: Entry, utterance: str) -> float:
@@ -219,8 +258,11 @@ def _attributes(data: Path, utterances: Iterable[str]) -> dict[str, dict[str, At
     return attributes
 
 
-def _notes(sounds: Mapping[str, Path], segments: Mapping[str, _Segment], texts: Mapping[str, Entry]) -> Iterator[str]:
-    num_unused = len(sounds.keys() - {segment.recording for segment in segments.values()})
+def _notes(
+    sounds: Mapping[str, object], segments: Mapping[str, _Segment | DataError], texts: Mapping[str, Entry]
+) -> Iterator[str]:
+    used = {segment.recording for segment in segments.values() if isinstance(segment, _Segment)}
+    num_unused = len(sounds.keys() - used)
     if num_unused:
         yield f"{num_unused} of {len(sounds)} recordings have no segment"
     if texts and len(texts) < len(segments):

@@ -22,8 +22,9 @@ _SOUND = re.compile(r"\.(wav|flac)\Z", re.IGNORECASE)
 class LJSpeech:
     """The layout `ljspeech`: a folder with `wavs/`.
 
-    The text is the normalised transcription of `metadata.csv`, where that is there. Alignments are those of
-    `alignments`, or else the TextGrids of the folder `TextGrid/` beside the sounds. There are no official splits.
+    The text is the normalised transcription of `metadata.csv`, where that is there; clips without one are counted.
+    Alignments are those of `alignments`, or else the TextGrids of the folder `TextGrid/` beside the sounds. There are
+    no official splits.
     """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:

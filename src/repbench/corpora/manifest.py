@@ -119,8 +119,8 @@ def write(
         header["features"] = asdict(features)
     if draft.follow_links:
         header["links"] = "followed"
-    if intake.faults:
-        header["dropped"] = intake.dropped()
+    if dropped := intake.dropped():
+        header["dropped"] = dropped
     _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
     return _corpus(header, utterances, label_sets)
 

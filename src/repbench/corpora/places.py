@@ -45,10 +45,12 @@ class Root:
     def _inside(self, path: str) -> str | None:
         """An absolute path relative to the root, which a link may lead to; None if it lies outside."""
         absolute = os.path.normpath(path)
-        for folder in (self.folder, self._real):
-            prefix = os.fspath(folder).rstrip("/") + "/"
-            if absolute.startswith(prefix) and absolute != prefix:
-                return absolute[len(prefix) :]
+        folder, name = os.path.split(absolute)
+        real = f"{os.path.realpath(folder)}/{name}"
+        for place, root in ((absolute, os.fspath(self.folder)), (absolute, self._real), (real, self._real)):
+            prefix = root.rstrip("/") + "/"
+            if place.startswith(prefix) and place != prefix:
+                return place[len(prefix) :]
         return None
 
     def place(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
