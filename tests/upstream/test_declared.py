@@ -142,6 +142,13 @@ def test_weights_come_from_the_declaration_or_the_command_line(models: str, tmp_
         load_upstream(f"py:{models}:made", checkpoint=tmp_path / "other.safetensors")
 
 
+def test_what_a_wrapper_put_before_the_names_of_weights_is_taken_off_and_said(models: str, tmp_path: Path) -> None:
+    save_file({"module._orig_mod.scale": torch.full((4,), 7.0)}, tmp_path / "wrapped.safetensors")
+    upstream = load_upstream(f"py:{models}:made", checkpoint=tmp_path / "wrapped.safetensors")
+    assert upstream.module.scale.tolist() == [7.0] * 4
+    assert upstream.provenance.notes[0].startswith("`module._orig_mod.`, which a wrapper of torch adds, was taken off")
+
+
 def test_what_the_declaration_promises_is_held(models: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(DECLARED.replace("width: 4", "width: 5"))

@@ -11,8 +11,9 @@ import torch
 from repbench import load_upstream, pretraining_optimizer
 from repbench.benchmark.pretrain import run_pretraining
 from repbench.errors import DataError, IntegrityError, UsageError
-from repbench.upstream.checkpoints import MANIFEST_FILE
+from repbench.upstream.checkpoints import MANIFEST_FILE, save_weights
 from repbench.upstream.contract import Batch, provenance_of
+from repbench.upstream.conversion import convert
 from repbench.upstream.mockingjay.config import MaskingSettings
 from repbench.upstream.mockingjay.masking import mask
 from repbench.upstream.mockingjay.model import sinusoids
@@ -119,6 +120,41 @@ def test_fault_6_a_corrupt_newest_checkpoint_is_not_replaced_by_an_older_one(
     (done.checkpoint / MANIFEST_FILE).write_text("x", encoding="utf-8")
     with pytest.raises(IntegrityError, match="corrupt"):
         load_upstream("apc")
+
+
+def small_checkpoint(folder: Path, prefix: str = "") -> Path:
+    """A checkpoint of a small APC, as `repbench convert` writes one."""
+    model = load_upstream("apc", checkpoint="random:tiny", hidden_size=8)
+    weights = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    return save_weights(folder, weights=weights, fields={"upstream": "apc", "config": model.config}).path
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "checkpoint.json"])
+def test_a_file_of_a_checkpoint_stands_for_the_folder(tmp_path: Path, file: str) -> None:
+    folder = small_checkpoint(tmp_path / "step-00000040")
+    model = load_upstream("apc", checkpoint=folder / file)
+    assert model.provenance.checkpoint == str(folder)
+    assert model.fingerprint() == load_upstream("apc", checkpoint=folder).fingerprint()
+
+
+def test_weights_without_their_manifest_are_refused_by_what_is_missing(tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path / "step-00000040")
+    alone = (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=r"checkpoint\.json, which says of what model they are, is not beside it"):
+        load_upstream("apc", checkpoint=alone)
+
+
+def test_a_checkpoint_of_a_wrapped_network_is_taken_and_that_is_said(tmp_path: Path) -> None:
+    plain = load_upstream("apc", checkpoint=small_checkpoint(tmp_path / "plain"))
+    wrapped = load_upstream("apc", checkpoint=small_checkpoint(tmp_path / "wrapped", "module."))
+    assert wrapped.fingerprint() == plain.fingerprint()
+    assert [note.split(",")[0] for note in wrapped.provenance.notes] == ["`module.`"]
+
+
+def test_a_checkpoint_of_repbench_needs_no_conversion(tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path / "own")
+    with pytest.raises(UsageError, match=r"of a checkpoint of repbench already .*--checkpoint .*own"):
+        convert(folder / "model.safetensors", tmp_path / "out", {})
 
 
 def test_parameters_without_names_are_refused_in_words() -> None:
