@@ -23,6 +23,7 @@ from repbench.benchmark.owning import locked
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import Division, divide
 from repbench.configs.loader import apply_overrides, build, load_yaml, merged
+from repbench.configs.requests import request_of
 from repbench.configs.settings import Settings
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import is_manifest_path, open_corpus
@@ -122,7 +123,7 @@ class _Asked:
     device: torch.device
 
 
-def pretrain(upstream: str, *, corpus: str = "synthetic", **options: Any) -> Pretrained:
+def pretrain(upstream: str, *, corpus: str | Path = "synthetic", **options: Any) -> Pretrained:
     """Pre-train an upstream on the train split of a corpus.
 
     Args:
@@ -130,11 +131,14 @@ def pretrain(upstream: str, *, corpus: str = "synthetic", **options: Any) -> Pre
         corpus: A registered name with options, or the folder of a manifest.
         **options: Any other field of `repbench.benchmark.pretrain.PretrainRequest`.
 
+    Raises:
+        UsageError: An option is unknown or of another type; and as `run_pretraining`.
+
     Example:
         >>> pretrain("apc", corpus="synthetic:tiny", preset="tiny", steps=20).step  # doctest: +SKIP
         20
     """
-    return run_pretraining(PretrainRequest(upstream=upstream, corpus=corpus, **options))
+    return run_pretraining(request_of(PretrainRequest, {"upstream": upstream, "corpus": corpus, **options}))
 
 
 def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) -> Pretrained:
