@@ -200,7 +200,7 @@ def test_a_declared_module_has_a_certificate(models: str, monkeypatch: pytest.Mo
 
 def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "blocky.py").write_text(dedent(CODE))
-    (tmp_path / "blocky_made.info.yaml").write_text(DECLARED)
+    (tmp_path / "blocky_made.info.yaml").write_text(DECLARED + "citation: Doe 2026\nlicence: CC-BY-4.0\n")
     tone_corpus(tmp_path / "c", num_speakers=3)
     ran = repbench(
         "run", "--upstream", "py:blocky:made", "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path,
@@ -208,4 +208,6 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    assert ran.json["results"][0]["upstream"]["layer_names"] == ["energy", "scaled"]
+    told = ran.json["results"][0]["upstream"]
+    assert told["layer_names"] == ["energy", "scaled"]
+    assert (told["citation"], told["licence"]) == ("Doe 2026", "CC-BY-4.0")

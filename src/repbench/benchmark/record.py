@@ -56,13 +56,18 @@ class Origin(_Part):
 
 
 class UpstreamPart(_Part):
-    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after."""
+    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after.
+
+    `citation` and `licence` are what the model declares of itself; None in records made before they were kept.
+    """
 
     name: str
     checkpoint: str | None
     fingerprint: str
     origin: Origin
     layer_names: tuple[str, ...]
+    citation: str | None = None
+    licence: str | None = None
 
 
 class DownstreamPart(_Part):
