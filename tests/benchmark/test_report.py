@@ -536,7 +536,7 @@ def test_selectivity_and_what_training_gained_stand_in_every_form(tmp_path: Path
 def test_citation_and_licence_of_a_model_stand_in_every_form(tmp_path: Path) -> None:
     write(tmp_path / "runs", upstream="mel", skill=0.6)  # made before they were kept
     for seed, licence in enumerate(("CC-BY-NC-4.0", "MIT")):
-        told = {"citation": "Doe 2026, arXiv:2601.00001", "licence": licence}
+        told: dict[str, Any] = {"citation": "Doe 2026, arXiv:2601.00001", "licence": licence}
         write(tmp_path / "runs", upstream="py:mine:encoder", skill=0.8, seed=seed, **told)
     shown = forms(tmp_path)
     for name, text in shown.items():

@@ -114,8 +114,13 @@ def pretrain(
         typer.Option(metavar="DIR", help="The run folder; default: runs/pretrain/UPSTREAM/PRESET-seedN."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder, if there is one; --steps may be more."),
     ] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Begin with these weights; schedule and run are new."),
+    ] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of weights, order, masks and dropout.")] = 0,
     as_json: Json = False,
@@ -133,6 +138,7 @@ def pretrain(
         steps=steps,
         out=out,
         resume=resume,
+        from_checkpoint=from_,
         device=device,
         seed=seed,
     )
