@@ -51,6 +51,8 @@ from repbench.upstream.training_settings import TrainingSettings
 RUN_FILE = "run.json"
 RUN_SCHEMA = "repbench.pretraining/1"
 
+_WITH_OBJECTIVE = "Take mockingjay, apc, or a plugin's model that has an objective"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainRequest:
@@ -223,8 +225,13 @@ def _settings(request: PretrainRequest, entry: Entry, device: torch.device) -> t
     presets = presets_of(entry)
     usual = usual_preset(device)
     preset = request.preset or (usual if usual in presets else None)
+    if preset is not None and not presets:
+        _built(request, entry, {})  # what has no objective has no presets either, and that is the fault then
+        raise UsageError(
+            f"`{entry.name}` has no presets", key="--preset", do="Leave --preset out, and say --set KEY=VALUE"
+        )
     if preset is not None and preset not in presets:
-        listed = ", ".join(sorted(presets)) or "none"
+        listed = ", ".join(sorted(presets))
         raise UsageError(f"`{entry.name}` has no preset `{preset}`", key="--preset", do=f"There are: {listed}")
     tree = dict(presets[preset]) if preset is not None else {}
     if request.from_checkpoint is not None:
@@ -251,15 +258,18 @@ def _built(request: PretrainRequest, entry: Entry, tree: dict[str, Any]) -> Pret
         model = build_upstream(entry, checkpoint, request.seed, settings=tree)
     except UsageError as error:
         if error.key == "--checkpoint" and request.from_checkpoint is not None:
+            _built(replace(request, from_checkpoint=None), entry, {})  # what has no weights has no objective
             raise UsageError(error.what, file=error.file, key="--from", do=error.do) from error
         if error.key == "--checkpoint":
             # It has no weights; the checkpoint that it refuses is not what was asked for here.
-            raise UsageError(no_objective, key="UPSTREAM") from error
+            raise UsageError(no_objective, key="UPSTREAM", do=_WITH_OBJECTIVE) from error
+        if tree and not presets_of(entry):
+            _built(request, entry, {})  # of what has no objective, the settings are not the fault
         if request.config is not None and error.file is None:
             raise UsageError(error.what, file=request.config, key=error.key, do=error.do) from error
         raise
     if not isinstance(model, Pretrainable):
-        raise UsageError(no_objective, key="UPSTREAM")
+        raise UsageError(no_objective, key="UPSTREAM", do=_WITH_OBJECTIVE)
     return model
 
 

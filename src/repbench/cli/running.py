@@ -102,7 +102,12 @@ def pretrain(
         str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
     ] = "synthetic",
     preset: Annotated[
-        str | None, typer.Option(metavar="base|large|tiny", help="Sizes; default: base on a GPU, tiny without one.")
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Sizes and training. mockingjay: base, large, tiny; apc: base, mockingjay2020, tiny; a plugin has its "
+            "own. Default: base on a GPU, tiny without one.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
     set_: Annotated[
