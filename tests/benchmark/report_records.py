@@ -64,6 +64,8 @@ def write(
     version: str = "1",
     distribution: str = "repbench",
     device: str = "cpu",
+    citation: str | None = None,
+    licence: str | None = None,
     **others: Any,
 ) -> Path:
     """Write one record with its predictions below `root`.
@@ -79,7 +81,8 @@ def write(
         {
             "created": "2026-01-02T03:04:05+00:00",
             "upstream": {"name": upstream, "checkpoint": checkpoint, "fingerprint": f"{upstream} {checkpoint}",
-                         "origin": {"distribution": "repbench", "version": "1"}, "layer_names": layer_names},
+                         "origin": {"distribution": "repbench", "version": "1"}, "layer_names": layer_names,
+                         "citation": citation, "licence": licence},
             "downstream": {"name": task, "version": version, "classes": classes,
                            "origin": {"distribution": distribution, "version": version}},
             "corpus": {"name": corpus, "fingerprint": fingerprint, "split_policy": policy, "warnings": [],

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from repbench.benchmark.extraction import extract_files
 from repbench.benchmark.features import extract
 from repbench.benchmark.store import GIB, FeatureStore
 from repbench.corpora.contract import Corpus
-from repbench.errors import PluginError
+from repbench.errors import EnvironmentFault, PluginError
 from repbench.testing import Envelope, tone_corpus
 from repbench.upstream.contract import HiddenStates
 
@@ -114,6 +116,36 @@ class CountsTheBatch(Envelope):
     def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
         self.sizes.append(len(waveforms))
         return super().forward(waveforms, lengths)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_fault_49_extract_names_the_file_for_which_the_memory_does_not_suffice(
+    tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    upstream, files = Envelope(), [each.audio for each in tones.utterances[:2]]
+
+    def forward(waveforms: torch.Tensor, lengths: torch.Tensor) -> Any:
+        raise error
+
+    monkeypatch.setattr(upstream, "forward", forward)
+    with pytest.raises(
+        EnvironmentFault, match=rf"does not suffice for this sound \(file {files[0]}\)\. Cut it"
+    ) as fault:
+        extract_files(upstream, files, tmp_path / "out", resample=False, device=torch.device("cpu"))
+    assert fault.value.exit_code == 7
+
+
+def test_fault_49_what_is_no_lack_of_memory_is_not_called_one(
+    tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Envelope()
+
+    def forward(waveforms: torch.Tensor, lengths: torch.Tensor) -> Any:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(upstream, "forward", forward)
+    with pytest.raises(PluginError, match="shapes cannot be multiplied"):
+        extract_files(upstream, [tones.utterances[0].audio], tmp_path, resample=False, device=torch.device("cpu"))
 
 
 def test_fault_37_one_that_declares_to_depend_on_its_batch_is_run_alone(tones: Corpus, tmp_path: Path) -> None:

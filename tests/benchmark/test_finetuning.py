@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from repbench.benchmark import finetuning
 from repbench.benchmark.examiner import Examiner
@@ -140,6 +141,28 @@ def test_the_controls_are_fine_tuned_too(tones: Path, checkpoint: str, tmp_path:
     assert [each.record.mode for each in written] == ["finetune"] * 3
     assert [each.record.protocol["labels"] for each in written] == ["given", "shuffled", "given"]
     assert written[2].record.upstream.checkpoint == f"random:{checkpoint}"
+
+
+def test_the_gradient_of_the_whole_network_is_clipped_to_its_norm(tones: Path, tmp_path: Path) -> None:
+    norms = list[float]()
+
+    def note(optimizer: torch.optim.Optimizer, given: Any, named: Any) -> None:
+        every = [each.grad.flatten() for group in optimizer.param_groups for each in group["params"]]
+        norms.append(float(torch.cat(every).norm()))
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        for clip in (1e6, 1e-3):
+            norms.clear()
+            changed = {"finetune__clip_norm": clip, "finetune__steps": 2, "finetune__selection_points": 1}
+            run(request(ENVELOPE, tones, tmp_path / str(clip), device="cpu", **changed))
+            assert len(norms) == 2
+            if clip == 1e6:
+                assert min(norms) > 0.01, "there is something to clip"
+            else:
+                assert norms == pytest.approx([clip, clip], rel=1e-3)
+    finally:
+        hook.remove()
 
 
 # what is kept

@@ -533,6 +533,26 @@ def test_selectivity_and_what_training_gained_stand_in_every_form(tmp_path: Path
     assert cell["gained_by_training"]["value"] == controlled.training.value
 
 
+def test_citation_and_licence_of_a_model_stand_in_every_form(tmp_path: Path) -> None:
+    write(tmp_path / "runs", upstream="mel", skill=0.6)  # made before they were kept
+    for seed, licence in enumerate(("CC-BY-NC-4.0", "MIT")):
+        told: dict[str, Any] = {"citation": "Doe 2026, arXiv:2601.00001", "licence": licence}
+        write(tmp_path / "runs", upstream="py:mine:encoder", skill=0.8, seed=seed, **told)
+    shown = forms(tmp_path)
+    for name, text in shown.items():
+        plain = text.replace("\\", "").replace("{-}", "-")
+        assert "arXiv:2601.00001" in plain, name
+        assert "CC-BY-NC-4.0; MIT" in plain, name
+    assert "| mel | " not in shown["report.md"].partition("## Models")[2], "nothing is made up of what was not said"
+    rows = json.loads(shown["results.json"])["rows"]
+    assert {row["citation"] for row in rows} == {None, "Doe 2026, arXiv:2601.00001"}
+
+
+def test_no_table_of_models_without_anything_to_say(tmp_path: Path) -> None:
+    write(tmp_path / "runs", upstream="mel", skill=0.6)
+    assert "## Models" not in forms(tmp_path)["report.md"]
+
+
 def test_shuffled_labels_alone_stop_no_report(tmp_path: Path) -> None:
     write(tmp_path / "runs", protocol={"labels": "shuffled"})
     shown = forms(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from repbench.benchmark.controls import with_shuffled_labels
+from repbench.benchmark.descent import Descent
 from repbench.benchmark.examiner import Examiner
 from repbench.benchmark.features import FeatureTable, extract
 from repbench.benchmark.plan import Plan, make_plan, subset
@@ -110,6 +111,30 @@ def test_seeds_rates_and_parts_of_the_labels_differ(tones: Corpus) -> None:
     lessons = [room.lesson(0), room.lesson(1), room.lesson(0, 0.5), room.lesson(0, layers=slice(0, 1))]
     weights = [each.probe.state_dict()["head.output.weight"] for row in room.teach(lessons) for each in row]
     assert len({tuple(weight.flatten().tolist()) for weight in weights}) == len(lessons) * len(RATES)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp2"])
+def test_the_gradient_of_each_probe_is_clipped_to_its_norm(
+    tones: Corpus, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    norms = list[float]()
+    taken = Descent.step
+
+    def step(descent: Descent) -> None:
+        gradients = [each.grad.flatten() for each in descent.parameters if each.grad is not None]
+        norms.append(float(torch.cat(gradients).norm()))
+        taken(descent)
+
+    monkeypatch.setattr(Descent, "step", step)
+    room = Class.on(tones, Phone())
+    for clip in (None, 1e-3):
+        norms.clear()
+        room.teach([room.lesson()], head, settings=SETTINGS.model_copy(update={"clip_norm": clip, "steps": 3}))
+        assert len(norms) == 3 * len(RATES)
+        if clip is None:
+            assert min(norms) > 0.01, "there is something to clip"
+        else:
+            assert norms == pytest.approx([clip] * len(norms), rel=1e-3)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp2"])  # in one product, and in products of their own

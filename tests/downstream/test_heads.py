@@ -40,6 +40,25 @@ def test_the_seed_alone_decides_the_weights() -> None:
     assert all(torch.equal(first[name], tensor) for name, tensor in head("mlp2", pools=True).state_dict().items())
 
 
+@pytest.mark.parametrize(("problem", "name"), [(problem, name) for problem, names in HEADS.items() for name in names])
+def test_initial_weights_are_uniform_within_one_over_the_root_of_the_inputs(problem: str, name: str) -> None:
+    """As torch draws them for linear layers and GRUs; a GRU's bound is that of its units."""
+    drawn = build_head(
+        name, width=40, num_classes=30, hidden_units=50, pools=problem == "utterance-classification",
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    layers = [each for each in drawn.modules() if isinstance(each, (torch.nn.Linear, torch.nn.GRU))]
+    assert layers
+    for layer in layers:
+        inputs = layer.hidden_size if isinstance(layer, torch.nn.GRU) else layer.in_features
+        bound = inputs**-0.5
+        for parameter in layer.parameters():
+            assert float(parameter.detach().abs().max()) <= bound
+            assert float(parameter.detach().abs().max()) > 0.8 * bound
+            if parameter.ndim == 2:
+                assert float(parameter.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
 def test_an_unknown_head_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"no head `mlp3`.*gru, linear, mlp1, mlp2"):
         head("mlp3", pools=True)

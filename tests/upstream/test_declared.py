@@ -142,6 +142,13 @@ def test_weights_come_from_the_declaration_or_the_command_line(models: str, tmp_
         load_upstream(f"py:{models}:made", checkpoint=tmp_path / "other.safetensors")
 
 
+def test_what_a_wrapper_put_before_the_names_of_weights_is_taken_off_and_said(models: str, tmp_path: Path) -> None:
+    save_file({"module._orig_mod.scale": torch.full((4,), 7.0)}, tmp_path / "wrapped.safetensors")
+    upstream = load_upstream(f"py:{models}:made", checkpoint=tmp_path / "wrapped.safetensors")
+    assert upstream.module.scale.tolist() == [7.0] * 4
+    assert upstream.provenance.notes[0].startswith("`module._orig_mod.`, which a wrapper of torch adds, was taken off")
+
+
 def test_what_the_declaration_promises_is_held(models: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(DECLARED.replace("width: 4", "width: 5"))
@@ -193,7 +200,7 @@ def test_a_declared_module_has_a_certificate(models: str, monkeypatch: pytest.Mo
 
 def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "blocky.py").write_text(dedent(CODE))
-    (tmp_path / "blocky_made.info.yaml").write_text(DECLARED)
+    (tmp_path / "blocky_made.info.yaml").write_text(DECLARED + "citation: Doe 2026\nlicence: CC-BY-4.0\n")
     tone_corpus(tmp_path / "c", num_speakers=3)
     ran = repbench(
         "run", "--upstream", "py:blocky:made", "--downstream", "phone", "--corpus", tmp_path / "c", "--out", tmp_path,
@@ -201,4 +208,6 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    assert ran.json["results"][0]["upstream"]["layer_names"] == ["energy", "scaled"]
+    told = ran.json["results"][0]["upstream"]
+    assert told["layer_names"] == ["energy", "scaled"]
+    assert (told["citation"], told["licence"]) == ("Doe 2026", "CC-BY-4.0")

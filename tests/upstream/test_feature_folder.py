@@ -123,10 +123,15 @@ def test_a_folder_of_another_corpus_names_the_file_it_lacks(folder: Path, tmp_pa
 
 
 def test_the_whole_way_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+    with (folder / "features.yaml").open("a") as declared:
+        declared.write("\ncitation: Doe 2026\nlicence: CC-BY-4.0\n")
     ran = repbench(
         "run", "--upstream", f"features:{folder}", "--downstream", "phone", "--corpus", tmp_path / "c", "--out",
         tmp_path / "runs", "--layer", "all", "--set", "probe.steps=20", "--set", "probe.selection_points=2", "--json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert [record["upstream"]["layer_names"] for record in ran.json["results"]] == [["energy", "projected"]] * 2
+    assert {(each["upstream"]["citation"], each["upstream"]["licence"]) for each in ran.json["results"]} == {
+        ("Doe 2026", "CC-BY-4.0")
+    }
     assert any("read from the folder" in note for note in ran.json["results"][0]["corpus"]["warnings"])

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,167 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(saved: dict[str, Path], tmp
               moved / "model.safetensors")  # fmt: skip
     with pytest.raises(IntegrityError, match=r"2 missing: encoder\.layers\.1\.attention\.k_proj\.bias"):
         load_upstream(f"hf:{moved}")
+
+
+Weights = dict[str, Tensor]
+
+
+def changed(
+    source: Path,
+    folder: Path,
+    *,
+    weights: Callable[[Weights], Weights] | None = None,
+    config: dict[str, Any] | None = None,
+    preprocessor: dict[str, Any] | None = None,
+) -> Path:
+    """A copy of a model with other weights or settings."""
+    shutil.copytree(source, folder)
+    for name, settings in (("config.json", config), ("preprocessor_config.json", preprocessor)):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | (settings or {})))
+    if weights is not None:
+        own = load_file(folder / "model.safetensors")
+        save_file({key: value.clone() for key, value in weights(own).items()}, folder / "model.safetensors")
+    return folder
+
+
+def with_adapters(weights: Weights) -> Weights:
+    return weights | {f"encoder.layers.{layer}.adapter_layer.norm.weight": torch.ones(16) for layer in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "weights", "named"),
+    [
+        ("wav2vec2", {"num_hidden_layers": 2}, None, r"16 unexpected in the encoder: encoder\.layers\.2\.attention"),
+        ("whisper", {"encoder_layers": 1}, None, r"30 unexpected in the encoder: encoder\.layers\.1\.fc1\.bias"),
+        ("wav2vec2-layer", {"adapter_attn_dim": None}, with_adapters,
+         r"3 unexpected in the encoder: encoder\.layers\.0\.adapter_layer\.norm\.weight"),
+        ("wavlm", {}, lambda own: own | {"adapter.layers.0.conv.weight": torch.ones(2)}, r"adapter\.layers\.0\.conv"),
+        ("hubert", {}, lambda own: own | {"feature_extractor.conv_layers.1.conv.bias": torch.ones(8)},
+         r"1 unexpected in the encoder: feature_extractor\.conv_layers\.1\.conv\.bias"),
+        ("wav2vec2", {}, lambda own: {f"wav2vec2.{key}": each for key, each in with_adapters(own).items()},
+         r"3 unexpected in the encoder: wav2vec2\.encoder\.layers\.0\.adapter_layer"),
+        ("hubert", {}, lambda own: own | {"postnet.weight": torch.ones(2)}, r"postnet\.weight"),
+    ],
+    ids=["layers", "whisper", "mms", "adapter", "conv_bias", "with a head", "unknown"],
+)  # fmt: skip
+def test_weights_of_the_encoder_that_the_configuration_does_not_know_are_refused(
+    saved: dict[str, Path],
+    tmp_path: Path,
+    kind: str,
+    config: dict[str, Any],
+    weights: Callable[[Weights], Weights] | None,
+    named: str,
+) -> None:
+    folder = changed(saved[kind], tmp_path / "m", config=config, weights=weights)
+    with pytest.raises(IntegrityError, match=f"do not fit config.json: .*{named}.*Correct config.json"):
+        load_upstream(f"hf:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "heads", "said"),
+    [
+        ("wav2vec2", "", ("lm_head.weight", "lm_head.bias", "quantizer.codevectors", "project_q.weight"),
+         "lm_head (2), project_q (1), quantizer (1)"),
+        ("wav2vec2", "wav2vec2.", ("feature_extractor.weight", "tdnn.0.kernel.weight", "objective.weight"),
+         "feature_extractor (1), objective (1), tdnn (1)"),
+        ("hubert", "hubert.", ("my_own.weight",), "my_own (1)"),
+        ("wavlm", "", ("projector.weight", "classifier.weight", "layer_weights"),
+         "classifier (1), layer_weights (1), projector (1)"),
+        ("whisper", "model.", ("proj_out.weight",), "proj_out (1)"),
+    ],
+)  # fmt: skip
+def test_heads_are_left_out_and_named_once(
+    saved: dict[str, Path], tmp_path: Path, kind: str, prefix: str, heads: tuple[str, ...], said: str
+) -> None:
+    def with_heads(own: Weights) -> Weights:
+        return {f"{prefix}{key}": each for key, each in own.items()} | {key: torch.ones(2) for key in heads}
+
+    plain = load_upstream(f"hf:{saved[kind]}")
+    upstream = load_upstream(f"hf:{changed(saved[kind], tmp_path / 'm', weights=with_heads)}")
+    assert upstream.fingerprint() == plain.fingerprint()
+    assert plain.provenance.notes == ()
+    assert upstream.provenance.notes == (f"model.safetensors holds weights of a head, which are left out: {said}",)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_a_wrapper_put_before_every_name_is_taken_off_and_said(
+    saved: dict[str, Path], tmp_path: Path, wrapper: str
+) -> None:
+    def wrapped(own: Weights) -> Weights:
+        return {f"{wrapper}hubert.{key}": each for key, each in own.items()} | {f"{wrapper}lm_head.bias": torch.ones(2)}
+
+    upstream = load_upstream(f"hf:{changed(saved['hubert'], tmp_path / 'm', weights=wrapped)}")
+    assert upstream.fingerprint() == load_upstream(f"hf:{saved['hubert']}").fingerprint()
+    assert [note.split(",")[0] for note in upstream.provenance.notes] == [
+        f"`{wrapper}`", "model.safetensors holds weights of a head"
+    ]  # fmt: skip
+
+
+def sharded(source: Path, folder: Path, *, misplaced: bool = False) -> Path:
+    """A copy of a model whose weights lie in two pickles and an index, as older versions of transformers wrote them."""
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, keys = [f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)], sorted(weights)
+    for start, name in enumerate(names):
+        torch.save({key: weights[key] for key in keys[start::2]}, folder / name)
+    places = {key: names[place % 2] for place, key in enumerate(keys)}
+    if misplaced:
+        places[keys[0]] = names[1]
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return folder
+
+
+def test_sharded_pickles_are_read_where_their_index_is_named(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = sharded(saved["hubert"], tmp_path / "m")
+    with pytest.raises(UsageError, match=r"an index of pickles, .*say --checkpoint pytorch_model\.bin\.index\.json"):
+        load_upstream(f"hf:{folder}")
+    index = folder / "pytorch_model.bin.index.json"
+    for named in (index.name, str(index)):
+        upstream = load_upstream(f"hf:{folder}", checkpoint=named)
+        assert upstream.fingerprint() == load_upstream(f"hf:{saved['hubert']}").fingerprint()
+        assert upstream.provenance.checkpoint == str(index)
+    (folder / "pytorch_model-00002-of-00002.bin").unlink()
+    with pytest.raises(UsageError, match=r"1 of 2 files of weights are missing: pytorch_model-00002-of-00002\.bin"):
+        load_upstream(f"hf:{folder}", checkpoint=index.name)
+
+
+def test_an_index_that_contradicts_its_files_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = sharded(saved["hubert"], tmp_path / "m", misplaced=True)
+    with pytest.raises(IntegrityError, match=r"The index and pytorch_model-00001-of-00002\.bin contradict each other"):
+        load_upstream(f"hf:{folder}", checkpoint="pytorch_model.bin.index.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "preprocessor", "words"),
+    [
+        ("whisper", {"feature_size": 24},
+         r"`num_mel_bins` of config\.json calls for 20, but `feature_size` of preprocessor_config\.json gives 24"),
+        ("whisper", {"chunk_length": 30}, r"`max_source_positions` of config\.json calls for 16000, .* gives 480000"),
+        ("wav2vec2-bert", {"num_mel_bins": 24, "feature_size": 24},
+         r"`feature_projection_input_dim` of config\.json calls for 40, .* gives 48"),
+        ("hubert", {"feature_extractor_type": "WhisperFeatureExtractor"},
+         r"`model_type` of config\.json calls for Wav2Vec2FeatureExtractor, .* gives WhisperFeatureExtractor"),
+    ],
+)  # fmt: skip
+def test_two_files_of_a_model_that_contradict_each_other_are_named(
+    saved: dict[str, Path], tmp_path: Path, kind: str, preprocessor: dict[str, Any], words: str
+) -> None:
+    folder = changed(saved[kind], tmp_path / "m", preprocessor=preprocessor)
+    with pytest.raises(IntegrityError, match=f"Two files of the model contradict each other: {words}"):
+        load_upstream(f"hf:{folder}")
+
+
+def test_two_preprocessors_that_contradict_each_other_are_named(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = changed(saved["hubert"], tmp_path / "m")
+    own = json.loads((folder / "preprocessor_config.json").read_text())
+    for normalises in (own["do_normalize"], not own["do_normalize"]):
+        processor = {"feature_extractor": own | {"do_normalize": normalises}}
+        (folder / "processor_config.json").write_text(json.dumps(processor))
+        if normalises is own["do_normalize"]:
+            assert load_upstream(f"hf:{folder}").fingerprint() == load_upstream(f"hf:{saved['hubert']}").fingerprint()
+    with pytest.raises(IntegrityError, match=r"contradict each other: `do_normalize` is False and True"):
+        load_upstream(f"hf:{folder}")
 
 
 @pytest.mark.parametrize(

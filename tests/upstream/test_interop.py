@@ -21,7 +21,7 @@ from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.apc import interop as apc_interop
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.apc.upstream import Apc
-from repbench.upstream.foreign import Foreign, hold_to_keys
+from repbench.upstream.foreign import Foreign, hold_to_keys, unwrapped
 from repbench.upstream.mockingjay import interop as mockingjay_interop
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.mockingjay.model import sinusoids
@@ -150,6 +150,63 @@ def test_fault_11_any_other_object_is_refused(tmp_path: Path) -> None:
     content["Settings"]["Config"]["timer"] = Path("elsewhere")
     with pytest.raises(IntegrityError, match=r"needs code to load"):
         mockingjay(saved(content, tmp_path / "odd.ckpt"))
+
+
+# Names that a wrapper of torch made.
+
+WRAPPERS = ("module.", "_orig_mod.", "module._orig_mod.", "_fsdp_wrapped_module.")
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", [APC_ORIGINAL, APC_S3PRL])
+def test_what_a_wrapper_put_before_every_name_of_apc_is_taken_off(tmp_path: Path, name: str, wrapper: str) -> None:
+    content = content_of(name)
+    inner = content["model"] if isinstance(content.get("model"), dict) else content
+    wrapped = {f"{wrapper}{key}": weight for key, weight in inner.items()}
+    path = saved({**content, "model": wrapped} if inner is not content else wrapped, tmp_path / "wrapped.ckpt")
+    foreign, _ = apc(path)
+    assert same_weights(foreign, apc(GOLDEN / name)[0])
+    assert any(f"`{wrapper}`, which a wrapper of torch adds, was taken off" in note for note in foreign.notes)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", [LEGACY, KALDI])
+def test_what_a_wrapper_put_before_every_name_of_mockingjay_is_taken_off(
+    tmp_path: Path, name: str, wrapper: str
+) -> None:
+    content = content_of(name)
+    sections = [section for section in ("Mockingjay", "Transformer", "SpecHead") if section in content]
+    for section in sections:
+        content[section] = {f"{wrapper}{key}": weight for key, weight in content[section].items()}
+    foreign, _ = mockingjay(saved(content, tmp_path / "wrapped.ckpt"))
+    assert same_weights(foreign, mockingjay(GOLDEN / name)[0])
+    assert sum(f"`{wrapper}`" in note for note in foreign.notes) == 1
+
+
+def test_a_counter_of_averaged_weights_and_parts_that_were_wrapped() -> None:
+    averaged = {"n_averaged": torch.tensor(3), "module.a.b": torch.ones(1), "module.a._orig_mod.c": torch.ones(1)}
+    weights, notes = unwrapped(averaged, file=Path("average.pt"))
+    assert list(weights) == ["a.b", "a.c"]
+    assert notes == ("`module._orig_mod.`, which a wrapper of torch adds, was taken off the names of the weights in "
+                     "average.pt",)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["module.a", "module.b"], ["module.a", "module.b"]),  # the model's own part is called `module`
+        (["module.a", "b"], ["a", "b"]),  # not all of them
+        (["a", "b"], ["a", "b"]),
+    ],
+)
+def test_names_that_are_the_models_own_stay(names: list[str], expected: list[str]) -> None:
+    weights, notes = unwrapped(dict.fromkeys(names, torch.ones(1)), file=Path("own.pt"), expected=expected)
+    assert (list(weights), notes) == (names, ())
+
+
+def test_two_weights_never_get_one_name() -> None:
+    with pytest.raises(IntegrityError, match=r"Two weights have the same name without the prefix `_orig_mod\.`"):
+        unwrapped({"a._orig_mod.b": torch.ones(1), "a.b": torch.ones(1)}, file=Path("twice.pt"))
 
 
 # 12: weights that are not those of the model.

@@ -197,8 +197,16 @@ def test_the_released_code_on_one_spectrogram_with_stacks_of_three(arrays: Array
 
 @reads(DR3, "spec", "lengths", "attentions")
 def test_attentions(arrays: Arrays) -> None:
-    """Row 0, which has no padding in its stacks."""
+    """Row 0, which has no padding in its stacks, is the original's; a row with padding is what it is alone."""
     model = dr3()
+    padded, count = 1, int(arrays["lengths"][1])
+    assert count < arrays["spec"].shape[1], "the row has padding"
+    maps = model.attentions(arrays["spec"], arrays["lengths"])[padded]  # (N, A, S, S)
+    alone = model.attentions(arrays["spec"][padded, :count])[0]
+    stacks = alone.shape[-1]
+    torch.testing.assert_close(maps[..., :stacks, :stacks], alone, atol=1e-5, rtol=0)
+    assert maps[..., :stacks].sum() == maps.sum(), "nobody attends to padding"
+    assert not maps[..., stacks:, :].any(), "padding attends to nobody"
 
     def measure() -> float:
         return deviation(model.attentions(arrays["spec"], arrays["lengths"])[0], arrays["attentions"][0])

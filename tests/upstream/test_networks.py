@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from repbench import load_upstream, pretraining_optimizer
+from repbench.audio.frames import valid_mask
 from repbench.benchmark.pretrain import run_pretraining
 from repbench.errors import DataError, IntegrityError, UsageError
-from repbench.upstream.checkpoints import MANIFEST_FILE
+from repbench.upstream.checkpoints import MANIFEST_FILE, save_weights
 from repbench.upstream.contract import Batch, provenance_of
+from repbench.upstream.conversion import convert
 from repbench.upstream.mockingjay.config import MaskingSettings
 from repbench.upstream.mockingjay.masking import mask
-from repbench.upstream.mockingjay.model import sinusoids
+from repbench.upstream.mockingjay.model import Attention, sinusoids
 from tests.upstream.small_training import request, small_corpus
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
@@ -119,6 +122,80 @@ def test_fault_6_a_corrupt_newest_checkpoint_is_not_replaced_by_an_older_one(
     (done.checkpoint / MANIFEST_FILE).write_text("x", encoding="utf-8")
     with pytest.raises(IntegrityError, match="corrupt"):
         load_upstream("apc")
+
+
+PATHS = ("fused", "dropout", "bfloat16", "maps")
+"""Of attention on a CPU; all but the first compute the probabilities themselves."""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_path_of_attention_lets_padding_reach_a_valid_frame(path: str) -> None:
+    attention = Attention(16, 2, 0.3 if path == "dropout" else 0.0).train(path == "dropout")
+    dtype = torch.bfloat16 if path == "bfloat16" else torch.float32
+    attention.to(dtype)
+    counts = torch.tensor([6, 4])
+    valid = valid_mask(counts, 6)[:, None, None, :]
+    states = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    def heard(padding: float) -> Tensor:
+        """What a valid frame of each utterance becomes, with this in the place of padding."""
+        given = states.clone()
+        given[1, 4:] = padding
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same is dropped
+            mixed = attention.probabilities(given, valid) if path == "maps" else attention(given, valid)
+        return mixed[1, :, :4] if path == "maps" else mixed[1, :4]  # (A, S, S) or (S, H)
+
+    assert torch.equal(heard(0.0), heard(3.0))
+    if path == "maps":
+        assert not heard(3.0)[..., 4:].any()
+
+
+@pytest.mark.parametrize("std", [0.02, 0.1])
+def test_weights_are_drawn_as_wide_as_the_settings_say(std: float) -> None:
+    model = load_upstream("mockingjay", checkpoint="random:tiny", initializer_std=std)
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            assert float(part.weight.detach().std()) == pytest.approx(std, rel=0.05), name
+            assert not part.bias.any(), name
+        elif isinstance(part, torch.nn.LayerNorm):
+            assert bool((part.weight == 1).all()), name
+            assert not part.bias.any(), name
+
+
+def small_checkpoint(folder: Path, prefix: str = "") -> Path:
+    """A checkpoint of a small APC, as `repbench convert` writes one."""
+    model = load_upstream("apc", checkpoint="random:tiny", hidden_size=8)
+    weights = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    return save_weights(folder, weights=weights, fields={"upstream": "apc", "config": model.config}).path
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "checkpoint.json"])
+def test_a_file_of_a_checkpoint_stands_for_the_folder(tmp_path: Path, file: str) -> None:
+    folder = small_checkpoint(tmp_path / "step-00000040")
+    model = load_upstream("apc", checkpoint=folder / file)
+    assert model.provenance.checkpoint == str(folder)
+    assert model.fingerprint() == load_upstream("apc", checkpoint=folder).fingerprint()
+
+
+def test_weights_without_their_manifest_are_refused_by_what_is_missing(tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path / "step-00000040")
+    alone = (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=r"checkpoint\.json, which says of what model they are, is not beside it"):
+        load_upstream("apc", checkpoint=alone)
+
+
+def test_a_checkpoint_of_a_wrapped_network_is_taken_and_that_is_said(tmp_path: Path) -> None:
+    plain = load_upstream("apc", checkpoint=small_checkpoint(tmp_path / "plain"))
+    wrapped = load_upstream("apc", checkpoint=small_checkpoint(tmp_path / "wrapped", "module."))
+    assert wrapped.fingerprint() == plain.fingerprint()
+    assert [note.split(",")[0] for note in wrapped.provenance.notes] == ["`module.`"]
+
+
+def test_a_checkpoint_of_repbench_needs_no_conversion(tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path / "own")
+    with pytest.raises(UsageError, match=r"of a checkpoint of repbench already .*--checkpoint .*own"):
+        convert(folder / "model.safetensors", tmp_path / "out", {})
 
 
 def test_parameters_without_names_are_refused_in_words() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.errors import UsageError
 from repbench.upstream.checkpoints import list_checkpoints, open_checkpoint, read_training, read_weights
 from repbench.upstream.parallel import Processes, expected_processes, joined, local_device
 from tests.upstream.small_training import arguments, metrics_of, request, small_corpus
@@ -150,6 +151,43 @@ def test_one_process_leads_and_adds_nothing() -> None:
         processes.sum_gradients([weight])
         assert processes.sum(torch.tensor([3.0])).tolist() == [3.0]
     assert weight.grad.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (
+            {"WORLD_SIZE": "2", "RANK": "0"},
+            "WORLD_SIZE is 2, .* but MASTER_ADDR and MASTER_PORT are not set .*torchrun",
+        ),
+        ({"WORLD_SIZE": "2"}, "but RANK, MASTER_ADDR and MASTER_PORT are not set"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1"}, "but MASTER_PORT is not set"),
+        ({"RANK": "1"}, "RANK is 1, so this is one of several processes, but WORLD_SIZE is not set"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE must be a whole number, but is 'two'"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK is 2 and WORLD_SIZE is 2"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "b"},
+            "MASTER_PORT must be a whole number",
+        ),
+    ],
+)
+def test_an_environment_of_several_processes_that_is_not_whole_is_refused_by_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], words: str, tones: Path, tmp_path: Path
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=words):
+        run_pretraining(request("apc", tones, tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("*")), "nothing was begun"
+
+
+def test_one_process_that_is_told_so_trains_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    with joined(torch.device("cpu")) as processes:
+        assert processes == Processes(rank=0, count=1)
 
 
 def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

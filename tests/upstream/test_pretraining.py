@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from repbench.audio.kaldi import FBANK80
 from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
 from repbench.benchmark.protocol import SplitSettings, load_protocol
 from repbench.benchmark.splits import divide
+from repbench.cli import running
+from repbench.configs.loader import preset_names
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.reading import read_utterance
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, RepbenchError, UsageError
@@ -237,6 +240,33 @@ def test_an_upstream_without_an_objective_is_refused(name: str, tones: Path, tmp
         run_pretraining(PretrainRequest(upstream=name, corpus=str(tones), out=tmp_path / "run", device="cpu"))
     assert refused.value.exit_code == 2
     assert not (tmp_path / "run").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"preset": "tiny"}, {"assignments": ("hidden_size=3",)}, {"preset": "tiny", "steps": 3}, {"from_checkpoint": "x"}],
+    ids=lambda changed: " ".join(changed),
+)
+@pytest.mark.parametrize("name", ["mel", "py:repbench.testing.fakes:envelope"])
+def test_it_is_the_objective_that_lacks_whatever_else_was_said(
+    name: str, changed: dict[str, Any], tones: Path, tmp_path: Path
+) -> None:
+    asked = PretrainRequest(upstream=name, corpus=str(tones), out=tmp_path / "run", device="cpu", **changed)
+    with pytest.raises(UsageError, match=r"has no objective, so it cannot be pre-trained .*Take mockingjay, apc"):
+        run_pretraining(asked)
+
+
+def test_a_model_without_presets_says_so(tones: Path, tmp_path: Path) -> None:
+    name = f"py:{waveform_listener.__module__}:waveform_listener"
+    asked = PretrainRequest(upstream=name, corpus=str(tones), out=tmp_path / "run", device="cpu", preset="tiny")
+    with pytest.raises(UsageError, match=r"waveform_listener` has no presets .*Leave --preset out"):
+        run_pretraining(asked)
+
+
+def test_the_help_lists_the_presets_of_each_upstream() -> None:
+    listed = " ".join(inspect.get_annotations(running.pretrain, eval_str=True)["preset"].__metadata__[0].help.split())
+    for upstream in ("mockingjay", "apc"):
+        assert f"{upstream}: {', '.join(preset_names(upstream))};" in listed
 
 
 @pytest.mark.parametrize(("upstream", "usual"), [("apc", ApcConfig()), ("mockingjay", MockingjayConfig())])

@@ -70,15 +70,77 @@ class FrontEnd:
         """(B, T) waveforms with (B,) lengths to (B, F, D) frames with (B,) counts.
 
         Raises:
-            DataError: A waveform is shorter than `min_samples`.
+            DataError: These are no waveforms by `check_waveforms`, or one is shorter than `min_samples`.
         """
+        check_waveforms(waveforms, lengths, name=self.name)
         shortest = int(lengths.min())
         if shortest < self.min_samples:
             raise DataError(f"{self.name} needs at least {self.min_samples} samples, but a waveform has {shortest}")
-        if int(lengths.max()) > waveforms.shape[1]:
-            what = f"`lengths` reaches to {int(lengths.max())}, but the waveforms have {waveforms.shape[1]} samples"
-            raise DataError(what)
         return self.compute(waveforms, lengths)
+
+
+LOUDEST = 16.0
+"""No sound in [-1, 1] reaches this, also after resampling; samples that are integers do."""
+
+
+_CONVERSION = {
+    "waveforms": "Say torch.as_tensor(samples, dtype=torch.float32), in [-1, 1]",
+    "lengths": "Say torch.tensor([number of samples of each waveform])",
+}
+_SCALING = "Divide by the largest integer of that type: samples / 32768 for 16 bits, as float32"
+
+
+def check_waveforms(waveforms: object, lengths: object, *, name: str) -> None:
+    """Refuse what is no batch of waveforms, before a front end or a network makes plausible numbers of it.
+
+    Args:
+        waveforms: To be (B, T) float32 in [-1, 1].
+        lengths: To be (B,) int64, from 1 to T.
+        name: Of what takes them.
+
+    Raises:
+        DataError: One is no tensor, or of another type or shape; or the samples are integers by their size.
+    """
+    # (B, T) and (B,)
+    for argument, value, dtype, axes in (
+        ("waveforms", waveforms, torch.float32, "(B, T)"),
+        ("lengths", lengths, torch.int64, "(B,)"),
+    ):
+        if not isinstance(value, Tensor):
+            what = f"{name} takes `{argument}` as a torch.Tensor {axes}, but was given a {type_name(value)}"
+            raise DataError(what, do=_CONVERSION[argument])
+        if value.dtype != dtype:
+            what = f"{name} takes `{argument}` of {dtype}, but was given {value.dtype}"
+            integers = argument == "waveforms" and not value.is_floating_point()
+            raise DataError(what, do=_SCALING if integers else _CONVERSION[argument])
+    assert isinstance(waveforms, Tensor)
+    assert isinstance(lengths, Tensor)
+    batch = len(waveforms) if waveforms.ndim == 2 else 0
+    if batch == 0 or lengths.shape != (batch,):
+        shapes = f"{tuple(waveforms.shape)} and {tuple(lengths.shape)}"
+        do = "One sound of T samples is a batch of one: waveform[None], torch.tensor([len(waveform)])"
+        raise DataError(f"{name} takes waveforms (B, T) and lengths (B,), but was given {shapes}", do=do)
+    longest = int(lengths.max())
+    if longest > waveforms.shape[1]:
+        raise DataError(f"`lengths` reaches to {longest}, but the waveforms have {waveforms.shape[1]} samples")
+    _refuse_integers(waveforms.detach(), lengths, name)
+
+
+def type_name(value: object) -> str:
+    """`numpy.ndarray`, `list`: the type of a value as a caller would write it."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _refuse_integers(waveforms: Tensor, lengths: Tensor, name: str) -> None:
+    """Refuse samples of the size of integers; what lies past a length may be anything."""
+    if float(waveforms.abs().amax()) < LOUDEST:
+        return
+    valid = waveforms.masked_fill(~valid_mask(lengths.to(waveforms.device), waveforms.shape[1]), 0.0)
+    peak = float(valid.nan_to_num(0.0, posinf=0.0, neginf=0.0).abs().amax())
+    if peak >= LOUDEST:
+        what = f"{name} takes samples in [-1, 1], but was given one of {peak:g}"
+        raise DataError(what, do=_SCALING)
 
 
 Transform = Callable[[Tensor, Tensor], object]

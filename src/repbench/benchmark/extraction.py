@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
 from repbench.benchmark.features import run_sounds
-from repbench.errors import DataError, UsageError
+from repbench.errors import DataError, EnvironmentFault, UsageError, is_out_of_memory
 from repbench.files import atomic_write
 from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, UpstreamInfo
@@ -43,6 +44,7 @@ def extract_files(
     Raises:
         UsageError: Two files have the same stem.
         DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
+        EnvironmentFault: The memory does not suffice for a sound.
     """
     from safetensors.torch import save
 
@@ -51,8 +53,10 @@ def extract_files(
     written = []
     with (reporter or Silence()).stage(f"{info.name}: hidden states") as advance:
         for file in files:
-            sound, rate_hz = sound_for(info, file, resample=resample)
-            states = run_sounds(upstream, [sound], device=device, names=[str(file)])
+            with naming_what_is_too_large(file):
+                sound, rate_hz = sound_for(info, file, resample=resample)
+                states = run_sounds(upstream, [sound], device=device, names=[str(file)])
+                hidden = states.layers[:, 0].float().cpu().contiguous()  # (L, F, D)
             metadata = {
                 "info": json.dumps(asdict(info)),
                 "fingerprint": upstream.fingerprint(),
@@ -61,10 +65,26 @@ def extract_files(
             }
             path = out / f"{file.stem}.safetensors"
             with atomic_write(path) as stream:
-                stream.write(save({"hidden_states": states.layers[:, 0].float().cpu().contiguous()}, metadata))
+                stream.write(save({"hidden_states": hidden}, metadata))
             written.append(path)
             advance(len(written), len(files))
     return written
+
+
+@contextlib.contextmanager
+def naming_what_is_too_large(file: Path) -> Iterator[None]:
+    """Name the sound for which the memory does not suffice.
+
+    Raises:
+        EnvironmentFault: The memory does not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        do = "Cut it into shorter files, or take another device"
+        raise EnvironmentFault("The memory does not suffice for this sound", file=file, do=do) from error
 
 
 def sound_for(info: UpstreamInfo, file: Path, *, resample: bool) -> tuple[Tensor, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from torch import nn
 
 from repbench.benchmark.tasks import called, does_not_take, refuse_info
 from repbench.configs.loader import merged
+from repbench.configs.requests import argument
 from repbench.corpora.contract import Corpus
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, is_packaged, registry, side_effects
-from repbench.upstream.contract import Upstream, UpstreamInfo, provenance_of
+from repbench.upstream.contract import Upstream, UpstreamInfo, check_call, provenance_of
 from repbench.upstream.declared import factory_of
 from repbench.upstream.networks import RANDOM, NetworkFactory
 from repbench.upstream.precomputed import BoundToCorpus
@@ -37,7 +37,8 @@ def load_upstream(
         `prediction` on spectrograms.
 
     Raises:
-        UsageError: There is no such upstream, preset or setting, or only a corpus can say what it is.
+        UsageError: There is no such upstream, preset or setting, an argument is of another type, or only a corpus can
+            say what it is.
         PluginError: It cannot be loaded, or is not an upstream.
 
     Example:
@@ -45,6 +46,10 @@ def load_upstream(
         >>> model.info.width
         64
     """
+    name = argument("name", name, str)
+    place = None if checkpoint is None else argument("checkpoint", checkpoint, str)
+    if not 0 <= argument("seed", seed, int) < 2**63:
+        raise UsageError(f"A seed must be from 0 to 2^63 - 1, but is {seed}", key="seed")
     entry = registry().find("upstream", name).entry
     tree: dict[str, Any] = {}
     if preset is not None:
@@ -53,7 +58,6 @@ def load_upstream(
             listed = ", ".join(sorted(presets)) or "none"
             raise UsageError(f"`{name}` has no preset `{preset}`", key="preset", do=f"There are: {listed}")
         tree = {key: value for key, value in presets[preset].items() if key != "training"}
-    place = None if checkpoint is None else os.fspath(checkpoint)
     return build_upstream(entry, place, seed, settings=merged(tree, settings))
 
 
@@ -120,6 +124,8 @@ def _held_to_upstream(upstream: object, entry: Entry) -> Upstream:
             do="See repbench.upstream.contract",
         )
     refuse_info(upstream.info, UpstreamInfo, entry)
+    if check_call not in upstream._forward_pre_hooks.values():
+        upstream.register_forward_pre_hook(check_call, with_kwargs=True)
     upstream.eval()
     return upstream
 

@@ -7,6 +7,7 @@ a speaker-disjoint division of the corpus: the test speakers of frame tasks are 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from repbench.benchmark.owning import locked
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import Division, divide
 from repbench.configs.loader import apply_overrides, build, load_yaml, merged
+from repbench.configs.requests import request_of
 from repbench.configs.settings import Settings
 from repbench.corpora.contract import Corpus
 from repbench.corpora.opening import is_manifest_path, open_corpus
@@ -31,16 +33,25 @@ from repbench.errors import DataError, IntegrityError, RunInUseError, UsageError
 from repbench.files import ensure_writable, write_json
 from repbench.progress import Reporter, Silence
 from repbench.registry import Entry, registry
-from repbench.upstream.checkpoints import Checkpoint, list_checkpoints, newest_intact, remove_leftovers
-from repbench.upstream.contract import Pretrainable
+from repbench.upstream.checkpoints import (
+    MANIFEST_FILE,
+    Checkpoint,
+    list_checkpoints,
+    newest_intact,
+    open_checkpoint,
+    remove_leftovers,
+)
+from repbench.upstream.contract import Pretrainable, provenance_of
 from repbench.upstream.model_card import model_card
-from repbench.upstream.networks import HEARD_FILE, RUNS, usual_preset
+from repbench.upstream.networks import HEARD_FILE, RANDOM, RUNS, usual_preset
 from repbench.upstream.parallel import Processes, joined, local_device
 from repbench.upstream.pretraining import Describe, Trainer, long_enough
 from repbench.upstream.training_settings import TrainingSettings
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = "repbench.pretraining/1"
+
+_WITH_OBJECTIVE = "Take mockingjay, apc, or a plugin's model that has an objective"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,9 @@ class PretrainRequest:
         assignments: Single settings, `a.b=v`.
         steps: Updates; None: as the settings say.
         out: The run folder; None: below `runs/pretrain`, by upstream, preset and seed.
-        resume: Go on with the run that is there.
+        resume: Go on with the run that is there; `steps` may be more than it was planned for.
+        from_checkpoint: The weights to begin with, as `repbench run --checkpoint` takes them; optimizer, schedule and
+            run are new. The settings of the model are those of the checkpoint, and the preset gives the training alone.
         device: auto, cpu, cuda, cuda:N.
         seed: Of the untrained weights and of everything that is drawn.
     """
@@ -68,6 +81,7 @@ class PretrainRequest:
     steps: int | None = None
     out: Path | str | None = None
     resume: bool = False
+    from_checkpoint: Path | str | None = None
     device: str = "auto"
     seed: int = 0
 
@@ -110,6 +124,25 @@ class _Whole(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """The checkpoint that a training begins from.
+
+    Attributes:
+        checkpoint: Its path.
+        fingerprint: Of weights and settings.
+        heard: SHA-256 of the samples of each utterance that it learned from, as far as they are known.
+        notes: What a reader of scores should know of it.
+        history: What its weights went through, oldest first, and that they were taken here.
+    """
+
+    checkpoint: str
+    fingerprint: str
+    heard: frozenset[str]
+    notes: tuple[str, ...]
+    history: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """A request whose settings are resolved."""
 
@@ -120,9 +153,10 @@ class _Asked:
     training: TrainingSettings
     run: Path
     device: torch.device
+    start: _Start | None = None
 
 
-def pretrain(upstream: str, *, corpus: str = "synthetic", **options: Any) -> Pretrained:
+def pretrain(upstream: str, *, corpus: str | Path = "synthetic", **options: Any) -> Pretrained:
     """Pre-train an upstream on the train split of a corpus.
 
     Args:
@@ -130,11 +164,14 @@ def pretrain(upstream: str, *, corpus: str = "synthetic", **options: Any) -> Pre
         corpus: A registered name with options, or the folder of a manifest.
         **options: Any other field of `repbench.benchmark.pretrain.PretrainRequest`.
 
+    Raises:
+        UsageError: An option is unknown or of another type; and as `run_pretraining`.
+
     Example:
         >>> pretrain("apc", corpus="synthetic:tiny", preset="tiny", steps=20).step  # doctest: +SKIP
         20
     """
-    return run_pretraining(PretrainRequest(upstream=upstream, corpus=corpus, **options))
+    return run_pretraining(request_of(PretrainRequest, {"upstream": upstream, "corpus": corpus, **options}))
 
 
 def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) -> Pretrained:
@@ -163,13 +200,24 @@ def _resolve(request: PretrainRequest) -> _Asked:
     device = choose_device(request.device)
     preset, tree = _settings(request, entry, device)
     training = _training(request, tree.pop("training", {}))
-    model = _untrained(request, entry, tree)
+    model = _built(request, entry, tree)
     _refuse_too_short(training, model)
-    run = Path(request.out or RUNS / entry.name / f"{preset or 'default'}-seed{request.seed}")
+    start = None if request.from_checkpoint is None else _start_of(request.from_checkpoint, model)
+    ending = "" if start is None else f"-from-{start.fingerprint[:8]}"
+    run = Path(request.out or RUNS / entry.name / f"{preset or 'default'}-seed{request.seed}{ending}")
     if run.exists() and not run.is_dir():
         raise UsageError("This is a file, not a folder", key="--out", file=run, do="Name a folder")
     ensure_writable(run)
-    return _Asked(request=request, entry=entry, preset=preset, model=model, training=training, run=run, device=device)
+    return _Asked(
+        request=request,
+        entry=entry,
+        preset=preset,
+        model=model,
+        training=training,
+        run=run,
+        device=device,
+        start=start,
+    )
 
 
 def _settings(request: PretrainRequest, entry: Entry, device: torch.device) -> tuple[str | None, dict[str, Any]]:
@@ -177,10 +225,17 @@ def _settings(request: PretrainRequest, entry: Entry, device: torch.device) -> t
     presets = presets_of(entry)
     usual = usual_preset(device)
     preset = request.preset or (usual if usual in presets else None)
+    if preset is not None and not presets:
+        _built(request, entry, {})  # what has no objective has no presets either, and that is the fault then
+        raise UsageError(
+            f"`{entry.name}` has no presets", key="--preset", do="Leave --preset out, and say --set KEY=VALUE"
+        )
     if preset is not None and preset not in presets:
-        listed = ", ".join(sorted(presets)) or "none"
+        listed = ", ".join(sorted(presets))
         raise UsageError(f"`{entry.name}` has no preset `{preset}`", key="--preset", do=f"There are: {listed}")
     tree = dict(presets[preset]) if preset is not None else {}
+    if request.from_checkpoint is not None:
+        tree = {key: value for key, value in tree.items() if key == "training"}
     if request.config is not None:
         tree = merged(tree, load_yaml(request.config))
     return preset, apply_overrides(tree, request.assignments)
@@ -193,20 +248,53 @@ def _training(request: PretrainRequest, tree: Any) -> TrainingSettings:
     return build(_Whole, {"training": merged(tree, {"steps": request.steps})}, "--steps").training
 
 
-def _untrained(request: PretrainRequest, entry: Entry, tree: dict[str, Any]) -> Pretrainable:
+def _built(request: PretrainRequest, entry: Entry, tree: dict[str, Any]) -> Pretrainable:
+    """The model untrained, or with the weights that the training begins from."""
     no_objective = f"`{entry.name}` has no objective, so it cannot be pre-trained"
+    checkpoint = RANDOM if request.from_checkpoint is None else os.fspath(request.from_checkpoint)
+    if request.from_checkpoint is not None and checkpoint.partition(":")[0] == RANDOM:
+        raise UsageError("Untrained weights are what a training begins with anyway", key="--from", do="Leave it out")
     try:
-        model = build_upstream(entry, "random", request.seed, settings=tree)
+        model = build_upstream(entry, checkpoint, request.seed, settings=tree)
     except UsageError as error:
+        if error.key == "--checkpoint" and request.from_checkpoint is not None:
+            _built(replace(request, from_checkpoint=None), entry, {})  # what has no weights has no objective
+            raise UsageError(error.what, file=error.file, key="--from", do=error.do) from error
         if error.key == "--checkpoint":
             # It has no weights; the checkpoint that it refuses is not what was asked for here.
-            raise UsageError(no_objective, key="UPSTREAM") from error
+            raise UsageError(no_objective, key="UPSTREAM", do=_WITH_OBJECTIVE) from error
+        if tree and not presets_of(entry):
+            _built(request, entry, {})  # of what has no objective, the settings are not the fault
         if request.config is not None and error.file is None:
             raise UsageError(error.what, file=request.config, key=error.key, do=error.do) from error
         raise
     if not isinstance(model, Pretrainable):
-        raise UsageError(no_objective, key="UPSTREAM")
+        raise UsageError(no_objective, key="UPSTREAM", do=_WITH_OBJECTIVE)
     return model
+
+
+def _start_of(given: Path | str, model: Pretrainable) -> _Start:
+    """What is known of the checkpoint whose weights the model has."""
+    provenance = provenance_of(model)
+    place = provenance.checkpoint or os.fspath(given)
+    fields = open_checkpoint(Path(place)).fields if (Path(place) / MANIFEST_FILE).is_file() else {}
+    corpus = fields.get("corpus")
+    known = f"trained on {corpus['name']}" if corpus else "and what those learned from is not known"
+    fingerprint = model.fingerprint()
+    event = {
+        "event": "from",
+        "checkpoint": place,
+        "fingerprint": fingerprint,
+        "step": fields.get("step") if corpus else None,
+        "corpus": corpus,
+    }
+    return _Start(
+        checkpoint=place,
+        fingerprint=fingerprint,
+        heard=provenance.heard,
+        notes=(*provenance.notes, f"its training began with the weights of {place}, {known}"),
+        history=(*fields.get("history", ()), event),
+    )
 
 
 def _refuse_too_short(training: TrainingSettings, model: Pretrainable) -> None:
@@ -241,8 +329,7 @@ def _train(asked: _Asked, processes: Processes, reporter: Reporter) -> Pretraine
     processes.wait()  # all have looked at the folder as it was
     if processes.leads:
         remove_leftovers(run)
-        if not (run / RUN_FILE).exists():
-            write_json(run / RUN_FILE, _run_fields(asked, corpus))
+        _write_run(asked, corpus)
     assert isinstance(asked.model, nn.Module)
     asked.model.to(asked.device)
     trainer = Trainer(
@@ -253,6 +340,7 @@ def _train(asked: _Asked, processes: Processes, reporter: Reporter) -> Pretraine
         dev=division.dev,
         run=run,
         describe=_description(asked, corpus, division),
+        history=() if asked.start is None else asked.start.history,
         device=asked.device,
         processes=processes,
         reporter=reporter,
@@ -277,6 +365,11 @@ def _say_what_was_taken(asked: _Asked, reporter: Reporter) -> None:
     if asked.preset is not None and asked.request.preset is None:
         why = "there is a GPU" if asked.preset == "base" else "there is no GPU; --preset base is the published size"
         reporter.say(f"note: preset `{asked.preset}` was taken, because {why}")
+    if asked.start is not None:
+        reporter.say(
+            f"note: the weights and the model's settings are those of {asked.start.checkpoint}; optimizer and schedule "
+            "are new"
+        )
     reporter.say(f"note: the run is {asked.run}")
 
 
@@ -306,8 +399,20 @@ def _division(corpus: Corpus, asked: _Asked, reporter: Reporter) -> Division:
 # the run folder
 
 
+def _write_run(asked: _Asked, corpus: Corpus) -> None:
+    """Write what the numbers of the run depend on; of one that goes on with more steps, these steps."""
+    file = asked.run / RUN_FILE
+    if not file.exists():
+        write_json(file, _run_fields(asked, corpus))
+        return
+    before, steps = _read_run(file), asked.training.steps
+    if before["training"].get("steps") != steps:
+        write_json(file, before | {"training": before["training"] | {"steps": steps}})
+
+
 def _run_fields(asked: _Asked, corpus: Corpus) -> dict[str, Any]:
-    return {"schema": RUN_SCHEMA, "started": _now(), **_setting(asked, corpus)}
+    began = {} if asked.start is None else {"from_checkpoint": asked.start.checkpoint}
+    return {"schema": RUN_SCHEMA, "started": _now(), **began, **_setting(asked, corpus)}
 
 
 def _setting(asked: _Asked, corpus: Corpus | None) -> dict[str, Any]:
@@ -322,6 +427,8 @@ def _setting(asked: _Asked, corpus: Corpus | None) -> dict[str, Any]:
         setting["corpus"] = corpus.fingerprint
         if resampler := resampler_for(corpus, asked.model.info.sample_rate_hz):
             setting["resampler"] = resampler
+    if asked.start is not None:
+        setting["from_fingerprint"] = asked.start.fingerprint
     return setting
 
 
@@ -346,12 +453,19 @@ def _hold_to_run(asked: _Asked, corpus: Corpus | None) -> Checkpoint | None:
             file=asked.run,
             do="Say --resume to go on with it, or name another folder with --out",
         )
-    differences = _differences(before, _setting(asked, corpus))
+    if asked.start is None and "from_checkpoint" in before:
+        what = f"This folder holds a run that began with the weights of {before['from_checkpoint']}"
+        raise RunInUseError(what, file=asked.run, do="Say --from with this checkpoint too")
+    setting = _setting(asked, corpus)
+    planned = before["training"].get("steps")
+    if isinstance(planned, int) and asked.training.steps > planned:
+        before = before | {"training": before["training"] | {"steps": asked.training.steps}}
+    differences = _differences(before, setting)
     if differences:
         raise RunInUseError(
             f"This folder holds a run with other settings: {'; '.join(differences)}",
             file=asked.run,
-            do="Give the settings of the run, or name another folder with --out",
+            do="Give the settings of the run (only its steps may become more), or name another folder with --out",
         )
     return checkpoints[-1] if checkpoints else None
 
@@ -401,7 +515,7 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _description(asked: _Asked, corpus: Corpus, division: Division) -> Describe:
-    fields = {
+    fields: dict[str, Any] = {
         "started": _started(asked.run),
         "upstream": asked.entry.name,
         "preset": asked.preset,
@@ -420,7 +534,11 @@ def _description(asked: _Asked, corpus: Corpus, division: Division) -> Describe:
         "licence": asked.model.info.licence,
         "citation": asked.model.info.citation,
     }
-    heard = "".join(f"{digest}\n" for digest in sorted({each.samples_sha256 for each in division.train}))
+    digests = {each.samples_sha256 for each in division.train}
+    if asked.start is not None:
+        fields["notes"] = list(asked.start.notes)
+        digests |= asked.start.heard
+    heard = "".join(f"{digest}\n" for digest in sorted(digests))
     return Describe(fields=fields, texts=lambda said: {"README.md": model_card(said), HEARD_FILE: heard})
 
 

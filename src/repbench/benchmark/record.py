@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from repbench.configs.requests import argument
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
@@ -55,13 +56,18 @@ class Origin(_Part):
 
 
 class UpstreamPart(_Part):
-    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after."""
+    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after.
+
+    `citation` and `licence` are what the model declares of itself; None in records made before they were kept.
+    """
 
     name: str
     checkpoint: str | None
     fingerprint: str
     origin: Origin
     layer_names: tuple[str, ...]
+    citation: str | None = None
+    licence: str | None = None
 
 
 class DownstreamPart(_Part):
@@ -407,11 +413,13 @@ def read_records(places: str | Path | Iterable[str | Path]) -> list[Record]:
         places: One or more `record.json` files or folders that hold some.
 
     Raises:
+        UsageError: A place is no path.
         DataError: A place does not exist.
         IntegrityError: A file is not a record.
     """
-    several = [places] if isinstance(places, str | Path) else list(places)
-    return [read_record(path) for place in several for path in record_paths(Path(place))]
+    given = [places] if isinstance(places, str | Path) or not isinstance(places, Iterable) else places
+    several = [argument("places", place, Path) for place in given]
+    return [read_record(path) for place in several for path in record_paths(place)]
 
 
 def record_paths(place: Path) -> list[Path]:

@@ -151,6 +151,8 @@ def _upstream_part(stage: Stage) -> dict[str, Any]:
         "fingerprint": stage.fingerprint,
         "origin": origin_of(entry),
         "layer_names": stage.upstream.info.layer_names,
+        "citation": stage.upstream.info.citation,
+        "licence": stage.upstream.info.licence,
     }
 
 

@@ -49,6 +49,7 @@ from repbench.benchmark.stage import (
 )
 from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
 from repbench.benchmark.trial import try_together
+from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.errors import NonFiniteError, UsageError
@@ -163,7 +164,7 @@ def _beside(answered: Sequence[Answered]) -> Iterator[tuple[Answered, ...]]:
 
 
 def evaluate(
-    upstream: str, downstream: str, *, corpus: str = "synthetic", out: str | Path = "runs", **options: Any
+    upstream: str, downstream: str, *, corpus: str | Path = "synthetic", out: str | Path = "runs", **options: Any
 ) -> list[Record]:
     """Run one upstream on one downstream and return the records, which are also written below `out`.
 
@@ -174,12 +175,16 @@ def evaluate(
         out: Folder of the records.
         **options: Any other field of `repbench.benchmark.run.RunRequest`.
 
+    Raises:
+        UsageError: An option is unknown or of another type; and as `run`.
+
     Example:
         >>> records = evaluate("mel", "phone", corpus="synthetic:tiny")  # doctest: +SKIP
         >>> records[0].primary.value  # doctest: +SKIP
         0.52
     """
-    request = RunRequest(upstream=upstream, downstream=downstream, corpus=corpus, out=Path(out), **options)
+    given = {"upstream": upstream, "downstream": downstream, "corpus": corpus, "out": out, **options}
+    request = request_of(RunRequest, given)
     return [written.record for written in run(request)]
 
 

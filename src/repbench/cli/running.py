@@ -102,7 +102,12 @@ def pretrain(
         str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
     ] = "synthetic",
     preset: Annotated[
-        str | None, typer.Option(metavar="base|large|tiny", help="Sizes; default: base on a GPU, tiny without one.")
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Sizes and training. mockingjay: base, large, tiny; apc: base, mockingjay2020, tiny; a plugin has its "
+            "own. Default: base on a GPU, tiny without one.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
     set_: Annotated[
@@ -114,8 +119,13 @@ def pretrain(
         typer.Option(metavar="DIR", help="The run folder; default: runs/pretrain/UPSTREAM/PRESET-seedN."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder, if there is one; --steps may be more."),
     ] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Begin with these weights; schedule and run are new."),
+    ] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of weights, order, masks and dropout.")] = 0,
     as_json: Json = False,
@@ -133,6 +143,7 @@ def pretrain(
         steps=steps,
         out=out,
         resume=resume,
+        from_checkpoint=from_,
         device=device,
         seed=seed,
     )

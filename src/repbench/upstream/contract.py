@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from repbench.audio.frames import check_waveforms
 from repbench.errors import DataError, PluginError
 from repbench.files import canonical_json
 
@@ -111,6 +112,8 @@ class Upstream(Protocol):
 
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
         """Hidden states of a batch.
+
+        Whatever `repbench.load_upstream` gives refuses another dtype or shape before this is called (`check_call`).
 
         Args:
             waveforms: (B, T) float32 at `info.sample_rate_hz`, in [-1, 1]; what lies past a length is ignored.
@@ -279,3 +282,23 @@ def check_lengths(info: UpstreamInfo, lengths: Tensor) -> None:
             f"{info.name} takes at most {info.max_samples} samples, but a waveform has {longest}",
             do="Cut the utterance with start/end in the corpus",
         )
+
+
+def check_call(upstream: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """Refuse a call of an upstream with what is no batch of waveforms; a forward pre-hook of every upstream.
+
+    16-bit integers would give features that are off by log(32768^2) = 20.8, float64 those of another precision, and a
+    waveform (T,) whatever its axes are taken for.
+
+    Args:
+        upstream: What is called.
+        given: Its arguments.
+        named: Those that are given by name.
+
+    Raises:
+        DataError: As `repbench.audio.frames.check_waveforms`.
+    """
+    arguments = dict(zip(("waveforms", "lengths"), given, strict=False)) | dict(named)
+    if arguments.keys() == {"waveforms", "lengths"}:  # what lacks one is refused by Python itself
+        info: Any = upstream.info
+        check_waveforms(**arguments, name=info.name)

@@ -15,6 +15,7 @@ from repbench.upstream.checkpoints import Checkpoint, save_weights
 from repbench.upstream.contract import provenance_of
 from repbench.upstream.foreign import model_of
 from repbench.upstream.mockingjay.factory import mockingjay
+from repbench.upstream.networks import is_part_of_checkpoint
 from repbench.upstream.pickles import read_pickle
 
 
@@ -33,6 +34,9 @@ def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint:
     if not file.is_file():
         what = "This is a folder, not a checkpoint of an older code" if file.is_dir() else "There is no such file"
         raise UsageError(what, file=file, do="Name a file of the released Mockingjay code, S3PRL or APC")
+    if is_part_of_checkpoint(file):
+        what = "This is of a checkpoint of repbench already"
+        raise UsageError(what, file=file, do=f"Give it as it is: --checkpoint {file.parent}")
     content = read_pickle(file)
     name = model_of(content)
     if name == "apc":

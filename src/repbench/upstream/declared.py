@@ -34,6 +34,7 @@ from repbench.upstream.contract import (
     check_lengths,
     fingerprint_of,
 )
+from repbench.upstream.foreign import unwrapped
 from repbench.upstream.frame_clocks import joined
 from repbench.upstream.huggingface_files import read_weights
 from repbench.upstream.networks import RANDOM, seeded
@@ -238,13 +239,15 @@ def build(
     if checkpoint == RANDOM and module is target:
         do = "Name its class, or a function that makes it"
         raise UsageError(f"`py:{spec}` is made already and cannot be drawn anew", key="--checkpoint", do=do)
+    notes: tuple[str, ...] = ()
     if weights is not None:
+        state, notes = unwrapped(read_weights([weights]), file=weights, expected=module.state_dict())
         try:
-            module.load_state_dict(read_weights([weights]), strict=True)
+            module.load_state_dict(state, strict=True)
         except RuntimeError as error:
             what = f"The weights do not fit the module: {' '.join(str(error).split())[:500]}"
             raise IntegrityError(what, file=weights, do="Give the state dict of this module") from error
-    provenance = Provenance(checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file))
+    provenance = Provenance(checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file), notes=notes)
     return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
 
 

@@ -26,6 +26,15 @@ _GRU_KEY = re.compile(r"(?:rnns|rnn_layers)\.[0-9]+\.")
 Shapes = Mapping[str, tuple[int, ...]]
 """From the names of weights to their shapes."""
 
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.")
+"""What DataParallel, torch.compile, FSDP and Lightning Fabric put before every name of the model that they wrap."""
+
+_INNER_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What stands within a name where a part of the model was wrapped."""
+
+AVERAGING_COUNTER = "n_averaged"
+"""What torch's AveragedModel saves beside the weights of the model that it wraps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
@@ -44,6 +53,52 @@ class Foreign:
     weights: dict[str, Tensor]
     step: int | None
     notes: tuple[str, ...]
+
+
+def unwrapped(
+    weights: Mapping[str, Any], *, file: Path, expected: Iterable[str] = ()
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Take off what a wrapper of torch put before or within the names of weights.
+
+    Args:
+        weights: By the names in the file.
+        file: Where they come from.
+        expected: The names that the model has; a prefix that all of them have belongs to the model and stays.
+
+    Returns:
+        The weights by the names of the model that was wrapped, and a note that says what was taken off, if anything.
+
+    Raises:
+        IntegrityError: Two weights would have one name.
+    """
+    own = [*expected]
+    names = {key: str(key) for key in weights if key != AVERAGING_COUNTER}
+    taken = list[str]()
+    while (prefix := _shared_wrapper(names.values())) and _shared_wrapper(own) != prefix:
+        names = {key: name.removeprefix(prefix) for key, name in names.items()}
+        taken.append(prefix)
+    for inner in _INNER_WRAPPERS:
+        if any(inner in name for name in names.values()) and not any(inner in name for name in own):
+            names = {key: name.replace(inner, "") for key, name in names.items()}
+            taken.append(inner)
+    if not taken:
+        return dict(weights), ()
+    if len(set(names.values())) < len(names):
+        what = f"Two weights have the same name without the prefix {_quoted(taken)}"
+        raise IntegrityError(what, file=file, do="Save the state dict of the model inside of its wrapper")
+    note = f"{_quoted(taken)}, which a wrapper of torch adds, was taken off the names of the weights in {file.name}"
+    return {name: weights[key] for key, name in names.items()}, (note,)
+
+
+def _shared_wrapper(names: Iterable[str]) -> str | None:
+    """The wrapper's prefix that every name begins with, if there is one."""
+    every = [*names]
+    shared = (prefix for prefix in _WRAPPERS if every and all(name.startswith(prefix) for name in every))
+    return next(shared, None)
+
+
+def _quoted(prefixes: Iterable[str]) -> str:
+    return f"`{''.join(prefixes)}`"
 
 
 def hold_to_keys(module: nn.Module, weights: Mapping[str, Tensor], *, file: Path) -> None:
@@ -216,4 +271,10 @@ def model_of(content: Mapping[str, Any]) -> str | None:
     if "Mockingjay" in content or "Transformer" in content:
         return "mockingjay"
     inner = content["model"] if isinstance(content.get("model"), dict) else content
-    return "apc" if any(_GRU_KEY.match(str(key)) for key in inner) else None
+    return "apc" if any(_GRU_KEY.match(_without_wrappers(str(key))) for key in inner) else None
+
+
+def _without_wrappers(key: str) -> str:
+    for prefix in (*_WRAPPERS, *_INNER_WRAPPERS) * 2:
+        key = key.removeprefix(prefix)
+    return key

@@ -21,8 +21,10 @@ Legend: L layers, B batch, T samples, F frames, D width.
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -41,14 +43,15 @@ from repbench.upstream.contract import (
     check_lengths,
     fingerprint_of,
 )
-from repbench.upstream.foreign import named
+from repbench.upstream.foreign import named, unwrapped
 from repbench.upstream.frame_clocks import FrameClock, clock_of_convolutions, joined
 from repbench.upstream.huggingface_files import (
     CONFIG_FILE,
-    PREPROCESSOR_FILES,
     folder_of,
     lasting,
     missing_package,
+    nested_preprocessor,
+    read_preprocessor,
     read_settings,
     read_weights,
     said_by_card,
@@ -145,10 +148,6 @@ class _OfWindows:
         self._window_samples = int(extractor.n_samples)
         self._window_frames = int(config.max_source_positions)
         self._extractor = extractor
-        expected = self.hop_samples * config.max_source_positions
-        if self._window_samples != expected:
-            what = f"The extractor's window has {self._window_samples} samples, but the model takes {expected}"
-            raise IntegrityError(what, key="chunk_length", do="Take the extractor that belongs to the model")
 
     def num_frames(self, num_samples: int) -> int:
         return -(-num_samples // self.hop_samples)
@@ -273,21 +272,24 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
         EnvironmentFault: transformers is not installed.
     """
     folder = folder_of(source)
-    settings = {
-        "config": lasting(read_settings(folder, CONFIG_FILE)),
-        "preprocessor": lasting(read_settings(folder, *PREPROCESSOR_FILES)),
-    }
+    preprocessor, preprocessor_file = read_preprocessor(folder)
+    settings = {"config": lasting(read_settings(folder, CONFIG_FILE)), "preprocessor": lasting(preprocessor)}
     family = _family_of(settings["config"], folder)
     untrained = checkpoint == RANDOM
     files = [] if untrained else weights_files(folder, checkpoint)
+    notes: tuple[str, ...] = ()
     with _transformers() as transformers:
         config, extractor = _configured(transformers, family, folder)
+        _hold_to_each_other(family, config, extractor, preprocessor, preprocessor_file)
+        ears = family.ears(config, extractor)
         model_class = getattr(transformers, family.model)
         if untrained:
             with seeded(seed):
                 network = model_class(config)
         else:
-            network = _loaded(model_class, config, read_weights(files), files[0])
+            weights, unwrapping = unwrapped(read_weights(files), file=files[0])
+            network, left_out = _loaded(model_class, config, weights, files[0])
+            notes = (*unwrapping, *left_out)
     if family.model == "WhisperModel":
         network = network.encoder
     place = str(folder) if checkpoint is None else checkpoint
@@ -296,11 +298,11 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
     upstream = HuggingFaceUpstream(
         f"hf:{source}",
         network,
-        family.ears(network.config, extractor),
+        ears,
         sample_rate_hz=extractor.sampling_rate,
         settings=settings,
         said=said_by_card(folder),
-        provenance=Provenance(checkpoint=place),
+        provenance=Provenance(checkpoint=place, notes=notes),
     )
     return upstream.eval()
 
@@ -349,6 +351,38 @@ def _configured(transformers: Any, family: _Family, folder: Path) -> tuple[Any, 
     return config, extractor
 
 
+def _hold_to_each_other(
+    family: _Family, config: Any, extractor: Any, preprocessor: dict[str, Any], preprocessor_file: Path
+) -> None:
+    """Refuse a feature extractor that is not that of the model, before a convolution fails at it or hears nonsense.
+
+    Raises:
+        IntegrityError: The two files contradict each other; names both, and the settings.
+    """
+    told = nested_preprocessor(preprocessor).get("feature_extractor_type", family.extractor)
+    pairs: list[tuple[str, object, str, object]] = [("model_type", family.extractor, "feature_extractor_type", told)]
+    if family.ears is _OfWindows:
+        window = 2 * extractor.hop_length * config.max_source_positions
+        pairs += [
+            ("num_mel_bins", config.num_mel_bins, "feature_size", extractor.feature_size),
+            ("max_source_positions", window, "chunk_length", extractor.n_samples),
+        ]
+    elif family.ears is _OfFilterBanks:
+        stacked = extractor.num_mel_bins * extractor.stride
+        pairs.append(("feature_projection_input_dim", config.feature_projection_input_dim, "num_mel_bins", stacked))
+    else:
+        pairs.append(("conv_dim", 1, "feature_size", extractor.feature_size))
+    faults = [
+        f"`{one}` of {CONFIG_FILE} calls for {needed}, but `{other}` of {preprocessor_file.name} gives {given}"
+        for one, needed, other, given in pairs
+        if needed != given
+    ]
+    if faults:
+        what = f"Two files of the model contradict each other: {'; '.join(faults)}"
+        do = f"Fetch {CONFIG_FILE} and {preprocessor_file.name} again, both from the model whose weights these are"
+        raise IntegrityError(what, file=preprocessor_file.parent, do=do)
+
+
 _ONLY_IN_TRAINING = {
     "layerdrop": 0.0,  # a layer that is dropped has no hidden states
     "encoder_layerdrop": 0.0,
@@ -359,8 +393,8 @@ _ONLY_IN_TRAINING = {
 """What a configuration asks for in training alone, switched off; dropout stays."""
 
 
-def _loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path) -> nn.Module:
-    """The model with these weights; transformers knows the names that older versions gave them."""
+def _loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model with these weights, and a note on those left out; transformers knows the names of older versions."""
     try:
         network, found = model_class.from_pretrained(
             None, config=config, state_dict=weights, output_loading_info=True, dtype=torch.float32
@@ -372,7 +406,56 @@ def _loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Pat
     if missing:
         what = f"The weights do not fit the configuration: {len(missing)} missing: {named(missing)}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded")
-    return network  # type: ignore[no-any-return]
+    prefix, parts = f"{model_class.base_model_prefix}.", {name for name, _ in network.named_children()}
+    unknown, heads = _sorted_out(found["unexpected_keys"], weights, prefix, parts)
+    if unknown:
+        what = f"The weights do not fit {CONFIG_FILE}: {len(unknown)} unexpected in the encoder: {named(unknown)}"
+        do = (
+            f"Correct {CONFIG_FILE} to the model that was trained (number of layers, adapter_attn_dim, add_adapter, "
+            "conv_bias and the like), or give the weights of this model; nothing was loaded"
+        )
+        raise IntegrityError(what, file=file, do=do)
+    return network, (f"{file.name} holds weights of a head, which are left out: {heads}",) if heads else ()
+
+
+_HEAD = re.compile(
+    r"\w*head\w*|\w*classif\w*|quantizer|project_\w+|projector|proj_out|final_proj|layer_weights|tdnn|objective"
+    r"|label_embs_concat|ctc\w*|logits?\w*|pooler|score|qa_outputs"
+)
+"""First parts of the names of weights that a task adds to an encoder."""
+
+_NEVER_READ = ("masked_spec_embed", "decoder.")
+"""Weights that hidden states do not depend on: of masks, which are switched off, and of Whisper's decoder."""
+
+_OPTIONAL_PARTS = {"adapter", "intermediate_ffn", "masked_spec_embed"}
+"""Parts that an encoder has only where its configuration says so."""
+
+
+def _sorted_out(
+    unexpected: Iterable[str], weights: Iterable[str], prefix: str, parts: set[str]
+) -> tuple[list[str], str]:
+    """Of the weights that the encoder did not take, those that belong to it, and the heads among the others, counted.
+
+    Args:
+        unexpected: What transformers found no place for, by the names in the file.
+        weights: All names in the file.
+        prefix: What stands before the names of the encoder where a head was saved with it: `wav2vec2.`
+        parts: The first parts of the encoder's own names.
+    """
+    with_head = any(key.startswith(prefix) for key in weights)
+    unknown, heads = list[str](), Counter[str]()
+    for key in sorted(unexpected):
+        inner = key.removeprefix(prefix)
+        root, _, rest = inner.partition(".")
+        of_encoder = root in parts | _OPTIONAL_PARTS and not (with_head and rest in {"weight", "bias"})
+        if inner.startswith(_NEVER_READ):
+            continue
+        outside = inner == key and not of_encoder
+        if outside and (with_head or _HEAD.fullmatch(root)):
+            heads[root] += 1
+        else:
+            unknown.append(key)
+    return unknown, ", ".join(f"{root} ({count})" for root, count in heads.items())
 
 
 def _num_layers(config: Any) -> int:

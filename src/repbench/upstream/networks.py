@@ -17,6 +17,8 @@ from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.checkpoints import (
     CHECKPOINTS_FOLDER,
     MANIFEST_FILE,
+    TRAINING_FILE,
+    WEIGHTS_FILE,
     Checkpoint,
     list_checkpoints,
     newest_under,
@@ -24,7 +26,7 @@ from repbench.upstream.checkpoints import (
     read_weights,
 )
 from repbench.upstream.contract import Provenance
-from repbench.upstream.foreign import Foreign, hold_to_keys
+from repbench.upstream.foreign import Foreign, hold_to_keys, unwrapped
 
 HEARD_FILE = "heard.txt"
 """In a checkpoint: SHA-256 of the samples of each utterance that was learned from, one a line."""
@@ -98,9 +100,10 @@ class NetworkFactory(Generic[Config]):
             return self._random(checkpoint.partition(":")[2], seed, settings)
         place = self._required_newest() if checkpoint is None else locate(Path(checkpoint))
         if isinstance(place, Checkpoint):
-            file, config, weights = place.path, self._config_of(place), read_weights(place)
+            file, config = place.path, self._config_of(place)
+            weights, unwrapping = unwrapped(read_weights(place), file=file)
             notes = tuple(map(str, place.fields.get("notes", ())))
-            provenance = Provenance(checkpoint=str(file), heard=_heard(place), notes=notes)
+            provenance = Provenance(checkpoint=str(file), heard=_heard(place), notes=(*notes, *unwrapping))
         else:
             foreign = self.read_foreign(place, settings)
             file, config, weights = place, foreign.config, foreign.weights
@@ -176,12 +179,16 @@ def _heard(checkpoint: Checkpoint) -> frozenset[str]:
 def locate(path: Path) -> Checkpoint | Path:
     """What a path given as checkpoint leads to: a checkpoint of repbench, verified, or a file of an older code.
 
-    A run folder stands for its newest checkpoint; if that one is corrupt, no older one takes its place.
+    A file of a checkpoint stands for the checkpoint. A run folder stands for its newest checkpoint; if that one is
+    corrupt, no older one takes its place.
 
     Raises:
-        UsageError: There is nothing, or a folder without checkpoints.
+        UsageError: There is nothing, a folder without checkpoints, or weights without the manifest of a checkpoint.
     """
+    if is_part_of_checkpoint(path):
+        return open_checkpoint(path.parent)
     if path.is_file():
+        _refuse_weights_alone(path)
         return path
     if (path / MANIFEST_FILE).is_file():
         return open_checkpoint(path)
@@ -194,6 +201,18 @@ def locate(path: Path) -> Checkpoint | Path:
             return open_checkpoint(checkpoints[-1].path)
     what = "There is no checkpoint here" if path.exists() else "There is no such file or folder"
     raise UsageError(what, key="--checkpoint", file=path, do="Name a checkpoint, or the folder of a run")
+
+
+def is_part_of_checkpoint(path: Path) -> bool:
+    """Whether a file is of a checkpoint of repbench, which is a folder whose manifest says what the weights are."""
+    names = {WEIGHTS_FILE, TRAINING_FILE, MANIFEST_FILE}
+    return path.name in names and path.is_file() and (path.parent / MANIFEST_FILE).is_file()
+
+
+def _refuse_weights_alone(path: Path) -> None:
+    if path.suffix == ".safetensors":
+        what = f"This file holds weights alone; {MANIFEST_FILE}, which says of what model they are, is not beside it"
+        raise UsageError(what, key="--checkpoint", file=path, do="Give the whole folder of the checkpoint")
 
 
 def usual_preset(device: torch.device | None = None) -> str:

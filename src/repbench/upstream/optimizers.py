@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -104,7 +105,7 @@ def parameter_groups(
     Raises:
         ValueError: If there is no parameter at all.
     """
-    named = list(named_parameters)
+    named = list(named_parameters) if isinstance(named_parameters, Iterable) else [named_parameters]
     if not all(isinstance(each, tuple) and len(each) == 2 for each in named):
         raise ValueError("`named_parameters` must be pairs of name and parameter; take `module.named_parameters()`.")
     parameters = [parameter for _, parameter in named]
@@ -382,6 +383,13 @@ def _settings(
     lr: float, betas: tuple[float, float], eps: float, weight_decay: float, total_steps: int, warmup: float
 ) -> dict[str, Any]:
     """The settings that all share, checked."""
+    numbers: dict[str, object] = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "warmup": warmup}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"`{name}` must be a number, but is {value!r}.")
+    steps: object = total_steps
+    if isinstance(steps, bool) or not isinstance(steps, Integral):
+        raise ValueError(f"`total_steps` must be a whole number, but is {steps!r}.")
     faults = [
         f"`{name}` must be {bound}, but is {value}"
         for name, value, bound, holds in (

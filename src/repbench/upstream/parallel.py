@@ -12,6 +12,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
+from repbench.errors import UsageError
+
 PATIENCE = timedelta(hours=6)
 """How long processes wait for the one that leads: it scores dev and test alone, and a corpus may be long."""
 
@@ -63,8 +65,51 @@ class Processes:
 
 
 def expected_processes() -> int:
-    """How many processes `torchrun` started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes `torchrun` started; 1 without it.
+
+    Raises:
+        UsageError: The environment says that this is one of several, but not of how many.
+    """
+    count, rank = _whole("WORLD_SIZE"), _whole("RANK")
+    if count is None and rank:
+        what = f"RANK is {rank}, so this is one of several processes, but WORLD_SIZE is not set"
+        raise UsageError(what, key="WORLD_SIZE", do=_START)
+    if count is not None and (count < 1 or (rank is not None and not 0 <= rank < count)):
+        what = f"RANK must be from 0 to WORLD_SIZE - 1, but RANK is {rank} and WORLD_SIZE is {count}"
+        raise UsageError(what, key="RANK", do=_START)
+    return 1 if count is None else count
+
+
+_START = "Start the processes with torchrun, which sets all of these, or unset RANK and WORLD_SIZE to train in one"
+
+
+def _whole(name: str) -> int | None:
+    """A whole number in the environment; None where it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"{name} must be a whole number, but is {text!r}", key=name, do=_START) from error
+
+
+def _refuse_incomplete(count: int, device: torch.device) -> None:
+    """Refuse several processes that do not know where to meet, or which GPU is whose.
+
+    Raises:
+        UsageError: Names what is not set.
+    """
+    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT"]
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        needed.append("LOCAL_RANK")
+    missing = [name for name in needed if not os.environ.get(name)]
+    if missing:
+        listed = " and ".join([", ".join(missing[:-1]), missing[-1]] if len(missing) > 1 else missing)
+        verb = "is" if len(missing) == 1 else "are"
+        what = f"WORLD_SIZE is {count}, so several processes are to train together, but {listed} {verb} not set"
+        raise UsageError(what, key=missing[0], do=_START)
+    _whole("MASTER_PORT")
 
 
 def local_device(device: torch.device) -> torch.device:
@@ -76,10 +121,16 @@ def local_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Meet the other processes that `torchrun` started, and leave them at the end."""
-    if expected_processes() == 1:
+    """Meet the other processes that `torchrun` started, and leave them at the end.
+
+    Raises:
+        UsageError: The environment does not say where they meet.
+    """
+    count = expected_processes()
+    if count == 1:
         yield Processes()
         return
+    _refuse_incomplete(count, device)
     # Its functions take the group of this moment as their default. An optimizer imports it: met first, the group would
     # outlive its end in them, and its threads the interpreter, which aborts the process now and then.
     importlib.import_module("torch.distributed.nn.functional")

@@ -110,6 +110,8 @@ class Trainer:
         device: Where it is computed.
         processes: That train together.
         reporter: Looks on.
+        history: What the weights went through before this run, oldest first; its checkpoints have it, and what the run
+            itself adds to it.
     """
 
     model: Pretrainable
@@ -122,6 +124,7 @@ class Trainer:
     device: torch.device
     processes: Processes = field(default_factory=Processes)
     reporter: Reporter = field(default_factory=Silence)
+    history: tuple[Mapping[str, Any], ...] = ()
 
     def fit(self) -> Trained:
         """Train from the newest intact checkpoint of the run, or from the start.
@@ -131,7 +134,7 @@ class Trainer:
             EnvironmentFault: The disk or the memory is full.
         """
         optimizer, multiplier = self._optimizer()
-        step = self._restore(optimizer)
+        step = self._restore(optimizer, multiplier)
         sounds, dev_sounds = self._sounds("train", self.train), self._sounds("dev", self._followed())
         stages = self._stages(sounds.lengths)
         dev_order = BatchOrder(dev_sounds.lengths, None, self.settings.batch_frames, 0)
@@ -356,7 +359,7 @@ class Trainer:
             total_steps=self.settings.steps,
         )
 
-    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
+    def _restore(self, optimizer: torch.optim.Optimizer, multiplier: Callable[[int], float]) -> int:
         """Take up the newest intact checkpoint of the run; returns the steps it has behind it."""
         checkpoint = newest_intact(self.run, lambda line: self.reporter.say(f"warning: {line}"))
         if checkpoint is None:
@@ -367,7 +370,22 @@ class Trainer:
         hold_to_keys(self._module, weights, file=checkpoint.path)
         self._module.load_state_dict(weights)
         load_optimizer(optimizer, read_training(checkpoint))
+        self._take_up_history(checkpoint, multiplier)
         return checkpoint.step
+
+    def _take_up_history(self, checkpoint: Checkpoint, multiplier: Callable[[int], float]) -> None:
+        """Go on with the history of a checkpoint, to which a run of more steps than it was planned for is added."""
+        self.history = tuple(checkpoint.fields.get("history", ()))
+        planned, steps = checkpoint.fields.get("training", {}).get("steps"), self.settings.steps
+        if planned in {None, steps}:
+            return
+        event = {"event": "more steps", "step": checkpoint.step, "steps_before": planned, "steps": steps}
+        self.history = (*self.history, event)
+        rate = self.settings.optimizer.learning_rate * multiplier(checkpoint.step)
+        self.reporter.say(
+            f"note: the run was planned for {planned} steps and goes on from step {checkpoint.step} to {steps}, with "
+            f"the schedule of {steps} steps: the learning rate goes on at {rate:.3g}"
+        )
 
     def _save(
         self, step: int, optimizer: torch.optim.Optimizer, dev_loss: float | None, log: TrainingLog | None
@@ -378,6 +396,8 @@ class Trainer:
             log.flush()
         finite = dev_loss if dev_loss is not None and math.isfinite(dev_loss) else None
         fields = {**self.describe.fields, "dev_loss": finite}
+        if self.history:
+            fields["history"] = [dict(event) for event in self.history]
         return save_checkpoint(
             self.run,
             step,

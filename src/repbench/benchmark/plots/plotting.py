@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from repbench.audio.griffinlim import LINEAR
-from repbench.benchmark.extraction import refuse_same_stems, sound_for
+from repbench.benchmark.extraction import naming_what_is_too_large, refuse_same_stems, sound_for
 from repbench.benchmark.features import run_sounds
 from repbench.benchmark.loading import load_upstream
 from repbench.benchmark.plots.attention import attention_pictures, require_attention
@@ -89,9 +89,11 @@ def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
     written: list[Path] = []
     with reporter.stage(f"{upstream.info.name}: {request.kind}") as advance, style():
         for done, file in enumerate(request.files, start=1):
-            samples, _ = sound_for(upstream.info, file, resample=request.resample)
-            subject = Subject(request.upstream, origin, file, len(samples) / upstream.info.sample_rate_hz)
-            for product in _named(draw(samples, subject), file):
+            with naming_what_is_too_large(file):
+                samples, _ = sound_for(upstream.info, file, resample=request.resample)
+                subject = Subject(request.upstream, origin, file, len(samples) / upstream.info.sample_rate_hz)
+                products = list(_named(draw(samples, subject), file))
+            for product in products:
                 written += _write(product, request.out, file.stem, formats, upstream.info.sample_rate_hz)
             advance(done, len(request.files))
     return written

@@ -35,6 +35,8 @@ class System:
         checkpoint: Where the weights came from.
         fingerprint: Of the weights; None where they are random and each seed has its own.
         origin: The package that brought it.
+        citation: Where it was published, as its records say; None where none does.
+        licence: Of its weights or code, likewise.
     """
 
     name: str
@@ -42,6 +44,8 @@ class System:
     checkpoint: str | None
     fingerprint: str | None
     origin: str
+    citation: str | None = None
+    licence: str | None = None
 
     @property
     def untrained(self) -> bool:
@@ -289,10 +293,17 @@ def _systems(records: Iterable[Record]) -> dict[str, System]:
             checkpoint=each[0].upstream.checkpoint,
             fingerprint=identity[2],
             origin=each[0].upstream.origin.shown(),
+            citation=_said(other.upstream.citation for other in each),
+            licence=_said(other.upstream.licence for other in each),
         )
         for identity, each in members.items()
         for record in each
     }
+
+
+def _said(values: Iterable[str | None]) -> str | None:
+    """What records of one system say, each once, in one order; None where none says anything."""
+    return "; ".join(sorted({value for value in values if value})) or None
 
 
 def _names(

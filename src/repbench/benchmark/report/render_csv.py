@@ -19,6 +19,7 @@ HEADINGS = (
     "label_fraction", "label_seconds", "seeds", "num_seeds", "value", "ci95_low", "ci95_high", "ci_unit", "mark",
     "p_value", "test", "unchecked", "selectivity", "gained_by_training", "excluded", "parameters", "macs_per_second",
     "real_time_factor", "train_seconds", "measured_on", "smallest_difference", "column", "cell", "records", "command",
+    "citation", "licence",
 )  # fmt: skip
 
 
@@ -93,6 +94,8 @@ def _cell(report: Report, cell: Cell, controlled: Controlled | None) -> dict[str
         "cell": cell.key,
         "records": " ".join(run.record.id for run in cell.runs),
         "command": _commands(cell),
+        "citation": row.system.citation,
+        "licence": row.system.licence,
     }
 
 

@@ -283,6 +283,11 @@ def _entry(cell: Cell) -> dict[str, Any]:
         ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
         ("weights", shown(row.system.checkpoint or "none", 200)),
         *(("from", shown(origin, 200)) for origin in cell.origins),
+        *(
+            (name, shown(said, 200))
+            for name, said in (("published in", row.system.citation), ("licence", row.system.licence))
+            if said is not None
+        ),
         (
             "checked",
             "; ".join(dict.fromkeys(run.unchecked or "computed again from its predictions" for run in cell.runs)),

@@ -49,6 +49,8 @@ def results(report: Report) -> dict[str, Any]:
                 "untrained": row.system.untrained,
                 "baseline": row.system.is_baseline,
                 "origin": row.system.origin,
+                "citation": row.system.citation,
+                "licence": row.system.licence,
                 "mode": row.mode,
                 "layer": row.layer,
                 "label_fraction": row.fraction,

@@ -67,7 +67,8 @@ def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     names = range(table.num_names)
     numbers = range(table.num_names, len(table.headings))
-    for start in range(numbers.start, numbers.stop, MOST_NUMBERS):
+    # A table of names alone is one page wide: it has one start.
+    for start in range(numbers.start, max(numbers.stop, numbers.start + 1), MOST_NUMBERS):
         places = [*names, *range(start, min(start + MOST_NUMBERS, numbers.stop))]
         continued = " (continued)" if start > numbers.start else ""
         yield rf"\subsection*{{{latex(table.title)}{continued}}}"

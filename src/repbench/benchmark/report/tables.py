@@ -101,6 +101,20 @@ def tables_of(report: Report) -> Iterator[Table]:
     yield from (front(each) for each in report.fronts)
     yield from (most_confused(each) for each in report.confusions)
     yield from (learning_rates(each) for each in report.sensitivities)
+    yield from sources(report)
+
+
+def sources(report: Report) -> Iterator[Table]:
+    """Where the systems were published and under which licence; nothing where no record says so."""
+    systems = dict.fromkeys(row.system for row in report.gathered.rows)
+    told = [system for system in systems if system.citation is not None or system.licence is not None]
+    if told:
+        rows = tuple(
+            (Value(each.name), Value(shown(each.citation or "", 200)), Value(shown(each.licence or "", 80)))
+            for each in told
+        )
+        note = "As each model declares of itself; what a training started from or learned from may ask for more."
+        yield Table("Models", ("system", "published in", "licence"), rows, 3, (note,))
 
 
 def scores(report: Report, group: tuple[str, float]) -> Table:

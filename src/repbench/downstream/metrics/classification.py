@@ -22,7 +22,14 @@ Confusion = NDArray[np.int64]
 
 
 def validate(confusion: Confusion) -> None:
-    """Refuse what is not a confusion matrix."""
+    """Refuse what is not a confusion matrix.
+
+    Raises:
+        ValueError: It is no square array of whole numbers from 0 on.
+    """
+    if not isinstance(confusion, np.ndarray) or not np.issubdtype(confusion.dtype, np.integer):
+        found = confusion.dtype if isinstance(confusion, np.ndarray) else f"a {type(confusion).__name__}"
+        raise ValueError(f"a confusion matrix must be a numpy array of whole numbers, but is {found}")
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"a confusion matrix must be square, but has the shape {confusion.shape}")
     if (confusion < 0).any():
@@ -32,6 +39,10 @@ def validate(confusion: Confusion) -> None:
 def confusion_of(cells: Iterable[tuple[int, int, int]], num_classes: int) -> Confusion:
     """Pool sparse (reference, estimated, count) cells into a matrix."""
     table = np.fromiter(chain.from_iterable(cells), dtype=np.int64).reshape(-1, 3)
+    if table.size and (table.min() < 0 or table[:, :2].max() >= num_classes):
+        raise ValueError(
+            f"a cell of a confusion matrix of {num_classes} classes names another class, or fewer than none"
+        )
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (table[:, 0], table[:, 1]), table[:, 2])
     return confusion
@@ -67,14 +78,22 @@ def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
     statistic over its greatest value.
 
     Args:
-        references: Whether each item is positive.
-        scores: Higher means more surely positive.
+        references: Whether each item is positive: true or false, 1 or 0.
+        scores: Higher means more surely positive; each a number.
+
+    Raises:
+        ValueError: They are not as many, a reference is something else, or a score is NaN.
     """
     if len(references) != len(scores):
         raise ValueError(f"{len(references)} references, but {len(scores)} scores")
-    if len(set(references)) < 2:
+    told = np.asarray(references)
+    if not np.isin(told, (0, 1)).all():
+        raise ValueError(f"references must be true or false, but one is {told[~np.isin(told, (0, 1))][0]!r}")
+    if np.isnan(np.asarray(scores, dtype=np.float64)).any():
+        raise ValueError("scores must be numbers, but one is NaN")
+    positive = told.astype(bool)
+    if positive.all() or not positive.any():
         return None
-    positive = np.asarray(references, dtype=bool)
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     rank_sum = float(_average_ranks(scores)[positive].sum())
     return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)

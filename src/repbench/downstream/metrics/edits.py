@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 
@@ -21,10 +22,24 @@ def collapse(path: Sequence[int], dropped: Collection[int]) -> list[int]:
 
 
 def count_edits(reference: Sequence[int], estimated: Sequence[int]) -> int:
-    """Fewest substitutions, deletions and insertions that turn one sequence into the other (Levenshtein)."""
+    """Fewest substitutions, deletions and insertions that turn one sequence into the other (Levenshtein).
+
+    Raises:
+        ValueError: One is a tensor, whose elements are never equal to those of another.
+    """
+    sequences: tuple[object, object] = (reference, estimated)
+    for sequence in sequences:
+        if hasattr(sequence, "tolist") and not isinstance(sequence, np.ndarray):
+            raise ValueError(f"a sequence must be a list, tuple or numpy array, but is a {type(sequence).__name__}")
     return Levenshtein.distance(reference, estimated)
 
 
 def error_rate(edits: int, reference_length: int) -> float | None:
-    """Edits per reference event; None for an empty reference."""
+    """Edits per reference event; None for an empty reference.
+
+    Raises:
+        ValueError: A count is negative.
+    """
+    if edits < 0 or reference_length < 0:
+        raise ValueError(f"edits and events are counts, but are {edits} and {reference_length}")
     return edits / reference_length if reference_length else None

@@ -27,6 +27,7 @@ from repbench.upstream.foreign import (
     numbers,
     refuse_layout,
     told_of,
+    unwrapped,
     whole,
 )
 from repbench.upstream.pickles import check_weights, read_pickle
@@ -84,7 +85,8 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> Foreign:
 
 
 def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> Foreign:
-    weights = check_weights(content, file=path)
+    state, unwrapping = unwrapped(content, file=path)
+    weights = check_weights(state, file=path)
     axes = max((each.ndim for key, each in weights.items() if re.fullmatch(r"prenet\..*\.weight", key)), default=2)
     width = _input_width(weights, path)
     mockingjay_code = axes == 3 or width == 160
@@ -110,12 +112,14 @@ def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -
                 () if mockingjay_code
                 else ("the original normalised its features over the corpus, fbank80 does so over each utterance",)
             ),
+            *unwrapping,
         ),
     )  # fmt: skip
 
 
 def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> Foreign:
-    weights = check_weights(group(content, "model", file=path), file=path)
+    state, unwrapping = unwrapped(group(content, "model", file=path), file=path)
+    weights = check_weights(state, file=path)
     theirs = numbers(group(content, "config", file=path))
     sizes = group(group(theirs, "model", file=path, of="its `config`"), "paras", file=path, of="its `config.model`")
     quantised = [key for key in weights if key.startswith(_VECTOR_QUANTISATION)]
@@ -144,7 +148,7 @@ def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) 
         config=config,
         weights=_converted(weights, config, layout, path),
         step=None if step is None else step + 1,  # S3PRL writes it before it counts the update
-        notes=(),
+        notes=unwrapping,
     )
 
 

@@ -28,6 +28,7 @@ from repbench.upstream.foreign import (
     refuse_layout,
     renamed_last,
     told_of,
+    unwrapped,
     whole,
     without_twin,
 )
@@ -222,9 +223,13 @@ def _of_s3prl(content: Mapping[str, Any], path: Path) -> _Source:
 def _weights(content: Mapping[str, Any], source: _Source, path: Path) -> dict[str, Tensor]:
     """All weights under the names of the file, those written twice once."""
     state = group(content, source.section, file=path)
+    state, notes = unwrapped(state, file=path)
     found = {f"{source.section}.{key}": weight for key, weight in state.items()}
     if content.get(_HEAD) is not None:
-        found |= {f"{_HEAD}.{key}": weight for key, weight in group(content, _HEAD, file=path).items()}
+        head, notes_of_head = unwrapped(group(content, _HEAD, file=path), file=path)
+        found |= {f"{_HEAD}.{key}": weight for key, weight in head.items()}
+        notes = notes or notes_of_head
+    source.notes.extend(notes)
     weights = renamed_last(check_weights(found, file=path), _OLD_NAMES, file=path)
     if source.model.get("pre_layer_norm"):
         for layer in range(whole(source.model.get("num_hidden_layers")) or 0):

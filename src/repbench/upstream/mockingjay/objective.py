@@ -31,7 +31,12 @@ class MaskedAcousticModelling:
 
     @property
     def min_frames(self) -> int:
-        """Two stacks: one to hide, one to tell it from."""
+        """Two stacks: one to hide, one to tell it from.
+
+        Raises:
+            UsageError: The model has no head, so it cannot learn.
+        """
+        self._model.require_head()
         return 2 * self._model.settings.downsample_rate
 
     def frames(self, waveforms: Tensor, lengths: Tensor) -> Batch:
