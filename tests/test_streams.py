@@ -113,7 +113,7 @@ say("ű")
 )
 def test_fault_what_an_encoding_lacks_is_replaced(environment: Mapping[str, str], tmp_path: Path) -> None:
     (tmp_path / "prints.py").write_text(PRINTS, encoding="utf-8")
-    command = [sys.executable, "-W", "error", tmp_path / "prints.py"]
+    command = [sys.executable, "-W", "error", str(tmp_path / "prints.py")]
     done = subprocess.run(command, capture_output=True, env={**os.environ, **environment})
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
     encoding = environment["PYTHONIOENCODING"] or "ascii"

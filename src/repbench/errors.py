@@ -65,8 +65,8 @@ class RepbenchError(Exception):
             if place is not None
         ]
         where = f" ({', '.join(places)})" if places else ""
-        remedy = f". {_sentence(printable(self.do))}" if self.do else "."
-        return f"{printable(self.what)}{where}{remedy}"
+        remedy = f" {_sentence(printable(self.do))}" if self.do else ""
+        return f"{_sentence(f'{printable(self.what)}{where}')}{remedy}"
 
     def fields(self) -> dict[str, str | int | None]:
         """The parts of the error, for `--json`."""

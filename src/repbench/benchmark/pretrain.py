@@ -201,8 +201,10 @@ def _untrained(request: PretrainRequest, entry: Entry, tree: dict[str, Any]) -> 
         if error.key == "--checkpoint":
             # It has no weights; the checkpoint that it refuses is not what was asked for here.
             raise UsageError(no_objective, key="UPSTREAM") from error
-        if request.config is not None and error.file is None:
-            raise UsageError(error.what, file=request.config, key=error.key, do=error.do) from error
+        meant = [key for key in tree if key in TrainingSettings.model_fields and f"unknown key `{key}`" in error.what]
+        if error.file is None and (request.config is not None or meant):
+            do = f"Did you mean `training.{meant[0]}`?" if meant else error.do
+            raise UsageError(error.what, file=request.config, key=error.key, do=do) from error
         raise
     if not isinstance(model, Pretrainable):
         raise UsageError(no_objective, key="UPSTREAM")

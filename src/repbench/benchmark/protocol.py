@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer
 
@@ -118,6 +118,22 @@ class Protocol(Settings):
     fields.
     """
 
+    command_options: ClassVar[Mapping[str, str]] = {
+        "seed": "--seed",
+        "seeds": "--seed",
+        "layers": "--layer",
+        "label_fraction": "--label-fraction",
+        "label_fractions": "--label-fraction",
+        "upstream": "--upstream",
+        "downstream": "--downstream",
+        "checkpoint": "--checkpoint",
+        "corpus": "--corpus",
+        "device": "--device",
+        "controls": "--controls",
+        "tune": "--tune",
+        "allow_excluded": "--allow-excluded",
+        "out": "--out",
+    }
     head: str | None = None
     """Name of the head; null: the task's default."""
     layer: str = "last"

@@ -27,6 +27,7 @@ from repbench.cli import (
     sweeping,
     verify,
 )
+from repbench.cli.commands import Commands
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import (
     EnvironmentFault,
@@ -37,7 +38,7 @@ from repbench.errors import (
     is_out_of_memory,
 )
 
-app = typer.Typer(
+app = Commands(
     name="repbench",
     help="How good is a speech representation, for what, with how few labels, and is the difference real?",
     invoke_without_command=True,

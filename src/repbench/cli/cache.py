@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
 
-cache_app = typer.Typer(help="Look after stored features.", invoke_without_command=True, rich_markup_mode=None)
+cache_app = Commands(help="Look after stored features.", invoke_without_command=True, rich_markup_mode=None)
 
 
 @cache_app.callback()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Checkpoint, Device, Json, Plugins
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
 from repbench.errors import PluginError
@@ -15,7 +16,7 @@ from repbench.errors import PluginError
 if TYPE_CHECKING:
     from repbench.benchmark.certificate import Certificate, CheckResult
 
-check_app = typer.Typer(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
+check_app = Commands(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
 
 
 @check_app.callback()

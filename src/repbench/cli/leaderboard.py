@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import RepbenchError, printable
 
-leaderboard_app = typer.Typer(
+leaderboard_app = Commands(
     help="A folder of submitted records and its page.", invoke_without_command=True, rich_markup_mode=None
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Checkpoint, Json, Model, Out, PictureFormats, PictureSeed, Resample, Sounds
 from repbench.cli.output import help_if_alone, print_files
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from repbench.benchmark.plots.plotting import Kind
 
-plot_app = typer.Typer(
+plot_app = Commands(
     help="Draw what an upstream makes of sound, and what its layers score.",
     invoke_without_command=True,
     rich_markup_mode=None,
