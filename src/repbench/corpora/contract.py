@@ -77,6 +77,8 @@ class Utterance:
         samples_sha256: SHA-256 of its decoded samples (float32, little endian).
         features: Absolute path of its precomputed frames, if it has any.
         features_sha256: SHA-256 of the bytes of that file.
+        scales: From an attribute whose numbers lie on a scale, as the corpus declares, to the middle of the scale. Any
+            other number may be the code of a class.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Utterance:
     samples_sha256: str
     features: Path | None = None
     features_sha256: str | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -166,6 +169,7 @@ class Draft:
         phone_set: All phone labels the corpus may use; defaults to the labels the map leads to.
         notes: What a reader of a score should know.
         features: What the precomputed frames are; needed where an utterance has any.
+        scales: From an attribute whose numbers lie on a scale to the middle of the scale; `corpus.json` keeps it.
     """
 
     name: str
@@ -176,6 +180,7 @@ class Draft:
     phone_set: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     features: DraftFeatures | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

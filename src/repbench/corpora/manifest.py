@@ -59,8 +59,10 @@ _HEADER_TYPES: dict[str, type | tuple[type, ...]] = {
     "notes": list,
     "tools": dict,
     "features": dict,
+    "scales": dict,
 }
-_OPTIONAL = {"features"}
+_OPTIONAL = {"features", "scales"}
+_CLASSES_OF_OPINION = {"sentiment", "sentiment2", "sentiment3", "sentiment7", "sentiment7_rounded"}
 
 
 def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: Progress | None = None) -> Corpus:
@@ -92,7 +94,7 @@ def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: 
     _refuse_same_samples(utterances, out)
     utterances, features = with_features(utterances, drafts, draft.features, root)
     label_sets = _label_sets(draft, utterances)
-    header = {
+    header: dict[str, Any] = {
         "schema": SCHEMA,
         "name": draft.name,
         "licence": draft.licence,
@@ -106,6 +108,8 @@ def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: 
     }
     if features is not None:
         header["features"] = asdict(features)
+    if draft.scales:
+        header["scales"] = {name: float(middle) for name, middle in sorted(draft.scales.items())}
     _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
     return _corpus(header, utterances, label_sets)
 
@@ -340,13 +344,26 @@ def _corpus(
     return Corpus(
         name=header["name"],
         licence=header["licence"],
-        utterances=utterances,
+        utterances=_on_scales(utterances, header),
         label_sets=label_sets,
         resample=header["resample"],
         fingerprint=_fingerprint(utterances, label_sets, features),
         notes=tuple(header["notes"]),
         features=features,
     )
+
+
+def _on_scales(utterances: tuple[Utterance, ...], header: Mapping[str, Any]) -> tuple[Utterance, ...]:
+    """The utterances with the scales that the corpus declares.
+
+    A manifest of `mosi` or `mosei` that was made before scales were declared is known by the classes that these layouts
+    put beside the number. Scales are no part of the fingerprint: they say how a number is read, and without one it is
+    not read at all.
+    """
+    scales = header.get("scales")
+    if scales is None:
+        scales = {"sentiment": 0.0} if utterances[0].attributes.keys() >= _CLASSES_OF_OPINION else {}
+    return tuple(replace(utterance, scales=scales) for utterance in utterances) if scales else utterances
 
 
 def _fingerprint(
@@ -459,6 +476,9 @@ def _refuse_header(header: Any, path: Path) -> None:
         raise fault("`resample` must be `allowed` or `refused`", "resample")
     if "features" in header and (wrong := fault_of_declaration(header["features"])) is not None:
         raise fault(f"`features`: {wrong}", "features")
+    for name, middle in header.get("scales", {}).items():
+        if not is_attribute(name, middle) or isinstance(middle, str):
+            raise fault(f"`scales.{name}` must be the finite number in the middle of the scale", "scales")
     if not all(isinstance(note, str) for note in header["notes"]):
         raise fault("`notes` must be a list of strings", "notes")
     for kind, labels in header["label_sets"].items():
