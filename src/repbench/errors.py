@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterator
 from typing import ClassVar
@@ -22,6 +23,11 @@ def printable(text: object) -> str:
         else character
         for character in str(text)
     )
+
+
+def quoted(value: object) -> str:
+    """A path or value for a command that is printed, as a shell reads it back."""
+    return shlex.quote(str(value))
 
 
 def _sentence(text: str) -> str:

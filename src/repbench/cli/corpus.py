@@ -135,6 +135,10 @@ def corpus_check(
     from repbench.corpora.opening import open_corpus
     from repbench.errors import DataError, IntegrityError
 
+    if out is not None:
+        from repbench.corpora.page import refuse_other_pages, write_page
+
+        refuse_other_pages(out)
     reporter = ConsoleReporter()
     with reporter.stage(f"corpus {corpus}") as advance:
         opened = open_corpus(corpus, root=root, progress=advance)
@@ -142,9 +146,7 @@ def corpus_check(
         report = check(opened, strict=strict, progress=advance)
     page = None
     if out is not None:
-        from repbench.corpora.page import write_page
-
-        page = write_page(opened, report, out)
+        page = write_page(opened, report, out, say=say)
     if as_json:
         print_json(report.as_dict())
         raise typer.Exit(report.exit_code)

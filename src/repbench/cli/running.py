@@ -9,7 +9,7 @@ import typer
 
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
-from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Plugins, Resample, Sounds
+from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Overwrite, Plugins, Resample, Sounds
 from repbench.cli.output import print_files, print_json, print_matrix, print_results, say
 
 
@@ -188,6 +188,7 @@ def extract(
     resample: Resample = False,
     device: Device = "auto",
     plugin: Plugins = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
@@ -203,7 +204,14 @@ def extract(
     model.to(chosen)
     origin = origin_of(registry().find("upstream", upstream).entry)
     written = extract_files(
-        model, audio, out, origin=origin, resample=resample, device=chosen, reporter=ConsoleReporter()
+        model,
+        audio,
+        out,
+        origin=origin,
+        resample=resample,
+        device=chosen,
+        reporter=ConsoleReporter(),
+        overwrite=overwrite,
     )
     print_files(written, as_json)
 

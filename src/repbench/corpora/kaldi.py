@@ -18,7 +18,7 @@ from repbench.corpora.layouts import refuse_missing_root, refuse_options
 from repbench.corpora.places import Root
 from repbench.corpora.table import column_type
 from repbench.corpora.textfiles import text_lines
-from repbench.errors import DataError
+from repbench.errors import DataError, quoted
 
 _NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
 """Files utt2… that are a field of their own, or follow from the sound."""
@@ -145,7 +145,7 @@ def _sound(key: str, entry: Entry, root: Root, data: Path, all_entries: Iterable
         absolute = [os.path.normpath(each.value) for each in all_entries if each.value.startswith("/")]
         common = os.path.commonpath([os.path.dirname(place) for place in absolute])  # noqa: PTH120 - as above
         what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
-        do = f"Give the folder of all sounds and the data folder: --root {common} --table {data}"
+        do = f"Give the folder of all sounds and the data folder: --root {quoted(common)} --table {quoted(data)}"
         raise DataError(what, file=entry.where, utterance=key, do=do) from error
 
 

@@ -7,18 +7,23 @@ in the figures, and `printable` takes the control characters out of both.
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repbench.corpora.check import CheckReport
 from repbench.corpora.contract import Corpus
 from repbench.errors import printable
-from repbench.files import write_json, write_text
+from repbench.files import refuse_of_others, replaced_ours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_COMMAND = "repbench corpus check"
+_SIGNATURES = {"check.json": b'"num_utterances": ', "index.html": b"style-src 'unsafe-inline'; base-uri"}
+"""The files of a check, and by what one that was made so is known."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH_INCHES = 4.6
@@ -38,18 +43,20 @@ class Figure(NamedTuple):
     svg: Any
 
 
-def write_page(corpus: Corpus, report: CheckReport, out: Path) -> Path:
+def write_page(corpus: Corpus, report: CheckReport, out: Path, *, say: Callable[[str], None] | None = None) -> Path:
     """Write `check.json` and `index.html` into a folder.
 
     Args:
         corpus: What was audited.
         report: What was found.
         out: The folder, made if need be.
+        say: Told where another page was replaced.
 
     Returns:
         The page.
 
     Raises:
+        UsageError: A file of another making has the name of one that is to be written.
         EnvironmentFault: The place may not be written to.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -68,9 +75,24 @@ def write_page(corpus: Corpus, report: CheckReport, out: Path) -> Path:
         totals={"all": report.num_utterances, **report.splits},
         most_lines=_MOST_LINES,
     )
-    write_json(out / "check.json", report.as_dict())
-    write_text(out / "index.html", text)
+    facts = json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    replaced = [
+        replaced_ours(out / name, signature, content.encode("utf-8"), made_by=_COMMAND)
+        for (name, signature), content in zip(_SIGNATURES.items(), (facts, text), strict=True)
+    ]
+    if any(replaced) and say is not None:
+        say(f"note: the page of an earlier check in {out} was replaced")
     return out / "index.html"
+
+
+def refuse_other_pages(out: Path) -> None:
+    """Refuse a folder in which a page of something else would be lost.
+
+    Raises:
+        UsageError: It holds a file of the name of one that `write_page` writes, and which that did not make.
+    """
+    for name, signature in _SIGNATURES.items():
+        refuse_of_others(out / name, signature, made_by=_COMMAND)
 
 
 def _shown(value: Any) -> Any:

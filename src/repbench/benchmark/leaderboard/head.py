@@ -10,11 +10,11 @@ from pydantic import Field
 
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.record import Record
-from repbench.benchmark.report.commands import flat
+from repbench.benchmark.report.commands import as_yaml, flat
 from repbench.benchmark.report.questions import WITHOUT_EFFECT
 from repbench.configs.loader import build, load_yaml, merged
 from repbench.configs.settings import NonNegativeInt, Settings
-from repbench.errors import UsageError
+from repbench.errors import UsageError, quoted
 
 HEAD_FILE: Final = "leaderboard.yaml"
 
@@ -114,7 +114,7 @@ def _refusal(question: Question, record: Record, protocol: Protocol) -> tuple[st
     if all(differences):
         fewest = min(differences, key=len)
         what = "; ".join(f"{name} is {said}, and not {asked}" for name, (said, asked) in fewest.items())
-        wanted = " ".join(f"--set {name}={asked}" for name, (_, asked) in fewest.items())
+        wanted = " ".join(f"--set {quoted(f'{name}={as_yaml(asked)}')}" for name, (_, asked) in fewest.items())
         return "protocol", what, f"Run it with {wanted}"
     return None
 
