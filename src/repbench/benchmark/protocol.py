@@ -165,6 +165,33 @@ class Protocol(Settings):
         return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "tasks": {}})
 
 
+NOT_OF_A_MODE = {
+    "frozen": frozenset(f"finetune.{name}" for name in FinetuneSettings.model_fields),
+    "finetune": frozenset(f"probe.{name}" for name in ProbeSettings.model_fields)
+    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.mix"},
+}
+"""The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
+those of a fine-tuned head."""
+
+_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc"}
+_NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}
+
+
+def unread_settings(mode: str, head: str, *, tuned: bool) -> frozenset[str]:
+    """The settings, by dotted key, that a run does not read.
+
+    Args:
+        mode: frozen or finetune.
+        head: Its head; one of a plugin may read every setting of heads.
+        tuned: Whether the step size was chosen among several.
+    """
+    return NOT_OF_A_MODE[mode].union(
+        ["probe.hidden_units"] * (head in _NO_HIDDEN_UNITS),
+        ["probe.dropout"] * (head in _NO_DROPOUT),
+        ["probe.learning_rates"] * (not tuned),
+    )
+
+
 def load_protocol(preset: str = "default", config: Path | None = None, assignments: Sequence[str] = ()) -> Protocol:
     """The protocol of a preset, changed by a file, changed by single settings.
 
