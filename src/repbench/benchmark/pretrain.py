@@ -382,11 +382,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """`key: old -> new` for each setting that changed."""
     old, new = _flat(before), _flat(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if key.partition(".")[0] in now]
-    return [
-        f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
+    return [_difference(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    if key == "corpus":
+        return f"another corpus: its fingerprint was {str(old)[:16]} and is {str(new)[:16]}"
+    return f"{key}: {json.dumps(old)} -> {json.dumps(new)}"
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
