@@ -120,6 +120,47 @@ def test_an_error_is_one_line_with_its_code(arguments: tuple[str, ...], code: in
         assert word in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--upstream", "mel", "--upstream", "apc", "--downstream", "phone"), ["twice", "key --upstream"]),
+        (("plot", "layers", "runs", "--out", "a", "--out=b"), ["twice", "key --out"]),
+        (("cache", "clear", "--upstream", "a", "--upstream", "b", "--upstream", "c"), ["3 times"]),
+        (("corpus", "prepare", "csv", "--root=.", "--out=x", "--column=path=a", "--column=path=b"), ["`a` and `b`"]),
+        (("pretrain", "apc", "--steps=9", "--set", "training.steps=8"), ["`--steps` and `--set training.steps`"]),
+        (("run", "--upstream=mel", "--downstream=phone", "--layer=0", "--set", "layer=last"), ["Give one of the two"]),
+    ],
+)
+def test_fault_of_two_values_none_is_dropped(arguments: tuple[str, ...], words: list[str]) -> None:
+    refused = repbench(*arguments)
+    assert refused.code == 2
+    for word in words:
+        assert word in refused.err
+
+
+def test_fault_a_setting_without_its_option_is_answered_with_what_was_meant() -> None:
+    pair = ("run", "--upstream", "mel", "--downstream", "phone")
+    assert "Did you mean `--seed 1`?\n" in repbench(*pair, "seed=1").err
+    assert "Did you mean `--label-fraction 0.1`?\n" in repbench(*pair, "label_fraction=0.1").err
+    assert "Did you mean `--set probe.steps=10`?\n" in repbench(*pair, "probe.steps=10").err
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "meant"),
+    [
+        ("run --upstream mel --downstream phone", "seed=1", "the option `--seed`?"),
+        ("run --upstream mel --downstream phone", "label_fraction=0.1", "the option `--label-fraction`?"),
+        ("run --upstream mel --downstream phone", "stepps=1", "`probe.steps`?"),
+        ("pretrain apc --preset tiny --out {}", "seed=1", "Give it as --seed."),
+        ("pretrain apc --preset tiny --out {}", "steps=1", "Did you mean `training.steps`?"),
+    ],
+)
+def test_fault_a_setting_that_is_an_option_leads_to_it(command: str, setting: str, meant: str, tmp_path: Path) -> None:
+    refused = repbench(*command.format(tmp_path / "p").split(), "--set", setting)
+    assert refused.code == 2
+    assert refused.err.endswith(f"{meant}\n")
+
+
 def test_with_json_an_error_has_its_fields_on_stdout() -> None:
     done = repbench("run", "--upstream", "mell", "--downstream", "phone", "--json")
     assert done.code == 2

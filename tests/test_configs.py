@@ -177,7 +177,7 @@ def test_the_deepest_tree_allowed_is_read(tmp_path: Path) -> None:
 def test_overrides_set_single_keys_and_leave_the_tree_alone() -> None:
     tree = {"probe": {"steps": 10, "learning_rate": 1.0}}
 
-    changed = apply_overrides(tree, ["probe.steps=20", "probe.steps=30", "tune=true", "features.input.kind=mel"])
+    changed = apply_overrides(tree, ["probe.steps=30", "tune=true", "features.input.kind=mel", "tune=true"])
 
     assert changed == {
         "probe": {"steps": 30, "learning_rate": 1.0},
@@ -185,6 +185,20 @@ def test_overrides_set_single_keys_and_leave_the_tree_alone() -> None:
         "features": {"input": {"kind": "mel"}},
     }
     assert tree == {"probe": {"steps": 10, "learning_rate": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "reason"),
+    [
+        (["probe.steps=20", "probe.steps=30"], "`probe.steps` is set twice, to 20 and to 30 .*Set it once"),
+        (["tune=1", "tune=true"], "`tune` is set twice, to 1 and to true"),
+        (["task.positive=[a]", "seed=1", "task.positive=[a,b]"], "`task.positive` is set twice"),
+        (["probe.steps=20", "probe=null"], "`probe` is set as a whole, and `probe.steps` in it"),
+    ],
+)
+def test_fault_no_setting_is_dropped_for_a_later_one(assignments: list[str], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        apply_overrides({"probe": {"steps": 10}}, assignments)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +238,7 @@ def test_fault_40_every_key_misspelt_is_recognised(key: str, misspell: str) -> N
     wrong = {"drop": name[:-1], "swap": name[1] + name[0] + name[2:], "double": name + name[-1]}[misspell]
     misspelt = ".".join([*above, wrong])
 
-    with pytest.raises(UsageError, match=rf"^In the test: unknown key `{misspelt}`, did you mean `{key}`\?\.$"):
+    with pytest.raises(UsageError, match=rf"^In the test: unknown key `{misspelt}`, did you mean `{key}`\?$"):
         build(Protocol, nested(misspelt, 1), "the test")
 
 

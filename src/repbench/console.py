@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from repbench.errors import printable
+from repbench.errors import Terminated, printable
 from repbench.progress import Advance
 
 _WIDE = 200
 """Columns of a table that no terminal reads: a file or a pipe wraps nothing."""
 
 
+class _Console(Console):
+    """A console whose lost reader ends the process as a signal does, through whatever a plugin is doing."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Nobody reads any more: the end of a process that SIGPIPE reaches."""
+        raise Terminated(128 + signal.SIGPIPE)
+
+
 class ConsoleReporter:
     """Tells stderr how far the work has come: bars on a terminal, one line a finished stage elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = _Console(stderr=True)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Advance]:
@@ -66,7 +76,7 @@ class ConsoleReporter:
 
 def print_table(table: Table) -> None:
     """A table on stdout, as wide as the terminal, or as wide as it likes where there is none."""
-    console = Console()
+    console = _Console()
     if not console.is_terminal:
-        console = Console(width=_WIDE)
+        console = _Console(width=_WIDE)
     console.print(table)

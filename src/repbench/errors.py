@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -22,6 +23,11 @@ def printable(text: object) -> str:
         else character
         for character in str(text)
     )
+
+
+def quoted(value: object) -> str:
+    """A path or value for a command that is printed, as a shell reads it back."""
+    return shlex.quote(str(value))
 
 
 def _sentence(text: str) -> str:
@@ -68,8 +74,8 @@ class RepbenchError(Exception):
             if place is not None
         ]
         where = f" ({', '.join(places)})" if places else ""
-        remedy = f". {_sentence(printable(self.do))}" if self.do else "."
-        return f"{printable(self.what)}{where}{remedy}"
+        remedy = f" {_sentence(printable(self.do))}" if self.do else ""
+        return f"{_sentence(f'{printable(self.what)}{where}')}{remedy}"
 
     def fields(self) -> dict[str, Any]:
         """The parts of the error, for `--json`; `faults` stands only where it sums up several."""

@@ -9,12 +9,12 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from repbench.errors import EnvironmentFault
+from repbench.errors import EnvironmentFault, UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
 """How unfinished files and folders are named; anything so named may be removed when nobody writes."""
@@ -70,6 +70,75 @@ def _temporary_beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
             yield Path(name), stream
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def write_beside(
+    path: Path,
+    content: bytes,
+    *,
+    overwrite: bool = False,
+    same: Callable[[bytes, bytes], bool] = bytes.__eq__,
+    do: str = "Choose another --out, or say --overwrite",
+) -> None:
+    """Write a file, atomically, unless one of other content would be lost.
+
+    Args:
+        path: Of the file.
+        content: All of it.
+        overwrite: Whether another file may be lost.
+        same: Whether two contents say the same.
+        do: What the error tells the user to do.
+
+    Raises:
+        UsageError: There is a file of other content, which stays as it is.
+        EnvironmentFault: The disk is full or the place may not be written to.
+    """
+    if not overwrite and os.path.lexists(path) and not (path.is_file() and same(path.read_bytes(), content)):
+        what = "There is a file of other content here, which would be lost"
+        raise UsageError(what, file=path, key="--out", do=do)
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def replaced_ours(path: Path, signature: bytes, content: bytes, *, made_by: str) -> bool:
+    """Write what is made again from the same sources, atomically; a file that somebody else made is not replaced.
+
+    Args:
+        path: Of the file.
+        signature: What stands in the first 64 KiB of each such file.
+        content: All of it.
+        made_by: The command that makes such files.
+
+    Returns:
+        Whether a file of other content was replaced.
+
+    Raises:
+        UsageError: There is a file that the command did not make, which stays as it is.
+        EnvironmentFault: The disk is full or the place may not be written to.
+    """
+    refuse_of_others(path, signature, made_by=made_by)
+    differs = path.exists() and path.read_bytes() != content
+    with atomic_write(path) as stream:
+        stream.write(content)
+    return differs
+
+
+def refuse_of_others(path: Path, signature: bytes, *, made_by: str) -> None:
+    """Refuse to replace a file that a command did not make.
+
+    Raises:
+        UsageError: It lacks the signature.
+    """
+    if not os.path.lexists(path):
+        return
+    with environment_faults(path):
+        head = b""
+        if path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(1 << 16)
+    if signature not in head:
+        what = f"`{made_by}` did not make this file, and would replace it"
+        raise UsageError(what, file=path, key="--out", do="Choose another --out, or move the file")
 
 
 def _finish(stream: IO[bytes], temporary: Path) -> None:

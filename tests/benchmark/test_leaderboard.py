@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.leaderboard import Leaderboard
+from repbench.benchmark.leaderboard.head import read_head
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
 from repbench.corpora.manifest import read as read_manifest
@@ -102,6 +103,40 @@ def stored(board: Path) -> dict[str, bytes]:
 
 def lose_one(lines: Lines) -> None:
     del lines[0]
+
+
+def test_fault_init_writes_the_head_that_the_others_read(speaker: Path, phone: Path, tmp_path: Path) -> None:
+    board = tmp_path / "my board"
+    missing = repbench("leaderboard", "build", board)
+    assert (missing.code, f"`repbench leaderboard init '{board}'`" in missing.err) == (2, True)
+    assert repbench("leaderboard", "init", board, speaker, phone, "--title", 'Of "two"').code == 0
+    head = read_head(board)
+    linear = {"probe": {key: value for key, value in ASKED["probe"].items() if key != "hidden_units"}}
+    assert head.title == 'Of "two"'
+    assert {question.task: question.protocols for question in head.questions} == {
+        "speaker": (ASKED,), "phone": (linear,)
+    }  # fmt: skip
+    assert repbench("leaderboard", "add", speaker, phone, "--to", board).code == 0
+    assert repbench("leaderboard", "build", board).code == 0
+    again = repbench("leaderboard", "init", board)
+    assert (again.code, "There is a leaderboard here already" in again.err) == (2, True)
+
+
+def test_init_without_a_record_leaves_the_corpus_to_be_filled_in(tmp_path: Path) -> None:
+    begun = repbench("leaderboard", "init", tmp_path / "board")
+    assert (begun.code, "next: write the fingerprint" in begun.err) == (0, True)
+    assert read_head(tmp_path / "board").questions[0].corpus == "0" * 16
+    built = repbench("leaderboard", "build", tmp_path / "board")
+    assert (built.code, "There is no submission" in built.err) == (3, True)
+
+
+def test_settings_that_a_mode_does_not_read_are_not_held_to_the_head(
+    tones: Path, made: dict[str, Path], tmp_path: Path
+) -> None:
+    write_head(
+        tmp_path / "board", fingerprint_of(made["speaker"]), {"protocols": [{**ASKED, "finetune": {"steps": 7}}]}
+    )
+    assert repbench("leaderboard", "add", made["speaker"], "--to", tmp_path / "board").code == 0
 
 
 def test_records_come_in_as_one_file_each(board: Path, phone: Path, speaker: Path) -> None:

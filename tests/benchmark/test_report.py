@@ -104,6 +104,34 @@ def test_settings_that_cannot_change_a_number_do_not_part_columns(tmp_path: Path
     assert len(assemble([tmp_path]).gathered.columns) == 1
 
 
+def test_fault_settings_that_a_mode_does_not_read_part_no_rows(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel", protocol={"finetune": {"steps": 60}})
+    write(tmp_path, upstream="fbank", protocol={"finetune": {"steps": 300}, "probe": {"learning_rates": [0.1, 0.2]}})
+    report = assemble([tmp_path])
+    assert len(report.gathered.columns) == 1
+    assert report.verdicts.best
+    write(tmp_path, upstream="good", mode="finetune", protocol={"probe": {"steps": 7}, "finetune": {"steps": 60}})
+    write(tmp_path, upstream="other", mode="finetune", protocol={"probe": {"steps": 9}, "finetune": {"steps": 60}})
+    assert len(assemble([tmp_path]).gathered.columns) == 1
+
+
+def test_settings_that_a_mode_reads_part_its_rows_and_those_alone(tmp_path: Path) -> None:
+    for steps in (100, 200):
+        write(tmp_path, upstream="mel", protocol={"probe": {"steps": steps}, "finetune": {"steps": 60}})
+    write(tmp_path, upstream="good", mode="finetune", protocol={"probe": {"steps": 200}, "finetune": {"steps": 60}})
+    write(tmp_path, upstream="good", mode="finetune", protocol={"probe": {"steps": 5}, "finetune": {"steps": 30}})
+    gathered = assemble([tmp_path]).gathered
+    held = {
+        column.differs: {(cell.row.mode, cell.row.system.upstream) for cell in gathered.column_cells(column)}
+        for column in gathered.columns
+    }
+    assert held == {
+        ("probe.steps = 100", "finetune.steps = –"): {("frozen", "mel")},
+        ("probe.steps = 200", "finetune.steps = 60"): {("frozen", "mel"), ("finetune", "good")},
+        ("probe.steps = –", "finetune.steps = 30"): {("finetune", "good")},
+    }
+
+
 def test_frozen_and_fine_tuned_and_shares_of_labels_are_not_ranked_together(tmp_path: Path) -> None:
     write(tmp_path, upstream="mel")
     write(tmp_path, upstream="good", mode="finetune", skill=0.95)
@@ -620,8 +648,31 @@ def test_instants_of_one_speaker_are_never_tested(tmp_path: Path) -> None:
     write(tmp_path, upstream="good", skill=0.99, speakers=1)
     report = assemble([tmp_path])
     assert not report.verdicts.p_values
-    assert marks_of(report)["mel"] == "tied"
-    assert "no test" in report.verdict_lines()[0].sentence
+    assert marks_of(report)["mel"] == "untested"
+    assert "not compared with the other row (no test" in report.verdict_lines()[0].sentence
+
+
+def test_fault_what_could_not_be_compared_has_another_sign_than_what_does_not_differ(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    write(runs, upstream="mel", skill=0.3, speakers=1)
+    write(runs, upstream="good", skill=0.99, speakers=1)
+    found = forms(tmp_path)
+    assert re.search(r"^\| mel .* 0\.\d+ \? ", found["report.md"], re.MULTILINE)
+    assert "could not be compared with it" in found["report.md"]
+    assert r"\untested" in found["report.tex"].partition(r"\begin{document}")[2]
+    assert "could not be compared with the best" in found["index.html"]
+    assert "untested" in found["results.csv"]
+    assert '"not_compared_with_best": true' in found["results.json"]
+    assert '"tied_with_best": true' not in found["results.json"]
+    assert "≈ " not in found["report.md"].partition("## Scores")[2].partition("Best of each column")[0]
+
+
+def test_systems_that_agree_everywhere_do_not_differ(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel", skill=0.8)
+    write(tmp_path, upstream="twin", skill=0.8)
+    report = assemble([tmp_path])
+    assert not report.verdicts.p_values
+    assert sorted(marks_of(report).values()) == ["best", "tied"]
 
 
 def test_holm_is_over_all_that_the_page_shows(tmp_path: Path) -> None:

@@ -106,6 +106,24 @@ def test_the_majority_baseline_is_that_of_the_test_split(tones: Path, tmp_path: 
     assert written.record.baselines.majority == pytest.approx(counts[frequent] / counts.sum())
 
 
+def test_fault_each_layer_that_is_named_has_its_record(tones: Path, tmp_path: Path) -> None:
+    layers = ("1", "last", "weighted", "1")
+    written = go(tones, tmp_path, upstream=ENVELOPE, layers=layers, seeds=(0, 1))
+    assert [(each.record.layer, each.record.seed) for each in written] == [
+        ("1", 0), ("1", 1), ("last", 0), ("last", 1), ("weighted", 0), ("weighted", 1)
+    ]  # fmt: skip
+    (alone,) = go(tones, tmp_path / "alone", upstream=ENVELOPE, layer="1")
+    assert written[0].record.metrics == alone.record.metrics
+
+
+def test_fault_a_layer_that_is_not_there_or_stands_in_all_is_refused_first(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no layer `9`"):
+        go(tones, tmp_path, upstream=ENVELOPE, layers=("last", "9"))
+    with pytest.raises(UsageError, match="`all` reads layer 1 too"):
+        go(tones, tmp_path, upstream=ENVELOPE, layers=("all", "1"))
+    assert not list(tmp_path.rglob("record.json"))
+
+
 def test_layers_fractions_and_seeds_give_a_record_each(tones: Path, tmp_path: Path) -> None:
     written = go(
         tones,

@@ -598,6 +598,11 @@ def test_the_cache_is_listed_verified_and_cleared(tones: Corpus, tmp_path: Path)
     assert (said.code, fault["sound"] in said.err, "error: 1 stored" in said.err) == (4, True, True)
     one = Listening().fingerprint()
     assert repbench("cache", "clear", "--upstream", "nobody", env=place).code == 2
+    before = [path.read_bytes() for path in shards(folder)]
+    tried = repbench("cache", "clear", "--upstream", one[:10], "--dry-run", env=place)
+    assert " files would be removed, " in tried.out
+    assert repbench("cache", "clear", "--dry-run", "--json", env=place).json["files"] == len(before)
+    assert [path.read_bytes() for path in shards(folder)] == before
     assert repbench("cache", "clear", "--upstream", one[:10], env=place).code == 0
     assert [holding.utterances for holding in cache.holdings(folder)] == [3]
     assert repbench("cache", "clear", "--json", env=place).json["files"] == 1

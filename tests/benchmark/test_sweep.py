@@ -25,8 +25,9 @@ from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.sweep.forecast import forecast
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, run_job
 from repbench.benchmark.sweep.plan import jobs_of, load_plan
-from repbench.benchmark.sweep.sweep import LOCK_FILE, left_to_do
-from repbench.errors import UsageError
+from repbench.benchmark.sweep.sweep import LOCK_FILE, SweepRequest, left_to_do
+from repbench.benchmark.sweep.sweep import sweep as sweep_plan
+from repbench.errors import EnvironmentFault, UsageError
 from repbench.files import canonical_json
 from repbench.testing import tone_corpus
 from tests.commands import Finished, repbench
@@ -248,6 +249,8 @@ def test_what_a_record_answers_is_not_asked_again(tones: Path, tmp_path: Path) -
     before = bytes_below(tmp_path)
     (again,) = run(request_of(tones, tmp_path, assignments=["extraction.batch_seconds=7", "extraction.store_gib=1"]))
     assert again == first
+    (unread,) = run(request_of(tones, tmp_path, assignments=["finetune.steps=7", "probe.learning_rates=[0.1, 0.2]"]))
+    assert unread == first, "settings that the run does not read are no part of the question"
     assert bytes_below(tmp_path) == before
     both = run(request_of(tones, tmp_path, seeds=(0, 1)))
     assert both[0] == first
@@ -419,6 +422,18 @@ def test_submitit_takes_the_same_road_as_slurm(
     assert [row["status"] for row in swept.json["pairs"]] == ["ok", "failed"]
     assert "this one is broken" in swept.json["failed"][0]["error"]
     assert len(answers(tmp_path / "runs")) == 1
+
+
+def test_fault_where_nothing_is_missing_no_launcher_has_to_be_there(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    request = SweepRequest(plan=write_plan(tmp_path, tones), out=tmp_path / "runs", launcher="slurm")
+    with pytest.raises(EnvironmentFault, match="submitit is not installed"):
+        sweep_plan(request)
+    run(request_of(tones, tmp_path / "runs"))
+    swept = sweep_plan(request)
+    assert [(row.status, row.exit_code) for row in swept.rows] == [("already there", 0)]
 
 
 @pytest.mark.slow

@@ -317,8 +317,10 @@ def test_a_truncated_file_is_refused(clean: Path, share: float) -> None:
     ("data", "match"),
     [
         (b"", "is empty"),
-        (b"<html>404</html>", "is not HDF5"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is not HDF5"),
+        (b"<html>404</html>", "an HTML or XML page, where HDF5 is expected"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
+        (b"plain words", "is not HDF5"),
+        (b"\x89HDF\n\x1a\n", "is not HDF5"),
         (b"\x89HDF\r\n\x1a\n", "is broken"),
     ],
 )

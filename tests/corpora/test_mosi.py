@@ -391,6 +391,18 @@ class TestTheWay:
         assert ran.json["utterances"] == 48
         return folder / "manifest", manifest.read(folder / "manifest")
 
+    def test_the_scale_is_declared_and_a_manifest_of_before_still_read(
+        self, prepared: tuple[Path, Corpus], tmp_path: Path
+    ) -> None:
+        folder, corpus = prepared
+        header = json.loads((folder / "corpus.json").read_text())
+        assert header.pop("scales") == {"sentiment": 0.0}
+        before = tmp_path / "before"
+        shutil.copytree(folder, before)
+        (before / "corpus.json").write_text(json.dumps(header))
+        assert {each.scales["sentiment"] for each in manifest.read(before).utterances} == {0.0}
+        assert manifest.read(before).fingerprint == corpus.fingerprint
+
     def test_the_audit_finds_no_problem(self, prepared: tuple[Path, Corpus]) -> None:
         report = check(prepared[1])
         assert report.problems == ()

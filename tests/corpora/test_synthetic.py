@@ -265,7 +265,7 @@ class TestCache:
         steps: list[tuple[int, int]] = []
         corpus = SYNTHETIC.open(("clean", "few"), progress=lambda done, total: steps.append((done, total)))
         assert corpus.fingerprint == made["clean"].fingerprint
-        assert steps[-1] == (24, 24)
+        assert steps[-1] == (FEW.num_utterances, FEW.num_utterances)
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
         assert {path.name for path in few.parent.iterdir()} <= {few.name, f".{few.name}.lock"}
         assert {path.name for path in few.iterdir()} == {"corpus.json", "manifest.jsonl", "sound"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,11 +109,56 @@ def test_what_a_corpus_does_not_know_is_said_not_guessed() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("happiness", "positive"), ("ANGER", "negative"), (" sad ", "negative"), ("neutral", None), (1.5, "positive"),
-     (-0.1, "negative"), (0, None)],
-)  # fmt: skip
-def test_sentiment_reads_words_and_numbers(value: AttributeValue, expected: str | None) -> None:
+    [("happiness", "positive"), ("ANGER", "negative"), (" sad ", "negative"), ("neutral", None)],
+)
+def test_sentiment_reads_words(value: AttributeValue, expected: str | None) -> None:
     assert Sentiment().labels(utterance(emotion=value)) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1.5, "positive"), (-0.1, "negative"), (0, None)])
+def test_sentiment_reads_numbers_on_a_scale_that_the_corpus_declares(value: float, expected: str | None) -> None:
+    on_scale = replace(utterance(valence=value), scales={"valence": 0.0})
+    assert Sentiment().labels(on_scale) == expected
+    assert Sentiment(midpoint=2).labels(on_scale) == "negative", "what the user says goes before"
+
+
+@pytest.mark.parametrize("code", [-1, 0, 3, 2.0, "1", "+1"])
+def test_fault_a_number_without_a_scale_may_be_the_code_of_a_class(code: AttributeValue) -> None:
+    with pytest.raises(DataError, match=r"may be the code of a class.*task\.positive=.*task\.midpoint=0"):
+        Sentiment().labels(replace(utterance(emotion=code), scales={"sentiment": 0.0}))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(3, "positive"), ("3", "positive"), (3.0, "positive"), (0, "negative"), (-1, None), ("sad", "negative")],
+)
+def test_fault_codes_are_named_like_words(value: AttributeValue, expected: str | None) -> None:
+    task = Sentiment(positive=[3], negative=[0, 1.0, "sad"], unasked=["-1"])
+    assert task.labels(utterance(emotion=value)) == expected
+    with pytest.raises(DataError, match="`2` of the attribute `emotion` is neither positive, negative nor unasked"):
+        task.labels(utterance(emotion=2))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(4, "positive"), ("2", "negative"), (3.0, None), (-1, None)])
+def test_a_scale_may_have_its_middle_anywhere_and_codes_of_its_own(value: AttributeValue, expected: str | None) -> None:
+    task = Sentiment(attribute="valence", midpoint=3, unasked=[-1])
+    assert task.labels(utterance(valence=value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"positive": [1], "unasked": ["1"]}, "`1` is given two meanings"),
+        ({"positive": [True]}, "`task.positive` must be a list of words and numbers"),
+        ({"positive": 1}, "`task.positive` must be a list of words and numbers, but is 1"),
+        ({"midpoint": "0"}, "`task.midpoint` must be a number, but is '0'"),
+        ({"midpoint": True}, "`task.midpoint` must be a number"),
+        ({"midpoint": float("nan")}, "`task.midpoint` must be a number"),
+    ],
+)
+def test_options_of_sentiment_that_cannot_be_meant(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Sentiment(**options)
 
 
 def test_sentiment_asks_what_a_strange_word_means() -> None:

@@ -214,6 +214,24 @@ def test_the_command_checks_tasks_too() -> None:
     assert done.json["certificate"]["id"]
 
 
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_fault_what_a_check_found_is_printed_where_the_certificate_cannot_be_kept(
+    as_json: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    place = {"REPBENCH_CACHE": str(tmp_path / "file" / "cache")}
+    done = repbench("check", "downstream", "speaker", *as_json, env=place)
+    assert done.code == 7
+    if as_json:
+        assert done.json["passed"]
+        assert done.json["error"]["exit_code"] == 7
+        assert len(done.json["certificate"]["results"]) > 5
+    else:
+        assert done.out.count(" passed") > 5
+        assert "error: The certificate was not kept: Cannot write here" in done.err
+        assert "REPBENCH_CACHE" in done.err
+
+
 def test_the_command_gives_no_certificate_for_what_it_could_not_try() -> None:
     done = repbench("check", "downstream", "sentiment", "--set", "task.attribute=mood")
 

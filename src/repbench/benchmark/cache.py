@@ -101,7 +101,7 @@ def verify(folder: Path, *, progress: Progress | None = None) -> tuple[int, list
     return count, damaged
 
 
-def clear(folder: Path, fingerprint: str | None = None) -> tuple[int, int]:
+def clear(folder: Path, fingerprint: str | None = None, *, dry_run: bool = False) -> tuple[int, int]:
     """Remove all features, or those of one upstream; how many files and bytes that were.
 
     A process that reads or writes at the same time is not harmed: it computes what it no longer finds.
@@ -109,6 +109,7 @@ def clear(folder: Path, fingerprint: str | None = None) -> tuple[int, int]:
     Args:
         folder: Of the store.
         fingerprint: Of the upstream, or how it begins.
+        dry_run: Whether to count alone, and to remove nothing.
 
     Raises:
         UsageError: No upstream, or more than one, has such a fingerprint.
@@ -131,8 +132,10 @@ def clear(folder: Path, fingerprint: str | None = None) -> tuple[int, int]:
     for path in doomed:
         with environment_faults(path), contextlib.suppress(FileNotFoundError):
             num_bytes += path.stat().st_size
+            if dry_run:
+                continue
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for group in {path.parent for path in doomed}:
+    for group in () if dry_run else {path.parent for path in doomed}:
         remove_abandoned(group)
         with contextlib.suppress(OSError):
             group.rmdir()  # only if nothing else is in it

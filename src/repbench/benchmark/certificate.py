@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repbench.files import cache_dir, canonical_json, write_json
+from repbench.files import cache_dir, canonical_json, environment_faults, write_json
 
 Status = Literal["passed", "failed", "not measurable", "not applicable"]
 Checked = Literal["upstream", "downstream"]
@@ -124,7 +124,9 @@ def keep(certificate: Certificate) -> Path | None:
     """
     path = certificate_file(certificate.kind, certificate.fingerprint)
     if not certificate.passed:
-        path.unlink(missing_ok=True)
+        with environment_faults(path):
+            if path.exists():
+                path.unlink()
         return None
     write_json(path, certificate.as_dict())
     return path

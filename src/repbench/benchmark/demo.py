@@ -14,7 +14,8 @@ from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.report import ReportRequest, write_report
 from repbench.benchmark.run import RunRequest, Written, run
-from repbench.files import write_text
+from repbench.errors import quoted
+from repbench.files import write_beside
 from repbench.progress import Reporter
 
 CORPUS = "synthetic"
@@ -50,9 +51,11 @@ def demo(out: Path, reporter: Reporter) -> Story:
         folder, config = out / "pretrain" / upstream, None
         if changes is not None:
             config = out / f"{upstream}.yaml"
-            write_text(config, changes)
-        options = "" if config is None else f" --config {config}"
-        reporter.say(f"repbench pretrain {upstream} --preset tiny{options} --steps {steps} --resume --out {folder}")
+            write_beside(config, changes.encode("utf-8"), do="Choose another --out, or remove the file")
+        options = "" if config is None else f" --config {quoted(config)}"
+        reporter.say(
+            f"repbench pretrain {upstream} --preset tiny{options} --steps {steps} --resume --out {quoted(folder)}"
+        )
         request = PretrainRequest(
             upstream=upstream,
             preset="tiny",
@@ -69,7 +72,7 @@ def demo(out: Path, reporter: Reporter) -> Story:
         request_of_pair = replace(question, out=records)
         reporter.say(_command(request_of_pair))
         written += run(request_of_pair, reporter)
-    reporter.say(f"repbench report {records} --out {out / 'report'}")
+    reporter.say(f"repbench report {quoted(records)} --out {quoted(out / 'report')}")
     files = write_report(ReportRequest(runs=(records,), out=out / "report"), reporter).files
     return Story(tuple(written), files)
 
@@ -102,10 +105,10 @@ def _command(request: RunRequest) -> str:
     """The command line that asks the same."""
     options = [f"--upstream {request.upstream}"]
     if request.checkpoint is not None:
-        options.append(f"--checkpoint {request.checkpoint}")
+        options.append(f"--checkpoint {quoted(request.checkpoint)}")
     options.append(f"--downstream {request.downstream}")
     options += ["--finetune"] * request.finetune
     options += [f"--label-fraction {fraction:g}" for fraction in request.label_fractions if fraction != 1.0]
     options += ["--label-fraction 1"] * (1.0 in request.label_fractions and len(request.label_fractions) > 1)
     options += [f"--set {setting}" for setting in SETTINGS]
-    return f"repbench run {' '.join(options)} --missing-only --out {request.out}"
+    return f"repbench run {' '.join(options)} --missing-only --out {quoted(request.out)}"

@@ -15,7 +15,7 @@ from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
 from repbench.benchmark.features import run_sounds
 from repbench.errors import DataError, EnvironmentFault, UsageError, is_out_of_memory
-from repbench.files import atomic_write
+from repbench.files import write_beside
 from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, UpstreamInfo
 
@@ -29,6 +29,7 @@ def extract_files(
     resample: bool,
     device: torch.device,
     reporter: Reporter | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, info and origin as metadata.
 
@@ -40,9 +41,10 @@ def extract_files(
         resample: Whether a sound of another rate may be resampled.
         device: Where the upstream lies.
         reporter: Told of the files done.
+        overwrite: Whether files of other content may be replaced.
 
     Raises:
-        UsageError: Two files have the same stem.
+        UsageError: Two files have the same stem, or a file of other content is there.
         DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
         EnvironmentFault: The memory does not suffice for a sound.
     """
@@ -64,8 +66,8 @@ def extract_files(
                 **({} if origin is None else {"origin": json.dumps(dict(origin))}),
             }
             path = out / f"{file.stem}.safetensors"
-            with atomic_write(path) as stream:
-                stream.write(save({"hidden_states": hidden}, metadata))
+            content = save({"hidden_states": hidden}, metadata)
+            write_beside(path, content, overwrite=overwrite, same=_says_the_same)
             written.append(path)
             advance(len(written), len(files))
     return written
@@ -85,6 +87,17 @@ def naming_what_is_too_large(file: Path) -> Iterator[None]:
             raise
         do = "Cut it into shorter files, or take another device"
         raise EnvironmentFault("The memory does not suffice for this sound", file=file, do=do) from error
+
+
+def _says_the_same(file: bytes, content: bytes) -> bool:
+    """Whether two safetensors files hold the same, whatever the order of their metadata."""
+    start = 8 + int.from_bytes(content[:8], "little")  # the size of the header, and the header
+    if file[:8] != content[:8] or file[start:] != content[start:]:
+        return False
+    try:
+        return bool(json.loads(file[8:start]) == json.loads(content[8:start]))
+    except ValueError:
+        return False
 
 
 def sound_for(info: UpstreamInfo, file: Path, *, resample: bool) -> tuple[Tensor, int]:

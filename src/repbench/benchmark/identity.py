@@ -2,16 +2,17 @@
 
 Two records answer one question when upstream, task, corpus, mode, layer, label fraction, seed, head and protocol are
 the same, the upstream and the corpus by content. What computed the answer (device, threads, versions, how much went
-through the upstream at once, where features were kept) is no part of the question. Whatever comes to change what a
-number means has to become a field of `Identity`. Layers count as they are asked for: `last` and the number of the last
-layer are two questions, because tables keep them apart.
+through the upstream at once, where features were kept) is no part of the question, and neither are settings that the
+run does not read, as those of fine-tuning where the model is frozen. Whatever comes to change what a number means has
+to become a field of `Identity`. Layers count as they are asked for: `last` and the number of the last layer are two
+questions, because tables keep them apart.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 from repbench.benchmark.loading import code_of
 from repbench.benchmark.owning import owned
 from repbench.benchmark.precomputed import resampler_of
-from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.protocol import Protocol, unread_settings
 from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
 from repbench.benchmark.result import pair_folder
 from repbench.benchmark.stage import RunRequest, Setting, Stage, Written
@@ -35,8 +36,8 @@ from repbench.registry import is_packaged
 LOCKS_FOLDER = ".running"
 """Below the folder of the records: a lock for each pair that is being asked."""
 
-_CHANGES_NO_ANSWER = {"batch_seconds", "store_gib"}
-"""Settings of `extraction` that decide how features are computed and kept, not what they are."""
+_CHANGES_NO_ANSWER = frozenset({"extraction.batch_seconds", "extraction.store_gib"})
+"""Settings that decide how features are computed and kept, not what they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def identity_of(record: Record) -> Identity:
         seed=record.seed,
         head=record.head,
         trained=record.corpus.n_train > 0,
-        protocol=_of_protocol(record.protocol),
+        protocol=_of_protocol(record.protocol, record.mode, record.head),
         resampler=record.corpus.resampled_by,
         code=(_code(record.upstream.origin), _code(record.downstream.origin)),
     )
@@ -95,18 +96,20 @@ def identity_of(record: Record) -> Identity:
 
 def identity_to_be(stage: Stage, corpus: Corpus, setting: Setting) -> Identity:
     """What the record of a setting will answer."""
+    mode = "finetune" if stage.request.finetune else "frozen"
+    protocol = setting.protocol(stage.request.protocol).model_dump(mode="json")
     return Identity(
         upstream=stage.request.upstream,
         fingerprint=stage.fingerprint,
         downstream=stage.request.downstream,
         corpus=corpus.fingerprint,
-        mode="finetune" if stage.request.finetune else "frozen",
+        mode=mode,
         layer=setting.layer,
         label_fraction=setting.fraction,
         seed=setting.seed,
         head=stage.head,
         trained=True,
-        protocol=_of_protocol(setting.protocol(stage.request.protocol).model_dump(mode="json")),
+        protocol=_of_protocol(protocol, mode, stage.head),
         resampler=resampler_of(corpus, stage.upstream),
         code=(code_of(stage.upstream_entry), code_of(stage.task_entry)),
     )
@@ -172,11 +175,21 @@ def _code(origin: Origin | None) -> str | None:
     return None if origin is None or is_packaged(origin.distribution) else origin.file_sha256
 
 
-def _of_protocol(protocol: Mapping[str, Any]) -> bytes:
+def _of_protocol(protocol: Mapping[str, Any], mode: str, head: str) -> bytes:
     """The settings that matter; what an older record does not say is at its default."""
     try:
-        whole = Protocol.model_validate(protocol).model_dump(mode="json")
+        known = Protocol.model_validate(protocol)
     except ValidationError:
-        whole = dict(protocol)
-    extraction = {key: value for key, value in whole.get("extraction", {}).items() if key not in _CHANGES_NO_ANSWER}
-    return canonical_json({**whole, "extraction": extraction})
+        return canonical_json(_without(protocol, _CHANGES_NO_ANSWER))
+    unread = unread_settings(mode, head, tuned=known.probe.tune)
+    return canonical_json(_without(known.model_dump(mode="json"), _CHANGES_NO_ANSWER | unread))
+
+
+def _without(protocol: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The protocol without some settings of its groups, by dotted key."""
+    return {
+        group: {key: each for key, each in value.items() if f"{group}.{key}" not in names}
+        if isinstance(value, Mapping)
+        else value
+        for group, value in protocol.items()
+    }

@@ -101,6 +101,9 @@ def build_upstream(
             key=entry.qualified,
             do="See UpstreamFactory in repbench.upstream.contract",
         )
+    option = next((name for name in ("checkpoint", "seed") if name in settings), None)
+    if option is not None:
+        raise UsageError(f"`{option}` is an option, and no setting of a model", key=option, do=f"Give it as --{option}")
     unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed, **settings})
     if unknown is not None:
         raise UsageError(f"`{entry.name}` does not take its settings: {unknown}", key=", ".join(settings))

@@ -265,8 +265,10 @@ def _built(request: PretrainRequest, entry: Entry, tree: dict[str, Any]) -> Pret
             raise UsageError(no_objective, key="UPSTREAM", do=_WITH_OBJECTIVE) from error
         if tree and not presets_of(entry):
             _built(request, entry, {})  # of what has no objective, the settings are not the fault
-        if request.config is not None and error.file is None:
-            raise UsageError(error.what, file=request.config, key=error.key, do=error.do) from error
+        meant = [key for key in tree if key in TrainingSettings.model_fields and f"unknown key `{key}`" in error.what]
+        if error.file is None and (request.config is not None or meant):
+            do = f"Did you mean `training.{meant[0]}`?" if meant else error.do
+            raise UsageError(error.what, file=request.config, key=error.key, do=do) from error
         raise
     if not isinstance(model, Pretrainable):
         raise UsageError(no_objective, key="UPSTREAM", do=_WITH_OBJECTIVE)
@@ -496,11 +498,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """`key: old -> new` for each setting that changed."""
     old, new = _flat(before), _flat(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if key.partition(".")[0] in now]
-    return [
-        f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
+    return [_difference(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    if key == "corpus":
+        return f"another corpus: its fingerprint was {str(old)[:16]} and is {str(new)[:16]}"
+    return f"{key}: {json.dumps(old)} -> {json.dumps(new)}"
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:

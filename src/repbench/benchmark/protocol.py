@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer
 
@@ -118,6 +118,22 @@ class Protocol(Settings):
     fields.
     """
 
+    command_options: ClassVar[Mapping[str, str]] = {
+        "seed": "--seed",
+        "seeds": "--seed",
+        "layers": "--layer",
+        "label_fraction": "--label-fraction",
+        "label_fractions": "--label-fraction",
+        "upstream": "--upstream",
+        "downstream": "--downstream",
+        "checkpoint": "--checkpoint",
+        "corpus": "--corpus",
+        "device": "--device",
+        "controls": "--controls",
+        "tune": "--tune",
+        "allow_excluded": "--allow-excluded",
+        "out": "--out",
+    }
     head: str | None = None
     """Name of the head; null: the task's default."""
     layer: str = "last"
@@ -147,6 +163,33 @@ class Protocol(Settings):
                     update={field: getattr(said.probe, field) for field in said.probe.model_fields_set}
                 )
         return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "tasks": {}})
+
+
+NOT_OF_A_MODE = {
+    "frozen": frozenset(f"finetune.{name}" for name in FinetuneSettings.model_fields),
+    "finetune": frozenset(f"probe.{name}" for name in ProbeSettings.model_fields)
+    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.mix"},
+}
+"""The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
+those of a fine-tuned head."""
+
+_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc"}
+_NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}
+
+
+def unread_settings(mode: str, head: str, *, tuned: bool) -> frozenset[str]:
+    """The settings, by dotted key, that a run does not read.
+
+    Args:
+        mode: frozen or finetune.
+        head: Its head; one of a plugin may read every setting of heads.
+        tuned: Whether the step size was chosen among several.
+    """
+    return NOT_OF_A_MODE[mode].union(
+        ["probe.hidden_units"] * (head in _NO_HIDDEN_UNITS),
+        ["probe.dropout"] * (head in _NO_DROPOUT),
+        ["probe.learning_rates"] * (not tuned),
+    )
 
 
 def load_protocol(preset: str = "default", config: Path | None = None, assignments: Sequence[str] = ()) -> Protocol:

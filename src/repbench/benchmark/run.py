@@ -95,6 +95,8 @@ def _refuse_several_processes() -> None:
 
 
 def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[Written]:
+    if request.layers:
+        return [each for one in _layer_by_layer(request) for each in _run(one, reporter, processes)]
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
@@ -123,6 +125,23 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     else:
         written = _probed(stage, corpus, plan, subsets, rates, settings)
     return [*before, *written, *_with_untrained(request, stage, reporter, processes)]
+
+
+def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
+    """The request of each layer; the features that the others read are stored in the same pass.
+
+    Raises:
+        UsageError: A layer is asked for beside `layer`, or is one of `all`.
+    """
+    layers = tuple(dict.fromkeys(request.layers))
+    if request.layer is not None:
+        raise UsageError("Give `layer` or `layers`, not both", key="--layer")
+    among_all = next((layer for layer in layers if layer.isdigit()), None)
+    if "all" in layers and among_all is not None:
+        raise UsageError(f"`all` reads layer {among_all} too", key="--layer", do="Leave one of the two out")
+    stored = () if len(layers) == 1 or request.finetune else layers
+    stored = tuple(dict.fromkeys((*request.store_layers, *stored)))
+    return [replace(request, layer=layer, layers=(), store_layers=stored) for layer in layers]
 
 
 def _probed(

@@ -48,6 +48,7 @@ class RunRequest:
         checkpoint: Path of its weights, "random", or None.
         corpus: A registered name with options, or the folder of a manifest.
         layer: last, first, mean, weighted, a number or name, or all; None: the protocol's.
+        layers: Several of these, each a record, in place of `layer`.
         label_fractions: Shares of the labelled training utterances, each a record.
         seeds: Each a record.
         head: Name of the head; None: the protocol's or, without one, the task's default.
@@ -68,6 +69,7 @@ class RunRequest:
     checkpoint: str | None = None
     corpus: str = "synthetic"
     layer: str | None = None
+    layers: tuple[str, ...] = ()
     label_fractions: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0,)
     head: str | None = None

@@ -13,7 +13,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from repbench.cli import cache, check, corpus, installed, leaderboard, new, plots, report, running, sweeping, verify
+from repbench.cli import (
+    cache,
+    check,
+    corpus,
+    installed,
+    leaderboard,
+    new,
+    plots,
+    report,
+    running,
+    streams,
+    sweeping,
+    verify,
+)
+from repbench.cli.commands import Commands
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import (
     EnvironmentFault,
@@ -24,7 +38,7 @@ from repbench.errors import (
     is_out_of_memory,
 )
 
-app = typer.Typer(
+app = Commands(
     name="repbench",
     help="How good is a speech representation, for what, with how few labels, and is the difference real?",
     invoke_without_command=True,
@@ -88,34 +102,41 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     for name, value in _NO_FOREIGN_PLUGINS.items():
         os.environ.setdefault(name, value)
+    streams.fit_streams()
     try:
-        code = _called()
+        code = _told()
         sys.stdout.flush()
-        sys.exit(code)
+    except OSError as error:
+        code = _unwritable(error)
+    except Terminated as end:
+        if end.code == streams.BROKEN_PIPE:
+            streams.let_go()
+        raise
+    sys.exit(code)
+
+
+def _told() -> int:
+    """Do what the command line says, and print what went wrong; the exit code."""
+    try:
+        return _called()
     except RepbenchError as error:
-        _fail(error)
+        return _fail(error)
     except _ParsingError as error:
-        _fail(UsageError(error.format_message(), do=f"See `{_command_path(error)} --help`"))
+        return _fail(UsageError(error.format_message(), do=f"See `{_command_path(error)} --help`"))
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
-        sys.exit(130)
+        return 130
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        _fail(EnvironmentFault("Out of memory", do="Take a smaller model, smaller batches, or a larger machine"))
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
-            raise
-        _close_output()
-        if error.errno == errno.EPIPE:
-            sys.exit(141)
-        _fail(EnvironmentFault(f"The output cannot be written: {error.strerror}", file=error.filename))
+        return _fail(EnvironmentFault("Out of memory", do="Take a smaller model, smaller batches, or a larger machine"))
 
 
 def _called() -> int:
     """Do what the command line says; its exit code.
 
     Raises:
+        BrokenPipeError: Nobody reads the output any more.
         PluginError: Code that is not ours asked for the end of the process, where nothing else saw it.
     """
     try:
@@ -123,15 +144,25 @@ def _called() -> int:
     except Terminated:
         raise
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # which typer makes a SystemExit of
+            raise error.__context__ from None
         what = f"A plugin would end the process: SystemExit: {error}"
         raise PluginError(
             what, do="Find it with `repbench check` or `repbench doctor`, and tell its authors"
         ) from error
 
 
-def _close_output() -> None:
-    """Let go of a standard output that takes nothing more, so that the interpreter does not complain at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _unwritable(error: OSError) -> int:
+    """The exit code of an output that takes nothing more, which is said where somebody may read it."""
+    if error.errno == errno.EPIPE and streams.reader_is_gone():
+        streams.let_go()
+        return streams.BROKEN_PIPE
+    if error.errno not in {errno.ENOSPC, errno.EIO}:
+        raise error
+    streams.let_go()
+    fault = EnvironmentFault(f"The output cannot be written: {error.strerror}", file=error.filename)
+    say(f"error: {fault.line()}")
+    return fault.exit_code
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:
@@ -139,11 +170,11 @@ def _terminated(signum: int, frame: object) -> NoReturn:
     raise Terminated(143)
 
 
-def _fail(error: RepbenchError) -> NoReturn:
+def _fail(error: RepbenchError) -> int:
     if "--json" in sys.argv:
         print_json(error.fields())
     say(f"error: {error.line()}")
-    sys.exit(error.exit_code)
+    return error.exit_code
 
 
 def _command_path(error: Any) -> str:

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
 
-cache_app = typer.Typer(help="Look after stored features.", invoke_without_command=True, rich_markup_mode=None)
+cache_app = Commands(help="Look after stored features.", invoke_without_command=True, rich_markup_mode=None)
 
 
 @cache_app.callback()
@@ -39,6 +40,7 @@ def cache_clear(
     upstream: Annotated[
         str | None, typer.Option(metavar="FP", help="Only those of the upstream whose fingerprint begins so.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove all stored features and what was measured of upstreams, or the features of one upstream."""
@@ -46,13 +48,14 @@ def cache_clear(
     from repbench.benchmark.shards import store_folder
     from repbench.benchmark.upstream_cost import forget_costs
 
-    files, num_bytes = clear(store_folder(), upstream)
-    if upstream is None:
+    files, num_bytes = clear(store_folder(), upstream, dry_run=dry_run)
+    if upstream is None and not dry_run:
         forget_costs()
     if as_json:
-        print_json({"folder": str(store_folder()), "files": files, "bytes": num_bytes})
+        print_json({"folder": str(store_folder()), "files": files, "bytes": num_bytes, "dry_run": dry_run})
         return
-    typer.echo(f"{store_folder()}: {files} files removed, {num_bytes} bytes")
+    done = "would be removed" if dry_run else "removed"
+    typer.echo(f"{store_folder()}: {files} files {done}, {num_bytes} bytes")
 
 
 @cache_app.command("verify", short_help="Read every stored byte again.")

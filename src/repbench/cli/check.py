@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Checkpoint, Device, Json, Plugins
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
-from repbench.errors import PluginError
+from repbench.errors import EnvironmentFault, PluginError
 
 if TYPE_CHECKING:
     from repbench.benchmark.certificate import Certificate, CheckResult
 
-check_app = typer.Typer(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
+check_app = Commands(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
 
 
 @check_app.callback()
@@ -39,7 +40,9 @@ def check_upstream(
     from repbench.testing.certify import certify_upstream
 
     chosen = choose_device(device)
-    certificate = certify_upstream(name, checkpoint=checkpoint, seed=seed, device=chosen, reporter=ConsoleReporter())
+    certificate = certify_upstream(
+        name, checkpoint=checkpoint, seed=seed, device=chosen, reporter=ConsoleReporter(), keeps=False
+    )
     _tell(certificate, as_json)
 
 
@@ -62,7 +65,7 @@ def check_downstream(
     from repbench.testing.certify import certify_downstream
 
     options = load_protocol("default", None, set_ or []).task
-    _tell(certify_downstream(name, options=options, corpus=corpus, reporter=ConsoleReporter()), as_json)
+    _tell(certify_downstream(name, options=options, corpus=corpus, reporter=ConsoleReporter(), keeps=False), as_json)
 
 
 def take_plugins(files: list[Path] | None) -> None:
@@ -77,11 +80,13 @@ def take_plugins(files: list[Path] | None) -> None:
 
 
 def _tell(certificate: Certificate, as_json: bool) -> None:
-    """The table of checks; ends with 5 if one failed, or could not be tried."""
-    code = 0 if certificate.passed else PluginError.exit_code
+    """The table of checks; ends with 5 if one failed or was not tried, with 7 if the certificate cannot be kept."""
+    unkept = _unkept(certificate)
     if as_json:
-        print_json({"passed": certificate.passed, "certificate": certificate.as_dict() | _id_if(certificate)})
-        raise typer.Exit(code)
+        told = {"passed": certificate.passed, "certificate": certificate.as_dict() | _id_if(certificate)}
+        print_json(told if unkept is None else told | {"error": unkept.fields()})
+        code = 0 if unkept is None else unkept.exit_code
+        raise typer.Exit(code if certificate.passed else PluginError.exit_code)
     rows = [
         {
             "check": each.id,
@@ -101,7 +106,21 @@ def _tell(certificate: Certificate, as_json: bool) -> None:
         what = f"{len(certificate.untried)} of {len(rows)} promises of the {certificate.kind} `{certificate.name}`"
         why = f"could not be tried: {_ids(certificate.untried)}; {certificate.untried[0].detail}"
         raise PluginError(f"{what} {why}", key=certificate.name, do="There is no certificate of what was not tried")
+    if unkept is not None:
+        raise unkept
     typer.echo(f"certificate {certificate.id} of {certificate.kind} {certificate.name}")
+
+
+def _unkept(certificate: Certificate) -> EnvironmentFault | None:
+    """Keep the certificate; why it cannot be kept."""
+    from repbench.benchmark.certificate import keep
+
+    try:
+        keep(certificate)
+    except EnvironmentFault as fault:
+        what = f"The certificate was not kept: {fault.what}"
+        return EnvironmentFault(what, file=fault.file, do="Let REPBENCH_CACHE name a folder that can be written to")
+    return None
 
 
 def _ids(results: Sequence[CheckResult]) -> str:

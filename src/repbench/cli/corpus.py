@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import RepbenchError, UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from repbench.corpora.contract import DraftFeatures
 
-corpus_app = typer.Typer(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
+corpus_app = Commands(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
 
 
 @corpus_app.callback()
@@ -101,7 +102,7 @@ def corpus_prepare(
     from repbench.corpora.opening import load_layout
     from repbench.corpora.preparing import prepare
 
-    columns = dict(_assignment(each, "--column") for each in column or [])
+    columns = _assignments(column or [], "--column")
     layout = load_layout(kind)
     if variant is not None and not hasattr(layout, "variants"):
         raise UsageError(f"The layout `{kind}` has no variants", key="--variant", do="Leave it out")
@@ -265,6 +266,16 @@ def _declared_features(hop: float | None, first_center: float, name: str) -> Dra
         what = "Features are described, but their hop is not declared"
         raise UsageError(what, key="--features-hop", do="Give the time between two frames in seconds")
     return None
+
+
+def _assignments(texts: Sequence[str], option: str) -> dict[str, str]:
+    """From each field to its column; a field has one."""
+    columns: dict[str, str] = {}
+    for field, name in (_assignment(text, option) for text in texts):
+        if columns.setdefault(field, name) != name:
+            what = f"`{field}` is given two columns, `{columns[field]}` and `{name}`"
+            raise UsageError(what, key=option, do="Give it once")
+    return columns
 
 
 def _assignment(text: str, option: str) -> tuple[str, str]:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Json
-from repbench.cli.output import help_if_alone, print_json, say
+from repbench.cli.output import help_if_alone, print_files, print_json, say
 from repbench.errors import RepbenchError, printable
 
-leaderboard_app = typer.Typer(
+leaderboard_app = Commands(
     help="A folder of submitted records and its page.", invoke_without_command=True, rich_markup_mode=None
 )
 
@@ -19,6 +20,32 @@ leaderboard_app = typer.Typer(
 @leaderboard_app.callback()
 def _leaderboard(context: typer.Context) -> None:
     help_if_alone(context)
+
+
+@leaderboard_app.command("init", short_help="Begin one: write its leaderboard.yaml.")
+def leaderboard_init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The leaderboard to begin.")],
+    records: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RECORD", help="Records, or folders that hold some, whose questions it is to take."),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Shown at the top of the page; default: the folder's name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the leaderboard.yaml that `add` and `build` read: title, rules, and the questions that records answer.
+
+    Without a record there is one question, whose corpus is to be filled in.
+    """
+    from repbench.benchmark.leaderboard.head import write_head
+    from repbench.benchmark.record import read_records
+
+    known = read_records(records) if records else ()
+    file = write_head(folder, title or folder.resolve().name, known)
+    print_files([file], as_json)
+    if not known:
+        say("next: write the fingerprint of the corpus into its questions, then repbench leaderboard add")
 
 
 @leaderboard_app.command("add", short_help="Take records in, each computed again.")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli.commands import Commands
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_files, say
 
 if TYPE_CHECKING:
     from repbench.scaffold import PluginKind
 
-new_app = typer.Typer(help="A plugin package from a template.", invoke_without_command=True, rich_markup_mode=None)
+new_app = Commands(help="A plugin package from a template.", invoke_without_command=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the distribution and of the plugin.")]
 Parent = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folder NAME is made.")]

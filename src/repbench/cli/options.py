@@ -20,3 +20,4 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files
 Resample = Annotated[bool, typer.Option("--resample", help="Resample sounds of another rate.")]
 PictureFormats = Annotated[str, typer.Option("--format", metavar="png,svg", help="One or both.")]
 PictureSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of what is drawn at random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of other content.")]

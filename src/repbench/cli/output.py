@@ -25,8 +25,13 @@ def say(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """One JSON object on stdout; in ASCII where the encoding of stdout lacks a character, so that nothing is lost."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, allow_nan=False, default=str)
+    sys.stdout.write(f"{text}\n")
 
 
 def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> None:

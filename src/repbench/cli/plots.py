@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repbench.cli.options import Checkpoint, Json, Model, Out, PictureFormats, PictureSeed, Resample, Sounds
+from repbench.cli.commands import Commands
+from repbench.cli.options import Checkpoint, Json, Model, Out, Overwrite, PictureFormats, PictureSeed, Resample, Sounds
 from repbench.cli.output import help_if_alone, print_files
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from repbench.benchmark.plots.plotting import Kind
 
-plot_app = typer.Typer(
+plot_app = Commands(
     help="Draw what an upstream makes of sound, and what its layers score.",
     invoke_without_command=True,
     rich_markup_mode=None,
@@ -36,13 +37,14 @@ def plot_reconstruction(
     format_: PictureFormats = "png",
     seed: PictureSeed = 0,
     resample: Resample = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw the spectrogram that a model predicts, the true one, and what it fills in where stretches are hidden.
 
     Of a linear spectrogram, as Mockingjay LARGE predicts it, sounds are written too.
     """
-    _plot("reconstruction", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+    _plot("reconstruction", audio, upstream, checkpoint, out, format_, seed, resample, None, overwrite, as_json)
 
 
 @plot_app.command("hidden", short_help="Hidden states: first, last, weighted sum.")
@@ -57,10 +59,11 @@ def plot_hidden(
     weights: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Run with --layer weighted, whose weights sum the layers.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw the hidden states of the first layer, the last, and the weighted sum of all (without RUN, their mean)."""
-    _plot("hidden", audio, upstream, checkpoint, out, format_, seed, resample, weights, as_json)
+    _plot("hidden", audio, upstream, checkpoint, out, format_, seed, resample, weights, overwrite, as_json)
 
 
 @plot_app.command("attention", short_help="Attention maps of every layer and head.")
@@ -72,22 +75,24 @@ def plot_attention(
     format_: PictureFormats = "png",
     seed: PictureSeed = 0,
     resample: Resample = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw who attends to whom, a file for each layer and a panel for each head."""
-    _plot("attention", audio, upstream, checkpoint, out, format_, seed, resample, None, as_json)
+    _plot("attention", audio, upstream, checkpoint, out, format_, seed, resample, None, overwrite, as_json)
 
 
 @plot_app.command("layers", short_help="Scores layer by layer, from records.")
 def plot_layers(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Records of `run --layer all`, or their folders.")],
     out: Out,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw what each layer of a model scores, an SVG for each question, with 95 % intervals."""
     from repbench.benchmark.report import write_layer_figures
 
-    print_files(write_layer_figures(runs, out), as_json)
+    print_files(write_layer_figures(runs, out, overwrite=overwrite), as_json)
 
 
 def _plot(
@@ -100,6 +105,7 @@ def _plot(
     seed: int,
     resample: bool,
     weights: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     from repbench.benchmark.plots.plotting import PlotRequest, plot
@@ -115,5 +121,6 @@ def _plot(
         seed=seed,
         resample=resample,
         weights=weights,
+        overwrite=overwrite,
     )
     print_files(plot(request, ConsoleReporter()), as_json)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from repbench.cli.check import take_plugins
-from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Plugins, Resample, Sounds
+from repbench.cli.commands import refuse_both
+from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Overwrite, Plugins, Resample, Sounds
 from repbench.cli.output import print_files, print_json, print_matrix, print_results, say
 
 
@@ -20,8 +21,11 @@ def run(
         str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
     ] = "synthetic",
     layer: Annotated[
-        str | None,
-        typer.Option(metavar="last|first|mean|weighted|K|all", help="What the probe reads; default: the preset's."),
+        list[str] | None,
+        typer.Option(
+            metavar="last|first|mean|weighted|K|all",
+            help="What the probe reads; default: the preset's. May be repeated.",
+        ),
     ] = None,
     label_fraction: Annotated[
         list[float] | None, typer.Option(metavar="F", help="Share of the training labels; may be repeated.")
@@ -66,6 +70,12 @@ def run(
 ) -> None:
     """Ask one downstream of one upstream; write a record for each layer, fraction and seed, and print the table."""
     take_plugins(plugin)
+    for key, option, given in (
+        ("head", "--head", head is not None),
+        ("layer", "--layer", bool(layer)),
+        ("probe.tune", "--tune", tune),
+    ):
+        refuse_both(set_ or [], key, option, given)
     from repbench.benchmark.protocol import load_protocol
     from repbench.benchmark.run import RunRequest
     from repbench.benchmark.run import run as run_pair
@@ -76,7 +86,7 @@ def run(
         downstream=downstream,
         checkpoint=checkpoint,
         corpus=corpus,
-        layer=layer,
+        layers=tuple(layer or ()),
         label_fractions=tuple(label_fraction or (1.0,)),
         seeds=tuple(seed or (0,)),
         head=head,
@@ -131,6 +141,7 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
+    refuse_both(set_ or [], "training.steps", "--steps", steps is not None)
     from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
     from repbench.console import ConsoleReporter
 
@@ -188,6 +199,7 @@ def extract(
     resample: Resample = False,
     device: Device = "auto",
     plugin: Plugins = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
@@ -203,7 +215,14 @@ def extract(
     model.to(chosen)
     origin = origin_of(registry().find("upstream", upstream).entry)
     written = extract_files(
-        model, audio, out, origin=origin, resample=resample, device=chosen, reporter=ConsoleReporter()
+        model,
+        audio,
+        out,
+        origin=origin,
+        resample=resample,
+        device=chosen,
+        reporter=ConsoleReporter(),
+        overwrite=overwrite,
     )
     print_files(written, as_json)
 

@@ -90,7 +90,7 @@ def preset_names(group: str | None = None) -> list[str]:
 
 
 def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Set single keys, as `--set` does; of two settings of one key the later counts.
+    """Set single keys, as `--set` does.
 
     Args:
         tree: A configuration; it is left as it is.
@@ -101,15 +101,20 @@ def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[st
         A copy of `tree` with the keys set.
 
     Raises:
-        UsageError: An assignment has no `=`, an empty key or an impossible value, or its key leads through a value.
+        UsageError: An assignment has no `=`, an empty key or an impossible value, its key leads through a value, or two
+            assignments contradict each other.
     """
     changed = copy.deepcopy(tree)
+    known: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         key = key.strip()
         if not equals or not all(key.split(".")):
             raise UsageError(f"`--set {assignment}` is not of the form KEY=VALUE", do="Write --set probe.steps=1000")
-        _set(changed, key, _value_of(key, text))
+        value = _value_of(key, text)
+        _refuse_contradiction(known, key, value)
+        _set(changed, key, value)
+        known[key] = value
     return changed
 
 
@@ -300,6 +305,16 @@ def _value_of(key: str, text: str) -> Any:
     return value
 
 
+def _refuse_contradiction(known: Mapping[str, Any], key: str, value: Any) -> None:
+    """Refuse a setting that would take the place of an earlier one of the same command."""
+    if key in known and _shown(known[key]) != _shown(value):
+        what = f"`{key}` is set twice, to {_shown(known[key])} and to {_shown(value)}"
+        raise UsageError(what, key=key, do="Set it once")
+    below = next((each for each in known if each.startswith(f"{key}.")), None)
+    if below is not None:
+        raise UsageError(f"`{key}` is set as a whole, and `{below}` in it", key=key, do="Leave one of the two out")
+
+
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     *groups, last = key.split(".")
     for depth, group in enumerate(groups, start=1):
@@ -373,6 +388,9 @@ def _place(tree: Any, error: ErrorDetails) -> _Place:
 
 def _sentence(model: type[BaseModel], place: _Place, error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
+        option = getattr(model, "command_options", {}).get(place.dotted)
+        if option is not None:
+            return f"unknown key {place.name}, did you mean the option `{option}`?"
         close = _closest(place, list(_key_paths(model)))
         return f"unknown key {place.name}{f', did you mean `{close}`?' if close else ''}"
     if error["type"] == "missing":
@@ -387,7 +405,8 @@ def _closest(place: _Place, known: list[tuple[str, ...]]) -> str | None:
 
     def likeness(candidate: tuple[str, ...]) -> float:
         near = 0.1 if _is_group(candidate[:-1], parent) else 0.0
-        return difflib.SequenceMatcher(a=name, b=candidate[-1]).ratio() + near
+        nameless = 0.05 if ANY_KEY in candidate and not near else 0.0
+        return difflib.SequenceMatcher(a=name, b=candidate[-1]).ratio() + near - nameless
 
     best = max(known, key=likeness, default=None)
     if best is None or likeness(best) < 0.6:

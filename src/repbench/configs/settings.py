@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,3 +18,6 @@ class Settings(BaseModel):
     """A group of settings: frozen, no unknown keys, a docstring with the unit under every field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command_options: ClassVar[Mapping[str, str]] = {}
+    """From a key that is no setting here to the option of the command that says it."""

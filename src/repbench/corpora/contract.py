@@ -78,6 +78,8 @@ class Utterance:
         samples_sha256: SHA-256 of its decoded samples (float32, little endian).
         features: Absolute path of its precomputed frames, if it has any.
         features_sha256: SHA-256 of the bytes of that file.
+        scales: From an attribute whose numbers lie on a scale, as the corpus declares, to the middle of the scale. Any
+            other number may be the code of a class.
     """
 
     id: str
@@ -95,6 +97,7 @@ class Utterance:
     samples_sha256: str
     features: Path | None = None
     features_sha256: str | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -178,6 +181,7 @@ class Draft:
         left_out: From the name of each utterance that the layout itself leaves out to the reason, where its corpus is
             known to have such; they stand in `corpus.json` beside those of `--drop-faulty`.
         follow_links: Whether a symbolic link may lead out of the root.
+        scales: From an attribute whose numbers lie on a scale to the middle of the scale; `corpus.json` keeps it.
     """
 
     name: str
@@ -191,6 +195,7 @@ class Draft:
     faults: tuple[RepbenchError, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     follow_links: bool = False
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
+from repbench.other_files import other_file
 
 MAX_FILE_BYTES = 1 << 30
 """A file larger than this is refused: the labels of the largest known corpus take some megabytes."""
@@ -284,10 +285,13 @@ def _plain_size(path: Path) -> int:
         raise DataError("The HDF5 file is missing, or is no file", file=path, do="Check its place")
     try:
         with path.open("rb") as stream:
-            head = stream.read(len(_SIGNATURE))
+            head = stream.read(64)
     except PermissionError as error:
         raise EnvironmentFault("The HDF5 file may not be read", file=path, do="Check its permissions") from error
-    if head != _SIGNATURE:
+    if not head.startswith(_SIGNATURE):
+        found = other_file(head)
+        if found is not None and not head.startswith(_SIGNATURE[:4]):  # one that a transfer as text has damaged
+            raise IntegrityError(f"This is {found.name}, where HDF5 is expected", file=path, do=found.do)
         what = "The file is empty" if not head else "The file is not HDF5: it does not start with HDF5's signature"
         raise IntegrityError(what, file=path, do=_WRITE_AGAIN)
     size = path.stat().st_size

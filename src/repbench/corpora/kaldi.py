@@ -20,7 +20,7 @@ from repbench.corpora.places import Root, common_folder
 from repbench.corpora.rounded_ends import cut_at_sounds
 from repbench.corpora.table import column_type
 from repbench.corpora.textfiles import text_lines
-from repbench.errors import DataError
+from repbench.errors import DataError, quoted
 
 _NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
 """Files utt2… that are a field of their own, or follow from the sound."""
@@ -180,7 +180,7 @@ def _sound(key: str, entry: Entry, root: Root, data: Path, all_entries: Iterable
             raise
         common = common_folder(each.value for each in all_entries)
         what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
-        do = f"Give the folder of all sounds and the data folder: --root {common} --table {data}"
+        do = f"Give the folder of all sounds and the data folder: --root {quoted(common)} --table {quoted(data)}"
         raise DataError(what, file=entry.where, utterance=key, do=do) from error
 
 

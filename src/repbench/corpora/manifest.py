@@ -16,7 +16,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from repbench.corpora.contract import (
 from repbench.corpora.faults import leaks, refuse_faults
 from repbench.corpora.features import fault_of_declaration
 from repbench.corpora.intake import Intake
-from repbench.corpora.lines import Line, format_line, parse_line, portable_line, strict_json
+from repbench.corpora.lines import Line, format_line, is_attribute, parse_line, portable_line, strict_json
 from repbench.corpora.places import Root, is_encodable
 from repbench.errors import DataError, UsageError
 from repbench.files import TEMPORARY_PREFIX, canonical_json, environment_faults, write_json, write_text
@@ -56,8 +56,10 @@ _HEADER_TYPES: dict[str, type | tuple[type, ...]] = {
     "features": dict,
     "links": str,
     "dropped": dict,
+    "scales": dict,
 }
-_OPTIONAL = {"features", "links", "dropped"}
+_OPTIONAL = {"features", "links", "dropped", "scales"}
+_CLASSES_OF_OPINION = {"sentiment", "sentiment2", "sentiment3", "sentiment7", "sentiment7_rounded"}
 
 
 def write(
@@ -121,6 +123,8 @@ def write(
         header["links"] = "followed"
     if dropped := intake.dropped():
         header["dropped"] = dropped
+    if draft.scales:
+        header["scales"] = {name: float(middle) for name, middle in sorted(draft.scales.items())}
     _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
     return _corpus(header, utterances, label_sets)
 
@@ -246,7 +250,7 @@ def _corpus(
     return Corpus(
         name=header["name"],
         licence=header["licence"],
-        utterances=utterances,
+        utterances=_on_scales(utterances, header),
         label_sets=label_sets,
         resample=header["resample"],
         fingerprint=_fingerprint(utterances, label_sets, features),
@@ -254,6 +258,19 @@ def _corpus(
         features=features,
         dropped=header.get("dropped", {}),
     )
+
+
+def _on_scales(utterances: tuple[Utterance, ...], header: Mapping[str, Any]) -> tuple[Utterance, ...]:
+    """The utterances with the scales that the corpus declares.
+
+    A manifest of `mosi` or `mosei` that was made before scales were declared is known by the classes that these layouts
+    put beside the number. Scales are no part of the fingerprint: they say how a number is read, and without one it is
+    not read at all.
+    """
+    scales = header.get("scales")
+    if scales is None:
+        scales = {"sentiment": 0.0} if utterances[0].attributes.keys() >= _CLASSES_OF_OPINION else {}
+    return tuple(replace(utterance, scales=scales) for utterance in utterances) if scales else utterances
 
 
 def _fingerprint(
@@ -397,6 +414,9 @@ def _refuse_header(header: Any, path: Path) -> None:
         raise fault("`resample` must be `allowed` or `refused`", "resample")
     if "features" in header and (wrong := fault_of_declaration(header["features"])) is not None:
         raise fault(f"`features`: {wrong}", "features")
+    for name, middle in header.get("scales", {}).items():
+        if not is_attribute(name, middle) or isinstance(middle, str):
+            raise fault(f"`scales.{name}` must be the finite number in the middle of the scale", "scales")
     if not all(isinstance(note, str) for note in header["notes"]):
         raise fault("`notes` must be a list of strings", "notes")
     if header.get("links", "followed") != "followed":

@@ -101,6 +101,7 @@ class OpinionVideos:
             licence="unknown",
             root=root,
             utterances=[replace(each, split=splits.get(each.group or "")) for each in utterances],
+            scales={"sentiment": 0.0},
             notes=(
                 "Each video is taken to have one speaker: `speaker` and `group` are the video",
                 *self._notes_on_splits(variant, kept, splits),

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from repbench.errors import DataError
+from repbench.other_files import OtherFile, other_file
 
 
 def read_utf8(path: Path) -> str:
     """The text of a file without its BOM.
 
     Raises:
-        DataError: The file is missing or not UTF-8.
+        DataError: The file is missing, not UTF-8, or a pointer, web page or archive in the place of the text.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise DataError("The file is missing", file=path, do="Check its place") from error
+    found = other_file(content[:64])
+    if found is not None and _NO_TEXT_OF_OURS.match(content):
+        raise _other(found, path)
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if found is not None:
+            raise _other(found, path) from error
         what = f"The file is not valid UTF-8 (byte {error.start})"
         raise DataError(what, file=path, do="Save it as UTF-8") from error
+
+
+_NO_TEXT_OF_OURS = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(version https://git-lfs|/annex/objects/|<!--|<(!doctype|html|head|body|\?xml)\b)",
+    re.IGNORECASE,
+)
+"""How a pointer or web page begins, and no table, list or label file. Text may begin with `ID3` or a bracket."""
+
+
+def _other(found: OtherFile, path: Path) -> DataError:
+    return DataError(f"This is {found.name}, where text is expected", file=path, do=found.do)
 
 
 def nfc(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +24,8 @@ NEGATIVE = ("negative", "neg", "angry", "anger", "sad", "sadness", "fear", "fear
 UNASKED = ("neutral", "neu", "calm", "surprise", "surprised")
 """Words that carry neither sign: nothing is asked of such an utterance."""
 
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -35,16 +39,19 @@ class Tally:
 class Sentiment:
     """Binary sentiment from any attribute of the corpus.
 
-    A number is positive above zero, negative below, and not asked at zero. A word is looked up, without regard to
-    case, among `positive`, `negative` and `unasked`; a word in none of them is an error that names it.
+    A word or number is looked up, without regard to case, among `positive`, `negative` and `unasked`. A number in none
+    of them is positive above the middle of its scale, negative below, and not asked in the middle. The corpus declares
+    the scale (`Utterance.scales`), or `midpoint` gives its middle. Without a scale a number may be the code of a class,
+    and like a word in none of the lists it is an error that names it.
 
     Metrics: `accuracy` (primary), `macro_f1`, `auc` of the positive class.
 
     Args:
         attribute: The attribute to read; None: the first of `sentiment`, `valence`, `emotion` that an utterance has.
-        positive: Words of the positive class.
-        negative: Words of the negative class.
-        unasked: Words of which nothing is asked.
+        positive: Words and numbers of the positive class.
+        negative: Words and numbers of the negative class.
+        unasked: Words and numbers of which nothing is asked.
+        midpoint: The middle of the scale on which other numbers lie; None: as the corpus declares.
     """
 
     info = DownstreamInfo(
@@ -60,21 +67,23 @@ class Sentiment:
         self,
         *,
         attribute: str | None = None,
-        positive: Sequence[str] = POSITIVE,
-        negative: Sequence[str] = NEGATIVE,
-        unasked: Sequence[str] = UNASKED,
+        positive: Sequence[AttributeValue] = POSITIVE,
+        negative: Sequence[AttributeValue] = NEGATIVE,
+        unasked: Sequence[AttributeValue] = UNASKED,
+        midpoint: float | None = None,
     ) -> None:
-        _refuse_other_types(attribute, positive=positive, negative=negative, unasked=unasked)
+        _refuse_other_types(attribute, midpoint, positive=positive, negative=negative, unasked=unasked)
         self._attributes = ATTRIBUTES if attribute is None else (attribute,)
-        self._signs: dict[str, Sign | None] = {}
-        named: list[tuple[Sequence[str], Sign | None]] = [
+        self._midpoint = midpoint
+        self._signs: dict[str | float, Sign | None] = {}
+        named: list[tuple[Sequence[AttributeValue], Sign | None]] = [
             (positive, "positive"),
             (negative, "negative"),
             (unasked, None),
         ]
         for words, sign in named:
             for word in words:
-                if self._signs.setdefault(word.casefold(), sign) != sign:
+                if self._signs.setdefault(_meant(word), sign) != sign:
                     raise UsageError(
                         f"`{word}` is given two meanings",
                         key="task",
@@ -123,29 +132,48 @@ class Sentiment:
         return {**measure_confusion(confusion), "auc": Measurement(value=area)}
 
     def _sign(self, value: AttributeValue, name: str, utterance: Utterance) -> Sign | None:
-        if not isinstance(value, str):
-            return "positive" if value > 0 else "negative" if value < 0 else None
-        try:
-            return self._signs[value.strip().casefold()]
-        except KeyError:
-            raise DataError(
-                f"`{value}` of the attribute `{name}` is neither positive, negative nor unasked",
-                utterance=utterance.id,
-                do="Name it with --set task.positive=[…], task.negative=[…] or task.unasked=[…]",
-            ) from None
+        meant = _meant(value)
+        if meant in self._signs:
+            return self._signs[meant]
+        middle = utterance.scales.get(name) if self._midpoint is None else self._midpoint
+        if isinstance(meant, float) and middle is not None:
+            return "positive" if meant > middle else "negative" if meant < middle else None
+        lists = "--set 'task.positive=[…]', 'task.negative=[…]' or 'task.unasked=[…]'"
+        if isinstance(meant, str) or any(isinstance(each, float) for each in self._signs):
+            what = f"`{value}` of the attribute `{name}` is neither positive, negative nor unasked"
+            raise DataError(what, utterance=utterance.id, do=f"Name it with {lists}")
+        raise DataError(
+            f"`{value}` of the attribute `{name}` may be the code of a class: the corpus declares no scale",
+            utterance=utterance.id,
+            do=f"Name each code with {lists}; if the numbers are a scale, give its middle with --set task.midpoint=0",
+        )
 
 
-def _refuse_other_types(attribute: object, **words: object) -> None:
+def _meant(value: AttributeValue) -> str | float:
+    """A value under the one form by which it is looked up: a number, also one that is written as a word, or a word."""
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        return float(word) if _NUMBER.fullmatch(word) else word
+    return float(value)
+
+
+def _refuse_other_types(attribute: object, midpoint: object, **words: object) -> None:
     if attribute is not None and not isinstance(attribute, str):
         raise UsageError(f"`task.attribute` must be a name, but is {attribute!r}", key="task.attribute")
+    if midpoint is not None and not _is_number(midpoint):
+        raise UsageError(f"`task.midpoint` must be a number, but is {midpoint!r}", key="task.midpoint")
     for name, value in words.items():
         if (
             isinstance(value, str)
             or not isinstance(value, Sequence)
-            or not all(isinstance(each, str) for each in value)
+            or not all(isinstance(each, str) or _is_number(each) for each in value)
         ):
             raise UsageError(
-                f"`task.{name}` must be a list of words, but is {value!r}",
+                f"`task.{name}` must be a list of words and numbers, but is {value!r}",
                 key=f"task.{name}",
-                do=f"Write --set 'task.{name}=[happy, joy]'",
+                do=f"Write --set 'task.{name}=[happy, joy]' or --set 'task.{name}=[1, 3]'",
             )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

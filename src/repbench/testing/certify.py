@@ -33,6 +33,7 @@ def certify_upstream(
     seed: int = 0,
     device: torch.device | None = None,
     reporter: Reporter | None = None,
+    keeps: bool = True,
 ) -> Certificate:
     """Hold an upstream to its promises, and keep the certificate if nothing failed and all was tried.
 
@@ -42,10 +43,12 @@ def certify_upstream(
         seed: Of untrained weights.
         device: Where it is run; the CPU by default.
         reporter: Who looks on.
+        keeps: Whether the certificate is kept; else that is left to the caller.
 
     Raises:
         UsageError: There is no such upstream, or only a corpus can say what it is.
         PluginError: It cannot be built.
+        EnvironmentFault: The cache cannot be written.
     """
     entry = registry().find("upstream", name).entry
     with (reporter or Silence()).stage(f"checking {name}") as advance:
@@ -70,7 +73,8 @@ def certify_upstream(
         repbench=metadata.version("repbench"),
         results=results,
     )
-    keep(certificate)
+    if keeps:
+        keep(certificate)
     return certificate
 
 
@@ -80,6 +84,7 @@ def certify_downstream(
     options: Mapping[str, Any] | None = None,
     corpus: str | None = None,
     reporter: Reporter | None = None,
+    keeps: bool = True,
 ) -> Certificate:
     """Hold a task to its promises, and keep the certificate if nothing failed and all was tried.
 
@@ -88,10 +93,12 @@ def certify_downstream(
         options: Of the task.
         corpus: Whose labels it is asked for; None: a small corpus of tones with phones, speakers and sentiment.
         reporter: Who looks on.
+        keeps: Whether the certificate is kept; else that is left to the caller.
 
     Raises:
         UsageError: There is no such task, or it does not take its options.
         PluginError: It cannot be built.
+        EnvironmentFault: The cache cannot be written.
     """
     reporter = reporter or Silence()
     entry = registry().find("downstream", name).entry
@@ -112,7 +119,8 @@ def certify_downstream(
         repbench=metadata.version("repbench"),
         results=results,
     )
-    keep(certificate)
+    if keeps:
+        keep(certificate)
     return certificate
 
 

@@ -200,7 +200,7 @@ def renamed_last(weights: Mapping[str, Tensor], names: Mapping[str, str], *, fil
     return result
 
 
-def group(tree: Mapping[str, Any], key: str, *, file: Path, of: str = "The checkpoint") -> dict[str, Any]:
+def group(tree: Mapping[str, Any], key: str, *, file: Path, of: str = "the checkpoint") -> dict[str, Any]:
     """A mapping within a mapping.
 
     Raises:

@@ -7,6 +7,7 @@ Axes: F frames, D dimensions.
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from repbench.audio.frames import FrontEnd
 from repbench.errors import printable
-from repbench.files import atomic_write
+from repbench.files import write_beside
 from repbench.upstream.contract import UpstreamInfo
 
 if TYPE_CHECKING:
@@ -171,12 +172,17 @@ def spectrum_ticks(axes: Axes, centres_hz: Tensor) -> None:
     axes.set_yticks(places, [f"{float(centres_hz[place]):,.0f}" for place in places])
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as what its file is called; without dates, so that the same figure has the same bytes."""
+def save(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
+    """Write a figure as what its file is called; without dates, so that the same figure has the same bytes.
+
+    Raises:
+        UsageError: Another picture is there, and `overwrite` is false.
+    """
     format_ = path.suffix.removeprefix(".")
     nothing = ("Date", "Creator", "Format", "Type") if format_ == "svg" else ("Software",)
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format=format_, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(nothing))
+    stream = io.BytesIO()
+    figure.savefig(stream, format=format_, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(nothing))
+    write_beside(path, stream.getvalue(), overwrite=overwrite)
 
 
 def percentile(values: Tensor, share: float) -> float:

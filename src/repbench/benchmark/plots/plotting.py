@@ -26,7 +26,7 @@ from repbench.benchmark.plots.spectrograms import (
     target_of,
 )
 from repbench.errors import DataError, UsageError, printable
-from repbench.files import atomic_write, ensure_writable
+from repbench.files import ensure_writable, write_beside
 from repbench.progress import Reporter, Silence
 from repbench.registry import registry
 from repbench.upstream.checkpoints import Checkpoint, newest_under
@@ -52,6 +52,7 @@ class PlotRequest:
         seed: Of hidden stretches, of the phases of sound, and of untrained weights.
         resample: Whether a sound of another rate may be resampled.
         weights: Folder of a run whose layer mix sums the hidden states.
+        overwrite: Whether pictures and sounds of other content may be replaced.
     """
 
     kind: Kind
@@ -63,6 +64,7 @@ class PlotRequest:
     seed: int = 0
     resample: bool = False
     weights: Path | None = None
+    overwrite: bool = False
 
 
 def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
@@ -76,7 +78,8 @@ def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
         What was written.
 
     Raises:
-        UsageError: The request cannot be meant, or the upstream does not have what is to be drawn.
+        UsageError: The request cannot be meant, the upstream does not have what is to be drawn, or another picture
+            has the name of one that is to be written.
         DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
     """
     reporter = reporter or Silence()
@@ -94,7 +97,7 @@ def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
                 subject = Subject(request.upstream, origin, file, len(samples) / upstream.info.sample_rate_hz)
                 products = list(_named(draw(samples, subject), file))
             for product in products:
-                written += _write(product, request.out, file.stem, formats, upstream.info.sample_rate_hz)
+                written += _write(product, request, file.stem, formats, upstream.info.sample_rate_hz)
             advance(done, len(request.files))
     return written
 
@@ -162,24 +165,23 @@ def _named(products: Iterator[Product], file: Path) -> Iterator[Product]:
         raise type(error)(error.what, file=error.file or file, do=error.do) from error
 
 
-def _write(product: Product, out: Path, stem: str, formats: tuple[str, ...], rate_hz: int) -> list[Path]:
+def _write(product: Product, request: PlotRequest, stem: str, formats: tuple[str, ...], rate_hz: int) -> list[Path]:
     if isinstance(product, Picture):
-        paths = [out / f"{stem}_{product.name}.{format_}" for format_ in formats]
+        paths = [request.out / f"{stem}_{product.name}.{format_}" for format_ in formats]
         for path in paths:
-            save(product.figure, path)
+            save(product.figure, path, overwrite=request.overwrite)
         return paths
     name, samples = product
-    path = out / f"{stem}_{name}.wav"
-    _write_wav(path, samples, rate_hz)
+    path = request.out / f"{stem}_{name}.wav"
+    write_beside(path, _as_wav(samples, rate_hz), overwrite=request.overwrite)
     return [path]
 
 
-def _write_wav(path: Path, samples: Tensor, rate_hz: int) -> None:
-    """Write 16-bit samples; what is louder than full scale is made as loud."""
+def _as_wav(samples: Tensor, rate_hz: int) -> bytes:
+    """A WAV of 16-bit samples; what is louder than full scale is made as loud."""
     import soundfile
 
     fitting = samples / samples.abs().max().clamp_min(1.0)
     stream = io.BytesIO()
     soundfile.write(stream, fitting.numpy(), rate_hz, format="WAV", subtype="PCM_16")
-    with atomic_write(path) as file:
-        file.write(stream.getvalue())
+    return stream.getvalue()

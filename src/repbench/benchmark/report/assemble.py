@@ -107,10 +107,12 @@ class Report:
         several = len(cell.runs)
         return [*cell.flags, *([f"{several} seed{'s' * (several > 1)}"] if several != self.seeds else [])]
 
-    def mark(self, cell: Cell) -> Literal["best", "tied", ""]:
+    def mark(self, cell: Cell) -> Literal["best", "tied", "untested", ""]:
         """What a cell is in its column and group."""
         if cell.key in self.verdicts.best:
             return "best"
+        if cell.key in self.verdicts.untested:
+            return "untested"
         return "tied" if cell.key in self.verdicts.tied else ""
 
     def verdict_lines(self) -> list[Verdict]:
@@ -125,7 +127,8 @@ class Report:
         best = max(marked, key=lambda cell: (cell.row.fraction, sign * (cell.value or 0.0)))
         rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
         unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
-        told = _told(len(rivals), sum(self.mark(cell) == "tied" for cell in rivals))
+        marks = [self.mark(cell) for cell in rivals]
+        told = _told(len(rivals), marks.count("tied"), marks.count("untested"))
         if rivals:
             told += f" ({self._tests(rivals)})"
         if unchecked and not compared:
@@ -174,9 +177,14 @@ class Verdict:
         return f"this test set could show differences from about {number(self.resolution)}"
 
 
-def _told(others: int, tied: int) -> str:
+def _told(others: int, tied: int, untested: int) -> str:
+    """In words from how many other rows the best one is told apart, and with how many it could not be compared."""
     if not others:
         return "with nothing to compare it with"
+    if untested == others:
+        return f"not compared with the {others} others" if others > 1 else "not compared with the other row"
+    if untested:
+        return f"{_told(others - untested, tied, 0)}, and not compared with {untested} more"
     if not tied:
         return "told apart from every other row" if others > 1 else "told apart from the other row"
     if tied == others:

@@ -81,7 +81,7 @@ def _training(record: Record, seeds: Sequence[int]) -> Iterator[str]:
     defaults = _defaults()
     for path, value in flat(record.protocol).items():
         if path not in defaults or defaults[path] != value:
-            yield from _option("--set", f"{path}={_yaml(value)}")
+            yield from _option("--set", f"{path}={as_yaml(value)}")
 
 
 @cache
@@ -104,7 +104,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """A value as `--set` reads it back."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]

@@ -28,7 +28,9 @@ class Verdicts:
 
     Attributes:
         best: Keys of the cells that are best in their column and group.
-        tied: Keys of those that cannot be told from a best one.
+        tied: Keys of those that were compared with a best one and cannot be told from it.
+        untested: Keys of those that could not be compared with it: there is one speaker or group alone, or there are no
+            predictions of the same utterances.
         p_values: From the key of a cell to the p-value of its difference to the best one, before adjustment.
         tests: From the same key to what gave the p-value.
         resolution: From the keys of mode, share of labels and column to the smallest difference that would be seen
@@ -37,6 +39,7 @@ class Verdicts:
 
     best: frozenset[str]
     tied: frozenset[str]
+    untested: frozenset[str]
     p_values: Mapping[str, float]
     tests: Mapping[str, str]
     resolution: Mapping[tuple[str, float, str], float]
@@ -62,9 +65,16 @@ def compare(gathered: Gathered, evidence: Evidence) -> Verdicts:
             if seen:
                 resolution[(*group, column.key)] = plain.median(seen)
     known = {key: each for family in families.values() for key, each in family.items() if each is not None}
+    untested = frozenset(
+        key
+        for family in families.values()
+        for key, each in family.items()
+        if each is None or (each.p_value is None and not each.is_equal)
+    )
     return Verdicts(
         best=frozenset(families),
-        tied=_tied(families),
+        tied=_tied(families) - untested,
+        untested=untested,
         p_values={key: each.p_value for key, each in known.items() if each.p_value is not None},
         tests={key: each.test for key, each in known.items() if each.test is not None},
         resolution=resolution,

@@ -39,11 +39,13 @@ class Comparison:
         difference: How far one is from the other.
         p_value: That there is no difference; None where nothing could test it.
         test: What gave the p-value; None with it.
+        is_equal: Whether every speaker or group, of two or more, has the same number by both: nothing differs.
     """
 
     difference: Difference
     p_value: float | None
     test: str | None
+    is_equal: bool = False
 
 
 class Evidence:
@@ -124,7 +126,9 @@ class Evidence:
             unit = self._found[runs_a[0].path].measured.unit
             return Comparison(difference, difference.p_value, f"paired t over {unit}s{seeds}")
         p_value = self._mcnemar(runs_a, runs_b) if metric == "accuracy" else None
-        return Comparison(difference, p_value, None if p_value is None else MCNEMAR)
+        clusters = self._found[runs_a[0].path].measured.values.without  # empty where there is one
+        is_equal = p_value is None and difference.value == 0 and len(clusters) > 1
+        return Comparison(difference, p_value, None if p_value is None else MCNEMAR, is_equal)
 
     def _mcnemar(self, runs_a: Sequence[Run], runs_b: Sequence[Run]) -> float | None:
         """The largest over the pairs of a run of A and one of B, so that no lucky seed tells two systems apart."""

@@ -124,6 +124,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "known": _known(gathered.columns),
         "cost_headings": COST_HEADINGS,
         "varied": tables.varied(report),
+        "untested": " ".join(tables.untested_sentence(report)),
         "numbers_say": " ".join(tables.numbers_say(report)),
         "overall": overall,
         "control_tables": controls,

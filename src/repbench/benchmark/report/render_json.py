@@ -126,6 +126,7 @@ def _cell(report: Report, cell: Cell) -> dict[str, Any]:
         "ci_unit": cell.interval_unit,
         "best": report.mark(cell) == "best",
         "tied_with_best": report.mark(cell) == "tied",
+        "not_compared_with_best": report.mark(cell) == "untested",
         "p_value": report.verdicts.p_values.get(cell.key),
         "test": report.verdicts.tests.get(cell.key),
         "num_seeds": len(cell.runs),

@@ -70,6 +70,8 @@ def _value(value: Value) -> str:
         text = f"**{text}**"
     elif value.mark == "tied":
         text = f"{text} ≈"
+    elif value.mark == "untested":
+        text = f"{text} ?"
     return f"{text} {markdown(f'[{value.interval}]')}" if value.interval else text
 
 

@@ -24,6 +24,7 @@ _BEFORE = r"""\documentclass[10pt]{article}
 \newcolumntype{N}{>{\raggedleft\arraybackslash}p{32mm}}
 \newcommand{\interval}[1]{{\scriptsize\,[#1]}}
 \newcommand{\tied}{\ensuremath{^{\approx}}}
+\newcommand{\untested}{\ensuremath{^{?}}}
 \setlength{\parindent}{0pt}
 \begin{document}
 \footnotesize
@@ -94,4 +95,6 @@ def _value(value: Value) -> str:
         text = rf"\textbf{{{text}}}"
     elif value.mark == "tied":
         text += r"\tied"
+    elif value.mark == "untested":
+        text += r"\untested"
     return rf"{text}\interval{{{latex(value.interval)}}}" if value.interval else text

@@ -22,7 +22,7 @@ from repbench.benchmark.report.numbers import interval, number
 from repbench.benchmark.report.questions import Column
 from repbench.benchmark.report.sensitivity import Sensitivity
 
-Mark = Literal["best", "tied", ""]
+Mark = Literal["best", "tied", "untested", ""]
 
 
 def legend(report: Report) -> str:
@@ -30,6 +30,7 @@ def legend(report: Report) -> str:
     sentences = (
         "Best of each column in bold; ≈: not told apart from it (paired over the same utterances, Holm over all "
         "comparisons with a best number of this report, 5 %).",
+        *untested_sentence(report),
         f"In brackets the 95 % interval over {varied(report)}.",
         *numbers_say(report),
         "↑ higher is better, ↓ lower. An empty cell was not asked.",
@@ -42,6 +43,15 @@ def numbers_say(report: Report) -> Iterator[str]:
     yield seeds_sentence(report)
     if any(cell.unchecked is not None for cell in report.gathered.cells.values()):
         yield "“unchecked”: could not be computed again from predictions, and is neither best nor compared."
+
+
+def untested_sentence(report: Report) -> Iterator[str]:
+    """What the sign of a comparison that could not be made means, where there is one."""
+    if report.verdicts.untested:
+        yield (
+            "?: could not be compared with it (one speaker or group alone, or a difference that is the same in each), "
+            "which says nothing of whether they differ."
+        )
 
 
 def varied(report: Report) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Literal
 from repbench.benchmark.report import render_csv, render_html, render_json, render_md, render_tex
 from repbench.benchmark.report.assemble import Heading, PublishedName, Report, assemble
 from repbench.benchmark.report.figures import layers_figure
+from repbench.benchmark.report.questions import Column
 from repbench.errors import DataError
-from repbench.files import ensure_writable, write_text
+from repbench.files import canonical_json, ensure_writable, refuse_of_others, replaced_ours, write_beside
 from repbench.progress import Reporter, Silence
 
 Format = Literal["md", "html", "tex", "csv", "json"]
@@ -22,13 +25,18 @@ def _json(report: Report) -> str:
     return json.dumps(render_json.results(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-_WRITERS: dict[Format, tuple[str, Callable[[Report], str]]] = {
-    "md": ("report.md", render_md.results),
-    "html": ("index.html", render_html.results),
-    "tex": ("report.tex", render_tex.results),
-    "csv": ("results.csv", render_csv.results),
-    "json": ("results.json", _json),
+_WRITERS: dict[Format, tuple[str, Callable[[Report], str], bytes]] = {
+    "md": ("report.md", render_md.results, b"\n## Scores: "),
+    "html": ("index.html", render_html.results, b"content=\"default-src 'none'; style-src 'sha256-"),
+    "tex": ("report.tex", render_tex.results, rb"\newcommand{\tied}{\ensuremath"),
+    "csv": ("results.csv", render_csv.results, b"kind,task,corpus,differs,metric,"),
+    "json": ("results.json", _json, b'"schema": "repbench.report/'),
 }
+"""Of each format the file, what makes it, and by what a file that was made so is known."""
+
+_PUBLISHED = ("published.csv", render_csv.published, b"title,source,date,model,quantity,value")
+
+_COMMAND = "repbench report"
 
 FORMATS = tuple(_WRITERS)
 """What a report can be written as."""
@@ -71,11 +79,19 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         reporter: Told of what is not believed.
 
     Raises:
+        UsageError: A file of another making has the name of one that is to be written.
         DataError: A place does not exist, or there is no record.
         IntegrityError: No record can be believed.
         EnvironmentFault: The place may not be written to.
     """
     reporter = reporter or Silence()
+    writers = [
+        writer
+        for format_ in request.formats
+        for writer in (_WRITERS[format_], *([_PUBLISHED] if format_ == "csv" and request.published else []))
+    ]
+    for name, _, signature in writers:
+        refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
     report = assemble(request.runs, request.published, request.heading, processes=request.processes)
     for run in report.gathered.failed:
@@ -84,25 +100,27 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         reporter.say(f"not believed: {path}: {reason}")
     for note in report.notes:
         reporter.say(f"note: {note}")
-    files = []
-    for format_ in request.formats:
-        name, rendered = _WRITERS[format_]
-        write_text(request.out / name, rendered(report))
-        files.append(request.out / name)
-        if format_ == "csv" and report.published:
-            write_text(request.out / "published.csv", render_csv.published(report))
-            files.append(request.out / "published.csv")
-    return WrittenReport(tuple(files), report)
+    replaced = [
+        replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
+        for name, rendered, signature in writers
+    ]
+    if any(replaced):
+        reporter.say(f"note: {sum(replaced)} files of an earlier report in {request.out} were replaced")
+    return WrittenReport(tuple(request.out / name for name, *_ in writers), report)
 
 
-def write_layer_figures(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Draw `OUT/layers-QUESTION.svg` for each question that some system was asked layer by layer.
+def write_layer_figures(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Draw `OUT/layers-TASK-CORPUS.svg` for each question that some system was asked layer by layer.
+
+    Where several questions are of one task and corpus, the names also have what parts them.
 
     Args:
         runs: Records, and folders that hold some at any depth.
         out: Folder to write into.
+        overwrite: Whether figures of other content may be replaced.
 
     Raises:
+        UsageError: Another figure has the name of one that is to be written.
         DataError: A place does not exist, or no system was asked at two layers.
         IntegrityError: No record can be believed.
         EnvironmentFault: The place may not be written to.
@@ -113,8 +131,28 @@ def write_layer_figures(runs: Sequence[Path], out: Path) -> list[Path]:
         names = ", ".join(map(str, runs))
         raise DataError("No system was asked at two layers or more", file=names, do="Run one with --layer all")
     files: list[Path] = []
-    for each in profiles:
-        figure = layers_figure(each)
-        write_text(out / f"{figure.key}.svg", figure.as_file())
-        files.append(out / f"{figure.key}.svg")
+    for name, each in zip(_figure_names([each.column for each in profiles]), profiles, strict=True):
+        path = out / f"layers-{name}.svg"
+        write_beside(path, layers_figure(each).as_file().encode("utf-8"), overwrite=overwrite)
+        files.append(path)
     return files
+
+
+def _figure_names(columns: Sequence[Column]) -> list[str]:
+    """From each question a name of its own that every file system takes."""
+    short = [_file_name(column.task, column.corpus) for column in columns]
+    whole = [_file_name(column.task, column.corpus, *column.differs) for column in columns]
+    names = [long if short.count(name) > 1 else name for name, long in zip(short, whole, strict=True)]
+    return [
+        f"{name}-{_digest(column)}" if names.count(name) > 1 else name
+        for name, column in zip(names, columns, strict=True)
+    ]
+
+
+def _file_name(*parts: str) -> str:
+    text = "-".join(parts).casefold()
+    return re.sub(r"[^a-z0-9._]+", "-", text).strip("-.")[:100] or "unnamed"
+
+
+def _digest(column: Column) -> str:
+    return hashlib.sha256(canonical_json(dict(column.facts))).hexdigest()[:8]

@@ -138,7 +138,8 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         if request.dry_run:
             return Swept(forecast=expected, rows=())
         left = left_to_do(jobs, expected)
-        outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter)
+        # Where nothing is missing, no launcher has to be there.
+        outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter) if left else {}
     return Swept(
         forecast=expected,
         rows=tuple(_row(pair, expected.seen[pair], outcomes.get(pair)) for job in jobs for pair in job.pairs),

@@ -33,7 +33,7 @@ def build(recipe: Recipe, out: Path, *, num_workers: int, progress: Progress | N
         recipe: Which corpus.
         out: An empty folder, which may be renamed afterwards.
         num_workers: Processes that speak at the same time.
-        progress: Called with (done, total); the speaking is the first half, the reading of its sound the second.
+        progress: Called with (utterances done, all utterances); one that is spoken and not yet read is half done.
 
     Raises:
         EnvironmentFault: espeak-ng is not installed, or a worker failed.
@@ -129,7 +129,7 @@ def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...], sou
 
 
 def _half(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """`progress` of one half of the work, said as progress of the whole."""
+    """`progress` of one half of the work, said in whole utterances: each is counted in both halves of `total`."""
     if progress is None:
         return None
-    return lambda done, _: progress(before + done, total)
+    return lambda done, _: progress((before + done) // 2, total // 2)
