@@ -184,10 +184,10 @@ def die_in_flush(number: int) -> None:
     """Kill this process when it is about to flush a file or folder for the nth time."""
     real, calls = os.fsync, itertools.count(1)
 
-    def flush(descriptor: Any) -> None:
+    def flush(fd: Any) -> None:
         if next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        real(descriptor)
+        real(fd)
 
     os.fsync = flush
 
