@@ -58,3 +58,8 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) build dist site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: mutants
+# Do the tests notice small faults in the numerics? A table, half an hour: docs/design/0014-mutants.md.
+mutants: $(VENV)/.dev
+	$(BIN)/python benchmarks/mutants/run.py

@@ -114,6 +114,19 @@ def test_ties_share_their_points_and_errors_count_downwards() -> None:
     assert means == pytest.approx([1.0, 2 / 3, 2 / 3, 0.0])
 
 
+def test_a_task_that_one_system_has_does_not_end_the_comparison_of_the_others() -> None:
+    table = {"a": {"alone": 1.0, "t": 1.0}, "b": {"t": 2.0}}
+    assert {name: each.value for name, each in borda(table, {"alone": True, "t": True}).items()} == {"a": 0.0, "b": 2.0}
+
+
+def test_scores_lie_between_the_values_that_are_given_for_zero_and_one() -> None:
+    table: dict[str, dict[str, float | None]] = {"a": {"t": 3.0, "nobody": None}, "b": {"t": 6.0}}
+    rises = {"t": True, "nobody": True}
+    means = normalised_means(table, rises, zeros={"t": 2.0}, ones={"t": 10.0})
+    assert [each.value for each in means.values()] == [0.125, 0.5]
+    assert [each.scored for each in means.values()] == [1, 1]
+
+
 def test_a_task_that_tells_nothing_apart_is_in_no_mean() -> None:
     table = {"a": {"t": 0.5, "u": 0.2}, "b": {"t": 0.5, "u": 0.4}}
     means = normalised_means(table, {"t": True, "u": True})
