@@ -307,7 +307,7 @@ def _is_text(node: ast.AST) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.Subscript):
-        return isinstance(node.value, ast.Name) and node.value.id == "Literal"
+        return isinstance(node.value, ast.Name) and node.value.id in {"Callable", "Literal"}
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0]) == "__all__"
     return False

@@ -147,7 +147,8 @@ def _try_in_place(
             if mutant.where and mutant.where not in trials.baseline.at_import:
                 with _on_disk(path, mutant.source):  # for processes that a test starts
                     outcome = trials.try_in_place(functions, original, mutant.source, mutant.where)
-                outcomes[place] = (outcome.verdict, outcome.by)
+                if outcome is not None:
+                    outcomes[place] = (outcome.verdict, outcome.by)
                 os.write(told, f"{len(outcomes)} ".encode("ascii"))
         tell([outcomes, sum(trials.baseline.seconds.values())])
 

@@ -35,6 +35,8 @@ ROOM_BYTES = 4 << 30
 _COMPLAINTS = os.dup(2)
 """The terminal, where a fork that says nothing else says what went wrong."""
 
+_WORK_FAILED = 70
+
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
 
 
@@ -80,6 +82,9 @@ def in_fork(work: Callable[[Callable[[object], None]], None], *, seconds: float)
 
     Returns:
         The answer alone; empty if it died without one; None if it did not end in time.
+
+    Raises:
+        RuntimeError: The work itself raised an exception, which it has printed.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -91,12 +96,14 @@ def in_fork(work: Callable[[Callable[[object], None]], None], *, seconds: float)
             work(lambda answer: _write_all(writer, json.dumps(answer).encode("ascii") + b"\n"))
         except BaseException:
             _write_all(_COMPLAINTS, traceback.format_exc().encode("utf-8", "backslashreplace"))
+            os._exit(_WORK_FAILED)
         os._exit(0)
     os.close(writer)
     said = _read_line(reader, time.monotonic() + seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == _WORK_FAILED:
+        raise RuntimeError("what was to be done in a fork failed")
     return None if said is None else [json.loads(said)] if said.endswith(b"\n") else []
 
 
@@ -241,14 +248,24 @@ class Trials:
         alive = (each for each in gc.get_objects() if type(each) is FunctionType)
         return [each for each in alive if each.__code__.co_filename == self._path]
 
-    def try_in_place(self, functions: Sequence[FunctionType], original: str, mutated: str, where: str) -> Outcome:
-        """Give one function the code of a mutant, in a fork, and run the tests that run it."""
+    def try_in_place(
+        self, functions: Sequence[FunctionType], original: str, mutated: str, where: str
+    ) -> Outcome | None:
+        """Give one function the code of a mutant, in a fork, and run the tests that run it.
+
+        Returns:
+            None where a function cannot take the code, because it closes over other variables.
+        """
         tests = sorted(self.baseline.tests_of(where), key=lambda name: -self._killers[name])
         if not tests:
             return Outcome(SURVIVED)
+        swaps = _swaps(functions, codes_of(original, self._path), codes_of(mutated, self._path), where)
+        if any(function.__code__.co_freevars != code.co_freevars for function, code in swaps):
+            return None
 
         def work(tell: Callable[[object], None]) -> None:
-            _swap(functions, codes_of(original, self._path), codes_of(mutated, self._path), where)
+            for function, code in swaps:
+                function.__code__ = code
             items = [self._items[name] for name in tests]
             for item, following in zip(items, [*items[1:], None], strict=True):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -277,9 +294,13 @@ def _after_set_up(item: pytest.Item, call: Callable[[], None]) -> Iterator[None]
         del item.runtest
 
 
-def codes_of(source: str, path: str) -> dict[tuple[str, int], CodeType]:
+Codes = dict[tuple[str, int], CodeType]
+"""By qualified name and number."""
+
+
+def codes_of(source: str, path: str) -> Codes:
     """The code of each function of a text that is not inside another; those of one name are numbered."""
-    found: dict[tuple[str, int], CodeType] = {}
+    found: Codes = {}
     waiting = [compile(source, path, "exec", dont_inherit=True)]
     while waiting:
         for code in (each for each in waiting.pop(0).co_consts if isinstance(each, CodeType)):
@@ -291,16 +312,15 @@ def codes_of(source: str, path: str) -> dict[tuple[str, int], CodeType]:
     return found
 
 
-def _swap(functions: Sequence[FunctionType], old: Any, new: Any, where: str) -> None:
+def _swaps(
+    functions: Sequence[FunctionType], old: Codes, new: Codes, where: str
+) -> list[tuple[FunctionType, CodeType]]:
+    """The functions of a name, and the code that each is to have."""
     numbers = {(code.co_qualname, code.co_firstlineno): key for key, code in old.items()}
-    swapped = 0
-    for function in functions:
-        code = function.__code__
-        if code.co_qualname == where:
-            function.__code__ = new[numbers[where, code.co_firstlineno]]
-            swapped += 1
-    if not swapped:
+    named = [each for each in functions if each.__code__.co_qualname == where]
+    if not named:
         raise RuntimeError(f"{where} was not found")
+    return [(each, new[numbers[where, each.__code__.co_firstlineno]]) for each in named]
 
 
 def try_from_disk(tests: Sequence[str], scratch: Path, usual_seconds: float) -> Outcome:
