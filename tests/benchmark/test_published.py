@@ -47,6 +47,13 @@ def test_an_overall_of_some_metrics_is_refused() -> None:
         superb_overall(row)
 
 
+def test_query_by_example_counts_a_hundred_times_and_an_error_from_a_hundred_down() -> None:
+    nothing = {name: 100.0 if name in SUPERB_ERRORS else 0.0 for name in SUPERB_METRICS}
+    assert superb_overall(nothing) == 0.0
+    assert superb_overall(nothing | {"QbE_mtwv": 0.5}) == pytest.approx(50 / 11)
+    assert superb_overall(nothing | {"PR_per": 1.0}) == pytest.approx(99 / 11)
+
+
 def test_borda_and_mean_rank_order_superb_alike_and_otherwise_than_the_mean() -> None:
     points = borda(eleven(), RISES)
     ranks = sum(

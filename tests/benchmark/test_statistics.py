@@ -149,6 +149,10 @@ def test_what_differs_by_no_more_than_rounding_is_the_same() -> None:
     assert [crossed_intervals_of([run])["v"] is None for run in exact] == [True, False]
 
 
+def test_a_value_that_only_its_parts_have_has_no_interval() -> None:
+    assert crossed_intervals_of([LeftOut({"v": None}, ({"v": 0.1}, {"v": 0.3}))]) == {"v": None}
+
+
 def test_a_value_undefined_for_one_seed_has_no_interval() -> None:
     assert crossed_intervals([[[0.0, 1.0], [2.0, 3.0]], [[1.0], [1.0]]], spread) == {"spread": None}
 
@@ -357,7 +361,7 @@ def test_the_tie_group_grows_with_the_family() -> None:
     assert tie_group("best", p_values) == {"best", "close", "same"}
     assert tie_group("best", p_values, beside=[0.5, 0.6, 0.7]) == {"best", "close", "near", "same"}
     assert tie_group("best", {}) == {"best"}
-    assert tie_group("best", {"best": 0.0, "near": 0.03}) == {"best"}, "the best is not compared with itself"
+    assert tie_group("best", {"best": 0.9, "near": 0.03}) == {"best"}, "the best is not compared with itself"
     assert tie_group("best", {"edge": 0.5}, level=0.5) == {"best"}, "at most one minus the level is told apart"
 
 
