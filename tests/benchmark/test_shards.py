@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.shards import (
+    DAMAGED_SUFFIX,
+    SUFFIX,
     DamagedShard,
     Draft,
     Entry,
@@ -70,12 +72,37 @@ def test_the_layout_is_the_one_that_stores_of_before_have(shard: Path) -> None:
     assert length == len(data) - 56 - 256
     assert digest == hashlib.sha256(data[256:-56]).digest()
     assert json.loads(data[256:-56])["origin"]["dtype"] == "float16"
+    assert (SUFFIX, DAMAGED_SUFFIX) == (".shard", ".damaged")
     assert shard.name == f"{digest.hex()[:32]}.shard"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fingerprint": "e" * 64}, {"sample_rate_hz": 8_000}, {"width": 8}, {"dtype": "bfloat16"},
+     {"precision": "float32"}],
+    ids=lambda each: min(each),
+)  # fmt: skip
+def test_fault_28_each_field_of_an_origin_has_a_folder_of_its_own(change: dict[str, Any]) -> None:
+    assert dataclasses.replace(ORIGIN, **change).folder_name() != ORIGIN.folder_name()
+
+
+def test_a_store_of_before_is_found_again() -> None:
+    """The folder was named so before `precision` was a part of the key."""
+    facts = (
+        f'{{"dtype":"float16","fingerprint":"{"f" * 64}","format":"repbench.shard/1","sample_rate_hz":16000,"width":2}}'
+    )
+    assert (
+        dataclasses.replace(ORIGIN, precision="float32").folder_name()
+        == hashlib.sha256(facts.encode()).hexdigest()[:32]
+    )
 
 
 def test_equal_shards_have_equal_names_and_unlike_ones_do_not(shard: Path, tmp_path: Path) -> None:
     replaces = [("older", "a@16000", 0)]
     assert write_shard(tmp_path / "again", ORIGIN, "paper", DRAFTS, replaces).name == shard.name
+    both = [*replaces, ("older", "a@16000", 1)]
+    again = [write_shard(tmp_path / "again", ORIGIN, "paper", DRAFTS, each).name for each in (both, both[::-1])]
+    assert again[0] == again[1]
     assert write_shard(tmp_path / "again", ORIGIN, "paper", DRAFTS[:2], replaces).name != shard.name
     assert write_shard(tmp_path / "again", ORIGIN, "paper", DRAFTS).name != shard.name
 

@@ -290,7 +290,13 @@ def test_the_smallest_difference_is_known_for_any_degrees_of_freedom(freedom: fl
 
 
 def test_the_smallest_difference_is_where_the_test_has_the_power() -> None:
-    for freedom, level, power in ((4.0, 0.95, 0.8), (2.0, 0.8, 0.15), (30.0, 0.5, 0.3), (4.0, 0.95, 0.04)):
+    for freedom, level, power in (
+        (4.0, 0.95, 0.8),
+        (2.0, 0.8, 0.15),
+        (30.0, 0.5, 0.3),
+        (4.0, 0.95, 0.04),
+        (1.0, 0.95, 0.95),
+    ):
         shift = smallest_difference(1.0, freedom, level=level, power=power)
         threshold = stats.t.ppf((1 + level) / 2, freedom)
         assert stats.nct.sf(threshold, freedom, shift) == pytest.approx(power, abs=1e-9)

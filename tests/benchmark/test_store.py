@@ -29,7 +29,6 @@ from repbench.benchmark import cache, room, store
 from repbench.benchmark.features import FeatureTable, extract
 from repbench.benchmark.protocol import ExtractionSettings, ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, Written, run
-from repbench.benchmark.shards import Origin
 from repbench.benchmark.store import FeatureStore
 from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Utterance
@@ -322,27 +321,6 @@ def test_fault_28_features_of_coarser_products_are_not_taken_for_exact_ones(tone
     assert stored(tmp_path, tones.utterances[:3])[1] == 3
     assert stored(tmp_path, tones.utterances[:3], precision="bfloat16")[1] == 0
     assert len(list(tmp_path.iterdir())) == 2
-
-
-ORIGIN = Origin(fingerprint="f" * 64, sample_rate_hz=16_000, width=4, dtype="float16", precision="float32")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"fingerprint": "e" * 64}, {"sample_rate_hz": 8_000}, {"width": 8}, {"dtype": "bfloat16"},
-     {"precision": "bfloat16"}],
-    ids=lambda each: min(each),
-)  # fmt: skip
-def test_fault_28_each_field_of_an_origin_has_a_folder_of_its_own(change: dict[str, Any]) -> None:
-    assert dataclasses.replace(ORIGIN, **change).folder_name() != ORIGIN.folder_name()
-
-
-def test_a_store_of_before_is_found_again() -> None:
-    """The folder was named so before `precision` was a part of the key."""
-    facts = (
-        f'{{"dtype":"float16","fingerprint":"{"f" * 64}","format":"repbench.shard/1","sample_rate_hz":16000,"width":4}}'
-    )
-    assert ORIGIN.folder_name() == hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
 def test_a_shard_in_the_folder_of_another_origin_is_not_read(tones: Corpus, tmp_path: Path) -> None:
