@@ -186,6 +186,8 @@ def test_a_grid_of_one_and_a_half_spans_begins_anywhere_in_its_first_span() -> N
     places = Counter((masked.starts.nonzero()[:, 1] % 6).tolist())
     assert sorted(places) == [0, 1, 2, 3, 4]
     assert all(count == pytest.approx(800, rel=0.2) for count in places.values()), places
+    _, _, masked = masked_with([300] * 20, proportion=0.6, consecutive=4, overlap=False)
+    assert masked.starts.sum(dim=1).tolist() == [45] * 20, "of 49 or 50 places six frames apart"
 
 
 def test_what_has_a_share_of_nothing_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +283,13 @@ def test_with_a_band_its_dimensions_are_scored_in_every_valid_frame() -> None:
         for time in range(30):
             expected = (masked.spans[row, time] | masked.band[row]) & torch.tensor(time < count)
             assert torch.equal(where[row, time], expected)
+
+
+def test_a_band_without_spans_is_scored_alone() -> None:
+    settings, counts = MaskingSettings(proportion=0.0, frequency=0.5), torch.tensor([4, 3])
+    masked = mask(numbered(counts, 8), counts, settings, generator(4))
+    assert masked.band.any()
+    assert torch.equal(scored(masked, counts, settings), masked.band[:, None] & valid_mask(counts, 4)[..., None])
 
 
 def test_a_proportion_of_zero_is_plain_reconstruction() -> None:
