@@ -30,6 +30,14 @@ def test_the_nearest_frame_is_the_nearest_and_of_two_the_earlier(hop: int, first
         assert frame == distances.index(min(distances))
 
 
+def test_instants_lie_in_the_middle_of_ten_milliseconds_each() -> None:
+    assert instants_s(3).tolist() == [0.005, 0.015, 0.025]
+
+
+def test_no_class_has_the_number_of_what_is_unlabelled() -> None:
+    assert UNLABELLED < 0
+
+
 def test_labels_are_half_open_and_gaps_are_unlabelled() -> None:
     phones = (Phone(0.0, 0.1, "AA"), Phone(0.1, 0.2, "IY"), Phone(0.3, 0.4, "xx"))
     times = np.array([0.0, 0.0999, 0.1, 0.2, 0.29, 0.3, 0.5, -0.1])

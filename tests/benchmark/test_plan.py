@@ -76,6 +76,12 @@ def test_speakers_are_kept_apart() -> None:
     assert not sets[1] & sets[2]
 
 
+@pytest.mark.parametrize(("count", "heldout"), [(3, 1), (14, 1), (15, 2), (16, 2), (24, 2), (26, 3)])
+def test_a_share_is_the_nearest_whole_number_and_at_least_one(count: int, heldout: int) -> None:
+    parts = divide(corpus(speakers(count, 1)), "speaker-disjoint", SplitSettings(test_share=0.1, dev_share=0.1))
+    assert [len(parts.train), len(parts.dev), len(parts.test)] == [count - 2 * heldout, heldout, heldout]
+
+
 def test_one_speaker_is_divided_by_group_and_without_groups_by_utterance_with_a_warning() -> None:
     by_group = divide(corpus(speakers(1, 40, sessions=10)), "speaker-disjoint", SPLIT)
     assert not values(by_group.train, "group") & values(by_group.test, "group")
@@ -134,6 +140,15 @@ def test_official_splits_are_used_where_they_satisfy_the_task(policy: SplitPolic
     if used:
         assert {each.id for each in parts.test} == {each.id for each in test}
         assert len(parts.dev) >= 1
+
+
+def test_official_splits_with_a_dev_speaker_in_train_do_not_keep_speakers_apart() -> None:
+    train = [utterance(f"s{number % 4}", number, split="train") for number in range(20)]
+    test = [utterance("t", number, split="test") for number in range(8)]
+    dev = [utterance("s0", number + 50, split="dev") for number in range(4)]
+    parts = divide(corpus([*train, *dev, *test]), "speaker-disjoint", SPLIT)
+    assert parts.policy == "seeded by speaker (seed 0)"
+    assert parts.warnings == ("the official splits are not used: some of their test or dev speakers are also in train",)
 
 
 def test_official_splits_can_be_insisted_on_and_what_they_share_is_said() -> None:

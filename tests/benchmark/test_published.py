@@ -47,6 +47,13 @@ def test_an_overall_of_some_metrics_is_refused() -> None:
         superb_overall(row)
 
 
+def test_query_by_example_counts_a_hundred_times_and_an_error_from_a_hundred_down() -> None:
+    nothing = {name: 100.0 if name in SUPERB_ERRORS else 0.0 for name in SUPERB_METRICS}
+    assert superb_overall(nothing) == 0.0
+    assert superb_overall(nothing | {"QbE_mtwv": 0.5}) == pytest.approx(50 / 11)
+    assert superb_overall(nothing | {"PR_per": 1.0}) == pytest.approx(99 / 11)
+
+
 def test_borda_and_mean_rank_order_superb_alike_and_otherwise_than_the_mean() -> None:
     points = borda(eleven(), RISES)
     ranks = sum(
@@ -112,6 +119,19 @@ def test_ties_share_their_points_and_errors_count_downwards() -> None:
     assert [each.value for each in borda(table, {"error": False}).values()] == [3.0, 1.5, 1.5, 0.0]
     means = [each.value for each in normalised_means(table, {"error": False}).values()]
     assert means == pytest.approx([1.0, 2 / 3, 2 / 3, 0.0])
+
+
+def test_a_task_that_one_system_has_does_not_end_the_comparison_of_the_others() -> None:
+    table = {"a": {"alone": 1.0, "t": 1.0}, "b": {"t": 2.0}}
+    assert {name: each.value for name, each in borda(table, {"alone": True, "t": True}).items()} == {"a": 0.0, "b": 2.0}
+
+
+def test_scores_lie_between_the_values_that_are_given_for_zero_and_one() -> None:
+    table: dict[str, dict[str, float | None]] = {"a": {"t": 3.0, "nobody": None}, "b": {"t": 6.0}}
+    rises = {"t": True, "nobody": True}
+    means = normalised_means(table, rises, zeros={"t": 2.0}, ones={"t": 10.0})
+    assert [each.value for each in means.values()] == [0.125, 0.5]
+    assert [each.scored for each in means.values()] == [1, 1]
 
 
 def test_a_task_that_tells_nothing_apart_is_in_no_mean() -> None:

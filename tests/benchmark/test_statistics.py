@@ -11,13 +11,17 @@ from scipy import stats
 
 from repbench.benchmark.statistics import (
     Interval,
+    LeftOut,
     crossed_intervals,
+    crossed_intervals_of,
     holm,
     jackknife_intervals,
     label_efficiency_area,
     labels_to_reach,
+    left_out,
     mcnemar_exact,
     paired_differences,
+    paired_differences_of,
     randomisation_p,
     smallest_difference,
     tie_group,
@@ -109,6 +113,46 @@ def test_a_higher_level_is_wider() -> None:
     assert wide.low < usual.low < usual.high < wide.high
 
 
+def test_every_entrance_takes_the_level_and_95_percent_if_none_is_given() -> None:
+    clusters = singles([0.2, 0.5, 0.9])
+    run, other = left_out(clusters, mean), left_out(singles([0.1, 0.6, 0.3]), mean)
+    for level in (None, 0.95, 0.8):
+        said = {} if level is None else {"level": level}
+        factor = stats.t.ppf((1 + (level or 0.95)) / 2, 2)
+        for interval in (
+            jackknife_intervals(clusters, mean, **said)["mean"],
+            crossed_intervals([clusters], mean, **said)["mean"],
+            crossed_intervals_of([run], **said)["mean"],
+        ):
+            assert interval is not None
+            assert interval.high - interval.low == pytest.approx(2 * factor * stats.sem([0.2, 0.5, 0.9]))
+        for difference in (
+            paired_differences([clusters], [singles([0.1, 0.6, 0.3])], mean, **said)["mean"],
+            paired_differences_of([run], [other], **said)["mean"],
+        ):
+            assert difference.interval is not None
+            assert difference.standard_error is not None
+            reach = difference.interval.high - difference.interval.low
+            assert reach == pytest.approx(2 * factor * difference.standard_error)
+
+
+def test_two_clusters_are_enough_and_one_is_not() -> None:
+    interval = jackknife_intervals(singles([0.4, 0.6]), mean)["mean"]
+    assert interval is not None
+    assert interval.high - interval.low == pytest.approx(0.2 * stats.t.ppf(0.975, 1))
+    assert paired_differences([[[0.4]]], [[[0.6]]], mean)["mean"].interval is None
+
+
+def test_what_differs_by_no_more_than_rounding_is_the_same() -> None:
+    assert jackknife_intervals(singles([0.0, 2.0e-12]), mean)["mean"] is not None
+    exact = [LeftOut({"v": 0.5}, ({"v": 0.0}, {"v": apart})) for apart in (1.0e-12, 1.1e-12)]
+    assert [crossed_intervals_of([run])["v"] is None for run in exact] == [True, False]
+
+
+def test_a_value_that_only_its_parts_have_has_no_interval() -> None:
+    assert crossed_intervals_of([LeftOut({"v": None}, ({"v": 0.1}, {"v": 0.3}))]) == {"v": None}
+
+
 def test_a_value_undefined_for_one_seed_has_no_interval() -> None:
     assert crossed_intervals([[[0.0, 1.0], [2.0, 3.0]], [[1.0], [1.0]]], spread) == {"spread": None}
 
@@ -196,7 +240,22 @@ def test_systems_that_agree_everywhere_differ_by_nothing_known() -> None:
     assert (difference.value, difference.interval, difference.p_value) == (0.0, None, None)
 
 
+@pytest.mark.parametrize(("num_a", "num_b"), [(2, 3), (3, 2)])
+def test_a_difference_of_other_clusters_is_refused(num_a: int, num_b: int) -> None:
+    a, b = ([singles([0.1, 0.2, 0.4][:count])] for count in (num_a, num_b))
+    with pytest.raises(ValueError, match=r"same clusters, but they have \[2, 3\]"):
+        paired_differences(a, b, mean)
+    for first, second in ((a[:0], a), (a, a[:0])):
+        with pytest.raises(ValueError, match="at least one run"):
+            paired_differences(first, second, mean)
+
+
 def test_a_difference_of_something_undefined_is_undefined() -> None:
+    backwards = paired_differences([[[0.0], [1.0]]], [[[1.0], [1.0]]], spread)["spread"]
+    assert (backwards.value, backwards.interval) == (None, None)
+    for order in (1, -1):
+        parted = [[[0.0, 1.0], [2.0, 3.0]], [[0.0, 0.0], [2.0]]][::order]
+        assert paired_differences([parted[0]], [parted[1]], spread)["spread"].interval is None, "without one cluster"
     difference = paired_differences([[[1.0], [1.0]]], [[[0.0], [1.0]]], spread)["spread"]
     assert (difference.value, difference.p_value) == (None, None)
 
@@ -230,14 +289,33 @@ def test_the_smallest_difference_is_known_for_any_degrees_of_freedom(freedom: fl
         smallest_difference(0.01, freedom, power=1.0)
 
 
+def test_the_smallest_difference_is_where_the_test_has_the_power() -> None:
+    for freedom, level, power in (
+        (4.0, 0.95, 0.8),
+        (2.0, 0.8, 0.15),
+        (30.0, 0.5, 0.3),
+        (4.0, 0.95, 0.04),
+        (1.0, 0.95, 0.95),
+    ):
+        shift = smallest_difference(1.0, freedom, level=level, power=power)
+        threshold = stats.t.ppf((1 + level) / 2, freedom)
+        assert stats.nct.sf(threshold, freedom, shift) == pytest.approx(power, abs=1e-9)
+    assert smallest_difference(1e-9, 4.0) == pytest.approx(1e-9 * smallest_difference(1.0, 4.0), rel=1e-12)
+    with pytest.raises(ValueError, match=r"`power` must lie between 0\.1 and 1, but is 0\.1"):
+        smallest_difference(1.0, 4.0, level=0.75 + 0.05, power=(1 - (0.75 + 0.05)) / 2)
+
+
 def test_mcnemar_gives_the_values_of_the_literature() -> None:
     assert round(mcnemar_exact(30, 45), 3) == 0.105
     assert round(mcnemar_exact(60, 90), 3) == 0.018
     assert mcnemar_exact(45, 30) == mcnemar_exact(30, 45)
     assert mcnemar_exact(0, 5) == pytest.approx(2 / 2**5)
     assert mcnemar_exact(0, 0) == 1.0
-    with pytest.raises(ValueError, match="must be counts"):
-        mcnemar_exact(-1, 2)
+    assert mcnemar_exact(5, 5) == pytest.approx(1.0)
+    assert mcnemar_exact(30, 30) == pytest.approx(1.0)
+    for counts in ((-1, 2), (2, -1)):
+        with pytest.raises(ValueError, match="must be counts"):
+            mcnemar_exact(*counts)
 
 
 def test_randomisation_counts_the_difference_seen_among_those_drawn() -> None:
@@ -254,6 +332,22 @@ def test_randomisation_swaps_whole_clusters() -> None:
     assert p_value != randomisation_p(a, b, mean, "mean", rounds=2000, seed=1)
 
 
+def test_a_round_in_which_the_value_is_undefined_counts_against_a_difference() -> None:
+    a, b = [[0.0, 1.0], [2.0]], [[2.0], [2.0, 2.0, 5.0]]  # one swap leaves A with 2 alone, the other B
+
+    def known(items: list[float]) -> Mapping[str, float | None]:
+        return {"spread": max(items) - min(items) if len(items) > 2 else None}
+
+    rounds = 400
+    p_value = randomisation_p(a, b, known, "spread", rounds=rounds)
+    assert p_value == 1.0, "every other exchange is undefined, and the rest shows the difference that was seen"
+
+
+def test_randomisation_draws_ten_thousand_times_if_not_told_otherwise() -> None:
+    a, b = singles([1.0] * 30), singles([0.0] * 30)
+    assert randomisation_p(a, b, mean, "mean") == 1 / 10_001
+
+
 def test_randomisation_refuses_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="A has 1 clusters, but B has 2"):
         randomisation_p([[1.0]], [[1.0], [0.0]], mean, "mean")
@@ -265,6 +359,7 @@ def test_holm_gives_the_published_values() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+    assert holm([0.9, 0.6, 0.7]) == [1.0, 1.0, 1.0]
 
 
 def test_the_tie_group_grows_with_the_family() -> None:
@@ -272,6 +367,8 @@ def test_the_tie_group_grows_with_the_family() -> None:
     assert tie_group("best", p_values) == {"best", "close", "same"}
     assert tie_group("best", p_values, beside=[0.5, 0.6, 0.7]) == {"best", "close", "near", "same"}
     assert tie_group("best", {}) == {"best"}
+    assert tie_group("best", {"best": 0.9, "near": 0.03}) == {"best"}, "the best is not compared with itself"
+    assert tie_group("best", {"edge": 0.5}, level=0.5) == {"best"}, "at most one minus the level is told apart"
 
 
 def test_a_flat_curve_has_its_own_height_and_the_unit_of_time_does_not_matter() -> None:
@@ -288,11 +385,21 @@ def test_one_budget_is_no_curve() -> None:
             label_efficiency_area(seconds, [0.3, 0.4])
 
 
+def test_two_budgets_are_a_curve() -> None:
+    assert label_efficiency_area([10, 1000], [0.2, 0.6]) == pytest.approx(0.4)
+
+
+def test_endless_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="positive and finite"):
+        label_efficiency_area([60, math.inf], [0.3, 0.4])
+
+
 def test_labels_to_reach_lie_between_budgets_on_the_logarithm() -> None:
     seconds, values = [10, 1000, 100_000], [0.2, 0.4, 0.5]
     assert labels_to_reach(seconds, values, 0.3) == pytest.approx(100)
     assert labels_to_reach(seconds, values, 0.45) == pytest.approx(10_000)
     assert labels_to_reach(seconds, values, 0.1) == 10
+    assert labels_to_reach([60.0, 10.0], [0.4, 0.2], 0.2) == 10.0, "exactly the smallest budget"
     assert labels_to_reach(seconds, values, 0.5) == pytest.approx(100_000)
     assert labels_to_reach(seconds, values, 0.51) is None
     assert labels_to_reach(seconds, [0.5, 0.3, 0.2], 0.4, higher_is_better=False) == pytest.approx(100)

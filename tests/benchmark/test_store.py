@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -85,6 +87,7 @@ def stored(
     *,
     upstream: Envelope | None = None,
     dtype: str = "float32",
+    precision: str = "float32",
     gib: float = 20.0,
     batch_seconds: float = BATCH_SECONDS,
     say: Callable[[str], None] | None = None,
@@ -93,7 +96,7 @@ def stored(
     """The features through a store in `folder`, and how many utterances the upstream had to hear."""
     upstream = upstream or Listening()
     features = FeatureStore(
-        folder, upstream, fingerprint=upstream.fingerprint(), name="envelope", dtype=dtype,
+        folder, upstream, fingerprint=upstream.fingerprint(), name="envelope", dtype=dtype, precision=precision,
         quota_bytes=gib * store.GIB, say=say or _nothing_is_said,
     )  # fmt: skip
     before = getattr(upstream, "num_heard", 0)
@@ -305,6 +308,32 @@ def test_fault_28_another_model_layer_or_dtype_misses(
     assert stored(tmp_path, tones.utterances[:3], layers, upstream=upstream, dtype=dtype)[1] == 3
 
 
+@pytest.mark.parametrize(("first", "second"), [("float16", "bfloat16"), ("bfloat16", "float16")])
+def test_fault_28_a_dtype_of_the_same_size_misses(first: str, second: str, tones: Corpus, tmp_path: Path) -> None:
+    stored(tmp_path, tones.utterances[:3], dtype=first)
+    table, heard = stored(tmp_path, tones.utterances[:3], dtype=second)
+    assert heard == 3
+    assert same(table, computed(tones.utterances[:3], dtype=second))
+
+
+def test_fault_28_features_of_coarser_products_are_not_taken_for_exact_ones(tones: Corpus, tmp_path: Path) -> None:
+    stored(tmp_path, tones.utterances[:3], precision="bfloat16")
+    assert stored(tmp_path, tones.utterances[:3])[1] == 3
+    assert stored(tmp_path, tones.utterances[:3], precision="bfloat16")[1] == 0
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_shard_in_the_folder_of_another_origin_is_not_read(tones: Corpus, tmp_path: Path) -> None:
+    stored(tmp_path, tones.utterances[:3], dtype="bfloat16")
+    (foreign,) = shards(tmp_path)
+    stored(tmp_path, tones.utterances[:1], dtype="float16")
+    (folder,) = {path.parent for path in shards(tmp_path)} - {foreign.parent}
+    shutil.copy(foreign, folder)
+    table, heard = stored(tmp_path, tones.utterances[:3], dtype="float16")
+    assert heard == 2
+    assert same(table, computed(tones.utterances[:3], dtype="float16"))
+
+
 @pytest.mark.parametrize(
     "change", [{"samples_sha256": "0" * 64}, {"sample_rate_hz": 16_001}], ids=lambda each: min(each)
 )
@@ -421,29 +450,49 @@ def test_fault_29_four_processes_on_one_empty_cache_all_finish_right(tmp_path: P
     in_children("four_at_once", str(tmp_path / "c"), str(tmp_path / "f"), locks)
 
 
+def die_in_flush(number: int) -> None:
+    """Kill this process when it is about to flush a file or folder for the nth time."""
+    real, calls = os.fsync, itertools.count(1)
+
+    def flush(fd: Any) -> None:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(fd)
+
+    os.fsync = flush
+
+
 def kill_in_mid_write(corpus: str, folder: str, times: int) -> None:
+    """Kill writers: one after the other in their first flushes, which are known to be in mid-write, then at random."""
     utterances = open_corpus(corpus).utterances
     expected = digest(computed(utterances))
     store.SHARD_BYTES = 1
     draw = random.Random(0)
-    left_unfinished = 0
+    left_unfinished = []
 
-    def work() -> None:
+    def work(flush: int) -> None:
+        if flush in FLUSHES:
+            die_in_flush(flush)
         while True:
             stored(Path(folder), utterances)
             cache.clear(Path(folder))
 
-    for _ in range(times):
-        child = fork(work)
-        time.sleep(draw.uniform(0, 0.15))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        left_unfinished += len(list(Path(folder).glob("*/.tmp-*")))
+    for time_ in range(times):
+        child = fork(functools.partial(work, time_ + 1))
+        if time_ + 1 not in FLUSHES:
+            time.sleep(draw.uniform(0, 0.15))
+            os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        left_unfinished.append(len(list(Path(folder).glob("*/.tmp-*"))))
         assert cache.verify(Path(folder))[1] == []
         assert digest(stored(Path(folder), utterances)[0]) == expected
         assert not list(Path(folder).glob("*/.tmp-*"))
         cache.clear(Path(folder))
-    assert times < 20 or left_unfinished, "no kill came in the middle of a write"
+    assert left_unfinished[: len(FLUSHES)] == [1, 0, 1], "a kill did not come in the middle of a write"
+
+
+FLUSHES = (1, 2, 3)
+"""In which a writer is killed: of the first shard, of its folder when the shard has its name, of the second shard."""
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])

@@ -163,6 +163,23 @@ class Counted(Phone):
         return super().measure(predictions, classes)
 
 
+class Indifferent(Counted):
+    """Finds every answer equally good."""
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        return dict.fromkeys(self.info.metrics, Measurement(value=0.5))
+
+
+def test_of_equal_points_the_earliest_is_kept(tones: Corpus) -> None:
+    room = Class.on(tones, Indifferent())
+    ((trained,),) = room.teach([room.lesson()], rates=(1e-2,))
+    assert [point["step"] for point in trained.selection.grid] == [20, 40, 60]
+    assert trained.selection.chosen == {"learning_rate": 1e-2, "step": 20}
+    short = SETTINGS.model_copy(update={"steps": 20, "selection_points": 1})
+    ((alone,),) = room.teach([room.lesson()], rates=(1e-2,), settings=short)
+    assert torch.equal(trained.probe.head.output.weight, alone.probe.head.output.weight)
+
+
 def test_selection_by_counts_is_selection_by_predictions(tones: Corpus) -> None:
     quick, slow = Class.on(tones, Phone()), Class.on(tones, Counted())
     fast, sure = quick.teach([quick.lesson()]), slow.teach([slow.lesson()])

@@ -20,6 +20,8 @@ def test_accuracy_divides_once_over_pooled_counts() -> None:
 def test_counts_beyond_float32_are_exact() -> None:
     pooled = classification.confusion_of([(0, 0, 2**24 + 1), (0, 1, 1)], 2)
     assert int(pooled.sum()) == 2**24 + 2
+    assert pooled.dtype == classification.summed([pooled], 2).dtype == classification.summed([], 2).dtype == np.int64
+    assert int(classification.summed([pooled, pooled], 2).sum()) == 2**25 + 4
 
 
 def test_macro_f1_is_scikit_learns_over_the_classes_that_occur() -> None:
@@ -31,6 +33,10 @@ def test_macro_f1_is_scikit_learns_over_the_classes_that_occur() -> None:
 
 def test_a_class_that_does_not_occur_does_not_lower_macro_f1() -> None:
     assert classification.macro_f1(confusion([0, 1], [0, 1], num_classes=40)) == 1.0
+
+
+def test_auc_of_unlike_numbers_of_both_classes_is_the_share_of_pairs_in_order() -> None:
+    assert classification.auc([1, 0, 0, 0], [0.5, 0.9, 0.2, 0.1]) == pytest.approx(2 / 3)  # type: ignore[list-item]
 
 
 def test_auc_counts_pairs_and_ties_as_half() -> None:
@@ -50,6 +56,8 @@ def test_what_is_undefined_is_none_and_never_zero() -> None:
 def test_what_is_no_confusion_matrix_is_refused() -> None:
     with pytest.raises(ValueError, match="square"):
         classification.accuracy(np.zeros((2, 3), dtype=np.int64))
+    with pytest.raises(ValueError, match=r"square, but has the shape \(2, 2, 2\)"):
+        classification.macro_f1(np.zeros((2, 2, 2), dtype=np.int64))
     with pytest.raises(ValueError, match="negative"):
         classification.accuracy(np.array([[1, -1], [0, 0]]))
     with pytest.raises(ValueError, match="2 references, but 1 scores"):

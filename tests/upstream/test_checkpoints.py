@@ -176,8 +176,26 @@ def test_weights_alone_cannot_be_trained_on(tmp_path: Path) -> None:
 # Faults 1 and 2: kills and full disks
 
 
-def write_forever(run: Path, promises: int, *, same_step: bool) -> NoReturn:
+FLUSHES = (4, 5)
+"""In which the first writers are killed, so that a kill in mid-write is sure; the later ones are killed at random."""
+
+
+def die_in_flush(number: int) -> None:
+    """Kill this process when it is about to flush a file or folder for the nth time."""
+    real, calls = os.fsync, itertools.count(1)
+
+    def flush(fd: Any) -> None:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(fd)
+
+    os.fsync = flush
+
+
+def write_forever(run: Path, promises: int, *, same_step: bool, flush: int | None) -> NoReturn:
     """Save checkpoint after checkpoint, and tell each one's value once it is promised to be there."""
+    if flush is not None:
+        die_in_flush(flush)
     last = newest_intact(run, refuse)
     os.write(promises, b"0\n")
     for value in itertools.count(1 if last is None else int(last.fields["value"]) + 1):
@@ -192,19 +210,20 @@ def kill_writers(run: Path, kills: int, *, same_step: bool) -> Iterator[int]:
     The writers are forks of this process, because each would need two seconds to import torch.
     """
     delays = random.Random(1)
-    for _ in range(kills):
+    for flush in [*FLUSHES, *[None] * (kills - len(FLUSHES))]:
         reader, promises = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                write_forever(run, promises, same_step=same_step)
+                write_forever(run, promises, same_step=same_step, flush=flush)
             finally:
                 os._exit(1)
         os.close(promises)
         with open(reader, "rb") as told:  # noqa: PTH123 - a descriptor has no path
             assert told.readline() == b"0\n"
-            time.sleep(delays.uniform(0, 0.150))
-            os.kill(child, signal.SIGKILL)
+            if flush is None:
+                time.sleep(delays.uniform(0, 0.150))
+                os.kill(child, signal.SIGKILL)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
             promised = max((int(line) for line in told if line.endswith(b"\n")), default=0)
         left = temporaries(run)
@@ -233,7 +252,7 @@ def test_fault_1_a_kill_in_mid_write_leaves_the_newest_complete_checkpoint(tmp_p
     assert (done.returncode, done.stderr) == (0, "")
     left = [int(number) for number in done.stdout.split()]
     assert len(left) == 2 * kills
-    assert sum(left) > 0, "no kill met a writer at work"
+    assert left[:2] == left[kills : kills + 2] == [1, 2], "no kill met a writer at work"
 
 
 def test_fault_1_what_a_kill_left_is_removed_at_the_next_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from repbench.audio.frames import valid_mask
 from repbench.errors import DataError
+from repbench.upstream.mockingjay import masking
 from repbench.upstream.mockingjay.config import MaskingSettings
 from repbench.upstream.mockingjay.masking import KINDS, Masked, mask, masked_distance, scored
 
@@ -171,6 +173,44 @@ def test_replaced_frames_are_whole_stretches_of_the_same_utterance() -> None:
     assert changed > 30, "nearly always another stretch"
 
 
+def test_every_stretch_takes_a_place_as_easily() -> None:
+    frames, _, masked = masked_with([10] * 4000, proportion=0.1, consecutive=3, **REPLACED)
+    first = masked.frames[masked.starts][:, 0] - frames[:, 0, 0]
+    counts = Counter(first.int().tolist())
+    assert sorted(counts) == list(range(8)), "from the first frame to the third from the end"
+    assert all(count == pytest.approx(500, rel=0.2) for count in counts.values()), counts
+
+
+def test_a_grid_of_one_and_a_half_spans_begins_anywhere_in_its_first_span() -> None:
+    _, _, masked = masked_with([300] * 4000, proportion=0.001, consecutive=4, overlap=False)
+    places = Counter((masked.starts.nonzero()[:, 1] % 6).tolist())
+    assert sorted(places) == [0, 1, 2, 3, 4]
+    assert all(count == pytest.approx(800, rel=0.2) for count in places.values()), places
+    _, _, masked = masked_with([300] * 20, proportion=0.6, consecutive=4, overlap=False)
+    assert masked.starts.sum(dim=1).tolist() == [45] * 20, "of 49 or 50 places six frames apart"
+
+
+def test_what_has_a_share_of_nothing_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking, "_uniform", lambda shape, generator: torch.zeros(shape))
+    for shares, kind in (({"zeroed": 0.1, "replaced": 0.1}, 0), (REPLACED, 1), (KEPT, 2)):
+        assert masked_with([9], **shares)[2].kinds.tolist() == [kind]
+
+
+def test_the_masks_of_a_seed_are_the_same_for_ever() -> None:
+    """A pre-training that goes on after an update of the code draws what it would have drawn before it."""
+    counts = torch.tensor([30, 20])
+    draws = generator(5)
+    settings = MaskingSettings(consecutive_min=2, frequency=0.4)
+    drawn = [mask(numbered(counts), counts, settings, draws) for _ in range(2)]
+    assert [each.starts.nonzero().tolist() for each in drawn] == STARTS
+    noisy = mask(numbered(counts), counts, MaskingSettings(noise=1.0, **KEPT), draws).frames - numbered(counts)
+    assert noisy[0, 0].tolist() == pytest.approx(NOISE, abs=1e-4)
+
+
+STARTS = [[[0, 6], [1, 0], [1, 10]], [[0, 25], [0, 27], [1, 15]]]
+NOISE = [0.2428, 0.0314, -0.1652, 0.2886, -0.1611]
+
+
 def test_overlapping_spans_are_each_replaced_by_a_stretch() -> None:
     _, _, masked = masked_with([40] * 50, proportion=0.6, consecutive=6, **REPLACED)
     for row in range(50):
@@ -191,6 +231,25 @@ def test_a_band_is_consecutive_dimensions_in_all_frames() -> None:
     untouched = ~masked.band[:, None, :].expand_as(frames)
     assert torch.equal(masked.frames[untouched], frames[untouched])
     assert masked.band.any(dim=0).all(), "every dimension can be hidden, the first and the last too"
+
+
+def test_bands_of_every_width_and_place_are_as_frequent() -> None:
+    masked = mask(
+        numbered(torch.tensor([2] * 9000), 3), torch.tensor([2] * 9000), MaskingSettings(frequency=0.7), generator()
+    )
+    bands = Counter(tuple(row) for row in masked.band.int().tolist())
+    expected = {
+        (0, 0, 0): 3000, (1, 0, 0): 1000, (0, 1, 0): 1000, (0, 0, 1): 1000, (1, 1, 0): 1500, (0, 1, 1): 1500
+    }  # fmt: skip
+    assert bands.keys() == expected.keys()
+    assert all(count == pytest.approx(expected[band], rel=0.12) for band, count in bands.items()), bands
+
+
+def test_a_share_of_one_dimension_hides_one_or_none() -> None:
+    masked = mask(
+        numbered(torch.tensor([2] * 900)), torch.tensor([2] * 900), MaskingSettings(frequency=0.2), generator()
+    )
+    assert int(masked.band.sum()) == pytest.approx(450, rel=0.15)
 
 
 def test_noise_is_added_to_a_share_of_batches_and_to_valid_frames_alone() -> None:
@@ -226,6 +285,13 @@ def test_with_a_band_its_dimensions_are_scored_in_every_valid_frame() -> None:
             assert torch.equal(where[row, time], expected)
 
 
+def test_a_band_without_spans_is_scored_alone() -> None:
+    settings, counts = MaskingSettings(proportion=0.0, frequency=0.5), torch.tensor([4, 3])
+    masked = mask(numbered(counts, 8), counts, settings, generator(4))
+    assert masked.band.any()
+    assert torch.equal(scored(masked, counts, settings), masked.band[:, None] & valid_mask(counts, 4)[..., None])
+
+
 def test_a_proportion_of_zero_is_plain_reconstruction() -> None:
     frames, counts, masked = masked_with([30, 20], proportion=0.0)
     assert torch.equal(masked.frames, frames)
@@ -252,3 +318,6 @@ def test_a_perfect_guess_costs_nothing_and_only_what_is_scored_counts() -> None:
     assert float(masked_distance(target, target, where)) == 0.0
     assert float(masked_distance(guess, target, where)) == pytest.approx(2.0)
     assert float(masked_distance(guess, target, where, "mse")) == pytest.approx(14 / 3)
+    one = torch.zeros(2, 10, 3, dtype=torch.bool)
+    one[1, 7, 2] = True
+    assert float(masked_distance(guess, target, one)) == pytest.approx(3.0), "one number is divided by one"
