@@ -62,11 +62,11 @@ def test_lengths_that_the_waveforms_or_the_window_do_not_hold_are_refused() -> N
 def test_each_waveform_is_mirrored_at_its_own_ends() -> None:
     one = torch.tensor([[0.0, 1, 2, 3, 4]])
     assert reflect_ends(one, torch.tensor([5]), 2).tolist() == [[2, 1, 0, 1, 2, 3, 4, 3, 2]]
-    two = torch.tensor([[0.0, 1, 2, 3, 4], [5, 6, 7, 9, 9]])
-    assert reflect_ends(two, torch.tensor([5, 3]), 2).tolist() == [
-        [2, 1, 0, 1, 2, 3, 4, 3, 2], [7, 6, 5, 6, 7, 6, 5, 0, 0]
+    two = torch.tensor([[0.0, 1, 2, 3, 4, 5], [5, 6, 7, 9, 9, 9]])
+    assert reflect_ends(two, torch.tensor([6, 3]), 2).tolist() == [
+        [2, 1, 0, 1, 2, 3, 4, 5, 4, 3], [7, 6, 5, 6, 7, 6, 5, 0, 0, 0]
     ]  # fmt: skip
-    assert reflect_ends(two[1:], torch.tensor([3]), 2).tolist() == [[7, 6, 5, 6, 7, 6, 5, 0, 0]]
+    assert reflect_ends(two[1:], torch.tensor([3]), 2).tolist() == [[7, 6, 5, 6, 7, 6, 5, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("num_samples", [12, 500])
@@ -91,6 +91,19 @@ def test_windows_are_where_they_are_said_to_be(num_samples: int) -> None:
         for frame in range(int(centred_counts[row])):
             assert centred[row, frame].tolist() == mirrored[2 * frame : 2 * frame + 6].tolist()
     assert most == [128, 128]
+
+
+def test_on_another_device_all_windows_are_transformed_at_once() -> None:
+    """`meta` knows shapes alone."""
+    seen: list[tuple[int, ...]] = []
+
+    def shapes(block: int) -> object:
+        return lambda windows, out: seen.append((block, *windows.shape, *out.shape))
+
+    waveforms = torch.empty(2, 12, device="meta")
+    frames, _ = whole_windows(waveforms, torch.tensor([12, 9]), window=6, hop=2, width=5, transform=shapes)  # type: ignore[arg-type]
+    assert frames.shape == (2, 4, 5)
+    assert seen == [(8, 8, 6, 8, 5)]
 
 
 def test_power_is_that_of_the_windowed_samples_padded_with_zeros() -> None:
@@ -140,15 +153,19 @@ def test_epsilon_is_added_to_the_deviation_and_the_correction_taken_from_the_cou
     assert normalise_utterances(column(3.0), torch.tensor([1]), epsilon=0.0, correction=1).tolist() == [[[0.0]]]
 
 
-def test_a_constant_dimension_becomes_zero_and_a_small_one_beside_a_large_one_does_not() -> None:
-    constant = torch.full((1, 9, 1), 0.1, dtype=torch.float64)
-    small = torch.arange(9.0, dtype=torch.float64)[None, :, None]
-    frames = torch.cat([constant, 1e15 + 1e13 * small, small, 0.0 * small], dim=2)
+def test_a_constant_dimension_becomes_zero_whatever_its_rounding() -> None:
+    values = torch.tensor([0.1, 0.2, 0.3, 0.7, 1.1, -0.1, -0.3, -0.7, 0.0, 1e9 / 3], dtype=torch.float64)
+    for count in range(1, 12):
+        frames = values.expand(1, 11, -1)
+        assert not normalise_utterances(frames, torch.tensor([count]), epsilon=0.0).any(), count
+
+
+def test_a_small_dimension_is_no_constant_one() -> None:
+    steps = torch.arange(9.0, dtype=torch.float64)[None, :, None]
+    frames = torch.cat([1e15 + 1e13 * steps, steps, 1e-9 * steps], dim=2)
     for count in (9, 7):
-        normal = normalise_utterances(frames, torch.tensor([count]), epsilon=0.0)[0]
-        assert normal[:, [0, 3]].tolist() == [[0.0, 0.0]] * 9
-        assert normal[:count, 2].std(correction=0) == pytest.approx(1.0)
-        assert normal[:count, 1].std(correction=0) == pytest.approx(1.0)
+        normal = normalise_utterances(frames, torch.tensor([count]), epsilon=0.0)[0, :count]
+        assert normal.std(dim=0, correction=0).tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
 def test_lengths_say_what_is_valid() -> None:
@@ -164,3 +181,5 @@ def test_a_level_is_the_root_mean_square_of_what_is_valid() -> None:
     assert scaled.tolist() == [pytest.approx([0.1, -0.1, 0.0]), pytest.approx([0.1] * 3)]
     assert scaled.dtype == torch.float32
     assert scale_to_level(torch.zeros(1, 2), torch.tensor([2]), -20.0).tolist() == [[0.0, 0.0]], "silence stays"
+    quiet = scale_to_level(torch.full((1, 4), 1e-10), torch.tensor([4]), -20.0)
+    assert quiet.tolist() == [pytest.approx([0.05] * 4)], "near silence is not blown up without an end"

@@ -81,10 +81,10 @@ def test_apc_tells_the_frame_n_ahead_and_hears_no_padding() -> None:
 
 def test_apc_scores_padding_where_the_released_code_did() -> None:
     model = apc(loss_on="padded")
-    lengths = torch.tensor([6, 4])
-    values = padded(torch.randn(2, 6, 80, generator=generator()), [6, 4])
+    lengths = torch.tensor([6, 2])
+    values = padded(torch.randn(2, 6, 80, generator=generator()), [6, 2])
     loss = model.objective.loss(Batch(values, lengths), generator())
-    states = padded(model.stack(values)[-1].detach().clone(), [4, 2])
+    states = padded(model.stack(values)[-1].detach().clone(), [4, 0])
     told = model.stack.postnet(states)[:, :4]
     assert float(loss.value.detach()) == pytest.approx(float((told - values[:, 2:]).abs().mean().detach()), rel=1e-5)
     assert loss.weight == 2 * 4 * 80
@@ -139,7 +139,7 @@ def test_mockingjay_sees_input_and_target_side_by_side() -> None:
 
 
 def test_mockingjay_shows_its_first_utterance_unstacked_and_masked_alike_each_time() -> None:
-    model = mockingjay(**LINEAR)
+    model = mockingjay(**LINEAR, masking={"zeroed": 0.0, "replaced": 1.0, "proportion": 0.5, "consecutive": 2})
     batch = Batch(torch.randn(2, 20, 1185, generator=generator(1)), torch.tensor([13, 20]))
     figures = model.objective.figures(batch)
     assert {name: tuple(each.shape) for name, each in figures.items()} == {
@@ -154,11 +154,20 @@ def test_mockingjay_shows_its_first_utterance_unstacked_and_masked_alike_each_ti
     torch.testing.assert_close(figures["predicted"], restored.reshape(12, 1025))
 
 
+def test_under_bfloat16_what_is_scored_and_shown_is_float32() -> None:
+    model, batch = mockingjay(), Batch(torch.randn(2, 20, 160, generator=generator(1)), torch.tensor([20, 13]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, figures = model.objective.loss(batch, generator()), model.objective.figures(batch)
+    assert loss.value.dtype == torch.float32
+    assert {each.dtype for each in figures.values()} == {torch.float32}
+
+
 def test_positions_begin_anywhere_up_to_the_offset_and_at_the_first_without() -> None:
     counts = torch.full((2000,), 5)
     assert mockingjay().objective._offsets(counts, generator()) is None
     drawn = mockingjay(position_offset=3).objective._offsets(counts, generator())
     assert drawn is not None
     assert drawn.dtype == torch.int64
+    assert torch.equal(drawn, mockingjay(position_offset=3).objective._offsets(counts, generator()))  # type: ignore[arg-type]
     shares = torch.bincount(drawn, minlength=4) / 2000
     assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.04)
