@@ -223,6 +223,8 @@ def test_the_gravest_fault_gives_the_exit_code(tmp_path: Path) -> None:
 def test_faults_are_of_one_kind_where_only_numbers_names_and_places_differ() -> None:
     found = [("The file holds 3 samples", 1), ("The file holds 40 samples", 1), ("`a` is gone", 2), ("It is empty", 1)]
     assert counts_by_kind(found) == ["2 × The file holds … samples", "2 × `a` is gone", "1 × It is empty"]
+    many = [("x" * number, 1) for number in range(1, 13)]
+    assert counts_by_kind(many)[9:] == ["1 × xxxxxxxxxx", "2 of other kinds"]
 
 
 class TestOverwriting:

@@ -159,6 +159,10 @@ class TestLinks:
         (tmp_path / "other" / "back").symlink_to(root)
         with pytest.raises(DataError, match=r"leads back to a folder it lies in.*other/back"):
             list(files_under(root, LINKED))
+        (root / "other").unlink()
+        (root / "above").symlink_to(tmp_path)
+        with pytest.raises(DataError, match=r"leads back to a folder it lies in.*above/root"):
+            list(files_under(root, LINKED))
 
     def test_linked_subsets_and_speakers_of_librispeech(self, tmp_path: Path) -> None:
         for seed, subset in enumerate(("train-clean-360", "test-clean")):

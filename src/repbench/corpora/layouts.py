@@ -125,6 +125,8 @@ class _Walk:
                 yield from self.files(path, chain | {real})
 
     def _is_excluded(self, path: Path) -> bool:
+        if not self._options.exclude:
+            return False
         place = path.relative_to(self._root).as_posix()
         glob = next((glob for glob in self._options.exclude if is_excluded(place, [glob])), None)
         if glob is None:
