@@ -111,7 +111,7 @@ def test_one_fault_is_raised_as_it_is_with_the_way_around_it(tmp_path: Path) -> 
     draft = noise_draft(tmp_path / "sound")
     (tmp_path / "sound" / "b.wav").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"empty \(file .*b\.wav, utterance b\)\. .*go on without it: --drop-faulty 1\.$"
+        DataError, match=r"empty \(file .*b\.wav, utterance b\)\. .*corpus\. Or go on without it: --drop-faulty 1\.$"
     ):
         manifest.write(draft, tmp_path / "out")
 

@@ -81,7 +81,8 @@ def _alone(fault: Fault, num_utterances: int) -> RepbenchError:
     do = error.do or "Mend it"
     if num_faulty < num_utterances:
         them = "it" if num_faulty == 1 else f"these {num_faulty}"
-        do = f"{do.rstrip('.')}; or go on without {them}: --drop-faulty {num_faulty}"
+        end = "" if do.endswith((".", "?", "!")) else "."
+        do = f"{do}{end} Or go on without {them}: --drop-faulty {num_faulty}"
     return type(error)(error.what, file=error.file, utterance=error.utterance, key=error.key, do=do)
 
 

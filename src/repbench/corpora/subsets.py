@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections import Counter, defaultdict
@@ -202,7 +201,12 @@ def _as_place(listed: str) -> str:
 
 def _common_folders(places: Iterable[str]) -> tuple[str, ...]:
     """The folders that every place begins with."""
-    return tuple(os.path.commonprefix([place.split("/")[:-1] for place in places]))
+    common = []
+    for folders in zip(*(place.split("/")[:-1] for place in places), strict=False):
+        if len(set(folders)) > 1:
+            break
+        common.append(folders[0])
+    return tuple(common)
 
 
 def with_frequent_speakers(draft: Draft, minimum: int) -> Draft:
