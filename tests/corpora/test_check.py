@@ -120,6 +120,19 @@ def test_fault_24_the_same_sound_in_two_splits_is_a_problem_and_in_one_a_warning
     assert "1 of 3 utterances have the sound of another one, such as `y` (test) and `z` (test)" in within.warnings
 
 
+def test_the_same_stretch_under_two_ids_is_an_equal_sound_and_no_overlap(tmp_path: Path) -> None:
+    sound = write_noise(tmp_path / "r.wav", seed=0, seconds=1.0)
+    cut = [
+        DraftUtterance(id=name, audio=sound, start=start, end=end)
+        for name, start, end in (("a", 0.0, 0.5), ("b", 0.0, 0.5), ("c", 0.5, 1.0), ("d", 0.5, 0.9), ("e", 0.5, 0.9))
+    ]
+    draft = Draft(name="x", licence="", root=tmp_path, utterances=cut)
+    report = check(manifest.write(draft, tmp_path / "out"))
+    assert len(report.problems) == 1
+    assert "`d` and `c` overlap by 0.400 s" in report.problems[0]
+    assert report.warnings[0].startswith("2 of 5 utterances have the sound of another one, such as `a` and `b`")
+
+
 def test_what_was_dropped_when_the_corpus_was_prepared_is_a_warning(corpus: Corpus) -> None:
     report = check(replace(corpus, dropped={"gone": "it is empty"}))
     num_listed = len(corpus.utterances) + 1

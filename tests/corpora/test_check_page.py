@@ -101,13 +101,14 @@ def test_the_page_stands_alone_and_is_the_same_each_time(tmp_path: Path) -> None
 def test_an_audit_of_another_corpus_is_not_replaced(tmp_path: Path) -> None:
     for name in ("one", "two"):
         manifest.write(replace(noise_draft(tmp_path / name), name=name), tmp_path / f"m-{name}")
-    audit = ("corpus", "check", "--out", tmp_path / "page")
-    for _ in range(2):
-        assert repbench(*audit, tmp_path / "m-one").code == 0
-    before = (tmp_path / "page" / "index.html").read_bytes()
-    refused = repbench(*audit, tmp_path / "m-two")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<p>")
+    (tmp_path / "page" / "check.json").write_text('{"name": "one"}')
+    refuse_other_page(manifest.read(tmp_path / "m-one"), tmp_path / "page")
+    refuse_other_page(manifest.read(tmp_path / "m-one"), tmp_path / "new")
+    refused = repbench("corpus", "check", "--out", tmp_path / "page", tmp_path / "m-two")
     assert (refused.code, "holds the audit of another corpus, one" in refused.err) == (2, True)
-    assert (tmp_path / "page" / "index.html").read_bytes() == before
+    assert (tmp_path / "page" / "index.html").read_text() == "<p>"
     (tmp_path / "page" / "check.json").unlink()
     with pytest.raises(UsageError, match=r"has a `index\.html` that is no audit"):
         refuse_other_page(manifest.read(tmp_path / "m-one"), tmp_path / "page")

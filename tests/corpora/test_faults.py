@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from repbench.benchmark.plan import make_plan, plan_for_probe
 from repbench.benchmark.protocol import SplitSettings
 from repbench.benchmark.splits import divide
 from repbench.corpora import manifest
@@ -18,6 +19,7 @@ from repbench.corpora.faults import counts_by_kind, warnings_of
 from repbench.corpora.pattern import PATTERN, RAVDESS
 from repbench.corpora.preparing import prepare
 from repbench.corpora.timit import TIMIT
+from repbench.downstream.sentiment import Sentiment
 from repbench.errors import DataError, IntegrityError, UsageError
 from tests.commands import repbench
 from tests.corpora.sounds import RATE_HZ, long_textgrid, noise_draft, write_noise, write_text
@@ -40,30 +42,49 @@ def ravdess(root: Path) -> Path:
 
 
 def test_stereo_among_mono_and_an_equal_pair_in_one_run(tmp_path: Path) -> None:
-    prepare_it = ("corpus", "prepare", "ravdess", "--root", ravdess(tmp_path / "root"), "--out", tmp_path / "out")
-    refused = repbench(*prepare_it)
-    assert refused.code == 3
-    assert refused.err.count("fault: The sound has 2 channels") == 4
-    assert "error: 4 of 16 utterances of ravdess are faulty: 4 × The sound has 2 channels" in refused.err
-    assert "--drop-faulty 4" in refused.err
+    draft = prepare(RAVDESS, ravdess(tmp_path / "root"), PrepareOptions())
+    with pytest.raises(
+        DataError, match="4 of 16 utterances of ravdess are faulty: 4 × The sound has 2 channels"
+    ) as found:
+        manifest.write(draft, tmp_path / "out")
+    assert "--drop-faulty 4" in str(found.value)
     assert not (tmp_path / "out").exists()
-    told = repbench(*prepare_it, "--json")
-    assert [fault["utterance"] for fault in told.json["faults"]] == [
-        f"03-01-{emotion}-01-01-01-01" for emotion in ("01", "03", "04", "05")
-    ]
-    done = repbench(*prepare_it, "--drop-faulty", "4", "--json")
-    assert (done.code, done.json["utterances"]) == (0, 12)
-    assert set(done.json["dropped"]) == {fault["utterance"] for fault in told.json["faults"]}
-    assert done.json["notes"][1].startswith("1 of 12 utterances have the sound of another one, such as `03-01-05-01-01")
+    stereo = [f"03-01-{emotion}-01-01-01-01" for emotion in ("01", "03", "04", "05")]
+    assert [fault["utterance"] for fault in found.value.fields()["faults"]] == stereo
+    corpus = manifest.write(draft, tmp_path / "out", drop_faulty=4)
+    assert (len(corpus.utterances), sorted(corpus.dropped)) == (12, stereo)
+    plan = make_plan(corpus, Sentiment(), SplitSettings(), excludes=lambda each: None)
+    assert plan.warnings[0].startswith("4 of 16 utterances were left out when the corpus was prepared, such as 03-01")
+    assert plan.warnings[1].startswith("1 of 12 utterances have the sound of another one, such as `03-01-05-01-01")
+    scoring = plan_for_probe(corpus, Sentiment(), ("negative", "positive"), "a run", excludes=lambda each: None)
+    assert scoring.warnings == plan.warnings[:2]
+
+
+def test_the_command_names_the_first_faults_and_json_all(tmp_path: Path) -> None:
+    for number in range(12):
+        (write_noise(tmp_path / "root" / f"u{number:02d}.wav", seed=number)).write_bytes(b"")
+    write_noise(tmp_path / "root" / "whole.wav", seed=99)
+    command = ("corpus", "prepare", "pattern", "--pattern", "{id}.wav", "--root", tmp_path / "root", "--out")
+    refused = repbench(*command, tmp_path / "out", "--json")
+    assert (refused.code, len(refused.json["faults"])) == (3, 12)
+    assert refused.err.count("fault: The sound file is empty") == 10
+    assert "fault: … and 2 more; --json names all\n" in refused.err
+    assert "error: 12 of 13 utterances of pattern are faulty: 12 × The sound file is empty" in refused.err
+    done = repbench(*command, tmp_path / "out", "--drop-faulty", "12", "--json")
+    assert (done.code, done.json["utterances"], len(done.json["dropped"])) == (0, 1, 12)
+
+
+@pytest.mark.slow
+def test_a_record_counts_what_was_left_out(tmp_path: Path) -> None:
+    root, out = ravdess(tmp_path / "root"), tmp_path / "out"
+    assert repbench("corpus", "prepare", "ravdess", "--root", root, "--out", out, "--drop-faulty", "4").code == 0
     ran = repbench(
-        *("run", "--upstream", "mel", "--downstream", "sentiment", "--corpus", tmp_path / "out"),
+        *("run", "--upstream", "mel", "--downstream", "sentiment", "--corpus", out),
         *("--set", "probe.steps=5", "--out", tmp_path / "runs", "--json"),
     )
     assert ran.code == 0, ran.err
     warnings = ran.json["results"][0]["corpus"]["warnings"]
-    assert warnings[0].startswith(
-        "4 of 16 utterances were left out when the corpus was prepared, such as 03-01-01-01-01-01"
-    )
+    assert warnings[0].startswith("4 of 16 utterances were left out when the corpus was prepared, such as 03-01-01")
     assert warnings[1].startswith("1 of 12 utterances have the sound of another one")
 
 
@@ -111,7 +132,7 @@ def test_one_fault_is_raised_as_it_is_with_the_way_around_it(tmp_path: Path) -> 
     draft = noise_draft(tmp_path / "sound")
     (tmp_path / "sound" / "b.wav").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"empty \(file .*b\.wav, utterance b\)\. .*go on without it: --drop-faulty 1\.$"
+        DataError, match=r"empty \(file .*b\.wav, utterance b\)\. .*corpus\. Or go on without it: --drop-faulty 1\.$"
     ):
         manifest.write(draft, tmp_path / "out")
 
@@ -223,6 +244,8 @@ def test_the_gravest_fault_gives_the_exit_code(tmp_path: Path) -> None:
 def test_faults_are_of_one_kind_where_only_numbers_names_and_places_differ() -> None:
     found = [("The file holds 3 samples", 1), ("The file holds 40 samples", 1), ("`a` is gone", 2), ("It is empty", 1)]
     assert counts_by_kind(found) == ["2 × The file holds … samples", "2 × `a` is gone", "1 × It is empty"]
+    many = [("x" * number, 1) for number in range(1, 13)]
+    assert counts_by_kind(many)[9:] == ["1 × xxxxxxxxxx", "2 of other kinds"]
 
 
 class TestOverwriting:
@@ -254,10 +277,9 @@ class TestOverwriting:
         assert (tmp_path / name).read_text() == "{}"
 
     def test_the_same_corpus_is_prepared_again_and_a_change_is_said(self, tmp_path: Path) -> None:
-        write_noise(tmp_path / "root" / "a.wav", seed=0)
+        draft = noise_draft(tmp_path / "root")
         command = ("corpus", "prepare", "pattern", "--root", tmp_path / "root", "--out", tmp_path / "out")
-        for expected in (False, False):
-            again = repbench(*command, "--pattern", "{id}.wav", "--json")
-            assert (again.code, again.json["replaced"]) == (0, expected)
-        other = repbench(*command, "--pattern", "{speaker}.wav")
-        assert (other.code, "note: replaced another manifest in" in other.err) == (0, True)
+        before = manifest.write(replace(draft, name="pattern"), tmp_path / "out")
+        assert manifest.write(replace(draft, name="pattern"), tmp_path / "out") == before
+        other = repbench(*command, "--pattern", "{id}.wav", "--json")
+        assert (other.code, other.json["replaced"]) == (0, True)

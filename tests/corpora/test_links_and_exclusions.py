@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from repbench.corpora.pattern import PATTERN
 from repbench.corpora.preparing import prepare
 from repbench.corpora.table import CSV
 from repbench.corpora.voxceleb import VOXCELEB
-from repbench.errors import DataError
+from repbench.errors import DataError, EnvironmentFault
 from tests.commands import repbench
 from tests.corpora.sounds import write_noise, write_text
 
@@ -40,6 +41,21 @@ def ids(draft: Draft) -> list[str]:
 
 def excluding(*globs: str) -> PrepareOptions:
     return PrepareOptions(pattern=BY_WORD.pattern, exclude=globs)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = commands(tmp_path / "root")
+    listed = Path.iterdir
+
+    def forbid(self: Path) -> Iterator[Path]:
+        if self.name == "dog":
+            raise PermissionError(13, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", forbid)
+    with pytest.raises(EnvironmentFault, match=r"may not be read .*root/dog.*--exclude 'dog'"):
+        list(files_under(root))
+    assert len(list(files_under(root, excluding("dog")))) == 4
 
 
 class TestExclude:
@@ -158,6 +174,10 @@ class TestLinks:
         (root / "other").symlink_to(tmp_path / "other")
         (tmp_path / "other" / "back").symlink_to(root)
         with pytest.raises(DataError, match=r"leads back to a folder it lies in.*other/back"):
+            list(files_under(root, LINKED))
+        (root / "other").unlink()
+        (root / "above").symlink_to(tmp_path)
+        with pytest.raises(DataError, match=r"leads back to a folder it lies in.*above/root\)"):
             list(files_under(root, LINKED))
 
     def test_linked_subsets_and_speakers_of_librispeech(self, tmp_path: Path) -> None:

@@ -122,12 +122,28 @@ def words(root: Path, *places: str) -> Draft:
 @pytest.mark.parametrize(
     "listed",
     ["cat/aa_nohash_0.wav", "cat/aa_nohash_0", "./cat/aa_nohash_0.wav", "cat-aa_nohash_0", "cat-aa_nohash_0.wav",
-     "aa_nohash_0.wav", "speech_commands/cat/aa_nohash_0.wav", "cat\\aa_nohash_0.wav"],
+     "aa_nohash_0.wav", "cat\\aa_nohash_0.wav"],
 )  # fmt: skip
 def test_lists_name_utterances_by_id_or_place(tmp_path: Path, listed: str) -> None:
     draft = words(tmp_path, "cat/aa_nohash_0.wav", "dog/bb_nohash_0.wav")
     lists = read_lists([save(tmp_path / "lists", testing_list=f"{listed}\n", train_list="dog/bb_nohash_0.wav\n")])
     assert splits_of(divided(draft, lists)) == {"cat-aa_nohash_0": "test", "dog-bb_nohash_0": "train"}
+
+
+def test_folders_above_the_root_may_stand_in_a_list(tmp_path: Path) -> None:
+    draft = words(tmp_path / "v2", "cat/aa.wav", "dog/bb.wav")
+    lists = read_lists([save(tmp_path / "one", test="sets/v1/cat/aa.wav\n", train="sets/v1/dog/bb.wav\n")])
+    assert splits_of(divided(draft, lists)) == {"cat-aa": "test", "dog-bb": "train"}
+    flat = words(tmp_path / "cat", "aa.wav", "bb.wav")
+    found = divided(flat, read_lists([save(tmp_path / "two", test="cat/aa.wav\n", train="cat/bb.wav\n")]))
+    assert splits_of(found) == {"aa": "test", "bb": "train"}
+
+
+@pytest.mark.parametrize("listed", ["dog/aa.wav\n", "dog/aa.wav\ncat/zz.wav\n"])
+def test_a_sound_of_another_folder_is_not_taken_for_one_of_the_root(tmp_path: Path, listed: str) -> None:
+    lists = read_lists([save(tmp_path / "lists", test=listed)])
+    with pytest.raises(DataError, match=r"None of the 2 utterances"):
+        divided(words(tmp_path / "cat", "aa.wav", "bb.wav"), lists)
 
 
 def test_what_no_list_names_is_train_where_no_list_is_of_train(tmp_path: Path) -> None:

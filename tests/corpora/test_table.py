@@ -247,7 +247,7 @@ def test_names_of_columns_are_matched_without_regard_to_case(tmp_path: Path) -> 
     (tmp_path / "t.csv").write_text("Path,Speaker,Emotion\na.wav,s1,joy\n")
     draft = CSV.prepare(tmp_path, PrepareOptions())
     assert [(each.speaker, each.attributes) for each in draft.utterances] == [("s1", {"Emotion": "joy"})]
-    assert draft.notes == ("columns of t.csv are read by names like theirs: `Path` as path, `Speaker` as speaker",)
+    assert draft.notes == ("columns of t.csv are read under other names: `Path` as path, `Speaker` as speaker",)
     exact = utterances(tmp_path, "path,Path\na.wav,x\n", name="t.csv")
     assert exact[0].attributes == {"Path": "x"}
     with pytest.raises(DataError, match=r"columns `Path` and `PATH` could each be `path`.*--column path=Path"):

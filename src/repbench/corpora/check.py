@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import os
 import statistics
 from collections import Counter, defaultdict
@@ -259,16 +258,16 @@ def _overlaps(utterances: Iterable[Utterance]) -> Iterator[DataError]:
         cut[utterance.audio].append((first, first + utterance.num_samples, utterance))
     for stretches in cut.values():
         stretches.sort(key=lambda stretch: (stretch[0], stretch[1], stretch[2].id))
-        reach, owner = stretches[0][1], stretches[0][2]
-        for (start, end, before), (first, last, utterance) in itertools.pairwise(stretches):
-            is_the_same = (start, end) == (first, last) and not is_leak(before, utterance)
+        reach, owner, whole = stretches[0][1], stretches[0][2], stretches[0][:2]
+        for first, last, utterance in stretches[1:]:
+            is_the_same = (first, last) == whole and not is_leak(owner, utterance)
             if first < reach and not is_the_same:
                 shared = (min(reach, last) - first) / utterance.sample_rate_hz
                 what = f"The utterances {both(owner, utterance)} overlap by {shared:.3f} s of one file"
                 do = "Correct `start` and `end`, or remove one of them"
                 yield DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
             if last > reach:
-                reach, owner = last, utterance
+                reach, owner, whole = last, utterance, (first, last)
 
 
 def _shared_warnings(utterances: Sequence[Utterance]) -> Iterator[str]:

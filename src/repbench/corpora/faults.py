@@ -81,7 +81,8 @@ def _alone(fault: Fault, num_utterances: int) -> RepbenchError:
     do = error.do or "Mend it"
     if num_faulty < num_utterances:
         them = "it" if num_faulty == 1 else f"these {num_faulty}"
-        do = f"{do.rstrip('.')}; or go on without {them}: --drop-faulty {num_faulty}"
+        end = "" if do.endswith((".", "?", "!")) else "."
+        do = f"{do}{end} Or go on without {them}: --drop-faulty {num_faulty}"
     return type(error)(error.what, file=error.file, utterance=error.utterance, key=error.key, do=do)
 
 
@@ -103,7 +104,7 @@ def _summary(
 
 
 def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
-    """How often each kind of fault occurs, the most frequent first: `5 × The sound has 2 channels, but one is read`.
+    """How often the most frequent kinds of fault occur: `5 × The sound has 2 channels, but one is read`.
 
     Faults are of one kind if their texts differ in numbers, quoted names and paths alone; these become `…`.
 
@@ -117,7 +118,10 @@ def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
         counts[kind] += count
         texts[kind].add(text)
     shown = {kind: min(each) if len(each) == 1 else kind for kind, each in texts.items()}
-    return [f"{count} × {shown[kind]}" for kind, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
+    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    listed = [f"{count} × {shown[kind]}" for kind, count in ranked[:MOST_NAMED]]
+    num_others = sum(count for _, count in ranked[MOST_NAMED:])
+    return [*listed, f"{num_others} of other kinds"] if num_others else listed
 
 
 def leaks(utterances: Iterable[Utterance]) -> Iterator[DataError]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from repbench.corpora.contract import DraftUtterance, PrepareOptions
-from repbench.errors import DataError, UsageError
+from repbench.errors import DataError, EnvironmentFault, UsageError
 
 _FLAG_OF = {
     "alignments": "--alignments",
@@ -68,6 +68,7 @@ def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Pa
 
     Raises:
         DataError: A linked folder leads out of the root or back to a folder that it lies in.
+        EnvironmentFault: A folder may not be read.
     """
     walk = _Walk(folder if root is None else root, options or PrepareOptions())
     yield from sorted(walk.files(folder, walk.chain(folder)))
@@ -117,7 +118,7 @@ class _Walk:
 
     def files(self, folder: Path, chain: frozenset[str]) -> Iterator[Path]:
         """The files under a folder; `chain` holds the real places of the folder and of all that it lies in."""
-        for path in folder.iterdir():
+        for path in self._listed(folder):
             if path.name.startswith(".") or self._is_excluded(path):
                 continue
             if not path.is_dir():
@@ -129,7 +130,16 @@ class _Walk:
                     self._refuse_circle(path, real)
                 yield from self.files(path, chain | {real})
 
+    def _listed(self, folder: Path) -> list[Path]:
+        try:
+            return list(folder.iterdir())
+        except PermissionError as error:
+            do = f"Give yourself leave to read it, or leave it out with --exclude '{folder.name}'"
+            raise EnvironmentFault("The folder may not be read", file=folder, do=do) from error
+
     def _is_excluded(self, path: Path) -> bool:
+        if not self._options.exclude:
+            return False
         place = path.relative_to(self._root).as_posix()
         glob = next((glob for glob in self._options.exclude if is_excluded(place, [glob])), None)
         if glob is None:

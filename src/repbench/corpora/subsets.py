@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +89,7 @@ def divided(draft: Draft, lists: Lists) -> Draft:
         DataError: No utterance of the corpus is listed, one is listed twice, or a name could be of two sounds.
     """
     utterances = tuple(draft.utterances)
-    names = _Names(utterances, draft.root)
+    names = _Names(utterances, draft.root, lists.split_of)
     listed_as: dict[int, str] = {}
     num_missing = 0
     for listed in lists.split_of:
@@ -130,10 +130,17 @@ def _other_corpus(first: DraftUtterance, num_utterances: int, lists: Lists, name
 
 
 class _Names:
-    """What the utterances of a corpus may be called in lists."""
+    """What the utterances of a corpus may be called in lists.
 
-    def __init__(self, utterances: Sequence[DraftUtterance], root: Path) -> None:
+    Args:
+        utterances: Of the corpus.
+        root: Of the corpus.
+        listed: All names in the lists. Folders that each of them begins with may be those that the root lies in.
+    """
+
+    def __init__(self, utterances: Sequence[DraftUtterance], root: Path, listed: Iterable[str]) -> None:
         self._root = root
+        self._above = _common_folders(map(_as_place, listed))
         self._utterances = utterances
         self._by_id: dict[str, list[int]] = defaultdict(list)
         self._by_place: dict[str, list[int]] = defaultdict(list)
@@ -153,16 +160,17 @@ class _Names:
         Raises:
             DataError: It is the end of the place of two sounds.
         """
-        place = listed.replace("\\", "/").removeprefix("./").lstrip("/")
+        place = _as_place(listed)
         stem = _SOUND.sub("", place)
         for name in (listed, place, stem):
             if name in self._by_id:
                 return self._by_id[name]
         if place in self._by_place:
             return self._by_place[place]
-        for start in range(1, place.count("/") + 1):
-            below = "/".join(place.split("/")[start:])
-            if below in self._by_place:
+        for num_above in range(1, len(self._above) + 1):
+            below = "/".join(place.split("/")[num_above:])
+            is_known_above = self._root.absolute().parts[-num_above:] == self._above[:num_above]
+            if below in self._by_place and ("/" in below or is_known_above):
                 return self._by_place[below]
         found = self._by_end.get(place, [])
         sounds = sorted({self.place(self._utterances[index]) for index in found})
@@ -184,6 +192,21 @@ class _Names:
                 for start in range(1, len(parts)):
                     by_end["/".join(parts[start:])].append(index)
         return by_end
+
+
+def _as_place(listed: str) -> str:
+    """A name in a list as a place under a root."""
+    return listed.replace("\\", "/").removeprefix("./").lstrip("/")
+
+
+def _common_folders(places: Iterable[str]) -> tuple[str, ...]:
+    """The folders that every place begins with."""
+    common = []
+    for folders in zip(*(place.split("/")[:-1] for place in places), strict=False):
+        if len(set(folders)) > 1:
+            break
+        common.append(folders[0])
+    return tuple(common)
 
 
 def with_frequent_speakers(draft: Draft, minimum: int) -> Draft:

@@ -272,7 +272,7 @@ def _column_of(
     if "path" not in column_of:
         raise _missing_column("path", "path", header, path, records)
     read = ", ".join(f"`{column}` as {field}" for field, column in others.items())
-    return column_of, (f"columns of {path.name} are read by names like theirs: {read}",) if others else ()
+    return column_of, (f"columns of {path.name} are read under other names: {read}",) if others else ()
 
 
 def _columns_for(field: str, names: Sequence[str]) -> list[str]:
