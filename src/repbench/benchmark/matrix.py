@@ -34,6 +34,9 @@ def matrix_table(records: Sequence[Record]) -> Table:
     columns = _columns(records, column_of)
     names = _names(list(row_of.values()))
     caption = _CAPTION.format(_of_seeds({len(seeds) for seeds in cells.values()}))
+    older = len({record.id for record in records}) - sum(len(seeds) for seeds in cells.values())
+    if older:
+        caption += f"; {older} older records of the same seeds are left out"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("", overflow="fold")
     for heading in columns.values():

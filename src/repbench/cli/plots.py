@@ -91,8 +91,9 @@ def plot_layers(
 ) -> None:
     """Draw what each layer of a model scores, an SVG for each question, with 95 % intervals."""
     from repbench.benchmark.report import write_layer_figures
+    from repbench.console import ConsoleReporter
 
-    print_files(write_layer_figures(runs, out, overwrite=overwrite), as_json)
+    print_files(write_layer_figures(runs, out, overwrite=overwrite, reporter=ConsoleReporter()), as_json)
 
 
 def _plot(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from repbench.benchmark.report import render_csv, render_html, render_json, render_md, render_tex
 from repbench.benchmark.report.assemble import Heading, PublishedName, Report, assemble
-from repbench.benchmark.report.figures import layers_figure
+from repbench.benchmark.report.figures import MOST_LINES, layers_figure
 from repbench.benchmark.report.questions import Column
 from repbench.errors import DataError
 from repbench.files import canonical_json, ensure_writable, refuse_of_others, replaced_ours, write_beside
@@ -94,12 +94,8 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
     report = assemble(request.runs, request.published, request.heading, processes=request.processes)
-    for run in report.gathered.failed:
-        reporter.say(f"not believed: {run.path}: {run.fault}")
-    for path, reason in report.gathered.unreadable.items():
-        reporter.say(f"not believed: {path}: {reason}")
-    for note in report.notes:
-        reporter.say(f"note: {note}")
+    for line in (*_not_believed(report), *(f"note: {note}" for note in report.notes)):
+        reporter.say(line)
     replaced = [
         replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
         for name, rendered, signature in writers
@@ -109,7 +105,17 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
     return WrittenReport(tuple(request.out / name for name, *_ in writers), report)
 
 
-def write_layer_figures(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[Path]:
+def _not_believed(report: Report) -> Iterator[str]:
+    """A line for each record that is left out."""
+    for run in report.gathered.failed:
+        yield f"not believed: {run.path}: {run.fault}"
+    for path, reason in report.gathered.unreadable.items():
+        yield f"not believed: {path}: {reason}"
+
+
+def write_layer_figures(
+    runs: Sequence[Path], out: Path, *, overwrite: bool = False, reporter: Reporter | None = None
+) -> list[Path]:
     """Draw `OUT/layers-TASK-CORPUS.svg` for each question that some system was asked layer by layer.
 
     Where several questions are of one task and corpus, the names also have what parts them.
@@ -118,6 +124,7 @@ def write_layer_figures(runs: Sequence[Path], out: Path, *, overwrite: bool = Fa
         runs: Records, and folders that hold some at any depth.
         out: Folder to write into.
         overwrite: Whether figures of other content may be replaced.
+        reporter: Told of what is left out.
 
     Raises:
         UsageError: Another figure has the name of one that is to be written.
@@ -125,8 +132,12 @@ def write_layer_figures(runs: Sequence[Path], out: Path, *, overwrite: bool = Fa
         IntegrityError: No record can be believed.
         EnvironmentFault: The place may not be written to.
     """
+    reporter = reporter or Silence()
     ensure_writable(out)
-    profiles = assemble(runs).profiles
+    report = assemble(runs)
+    for line in (*_not_believed(report), *(f"note: {note}" for note in report.gathered.notes)):
+        reporter.say(line)
+    profiles = report.profiles
     if not profiles:
         names = ", ".join(map(str, runs))
         raise DataError("No system was asked at two layers or more", file=names, do="Run one with --layer all")
@@ -135,6 +146,9 @@ def write_layer_figures(runs: Sequence[Path], out: Path, *, overwrite: bool = Fa
         path = out / f"layers-{name}.svg"
         write_beside(path, layers_figure(each).as_file().encode("utf-8"), overwrite=overwrite)
         files.append(path)
+        left_out = [profile.name for profile in each.profiles[MOST_LINES:]]
+        if left_out:
+            reporter.say(f"note: {path.name} has room for {MOST_LINES} lines; left out: {', '.join(left_out)}")
     return files
 
 
