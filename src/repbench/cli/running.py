@@ -197,10 +197,13 @@ def extract(
     from repbench.benchmark.loading import load_upstream, origin_of
     from repbench.console import ConsoleReporter
     from repbench.registry import registry
+    from repbench.upstream.contract import provenance_of
 
     chosen = choose_device(device)
     model = load_upstream(upstream, checkpoint=checkpoint)
     model.to(chosen)
+    for note in provenance_of(model).notes:
+        say(f"note: {note}")
     origin = origin_of(registry().find("upstream", upstream).entry)
     written = extract_files(
         model, audio, out, origin=origin, resample=resample, device=chosen, reporter=ConsoleReporter()
