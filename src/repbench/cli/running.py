@@ -209,10 +209,13 @@ def extract(
     from repbench.benchmark.loading import load_upstream, origin_of
     from repbench.console import ConsoleReporter
     from repbench.registry import registry
+    from repbench.upstream.contract import provenance_of
 
     chosen = choose_device(device)
     model = load_upstream(upstream, checkpoint=checkpoint)
     model.to(chosen)
+    for note in provenance_of(model).notes:
+        say(f"note: {note}")
     origin = origin_of(registry().find("upstream", upstream).entry)
     written = extract_files(
         model,
