@@ -1,6 +1,6 @@
 """Do the tests notice small faults in the numerics? `make mutants`; docs/design/0014-mutants.md.
 
-    python benchmarks/mutants/run.py [MODULE…] [--sample N] [--seed S] [--out FILE]
+    python benchmarks/mutants/run.py [MODULE…] [--again] [--sample N] [--seed S] [--out FILE]
 
 Each module of `modules.yaml` is mutated in a copy of the repository, and its nearest tests are run against each mutant.
 The table goes into benchmarks/results/mutants.json, module by module; survivors are printed with what was changed.
@@ -64,16 +64,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = _copy(Path(folder))
         for module in arguments.modules or modules:
-            results, facts = _try_module(copy, module, modules[module], arguments)
-            row = facts | _counted(results, equivalent.get(module, {}))
-            _say(module, results, equivalent.get(module, {}), row)
-            _keep(arguments.out, module, row)
-    print(_table(json.loads(arguments.out.read_text(encoding="utf-8"))["modules"]))
+            judged, before = equivalent.get(module, {}), _kept(arguments.out)["modules"].get(module)
+            if arguments.again and before is None:
+                continue
+            results, row = _try_module(copy, module, modules[module], arguments, before if arguments.again else None)
+            row |= _counted(results, judged)
+            _say(module, results, judged, row)
+            _keep(arguments.out, module, _added(before, row) if arguments.again and before else row)
+    print(_table(_kept(arguments.out)["modules"]))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="as in modules.yaml; all, if none is named")
+    parser.add_argument("--again", action="store_true", help="try only what survived, as the file says")
     parser.add_argument("--sample", type=int, help="most mutants of a module that are tried")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "mutants.json")
@@ -102,16 +106,23 @@ def _copy(folder: Path) -> Path:
 
 
 def _try_module(
-    copy: Path, module: str, tests: Sequence[str], arguments: argparse.Namespace
+    copy: Path, module: str, tests: Sequence[str], arguments: argparse.Namespace, before: dict[str, Any] | None
 ) -> tuple[list[Result], dict[str, Any]]:
+    """The mutants of a module, or of what survived before, and what became of them."""
     started = time.monotonic()
     path = copy / "src" / "repbench" / f"{module}.py"
     for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
         compiled.unlink()  # of the same size and second it would be taken for a mutant's
     original = path.read_text(encoding="utf-8")
+    source_sha256 = hashlib.sha256(original.encode("utf-8")).hexdigest()
     mutants = mutants_of(original)
     tried = mutants
-    if arguments.sample is not None and len(mutants) > arguments.sample:
+    if before is not None:
+        if before["source_sha256"] != source_sha256:
+            sys.exit(f"{module} has changed since its mutants were tried; try all of them")
+        survived = {(each["where"], each["line"], each["becomes"]) for each in before["survivors"]}
+        tried = [mutant for mutant in mutants if _key(mutant) in survived]
+    elif arguments.sample is not None and len(mutants) > arguments.sample:
         chosen = random.Random(f"{arguments.seed} {module}").sample(range(len(mutants)), arguments.sample)
         tried = [mutants[place] for place in sorted(chosen)]
     outcomes, usual_seconds = _try_in_place(copy, path, tests, tried)
@@ -122,7 +133,7 @@ def _try_module(
             _progress(module, len(outcomes), len(tried))
     facts = {
         "tests": list(tests),
-        "source_sha256": hashlib.sha256(original.encode("utf-8")).hexdigest(),
+        "source_sha256": source_sha256,
         "mutants": len(mutants),
         "tried": len(tried),
         "seconds": round(time.monotonic() - started),
@@ -223,7 +234,7 @@ def _say(module: str, results: Sequence[Result], judged: Judged, row: dict[str, 
             print(f"{module}: {each.mutant.where} does not end\n  - {each.mutant.old}\n  + {each.mutant.new}")
         if each.outcome.verdict == KILLED and _key(each.mutant) in judged:
             print(f"{module}: judged equivalent, but {each.outcome.by} fails: {each.mutant.new}")
-    if row["tried"] == row["mutants"]:
+    if row["tried"] == row["mutants"]:  # in a sample some are missing
         for where, line, becomes in judged.keys() - {_key(each.mutant) for each in results}:
             print(f"{module}: judged equivalent, but there is no such mutant: {where}: {line} -> {becomes}")
     print(f"{module}: {row['killed']} of {row['tried']} killed in {row['seconds']} s", flush=True)
@@ -234,15 +245,24 @@ def _progress(module: str, done: int, total: int) -> None:
         print(f"\r{module}: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
+def _kept(path: Path) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"modules": {}}
+    return kept
+
+
 def _keep(path: Path, module: str, row: dict[str, Any]) -> None:
     import torch
 
-    kept: dict[str, Any] = {"modules": {}}
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = _kept(path)
     kept["made_with"] = {"python": sys.version.split()[0], "torch": torch.__version__}
     kept["modules"][module] = row
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _added(before: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a module when its survivors were tried again."""
+    sums = {name: before[name] + row[name] for name in (KILLED, TIMEOUT, EQUIVALENT, "seconds")}
+    return before | sums | {name: row[name] for name in ("tests", SURVIVED, "survivors")}
 
 
 def _table(modules: dict[str, dict[str, Any]]) -> str:

@@ -108,6 +108,7 @@ def test_what_does_not_fit_is_counted_and_where_nothing_fits_it_is_refused() -> 
     assert kept == (fits,)
     assert warnings == ("1 of 2 training utterances have fewer frames than labels: not trained on",)
     assert trainable((fits,), long_hop()) == ((fits,), ())
+    assert trainable((), long_hop()) == ((), ())
     with pytest.raises(DataError, match="None of 1 training utterances has as many frames"):
         trainable((long,), long_hop())
 
