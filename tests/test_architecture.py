@@ -15,7 +15,7 @@ SOURCE = Path(repbench.__file__).parent
 
 LAYERS = {
     "errors": 0, "progress": 0,
-    "files": 1, "globalstate": 1,
+    "files": 1, "globalstate": 1, "other_files": 1,
     "registry": 2, "configs": 2,
     "audio": 3, "corpora": 3, "scaffold": 3,
     "upstream": 4, "downstream": 4,

@@ -1,0 +1,51 @@
+"""What lies in the place of a file that somebody meant: pointers, web pages, archives. Told by the first bytes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_POINTER = "not the file it stands for"
+_WHY = "Fetch the file again: what was saved in its place may say why"
+_UNPACK = "Unpack it, and give the file that lies in it"
+_RIGHT_FILE = "Give the file that was meant"
+
+
+class OtherFile(NamedTuple):
+    """What a file is (`a gzip file`) and what to do about it."""
+
+    name: str
+    do: str
+
+
+_BEGINNINGS = (
+    (b"version https://git-lfs", OtherFile(f"a git-LFS pointer, {_POINTER}", "Run `git lfs pull` where it lies")),
+    (b"/annex/objects/", OtherFile(f"a git-annex pointer, {_POINTER}", "Run `git annex get` where it lies")),
+    (b"RIFF", OtherFile("a WAV file", _RIGHT_FILE)),
+    (b"fLaC", OtherFile("a FLAC file", _RIGHT_FILE)),
+    (b"OggS", OtherFile("an Ogg file", _RIGHT_FILE)),
+    (b"ID3", OtherFile("an MP3 file", _RIGHT_FILE)),
+    (b"\x89HDF", OtherFile("an HDF5 file", _RIGHT_FILE)),
+    (b"\x93NUMPY", OtherFile("a NumPy array", _RIGHT_FILE)),
+    (b"\x1f\x8b", OtherFile("a gzip file", _UNPACK)),
+    (b"PK\x03\x04", OtherFile("a zip archive", _UNPACK)),
+    (b"BZh", OtherFile("a bzip2 file", _UNPACK)),
+    (b"\xfd7zXZ", OtherFile("an xz file", _UNPACK)),
+    (b"\x28\xb5\x2f\xfd", OtherFile("a Zstandard file", _UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", OtherFile("a 7z archive", _UNPACK)),
+    (b"Rar!", OtherFile("a RAR archive", _UNPACK)),
+    (b"%PDF", OtherFile("a PDF file", _RIGHT_FILE)),
+    (b"<", OtherFile("an HTML or XML page", _WHY)),
+    (b"{", OtherFile("a JSON file", _WHY)),
+    (b"[", OtherFile("a JSON file", _WHY)),
+)
+
+
+def other_file(head: bytes) -> OtherFile | None:
+    """What a file with these first bytes is, where it is one of what is often found in the place of another.
+
+    Args:
+        head: The first bytes of the file, some 64 of them. A byte order mark and white space before them are passed
+            over.
+    """
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((other for beginning, other in _BEGINNINGS if start.startswith(beginning)), None)
