@@ -208,8 +208,34 @@ def test_fault_16_one_sample_is_a_sound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_channels", [2, 6])
 def test_fault_18_stereo_is_refused_by_its_channels(tmp_path: Path, ending: str, num_channels: int) -> None:
     path = write(tmp_path / f"sound.{ending}", np.zeros((4_000, num_channels)))
-    with pytest.raises(DataError, match=f"has {num_channels} channels"):
-        inspect(path)
+    for read in (inspect, read_sound):
+        with pytest.raises(DataError, match=rf"has {num_channels} channels.*`--channel N` or `--channel mix`.*sox"):
+            read(path)
+    assert inspect(path, any_channels=True).num_channels == num_channels
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_a_channel_is_read_where_one_is_chosen(tmp_path: Path, ending: str) -> None:
+    both = np.stack([NOISE, NOISE[::-1]], axis=1) / 2
+    path = tmp_path / f"sound.{ending}"
+    soundfile.write(path, both, RATE_HZ)
+    decoded, _ = soundfile.read(path, dtype="float32")
+    for channel in (1, 2):
+        np.testing.assert_array_equal(read_sound(path, channel=channel)[0], decoded[:, channel - 1])
+        part, _ = read_sound(path, channel=channel, start=0.1, end=0.2)
+        np.testing.assert_array_equal(part, decoded[1_600:3_200, channel - 1])
+    np.testing.assert_allclose(read_sound(path, channel="mix")[0], decoded.mean(axis=1), atol=1e-7)
+    assert (measure(path, channel="mix").num_channels, inspect(path, channel=2).num_samples) == (2, 4_000)
+    for read in (inspect, read_sound):
+        with pytest.raises(DataError, match="Channel 3 is asked of a sound of 2 channels"):
+            read(path, channel=3)
+
+
+def test_the_channels_of_one_channel_are_itself(tmp_path: Path) -> None:
+    path = write(tmp_path / "sound.wav")
+    assert measure(path, channel=1) == measure(path, channel="mix") == measure(path)
+    with pytest.raises(DataError, match=r"Channel 2 is asked of a sound of 1 channel \("):
+        read_sound(path, channel=2)
 
 
 @pytest.mark.parametrize(

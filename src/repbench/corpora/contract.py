@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from repbench.progress import Advance
+
+if TYPE_CHECKING:
+    from repbench.audio.sound import Channel
 
 AttributeValue = str | int | float
 Resample = Literal["allowed", "refused"]
@@ -77,6 +80,7 @@ class Utterance:
         samples_sha256: SHA-256 of its decoded samples (float32, little endian).
         features: Absolute path of its precomputed frames, if it has any.
         features_sha256: SHA-256 of the bytes of that file.
+        channel: Which channel of a sound of several is read, from 1 on, or "mix" for their mean; None: the only one.
     """
 
     id: str
@@ -94,6 +98,7 @@ class Utterance:
     samples_sha256: str
     features: Path | None = None
     features_sha256: str | None = None
+    channel: Channel | None = None
 
     @property
     def seconds(self) -> float:
@@ -141,6 +146,7 @@ class DraftUtterance:
     group: str | None = None
     split: Split | None = None
     features: Path | None = None
+    channel: Channel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +199,10 @@ class PrepareOptions:
         splits: Lists of utterances, or folders of them, that go before the official splits of the layout.
         dev_from_train: Share of the list of train that becomes dev, and the seed by which it is drawn.
         min_utterances: How many utterances a speaker must have to stay.
+        channel: Which channel is read of a sound of several, from 1 on, or "mix" for their mean; None: such a sound is
+            refused, unless the layout says of an utterance which it is.
 
-    The last three hold for every layout: `repbench.corpora.preparing` sees to them.
+    The last four hold for every layout: `repbench.corpora.preparing` sees to them.
     """
 
     alignments: Path | None = None
@@ -206,6 +214,7 @@ class PrepareOptions:
     splits: tuple[Path, ...] = ()
     dev_from_train: tuple[float, int] | None = None
     min_utterances: int | None = None
+    channel: Channel | None = None
 
 
 Progress = Advance

@@ -39,6 +39,7 @@ from repbench.corpora.contract import (
 from repbench.corpora.features import fault_of_declaration, with_features
 from repbench.corpora.lines import Line, format_line, is_attribute, parse_line, portable_line, strict_json
 from repbench.corpora.places import Root, is_encodable
+from repbench.corpora.sounds import notes_on_sounds
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, UsageError
 from repbench.files import TEMPORARY_PREFIX, canonical_json, environment_faults, write_json, write_text
@@ -101,7 +102,7 @@ def write(draft: Draft, out: Path, *, resample: Resample = "allowed", progress: 
         "phone_map": None if draft.phone_map is None else dict(sorted(draft.phone_map.items())),
         "resample": resample,
         "samples_sha256": _samples_digest(utterances),
-        "notes": list(draft.notes),
+        "notes": [*draft.notes, *notes_on_sounds(utterances, measures)],
         "tools": _tools(),
     }
     if features is not None:
@@ -161,7 +162,7 @@ def move(folder: Path, root: Path) -> Corpus:
 
 def _refuse_other_files(utterance: Utterance) -> None:
     """Refuse a sound whose header is not what the manifest says, and features that are gone."""
-    info = inspect(utterance.audio, utterance=utterance.id)
+    info = inspect(utterance.audio, utterance=utterance.id, channel=utterance.channel)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
     found, expected = (last - first, info.sample_rate_hz), (utterance.num_samples, utterance.sample_rate_hz)
     do = "Give the folder that holds the same sounds, or prepare the corpus again"
@@ -182,7 +183,13 @@ def measure_all(
 
     def measured(utterance: Utterance | DraftUtterance) -> Measure | DataError:
         try:
-            return measure(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
+            return measure(
+                utterance.audio,
+                start=utterance.start,
+                end=utterance.end,
+                utterance=utterance.id,
+                channel=utterance.channel,
+            )
         except DataError as error:
             return error
 
@@ -253,6 +260,7 @@ def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root
         group=item.group,
         split=item.split,
         samples_sha256=measured.samples_sha256,
+        channel=item.channel if measured.num_channels > 1 else None,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from repbench.audio.sound import Channel
 from repbench.corpora.contract import CorpusLayout, Draft, PrepareOptions
 from repbench.corpora.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
 from repbench.errors import UsageError
@@ -23,9 +25,17 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     if lists is not None and options.dev_from_train is not None:
         lists = dev_from_train(lists, *options.dev_from_train)
     draft = layout.prepare(root, options)
+    if options.channel is not None:
+        draft = _with_channel(draft, options.channel)
     if options.min_utterances is not None:
         draft = with_frequent_speakers(draft, options.min_utterances)
     return draft if lists is None else divided(draft, lists)
+
+
+def _with_channel(draft: Draft, channel: Channel) -> Draft:
+    """The draft with a channel for each utterance of which the layout does not say one."""
+    utterances = [each if each.channel is not None else replace(each, channel=channel) for each in draft.utterances]
+    return replace(draft, utterances=utterances)
 
 
 def _refuse_options(options: PrepareOptions) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from repbench.audio.sound import ENDINGS, ENDINGS_TO_CONVERT
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.layouts import files_under, refuse_missing_root, refuse_options
@@ -20,8 +21,6 @@ SPEAKER_TABLE = "vox1_meta.csv"
 
 _SPLIT_OF: Mapping[str, Split] = {"1": "train", "2": "dev", "3": "test"}
 _VOXCELEB_SPEAKER = re.compile(r"id[0-9]{5}")
-_SOUNDS = (".wav", ".flac", ".sph")
-_TO_CONVERT = (".m4a", ".aac", ".mp4", ".mp3", ".ogg", ".opus")
 _LOOKED_FOR = "SPEAKER/VIDEO/NAME.wav or SPEAKER/NAME.wav in wav/, in dev/wav/ and test/wav/, or in the root"
 
 
@@ -75,10 +74,10 @@ def _places(base: Path) -> dict[Path, tuple[str, ...]]:
     places = {}
     for path in files_under(base):
         ending = path.suffix.lower()
-        if ending in _TO_CONVERT:
+        if ending in ENDINGS_TO_CONVERT:
             do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
             raise DataError(f"{ending} files are not read", file=path, do=do)
-        if ending not in _SOUNDS:
+        if ending not in ENDINGS:
             continue
         place = path.relative_to(base).with_suffix("").parts
         if len(place) not in (2, 3):
