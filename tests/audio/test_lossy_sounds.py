@@ -137,6 +137,14 @@ def test_a_table_by_which_the_decoder_does_not_count_is_replaced(tmp_path: Path,
     assert len(samples) == 576 * len(sound)
 
 
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_table_may_count_its_own_frame_or_leave_out_one(tmp_path: Path, step: int) -> None:
+    content = bytearray(VARIABLE)
+    at = max(content.find(b"Xing"), content.find(b"Info")) + 8
+    content[at : at + 4] = struct.pack(">I", len(frames_of(VARIABLE)) - 1 + step)
+    np.testing.assert_array_equal(read_sound(saved(tmp_path, bytes(content)))[0], decoded(VARIABLE))
+
+
 @pytest.mark.parametrize("around", ["ID3v2", "ID3v1", "APE", "zeros"])
 def test_tags_around_an_mp3_are_no_sound(tmp_path: Path, around: str) -> None:
     before = b"ID3\4\0\0\0\0\1\0" + bytes(128) if around == "ID3v2" else b""
@@ -220,3 +228,11 @@ def test_an_ogg_cannot_claim_more_than_its_packets_hold(tmp_path: Path, kind: st
     for read in (inspect, read_sound):
         with pytest.raises(DataError, match=r"says \d{12,} samples, but .* hold \d+ at most"):
             read(saved(tmp_path, b"".join([*pages, last])))
+
+
+def test_an_ogg_that_says_more_than_its_packets_give_is_refused(tmp_path: Path) -> None:
+    *pages, last = pages_of(encoded("opus"))
+    position = struct.unpack("<q", last[6:14])[0]
+    last = with_checksum(last[:6] + struct.pack("<q", position + 30_000) + last[14:])
+    with pytest.raises(DataError, match=r"decoder gives 24\d{3} samples of the Ogg Opus, not 34000"):
+        read_sound(saved(tmp_path, b"".join([*pages, last])))

@@ -122,3 +122,12 @@ def test_the_aiff_of_a_pipe_is_read_to_its_end(tmp_path: Path, size: int, num_sa
     changed(path, content.index(b"COMM") + 10, struct.pack(">I", num_samples))
     np.testing.assert_allclose(read_sound(path)[0], NOISE, atol=1e-4)
     assert measure(path).is_stream == (num_samples != 1_000)
+
+
+def test_a_few_bytes_more_in_the_chunk_of_an_aiff_are_padding(tmp_path: Path) -> None:
+    path = written(tmp_path, "AIFF")
+    content = path.read_bytes()
+    at = content.index(b"SSND") + 4
+    path.write_bytes(content + bytes(1))
+    changed(path, at, struct.pack(">I", 2_000 + 8 + 1))
+    assert read_sound(path)[0].shape == (1_000,)

@@ -82,8 +82,9 @@ def read_mp3(stream: BinaryIO, start: int, size: int) -> Header:
         raise HeaderFault("The MP3 holds 0 frames of sound")
     most_samples = num_frames * first.num_samples
     if table is not None and table.is_known:
+        counted = _with_count(content[:end], first, num_frames)
         return Header(
-            kind="MP3", most_samples=most_samples, num_samples=None, start=start, is_lossy=True, mended=content[:end]
+            kind="MP3", most_samples=most_samples, num_samples=None, start=start, is_lossy=True, mended=counted
         )
     sound = content[0 if table is None else first.num_bytes : end]
     return Header(
@@ -166,6 +167,12 @@ def _table(content: bytes, first: _Frame) -> _Table | None:
         num_bytes, num_frames = struct.unpack(">2I", content[at + 10 : at + 18])
         return _Table(num_frames, num_bytes, is_known=False)
     return None
+
+
+def _with_count(content: bytes, first: _Frame, num_frames: int) -> bytes:
+    """The file, in whose table of Xing the number of frames is that of the frames there are."""
+    at = first.table_at + 8
+    return content[:at] + struct.pack(">I", num_frames) + content[at + 4 :]
 
 
 def _refuse_other_table(table: _Table, num_frames: int, num_bytes: int) -> None:
