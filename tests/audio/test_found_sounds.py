@@ -125,6 +125,15 @@ def test_a_long_file_cut_short_is_no_stream(tmp_path: Path) -> None:
         read_sound(path)
 
 
+@pytest.mark.parametrize(("size", "do"), [(5_000_000_000, "Fetch the file again"), (0, "sox --ignore-length")])
+def test_an_rf64_cut_short_is_no_stream(tmp_path: Path, size: int, do: str) -> None:
+    body = chunk(b"ds64", struct.pack("<QQQI", 2 * size, size, size // 2, 0)) + FORM
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RF64\xff\xff\xff\xffWAVE" + body + chunk(b"data", SOUND, 0xFFFFFFFF))
+    with pytest.raises(DataError, match=f"holds 800 samples, but its header says {size // 2}.*{do}"):
+        read_sound(path)
+
+
 def test_a_stream_that_ends_inside_a_sample_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(wav(FORM, chunk(b"data", SOUND + b"\1", 0xFFFFFFFF, pad=False), riff=0xFFFFFFFF))

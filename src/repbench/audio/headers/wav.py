@@ -56,7 +56,7 @@ def read_wav(stream: BinaryIO, start: int, size: int) -> Header:
         raise HeaderFault(f"The WAV has encoding 0x{encoding:04x}, which is not read", CONVERT)
     riff_bytes = struct.unpack(order + "I", magic[4:8])[0]
     held = Held(block_bytes, data.num_bytes, _held_bytes(stream, data, size, order))
-    is_stream = _is_stream(riff_bytes, data, start, size)
+    is_stream = magic[:4] != b"RF64" and _is_stream(riff_bytes, data, start, size)
     if is_stream:
         held = Held(block_bytes, held.held_bytes, held.held_bytes)
     elif is_placeholder(data.num_bytes) and held.held_bytes:
@@ -73,7 +73,7 @@ def is_placeholder(num_bytes: int) -> bool:
     0 is Python's and GStreamer's; 7FFFF000, 7FFFFFF0, 7FFFFFFF and 80000000 are those of sox, arecord and others;
     FFFFFFFF is ffmpeg's.
     """
-    return num_bytes == 0 or 0x7FFF0000 <= num_bytes <= 0x80000000 or num_bytes >= 0xFFFFFF00
+    return num_bytes == 0 or 0x7FFF0000 <= num_bytes <= 0x80000000 or 0xFFFFFF00 <= num_bytes <= 0xFFFFFFFF
 
 
 def _is_stream(riff_bytes: int, data: _Chunk, start: int, size: int) -> bool:
@@ -104,7 +104,8 @@ def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -
                 chunk = _Chunk(chunk.name, chunk.start, long_size)
             return form, chunk
         position = chunk.start + chunk.num_bytes + chunk.num_bytes % 2
-    raise HeaderFault("The WAV has no `data` chunk, or its chunks do not follow one another")
+    do = "Fetch the file again; if it comes the same, write it again from its source or take it out of the corpus"
+    raise HeaderFault("The WAV has no `data` chunk, or its chunks do not follow one another", do)
 
 
 def _held_bytes(stream: BinaryIO, data: _Chunk, size: int, order: str) -> int:
