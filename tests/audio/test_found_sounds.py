@@ -223,6 +223,24 @@ def test_a_flac_cannot_claim_more_than_its_size_allows(tmp_path: Path, total: in
             read(path)
 
 
+@pytest.mark.parametrize("after", [b"", ID3V1])
+@pytest.mark.parametrize("total", [1, 4_096, 28_672, 31_999])
+def test_a_flac_that_counts_fewer_samples_than_it_holds_is_refused(tmp_path: Path, total: int, after: bytes) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(flac(np.tile(SAMPLES, 40), total=total) + after)
+    assert len(soundfile.read(path)[0]) == total
+    with pytest.raises(DataError, match=rf"header says {total} samples, but the last frame .* reaches to 32000"):
+        inspect(path)
+
+
+@pytest.mark.parametrize("num_samples", [1, 16, 4_095, 4_096, 4_097, 1_000_000])
+def test_no_flac_is_taken_to_hold_more_than_it_does(tmp_path: Path, num_samples: int) -> None:
+    path = tmp_path / "a.flac"
+    noise = np.random.default_rng(num_samples).integers(-(2**15), 2**15, num_samples).astype(np.int16)
+    path.write_bytes(flac(noise))
+    np.testing.assert_array_equal(read_sound(path)[0] * 2**15, noise)
+
+
 def test_a_long_silence_is_within_what_a_flac_may_claim(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(flac(np.zeros(2_000_000, dtype=np.int16)))
