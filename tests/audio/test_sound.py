@@ -167,7 +167,7 @@ def test_fault_15_wav_cut_inside_its_last_sample_is_refused(tmp_path: Path) -> N
         inspect(path)
 
 
-@pytest.mark.parametrize("num_bytes", [0, 100, 7_998, 8_002, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF])
+@pytest.mark.parametrize("num_bytes", [0, 100, 7_990, 8_002, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF])
 def test_fault_15_wav_with_a_lying_data_size_is_refused(tmp_path: Path, num_bytes: int) -> None:
     path = with_data_size(write(tmp_path / "sound.wav"), num_bytes)
     with pytest.raises(DataError, match=f"file holds 4000 samples, but its header says {num_bytes // 2}"):
@@ -208,8 +208,34 @@ def test_fault_16_one_sample_is_a_sound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_channels", [2, 6])
 def test_fault_18_stereo_is_refused_by_its_channels(tmp_path: Path, ending: str, num_channels: int) -> None:
     path = write(tmp_path / f"sound.{ending}", np.zeros((4_000, num_channels)))
-    with pytest.raises(DataError, match=f"has {num_channels} channels"):
-        inspect(path)
+    for read in (inspect, read_sound):
+        with pytest.raises(DataError, match=rf"has {num_channels} channels.*`--channel N` or `--channel mix`.*sox"):
+            read(path)
+    assert inspect(path, any_channels=True).num_channels == num_channels
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_a_channel_is_read_where_one_is_chosen(tmp_path: Path, ending: str) -> None:
+    both = np.stack([NOISE, NOISE[::-1]], axis=1) / 2
+    path = tmp_path / f"sound.{ending}"
+    soundfile.write(path, both, RATE_HZ)
+    decoded, _ = soundfile.read(path, dtype="float32")
+    for channel in (1, 2):
+        np.testing.assert_array_equal(read_sound(path, channel=channel)[0], decoded[:, channel - 1])
+        part, _ = read_sound(path, channel=channel, start=0.1, end=0.2)
+        np.testing.assert_array_equal(part, decoded[1_600:3_200, channel - 1])
+    np.testing.assert_allclose(read_sound(path, channel="mix")[0], decoded.mean(axis=1), atol=1e-7)
+    assert (measure(path, channel="mix").num_channels, inspect(path, channel=2).num_samples) == (2, 4_000)
+    for read in (inspect, read_sound):
+        with pytest.raises(DataError, match="Channel 3 is asked of a sound of 2 channels"):
+            read(path, channel=3)
+
+
+def test_the_channels_of_one_channel_are_itself(tmp_path: Path) -> None:
+    path = write(tmp_path / "sound.wav")
+    assert measure(path, channel=1) == measure(path, channel="mix") == measure(path)
+    with pytest.raises(DataError, match=r"Channel 2 is asked of a sound of 1 channel \("):
+        read_sound(path, channel=2)
 
 
 @pytest.mark.parametrize(
@@ -253,12 +279,28 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         inspect(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"not a sound at all", b"OggS" + bytes(100), b"RIFF\0\0\0\0AVI " + bytes(100)])
-def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "sound.wav"
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"not a sound at all", "neither WAV nor FLAC.*Convert it"),
+        (b"RIFF\0\0\0\0WEBP" + bytes(100), "neither WAV nor FLAC.*Convert it"),
+        (b"RIFF\0\0\0\0AVI " + bytes(100), r"is an AVI file.*`ffmpeg -i 'a b\.wav' 'a b-mended\.wav'`"),
+        (b"\0\0\0\x20ftypM4A " + bytes(100), r"is an MPEG-4 file \(M4A, AAC\), which is not read.*ffmpeg"),
+        (b"\xff\xf1\x50\x80" + bytes(100), "is AAC, which is not read.*ffmpeg"),
+        (bytes.fromhex("3026b2758e66cf11") + bytes(100), r"is an ASF file \(WMA\).*ffmpeg"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a git-LFS pointer, not the file.*`git lfs pull`"),
+        (b"/annex/objects/SHA256E-s1--0.wav\n", "a git-annex pointer.*`git annex get`"),
+        (b"\r\n<!DOCTYPE html><title>404</title>", "an HTML or XML page.*Fetch the file again"),
+        (b"\x1f\x8b\x08" + bytes(20), "a gzip file.*Unpack it"),
+        (b"PK\x03\x04" + bytes(20), "a zip archive.*Unpack it"),
+    ],
+)
+def test_another_kind_of_file_is_called_by_its_name(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "a b.wav"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"neither WAV nor FLAC.*Convert it"):
-        inspect(path)
+    for read in (inspect, read_sound):
+        with pytest.raises(DataError, match=what):
+            read(path)
 
 
 def test_a_compressed_wav_is_refused(tmp_path: Path) -> None:

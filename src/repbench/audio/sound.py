@@ -1,28 +1,31 @@
-"""How a sound file becomes samples: WAV, FLAC and NIST SPHERE, one channel, never fewer samples than the header says.
+"""How a sound file becomes samples: one channel, never fewer samples than the header says.
 
-libsndfile reads a truncated or lying WAV or SPHERE file in silence and hands back fewer samples, so the header is read
-here (that of SPHERE in `sphere`) and compared with the size of the file before libsndfile sees it. A FLAC carries
-checksums of its own; they are checked where samples are read. What a file is, its first bytes say, not its name.
+Read are WAV, FLAC, NIST SPHERE, AIFF and AU, and, as their decoder makes them, MP3, Ogg Vorbis and Ogg Opus. What a
+file is, its first bytes say, not its name. libsndfile reads many a truncated or lying file in silence and hands back
+fewer samples, so the header is read here (`repbench.audio.headers`) and compared with the bytes of the file before
+libsndfile sees it. No header makes memory be taken: what it may claim is bounded by the size of the file.
 
-Legend: T samples. Times are seconds; the sample of the time t is round(t * rate).
+Legend: T samples, C channels. Times are seconds; the sample of the time t is round(t * rate).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import math
 import os
-import struct
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from repbench.audio import sphere
+from repbench.audio.headers.header import CONVERT, FETCH, Header, HeaderFault
+from repbench.audio.headers.reading import read_header
 from repbench.errors import DataError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -30,24 +33,37 @@ if TYPE_CHECKING:
 
 Samples = npt.NDArray[np.float32]
 
-_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
-_CHECKABLE_ENCODINGS = {_PCM, _FLOAT, _ALAW, _MULAW}
-_SIZE_ELSEWHERE = 0xFFFFFFFF
-_CONVERT = "Convert it to WAV (PCM or float) or FLAC"
-_REPLACE = "Fetch the file again or take the utterance out of the corpus"
+Channel = int | Literal["mix"]
+"""Which channel of a sound is read: its number, from 1 on, or the mean of all."""
+
+ENDINGS = (
+    ".wav", ".flac", ".sph", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd",
+)  # fmt: skip
+"""How files of sound that is read are named, in small letters."""
+
+ENDINGS_TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".caf", ".mp2")
+"""How files of sound that is not read are named."""
+
+_BLOCK_SAMPLES = 1 << 20
+_CHOOSE = (
+    "Choose with `--channel N` or `--channel mix` of `repbench corpus prepare` (`channel=` of `read_sound`), or write "
+    "one channel to a file: `sox {name} {wav} remix 1`"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """What the header of a sound file says, after it has been compared with the file.
+    """What is known of a sound file after its header has been compared with the file.
 
     Attributes:
         sample_rate_hz: Samples a second.
-        num_samples: Samples in the file; at least 1.
+        num_samples: Samples of each channel; at least 1.
+        num_channels: Channels in the file.
     """
 
     sample_rate_hz: int
     num_samples: int
+    num_channels: int = 1
 
     @property
     def seconds(self) -> float:
@@ -57,45 +73,71 @@ class SoundInfo:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is known of a stretch of sound once it has been decoded.
+    """What is known of a stretch of sound once it has been decoded. Two are equal if their samples are.
 
     Attributes:
         sample_rate_hz: Samples a second.
         num_samples: Samples of the stretch.
         samples_sha256: SHA-256 of its samples (float32, little endian).
+        num_channels: Channels in the file.
+        kind: What the file is: WAV, FLAC, MP3, …
+        is_lossy: Whether the samples are what a decoder makes of the file.
+        is_stream: Whether the file does not say how long it is, so that a cut one looks whole.
     """
 
     sample_rate_hz: int
     num_samples: int
     samples_sha256: str
+    num_channels: int = field(default=1, compare=False)
+    kind: str = field(default="WAV", compare=False)
+    is_lossy: bool = field(default=False, compare=False)
+    is_stream: bool = field(default=False, compare=False)
 
 
-def inspect(path: Path, *, utterance: str | None = None) -> SoundInfo:
-    """Read the header of a sound file and check it against the file, without decoding samples.
+def inspect(
+    path: Path, *, utterance: str | None = None, channel: Channel | None = None, any_channels: bool = False
+) -> SoundInfo:
+    """Read the header of a sound file and check it against the file.
+
+    Samples are decoded only where nothing else says how many there are: those of MP3, Ogg, and FLAC without a total.
 
     Args:
-        path: A WAV, FLAC or NIST SPHERE file of one channel.
+        path: A sound file.
         utterance: The id that an error names.
+        channel: Which channel is meant; None: the only one.
+        any_channels: Whether the number of channels is left for `read_sound` to judge.
 
     Raises:
-        DataError: The file is missing, empty, truncated, holds more or fewer samples than its header says, has more
-            than one channel, or is neither WAV nor FLAC nor SPHERE. (A FLAC cut short is found only by `read_sound`.)
+        DataError: The file is missing, empty, truncated, holds more or fewer samples than its header says, does not
+            have the channel, has several where none is chosen, or is of a kind that is not read. (A FLAC cut short is
+            found only by `read_sound`.)
         EnvironmentFault: The file may not be read.
     """
-    with _opened(path, utterance) as sound:
-        return SoundInfo(sound.samplerate, sound.frames)
+    with _opened(path, utterance) as file:
+        if not any_channels:
+            file.refuse_channels(channel)
+        return file.info()
 
 
 def read_sound(
-    path: Path, *, start: float | None = None, end: float | None = None, utterance: str | None = None
+    path: Path,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    utterance: str | None = None,
+    channel: Channel | None = None,
 ) -> tuple[Samples, int]:
     """Decode a sound file, or the part from `start` to `end`.
 
+    A lossy file is always decoded from its first sample, because a jump into its middle gives other samples; what its
+    decoder puts outside [-1, 1] is clipped.
+
     Args:
-        path: A WAV, FLAC or NIST SPHERE file of one channel.
+        path: A WAV, FLAC, NIST SPHERE, AIFF, AU, MP3, Ogg Vorbis or Ogg Opus file.
         start: Where to start, in seconds; None for the start of the file.
         end: Where to end, in seconds; None for the end of the file.
         utterance: The id that an error names.
+        channel: Which channel is read, from 1 on, or "mix" for the mean of all; None: the only one.
 
     Returns:
         The samples, float32 of shape (T,) within [-1, 1], and the sample rate in hertz.
@@ -105,21 +147,30 @@ def read_sound(
             [-1, 1]; or `start` and `end` lie outside the file.
         EnvironmentFault: The file may not be read.
     """
-    with _opened(path, utterance) as sound:
-        info = SoundInfo(sound.samplerate, sound.frames)
-        first, last = sample_range(info, start, end, path=path, utterance=utterance)
-        samples = _decode(sound, first, last - first, path, utterance)
-    _refuse_broken_values(samples, path, utterance)
-    return samples, info.sample_rate_hz
+    with _opened(path, utterance) as file:
+        return file.samples(start, end, channel), file.sound.samplerate
 
 
 def measure(
-    path: Path, *, start: float | None = None, end: float | None = None, utterance: str | None = None
+    path: Path,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    utterance: str | None = None,
+    channel: Channel | None = None,
 ) -> Measure:
     """Decode a stretch of sound and say its rate, length and hash. Arguments and errors as in `read_sound`."""
-    samples, sample_rate_hz = read_sound(path, start=start, end=end, utterance=utterance)
-    digest = hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest()
-    return Measure(sample_rate_hz, samples.shape[0], digest)
+    with _opened(path, utterance) as file:
+        samples = file.samples(start, end, channel)
+        return Measure(
+            sample_rate_hz=file.sound.samplerate,
+            num_samples=samples.shape[0],
+            samples_sha256=hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest(),
+            num_channels=file.sound.channels,
+            kind=file.header.kind,
+            is_lossy=file.header.is_lossy,
+            is_stream=file.header.is_stream,
+        )
 
 
 def sample_range(
@@ -151,21 +202,155 @@ def sample_range(
     return first, last
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An open sound file whose header has been found true.
+
+    Attributes:
+        sound: What decodes it, at the first sample.
+        header: What it says of itself.
+        path: Of the file, for errors.
+        utterance: For errors.
+        num_skipped: Samples that the decoder gives before those of the file.
+    """
+
+    sound: soundfile.SoundFile
+    header: Header
+    path: Path
+    utterance: str | None
+    num_skipped: int = 0
+
+    def info(self) -> SoundInfo:
+        num_samples = self.header.num_samples
+        if num_samples is None:
+            num_samples = sum(len(block) for block in self._blocks(None))
+            self._refuse_other_count(num_samples)
+        return SoundInfo(self.sound.samplerate, num_samples, self.sound.channels)
+
+    def samples(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
+        self.refuse_channels(channel)
+        samples = self._counted(start, end, channel) if self.header.num_samples is None else None
+        if samples is None:
+            info = self.info()
+            first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
+            samples = self._seen(first, last - first, channel)
+        if self.header.is_lossy and not np.isnan(samples).any():
+            np.clip(samples, -1.0, 1.0, out=samples)
+        _refuse_broken_values(samples, self.path, self.utterance)
+        return samples
+
+    def _counted(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
+        """The samples from `start` to `end` of a sound that must be decoded to know how long it is."""
+        whole = _joined([_chosen(block, channel) for block in self._blocks(None)])
+        self._refuse_other_count(len(whole))
+        info = SoundInfo(self.sound.samplerate, len(whole), self.sound.channels)
+        first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
+        return whole if last - first == len(whole) else whole[first:last].copy()
+
+    def _seen(self, first: int, num_samples: int, channel: Channel | None) -> Samples:
+        """The `num_samples` from `first` on of a sound that says how long it is."""
+        samples = _joined([_chosen(block, channel) for block in self._blocks(num_samples, first)])
+        if samples.shape != (num_samples,):
+            what = f"The file holds {first + samples.shape[0]} samples, but its header says {self.sound.frames}"
+            self.refuse(what, FETCH)
+        return samples
+
+    def _blocks(self, num_samples: int | None, first: int = 0) -> Iterator[Samples]:
+        """Decode `num_samples` from `first` on, or up to the end, as blocks (T, C): no more than there is, whatever
+        the header claims."""
+        import soundfile
+
+        try:
+            if first or self.header.is_lossy:  # the decoder of MP3 rounds otherwise before its first jump than after
+                self.sound.seek(first)
+            if self.num_skipped:
+                self.sound.read(self.num_skipped, dtype="float32")
+            # One more than there can be, so that the end is met.
+            left = self.header.most_samples + 1 if num_samples is None else num_samples
+            while left > 0:
+                wanted = min(left, max(1, _BLOCK_SAMPLES // self.sound.channels))
+                block: Samples = self.sound.read(wanted, dtype="float32", always_2d=True)
+                yield block
+                if len(block) < wanted:
+                    return
+                left -= wanted
+        except soundfile.LibsndfileError as error:
+            self.refuse(f"The sound cannot be decoded: {error.error_string}", FETCH)
+
+    def _refuse_other_count(self, num_samples: int) -> None:
+        """Refuse a sound of which the decoder gave more or fewer samples than it said."""
+        said = self.header.decoded_samples or self.sound.frames
+        if self.header.is_lossy and num_samples != said:
+            self.refuse(f"The decoder gives {num_samples} samples of the {self.header.kind}, not {said}", FETCH)
+        if num_samples == 0:
+            self.refuse("The sound holds 0 samples", FETCH)
+
+    def refuse_channels(self, channel: Channel | None) -> None:
+        """Refuse a sound of several channels where none is chosen, or of fewer than the chosen one."""
+        num_channels = self.sound.channels
+        if channel is None and num_channels != 1:
+            self.refuse(f"The sound has {num_channels} channels, but one is read", _CHOOSE)
+        if channel is not None and channel != "mix" and not 1 <= channel <= num_channels:
+            what = f"Channel {channel} is asked of a sound of {num_channels} channel{'s' * (num_channels != 1)}"
+            self.refuse(what, "Channels count from 1; check `channel`")
+
+    def refuse_layout(self) -> None:
+        """Refuse what libsndfile understands otherwise than the header says."""
+        promised, found = self.header.num_samples, self.sound.frames
+        if promised is not None and found != promised:
+            self.refuse(f"libsndfile finds {found} samples, but the header says {promised}", CONVERT)
+        is_claimed = self.header.is_lossy and self.header.decoded_samples is None
+        if is_claimed and not 0 < found <= self.header.most_samples:
+            what = f"The header says {found} samples, but the frames or pages of the {self.header.kind} hold "
+            self.refuse(what + f"{self.header.most_samples} at most", FETCH)
+        difference = self.header.difference(self.sound) if self.header.difference is not None else None
+        if difference is not None:
+            self.refuse(difference, CONVERT)
+
+    def refuse(self, what: str, do: str) -> NoReturn:
+        _refuse(what, self.path, self.utterance, do)
+
+
+def _chosen(block: Samples, channel: Channel | None) -> Samples:
+    """The channel of a block: (T, C) -> (T,)."""
+    if channel == "mix":
+        mixed: Samples = block.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return mixed
+    return block[:, 0 if channel is None else channel - 1]
+
+
+def _joined(blocks: list[Samples]) -> Samples:
+    return np.ascontiguousarray(blocks[0]) if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
+
+
 @contextlib.contextmanager
-def _opened(path: Path, utterance: str | None) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path, utterance: str | None) -> Iterator[_File]:
     """The file opened by libsndfile after its header has been found true."""
     import soundfile
 
+    from repbench.audio.decoding import ForwardSoundFile
+
     with _bytes_of(path, utterance) as stream:
-        promised = _promise(stream, path, utterance)
-        stream.seek(0)
         try:
-            sound = soundfile.SoundFile(stream.fileno(), closefd=False)
+            header = read_header(stream)
+        except HeaderFault as fault:
+            _refuse(str(fault), path, utterance, fault.do)
+        stream.seek(header.start)
+        try:
+            sound = ForwardSoundFile(
+                stream.fileno() if header.mended is None else io.BytesIO(header.mended), closefd=False
+            )
+            num_skipped = 0
+            if header.with_table is not None and sound.frames < (header.decoded_samples or 0):
+                sound.close()
+                sound, num_skipped = ForwardSoundFile(io.BytesIO(header.with_table)), header.table_samples
         except soundfile.LibsndfileError as error:
-            _refuse(f"The sound cannot be read: {error.error_string}", path, utterance, _REPLACE)
+            do = CONVERT if header.num_samples is not None and header.kind != "FLAC" else FETCH
+            _refuse(f"The sound cannot be read: {error.error_string}", path, utterance, do)
         with sound:
-            _refuse_layout(sound, promised, path, utterance)
-            yield sound
+            file = _File(sound, header, path, utterance, num_skipped)
+            file.refuse_layout()
+            yield file
 
 
 @contextlib.contextmanager
@@ -180,43 +365,15 @@ def _bytes_of(path: Path, utterance: str | None) -> Iterator[BinaryIO]:
     except PermissionError as error:
         raise EnvironmentFault("The sound file may not be read", file=path, utterance=utterance) from error
     except OSError as error:
-        _refuse(f"The sound file cannot be opened: {error.strerror}", path, utterance, _REPLACE)
+        _refuse(f"The sound file cannot be opened: {error.strerror}", path, utterance, FETCH)
     with stream:
         yield stream
 
 
 def _refuse(what: str, path: Path, utterance: str | None, do: str) -> NoReturn:
+    made = path.stem + (".wav" if path.suffix.lower() != ".wav" else "-mended.wav")
+    do = do.replace("{name}", shlex.quote(path.name)).replace("{wav}", shlex.quote(made))
     raise DataError(what, file=path, utterance=utterance, do=do)
-
-
-def _refuse_layout(sound: soundfile.SoundFile, promised: _Promise | None, path: Path, utterance: str | None) -> None:
-    if sound.channels != 1:
-        what = f"The sound has {sound.channels} channels, but one is read"
-        _refuse(what, path, utterance, "Choose or mix the channels yourself and say so where you report scores")
-    if promised is not None and sound.frames != promised.num_samples:
-        what = f"libsndfile finds {sound.frames} samples, but the header says {promised.num_samples}"
-        _refuse(what, path, utterance, _REPLACE)
-    if promised is not None and promised.header is not None:
-        difference = promised.header.difference(sound)
-        if difference is not None:
-            _refuse(difference, path, utterance, _CONVERT)
-    if not 0 < sound.frames < 2**48:
-        _refuse("The file does not say how many samples it holds, or holds none", path, utterance, _REPLACE)
-
-
-def _decode(sound: soundfile.SoundFile, first: int, num_samples: int, path: Path, utterance: str | None) -> Samples:
-    import soundfile
-
-    try:
-        if first:
-            sound.seek(first)
-        samples: Samples = sound.read(num_samples, dtype="float32")
-    except soundfile.LibsndfileError as error:
-        _refuse(f"The sound cannot be decoded: {error.error_string}", path, utterance, _REPLACE)
-    if samples.shape != (num_samples,):
-        what = f"The file holds {first + samples.shape[0]} samples, but its header says {sound.frames}"
-        _refuse(what, path, utterance, _REPLACE)
-    return samples
 
 
 def _refuse_broken_values(samples: Samples, path: Path, utterance: str | None) -> None:
@@ -229,160 +386,3 @@ def _refuse_broken_values(samples: Samples, path: Path, utterance: str | None) -
     num_outside = int(np.count_nonzero(np.abs(samples) > 1.0))
     what = f"{num_outside} of {samples.size} samples lie outside [-1, 1]"
     _refuse(what, path, utterance, "Scale the file so that its peak is at most 1")
-
-
-@dataclass(frozen=True, slots=True)
-class _Promise:
-    """Samples that the header promises and the file holds; and the header, where libsndfile may read it otherwise."""
-
-    num_samples: int
-    header: sphere.SphereHeader | None = None
-
-
-def _promise(stream: BinaryIO, path: Path, utterance: str | None) -> _Promise | None:
-    """What the header promises and the file holds; None for a FLAC, whose reader checks that itself."""
-    size = os.fstat(stream.fileno()).st_size
-    magic = stream.read(12)
-    if size == 0:
-        _refuse("The sound file is empty", path, utterance, _REPLACE)
-    if magic[:4] == b"fLaC":
-        return None
-    if magic.startswith(sphere.MAGIC):
-        return _sphere_promise(stream, size, path, utterance)
-    if magic[:4] not in (b"RIFF", b"RIFX", b"RF64") or magic[8:12] != b"WAVE":
-        _refuse("The file is neither WAV nor FLAC nor SPHERE", path, utterance, _CONVERT)
-    try:
-        wav = _walk_wav(stream, size, big_endian=magic[:4] == b"RIFX", is_rf64=magic[:4] == b"RF64")
-    except _WavFault as fault:
-        _refuse(str(fault), path, utterance, _REPLACE)
-    if wav.encoding not in _CHECKABLE_ENCODINGS:
-        _refuse(f"The WAV has encoding 0x{wav.encoding:04x}, which is not read", path, utterance, _CONVERT)
-    return _Promise(_whole_samples(wav.sound, path, utterance))
-
-
-def _sphere_promise(stream: BinaryIO, size: int, path: Path, utterance: str | None) -> _Promise:
-    try:
-        header = sphere.read_header(stream)
-    except sphere.SphereFault as fault:
-        _refuse(str(fault), path, utterance, fault.do)
-    sound = _Sound(header.block_bytes, header.num_samples * header.block_bytes, max(0, size - header.header_bytes))
-    return _Promise(_whole_samples(sound, path, utterance), header)
-
-
-def _whole_samples(sound: _Sound, path: Path, utterance: str | None) -> int:
-    declared, rest = divmod(sound.declared_bytes, sound.block_bytes)
-    if sound.held_bytes != sound.declared_bytes:
-        held = sound.held_bytes // sound.block_bytes
-        what = f"The file holds {held} samples, but its header says {declared}"
-        if held == declared:
-            what = f"The file holds {sound.held_bytes} bytes of sound, but its header says {sound.declared_bytes}"
-        _refuse(what, path, utterance, _REPLACE)
-    if rest:
-        _refuse(f"The sound ends {rest} bytes into a sample", path, utterance, _REPLACE)
-    if declared == 0:
-        _refuse("The sound holds 0 samples", path, utterance, _REPLACE)
-    return declared
-
-
-class _WavFault(Exception):  # noqa: N818 - becomes a DataError that names the file
-    """Why a WAV header cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sound:
-    """What a file says of its sound (`declared_bytes`) and what is there (`held_bytes`)."""
-
-    block_bytes: int
-    declared_bytes: int
-    held_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Wav:
-    """What the chunks of a WAV say."""
-
-    encoding: int
-    sound: _Sound
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    name: bytes
-    start: int
-    num_bytes: int
-
-
-def _walk_wav(stream: BinaryIO, size: int, *, big_endian: bool, is_rf64: bool) -> _Wav:
-    """Walk the chunks of a WAV of `size` bytes; a data chunk counts as true if it, and all after it, fit the file."""
-    order = ">" if big_endian else "<"
-    form: tuple[int, int] | None = None
-    long_size: int | None = None
-    position = 12
-    while (chunk := _chunk_at(stream, position, order)) is not None:
-        if chunk.name == b"ds64" and is_rf64:
-            long_size = struct.unpack(order + "8xQ", _payload(stream, chunk, 16))[0]
-        elif chunk.name == b"fmt ":
-            form = _encoding_and_block(_payload(stream, chunk, min(chunk.num_bytes, 40)), order)
-        elif chunk.name == b"data":
-            if form is None:
-                raise _WavFault("The WAV has no `fmt ` chunk before its `data` chunk")
-            if chunk.num_bytes == _SIZE_ELSEWHERE and long_size is not None:
-                chunk = _Chunk(chunk.name, chunk.start, long_size)
-            encoding, block_bytes = form
-            return _Wav(encoding, _Sound(block_bytes, chunk.num_bytes, _held_bytes(stream, chunk, size, order)))
-        position = chunk.start + chunk.num_bytes + chunk.num_bytes % 2
-    raise _WavFault("The WAV has no `data` chunk, or its chunks do not follow one another")
-
-
-def _held_bytes(stream: BinaryIO, data: _Chunk, size: int, order: str) -> int:
-    """Bytes of sound in the file: as declared, or up to the end of the file where that cannot be true."""
-    end = data.start + data.num_bytes
-    if end > size:
-        return size - data.start
-    return data.num_bytes if _is_chunks_to_the_end(stream, end, size, order) else size - data.start
-
-
-def _is_chunks_to_the_end(stream: BinaryIO, position: int, size: int, order: str) -> bool:
-    """Whether what follows the data chunk is its padding and further chunks, and nothing else."""
-    position += position % 2
-    while position < size:
-        chunk = _chunk_at(stream, position, order)
-        if chunk is None:
-            return False
-        position = chunk.start + chunk.num_bytes
-        if position > size:
-            return False
-        position += position % 2
-    return True
-
-
-def _chunk_at(stream: BinaryIO, position: int, order: str) -> _Chunk | None:
-    """The chunk whose head stands at `position`; None where no head with a printable name stands."""
-    stream.seek(position)
-    head = stream.read(8)
-    if len(head) < 8:
-        return None
-    name, num_bytes = struct.unpack(order + "4sI", head)
-    if not all(0x20 <= byte < 0x7F for byte in name):
-        return None
-    return _Chunk(name, position + 8, num_bytes)
-
-
-def _payload(stream: BinaryIO, chunk: _Chunk, num_bytes: int) -> bytes:
-    stream.seek(chunk.start)
-    payload = stream.read(num_bytes)
-    if len(payload) < num_bytes:
-        raise _WavFault(f"The WAV ends inside its `{chunk.name.decode('latin-1').strip()}` chunk")
-    return payload
-
-
-def _encoding_and_block(form: bytes, order: str) -> tuple[int, int]:
-    """Encoding code and bytes per block (one sample of every channel) of a `fmt ` chunk."""
-    if len(form) < 16:
-        raise _WavFault(f"The `fmt ` chunk of the WAV has {len(form)} bytes, but at least 16 are needed")
-    encoding, _, _, _, block_bytes = struct.unpack(order + "HHIIH", form[:14])
-    if encoding == _EXTENSIBLE and len(form) >= 26:
-        encoding = struct.unpack(order + "H", form[24:26])[0]
-    if block_bytes == 0:
-        raise _WavFault("The `fmt ` chunk of the WAV says that a sample has 0 bytes")
-    return encoding, block_bytes

@@ -17,6 +17,7 @@ from repbench.errors import RepbenchError, UsageError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from repbench.audio.sound import Channel
     from repbench.corpora.contract import DraftFeatures
 
 corpus_app = Commands(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
@@ -77,6 +78,10 @@ def corpus_prepare(
     features_name: Annotated[
         str, typer.Option(metavar="NAME", help="csv: what records are to call these features.")
     ] = "features",
+    channel: Annotated[
+        str | None,
+        typer.Option(metavar="N|mix", help="Channel to read of sounds of several, from 1 on, or their mean."),
+    ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None,
     no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False,
     drop_faulty: Annotated[
@@ -118,6 +123,7 @@ def corpus_prepare(
         splits=tuple(splits or ()),
         dev_from_train=None if dev_from_train is None else _share_and_seed(dev_from_train, "--dev-from-train"),
         min_utterances=min_utterances,
+        channel=None if channel is None else _channel(channel),
         features=_declared_features(features_hop, features_first_center, features_name),
         exclude=tuple(exclude or ()),
         follow_links=follow_links,
@@ -245,6 +251,16 @@ def _faults_named() -> Iterator[None]:
 
 def _counts(counts: Any) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def _channel(text: str) -> Channel:
+    """The channel that `--channel` names."""
+    if text == "mix":
+        return "mix"
+    if not text.isdecimal() or int(text) < 1:
+        what = f"`--channel` must be a number from 1 on or `mix`, but is `{text}`"
+        raise UsageError(what, key="--channel", do="Write it like --channel 1")
+    return int(text)
 
 
 def _share_and_seed(text: str, option: str) -> tuple[float, int]:

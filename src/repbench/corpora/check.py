@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from repbench.audio.feature_files import measure_features
 from repbench.audio.quality import Quality, quality
-from repbench.audio.sound import Measure, read_sound
+from repbench.audio.sound import Channel, Measure, read_sound
 from repbench.corpora.contract import Corpus, Progress, Utterance
 from repbench.corpora.faults import both, is_leak, same_sound, warnings_of
 from repbench.corpora.features import refuse_unfit
@@ -188,7 +188,13 @@ def _heard(corpus: Corpus, progress: Progress | None) -> Iterator[_Heard]:
 
 def _sound(utterance: Utterance) -> tuple[Measure, Quality] | DataError:
     try:
-        samples, rate_hz = read_sound(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
+        samples, rate_hz = read_sound(
+            utterance.audio,
+            start=utterance.start,
+            end=utterance.end,
+            utterance=utterance.id,
+            channel=utterance.channel,
+        )
     except DataError as error:
         return error
     digest = hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest()
@@ -252,10 +258,10 @@ def _overlaps(utterances: Iterable[Utterance]) -> Iterator[DataError]:
 
     The same stretch under two ids is an equal sound, which is a warning within a split.
     """
-    cut: dict[Path, list[tuple[int, int, Utterance]]] = defaultdict(list)
+    cut: dict[tuple[Path, Channel | None], list[tuple[int, int, Utterance]]] = defaultdict(list)
     for utterance in utterances:
         first = round((utterance.start or 0.0) * utterance.sample_rate_hz)
-        cut[utterance.audio].append((first, first + utterance.num_samples, utterance))
+        cut[utterance.audio, utterance.channel].append((first, first + utterance.num_samples, utterance))
     for stretches in cut.values():
         stretches.sort(key=lambda stretch: (stretch[0], stretch[1], stretch[2].id))
         reach, owner, whole = stretches[0][1], stretches[0][2], stretches[0][:2]

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from repbench.errors import RepbenchError
 from repbench.progress import Advance
+
+if TYPE_CHECKING:
+    from repbench.audio.sound import Channel
 
 AttributeValue = str | int | float
 Resample = Literal["allowed", "refused"]
@@ -80,6 +83,7 @@ class Utterance:
         features_sha256: SHA-256 of the bytes of that file.
         scales: From an attribute whose numbers lie on a scale, as the corpus declares, to the middle of the scale. Any
             other number may be the code of a class.
+        channel: Which channel of a sound of several is read, from 1 on, or "mix" for their mean; None: the only one.
     """
 
     id: str
@@ -98,6 +102,7 @@ class Utterance:
     features: Path | None = None
     features_sha256: str | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
+    channel: Channel | None = None
 
     @property
     def seconds(self) -> float:
@@ -152,6 +157,7 @@ class DraftUtterance:
     split: Split | None = None
     features: Path | None = None
     fault: RepbenchError | None = None
+    channel: Channel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +226,8 @@ class PrepareOptions:
         follow_links: Whether symbolic links are followed out of the root.
         gather_faults: Whether a layout goes on after a fault of one utterance and hands it on in its draft, so that all
             are reported at once; else it raises the first.
+        channel: Which channel is read of a sound of several, from 1 on, or "mix" for their mean; None: such a sound is
+            refused, unless the layout says of an utterance which it is.
 
     All from `splits` on hold for every layout: `repbench.corpora.preparing` sees to them. A layout that searches
     folders reads `exclude` and `follow_links` too.
@@ -240,6 +248,7 @@ class PrepareOptions:
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     gather_faults: bool = False
+    channel: Channel | None = None
 
 
 Progress = Advance

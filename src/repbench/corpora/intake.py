@@ -26,6 +26,7 @@ from repbench.corpora.faults import Fault, counts_by_kind, leaks, note_on_equal_
 from repbench.corpora.features import with_features
 from repbench.corpora.lines import is_attribute
 from repbench.corpora.places import Root, is_encodable
+from repbench.corpora.sounds import notes_on_sounds
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, IntegrityError, RepbenchError, printable
 
@@ -49,6 +50,7 @@ class Intake:
         self.faults: list[Fault] = []
         self._draft = draft
         self._root = root
+        self._measures: dict[str, Measure] = {}
         listed = tuple(draft.utterances)
         self.num_listed = len(listed) + len(draft.faults)
         if not self.num_listed:
@@ -75,12 +77,13 @@ class Intake:
         return tuple(each for each in placed if each.id not in lost), features
 
     def notes(self, utterances: Sequence[Utterance]) -> Iterator[str]:
-        """What was left out, and which sounds stand under several ids."""
+        """What was left out, which sounds stand under several ids, and how they became samples."""
         if self.faults:
             counted = "; ".join(counts_by_kind([(each.error.what, len(each.names)) for each in self.faults]))
             num_faulty = sum(len(each.names) for each in self.faults)
             yield f"{num_faulty} of {self.num_listed} utterances are left out as faulty: {counted}"
         yield from note_on_equal_sounds(utterances)
+        yield from notes_on_sounds(utterances, [self._measures[each.id] for each in utterances])
 
     def dropped(self) -> dict[str, str]:
         """From the name of each utterance that is left out to the reason."""
@@ -140,6 +143,7 @@ class Intake:
                         raise result
                     utterances.append(_utterance(item, result, self._draft, self._root))
                     drafts.append(item)
+                    self._measures[item.id] = result
                 except DataError as error:
                     self._keep(error, item.id)
         return drafts, utterances
@@ -160,7 +164,13 @@ def measure_all(
 
     def measured(utterance: Utterance | DraftUtterance) -> Measure | DataError:
         try:
-            return measure(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
+            return measure(
+                utterance.audio,
+                start=utterance.start,
+                end=utterance.end,
+                utterance=utterance.id,
+                channel=utterance.channel,
+            )
         except DataError as error:
             return error
 
@@ -201,6 +211,7 @@ def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root
         group=item.group,
         split=item.split,
         samples_sha256=measured.samples_sha256,
+        channel=item.channel if measured.num_channels > 1 else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
+from repbench.audio.sound import Channel
 from repbench.corpora.alignments import validate_phones
 from repbench.corpora.contract import Phone, Utterance
 from repbench.corpora.places import Root, is_encodable
@@ -26,7 +27,10 @@ _SPLITS = ("train", "dev", "test")
 _REQUIRED = ("id", "audio", "sample_rate_hz", "num_samples", "samples_sha256")
 _FEATURE_FIELDS = ("features", "features_sha256")
 _FIELDS = frozenset(
-    {*_REQUIRED, "start", "end", "speaker", "text", "phones", "attributes", "group", "split", *_FEATURE_FIELDS}
+    {
+        *(*_REQUIRED, "start", "end", "channel", "speaker", "text", "phones", "attributes", "group", "split"),
+        *_FEATURE_FIELDS,
+    }
 )
 
 
@@ -46,15 +50,16 @@ def format_line(utterance: Utterance, place: str, features: str | None = None) -
         features: Place of its precomputed frames, relative to the root; None where it has none.
     """
     where = {"audio": place, "start": utterance.start, "end": utterance.end, "features": features}
+    where |= {"channel": utterance.channel}
     return _encode_known(_truths(utterance) | where | {"phones": utterance.phones})
 
 
 def portable_line(utterance: Utterance) -> str:
     """What is true of the utterance wherever its sound lies, as one line of canonical JSON to be hashed.
 
-    `audio`, `start`, `end` and the place of `features` are left out. The times of phones stand as the SHA-256 of their
-    float64 values, because millions of them are hashed each time a corpus is opened and writing them as decimals would
-    take most of the time.
+    `audio`, `start`, `end`, `channel` and the place of `features` are left out. The times of phones stand as the
+    SHA-256 of their float64 values, because millions of them are hashed each time a corpus is opened and writing them
+    as decimals would take most of the time.
     """
     phones = None
     if utterance.phones is not None:
@@ -167,6 +172,7 @@ class _Fields:
             samples_sha256=self._sha256("samples_sha256"),
             features=self._optional("features", lambda name: self._place(name, root)),
             features_sha256=self._optional("features_sha256", self._sha256),
+            channel=self._optional("channel", self._channel),
         )
         self._refuse_other_length(utterance)
         return utterance
@@ -199,6 +205,11 @@ class _Fields:
         if type(value) is not int or value < 1:
             raise self._fault(f"`{name}` must be a whole number of at least 1, but is {_shown(value)}", name)
         return value
+
+    def _channel(self, name: str) -> Channel:
+        if self._fields[name] == "mix":
+            return "mix"
+        return self._whole(name)
 
     def _time(self, name: str) -> float:
         value = self._fields[name]

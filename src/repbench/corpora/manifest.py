@@ -180,7 +180,7 @@ def move(folder: Path, root: Path) -> Corpus:
 
 def _refuse_other_files(utterance: Utterance) -> None:
     """Refuse a sound whose header is not what the manifest says, and features that are gone."""
-    info = inspect(utterance.audio, utterance=utterance.id)
+    info = inspect(utterance.audio, utterance=utterance.id, channel=utterance.channel)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
     found, expected = (last - first, info.sample_rate_hz), (utterance.num_samples, utterance.sample_rate_hz)
     do = "Give the folder that holds the same sounds, or prepare the corpus again"

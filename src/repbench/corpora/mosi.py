@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from repbench.audio.sound import SoundInfo, inspect
+from repbench.audio.sound import ENDINGS, SoundInfo, inspect
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.csd import SUFFIX, Interval, read_csd, standard_folds
@@ -39,7 +39,6 @@ MOCKINGJAY = "mockingjay2020"
 _MAX_SENTIMENT = 3.0
 _MAX_INTENSITY = 3.0
 _SEGMENT_TOLERANCE_S = 0.1
-_SOUNDS = (".wav", ".flac")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +180,7 @@ class OpinionVideos:
                 left_out.append(LeftOut(opinion.id, Kind.SILENT, f"looked for {looked}"))
                 continue
             if path not in lengths:
-                lengths[path] = inspect(path, utterance=opinion.id)
+                lengths[path] = inspect(path, utterance=opinion.id, any_channels=True)
             held_s = lengths[path].seconds
             if path.stem != opinion.video:
                 self._refuse_other_segment(opinion, path, held_s, labels)
@@ -301,7 +300,7 @@ def _sounds(folder: Path) -> dict[str, Path]:
     """From the name of each sound, without its ending, to its path."""
     sounds: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _SOUNDS or path.name.startswith("."):
+        if path.suffix.lower() not in ENDINGS or path.name.startswith("."):
             continue
         if path.stem in sounds:
             what = f"The sound stands twice: {sounds[path.stem].name} and {path.name}"

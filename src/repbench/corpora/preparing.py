@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from repbench.audio.sound import Channel
 from repbench.corpora.contract import CorpusLayout, Draft, PrepareOptions
 from repbench.corpora.layouts import excluded_files, is_excluded
 from repbench.corpora.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
@@ -28,6 +29,8 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
         lists = dev_from_train(lists, *options.dev_from_train)
     draft = layout.prepare(root, replace(options, gather_faults=True))
     draft = replace(_without_excluded(draft, options), follow_links=options.follow_links)
+    if options.channel is not None:
+        draft = _with_channel(draft, options.channel)
     if options.min_utterances is not None:
         draft = with_frequent_speakers(draft, options.min_utterances)
     return draft if lists is None else divided(draft, lists)
@@ -57,6 +60,12 @@ def _without_excluded(draft: Draft, options: PrepareOptions) -> Draft:
 def _is_excluded(path: str | Path, draft: Draft, options: PrepareOptions) -> bool:
     absolute, root = (Path(os.path.abspath(each)) for each in (path, draft.root))  # noqa: PTH100 - keeps links
     return absolute.is_relative_to(root) and is_excluded(absolute.relative_to(root).as_posix(), options.exclude)
+
+
+def _with_channel(draft: Draft, channel: Channel) -> Draft:
+    """The draft with a channel for each utterance of which the layout does not say one."""
+    utterances = [each if each.channel is not None else replace(each, channel=channel) for each in draft.utterances]
+    return replace(draft, utterances=utterances)
 
 
 def _refuse_options(options: PrepareOptions) -> None:

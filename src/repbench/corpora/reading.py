@@ -9,6 +9,7 @@ from torch import Tensor
 from repbench.audio.resample import RESAMPLER, resampled_length, to_rate
 from repbench.audio.sound import read_sound
 from repbench.corpora.contract import Corpus, Utterance
+from repbench.corpora.sounds import notes_on_channels
 from repbench.errors import DataError
 
 
@@ -18,7 +19,7 @@ def samples_at(utterance: Utterance, rate_hz: int) -> int:
 
 
 def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
-    """Refuse a corpus at another rate unless it allows resampling; say which rates are resampled.
+    """Refuse a corpus at another rate unless it allows resampling; say which rates are resampled and channels chosen.
 
     Args:
         corpus: Its utterances have rates of their own.
@@ -37,7 +38,8 @@ def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
             do="Prepare the corpus without --no-resample, or use an upstream of its rate",
         )
     rates = sorted({each.sample_rate_hz for each in others})
-    return tuple(f"resampled from {rate} Hz to {rate_hz} Hz by {RESAMPLER}" for rate in rates)
+    resampled = (f"resampled from {rate} Hz to {rate_hz} Hz by {RESAMPLER}" for rate in rates)
+    return (*resampled, *notes_on_channels(corpus.utterances))
 
 
 def resampler_for(corpus: Corpus, rate_hz: int) -> str | None:
@@ -56,7 +58,13 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
     Raises:
         DataError: The sound is not what the manifest says.
     """
-    samples, source_hz = read_sound(utterance.audio, start=utterance.start, end=utterance.end, utterance=utterance.id)
+    samples, source_hz = read_sound(
+        utterance.audio,
+        start=utterance.start,
+        end=utterance.end,
+        utterance=utterance.id,
+        channel=utterance.channel,
+    )
     found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
     if found != expected:
         raise DataError(

@@ -55,7 +55,7 @@ def _header(audio: Path, headers: dict[Path, SoundInfo | None]) -> SoundInfo | N
     """The header of a file, read once; None where it is broken."""
     if audio not in headers:
         try:
-            headers[audio] = inspect(audio)
+            headers[audio] = inspect(audio, any_channels=True)
         except DataError:  # raised again, with every other fault of the corpus, where the sound itself is read
             headers[audio] = None
     return headers[audio]

@@ -346,7 +346,7 @@ def _nemo_times(row: Row, utterance: str, audio: Path) -> tuple[float | None, fl
         return start, None
     end = (start or 0.0) + duration
     try:
-        is_all = abs(inspect(audio, utterance=utterance).seconds - end) <= _ROUNDED_S
+        is_all = abs(inspect(audio, utterance=utterance, any_channels=True).seconds - end) <= _ROUNDED_S
     except DataError:  # raised again, with every other fault of the corpus, where the sound itself is read
         is_all = False
     return start, None if is_all else end

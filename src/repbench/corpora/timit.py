@@ -221,7 +221,7 @@ def _phones(sentence: _Sentence, audio: Path) -> tuple[Phone, ...] | None:
     if path is None:
         return None
     alignment = read_phn(path, sentence.id, SAMPLE_RATE_HZ)
-    duration_s = inspect(audio, utterance=sentence.id).seconds
+    duration_s = inspect(audio, utterance=sentence.id, any_channels=True).seconds
     alignment = replace(
         alignment,
         phones=[Phone(start_s, end_s, label.lower()) for start_s, end_s, label in alignment.phones],

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from repbench.audio.sound import ENDINGS, ENDINGS_TO_CONVERT
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.faults import Gatherer
@@ -30,8 +31,6 @@ _COLUMNS: Mapping[str, frozenset[str]] = {
 """What columns of the table of speakers are called, in small letters and without blanks and underscores."""
 
 _GENDERS = {"f": "F", "female": "F", "m": "M", "male": "M"}
-_SOUNDS = (".wav", ".flac", ".sph")
-_TO_CONVERT = (".m4a", ".aac", ".mp4", ".mp3", ".ogg", ".opus")
 _LOOKED_FOR = "SPEAKER/VIDEO/NAME.wav or SPEAKER/NAME.wav in wav/, in dev/wav/ and test/wav/, or in the root"
 
 
@@ -100,10 +99,10 @@ def _places(base: Path, root: Path, options: PrepareOptions, gatherer: Gatherer)
 def _place(path: Path, base: Path) -> tuple[str, ...] | None:
     """The parts of the place of a sound; None for a file that is none."""
     ending = path.suffix.lower()
-    if ending in _TO_CONVERT:
+    if ending in ENDINGS_TO_CONVERT:
         do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
         raise DataError(f"{ending} files are not read", file=path, do=do)
-    if ending not in _SOUNDS:
+    if ending not in ENDINGS:
         return None
     place = path.relative_to(base).with_suffix("").parts
     if len(place) not in (2, 3):

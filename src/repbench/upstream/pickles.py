@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from repbench.errors import EnvironmentFault, IntegrityError, UsageError
+from repbench.other_files import other_file
 
 MAX_INSTRUCTIONS: Final = 1_000_000
 """Instructions of a pickle. A tensor takes about forty, so this is a model of 8,000 tensors with its Adam state."""
@@ -75,20 +76,6 @@ _KINDS_OF_TENSOR = {
     "torch._utils _rebuild_meta_tensor_no_storage": "meta",
     "torch._utils _rebuild_nested_tensor": "nested",
 }
-_OTHER_FILES = (
-    (b"version https://git-lfs", "a git-LFS pointer, not the file it stands for"),
-    (b"RIFF", "a WAV file"),
-    (b"fLaC", "a FLAC file"),
-    (b"OggS", "an Ogg file"),
-    (b"ID3", "an MP3 file"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"<", "an HTML or XML page"),
-    (b"{", "a JSON file"),
-    (b"[", "a JSON file"),
-    (b"\x80", "a pickle that torch.save did not write"),
-)
 _SCALARS = (type(None), bool, int, float, str)
 _WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -213,10 +200,11 @@ def _other_file(head: bytes) -> str:
         return "a tar file"
     if head[8:10] == b'{"':
         return "a safetensors file, which this reader does not know"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for signature, name in _OTHER_FILES:
-        if start.startswith(signature):
-            return name
+    if head.startswith(b"\x80"):
+        return "a pickle that torch.save did not write"
+    found = other_file(head)
+    if found is not None:
+        return found.name
     is_text = not any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
     return "a text file" if is_text else "no file that torch.save wrote"
 

@@ -231,7 +231,7 @@ def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Tally) -
     name = nfc(utterance.id)
     if name not in alignments:
         return utterance
-    info = inspect(utterance.audio, utterance=utterance.id)
+    info = inspect(utterance.audio, utterance=utterance.id, any_channels=True)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
     duration_s = (last - first) / info.sample_rate_hz
     alignment = join_states(alignments.read(name, info.sample_rate_hz), utterance=utterance.id)

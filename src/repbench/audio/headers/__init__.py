@@ -1,0 +1,1 @@
+"""What does the header of a sound file promise, and does the file hold it? No sample is decoded."""

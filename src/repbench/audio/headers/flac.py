@@ -1,0 +1,130 @@
+"""FLAC: what STREAMINFO says. Whether the samples are there, the checksums say that its decoder looks at.
+
+Reference: RFC 9639.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from repbench.audio.headers.header import WRITE_AGAIN, Header, HeaderFault, read_at
+from repbench.audio.headers.tags import is_tag
+
+MAGIC = b"fLaC"
+
+_STREAMINFO_AT = 8
+_STREAMINFO_BYTES = 34
+_TOTAL_BITS = 36
+_LONGEST_BLOCK = 65_535
+_FRAME_BYTES = 8
+"""Of the smallest frame, beside its subframes: six of its head and two of its checksum."""
+_ID3V1_BYTES = 128
+_TAIL_BYTES = 1 << 16
+_SYNCS = (b"\xff\xf8", b"\xff\xf9")
+_BLOCKS = (0, 192, 576, 1_152, 2_304, 4_608, 0, 0, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768)
+
+
+def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
+    """Read STREAMINFO of a FLAC that begins at `start`.
+
+    A FLAC written into a pipe says that it has 0 samples. It is decoded to the end to count them; its decoder finds it
+    cut unless the cut lies between two frames.
+
+    Raises:
+        HeaderFault: STREAMINFO is missing, promises more samples than a FLAC of this size can hold, or fewer than its
+            last frame reaches to.
+    """
+    head = read_at(stream, start, _STREAMINFO_AT + _STREAMINFO_BYTES)
+    if len(head) < _STREAMINFO_AT + _STREAMINFO_BYTES or head[4] & 0x7F != 0:
+        raise HeaderFault("The sound cannot be read: the FLAC ends inside its header, or lacks STREAMINFO")
+    info = head[_STREAMINFO_AT:]
+    longest = int.from_bytes(info[2:4], "big")
+    packed = int.from_bytes(info[10:18], "big")
+    total = packed & (1 << _TOTAL_BITS) - 1
+    sample_bits = (packed >> _TOTAL_BITS & 0x1F) + 1
+    num_channels = (packed >> _TOTAL_BITS + 5 & 0x7) + 1
+    # A channel in which nothing changes takes one byte and one sample, however long the block is.
+    smallest_frame = _FRAME_BYTES + num_channels * (8 + sample_bits) // 8
+    most_samples = (size - start) // smallest_frame * (longest if longest >= 16 else _LONGEST_BLOCK)
+    if total > most_samples:
+        what = f"The header says {total} samples, but a FLAC of {size - start} bytes holds {most_samples} at most"
+        raise HeaderFault(what)
+    if total:
+        _refuse_uncounted(stream, start, size, total, longest)
+        return Header(kind="FLAC", most_samples=most_samples, num_samples=total, start=start)
+    mended = None
+    if is_tag(read_at(stream, max(start, size - _ID3V1_BYTES), 3)):
+        mended = read_at(stream, start, size - start - _ID3V1_BYTES)  # else the decoder looks for a frame in the tag
+    return Header(kind="FLAC", most_samples=most_samples, num_samples=None, start=start, is_stream=True, mended=mended)
+
+
+class _Frame(NamedTuple):
+    """Where a frame stands in the tail of a file, and the sample behind its last."""
+
+    at: int
+    end_sample: int
+
+
+def _refuse_uncounted(stream: BinaryIO, start: int, size: int, total: int, longest: int) -> None:
+    """Refuse a FLAC whose last frame lies behind the samples that it counts: its decoder would pass over them."""
+    position = max(start, size - _TAIL_BYTES)
+    tail = read_at(stream, position, size - position)
+    if is_tag(tail[-_ID3V1_BYTES:]):
+        tail = tail[:-_ID3V1_BYTES]
+    for frame in _frames_from_behind(tail, longest):
+        if frame.end_sample <= total:
+            return
+        if _checksum_16(tail[frame.at :]) == 0:  # else the head stood by chance within a frame
+            what = f"The header says {total} samples, but the last frame of the FLAC reaches to {frame.end_sample}"
+            raise HeaderFault(what, WRITE_AGAIN)
+
+
+def _frames_from_behind(tail: bytes, longest: int) -> Iterator[_Frame]:
+    """What looks like the head of a frame and has its checksum, the last first."""
+    at = len(tail)
+    while (at := max(tail.rfind(sync, 0, at + 1) for sync in _SYNCS)) >= 0:
+        frame = _frame_at(tail, at, longest)
+        if frame is not None:
+            yield frame
+        at -= 1
+
+
+def _frame_at(tail: bytes, at: int, longest: int) -> _Frame | None:
+    """The frame whose head stands at `at`; None where none does."""
+    head = tail[at : at + 16].ljust(16, b"\0")
+    has_sample_number = head[1] & 1
+    number_bytes = 1 if head[4] < 0x80 else 8 - (head[4] ^ 0xFF).bit_length()
+    if number_bytes > 7 or (head[4] >= 0x80 and number_bytes < 2):
+        return None
+    number = head[4] & (0x7F if number_bytes == 1 else 0x7F >> number_bytes)
+    for byte in head[5 : 4 + number_bytes]:
+        number = number << 6 | byte & 0x3F
+    end = 4 + number_bytes
+    block_code, rate_code = head[2] >> 4, head[2] & 0xF
+    block_bytes = {6: 1, 7: 2}.get(block_code, 0)
+    block = int.from_bytes(head[end : end + block_bytes], "big") + 1 if block_bytes else _BLOCKS[block_code]
+    end += block_bytes + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if block == 0 or rate_code == 15 or end >= len(head) or _checksum_8(head[:end]) != head[end]:
+        return None
+    return _Frame(at, (number if has_sample_number else number * longest) + block)
+
+
+def _checksum_8(content: bytes) -> int:
+    """CRC-8 of the head of a frame: x^8 + x^2 + x + 1."""
+    checksum = 0
+    for byte in content:
+        checksum ^= byte
+        for _ in range(8):
+            checksum = (checksum << 1 ^ (0x07 if checksum & 0x80 else 0)) & 0xFF
+    return checksum
+
+
+def _checksum_16(content: bytes) -> int:
+    """CRC-16 of a frame, x^16 + x^15 + x^2 + 1: 0 for a frame with its own checksum behind it."""
+    checksum = 0
+    for byte in content:
+        checksum ^= byte << 8
+        for _ in range(8):
+            checksum = (checksum << 1 ^ (0x8005 if checksum & 0x8000 else 0)) & 0xFFFF
+    return checksum
