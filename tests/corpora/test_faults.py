@@ -18,6 +18,7 @@ from repbench.corpora.contract import Draft, DraftFeatures, DraftUtterance, Prep
 from repbench.corpora.faults import counts_by_kind, warnings_of
 from repbench.corpora.pattern import PATTERN, RAVDESS
 from repbench.corpora.preparing import prepare
+from repbench.corpora.table import CSV
 from repbench.corpora.timit import TIMIT
 from repbench.downstream.sentiment import Sentiment
 from repbench.errors import DataError, IntegrityError, UsageError
@@ -126,6 +127,20 @@ def test_faults_of_every_kind_are_counted_and_named(tmp_path: Path) -> None:
         "e": "The attribute `x` must be a string or a finite number, but is nan",
     }
     assert manifest.read(tmp_path / "out") == corpus
+
+
+def test_a_faulty_row_takes_no_other_utterance_with_it(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_noise(tmp_path / f"{name}.wav", seed=seed)
+    (tmp_path / "t.csv").write_text("id,path,split\nu,a.wav,train\nu,b.wav,valid\n")
+    corpus = manifest.write(prepare(CSV, tmp_path, PrepareOptions()), tmp_path / "out", drop_faulty=1)
+    assert [utterance.id for utterance in corpus.utterances] == ["u"]
+    assert corpus.dropped == {"u (t.csv:3)": "`split` must be train, dev or test, but is `valid`"}
+    draft = noise_draft(tmp_path / "sound", names=("a", "b", "c"))
+    a, b, c = draft.utterances
+    draft = replace(draft, utterances=[a, replace(b, id="a", fault=DataError("odd", utterance="a")), c])
+    corpus = manifest.write(draft, tmp_path / "twice", drop_faulty=2)
+    assert (len(corpus.utterances), set(corpus.dropped)) == (1, {"a (a.wav)", "a (b.wav)"})
 
 
 def test_one_fault_is_raised_as_it_is_with_the_way_around_it(tmp_path: Path) -> None:

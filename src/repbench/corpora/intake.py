@@ -55,9 +55,13 @@ class Intake:
         self.num_listed = len(listed) + len(draft.faults)
         if not self.num_listed:
             raise DataError("The corpus has no utterance", do="Check the root")
+        ids = {nfc(each.id) for each in listed}
         for error in draft.faults:
-            self._keep(error, error.utterance or self._relative(error.file or ""))
-        self._drafts = self._with_own_ids([fit for each in listed if (fit := self._fit(each)) is not None])
+            file = self._relative(error.file or "")
+            name = error.utterance or file
+            self._keep(error, f"{name} ({file})" if name in ids else name)
+        named = [item for each in listed if (item := self._named(each)) is not None]
+        self._drafts = [each for each in self._with_own_ids(named) if self._is_fit(each)]
 
     def utterances(self, progress: Progress | None) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None]:
         """Read every sound, and give those without a fault, in the order of their ids; and what their features are.
@@ -68,12 +72,12 @@ class Intake:
         lost_all = bool(self.faults) and all(draft.features is None for draft in drafts)
         declared = None if lost_all else self._draft.features
         placed, features, unfit = with_features(measured, drafts, declared, self._root)
-        for name, error in unfit.items():
-            self._keep(error, name)
+        lost = dict(unfit)
         for leak in leaks([each for each in placed if each.id not in unfit]):
-            self._keep(leak, leak.utterance or "")
+            lost[leak.utterance or ""] = leak
+        for name, error in lost.items():
+            self._keep(error, name)
         self.faults.sort(key=lambda fault: fault.names)
-        lost = {name for fault in self.faults for name in fault.names}
         return tuple(each for each in placed if each.id not in lost), features
 
     def notes(self, utterances: Sequence[Utterance]) -> Iterator[str]:
@@ -102,18 +106,25 @@ class Intake:
         text = os.fspath(path)
         return text.removeprefix(os.fspath(self._root.folder).rstrip("/") + "/")
 
-    def _fit(self, item: DraftUtterance) -> DraftUtterance | None:
-        """The utterance under its normalised names; None where it is faulty already or cannot be written down."""
+    def _named(self, item: DraftUtterance) -> DraftUtterance | None:
+        """The utterance under its normalised names; None where they cannot be written down."""
+        try:
+            return _normalised(item)
+        except DataError as error:
+            self._keep(error, item.id or self._relative(item.audio))
+            return None
+
+    def _is_fit(self, item: DraftUtterance) -> bool:
+        """Whether its layout found no fault, and its sound lies where it can be read."""
         try:
             if item.fault is not None:
                 raise item.fault
-            normalised = _normalised(item)
-            _refuse_dangling(normalised)
+            _refuse_dangling(item)
             self._root.relative(item.audio, utterance=item.id)
         except (DataError, IntegrityError) as error:
-            self._keep(error, item.id or self._relative(item.audio))
-            return None
-        return normalised
+            self._keep(error, item.id)
+            return False
+        return True
 
     def _with_own_ids(self, drafts: Iterable[DraftUtterance]) -> list[DraftUtterance]:
         """The utterances in the order of their ids; all that share an id are faulty."""
