@@ -242,6 +242,13 @@ def test_a_batch_of_utterances_is_whole_utterances_in_the_order_drawn(sequences:
             assert batch.classes.tolist() == [number % 2 for number in numbers]
 
 
+def test_a_batch_on_a_device_is_whole() -> None:
+    parts = [torch.full((1, 2, 3), 1.0), *(torch.tensor([number]) for number in (2, 3, 4))]
+    moved = Batch(*parts).to(torch.device("cpu"))
+    assert [moved.frames, moved.counts, moved.classes, moved.num_classes] == parts
+    assert Batch(parts[0], None, parts[2]).to(torch.device("meta")).frames.is_meta
+
+
 def test_a_loss_is_a_mean_over_frames_for_each_probe_by_itself() -> None:
     scores = torch.randn(3, 6, 4, generator=generator())
     classes = torch.tensor([0, 1, 2, 3, 0, 1])
