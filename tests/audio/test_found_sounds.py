@@ -205,13 +205,22 @@ def test_flac_with_tags_or_without_a_total_is_read(tmp_path: Path, content: byte
     assert inspect(path).num_samples == 800
 
 
-@pytest.mark.parametrize("part", [0.3, 0.9, 0.999])
-def test_flac_without_a_total_is_refused_where_it_is_cut(tmp_path: Path, part: float) -> None:
-    content = flac(np.tile(SAMPLES, 40), total=0)
+@pytest.mark.parametrize("num_bytes", [1, 2, 9, 100, 1_000, 5_000])
+def test_flac_without_a_total_is_refused_where_it_is_cut(tmp_path: Path, num_bytes: int) -> None:
     path = tmp_path / "a.flac"
-    path.write_bytes(content[: int(len(content) * part)])
-    with pytest.raises(DataError, match=r"cannot be decoded.*a\.flac.*utterance u1"):
-        read_sound(path, utterance="u1")
+    path.write_bytes(flac(np.tile(SAMPLES, 40), total=0)[:-num_bytes])
+    for read in (inspect, read_sound):
+        with pytest.raises(DataError, match=r"does not end with a whole frame: it is cut.*a\.flac.*utterance u1"):
+            read(path, utterance="u1")
+
+
+def test_damage_within_a_flac_without_a_total_is_found_by_its_decoder(tmp_path: Path) -> None:
+    content = bytearray(flac(np.tile(SAMPLES, 40), total=0))
+    content[len(content) // 2] ^= 0x55
+    path = tmp_path / "a.flac"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_sound(path)
 
 
 @pytest.mark.parametrize("total", [2**36 - 1, 10**9])

@@ -28,8 +28,8 @@ _BLOCKS = (0, 192, 576, 1_152, 2_304, 4_608, 0, 0, 256, 512, 1_024, 2_048, 4_096
 def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     """Read STREAMINFO of a FLAC that begins at `start`.
 
-    A FLAC written into a pipe says that it has 0 samples. It is decoded to the end to count them; its decoder finds it
-    cut unless the cut lies between two frames.
+    A FLAC written into a pipe says that it has 0 samples. It is decoded to the end to count them, after its last frame
+    has been found whole; a cut between two frames cannot be found.
 
     Raises:
         HeaderFault: STREAMINFO is missing, promises more samples than a FLAC of this size can hold, or fewer than its
@@ -53,9 +53,14 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     if total:
         _refuse_uncounted(stream, start, size, total, longest)
         return Header(kind="FLAC", most_samples=most_samples, num_samples=total, start=start)
-    mended = None
-    if is_tag(read_at(stream, max(start, size - _ID3V1_BYTES), 3)):
-        mended = read_at(stream, start, size - start - _ID3V1_BYTES)  # else the decoder looks for a frame in the tag
+    end = size - _ID3V1_BYTES if is_tag(read_at(stream, max(start, size - _ID3V1_BYTES), 3)) else size
+    # The decoder passes over a last frame that is not whole; and looks for a frame in the tag.
+    tail_bytes = max(_TAIL_BYTES, longest * num_channels * (sample_bits + 8) // 8)
+    position = max(start, end - tail_bytes)
+    tail = read_at(stream, position, end - position)
+    if all(_checksum_16(tail[frame.at :]) for frame in _frames_from_behind(tail, longest)):
+        raise HeaderFault("The FLAC does not end with a whole frame: it is cut")
+    mended = None if end == size else read_at(stream, start, end - start)
     return Header(kind="FLAC", most_samples=most_samples, num_samples=None, start=start, is_stream=True, mended=mended)
 
 
@@ -124,7 +129,15 @@ def _checksum_16(content: bytes) -> int:
     """CRC-16 of a frame, x^16 + x^15 + x^2 + 1: 0 for a frame with its own checksum behind it."""
     checksum = 0
     for byte in content:
-        checksum ^= byte << 8
-        for _ in range(8):
-            checksum = (checksum << 1 ^ (0x8005 if checksum & 0x8000 else 0)) & 0xFFFF
+        checksum = (checksum << 8 & 0xFF00) ^ _CRC_16[checksum >> 8 ^ byte]
     return checksum
+
+
+def _shifted(byte: int) -> int:
+    checksum = byte << 8
+    for _ in range(8):
+        checksum = (checksum << 1 ^ (0x8005 if checksum & 0x8000 else 0)) & 0xFFFF
+    return checksum
+
+
+_CRC_16 = tuple(map(_shifted, range(256)))
