@@ -125,7 +125,9 @@ def test_a_long_file_cut_short_is_no_stream(tmp_path: Path) -> None:
         read_sound(path)
 
 
-@pytest.mark.parametrize(("size", "do"), [(5_000_000_000, "Fetch the file again"), (0, "sox --ignore-length")])
+@pytest.mark.parametrize(
+    ("size", "do"), [(5_000_000_000, "Fetch the file again"), (1 << 31, "sox"), (0, "sox --ignore-length")]
+)
 def test_an_rf64_cut_short_is_no_stream(tmp_path: Path, size: int, do: str) -> None:
     body = chunk(b"ds64", struct.pack("<QQQI", 2 * size, size, size // 2, 0)) + FORM
     path = tmp_path / "a.wav"

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import inspect, measure, read_sound
-from repbench.errors import DataError
+from repbench.errors import DataError, UsageError
 
 RATE_HZ = 16_000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 4_000)
@@ -236,6 +236,9 @@ def test_the_channels_of_one_channel_are_itself(tmp_path: Path) -> None:
     assert measure(path, channel=1) == measure(path, channel="mix") == measure(path)
     with pytest.raises(DataError, match=r"Channel 2 is asked of a sound of 1 channel \("):
         read_sound(path, channel=2)
+    for channel in ("left", True, 1.0):
+        with pytest.raises(UsageError, match="`channel` must be a number from 1 on or"):
+            read_sound(path, channel=channel)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

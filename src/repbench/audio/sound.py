@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from repbench.audio.headers.header import CONVERT, FETCH, Header, HeaderFault
+from repbench.audio.headers.header import CONVERT, FETCH, WRITE_AGAIN, Header, HeaderFault
 from repbench.audio.headers.reading import read_header
-from repbench.errors import DataError, EnvironmentFault
+from repbench.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     import soundfile
@@ -145,6 +145,7 @@ def read_sound(
     Raises:
         DataError: As `inspect`; or the samples cannot be decoded, are fewer than promised, NaN, infinite or outside
             [-1, 1]; or `start` and `end` lie outside the file.
+        UsageError: `channel` is neither a number nor "mix".
         EnvironmentFault: The file may not be read.
     """
     with _opened(path, utterance) as file:
@@ -229,8 +230,9 @@ class _File:
 
     def samples(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
         self.refuse_channels(channel)
-        samples = self._counted(start, end, channel) if self.header.num_samples is None else None
-        if samples is None:
+        if self.header.num_samples is None:
+            samples = self._counted(start, end, channel)
+        else:
             info = self.info()
             first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
             samples = self._seen(first, last - first, channel)
@@ -256,8 +258,10 @@ class _File:
         return samples
 
     def _blocks(self, num_samples: int | None, first: int = 0) -> Iterator[Samples]:
-        """Decode `num_samples` from `first` on, or up to the end, as blocks (T, C): no more than there is, whatever
-        the header claims."""
+        """Decode `num_samples` from `first` on, or up to the end, as blocks (T, C).
+
+        A block is taken when the one before it was full, so that memory follows what there is and not what is claimed.
+        """
         import soundfile
 
         try:
@@ -281,13 +285,15 @@ class _File:
         """Refuse a sound of which the decoder gave more or fewer samples than it said."""
         said = self.header.decoded_samples or self.sound.frames
         if self.header.is_lossy and num_samples != said:
-            self.refuse(f"The decoder gives {num_samples} samples of the {self.header.kind}, not {said}", FETCH)
+            self.refuse(f"The decoder gives {num_samples} samples of the {self.header.kind}, not {said}", WRITE_AGAIN)
         if num_samples == 0:
             self.refuse("The sound holds 0 samples", FETCH)
 
     def refuse_channels(self, channel: Channel | None) -> None:
         """Refuse a sound of several channels where none is chosen, or of fewer than the chosen one."""
         num_channels = self.sound.channels
+        if channel is not None and channel != "mix" and type(channel) is not int:
+            raise UsageError(f'`channel` must be a number from 1 on or "mix", but is {channel!r}', key="channel")
         if channel is None and num_channels != 1:
             self.refuse(f"The sound has {num_channels} channels, but one is read", _CHOOSE)
         if channel is not None and channel != "mix" and not 1 <= channel <= num_channels:
