@@ -165,10 +165,13 @@ def test_the_words_are_the_text_where_there_is_no_txt(root: Path) -> None:
 def test_what_is_missing_is_counted(root: Path) -> None:
     (root / "TRAIN" / "DR1" / "FCJF0" / "SX37.PHN").unlink()
     (root / "TRAIN" / "DR1" / "FCJF0" / "SI648.WAV").unlink()
+    for kind in ("TXT", "WRD"):
+        (root / "TRAIN" / "DR1" / "FCJF0" / f"SX37.{kind}").unlink()
     draft = TIMIT.prepare(root, PrepareOptions())
-    assert draft.notes[:2] == (
+    assert draft.notes[:3] == (
         "1 of 18 sentences have labels or text, but no sound file",
         "1 of 17 utterances have no alignment",
+        "1 of 17 utterances have no transcript",
     )
 
 

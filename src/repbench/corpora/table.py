@@ -191,8 +191,10 @@ def _records(path: Path) -> tuple[list[str], _Records]:
 def _refuse_packed(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as stream:
-            if stream.read(2) == b"\x1f\x8b":
-                raise DataError("The table is packed by gzip", file=path, do=f"Unpack it first: gunzip {path.name}")
+            is_gzip = stream.read(2) == b"\x1f\x8b"
+        if is_gzip:
+            do = f"Unpack it first: gunzip {path.name}"
+            raise DataError("This is a gzip file, not a table", file=path, do=do)
 
 
 def csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
