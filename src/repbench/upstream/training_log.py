@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from repbench.errors import UsageError
 from repbench.files import environment_faults, write_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class TrainingLog:
     Args:
         run: The run folder.
         step: Steps already taken; later lines of an earlier, interrupted try are cut off.
+
+    Raises:
+        UsageError: There is a `metrics.jsonl` that no training wrote.
     """
 
     def __init__(self, run: Path, step: int) -> None:
@@ -39,6 +43,7 @@ class TrainingLog:
         self._path = run / METRICS_FILE
         self._board = run / TENSORBOARD_FOLDER
         with environment_faults(self._path):
+            _refuse_other_log(self._path)
             write_text(self._path, "".join(f"{line}\n" for line in lines_until(self._path, step)))
             self._stream = self._path.open("a", encoding="utf-8")
         self._excepthook = threading.excepthook
@@ -101,6 +106,21 @@ def lines_until(path: Path, step: int) -> list[str]:
             break
         kept.append(line)
     return kept
+
+
+def _refuse_other_log(path: Path) -> None:
+    """Refuse a file of another origin, which cutting off its lines would empty."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        start = stream.read(len(_FIRST))
+    if not _FIRST.startswith(start):  # of a training that was killed, less than that may be there
+        what = "No training wrote this file, and a training here would replace it"
+        raise UsageError(what, file=path, key="--out", do="Name another folder with --out")
+
+
+_FIRST = b'{"step": '
+"""How every line of the log begins."""
 
 
 def _step_of(line: str) -> int | None:
