@@ -32,6 +32,7 @@ from repbench.benchmark.protocol import ProbeSettings
 from repbench.benchmark.training import _losses, _room_for
 from repbench.corpora.contract import Phone as Segment
 from repbench.corpora.contract import Utterance
+from repbench.downstream.heads import SeededDropout
 from repbench.downstream.phone import Phone
 from repbench.downstream.phone_ctc import PhoneCTC
 from repbench.downstream.speaker import Speaker
@@ -108,6 +109,11 @@ def test_layers_are_mixed_from_equal_shares_on(mix: str, first: list[float], lea
     assert torch.equal(alone.mixed(frames[:1]), frames[0]), "one layer is that layer"
 
 
+def test_a_probe_drops_what_its_shape_says() -> None:
+    drops = [part.share for part in probe(head="mlp1", dropout=0.25).modules() if isinstance(part, SeededDropout)]
+    assert drops == [0.25]
+
+
 def test_weights_of_several_mixes_lie_along_the_last_axis() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
     assert weights_of(logits, "weighted").sum(dim=1).tolist() == pytest.approx([1.0, 1.0])
@@ -121,6 +127,9 @@ def test_weights_of_several_mixes_lie_along_the_last_axis() -> None:
 @pytest.mark.parametrize("num_probes", [1, 8, 9])
 def test_scores_side_by_side_are_those_of_each(head: str, mix: str, pools: bool, num_probes: int) -> None:
     probes = [probe(seed, head=head, mix=mix, pools=pools).eval() for seed in range(num_probes)]
+    if mix == "weighted":
+        for number, each in enumerate(probes):
+            each.layer_logits.data[0] = number  # each has learned a mix of its own
     frames, counts = torch.randn(2, 9, 3, generator=generator()), torch.tensor([4, 5])
     with torch.no_grad():
         together = scores_side_by_side(probes, frames, counts)
