@@ -77,13 +77,17 @@ def refuse_faults(faults: Sequence[Fault], *, name: str, num_utterances: int, ro
 
 def _alone(fault: Fault, num_utterances: int) -> RepbenchError:
     """A single fault, with the way around it where anything would be left."""
-    error, num_faulty = fault.error, len(fault.names)
-    do = error.do or "Mend it"
-    if num_faulty < num_utterances:
-        them = "it" if num_faulty == 1 else f"these {num_faulty}"
-        end = "" if do.endswith((".", "?", "!")) else "."
-        do = f"{do}{end} Or go on without {them}: --drop-faulty {num_faulty}"
+    error = fault.error
+    do = _or_without(error.do or "Mend it", len(fault.names), num_utterances)
     return type(error)(error.what, file=error.file, utterance=error.utterance, key=error.key, do=do)
+
+
+def _or_without(do: str, num_faulty: int, num_utterances: int) -> str:
+    """What to do, and the way around it where anything would be left."""
+    if num_faulty == num_utterances:
+        return do
+    end = "" if do.endswith((".", "?", "!")) else "."
+    return f"{do}{end} Or go on without {'it' if num_faulty == 1 else 'them'}: --drop-faulty {num_faulty}"
 
 
 def _summary(
@@ -94,10 +98,9 @@ def _summary(
     counted = "; ".join(counts_by_kind([(fault.error.what, len(fault.names)) for fault in faults]))
     names = [named for fault in faults for named in fault.names]
     listed = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
-    do = "Mend them"
-    if num_faulty < num_utterances:
-        do += f", or go on without them: --drop-faulty {num_faulty}"
     errors = [fault.error for fault in faults]
+    same = errors[0].do if len({error.do for error in errors}) == 1 else None
+    do = _or_without(same or "Mend them", num_faulty, num_utterances)
     kind = IntegrityError if max(error.exit_code for error in errors) == IntegrityError.exit_code else DataError
     what = f"{num_faulty} of {num_utterances} utterances of {name} are faulty{more}: {counted}. They are {listed}"
     return kind(what, file=errors[0].file or root, utterance=errors[0].utterance, do=do, faults=errors)
