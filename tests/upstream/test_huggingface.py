@@ -413,7 +413,8 @@ def test_an_index_that_contradicts_its_files_is_refused(saved: dict[str, Path], 
     [
         ("whisper", {"feature_size": 24},
          r"`num_mel_bins` of config\.json calls for 20, but `feature_size` of preprocessor_config\.json gives 24"),
-        ("whisper", {"chunk_length": 30}, r"`max_source_positions` of config\.json calls for 16000, .* gives 480000"),
+        ("whisper", {"chunk_length": 30},
+         r"`max_source_positions` of config\.json calls for 16000 samples, .* gives 480000 samples"),
         ("wav2vec2-bert", {"num_mel_bins": 24, "feature_size": 24},
          r"`feature_projection_input_dim` of config\.json calls for 40, .* gives 48"),
         ("hubert", {"feature_extractor_type": "WhisperFeatureExtractor"},
@@ -426,6 +427,19 @@ def test_two_files_of_a_model_that_contradict_each_other_are_named(
     folder = changed(saved[kind], tmp_path / "m", preprocessor=preprocessor)
     with pytest.raises(IntegrityError, match=f"Two files of the model contradict each other: {words}"):
         load_upstream(f"hf:{folder}")
+
+
+def test_weights_are_not_taken_under_a_configuration_that_computes_something_else(
+    saved: dict[str, Path], tmp_path: Path
+) -> None:
+    same = changed(saved["hubert"], tmp_path / "same", config={"vocab_size": 99, "attention_dropout": 0.3})
+    assert load_upstream(f"hf:{saved['hubert']}", checkpoint=same).provenance.checkpoint == str(same)
+    other = changed(saved["hubert"], tmp_path / "other", config={"num_attention_heads": 4})  # of the same shapes
+    words = (
+        r"contradicts that of .*hubert/config\.json: `num_attention_heads` is 2 there and 4 here .*other/config\.json"
+    )
+    with pytest.raises(IntegrityError, match=words):
+        load_upstream(f"hf:{saved['hubert']}", checkpoint=other)
 
 
 def test_two_preprocessors_that_contradict_each_other_are_named(saved: dict[str, Path], tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from repbench import load_upstream
 from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
 from repbench.errors import IntegrityError, RunInUseError, UsageError
 from repbench.testing import tone_corpus
-from repbench.upstream.checkpoints import open_checkpoint, read_weights
+from repbench.upstream.checkpoints import open_checkpoint, read_weights, save_weights
+from repbench.upstream.mockingjay.config import MockingjayConfig
+from repbench.upstream.mockingjay.upstream import Mockingjay
 from repbench.upstream.networks import HEARD_FILE
 from repbench.upstream.optimizers import build_optimizer
 from tests.upstream.goldens import GOLDEN
@@ -250,6 +252,16 @@ def test_what_cannot_be_begun_with_is_refused(
     )
     with pytest.raises(UsageError, match=words):
         run_pretraining(asked)
+
+
+def test_an_encoder_without_a_head_is_refused(tones: Path, tmp_path: Path) -> None:
+    alone = Mockingjay(MockingjayConfig(hidden_size=16, num_heads=2, feed_forward_size=32), with_head=False)
+    fields = {"upstream": "mockingjay", "config": alone.config}
+    place = save_weights(tmp_path / "encoder", weights=alone.state_dict(), fields=fields).path
+    asked = PretrainRequest(upstream="mockingjay", corpus=str(tones), from_checkpoint=place, device="cpu", out=tmp_path)
+    with pytest.raises(UsageError, match="This Mockingjay has no head"):
+        run_pretraining(asked)
+    assert not (tmp_path / "run.json").exists(), "nothing was begun"
 
 
 def test_the_folder_of_a_training_from_a_checkpoint_is_its_own(

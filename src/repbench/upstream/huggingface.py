@@ -275,6 +275,8 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Huggi
     preprocessor, preprocessor_file = read_preprocessor(folder)
     settings = {"config": lasting(read_settings(folder, CONFIG_FILE)), "preprocessor": lasting(preprocessor)}
     family = _family_of(settings["config"], folder)
+    if checkpoint is not None:
+        _hold_to_own_configuration(Path(checkpoint), settings["config"], folder)
     untrained = checkpoint == RANDOM
     files = [] if untrained else weights_files(folder, checkpoint)
     notes: tuple[str, ...] = ()
@@ -354,7 +356,7 @@ def _configured(transformers: Any, family: _Family, folder: Path) -> tuple[Any, 
 def _hold_to_each_other(
     family: _Family, config: Any, extractor: Any, preprocessor: dict[str, Any], preprocessor_file: Path
 ) -> None:
-    """Refuse a feature extractor that is not that of the model, before a convolution fails at it or hears nonsense.
+    """Refuse a feature extractor that is not that of the model, whose input has another shape or another meaning.
 
     Raises:
         IntegrityError: The two files contradict each other; names both, and the settings.
@@ -365,7 +367,7 @@ def _hold_to_each_other(
         window = 2 * extractor.hop_length * config.max_source_positions
         pairs += [
             ("num_mel_bins", config.num_mel_bins, "feature_size", extractor.feature_size),
-            ("max_source_positions", window, "chunk_length", extractor.n_samples),
+            ("max_source_positions", f"{window} samples", "chunk_length", f"{extractor.n_samples} samples"),
         ]
     elif family.ears is _OfFilterBanks:
         stacked = extractor.num_mel_bins * extractor.stride
@@ -382,6 +384,36 @@ def _hold_to_each_other(
         do = f"Fetch {CONFIG_FILE} and {preprocessor_file.name} again, both from the model whose weights these are"
         raise IntegrityError(what, file=preprocessor_file.parent, do=do)
 
+
+def _hold_to_own_configuration(weights: Path, config: dict[str, Any], folder: Path) -> None:
+    """Refuse a folder of weights whose own configuration computes something else, be the shapes the same.
+
+    Raises:
+        IntegrityError: The two configurations contradict each other; names both.
+    """
+    if not (weights / CONFIG_FILE).is_file():
+        return
+    own = read_settings(weights, CONFIG_FILE)
+    faults = [
+        f"`{key}` is {config[key]!r} there and {own[key]!r} here"
+        for key in _COMPUTES
+        if key in config and key in own and config[key] != own[key]
+    ]
+    if faults:
+        what = f"The configuration contradicts that of {folder / CONFIG_FILE}: {'; '.join(faults)}"
+        do = f"Take the weights with their own configuration: --upstream hf:{weights}"
+        raise IntegrityError(what, file=weights / CONFIG_FILE, do=do)
+
+
+_COMPUTES = (
+    "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "layer_norm_eps", "do_stable_layer_norm", "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride",
+    "conv_kernel", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_kernel_size",
+    "adapter_attn_dim", "num_buckets", "max_bucket_distance", "position_embeddings_type", "conv_depthwise_kernel_size",
+    "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function", "num_mel_bins",
+    "max_source_positions", "scale_embedding",
+)  # fmt: skip
+"""Settings on which the hidden states of an encoder depend, some of them without any weight of another shape."""
 
 _ONLY_IN_TRAINING = {
     "layerdrop": 0.0,  # a layer that is dropped has no hidden states
