@@ -110,7 +110,7 @@ def test_a_class_that_training_cannot_know_is_named_with_its_split(missing: str,
     with pytest.raises(DataError, match="The dev split of paper has classes that training cannot know: s2, s3"):
         make_plan(many, task, SPLIT, excludes=short())
     task.known = ("s0", "s1", "s2", "s3")
-    with pytest.raises(DataError, match="The test split of paper has .* cannot know: s4, s5, s6, s7, s8"):
+    with pytest.raises(DataError, match=r"The test split of paper has .* cannot know: s4, s5, s6, s7, s8"):
         make_plan(many, task, SPLIT, excludes=short())
     task.known = ("s0",)
     with pytest.raises(DataError, match="`speaker` on paper has only the class s0"):
