@@ -45,6 +45,9 @@ def test_questions_know_whether_their_labels_lie_in_time() -> None:
     one = utterance("s", 0)
     segments = (Segment(0.0, 0.5, "AA"),)
     assert [Question(one, labels).is_timed for labels in ("AA", ("AA", "IY"), segments)] == [False, False, True]
+    assert [Question(one, labels).is_timed for labels in ("", ())] == [False, True], (
+        "no name is a name, no segment none"
+    )
     assert Question(one, ("AA", "zz", "AA")).answers({"AA": 3}).tolist() == [3, -1, 3]
     assert Question(one, segments).answers({"AA": 3}).tolist() == [3] * 50 + [-1] * 50
 
@@ -102,6 +105,13 @@ def test_a_class_that_training_cannot_know_is_named_with_its_split(missing: str,
     task.known = tuple(each for each in task.known if each != missing)
     with pytest.raises(DataError, match=f"The {name} split of paper has classes that training cannot know: {missing}"):
         make_plan(heard, task, SPLIT, excludes=short())
+    task.known = ("s0", "s1")
+    many = said(*OFFICIAL, *["+=test"] * 5)
+    with pytest.raises(DataError, match="The dev split of paper has classes that training cannot know: s2, s3"):
+        make_plan(many, task, SPLIT, excludes=short())
+    task.known = ("s0", "s1", "s2", "s3")
+    with pytest.raises(DataError, match=r"The test split of paper has .* cannot know: s4, s5, s6, s7, s8"):
+        make_plan(many, task, SPLIT, excludes=short())
     task.known = ("s0",)
     with pytest.raises(DataError, match="`speaker` on paper has only the class s0"):
         make_plan(heard, task, SPLIT, excludes=short())
@@ -155,8 +165,8 @@ def test_a_probe_from_elsewhere_needs_something_to_score_and_knows_its_classes()
         plan_for_probe(said("?", "?"), Sentiment(), CLASSES, "x", excludes=short())
     with pytest.raises(DataError, match=r"that `sentiment` can score\. "):
         plan_for_probe(said("0"), Sentiment(), CLASSES, "x", excludes=short())
-    with pytest.raises(DataError, match="has classes that the probe does not know: s0, s1, s3"):
-        plan_for_probe(said("+", "-", "+", "-"), Speaker(), ("s2", "s9"), "x", excludes=short())
+    with pytest.raises(DataError, match="has classes that the probe does not know: s0, s1, s3, s4, s5, s6, s7, s8"):
+        plan_for_probe(said(*"+-+-+-+-+"), Speaker(), ("s2", "s9"), "x", excludes=short())
 
 
 def moods(signs: str) -> tuple[Question, ...]:
@@ -168,6 +178,12 @@ def test_a_part_is_the_nearest_number_of_utterances_and_at_least_one() -> None:
     whole = moods("+-+-+-+")
     sizes = [len(subset(whole, fraction, seed=0, salt="")) for fraction in (0.01, 0.2, 0.25, 0.5, 0.9, 1.0)]
     assert sizes == [1, 1, 2, 4, 6, 7]
+
+
+def test_large_strata_give_more_than_small_ones() -> None:
+    of = [utterance("s", number) for number in range(12)] + [utterance("t", number) for number in range(0, 8, 2)]
+    part = subset(tuple(Question(each, "a") for each in of), 0.25, seed=0, salt="")
+    assert sorted(question.utterance.speaker or "" for question in part) == ["s", "s", "s", "t"]
 
 
 def test_the_same_part_is_taken_for_ever() -> None:
