@@ -171,7 +171,6 @@ _Records = list[tuple[str, list[str]]]
 
 def _records(path: Path) -> tuple[list[str], _Records]:
     """The names of the columns and every row that is not blank."""
-    _refuse_packed(path)
     text = read_utf8(path)
     if "\0" in text:
         raise DataError("The table holds a NUL", file=path, do="Save it as UTF-8 text")
@@ -186,15 +185,6 @@ def _records(path: Path) -> tuple[list[str], _Records]:
     if len(lines) == 1:
         raise DataError("The table has a header but no row", file=path, do="Give it a row for each utterance")
     return [name.strip() for name in lines[0][1]], [(f"{path}:{number}", cells) for number, cells in lines[1:]]
-
-
-def _refuse_packed(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as stream:
-            is_gzip = stream.read(2) == b"\x1f\x8b"
-        if is_gzip:
-            do = f"Unpack it first: gunzip {path.name}"
-            raise DataError("This is a gzip file, not a table", file=path, do=do)
 
 
 def csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
