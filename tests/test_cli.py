@@ -93,6 +93,15 @@ def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(tones: Path, t
 
 
 @pytest.mark.parametrize(
+    "arguments", [("verify",), ("corpus", "check"), ("run", "--upstream", "mel", "--downstream", "phone", "--corpus")]
+)
+def test_a_name_that_no_file_system_takes_is_one_line(arguments: tuple[str, ...]) -> None:
+    done = repbench(*arguments, "x" * 300)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "…` is too long for the file system: 3" in done.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("run", "--upstream", "mell", "--downstream", "phone"), 2, ["mell", "Did you mean `mel`"]),

@@ -356,6 +356,10 @@ class TestRead:
         with pytest.raises(DataError, match="lists no utterance"):
             manifest.read(folder)
 
+    def test_a_root_that_no_file_system_takes_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="root folder of the corpus does not exist"):
+            manifest.read(written(tmp_path), root=tmp_path / ("x" * 300))
+
     def test_a_root_that_is_gone_is_named(self, tmp_path: Path) -> None:
         folder = written(tmp_path)
         (tmp_path / "sound").rename(tmp_path / "moved")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -135,10 +136,10 @@ def test_an_end_within_a_frame_behind_the_sound_is_the_end_of_the_sound(tmp_path
     ("rows", "match"),
     [
         ([(0.0, 3.02, [1.0])], r"ends at 3\.02 s, but the sound of `2iD-tVS8NPw` lasts 3 s"),
-        ([(2.0, 1.0, [1.0])], "with times that cannot be.*from 2 to 1 s"),
-        ([(1.0, 1.0, [1.0])], "an interval of length 0.*at 1 s"),
-        ([(-1.0, 1.0, [1.0])], "with times that cannot be.*from -1 to 1 s"),
-        ([(0.0, 1.0, [3.2])], r"sentiment must lie in \[-3, 3\] and emotions in \[0, 3\], but they are 3\.2"),
+        ([(2.0, 1.0, [1.0])], "interval from `2` to `1` s is reversed or negative"),
+        ([(1.0, 1.0, [1.0])], "1 of 1 labelled segments.*its interval, at 1 s, has length 0"),
+        ([(-1.0, 1.0, [1.0])], "interval from `-1` to `1` s is reversed or negative"),
+        ([(0.0, 1.0, [3.2])], r"Sentiment must lie in \[-3, 3\] and emotions in \[0, 3\], but they are `3\.2`"),
         ([(0.0, 1.0, [float("nan")])], "NaN or infinite"),
         ([(0.0, float("inf"), [1.0])], "NaN or infinite"),
         ([(0.0, 1.0, [1.0, 0.0])], "must have 1 columns, but has 2"),
@@ -159,62 +160,73 @@ def test_as_published_labels_are_packed_and_some_segments_are_left_out_by_name(t
     draft = MOSI.prepare(root, PrepareOptions())
     kept = [each.id for each in draft.utterances if each.group == TRAIN]
     assert kept == [f"{TRAIN}[0]", f"{TRAIN}[2]", f"{TRAIN}[4]"]
-    assert f"Left out of 7 labelled segments: 1 with an interval of length 0: {TRAIN}[1] (at 1 s)" in draft.notes
-    assert (
-        "Left out of 7 labelled segments: 1 with the interval of an earlier one: "
-        f"{TRAIN}[3] ({TRAIN}[2] has -1, this one -0.6)"
-    ) in draft.notes
+    assert draft.left_out == {
+        f"{TRAIN}[1]": "its interval, at 1 s, has length 0",
+        f"{TRAIN}[3]": f"{TRAIN}[2] has the same interval, labelled -1 there and -0.6 here",
+    }
+    assert f"2 of 7 labelled segments are left out by their labels: {TRAIN}[1], {TRAIN}[3]" in draft.notes
 
 
 def test_of_equal_intervals_the_first_that_can_be_used_is_kept(tmp_path: Path) -> None:
     rows: Rows = [(0.0, 1.0, [1.4]), (1.0, 2.0, [5.0]), (1.0, 2.0, [-0.6]), (1.0, 2.0, [-0.6])]
-    assert list(found(MOSI, corpus_folder(tmp_path, {TRAIN: rows}))) == [f"{TRAIN}[0]", f"{TRAIN}[2]"]
+    root = corpus_folder(tmp_path, {TRAIN: rows})
+    draft = MOSI.prepare(root, PrepareOptions(gather_faults=True))
+    assert [each.id for each in draft.utterances] == [f"{TRAIN}[0]", f"{TRAIN}[2]"]
 
 
 @pytest.mark.parametrize(
-    ("row", "note"),
+    ("row", "fault"),
     [
-        ((2.0, 1.0, [1.0]), "1 with times that cannot be: {id} (from 2 to 1 s)"),
-        ((-0.02, 1.0, [1.0]), "1 with times that cannot be: {id} (from -0.02 to 1 s)"),
-        ((0.0, 0.5, [3.2]), "1 with labels outside of their scale: {id} (sentiment must lie in [-3, 3]"),
-        ((2.0, 3.02, [1.0]), "1 that end behind their sound: {id} (it ends at 3.02 s, but the sound of `{video}`"),
-        ((3.0, 3.005, [1.0]), "1 that end behind their sound: {id} (it ends at 3.005 s"),
+        ((2.0, 1.0, [1.0]), r"from `2` to `1` s is reversed or negative"),
+        ((-0.02, 1.0, [1.0]), r"from `-0\.02` to `1` s is reversed or negative"),
+        ((0.0, 0.5, [3.2]), r"Sentiment must lie in \[-3, 3\]"),
+        ((2.0, 3.02, [1.0]), r"ends at 3\.02 s, but the sound of `2iD-tVS8NPw` lasts 3 s"),
+        ((3.0, 3.005, [1.0]), r"ends at 3\.005 s"),
     ],
 )
-def test_a_segment_that_cannot_be_used_is_left_out_by_name(
-    tmp_path: Path, row: tuple[float, float, list[float]], note: str
+def test_a_segment_that_cannot_be_used_is_a_fault_that_may_be_dropped(
+    tmp_path: Path, row: tuple[float, float, list[float]], fault: str
 ) -> None:
-    draft = MOSI.prepare(corpus_folder(tmp_path, {TRAIN: [*TWO, row]}), PrepareOptions())
-    assert [each.id for each in draft.utterances] == [f"{TRAIN}[0]", f"{TRAIN}[1]"]
-    named = "Left out of 3 labelled segments: " + note.format(id=f"{TRAIN}[2]", video=TRAIN)
-    assert any(each.startswith(named) for each in draft.notes)
+    root = corpus_folder(tmp_path / "root", {TRAIN: [*TWO, row]})
+    place = ("corpus", "prepare", "mosi", "--root", root, "--out", tmp_path / "out", "--json")
+    refused = repbench(*place)
+    assert refused.code == 3
+    assert re.search(fault, refused.json["what"])
+    assert (refused.json["utterance"], repbench(*place, "--drop-faulty", "1").code) == (f"{TRAIN}[2]", 0)
+    dropped = manifest.read(tmp_path / "out").dropped
+    assert list(dropped) == [f"{TRAIN}[2]"]
+    assert re.search(fault, dropped[f"{TRAIN}[2]"])
 
 
-def test_a_video_without_sound_is_left_out_by_name(tmp_path: Path) -> None:
-    root = corpus_folder(tmp_path, {TRAIN: TWO, DEV: TWO, TEST: TWO})
-    (root / "wav" / f"{DEV}.wav").unlink()
-    draft = MOSI.prepare(root, PrepareOptions())
-    assert {each.group for each in draft.utterances} == {TRAIN, TEST}
-    (note,) = (each for each in draft.notes if "without sound" in each)
-    assert note.startswith(f"Left out of 6 labelled segments: 2 without sound: {DEV}[0] (looked for {DEV}.wav, ")
-    assert f"; {DEV}[1] (looked for" in note
+def test_videos_without_sound_are_faults_named_one_by_one(tmp_path: Path) -> None:
+    root = corpus_folder(tmp_path / "root", {TRAIN: TWO, DEV: TWO, TEST: TWO})
+    for video in (DEV, TEST):
+        (root / "wav" / f"{video}.wav").unlink()
+    place = ("corpus", "prepare", "mosi", "--root", root, "--out", tmp_path / "out", "--json")
+    refused = repbench(*place)
+    assert (refused.code, len(refused.json["faults"])) == (3, 4)
+    assert "4 of 6 utterances of mosi are faulty: 4 × The segment has no sound" in refused.json["what"]
+    assert f"as {DEV}.wav, {DEV}[0].wav or {DEV}_1.wav" in refused.json["faults"][0]["do"]
+    assert "--drop-faulty 4" in refused.json["do"]
+    assert repbench(*place, "--drop-faulty", "3").code == 3
+    assert repbench(*place, "--drop-faulty", "4").code == 0
+    assert sorted(manifest.read(tmp_path / "out").dropped) == sorted(
+        f"{video}[{number}]" for video in (DEV, TEST) for number in range(2)
+    )
 
 
-def test_all_kinds_of_faults_are_counted_in_one_error(tmp_path: Path) -> None:
-    rows: Rows = [(0.0, 1.0, [1.0]), (1.0, 1.0, [1.0]), (2.0, 1.0, [1.0]), (3.0, 1.0, [1.0])]
-    with pytest.raises(
-        DataError, match=r"3 of 4 labelled segments.*1 with an interval of.*; 2 with times that"
-    ) as caught:
+def test_most_segments_of_length_0_are_refused(tmp_path: Path) -> None:
+    rows: Rows = [(0.0, 1.0, [1.0]), (1.0, 1.0, [1.0]), (2.0, 2.0, [1.0])]
+    with pytest.raises(DataError, match=rf"2 of 3 labelled segments cannot be used, such as {TRAIN}\[1\]: its int"):
         found(MOSI, corpus_folder(tmp_path, {TRAIN: rows}))
-    assert (caught.value.utterance, caught.value.do) == (f"{TRAIN}[2]", "Times in seconds? Correct the labels")
 
 
 def test_the_half_second_around_the_segments_of_mosei_is_cut_off_at_the_sound(tmp_path: Path) -> None:
     rows: Rows = [(-0.4876, 1.5, [1.0]), (1.0, 3.4, [1.0]), (0.5, 3.6, [1.0])]
-    draft = MOSEI.prepare(corpus_folder(tmp_path, {MOSEI_TRAIN: rows}), PrepareOptions())
+    draft = MOSEI.prepare(corpus_folder(tmp_path, {MOSEI_TRAIN: rows}), PrepareOptions(gather_faults=True))
     assert [(each.start, each.end) for each in draft.utterances] == [(0.0, 1.5), (1.0, None)]
     assert "1 intervals start before their sound and 1 end behind it, and are cut off there" in draft.notes
-    assert any(f"1 that end behind their sound: {MOSEI_TRAIN}[2]" in note for note in draft.notes)
+    assert [fault.utterance for fault in draft.faults] == [f"{MOSEI_TRAIN}[2]"]
 
 
 def test_the_segments_of_mosei_may_lack_the_half_second(tmp_path: Path) -> None:
@@ -252,16 +264,6 @@ def test_aligned_labels_are_refused(tmp_path: Path) -> None:
     write_csd(tmp_path / "labels.csd", {f"{TRAIN}[0]": TWO})
     with pytest.raises(DataError, match="is an interval, not a video"):
         found(MOSI, tmp_path)
-
-
-def test_most_sounds_missing_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
-    root = corpus_folder(tmp_path, {TRAIN: TWO, DEV: TWO, TEST: TWO})
-    for video in (DEV, TEST):
-        (root / "wav" / f"{video}.wav").unlink()
-    match = rf"4 of 6 labelled segments cannot be used: 4 without sound, {DEV}\[0\] \(looked for {DEV}\.wav"
-    with pytest.raises(DataError, match=match) as caught:
-        found(MOSI, root)
-    assert "write the labels without those videos" in str(caught.value.do)
 
 
 def test_whole_and_segment_of_one_video_are_refused(tmp_path: Path) -> None:
@@ -330,10 +332,10 @@ def test_the_published_labels_of_mosi_are_read(published: Path, tmp_path: Path) 
     assert len({each.group for each in corpus.utterances}) == 93
     signs = Counter(each.attributes["sentiment3"] for each in corpus.utterances)
     assert (signs["positive"], signs["negative"], signs["neutral"]) == (1079, 1021, 96)
-    named = [note for note in corpus.notes if note.startswith("Left out of 2199 labelled segments")]
-    for left_out in ("2WGyTLYerpo[43]", "bOL9jKpeJRs[24]", "d6hH302o4v8[33]"):
-        assert f"{left_out} (" in " ".join(named)
-        assert left_out not in {each.id for each in corpus.utterances}
+    left_out = ("2WGyTLYerpo[43]", "bOL9jKpeJRs[24]", "d6hH302o4v8[33]")
+    assert sorted(corpus.dropped) == sorted(left_out)
+    assert any(note.endswith(f"left out by their labels: {', '.join(left_out)}") for note in corpus.notes)
+    assert {each.id for each in corpus.utterances}.isdisjoint(left_out)
 
 
 class TestMockingjay2020:

@@ -172,7 +172,17 @@ def _tables(folder: Path) -> list[Seed]:
         return read
 
     rows = ("path,speaker,start,end,split,emotion", 'a.wav,"s, a",0.0,0.25,train,happy', "b.wav,sb,0.1,0.5,test,sad")
-    seeds = [_seed(write_text(folder / "table.csv", *rows), prepared(CSV, folder, PrepareOptions()))]
+    seeds = [
+        _seed(
+            write_text(folder / "table.csv", *rows), prepared(CSV, folder, PrepareOptions(table=folder / "table.csv"))
+        )
+    ]
+    jsonl = write_text(
+        folder / "metadata.jsonl",
+        '{"file_name": "a.wav", "speaker": "sa", "start": 0.0, "end": 0.25, "split": "train", "emotion": "happy"}',
+        '{"file_name": "b.wav", "speaker": "sb", "start": 0.1, "end": 0.5, "split": "test", "emotion": "sad"}',
+    )
+    seeds.append(_seed(jsonl, prepared(CSV, folder, PrepareOptions(table=jsonl))))
     data = folder / "data"
     kaldi = {
         "wav.scp": ("a a.wav", "b b.wav"),

@@ -75,6 +75,8 @@ Each reads the entry points of every distribution when it is imported, and one m
 ends that import. repbench uses no pydantic plugin and no device but CPU and CUDA, which triton brings with it.
 """
 
+_SHOWN_CHARACTERS = 60
+
 _ParsingError: Any = typer.BadParameter.__mro__[2]
 """What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
 
@@ -126,6 +128,12 @@ def _told() -> int:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         return 130
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = str(error.filename)
+        what = f"The name `{name[:_SHOWN_CHARACTERS]}…` is too long for the file system: {len(name)} characters"
+        return _fail(UsageError(what, do="Check what was given in the place of a file, a folder or a name"))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

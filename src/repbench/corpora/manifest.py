@@ -195,7 +195,7 @@ def _refuse_other_files(utterance: Utterance) -> None:
 
 
 def _open_root(folder: Path, *, follow_links: bool = False) -> Root:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - `Path.is_dir` raises at names that no file system takes
         do = "Give the folder where the sounds lie now as `root`, or prepare the corpus again"
         raise DataError("The root folder of the corpus does not exist", file=folder, do=do)
     return Root(folder, follow_links=follow_links)

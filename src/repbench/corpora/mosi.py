@@ -19,8 +19,8 @@ from repbench.audio.sound import ENDINGS, SoundInfo, inspect
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.csd import SUFFIX, Interval, read_csd, standard_folds
+from repbench.corpora.faults import Gatherer
 from repbench.corpora.layouts import refuse_missing_root, refuse_options
-from repbench.corpora.left_out import Kind, LeftOut, notes_of, refuse_most
 from repbench.corpora.opinion import (
     seven_classes,
     seven_classes_rounded,
@@ -49,9 +49,9 @@ class OpinionVideos:
     counted from 0 as in the labels, or `VIDEO_4.wav`, counted from 1 as in the segments that CMU distributes. Each
     interval is an utterance `VIDEO[3]`. There is one speaker a video, so that `speaker` and `group` are the video.
 
-    A segment of which no utterance can be made is left out, and the notes name it with its reason: its interval has
-    length 0 (so CMU marks what it took back), cannot be or is that of an earlier segment of its video; its labels lie
-    outside of their scale; it has no sound or ends behind it. More than half of all are refused.
+    A segment whose interval has length 0 (so CMU marks what it took back) or is that of an earlier segment of its video
+    is left out by name; labels of which that is more than half are refused. One whose times or labels cannot be, that
+    has no sound or that ends behind it is a fault.
 
     The attributes are `sentiment`, its classes `sentiment2`, `sentiment3`, `sentiment7` and `sentiment7_rounded`
     (`repbench.corpora.opinion`) and, where the labels have seven columns, the six intensities and the strongest
@@ -77,7 +77,7 @@ class OpinionVideos:
         Raises:
             UsageError: The variant is unknown, or an option is given that is not read.
             IntegrityError: The `.csd` is refused by the guard.
-            DataError: Labels or sounds are broken or do not belong together, or most segments cannot be used.
+            DataError: Labels or sounds are missing, broken or do not belong together, or most segments are left out.
             EnvironmentFault: mmsdk or h5py is not installed.
         """
         refuse_options(self.name, options, reads=("alignments", "table", "variant"))
@@ -85,15 +85,15 @@ class OpinionVideos:
         refuse_missing_root(root)
         labels = _find_labels(root) if options.table is None else options.table
         listed = self._opinions(read_csd(labels), labels)
-        usable, without_use = self._usable(listed)
-        refuse_most(without_use, len(listed), labels)
+        gatherer = Gatherer(gather=options.gather_faults)
+        usable, left_out = self._usable(listed, labels, gatherer)
+        _refuse_most(left_out, len(listed), labels)
         chosen = [each for each in usable if variant != MOCKINGJAY or mockingjay_filter(each.seconds, each.sentiment)]
-        if not chosen:
+        if not chosen and not gatherer.faults:
             raise DataError(f"No opinion is left of {len(listed)}", file=labels, do="Check the labels and the variant")
-        utterances, without_sound = self._with_sound(chosen, root, labels)
-        refuse_most(without_sound, len(chosen), labels)
-        lost = {each.id for each in without_sound}
-        kept = [each for each in chosen if each.id not in lost]
+        utterances = self._with_sound(chosen, root, labels, gatherer)
+        ids = {each.id for each in utterances}
+        kept = [each for each in chosen if each.id in ids]
         splits = self._splits(variant, kept)
         draft = Draft(
             name=self.name if variant == STANDARD else f"{self.name}-{variant}",
@@ -105,9 +105,11 @@ class OpinionVideos:
                 "Each video is taken to have one speaker: `speaker` and `group` are the video",
                 *self._notes_on_splits(variant, kept, splits),
                 *_notes_on_the_choice(variant, usable, chosen),
-                *notes_of([*without_use, *without_sound], len(listed)),
+                *_notes_on_left_out(left_out, len(listed)),
                 *_notes_on_ends(kept, utterances),
             ),
+            faults=tuple(gatherer.faults),
+            left_out=left_out,
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -136,63 +138,69 @@ class OpinionVideos:
         sentiment, *intensities = interval.values
         return Opinion(video, number, interval.start_s, interval.end_s, sentiment, tuple(intensities))
 
-    def _usable(self, listed: Sequence[Opinion]) -> tuple[list[Opinion], list[LeftOut]]:
-        """The opinions whose labels can be used, none of them before the start of its video; and the others."""
+    def _usable(
+        self, listed: Sequence[Opinion], labels: Path, gatherer: Gatherer
+    ) -> tuple[list[Opinion], dict[str, str]]:
+        """The opinions whose labels can be used, none of them before the start of its video; and those left out."""
         usable: list[Opinion] = []
-        left_out: list[LeftOut] = []
+        left_out: dict[str, str] = {}
         seen: dict[tuple[str, float, float], Opinion] = {}
         for opinion in listed:
             interval = (opinion.video, opinion.start_s, opinion.end_s)
-            fault = self._fault_of_labels(opinion, seen.get(interval))
-            if fault is None:
+            earlier = seen.get(interval)
+            if opinion.start_s == opinion.end_s:
+                left_out[opinion.id] = f"its interval, at {opinion.start_s:g} s, has length 0"
+                continue
+            with gatherer.each():
+                self._refuse_labels(opinion, labels)
+                if earlier is not None:
+                    labelled = f"labelled {earlier.sentiment:g} there and {opinion.sentiment:g} here"
+                    left_out[opinion.id] = f"{earlier.id} has the same interval, {labelled}"
+                    continue
                 seen[interval] = opinion
                 usable.append(opinion if opinion.start_s >= 0 else opinion._replace(start_s=0.0, cut_at_start=True))
-            else:
-                left_out.append(LeftOut(opinion.id, *fault))
         return usable, left_out
 
-    def _fault_of_labels(self, opinion: Opinion, earlier: Opinion | None) -> tuple[Kind, str] | None:
-        """Why no utterance can be made of it; `earlier` is a usable opinion of the same interval, if there is one."""
-        if opinion.start_s == opinion.end_s:
-            return Kind.EMPTY, f"at {opinion.start_s:g} s"
+    def _refuse_labels(self, opinion: Opinion, labels: Path) -> None:
         if not -self.padding_seconds <= opinion.start_s < opinion.end_s or opinion.end_s <= 0:
-            return Kind.TIMES, f"from {opinion.start_s:g} to {opinion.end_s:g} s"
+            what = f"The interval from `{opinion.start_s:g}` to `{opinion.end_s:g}` s is reversed or negative"
+            raise DataError(what, file=labels, utterance=opinion.id, do="Times in seconds? Correct the labels")
         intensities = opinion.intensities
         if abs(opinion.sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
             values = ", ".join(f"{value:g}" for value in (opinion.sentiment, *intensities))
-            return Kind.SCALE, f"sentiment must lie in [-3, 3] and emotions in [0, 3], but they are {values}"
-        if earlier is not None:
-            return Kind.TWICE, f"{earlier.id} has {earlier.sentiment:g}, this one {opinion.sentiment:g}"
-        return None
+            what = f"Sentiment must lie in [-3, 3] and emotions in [0, 3], but they are `{values}`"
+            raise DataError(what, file=labels, utterance=opinion.id, do="Correct the labels")
 
     def _with_sound(
-        self, opinions: Sequence[Opinion], root: Path, labels: Path
-    ) -> tuple[list[DraftUtterance], list[LeftOut]]:
-        """Each opinion as an utterance whose sound has been found and is as long as the labels say; and the others."""
-        sounds = _sounds(root / "wav" if (root / "wav").is_dir() else root)
+        self, opinions: Sequence[Opinion], root: Path, labels: Path, gatherer: Gatherer
+    ) -> list[DraftUtterance]:
+        """Each opinion as an utterance whose sound has been found and is as long as the labels say."""
+        folder = root / "wav" if (root / "wav").is_dir() else root
+        sounds = _sounds(folder)
         lengths: dict[Path, SoundInfo] = {}
         utterances: list[DraftUtterance] = []
-        left_out: list[LeftOut] = []
         for opinion in opinions:
-            path = _sound_of(opinion, sounds)
-            if path is None:
-                looked = f"{opinion.video}.wav, {opinion.id}.wav and {opinion.video}_{opinion.number + 1}.wav"
-                left_out.append(LeftOut(opinion.id, Kind.SILENT, f"looked for {looked}"))
-                continue
-            if path not in lengths:
-                lengths[path] = inspect(path, utterance=opinion.id, any_channels=True)
-            held_s = lengths[path].seconds
-            if path.stem != opinion.video:
-                self._refuse_other_segment(opinion, path, held_s, labels)
-                utterances.append(_utterance(opinion, path, None, None))
-            elif opinion.end_s <= held_s:
-                utterances.append(_utterance(opinion, path, opinion.start_s, opinion.end_s))
-            elif opinion.end_s - held_s <= self.padding_seconds and opinion.start_s < held_s:
-                utterances.append(_utterance(opinion, path, opinion.start_s, None))
-            else:
-                reason = f"it ends at {opinion.end_s:g} s, but the sound of `{opinion.video}` lasts {held_s:g} s"
-                left_out.append(LeftOut(opinion.id, Kind.BEHIND, reason))
-        return utterances, left_out
+            with gatherer.each():
+                path = _sound_of(opinion, sounds)
+                if path is None:
+                    looked = f"{opinion.video}.wav, {opinion.id}.wav or {opinion.video}_{opinion.number + 1}.wav"
+                    what, do = "The segment has no sound", f"Put it there as {looked}"
+                    raise DataError(what, file=folder, utterance=opinion.id, do=do)
+                if path not in lengths:
+                    lengths[path] = inspect(path, utterance=opinion.id, any_channels=True)
+                utterances.append(self._utterance(opinion, path, lengths[path].seconds, labels))
+        return utterances
+
+    def _utterance(self, opinion: Opinion, path: Path, held_s: float, labels: Path) -> DraftUtterance:
+        if path.stem != opinion.video:
+            self._refuse_other_segment(opinion, path, held_s, labels)
+            return _utterance(opinion, path, None, None)
+        if opinion.end_s <= held_s:
+            return _utterance(opinion, path, opinion.start_s, opinion.end_s)
+        if opinion.end_s - held_s <= self.padding_seconds and opinion.start_s < held_s:
+            return _utterance(opinion, path, opinion.start_s, None)
+        what = f"The interval ends at {opinion.end_s:g} s, but the sound of `{opinion.video}` lasts {held_s:g} s"
+        raise DataError(what, file=labels, utterance=opinion.id, do="Times in seconds? Is it the sound of this video?")
 
     def _refuse_other_segment(self, opinion: Opinion, path: Path, held_s: float, labels: Path) -> None:
         """Refuse a file of one segment that has not its length: it is numbered otherwise, and so has another label."""
@@ -337,6 +345,19 @@ def _notes_on_the_choice(variant: str, usable: Sequence[Opinion], chosen: Sequen
             f"{len(usable) - len(chosen)} of {len(usable)} opinions are left out: shorter than 1 s, longer than 20 s "
             "or |sentiment| below 0.1"
         )
+
+
+def _refuse_most(left_out: Mapping[str, str], num_listed: int, labels: Path) -> None:
+    """Refuse labels that rule out more than half of their own segments: they are taken for other ones."""
+    if 2 * len(left_out) > num_listed:
+        name, reason = next(iter(left_out.items()))
+        what = f"{len(left_out)} of {num_listed} labelled segments cannot be used, such as {name}: {reason}"
+        raise DataError(what, file=labels, utterance=name, do="Are these the labels as distributed?")
+
+
+def _notes_on_left_out(left_out: Mapping[str, str], num_listed: int) -> Iterator[str]:
+    if left_out:
+        yield f"{len(left_out)} of {num_listed} labelled segments are left out by their labels: {', '.join(left_out)}"
 
 
 def _notes_on_ends(kept: Sequence[Opinion], utterances: Sequence[DraftUtterance]) -> Iterator[str]:
