@@ -649,6 +649,7 @@ def test_instants_of_one_speaker_are_never_tested(tmp_path: Path) -> None:
     report = assemble([tmp_path])
     assert not report.verdicts.p_values
     assert marks_of(report)["mel"] == "untested"
+    assert not report.verdicts.tied
     assert "not compared with the other row (no test" in report.verdict_lines()[0].sentence
 
 
