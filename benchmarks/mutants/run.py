@@ -260,8 +260,12 @@ def _keep(path: Path, module: str, row: dict[str, Any]) -> None:
 
 
 def _added(before: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a module when its survivors were tried again."""
-    sums = {name: before[name] + row[name] for name in (KILLED, TIMEOUT, EQUIVALENT, "seconds")}
+    """What is known of a module when its survivors were tried again.
+
+    Two mutants may read alike, and one of them may have been killed before: what is killed is what else is left.
+    """
+    sums = {name: before[name] + row[name] for name in (TIMEOUT, EQUIVALENT, "seconds")}
+    sums[KILLED] = before[KILLED] + before[SURVIVED] - row[TIMEOUT] - row[EQUIVALENT] - row[SURVIVED]
     return before | sums | {name: row[name] for name in ("tests", SURVIVED, "survivors")}
 
 

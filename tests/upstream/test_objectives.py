@@ -168,6 +168,11 @@ def test_positions_begin_anywhere_up_to_the_offset_and_at_the_first_without() ->
     drawn = mockingjay(position_offset=3).objective._offsets(counts, generator())
     assert drawn is not None
     assert drawn.dtype == torch.int64
-    assert torch.equal(drawn, mockingjay(position_offset=3).objective._offsets(counts, generator()))  # type: ignore[arg-type]
+    model = mockingjay(position_offset=3)
+    other, again = (model.objective._offsets(counts, generator(seed)) for seed in (1, 0))
+    assert again is not None
+    assert other is not None
+    assert torch.equal(drawn, again), "the generator draws them"
+    assert not torch.equal(drawn, other)
     shares = torch.bincount(drawn, minlength=4) / 2000
     assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.04)
