@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from repbench.benchmark.features import FeatureTable, extract
 from repbench.benchmark.plan import Plan, make_plan, subset
 from repbench.benchmark.probe import ProbeShape, statistics_of
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
-from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
+from repbench.benchmark.training import Lesson, TrainedProbe, selection_steps, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, Measurement, Prediction
 from repbench.downstream.phone import Phone
@@ -64,6 +64,7 @@ class Class:
         mix: str = "mean",
         rates: tuple[float, ...] = RATES,
         settings: ProbeSettings = SETTINGS,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[list[TrainedProbe]]:
         examiner = Examiner(self.task, self.plan.classes, Envelope().info)
         layers = lessons[0].layers
@@ -73,7 +74,7 @@ class Class:
         )  # fmt: skip
         return train_probes(
             examiner, shape, self.train, self.dev, lessons, settings,
-            statistics=statistics_of(self.train), learning_rates=rates,
+            statistics=statistics_of(self.train), learning_rates=rates, progress=progress,
         )  # fmt: skip
 
 
@@ -178,6 +179,27 @@ def test_of_equal_points_the_earliest_is_kept(tones: Corpus) -> None:
     short = SETTINGS.model_copy(update={"steps": 20, "selection_points": 1})
     ((alone,),) = room.teach([room.lesson()], rates=(1e-2,), settings=short)
     assert torch.equal(trained.probe.head.output.weight, alone.probe.head.output.weight)
+
+
+def test_every_step_of_every_lesson_is_told(tones: Corpus) -> None:
+    room = Class.on(tones, Phone())
+    told: list[tuple[int, int]] = []
+    settings = SETTINGS.model_copy(update={"steps": 3, "selection_points": 3})
+    room.teach([room.lesson(0), room.lesson(1)], settings=settings, progress=lambda *done: told.append(done))
+    assert told == [(step, 6) for step in range(1, 7)]
+
+
+def test_features_are_standardised_unless_that_is_turned_off(tones: Corpus) -> None:
+    room = Class.on(tones, Phone())
+    for standardise in (True, False):
+        settings = SETTINGS.model_copy(update={"steps": 1, "standardise": standardise})
+        ((trained,),) = room.teach([room.lesson()], rates=(1e-2,), settings=settings)
+        expected = statistics_of(room.train)[1][1:2] if standardise else torch.ones(1, 1, 4)
+        assert torch.equal(trained.probe.std, expected)
+
+
+def test_dev_may_be_looked_at_after_every_step() -> None:
+    assert selection_steps(4, 4) == selection_steps(4, 9) == (1, 2, 3, 4)
 
 
 def test_selection_by_counts_is_selection_by_predictions(tones: Corpus) -> None:
