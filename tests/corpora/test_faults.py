@@ -48,7 +48,7 @@ def test_stereo_among_mono_and_an_equal_pair_in_one_run(tmp_path: Path) -> None:
         DataError, match="4 of 16 utterances of ravdess are faulty: 4 × The sound has 2 channels"
     ) as found:
         manifest.write(draft, tmp_path / "out")
-    assert str(found.value).endswith("say so where you report scores. Or go on without them: --drop-faulty 4.")
+    assert str(found.value).endswith("`sox IN OUT remix 1`. Or go on without them: --drop-faulty 4.")
     assert not (tmp_path / "out").exists()
     stereo = [f"03-01-{emotion}-01-01-01-01" for emotion in ("01", "03", "04", "05")]
     assert [fault["utterance"] for fault in found.value.fields()["faults"]] == stereo

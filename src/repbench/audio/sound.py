@@ -47,7 +47,7 @@ ENDINGS_TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".caf", "
 _BLOCK_SAMPLES = 1 << 20
 _CHOOSE = (
     "Choose with `--channel N` or `--channel mix` of `repbench corpus prepare` (`channel=` of `read_sound`), or write "
-    "one channel to a file: `sox {name} {wav} remix 1`"
+    "one channel to a file: `sox IN OUT remix 1`"
 )
 
 
