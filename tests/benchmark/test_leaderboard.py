@@ -387,7 +387,7 @@ def test_a_head_that_cannot_be_meant_is_refused(tmp_path: Path, head: str | None
 
 
 def test_deep_and_huge_submissions_are_refused_without_a_traceback(board: Path, phone: Path, speaker: Path) -> None:
-    (phone / "record.json").write_text("[" * 10_000, encoding="utf-8")
+    (phone / "record.json").write_text("[" * 200_000, encoding="utf-8")
     with (speaker / "predictions.jsonl").open("ab") as stream:
         stream.truncate(1 << 40)
     done = repbench("leaderboard", "add", phone, speaker, "--to", board)
@@ -478,7 +478,7 @@ def into_a_pipe(path: Path) -> None:
         ),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")), "it is not spelt as"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "This is not a submission"),
-        (lambda path: path.write_bytes(b"[" * 10_000), "it is nested too deeply"),
+        (lambda path: path.write_bytes(b"[" * 200_000), "it is nested too deeply"),
         (lambda path: path.write_bytes(b'{"schema": "repbench.submission/1", "record": {}}'), "not a record"),
         (lambda path: path.rename(path.with_name("0123456789abcdef.json")), "is not named after its record"),
         (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "This is no plain file"),

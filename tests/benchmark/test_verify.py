@@ -177,7 +177,7 @@ def test_predictions_that_are_no_text_are_refused(speaker: Path) -> None:
 
 
 def test_deep_json_is_refused_and_no_recursion_error(speaker: Path) -> None:
-    (speaker / "predictions.jsonl").write_text("[" * 10_000, encoding="utf-8")
+    (speaker / "predictions.jsonl").write_text("[" * 200_000, encoding="utf-8")
     with pytest.raises(IntegrityError, match="Line 1 is not a prediction: it is nested too deeply"):
         verify_record(speaker)
     for depth in (50, 10_000):

@@ -439,7 +439,7 @@ ROT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_manifest": (lambda path: (path / MANIFEST_FILE).unlink(), r"the file is missing .*checkpoint\.json"),
     "empty_manifest": (manifest_is(""), r"no JSON that can be read: .*checkpoint\.json"),
     "half_manifest": (manifest_is('{"schema": "repben'), "no JSON that can be read: Unterminated string"),
-    "deep_manifest": (manifest_is("[" * 100_000), "no JSON that can be read: maximum recursion depth"),
+    "deep_manifest": (manifest_is("[" * 100_000), "no JSON that can be read: (maximum recursion depth|Stack overflow)"),
     "manifest_not_an_object": (manifest_is("[1]"), "it must hold a JSON object"),
     "zeros_in_manifest": (damage(MANIFEST_FILE, zero_middle_third), "no JSON that can be read"),
     "digit_of_manifest": (
