@@ -22,7 +22,7 @@ import scipy
 from numpy.typing import NDArray
 from scipy import stats
 
-from repbench.benchmark.statistics import crossed_intervals, jackknife_intervals, paired_differences
+from repbench.benchmark.scoring.statistics import crossed_intervals, jackknife_intervals, paired_differences
 from repbench.testing.simulation import Effects, Simulated, pooled_accuracy, simulate
 
 Array = NDArray[np.float64]

@@ -24,7 +24,7 @@ from torch import Tensor
 from repbench.audio import kaldi, legacy, online
 from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
-from repbench.benchmark.features import length_batches
+from repbench.benchmark.features.extraction import length_batches
 from turns import Way, time_in_turns, write_result
 
 NUM_UTTERANCES = 200
@@ -39,7 +39,7 @@ def sounds() -> tuple[str, list[Tensor]]:
         files = sorted(Path(place).glob("LibriSpeech/**/*.flac")) + sorted(Path(place).glob("LJSpeech35/wavs/*.wav"))
         files += sorted(Path(place).glob("nemo120/samples/*.wav"))
         return "LibriSpeech, LJSpeech, nEMO", [to_rate(*read_sound(file), RATE_HZ) for file in files[:NUM_UTTERANCES]]
-    from repbench.corpora.opening import open_corpus
+    from repbench.corpora.open import open_corpus
 
     utterances = open_corpus("synthetic").utterances[:NUM_UTTERANCES]
     return "synthetic:noisy:small", [to_rate(*read_sound(each.audio), RATE_HZ) for each in utterances]

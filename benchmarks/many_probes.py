@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from repbench.benchmark import environment
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.open import open_corpus
 from repbench.files import cache_dir
 
 FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -72,8 +72,8 @@ def trained_like(arguments: argparse.Namespace, folder: Path) -> str:
     """A checkpoint on disk with random weights: five seeds of a probe ask one network, not five untrained ones."""
     if not arguments.checkpoint.startswith("random"):
         return str(arguments.checkpoint)
-    from repbench.benchmark.loading import load_upstream
-    from repbench.upstream.checkpoints import save_checkpoint
+    from repbench.benchmark.loading.upstreams import load_upstream
+    from repbench.upstream.checkpoints.native import save_checkpoint
 
     model = load_upstream(arguments.upstream, checkpoint=arguments.checkpoint)
     fields = {"upstream": arguments.upstream, "config": dict(model.config)}

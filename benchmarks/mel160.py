@@ -18,7 +18,7 @@ from torch import Tensor
 
 from frontends import sounds
 from repbench.audio.legacy import DELTA_FRAMES, LOG_FLOOR, LONG, MEL160_NO_CMVN
-from repbench.benchmark.features import length_batches
+from repbench.benchmark.features.extraction import length_batches
 from turns import time_in_turns, write_result
 
 TURNS = 7

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from repbench.benchmark import environment
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.open import open_corpus
 from repbench.files import cache_dir
 
 

@@ -28,11 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repbench.training.optimizers import build_optimizer
 from repbench.upstream.contract import Batch
 from repbench.upstream.mockingjay.config import FeatureSettings, MockingjayConfig
 from repbench.upstream.mockingjay.factory import untrained
 from repbench.upstream.mockingjay.upstream import Mockingjay
-from repbench.upstream.optimizers import build_optimizer
 
 BATCH, FRAMES, WIDTH = 8, 400, 240
 SECONDS, UTTERANCES, TOGETHER = 10, 10, (1, 5)

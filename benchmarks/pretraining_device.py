@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repbench.training.optimizers import build_optimizer
 from repbench.upstream.contract import Batch
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.mockingjay.factory import untrained
-from repbench.upstream.optimizers import build_optimizer
 
 SECONDS = 8.0
 RATE = 16_000

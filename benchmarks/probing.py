@@ -37,12 +37,12 @@ from torch import Tensor
 
 from mockingjay import AUDIO, TASK, TRANSFORMER, s3prl_modules  # type: ignore[import-not-found]
 from repbench.benchmark import environment
-from repbench.benchmark.examiner import Examiner
-from repbench.benchmark.loading import load_upstream
-from repbench.benchmark.plan import Plan, Questions, make_plan
+from repbench.benchmark.data.dataset import LabelledSplits, LabelledUtterances, label_splits
+from repbench.benchmark.loading.upstreams import load_upstream
+from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.protocol import SplitSettings
-from repbench.corpora.opening import open_corpus
-from repbench.corpora.reading import read_utterance
+from repbench.corpora.open import open_corpus
+from repbench.corpora.read import read_utterance
 from repbench.downstream.phone import Phone
 from repbench.files import cache_dir
 
@@ -63,7 +63,7 @@ def main() -> None:
         checkpoint = Path(folder) / "states.ckpt"
         write_checkpoint(checkpoint)
         corpus = open_corpus(arguments.corpus)
-        plan = make_plan(corpus, Phone(), SplitSettings(), excludes=lambda each: None)
+        plan = label_splits(corpus, Phone(), SplitSettings(), excludes=lambda each: None)
         steps = arguments.epochs * -(-len(plan.train) // BATCH)
         frames = round(100 * sum(each.utterance.seconds for each in plan.train) / len(plan.train) * BATCH)
         asked = {"steps": steps, "frames": frames}
@@ -172,7 +172,7 @@ def ours_of(
     }
 
 
-def theirs_of(checkpoint: Path, plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
+def theirs_of(checkpoint: Path, plan: LabelledSplits, arguments: argparse.Namespace) -> dict[str, Any]:
     """What S3PRL does with the same questions."""
     s3prl_modules()
     from s3prl.downstream.phone_linear.expert import DownstreamExpert  # type: ignore[import-not-found]
@@ -189,28 +189,28 @@ def theirs_of(checkpoint: Path, plan: Plan, arguments: argparse.Namespace) -> di
     expert.objective = torch.nn.CrossEntropyLoss()
     setting_up = time.perf_counter() - started
 
-    examiner = Examiner(Phone(), plan.classes, load_upstream("mockingjay", checkpoint=checkpoint).info)
+    predictor = Predictor(Phone(), plan.classes, load_upstream("mockingjay", checkpoint=checkpoint).info)
     optimizer = torch.optim.AdamW(expert.parameters(), lr=RATE)
     test_questions = plan.test.open()
 
     kept: dict[str, Tensor] = {}
 
-    def features_of(questions: Questions, *, again: bool = True) -> tuple[list[Tensor], list[Tensor]]:
+    def features_of(examples: LabelledUtterances, *, again: bool = True) -> tuple[list[Tensor], list[Tensor]]:
         if again:
-            sounds = [read_utterance(each.utterance, 16_000) for each in questions]
+            sounds = [read_utterance(each.utterance, 16_000) for each in examples]
             with torch.no_grad():
                 features = featurizer(sounds, upstream(sounds))
-            kept.update({each.id: one for each, one in zip(questions, features, strict=True)})
-        features = [kept[each.id] for each in questions]
-        labels = [examiner.frame_classes(each, len(one)) for each, one in zip(questions, features, strict=True)]
+            kept.update({each.id: one for each, one in zip(examples, features, strict=True)})
+        features = [kept[each.id] for each in examples]
+        labels = [predictor.frame_classes(each, len(one)) for each, one in zip(examples, features, strict=True)]
         return features, [torch.where(label < 0, -100, label) for label in labels]
 
-    def evaluate(questions: Questions) -> float:
+    def evaluate(examples: LabelledUtterances) -> float:
         records: dict[str, list[float]] = defaultdict(list)
         expert.eval()
         with torch.no_grad():
-            for start in range(0, len(questions), BATCH):
-                features, labels = features_of(questions[start : start + BATCH])
+            for start in range(0, len(examples), BATCH):
+                features, labels = features_of(examples[start : start + BATCH])
                 expert("dev", features, labels, records=records)
         return float(torch.FloatTensor(records["acc"]).mean())
 

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 
 from repbench.benchmark import environment
+from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import predictions_digest, sealed_record, write_record
-from repbench.benchmark.scoring import metrics_part
-from repbench.benchmark.tasks import build_task
+from repbench.benchmark.records.record import predictions_digest, sealed_record, write_record
+from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
 from repbench.registry import registry
 

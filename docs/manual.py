@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 import typer
 from pydantic import BaseModel
 
-from repbench.benchmark.leaderboard.head import Head
+from repbench.benchmark.leaderboard.settings import LeaderboardSettings
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.sweep.plan import SweepPlan
 from repbench.cli import app
 from repbench.configs.loader import preset_names
 from repbench.errors import RepbenchError
+from repbench.upstream.adapters.feature_folder import FolderDeclaration
+from repbench.upstream.adapters.python_module import Declaration
 from repbench.upstream.apc.config import ApcConfig
-from repbench.upstream.declared import Declaration
-from repbench.upstream.feature_folder import FolderDeclaration
 from repbench.upstream.mockingjay.config import MockingjayConfig
-from repbench.upstream.training_settings import TrainingSettings
+from repbench.upstream.pretraining.settings import TrainingSettings
 
 DOCS = Path(__file__).parent
 MADE = "<!-- Made by docs/manual.py; `make reference` writes it again. -->"
@@ -81,7 +81,12 @@ SETTINGS = (
     ),
     Shown("APC", ApcConfig, "", "The model, taken by `repbench pretrain apc` and by `repbench.load_upstream`.", "apc"),
     Shown("A sweep", SweepPlan, "", "The plan that `repbench sweep` reads ([Sweeps](sweep.md))."),
-    Shown("A leaderboard", Head, "", "`leaderboard.yaml`, which stands at its head ([Leaderboards](leaderboard.md))."),
+    Shown(
+        "A leaderboard",
+        LeaderboardSettings,
+        "",
+        "`leaderboard.yaml`, which stands at its head ([Leaderboards](leaderboard.md)).",
+    ),
     Shown(
         "A module of `py:`",
         Declaration,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,41 +15,122 @@ import repbench
 SOURCE = Path(repbench.__file__).parent
 
 LAYERS = {
-    "errors": 0, "progress": 0,
+    "errors": 0, "progress": 0, "moved": 0,
     "files": 1, "globalstate": 1, "other_files": 1,
-    "registry": 2, "configs": 2, "torch_pairs": 2,
-    "audio": 3, "corpora": 3, "scaffold": 3,
-    "upstream": 4, "downstream": 4,
-    "benchmark": 5, "doctor": 5,
-    "testing": 6, "console": 6, "cli": 7, "__main__": 8, "__init__": 9,
+    "registry": 2, "configs": 2, "torch_pairs": 2, "locks": 2,
+    "training": 3, "audio": 3, "corpora": 4, "scaffold": 3,
+    "upstream": 5, "downstream": 5,
+    "benchmark": 6, "doctor": 6,
+    "testing": 7, "console": 7, "cli": 8, "__main__": 9, "__init__": 10,
 }  # fmt: skip
-"""Each part may import what stands lower, and itself; `corpora` reads sound through `audio`."""
+"""Each part may import what stands lower, and itself."""
 
-ALLOWED_SIDEWAYS = {("corpora", "audio"), ("files", "errors")}
+ALLOWED = {("files", "errors")}
+"""Arrows between parts of one layer, and those of packages to the table of their old names."""
+
+ROOMS = {
+    "benchmark": {
+        "demo": {"pipeline", "protocol", "report", "run"},
+        "sweep": {"pipeline", "protocol", "records", "run"},
+        "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records", "scoring"},
+        "leaderboard": {"data", "probing", "protocol", "records", "report", "scoring"},
+        "pipeline": {
+            "data", "environment", "features", "finetuning", "loading", "probing", "protocol", "records", "scoring",
+        },
+        "plots": {"features", "loading", "probing", "records"},
+        "report": {"protocol", "records", "scoring"},
+        "records": {"loading", "probing", "scoring"},
+        "finetuning": {"data", "features", "loading", "probing", "protocol"},
+        "probing": {"data", "features", "protocol"},
+        "scoring": {"data"},
+        "features": {"environment", "loading"},
+        "data": {"protocol"},
+        "loading": set(), "environment": set(), "protocol": set(),
+    },
+    "upstream": {
+        "convert": {"apc", "checkpoints", "contract", "mockingjay"},
+        "pretraining": {"checkpoints", "contract"},
+        "mockingjay": {"checkpoints", "contract", "dropout", "spectrograms"},
+        "apc": {"checkpoints", "contract", "dropout", "spectrograms"},
+        "adapters": {"checkpoints", "contract"},
+        "checkpoints": {"contract"},
+        "frontends": {"contract"},
+        "contract": set(), "dropout": set(), "spectrograms": set(),
+    },
+    "corpora": {
+        "synthetic": {"contract", "manifest"},
+        "audit": {"contract", "faults", "manifest"},
+        "open": {"contract", "manifest"},
+        "read": {"contract", "manifest"},
+        "manifest": {"alignments", "contract", "faults", "layouts", "safe_paths", "textfiles"},
+        "layouts": {"alignments", "contract", "faults", "safe_paths", "textfiles"},
+        "alignments": {"contract", "phone_sets", "textfiles"},
+        "faults": {"contract"}, "phone_sets": {"contract"},
+        "contract": set(), "safe_paths": set(), "textfiles": set(),
+    },
+}  # fmt: skip
+"""Of the rooms of a part, which others each imports; drawn in docs/architecture.md."""
+
+LONGEST = 450
+"""Lines of a module, unless it says at its head why it is longer."""
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    """`benchmark.run`: a module by its path, without the package it is in."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_parts(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {
-        f"repbench.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "repbench"
-        for alias in node.names
-    }
-    return {name.split(".")[1] for name in names if name.startswith("repbench.")}
+MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_point_one_way(path: Path) -> None:
-    own = part_of(path)
-    for other in imported_parts(path) - {own}:
-        assert LAYERS[other] < LAYERS[own] or (own, other) in ALLOWED_SIDEWAYS, f"{own} must not import {other}"
+def imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports, without `repbench.`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("repbench.")}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                is_module = full.removeprefix("repbench.") in MODULES
+                found |= {full if is_module else node.module} - {"repbench"}
+    return {name.removeprefix("repbench.") for name in found if name.startswith("repbench.")}
+
+
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_imports_point_one_way(name: str) -> None:
+    own = name.split(".")[0]
+    for other in {each.split(".")[0] for each in IMPORTS[name]} - {own}:
+        assert LAYERS[other] < LAYERS[own] or (own, other) in ALLOWED, f"{own} must not import {other}"
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_the_rooms_of_a_part_import_as_they_are_drawn(part: str) -> None:
+    found: dict[str, set[str]] = {}
+    for name in MODULES:
+        if not name.startswith(f"{part}."):
+            continue
+        room = name.split(".")[1]
+        others = {each.split(".")[1] for each in IMPORTS[name] if each.startswith(f"{part}.")}
+        found[room] = found.get(room, set()) | others - {room}
+    assert found == ROOMS[part]
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_the_rooms_of_a_part_are_without_a_circle(part: str) -> None:
+    order = TopologicalSorter(ROOMS[part])
+    assert len([*order.static_order()]) == len(ROOMS[part])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_long_module_says_why(name: str) -> None:
+    text = MODULES[name].read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert text.count("\n") <= LONGEST or "Longer than others" in docstring, f"{name}: {text.count(chr(10))} lines"
 
 
 @pytest.mark.parametrize("module", ["repbench", "repbench.cli", "repbench.registry"])

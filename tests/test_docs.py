@@ -21,18 +21,18 @@ import yaml
 
 import manual
 import repbench
-from repbench.benchmark.leaderboard.head import Head
+from repbench.benchmark.leaderboard.settings import LeaderboardSettings
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import json_schema
+from repbench.benchmark.records.record import json_schema
 from repbench.benchmark.sweep.plan import load_plan
 from repbench.configs.loader import build, load_yaml
 from repbench.downstream.heads import HEADS
 from repbench.registry import registry
+from repbench.upstream.adapters.feature_folder import FolderDeclaration
+from repbench.upstream.adapters.python_module import Declaration
 from repbench.upstream.apc.config import ApcConfig
-from repbench.upstream.declared import Declaration
-from repbench.upstream.feature_folder import FolderDeclaration
 from repbench.upstream.mockingjay.config import MockingjayConfig
-from repbench.upstream.training_settings import TrainingSettings
+from repbench.upstream.pretraining.settings import TrainingSettings
 from tests.pages import (
     DOCS,
     ROOT,
@@ -200,7 +200,7 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
     if "upstreams" in tree:
         load_plan(file)
     elif "questions" in tree:
-        build(Head, tree, file)
+        build(LeaderboardSettings, tree, file)
     elif "window_samples" in tree:
         build(Declaration, tree, file)
     elif "hop_samples" in tree:

@@ -195,7 +195,7 @@ def listed(plural: str, env: Mapping[str, str], python: str | Path = sys.executa
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["upstream", "downstream"])
 def test_the_life_of_a_package(kind: PluginKind, tmp_path: Path) -> None:
-    """Written, tested, installed, listed, checked, run, reported with its provenance, uninstalled, gone."""
+    """WrittenRecord, tested, installed, listed, checked, run, reported with its provenance, uninstalled, gone."""
     tones, runs, python = tmp_path / "tones", tmp_path / "runs", environment_of_its_own(tmp_path / "venv")
     tone_corpus(tones)
     new_package(kind, "my-own", tmp_path)

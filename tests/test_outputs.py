@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from repbench.benchmark.extraction import extract_files
-from repbench.benchmark.loading import load_upstream
+from repbench.benchmark.features.export import extract_files
+from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.plots.plotting import PlotRequest, plot
 from repbench.benchmark.report import ReportRequest, write_layer_figures, write_report
 from repbench.errors import UsageError

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from repbench.benchmark.features import extract, num_frames, run_sounds
-from repbench.benchmark.loading import build_upstream
-from repbench.benchmark.plan import make_plan
+from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.features.extraction import extract, num_frames, run_sounds
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.loading.upstreams import build_upstream
+from repbench.benchmark.pipeline.setup import RunRequest, prepare
 from repbench.benchmark.protocol import SplitSettings
-from repbench.benchmark.stage import RunRequest, prepare
-from repbench.benchmark.tasks import build_task
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.open import open_corpus
 from repbench.downstream.speaker import Speaker
 from repbench.errors import OF_OTHERS, PluginError, Terminated, plugin_faults
 from repbench.progress import Silence
@@ -207,7 +207,7 @@ def test_fault_37_a_task_that_declares_itself_otherwise_is_told_at_the_door() ->
 )
 def test_fault_38_a_task_that_answers_otherwise_is_told(task: Speaker, message: str, tones: Corpus) -> None:
     with pytest.raises(PluginError, match=message):
-        make_plan(tones, task, SplitSettings(), excludes=lambda _: None)
+        label_splits(tones, task, SplitSettings(), excludes=lambda _: None)
 
 
 # corpora

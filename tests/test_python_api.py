@@ -12,8 +12,8 @@ from torch import Tensor
 
 import repbench
 from repbench.audio.legacy import MEL160
-from repbench.benchmark.loading import build_upstream
-from repbench.benchmark.stage import RunRequest
+from repbench.benchmark.loading.upstreams import build_upstream
+from repbench.benchmark.pipeline.setup import RunRequest
 from repbench.configs.requests import argument, request_of
 from repbench.downstream.metrics import classification, edits
 from repbench.errors import DataError, UsageError

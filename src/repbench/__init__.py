@@ -5,21 +5,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from repbench.moved import install
+
 if TYPE_CHECKING:
-    from repbench.benchmark.loading import load_upstream
-    from repbench.benchmark.pretrain import pretrain
-    from repbench.benchmark.record import read_records
+    from repbench.benchmark.loading.upstreams import load_upstream
+    from repbench.benchmark.pipeline.pretrain import pretrain
+    from repbench.benchmark.records.record import read_records
     from repbench.benchmark.run import evaluate
-    from repbench.upstream.optimizers import pretraining_optimizer
+    from repbench.training.optimizers import pretraining_optimizer
+
+install()
 
 __all__ = ["evaluate", "load_upstream", "pretrain", "pretraining_optimizer", "read_records"]
 
 _HOMES = {
     "evaluate": "repbench.benchmark.run",
-    "load_upstream": "repbench.benchmark.loading",
-    "pretrain": "repbench.benchmark.pretrain",
-    "pretraining_optimizer": "repbench.upstream.optimizers",
-    "read_records": "repbench.benchmark.record",
+    "load_upstream": "repbench.benchmark.loading.upstreams",
+    "pretrain": "repbench.benchmark.pipeline.pretrain",
+    "pretraining_optimizer": "repbench.training.optimizers",
+    "read_records": "repbench.benchmark.records.record",
 }
 
 

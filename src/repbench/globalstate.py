@@ -33,7 +33,7 @@ _CPU = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
+class _GlobalValue:
     """One thing the process holds: its name, what it was, and how to read and write it."""
 
     name: str
@@ -100,11 +100,11 @@ def _restore_environment(before: dict[str, str]) -> list[str]:
     return [f"environment variable {name}" for name in sorted(names - _SET_BY_SCIKIT_LEARN)]
 
 
-def _process_settings() -> list[_Setting]:
-    settings = [_Setting("random generator of Python", random.getstate(), random.getstate, random.setstate)]
+def _process_settings() -> list[_GlobalValue]:
+    settings = [_GlobalValue("random generator of Python", random.getstate(), random.getstate, random.setstate)]
     folder = _working_directory()
     if folder is not None:
-        settings.append(_Setting("working directory", folder, _working_directory, os.chdir))
+        settings.append(_GlobalValue("working directory", folder, _working_directory, os.chdir))
     return settings
 
 
@@ -116,13 +116,13 @@ def _working_directory() -> str | None:
         return None
 
 
-def _signal_settings() -> list[_Setting]:
+def _signal_settings() -> list[_GlobalValue]:
     """The handlers that Python knows of; only the main thread may set any."""
     if threading.current_thread() is not threading.main_thread():
         return []
     handlers = {number: signal.getsignal(number) for number in signal.Signals}
     return [
-        _Setting(
+        _GlobalValue(
             f"signal handler {number.name}", handler, partial(signal.getsignal, number), partial(signal.signal, number)
         )
         for number, handler in handlers.items()
@@ -130,19 +130,19 @@ def _signal_settings() -> list[_Setting]:
     ]
 
 
-def _numpy_settings() -> list[_Setting]:
+def _numpy_settings() -> list[_GlobalValue]:
     numpy = _loaded("numpy")
     if numpy is None:
         return []
     read, write = numpy.random.get_state, numpy.random.set_state
-    return [_Setting("random generator of numpy", read(), read, write, _same_numpy_state)]
+    return [_GlobalValue("random generator of numpy", read(), read, write, _same_numpy_state)]
 
 
 def _same_numpy_state(one: Any, other: Any) -> bool:
     return bool((one[1] == other[1]).all() and one[2:] == other[2:])
 
 
-def _torch_settings(torch: Any | None) -> list[_Setting]:
+def _torch_settings(torch: Any | None) -> list[_GlobalValue]:
     """A torch that was there before the block, as it is now."""
     if torch is None:
         return []
@@ -150,21 +150,21 @@ def _torch_settings(torch: Any | None) -> list[_Setting]:
     cuda = [_cuda_generators(torch)] if torch.cuda.is_initialized() else []
     return [
         _default_device(torch, _read_device(torch)),  # before all that makes tensors to be written
-        _Setting("default dtype", torch.get_default_dtype(), torch.get_default_dtype, torch.set_default_dtype),
-        _Setting("random generator of torch", generator, torch.get_rng_state, torch.set_rng_state, torch.equal),
-        _Setting("number of threads", threads, torch.get_num_threads, torch.set_num_threads),
+        _GlobalValue("default dtype", torch.get_default_dtype(), torch.get_default_dtype, torch.set_default_dtype),
+        _GlobalValue("random generator of torch", generator, torch.get_rng_state, torch.set_rng_state, torch.equal),
+        _GlobalValue("number of threads", threads, torch.get_num_threads, torch.set_num_threads),
         *cuda,
-        *(_Setting(name, read(), read, write) for name, read, write in _torch_switches(torch)),
+        *(_GlobalValue(name, read(), read, write) for name, read, write in _torch_switches(torch)),
     ]
 
 
-def _cuda_generators(torch: Any) -> _Setting:
+def _cuda_generators(torch: Any) -> _GlobalValue:
     read, write = torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
-    return _Setting("random generators of CUDA", read(), read, write, lambda a, b: all(map(torch.equal, a, b)))
+    return _GlobalValue("random generators of CUDA", read(), read, write, lambda a, b: all(map(torch.equal, a, b)))
 
 
-def _default_device(torch: Any, before: str | None) -> _Setting:
-    return _Setting("default device", before, partial(_read_device, torch), partial(_write_device, torch))
+def _default_device(torch: Any, before: str | None) -> _GlobalValue:
+    return _GlobalValue("default device", before, partial(_read_device, torch), partial(_write_device, torch))
 
 
 def _read_device(torch: Any) -> str | None:
@@ -192,14 +192,14 @@ def _write_precision(torch: Any, precision: str | None) -> None:
         torch.set_float32_matmul_precision(precision)
 
 
-def _fresh_torch_settings(torch: Any | None) -> list[_Setting]:
+def _fresh_torch_settings(torch: Any | None) -> list[_GlobalValue]:
     """A torch that the block loaded, as it was right after its import."""
     if torch is None:
         return []
     return [
         _default_device(torch, _CPU),
-        _Setting("default dtype", torch.float32, torch.get_default_dtype, torch.set_default_dtype),
-        *(_Setting(name, _FRESH_TORCH[name], read, write) for name, read, write in _torch_switches(torch)),
+        _GlobalValue("default dtype", torch.float32, torch.get_default_dtype, torch.set_default_dtype),
+        *(_GlobalValue(name, _FRESH_TORCH[name], read, write) for name, read, write in _torch_switches(torch)),
     ]
 
 

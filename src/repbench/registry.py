@@ -59,9 +59,9 @@ class Door(NamedTuple):
 
 
 DOORS: Mapping[str, Door] = {
-    "hf": Door("repbench.upstream.huggingface:door", "DIR_OR_REPO"),
-    "torchaudio": Door("repbench.upstream.bundles:door", "BUNDLE"),
-    "features": Door("repbench.upstream.feature_folder:door", "DIR"),
+    "hf": Door("repbench.upstream.adapters.huggingface:door", "DIR_OR_REPO"),
+    "torchaudio": Door("repbench.upstream.adapters.torchaudio_bundles:door", "BUNDLE"),
+    "features": Door("repbench.upstream.adapters.feature_folder:door", "DIR"),
 }
 """The reserved prefixes behind which repbench itself stands."""
 
@@ -76,7 +76,7 @@ class Problem(NamedTuple):
     cure: str
 
 
-class Loaded(NamedTuple):
+class LoadedEntry(NamedTuple):
     """What an entry point led to, and the names of the global state that its import changed and that was put back."""
 
     value: object
@@ -126,7 +126,7 @@ class Entry:
         """
         return self.load_observed().value
 
-    def load_observed(self) -> Loaded:
+    def load_observed(self) -> LoadedEntry:
         """As `load`, and say what global state the import changed."""
         try:
             with preserved_global_state() as changed:
@@ -135,7 +135,7 @@ class Entry:
             raise
         except BaseException as error:
             raise self._failure(error) from error
-        return Loaded(value, tuple(changed))
+        return LoadedEntry(value, tuple(changed))
 
     def file_sha256(self) -> str | None:
         """SHA-256 of the file that the target stands in, once it is loaded; None where there is no such file."""
@@ -180,7 +180,7 @@ class Entry:
         return f"Reinstall it: {reinstall}; should that not help, tell its authors and remove it: {remove}"
 
 
-class Found(NamedTuple):
+class FoundEntry(NamedTuple):
     """An entry and the words that follow its name: `synthetic:noisy:small` has the options `("noisy", "small")`."""
 
     entry: Entry
@@ -212,7 +212,7 @@ class Registry:
         """All plugins of a kind by name, a built-in before others of its name; those hidden by a clash included."""
         return self._entries[kind]
 
-    def find(self, kind: Kind, spec: str) -> Found:
+    def find(self, kind: Kind, spec: str) -> FoundEntry:
         """The plugin that `spec` names: `NAME`, `DIST:NAME`, either with `:OPTION…` after it, or behind a prefix.
 
         A bare name is a built-in's or, if there is exactly one, a third party's. `DIST:NAME` is understood before
@@ -228,12 +228,12 @@ class Registry:
         owners = [entry for entry in self.entries(kind) if entry.name == head]
         qualified = self._qualified(kind, head, rest)
         if qualified is not None and not self._is_option_of_builtin(owners, kind, rest[0]):
-            return Found(qualified, tuple(rest[1:]))
+            return FoundEntry(qualified, tuple(rest[1:]))
         if not owners:
             raise self._unknown(kind, spec)
         if len(owners) > 1 and not owners[0].builtin:
             raise _clash(owners)
-        return Found(owners[0], tuple(rest))
+        return FoundEntry(owners[0], tuple(rest))
 
     def load(self, kind: Kind, spec: str) -> object:
         """Find a plugin and import it; global state that the import changed is put back and noted in `problems`.
@@ -305,14 +305,14 @@ class Registry:
         rivals = ", ".join(f"`{other.distribution}`" for other in others)
         return f"name shared with {rivals}; use {entry.qualified}"
 
-    def _reserved(self, kind: Kind, prefix: str, rest: list[str]) -> Found:
+    def _reserved(self, kind: Kind, prefix: str, rest: list[str]) -> FoundEntry:
         if prefix in DOORS:
-            return Found(self._behind(DOORS[prefix], kind, prefix, ":".join(rest)), ())
+            return FoundEntry(self._behind(DOORS[prefix], kind, prefix, ":".join(rest)), ())
         target = ":".join(rest[:2])
         if _TARGET.fullmatch(target) is None:
             spec = ":".join([prefix, *rest])
             raise UsageError(f"`{spec}` does not name an object", do="Write `py:module:attribute`")
-        return Found(Entry(target, kind, target, "py", "", builtin=False), tuple(rest[2:]))
+        return FoundEntry(Entry(target, kind, target, "py", "", builtin=False), tuple(rest[2:]))
 
     def _behind(self, door: Door, kind: Kind, prefix: str, argument: str) -> Entry:
         if kind != "upstream":

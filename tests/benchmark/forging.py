@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.record import digest_of, predictions_digest, read_predictions, seal_of
-from repbench.benchmark.scoring import metrics_part
-from repbench.benchmark.tasks import build_task
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.records.record import digest_of, predictions_digest, read_predictions, seal_of
+from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.registry import registry
 
 Edit = Callable[[dict[str, Any]], None]

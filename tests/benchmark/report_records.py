@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repbench.benchmark.record import Record, predictions_digest, sealed_record, write_record
-from repbench.benchmark.scoring import metrics_part
-from repbench.benchmark.tasks import build_task
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, write_record
+from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
 from repbench.registry import registry
 

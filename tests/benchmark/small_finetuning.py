@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repbench.benchmark.finetune import STATES
+from repbench.benchmark.pipeline.finetuned_run import STATES
 from repbench.benchmark.protocol import FinetuneSettings, ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest
 from repbench.testing import Envelope

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from repbench.benchmark import demo
-from repbench.benchmark.matrix import matrix_table
-from repbench.benchmark.record import read_record, read_records
+from repbench.benchmark.records.record import read_record, read_records
+from repbench.benchmark.report.render.terminal_table import matrix_table
 from tests.benchmark.report_records import write
 
 CHECKPOINTS = {"apc": "o/pretrain/apc", "mockingjay": "o/pretrain/mockingjay"}

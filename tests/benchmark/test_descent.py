@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from repbench.benchmark.descent import Descent
+from repbench.benchmark.probing.fused_adam import FusedAdam
 
 CLASSES: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
@@ -22,7 +22,7 @@ def parameters() -> list[nn.Parameter]:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_every_step_is_that_of_torch(name: Literal["adamw", "adam"], weight_decay: float) -> None:
     ours, theirs = parameters(), parameters()
-    descent = Descent(name, ours, learning_rate=3e-2, weight_decay=weight_decay)
+    descent = FusedAdam(name, ours, learning_rate=3e-2, weight_decay=weight_decay)
     optimizer = CLASSES[name](theirs, lr=3e-2, weight_decay=weight_decay, fused=True)
     generator = torch.Generator().manual_seed(4)
     for step in range(20):
@@ -35,7 +35,7 @@ def test_every_step_is_that_of_torch(name: Literal["adamw", "adam"], weight_deca
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one, other)
     assert not torch.equal(ours[0], parameters()[0])
-    descent.forget()
+    descent.zero_grad()
     assert all(each.grad is None for each in ours)
     before = ours[0].clone()
     descent.step()

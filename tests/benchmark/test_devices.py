@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from repbench.benchmark.examiner import Examples
-from repbench.benchmark.features import FeatureTable
-from repbench.benchmark.finetuning import cost_of
-from repbench.benchmark.plan import Questions
-from repbench.benchmark.probe import statistics_of
-from repbench.benchmark.room import tables_on
-from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
+from repbench.benchmark.data.dataset import LabelledUtterances
+from repbench.benchmark.features.allocation import tables_on
+from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.finetuning.trainer import cost_of
+from repbench.benchmark.probing.prediction import LabelledFeatures
+from repbench.benchmark.probing.probe import statistics_of
+from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.downstream.phone import Phone
@@ -35,9 +35,16 @@ def taught(given: Given, device: torch.device, *, tables_move: bool) -> list[Tra
     if tables_move:
         train, dev = train.to(device), dev.to(device)
     (row,) = train_probes(
-        given.examiner, given.shape, train, dev, [Lesson(train=given.plan.train, dev=given.plan.dev)], given.settings,
-        statistics=statistics_of(train), learning_rates=RATES, device=device,
-    )  # fmt: skip
+        given.predictor,
+        given.shape,
+        train,
+        dev,
+        [ProbeJob(train=given.plan.train, dev=given.plan.dev)],
+        given.settings,
+        statistics=statistics_of(train),
+        learning_rates=RATES,
+        device=device,
+    )
     return row
 
 
@@ -52,12 +59,12 @@ def test_probes_elsewhere_are_those_of_the_cpu(
 ) -> None:
     given = Given(tones, task, head, mix, changes)
     here = taught(given, torch.device("cpu"), tables_move=False)
-    answers = [given.examiner.predict(each.probe, Examples(given.dev, given.plan.dev)) for each in here]
+    answers = [given.predictor.predict(each.probe, LabelledFeatures(given.dev, given.plan.dev)) for each in here]
     with other_device() as device:
         there = taught(given, device, tables_move=tables_move)
         assert all(each.probe.mean.device == device for each in there)
         table = given.dev.to(device) if tables_move else given.dev
-        found = [given.examiner.predict(each.probe, Examples(table, given.plan.dev)) for each in there]
+        found = [given.predictor.predict(each.probe, LabelledFeatures(table, given.plan.dev)) for each in there]
         weights = [{name: one.cpu() for name, one in each.probe.state_dict().items()} for each in there]
     assert [each.selection for each in there] == [each.selection for each in here]
     assert found == answers
@@ -80,13 +87,13 @@ def test_what_fine_tuning_costs_is_counted_where_the_scores_lie(
     tones: Corpus, task: Downstream, head: str, mix: str, changes: dict[str, object]
 ) -> None:
     given = Given(tones, task, head, mix, changes)
-    questions: Questions = given.plan.train[:3]
-    counts = [given.train.starts()[each.id][1] for each in questions]
-    rows = len(questions) if given.examiner.pools else sum(counts)
-    scores = torch.randn(rows, len(given.plan.classes) + given.examiner.asks_sequences)
-    here = cost_of(given.examiner, scores, questions, counts)
+    examples: LabelledUtterances = given.plan.train[:3]
+    counts = [given.train.starts()[each.id][1] for each in examples]
+    rows = len(examples) if given.predictor.pools else sum(counts)
+    scores = torch.randn(rows, len(given.plan.classes) + given.predictor.asks_sequences)
+    here = cost_of(given.predictor, scores, examples, counts)
     with other_device() as device:
-        cost, answers = cost_of(given.examiner, scores.to(device), questions, counts)
+        cost, answers = cost_of(given.predictor, scores.to(device), examples, counts)
         assert (cost.device, cost.item(), answers) == (device, here[0].item(), here[1])
 
 

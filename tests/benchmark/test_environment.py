@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.environment import real_time_factor
-from repbench.benchmark.loading import load_upstream
-from repbench.benchmark.upstream_cost import costs_folder, forget_costs, upstream_cost
+from repbench.benchmark.features.cost import costs_folder, forget_costs, upstream_cost
+from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.upstream.contract import HiddenStates, Upstream
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repbench.benchmark.extraction import extract_files
-from repbench.benchmark.features import extract
-from repbench.benchmark.store import GIB, FeatureStore
+from repbench.benchmark.features.export import extract_files
+from repbench.benchmark.features.extraction import extract
+from repbench.benchmark.features.store import GIB, FeatureStore
 from repbench.corpora.contract import Corpus
 from repbench.errors import EnvironmentFault, PluginError
 from repbench.testing import Envelope, tone_corpus

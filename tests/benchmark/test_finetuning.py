@@ -20,22 +20,22 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from repbench.benchmark import finetuning
-from repbench.benchmark.examiner import Examiner
-from repbench.benchmark.finetuning import Finetuner, predictions_of
-from repbench.benchmark.network import Network, load_network
-from repbench.benchmark.plan import make_plan
-from repbench.benchmark.pretrain import run_pretraining
+from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.finetuning import trainer
+from repbench.benchmark.finetuning.network import Network, load_network
+from repbench.benchmark.finetuning.trainer import Finetuner, predictions_of
+from repbench.benchmark.pipeline.pretrain import run_pretraining
+from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.protocol import ExtractionSettings, SplitSettings
-from repbench.benchmark.record import read_predictions
-from repbench.benchmark.run import RunRequest, Written, run
-from repbench.corpora.opening import open_corpus
+from repbench.benchmark.records.record import read_predictions
+from repbench.benchmark.run import RunRequest, WrittenRecord, run
+from repbench.corpora.open import open_corpus
 from repbench.downstream.phone import Phone
 from repbench.errors import EnvironmentFault, IntegrityError, NonFiniteError, RunInUseError, UsageError
 from repbench.registry import registry
 from repbench.testing import Envelope, tone_corpus
-from repbench.upstream.batches import derived_seed, padded
-from repbench.upstream.checkpoints import list_checkpoints, open_checkpoint, read_training, read_weights
+from repbench.training.batching import derived_seed, padded
+from repbench.upstream.checkpoints.native import list_checkpoints, open_checkpoint, read_training, read_weights
 from tests.benchmark.small_finetuning import ENVELOPE, QUICK, arguments, outcome, request, states, tensors_differ
 from tests.upstream import small_training
 
@@ -57,7 +57,7 @@ def checkpoint(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tones: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def uninterrupted(tones: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> WrittenRecord:
     asked = request("mockingjay", tones, tmp_path_factory.mktemp("whole"), checkpoint=checkpoint)
     (written,) = run(asked)
     return written
@@ -66,7 +66,7 @@ def uninterrupted(tones: Path, checkpoint: str, tmp_path_factory: pytest.TempPat
 # what is trained, and what is said
 
 
-def test_the_whole_network_is_trained_and_the_record_says_so(checkpoint: str, uninterrupted: Written) -> None:
+def test_the_whole_network_is_trained_and_the_record_says_so(checkpoint: str, uninterrupted: WrittenRecord) -> None:
     record, folder = uninterrupted.record, uninterrupted.path.parent
     assert (record.mode, record.layer, record.head) == ("finetune", "last", "linear")
     assert record.test_accesses == 1
@@ -95,7 +95,7 @@ def test_the_record_says_the_precision_that_computed_it(tones: Path, tmp_path: P
 
 
 def test_a_frozen_upstream_stays_as_it_was_and_has_the_same_fingerprint(
-    tones: Path, checkpoint: str, uninterrupted: Written, tmp_path: Path
+    tones: Path, checkpoint: str, uninterrupted: WrittenRecord, tmp_path: Path
 ) -> None:
     (frozen,) = run(replace(request("mockingjay", tones, tmp_path, checkpoint=checkpoint), finetune=False))
     assert frozen.record.mode == "frozen"
@@ -199,7 +199,7 @@ def test_it_stops_early_and_keeps_the_best_point_of_dev(
 
 
 def test_a_fine_tuned_network_scores_another_corpus_with_and_without_its_checkpoint(
-    tones: Path, checkpoint: str, uninterrupted: Written, tmp_path: Path
+    tones: Path, checkpoint: str, uninterrupted: WrittenRecord, tmp_path: Path
 ) -> None:
     tone_corpus(tmp_path / "other", num_speakers=3, per_session=2, salt="other")
     source = uninterrupted.path.parent
@@ -231,13 +231,13 @@ def test_a_fine_tuned_network_scores_another_corpus_with_and_without_its_checkpo
         run(replace(plain, probe=spoilt))
 
 
-def test_the_saved_network_answers_as_it_did(tones: Path, uninterrupted: Written) -> None:
+def test_the_saved_network_answers_as_it_did(tones: Path, uninterrupted: WrittenRecord) -> None:
     saved = load_network(uninterrupted.path.parent / "network.safetensors")
     upstream = saved.build(registry().find("upstream", "mockingjay").entry, None, None, 0)
     network = Network(upstream, saved.probe, (len(upstream.info.layer_names) - 1,))
-    plan = make_plan(open_corpus(str(tones)), Phone(), SplitSettings(), excludes=lambda utterance: None)
-    examiner = Examiner(Phone(), plan.classes, upstream.info)
-    answers = predictions_of(network, examiner, plan.test.open(), ExtractionSettings(), device=torch.device("cpu"))
+    plan = label_splits(open_corpus(str(tones)), Phone(), SplitSettings(), excludes=lambda utterance: None)
+    predictor = Predictor(Phone(), plan.classes, upstream.info)
+    answers = predictions_of(network, predictor, plan.test.open(), ExtractionSettings(), device=torch.device("cpu"))
     assert answers == read_predictions(uninterrupted.path.parent / "predictions.jsonl")
 
 
@@ -331,7 +331,7 @@ def killed_at(step: int, tones: Path, checkpoint: str, out: Path, **changed: Any
 
 
 def test_fault_4_killed_and_gone_on_with_in_another_process_it_ends_as_if_it_had_not_stopped(
-    tones: Path, checkpoint: str, uninterrupted: Written, tmp_path: Path
+    tones: Path, checkpoint: str, uninterrupted: WrittenRecord, tmp_path: Path
 ) -> None:
     outs = [tmp_path / str(step) for step in (1, 3, 7, 11)]
     for out in outs:
@@ -350,7 +350,7 @@ def test_fault_4_killed_and_gone_on_with_in_another_process_it_ends_as_if_it_had
 
 
 def test_fault_3_a_signal_ends_it_after_the_step_with_its_state_and_is_passed_on(
-    tones: Path, checkpoint: str, uninterrupted: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tones: Path, checkpoint: str, uninterrupted: WrittenRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = request("mockingjay", tones, tmp_path, checkpoint=checkpoint)
     taken = Finetuner._step
@@ -419,12 +419,12 @@ def test_each_part_of_the_optimizer_is_needed(
     request: pytest.FixtureRequest,
     tones: Path,
     checkpoint: str,
-    uninterrupted: Written,
+    uninterrupted: WrittenRecord,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = killed_at(10, tones, checkpoint, tmp_path)
-    monkeypatch.setattr(finetuning, "read_training", lambda saved: dropped(read_training(saved)))
+    monkeypatch.setattr(trainer, "read_training", lambda saved: dropped(read_training(saved)))
     (written,) = run(asked)
     same = outcome(written.path)["weights"] == outcome(uninterrupted.path)["weights"]
     assert same == (request.node.callspec.id == "nothing")
@@ -435,7 +435,7 @@ def test_each_draw_depends_on_the_number_of_the_step(
     purpose: str,
     tones: Path,
     checkpoint: str,
-    uninterrupted: Written,
+    uninterrupted: WrittenRecord,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -444,7 +444,7 @@ def test_each_draw_depends_on_the_number_of_the_step(
     def counted_anew(seed: int, *names: object) -> int:
         return derived_seed(seed, *names, "after the stop") if names[0] == purpose else derived_seed(seed, *names)
 
-    for module in (finetuning, sys.modules["repbench.upstream.batches"]):
+    for module in (trainer, sys.modules["repbench.training.batching"]):
         monkeypatch.setattr(module, "derived_seed", counted_anew)
     (written,) = run(asked)
     assert outcome(written.path)["weights"] != outcome(uninterrupted.path)["weights"]
@@ -520,7 +520,7 @@ def test_two_processes_follow_one(tones: Path, tmp_path: Path, monkeypatch: pyte
         shares.append(len(sounds))
         return padded(sounds)
 
-    monkeypatch.setattr(finetuning, "padded", counted)
+    monkeypatch.setattr(trainer, "padded", counted)
     (alone,) = run(replace(asked, out=tmp_path / "one"))
     assert set(shares) == {1, 2}
     (two,) = (tmp_path / "two").rglob("record.json")

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from repbench.benchmark.instants import UNLABELLED, instants_s, labels_at, nearest_frames, num_instants
+from repbench.benchmark.data.scoring_grid import UNLABELLED, instants_s, labels_at, nearest_frames, num_instants
 from repbench.corpora.contract import Phone
 
 

@@ -16,8 +16,8 @@ import pytest
 from repbench.benchmark.leaderboard import Leaderboard
 from repbench.benchmark.leaderboard.page import build
 from repbench.benchmark.protocol import ProbeSettings, Protocol
+from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.run import RunRequest, run
-from repbench.benchmark.verify import verify_record
 from repbench.errors import DataError
 from repbench.testing import tone_corpus
 from tests.benchmark.forging import copied, edit, put

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from repbench.benchmark.matrix import matrix_table
-from repbench.benchmark.record import read_records
+from repbench.benchmark.records.record import read_records
 from repbench.benchmark.report import write_layer_figures
-from repbench.benchmark.report.figures import MOST_LINES
+from repbench.benchmark.report.render.figures import MOST_LINES
+from repbench.benchmark.report.render.terminal_table import matrix_table
 from repbench.progress import Silence
 from tests.benchmark.report_records import write
 

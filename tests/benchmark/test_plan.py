@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from repbench.benchmark.plan import (
-    Plan,
-    Question,
-    Questions,
-    make_plan,
+from repbench.benchmark.data.dataset import (
+    LabelledSplits,
+    LabelledUtterance,
+    LabelledUtterances,
+    label_splits,
     missing_classes,
     subset,
 )
+from repbench.benchmark.data.splits import divide
 from repbench.benchmark.protocol import SplitSettings
-from repbench.benchmark.splits import divide
 from repbench.corpora.contract import Corpus, Split, Utterance
 from repbench.corpora.contract import Phone as Interval
 from repbench.downstream.contract import SplitPolicy
@@ -59,8 +59,8 @@ def speakers(count: int, each: int, sessions: int = 0) -> list[Utterance]:
     ]
 
 
-def plan_of(utterances: Sequence[Utterance], task: Speaker | Sentiment | Phone) -> Plan:
-    return make_plan(corpus(utterances), task, SPLIT, excludes=lambda each: None)
+def plan_of(utterances: Sequence[Utterance], task: Speaker | Sentiment | Phone) -> LabelledSplits:
+    return label_splits(corpus(utterances), task, SPLIT, excludes=lambda each: None)
 
 
 def values(utterances: Sequence[Utterance], name: str) -> set[object]:
@@ -178,7 +178,7 @@ def test_the_test_split_is_handed_out_once() -> None:
 def test_the_counting_rule_holds_when_utterances_are_too_short() -> None:
     utterances = speakers(10, 4)
     short = {each.id for each in utterances[::3]}
-    plan = make_plan(
+    plan = label_splits(
         corpus(utterances), Sentiment(), SPLIT, excludes=lambda each: "too short" if each.id in short else None
     )
     excluded = plan.test.excluded
@@ -191,7 +191,7 @@ def test_fault_23_an_unknown_class_in_test_is_listed() -> None:
     utterances = [utterance(f"s{number % 3}", number, split="train") for number in range(12)]
     stranger = utterance("zoe", 99, split="test")
     with pytest.raises(DataError, match="classes that training cannot know: zoe"):
-        make_plan(
+        label_splits(
             corpus([*utterances, stranger, utterance("s1", 98, split="test")]), _AnySplit(), SPLIT, excludes=_none
         )
 
@@ -236,16 +236,16 @@ def test_fault_26_too_small_a_corpus_is_refused() -> None:
         plan_of(speakers(1, 1), Sentiment())
 
 
-def questions(count: int) -> Questions:
-    return tuple(Question(each, str(each.attributes["sentiment"])) for each in speakers(10, count))
+def examples(count: int) -> LabelledUtterances:
+    return tuple(LabelledUtterance(each, str(each.attributes["sentiment"])) for each in speakers(10, count))
 
 
-def ids(part: Questions) -> set[str]:
-    return {question.id for question in part}
+def ids(part: LabelledUtterances) -> set[str]:
+    return {example.id for example in part}
 
 
 def test_smaller_subsets_lie_in_larger_ones_and_depend_on_the_seed() -> None:
-    whole = questions(40)
+    whole = examples(40)
     parts = [subset(whole, fraction, seed=3, salt="c t") for fraction in (0.01, 0.05, 0.2, 0.5, 1.0)]
     assert [len(part) for part in parts] == [4, 20, 80, 200, 400]
     assert all(ids(smaller) < ids(larger) for smaller, larger in pairwise(parts))
@@ -254,28 +254,28 @@ def test_smaller_subsets_lie_in_larger_ones_and_depend_on_the_seed() -> None:
 
 
 def test_subsets_are_stratified_by_class_and_speaker() -> None:
-    part = subset(questions(40), 0.1, seed=0, salt="")
+    part = subset(examples(40), 0.1, seed=0, salt="")
     counts: dict[tuple[object, object], int] = {}
-    for question in part:
-        key = (question.labels, question.utterance.speaker)
+    for example in part:
+        key = (example.labels, example.utterance.speaker)
         counts[key] = counts.get(key, 0) + 1
     assert len(counts) == 20
     assert set(counts.values()) == {2}
 
 
 def test_a_fraction_that_loses_a_class_says_so() -> None:
-    train = tuple(question for question in questions(4) if question.labels == "positive")
+    train = tuple(example for example in examples(4) if example.labels == "positive")
     with pytest.raises(UsageError, match="none of the class negative"):
         missing_classes(Sentiment(), ("negative", "positive"), train, 0.01)
-    assert "none of the class xx" in missing_classes(Phone(), ("negative", "positive", "xx"), questions(4), 0.01)[0]
-    assert missing_classes(Sentiment(), ("negative", "positive"), questions(4), 0.01) == ()
+    assert "none of the class xx" in missing_classes(Phone(), ("negative", "positive", "xx"), examples(4), 0.01)[0]
+    assert missing_classes(Sentiment(), ("negative", "positive"), examples(4), 0.01) == ()
 
 
 def test_the_upstream_has_no_say_in_division_classes_and_subsets() -> None:
     utterances = speakers(10, 10)
     short = {each.id for each in utterances[::4]}
     plans = [
-        make_plan(corpus(utterances), Sentiment(), SPLIT, excludes=excludes)
+        label_splits(corpus(utterances), Sentiment(), SPLIT, excludes=excludes)
         for excludes in (_none, lambda each: "too short" if each.id in short else None)
     ]
     subsets = [ids(subset(plan.train, 0.3, seed=0, salt="x")) for plan in plans]
@@ -309,7 +309,7 @@ def test_fault_26_an_utterance_without_a_labelled_instant_is_not_scored(phones: 
         dataclasses.replace(each, phones=phones if each.id.endswith("001") else whole) for each in speakers(10, 4)
     ]
     labelled = dataclasses.replace(corpus(utterances), label_sets={"phones": ("AA", "sil")})
-    plan = make_plan(labelled, Phone(), SPLIT, excludes=_none)
+    plan = label_splits(labelled, Phone(), SPLIT, excludes=_none)
     assert list(plan.test.excluded.values()) == ["no instant of it is labelled"]
     assert plan.test.num_listed == 4
     assert any("no instant of it is labelled" in warning for warning in plan.warnings)

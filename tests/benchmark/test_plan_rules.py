@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from repbench.benchmark.plan import Question, make_plan, missing_classes, plan_for_probe, subset
+from repbench.benchmark.data.dataset import LabelledUtterance, label_splits, missing_classes, splits_for_probe, subset
+from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
 from repbench.benchmark.protocol import SplitSettings
-from repbench.benchmark.shuffling import digest, grouped, shuffled, uniform
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.contract import Phone as Segment
 from repbench.downstream.contract import Labels
@@ -44,23 +44,27 @@ OFFICIAL = ["+=train", "-=train", "+=dev", "-=dev"]
 def test_questions_know_whether_their_labels_lie_in_time() -> None:
     one = utterance("s", 0)
     segments = (Segment(0.0, 0.5, "AA"),)
-    assert [Question(one, labels).is_timed for labels in ("AA", ("AA", "IY"), segments)] == [False, False, True]
-    assert [Question(one, labels).is_timed for labels in ("", ())] == [False, True], (
+    assert [LabelledUtterance(one, labels).is_timed for labels in ("AA", ("AA", "IY"), segments)] == [
+        False,
+        False,
+        True,
+    ]
+    assert [LabelledUtterance(one, labels).is_timed for labels in ("", ())] == [False, True], (
         "no name is a name, no segment none"
     )
-    assert Question(one, ("AA", "zz", "AA")).answers({"AA": 3}).tolist() == [3, -1, 3]
-    assert Question(one, segments).answers({"AA": 3}).tolist() == [3] * 50 + [-1] * 50
+    assert LabelledUtterance(one, ("AA", "zz", "AA")).answers({"AA": 3}).tolist() == [3, -1, 3]
+    assert LabelledUtterance(one, segments).answers({"AA": 3}).tolist() == [3] * 50 + [-1] * 50
 
 
 def test_what_is_not_asked_cannot_be_asked_or_is_too_short_is_counted_apart() -> None:
     heard = said("+=train", *OFFICIAL, "?=train", "?=dev", "+=test", "-=test", "0=test", "?=test", "+=test")
-    plan = make_plan(heard, Sentiment(), SPLIT, excludes=short("u0", "u11", "u10"))
+    plan = label_splits(heard, Sentiment(), SPLIT, excludes=short("u0", "u11", "u10"))
     unlabelled = "no attribute sentiment or valence or emotion"
     assert plan.test.num_listed == 4
     assert {name: why.startswith(unlabelled) or why for name, why in plan.test.excluded.items()} == {
         "u10": True, "u11": "too short"
     }  # fmt: skip
-    assert [question.id for question in plan.test.open()] == ["u7", "u8"]
+    assert [example.id for example in plan.test.open()] == ["u7", "u8"]
     assert plan.unusable == {"u0": "too short"}
     assert plan.warnings[:1] == ("1 of 5 test utterances are not asked, by the rule of `sentiment`",)
     assert plan.warnings[1].startswith("2 utterances of train cannot be used, such as u0: too short")
@@ -73,18 +77,18 @@ def test_what_is_not_asked_cannot_be_asked_or_is_too_short_is_counted_apart() ->
 def test_a_split_of_which_nothing_can_be_used_is_refused(ids: tuple[str, ...], name: str | None) -> None:
     heard = said(*OFFICIAL, "+=test", "-=test")
     if name is None:
-        assert make_plan(heard, Sentiment(), SPLIT, excludes=short(*ids)).classes == ("negative", "positive")
+        assert label_splits(heard, Sentiment(), SPLIT, excludes=short(*ids)).classes == ("negative", "positive")
         return
     message = (
         f"The {name} split of paper holds no utterance" if name in {"train", "dev"} else f"train .*{name} negative"
     )
     with pytest.raises(DataError, match=message):
-        make_plan(heard, Sentiment(), SPLIT, excludes=short(*ids))
+        label_splits(heard, Sentiment(), SPLIT, excludes=short(*ids))
 
 
 def test_a_test_split_without_an_answer_is_refused() -> None:
     with pytest.raises(DataError, match="The test split of paper holds no utterance that `sentiment` can use"):
-        make_plan(said(*OFFICIAL, "?=test", "?=test"), Sentiment(), SPLIT, excludes=short())
+        label_splits(said(*OFFICIAL, "?=test", "?=test"), Sentiment(), SPLIT, excludes=short())
 
 
 class Listed(Speaker):
@@ -101,20 +105,20 @@ class Listed(Speaker):
 def test_a_class_that_training_cannot_know_is_named_with_its_split(missing: str, name: str) -> None:
     task = Listed()
     heard = said(*OFFICIAL, "+=test", "-=test")
-    assert len(make_plan(heard, task, SPLIT, excludes=short()).classes) == 6
+    assert len(label_splits(heard, task, SPLIT, excludes=short()).classes) == 6
     task.known = tuple(each for each in task.known if each != missing)
     with pytest.raises(DataError, match=f"The {name} split of paper has classes that training cannot know: {missing}"):
-        make_plan(heard, task, SPLIT, excludes=short())
+        label_splits(heard, task, SPLIT, excludes=short())
     task.known = ("s0", "s1")
     many = said(*OFFICIAL, *["+=test"] * 5)
     with pytest.raises(DataError, match="The dev split of paper has classes that training cannot know: s2, s3"):
-        make_plan(many, task, SPLIT, excludes=short())
+        label_splits(many, task, SPLIT, excludes=short())
     task.known = ("s0", "s1", "s2", "s3")
     with pytest.raises(DataError, match=r"The test split of paper has .* cannot know: s4, s5, s6, s7, s8"):
-        make_plan(many, task, SPLIT, excludes=short())
+        label_splits(many, task, SPLIT, excludes=short())
     task.known = ("s0",)
     with pytest.raises(DataError, match="`speaker` on paper has only the class s0"):
-        make_plan(heard, task, SPLIT, excludes=short())
+        label_splits(heard, task, SPLIT, excludes=short())
 
 
 @pytest.mark.parametrize("labels", [3, ("AA", Segment(0.0, 1.0, "IY")), (1, 2), {"AA"}])
@@ -124,14 +128,14 @@ def test_labels_that_are_none_are_the_plugins_fault(labels: object) -> None:
             return labels if utterance.id == "u0" else super().labels(utterance)  # type: ignore[return-value]
 
     with pytest.raises(PluginError, match=r"`labels` must give a name, names, or timed segments.*utterance u0"):
-        make_plan(said(*OFFICIAL, "+=test", "-=test"), Odd(), SPLIT, excludes=short())
+        label_splits(said(*OFFICIAL, "+=test", "-=test"), Odd(), SPLIT, excludes=short())
 
 
 def test_classes_that_are_no_names_are_the_plugins_fault() -> None:
     task = Listed()
     task.known = ("s0", 1)  # type: ignore[assignment]
     with pytest.raises(PluginError, match="`classes` must give names, but gives 1"):
-        make_plan(said(*OFFICIAL, "+=test", "-=test"), task, SPLIT, excludes=short())
+        label_splits(said(*OFFICIAL, "+=test", "-=test"), task, SPLIT, excludes=short())
 
 
 def test_an_utterance_with_one_labelled_instant_has_an_answer() -> None:
@@ -139,7 +143,7 @@ def test_an_utterance_with_one_labelled_instant_has_an_answer() -> None:
     utterances = [dataclasses.replace(each, phones=segments) for each in said(*OFFICIAL, "+=test").utterances]
     labelled = dataclasses.replace(corpus(utterances), label_sets={"phones": ("AA", "sil")})
     with pytest.raises(DataError, match="The train split of paper holds only the class AA"):
-        make_plan(labelled, Phone(), SPLIT, excludes=short())
+        label_splits(labelled, Phone(), SPLIT, excludes=short())
 
 
 CLASSES = ("negative", "positive")
@@ -147,31 +151,31 @@ CLASSES = ("negative", "positive")
 
 def test_a_probe_from_elsewhere_scores_the_official_test_split() -> None:
     heard = said("+=train", "-=test", "+=test", "0=test", "?=test", "+=test")
-    plan = plan_for_probe(heard, Sentiment(), CLASSES, "LibriSpeech", excludes=short("u5", "u0", "u4"))
+    plan = splits_for_probe(heard, Sentiment(), CLASSES, "LibriSpeech", excludes=short("u5", "u0", "u4"))
     assert (plan.train, plan.dev, dict(plan.unusable), plan.classes, plan.warnings) == ((), (), {}, CLASSES, ())
     assert plan.policy == "official test split, scored by the probe of LibriSpeech"
     assert (plan.test.num_listed, sorted(plan.test.excluded)) == (4, ["u4", "u5"])
-    assert [question.id for question in plan.test.open()] == ["u1", "u2"]
+    assert [example.id for example in plan.test.open()] == ["u1", "u2"]
 
 
 def test_a_probe_from_elsewhere_scores_every_utterance_where_there_is_no_test_split() -> None:
-    plan = plan_for_probe(said("+", "-=train"), Sentiment(), CLASSES, "LibriSpeech", excludes=short())
+    plan = splits_for_probe(said("+", "-=train"), Sentiment(), CLASSES, "LibriSpeech", excludes=short())
     assert plan.policy == "every utterance, scored by the probe of LibriSpeech"
-    assert [question.id for question in plan.test.open()] == ["u0", "u1"]
+    assert [example.id for example in plan.test.open()] == ["u0", "u1"]
 
 
 def test_a_probe_from_elsewhere_needs_something_to_score_and_knows_its_classes() -> None:
     with pytest.raises(DataError, match=r"paper holds no utterance that `sentiment` can score \(such as u0: no attr"):
-        plan_for_probe(said("?", "?"), Sentiment(), CLASSES, "x", excludes=short())
+        splits_for_probe(said("?", "?"), Sentiment(), CLASSES, "x", excludes=short())
     with pytest.raises(DataError, match=r"that `sentiment` can score\. "):
-        plan_for_probe(said("0"), Sentiment(), CLASSES, "x", excludes=short())
+        splits_for_probe(said("0"), Sentiment(), CLASSES, "x", excludes=short())
     with pytest.raises(DataError, match="has classes that the probe does not know: s0, s1, s3, s4, s5, s6, s7, s8"):
-        plan_for_probe(said(*"+-+-+-+-+"), Speaker(), ("s2", "s9"), "x", excludes=short())
+        splits_for_probe(said(*"+-+-+-+-+"), Speaker(), ("s2", "s9"), "x", excludes=short())
 
 
-def moods(signs: str) -> tuple[Question, ...]:
+def moods(signs: str) -> tuple[LabelledUtterance, ...]:
     heard = said(*signs)
-    return tuple(Question(each, str(each.attributes["sentiment"])) for each in heard.utterances)
+    return tuple(LabelledUtterance(each, str(each.attributes["sentiment"])) for each in heard.utterances)
 
 
 def test_a_part_is_the_nearest_number_of_utterances_and_at_least_one() -> None:
@@ -182,14 +186,14 @@ def test_a_part_is_the_nearest_number_of_utterances_and_at_least_one() -> None:
 
 def test_large_strata_give_more_than_small_ones() -> None:
     of = [utterance("s", number) for number in range(12)] + [utterance("t", number) for number in range(0, 8, 2)]
-    part = subset(tuple(Question(each, "a") for each in of), 0.25, seed=0, salt="")
-    assert sorted(question.utterance.speaker or "" for question in part) == ["s", "s", "s", "t"]
+    part = subset(tuple(LabelledUtterance(each, "a") for each in of), 0.25, seed=0, salt="")
+    assert sorted(example.utterance.speaker or "" for example in part) == ["s", "s", "s", "t"]
 
 
 def test_the_same_part_is_taken_for_ever() -> None:
     utterances = [utterance("s", number) for number in range(12)]
-    whole = tuple(Question(each, str(each.attributes["sentiment"])) for each in utterances)
-    timed = tuple(Question(each, (Segment(0.0, 1.0, "AA"),)) for each in utterances)
+    whole = tuple(LabelledUtterance(each, str(each.attributes["sentiment"])) for each in utterances)
+    timed = tuple(LabelledUtterance(each, (Segment(0.0, 1.0, "AA"),)) for each in utterances)
     assert [[int(each.id[-3:]) for each in subset(some, 0.4, seed=1, salt="c t")] for some in (whole, timed)] == TAKEN
 
 

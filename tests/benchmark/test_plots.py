@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from repbench.benchmark.loading import load_upstream
+from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.plots.attention import attention_pictures
-from repbench.benchmark.plots.canvas import Subject, style
+from repbench.benchmark.plots.canvas import PictureSubject, style
 from repbench.benchmark.plots.hidden import hidden_pictures, load_mix
 from repbench.benchmark.plots.plotting import Kind, PlotRequest, plot
-from repbench.benchmark.plots.spectrograms import Predictor, sounds_of, spectrogram_pictures, spectrograms_of
-from repbench.benchmark.probe import Probe, ProbeShape, save_probe
+from repbench.benchmark.plots.spectrograms import SpectrogramModel, sounds_of, spectrogram_pictures, spectrograms_of
+from repbench.benchmark.probing.probe import Probe, ProbeShape, save_probe
 from repbench.errors import DataError, IntegrityError, UsageError
-from repbench.upstream.checkpoints import save_weights
+from repbench.upstream.checkpoints.native import save_weights
 from repbench.upstream.contract import Upstream
 from tests.commands import repbench
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SECONDS = 1.23
 SMALL: dict[str, Any] = {"hidden_size": 32, "num_heads": 2, "feed_forward_size": 64}
-SUBJECT = Subject("model", "step 7", Path("beep.wav"), SECONDS)
+SUBJECT = PictureSubject("model", "step 7", Path("beep.wav"), SECONDS)
 
 
 def beep(num_samples: int) -> Tensor:
@@ -60,7 +60,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_weights(folder, weights=model.state_dict(), fields=fields, step=7).path
 
 
-def figures_of(model: Predictor, samples: Tensor) -> dict[str, Figure]:
+def figures_of(model: SpectrogramModel, samples: Tensor) -> dict[str, Figure]:
     with style():
         spectrograms = spectrograms_of(model, samples, 0)
         return {picture.name: picture.figure for picture in spectrogram_pictures(model, spectrograms, SUBJECT)}

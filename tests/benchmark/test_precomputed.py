@@ -12,17 +12,17 @@ import torch
 from safetensors.numpy import load_file
 
 from repbench.audio.sound import read_sound
-from repbench.benchmark.extraction import extract_files
-from repbench.benchmark.features import run_sounds
-from repbench.benchmark.loading import load_upstream
-from repbench.benchmark.precomputed import features_of
+from repbench.benchmark.features.export import extract_files
+from repbench.benchmark.features.extraction import run_sounds
+from repbench.benchmark.features.source import features_of
+from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
-from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftFeatures, DraftUtterance, FeatureDeclaration
+from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.testing import tone_corpus
-from repbench.upstream.precomputed import FrameReader, Precomputed, PrecomputedFrames
+from repbench.upstream.adapters.corpus_features import FrameReader, Precomputed, PrecomputedFrames
 from tests.commands import repbench
 
 QUICK = Protocol(probe=ProbeSettings(steps=40, batch_frames=256, hidden_units=32, selection_points=4))

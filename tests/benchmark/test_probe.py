@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from repbench.benchmark.examiner import Examiner, Examples
-from repbench.benchmark.features import FeatureTable, extract, layer_indices, length_batches
-from repbench.benchmark.plan import Plan, make_plan
-from repbench.benchmark.probe import Probe, ProbeShape, load_probe, save_probe, statistics_of
+from repbench.benchmark.data.dataset import LabelledSplits, label_splits
+from repbench.benchmark.features.extraction import FeatureTable, extract, layer_indices, length_batches
+from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.probe import Probe, ProbeShape, load_probe, save_probe, statistics_of
+from repbench.benchmark.probing.training import TrainedProbe, selection_steps, train_probe
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
-from repbench.benchmark.training import TrainedProbe, selection_steps, train_probe
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import Downstream, FramePrediction
 from repbench.downstream.phone import Phone
@@ -32,54 +32,62 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return tone_corpus(tmp_path_factory.mktemp("tones") / "corpus")
 
 
-def features(upstream: Upstream, questions: tuple[Utterance, ...], seconds: float = 30.0) -> FeatureTable:
+def features(upstream: Upstream, examples: tuple[Utterance, ...], seconds: float = 30.0) -> FeatureTable:
     layers = range(len(upstream.info.layer_names))
-    return extract(upstream, questions, list(layers), batch_seconds=seconds, device=CPU)
+    return extract(upstream, examples, list(layers), batch_seconds=seconds, device=CPU)
 
 
-def plan_of(corpus: Corpus, task: Downstream) -> Plan:
-    return make_plan(corpus, task, SplitSettings(), excludes=lambda each: None)
+def plan_of(corpus: Corpus, task: Downstream) -> LabelledSplits:
+    return label_splits(corpus, task, SplitSettings(), excludes=lambda each: None)
 
 
-def trained(upstream: Upstream, corpus: Corpus, task: Downstream, *, head: str = "linear", mix: str = "mean",
-            settings: ProbeSettings = SETTINGS, seed: int = 0) -> tuple[TrainedProbe, Examiner, Plan]:  # fmt: skip
+def trained(
+    upstream: Upstream,
+    corpus: Corpus,
+    task: Downstream,
+    *,
+    head: str = "linear",
+    mix: str = "mean",
+    settings: ProbeSettings = SETTINGS,
+    seed: int = 0,
+) -> tuple[TrainedProbe, Predictor, LabelledSplits]:
     plan = plan_of(corpus, task)
-    train = features(upstream, tuple(question.utterance for question in plan.train))
-    dev = features(upstream, tuple(question.utterance for question in plan.dev))
-    examiner = Examiner(task, plan.classes, upstream.info)
+    train = features(upstream, tuple(example.utterance for example in plan.train))
+    dev = features(upstream, tuple(example.utterance for example in plan.dev))
+    predictor = Predictor(task, plan.classes, upstream.info)
     shape = ProbeShape(
-        head=head, pools=not examiner.asks_frames, num_layers=len(train.frames), width=upstream.info.width,
+        head=head, pools=not predictor.asks_frames, num_layers=len(train.frames), width=upstream.info.width,
         hidden_units=settings.hidden_units, classes=plan.classes, mix=mix,
     )  # fmt: skip
     result = train_probe(
-        examiner, shape, Examples(train, plan.train), Examples(dev, plan.dev), settings, seed=seed,
+        predictor, shape, LabelledFeatures(train, plan.train), LabelledFeatures(dev, plan.dev), settings, seed=seed,
         statistics=statistics_of(train),
     )  # fmt: skip
-    return result, examiner, plan
+    return result, predictor, plan
 
 
 @pytest.mark.parametrize(("task", "head"), [(Phone(), "linear"), (Speaker(), "mlp1")])
 def test_mel_hears_the_tones_and_the_hum(tones: Corpus, task: Downstream, head: str) -> None:
     settings = SETTINGS.model_copy(update={"steps": 300, "learning_rate": 1e-2, "hidden_units": 256})
-    result, examiner, plan = trained(mel(), tones, task, head=head, settings=settings)
-    questions = plan.test.open()
-    table = features(mel(), tuple(question.utterance for question in questions))
-    measured = task.measure(examiner.predict(result.probe, Examples(table, questions)), plan.classes)
+    result, predictor, plan = trained(mel(), tones, task, head=head, settings=settings)
+    examples = plan.test.open()
+    table = features(mel(), tuple(example.utterance for example in examples))
+    measured = task.measure(predictor.predict(result.probe, LabelledFeatures(table, examples)), plan.classes)
     value = measured["accuracy"].value
     assert value is not None
     assert value > 0.85
 
 
 def test_the_score_depends_on_no_batch_size_and_no_order(tones: Corpus) -> None:
-    result, examiner, plan = trained(mel(), tones, Phone())
-    questions = plan.test.open()
-    utterances = tuple(question.utterance for question in questions)
+    result, predictor, plan = trained(mel(), tones, Phone())
+    examples = plan.test.open()
+    utterances = tuple(example.utterance for example in examples)
     answers = [
-        examiner.predict(result.probe, Examples(features(mel(), order, seconds), asked))
+        predictor.predict(result.probe, LabelledFeatures(features(mel(), order, seconds), asked))
         for order, asked, seconds in (
-            (utterances, questions, 0.1),
-            (utterances, questions, 1000.0),
-            (utterances[::-1], questions[::-1], 3.0),
+            (utterances, examples, 0.1),
+            (utterances, examples, 1000.0),
+            (utterances[::-1], examples[::-1], 3.0),
         )
     ]
     assert answers[0] == answers[1] == answers[2][::-1]
@@ -88,10 +96,10 @@ def test_the_score_depends_on_no_batch_size_and_no_order(tones: Corpus) -> None:
 def test_two_upstreams_of_different_hop_answer_the_same_questions(tones: Corpus) -> None:
     totals = []
     for upstream in (mel(), Envelope(hop_samples=320), Envelope(hop_samples=100)):
-        result, examiner, plan = trained(upstream, tones, Phone(), settings=SETTINGS.model_copy(update={"steps": 3}))
-        questions = plan.test.open()
-        table = features(upstream, tuple(question.utterance for question in questions))
-        predictions = examiner.predict(result.probe, Examples(table, questions))
+        result, predictor, plan = trained(upstream, tones, Phone(), settings=SETTINGS.model_copy(update={"steps": 3}))
+        examples = plan.test.open()
+        table = features(upstream, tuple(example.utterance for example in examples))
+        predictions = predictor.predict(result.probe, LabelledFeatures(table, examples))
         totals.append([
             (each.id, sum(count for *_, count in each.confusion), each.reference_length)
             for each in predictions

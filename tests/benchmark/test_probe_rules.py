@@ -14,11 +14,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from repbench.benchmark.batches import Batch, _endless_order, batches, labelled_frames
-from repbench.benchmark.examiner import Examiner, Examples
-from repbench.benchmark.features import FeatureTable
-from repbench.benchmark.plan import Question
-from repbench.benchmark.probe import (
+from repbench.benchmark.data.dataset import LabelledUtterance
+from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.probing.batches import ProbeBatch, _endless_order, batches, labelled_frames
+from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.probe import (
     Probe,
     ProbeShape,
     load_probe,
@@ -28,8 +28,8 @@ from repbench.benchmark.probe import (
     statistics_of,
     weights_of,
 )
+from repbench.benchmark.probing.training import _losses, _room_for
 from repbench.benchmark.protocol import ProbeSettings
-from repbench.benchmark.training import _losses, _room_for
 from repbench.corpora.contract import Phone as Segment
 from repbench.corpora.contract import Utterance
 from repbench.downstream.heads import SeededDropout
@@ -194,30 +194,30 @@ def utterance(number: int, num_frames: int = 5) -> Utterance:
     )
 
 
-def frame_examples(*segments: Segment) -> Examples:
+def frame_examples(*segments: Segment) -> LabelledFeatures:
     """Two utterances of five frames; the second one is labelled."""
     frames = torch.arange(10.0)[None, :, None].expand(2, 10, 4).contiguous()
-    return Examples(table(frames, [5, 5]), (Question(utterance(1), segments),))
+    return LabelledFeatures(table(frames, [5, 5]), (LabelledUtterance(utterance(1), segments),))
 
 
 def test_frames_without_a_label_are_not_learned_from() -> None:
     info = Envelope().info
-    examiner = Examiner(Phone(), ("AA", "IY"), info)
+    predictor = Predictor(Phone(), ("AA", "IY"), info)
     centre = info.first_center_samples / 16000
     step = info.hop_samples / 16000
     segments = (Segment(centre - 0.001, centre + 1.5 * step, "AA"), Segment(centre + 2.5 * step, 9.0, "IY"))
-    examples = frame_examples(*segments)
-    rows, classes = labelled_frames(examiner, examples.table, examples.questions)
+    labelled = frame_examples(*segments)
+    rows, classes = labelled_frames(predictor, labelled.table, labelled.examples)
     assert (rows.tolist(), classes.tolist()) == ([5, 6, 8, 9], [0, 0, 1, 1])
     with pytest.raises(DataError, match="No frame of the 1 training utterances is labelled"):
-        labelled_frames(examiner, examples.table, frame_examples(Segment(0.0, 1e-6, "AA")).questions)
+        labelled_frames(predictor, labelled.table, frame_examples(Segment(0.0, 1e-6, "AA")).examples)
 
 
 @pytest.mark.parametrize("context", [0, 1])
 def test_a_batch_of_frames_is_the_rows_drawn_and_with_context_their_windows(context: int) -> None:
-    examiner = Examiner(Phone(), ("AA", "IY"), Envelope().info)
+    predictor = Predictor(Phone(), ("AA", "IY"), Envelope().info)
     settings = ProbeSettings(batch_frames=5)
-    made = batches(examiner, frame_examples(Segment(0.0, 9.0, "IY")), settings, generator(), context=context)
+    made = batches(predictor, frame_examples(Segment(0.0, 9.0, "IY")), settings, generator(), context=context)
     for batch in islice(made, 3):
         assert (batch.counts, batch.num_classes, batch.classes.tolist()) == (None, None, [1] * 5)
         windows = batch.frames[0, :, 0].view(5, -1).tolist()
@@ -231,13 +231,14 @@ def test_a_batch_of_frames_is_the_rows_drawn_and_with_context_their_windows(cont
 @pytest.mark.parametrize("sequences", [False, True])
 def test_a_batch_of_utterances_is_whole_utterances_in_the_order_drawn(sequences: bool) -> None:
     frames = torch.arange(9.0)[None, :, None].expand(1, 9, 4).contiguous()
-    questions = tuple(
-        Question(utterance(number), ("a",) * (number + 1) if sequences else "ab"[number % 2]) for number in range(3)
+    examples = tuple(
+        LabelledUtterance(utterance(number), ("a",) * (number + 1) if sequences else "ab"[number % 2])
+        for number in range(3)
     )
-    examiner = Examiner(PhoneCTC() if sequences else Speaker(), ("a", "b"), Envelope().info)
+    predictor = Predictor(PhoneCTC() if sequences else Speaker(), ("a", "b"), Envelope().info)
     settings = ProbeSettings(batch_utterances=2)
-    examples = Examples(table(frames, [2, 3, 4]), questions)
-    for batch in islice(batches(examiner, examples, settings, generator(), context=0), 4):
+    labelled = LabelledFeatures(table(frames, [2, 3, 4]), examples)
+    for batch in islice(batches(predictor, labelled, settings, generator(), context=0), 4):
         assert batch.counts is not None
         numbers = [count - 2 for count in batch.counts.tolist()]
         expected = [row for number in numbers for row in [[0, 1], [2, 3, 4], [5, 6, 7, 8]][number]]
@@ -253,16 +254,16 @@ def test_a_batch_of_utterances_is_whole_utterances_in_the_order_drawn(sequences:
 
 def test_a_batch_on_a_device_is_whole() -> None:
     parts = [torch.full((1, 2, 3), 1.0), *(torch.tensor([number]) for number in (2, 3, 4))]
-    moved = Batch(*parts).to(torch.device("cpu"))
+    moved = ProbeBatch(*parts).to(torch.device("cpu"))
     assert [moved.frames, moved.counts, moved.classes, moved.num_classes] == parts
-    assert Batch(parts[0], None, parts[2]).to(torch.device("meta")).frames.is_meta
+    assert ProbeBatch(parts[0], None, parts[2]).to(torch.device("meta")).frames.is_meta
 
 
 def test_a_loss_is_a_mean_over_frames_for_each_probe_by_itself() -> None:
     scores = torch.randn(3, 6, 4, generator=generator())
     classes = torch.tensor([0, 1, 2, 3, 0, 1])
     expected = [torch.nn.functional.cross_entropy(each, classes).item() for each in scores]
-    assert _losses(scores, Batch(torch.empty(0), None, classes)).tolist() == pytest.approx(expected)
+    assert _losses(scores, ProbeBatch(torch.empty(0), None, classes)).tolist() == pytest.approx(expected)
 
 
 def test_too_little_memory_names_what_asks_for_it() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from repbench.benchmark.pipeline.setup import prepare
 from repbench.benchmark.protocol import ProbeSettings, Protocol, TaskSettings, load_protocol
-from repbench.benchmark.run import RunRequest, Written, run
-from repbench.benchmark.stage import prepare
+from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.configs.loader import preset_names
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.open import open_corpus
 from repbench.errors import UsageError
 from repbench.progress import Silence
 from repbench.testing import tone_corpus
@@ -44,7 +44,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def go(tones: Path, out: Path, downstream: str, protocol: Protocol, **changes: Any) -> Written:
+def go(tones: Path, out: Path, downstream: str, protocol: Protocol, **changes: Any) -> WrittenRecord:
     options = {"upstream": ENVELOPE, "downstream": downstream, "protocol": protocol, **changes}
     (written,) = run(RunRequest(corpus=str(tones), out=out, **options))
     return written

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 from scipy import stats
 
-from repbench.benchmark.published import Published, mockingjay_figure3, mockingjay_table2, superb
-from repbench.benchmark.statistics import (
+from repbench.benchmark.report.published import Published, mockingjay_figure3, mockingjay_table2, superb
+from repbench.benchmark.scoring.statistics import (
     Aggregate,
     borda,
     label_efficiency_area,
     normalised_means,
     superb_overall,
 )
-from repbench.benchmark.statistics.aggregates import SUPERB_ERRORS, SUPERB_METRICS
+from repbench.benchmark.scoring.statistics.aggregates import SUPERB_ERRORS, SUPERB_METRICS
 
 RISES = {name: name not in SUPERB_ERRORS for name in sorted(SUPERB_METRICS)}
 

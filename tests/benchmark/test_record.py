@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from repbench.benchmark import record as records
-from repbench.benchmark.record import (
+from repbench.benchmark.records import record as records
+from repbench.benchmark.records.record import (
     Record,
     digest_of,
     json_schema,

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.record import read_predictions, read_record, sealed_record
-from repbench.benchmark.report import Report, ReportRequest, assemble, checking, tables, write_report
-from repbench.benchmark.report.commands import command_of, commands_of
-from repbench.benchmark.report.naming import spreadsheet
-from repbench.benchmark.report.questions import columns_of
-from repbench.benchmark.statistics import mcnemar_exact
-from repbench.benchmark.verify import verify_record
+from repbench.benchmark.records.record import read_predictions, read_record, sealed_record
+from repbench.benchmark.records.verify import verify_record
+from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
+from repbench.benchmark.report.data import checking
+from repbench.benchmark.report.data.columns import columns_of
+from repbench.benchmark.report.render import tables
+from repbench.benchmark.report.render.commands import command_of, commands_of
+from repbench.benchmark.report.render.escaping import spreadsheet
+from repbench.benchmark.scoring.statistics import mcnemar_exact
 from repbench.downstream.contract import UtterancePrediction
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import write_json

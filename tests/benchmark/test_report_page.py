@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.report import ReportRequest, assemble, write_report
-from repbench.benchmark.report.figures import confusion_figure, cost_figure, efficiency_figure, layers_figure
+from repbench.benchmark.report.render.figures import confusion_figure, cost_figure, efficiency_figure, layers_figure
 from tests.benchmark.report_records import small_grid, write
 
 HOSTILE = (

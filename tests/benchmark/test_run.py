@@ -15,15 +15,15 @@ import soundfile
 import torch
 
 import repbench
-from repbench.benchmark.identity import identity_of
-from repbench.benchmark.probe import load_probe, save_probe
+from repbench.benchmark.data.splits import divide
+from repbench.benchmark.pipeline.existing_records import identity_of
+from repbench.benchmark.pipeline.write_record import record_folder
+from repbench.benchmark.probing.probe import load_probe, save_probe
 from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
-from repbench.benchmark.record import json_schema, read_predictions
-from repbench.benchmark.report.questions import columns_of
-from repbench.benchmark.result import record_folder
-from repbench.benchmark.run import RunRequest, Written, run
-from repbench.benchmark.splits import divide
-from repbench.corpora.opening import open_corpus
+from repbench.benchmark.records.record import json_schema, read_predictions
+from repbench.benchmark.report.data.columns import columns_of
+from repbench.benchmark.run import RunRequest, WrittenRecord, run
+from repbench.corpora.open import open_corpus
 from repbench.downstream.phone import Phone
 from repbench.downstream.speaker import Speaker
 from repbench.errors import (
@@ -48,7 +48,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def go(tones: Path, out: Path, **changes: Any) -> list[Written]:
+def go(tones: Path, out: Path, **changes: Any) -> list[WrittenRecord]:
     protocol = Protocol() if "probe" in changes else QUICK
     request = RunRequest(upstream="mel", downstream="phone", corpus=str(tones), out=out, protocol=protocol)
     return run(dataclasses.replace(request, **changes))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from repbench.benchmark.scoring import clipped, clusters_of, measure_clusters, metrics_part
-from repbench.benchmark.statistics import Interval
+from repbench.benchmark.scoring.metrics import clipped, clusters_of, measure_clusters, metrics_part
+from repbench.benchmark.scoring.statistics import Interval
 from repbench.downstream.contract import Measurement, MetricInfo, Prediction, UtterancePrediction
 from repbench.downstream.speaker import Speaker
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from repbench.benchmark.plan import Question
+from repbench.benchmark.data.dataset import LabelledUtterance
+from repbench.benchmark.probing.sequences import best_path, frames_needed, sequence_loss, trainable
 from repbench.benchmark.protocol import ProbeSettings, Protocol, SplitSettings
-from repbench.benchmark.record import read_predictions
-from repbench.benchmark.run import RunRequest, Written, run
-from repbench.benchmark.sequences import best_path, frames_needed, sequence_loss, trainable
+from repbench.benchmark.records.record import read_predictions
+from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora.contract import Corpus, Phone, Utterance
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.open import open_corpus
 from repbench.downstream.contract import SequencePrediction
 from repbench.downstream.metrics.edits import collapse, count_edits
 from repbench.downstream.phone_ctc import PhoneCTC
@@ -48,7 +48,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def go(corpus: Path, out: Path, probe: ProbeSettings = QUICK, **changes: Any) -> list[Written]:
+def go(corpus: Path, out: Path, probe: ProbeSettings = QUICK, **changes: Any) -> list[WrittenRecord]:
     protocol = Protocol(probe=probe, split=SplitSettings(official="always"))
     options = {"upstream": "mel", "protocol": protocol, **changes}
     return run(RunRequest(downstream="phone-ctc", corpus=str(corpus), out=out, **options))
@@ -103,7 +103,7 @@ def test_the_phones_are_asked_in_order_without_silences() -> None:
 
 
 def test_what_does_not_fit_is_counted_and_where_nothing_fits_it_is_refused() -> None:
-    fits, long = (Question(utterance(phones), tuple(phones.split())) for phones in ("AA IY", "AA " * 7))
+    fits, long = (LabelledUtterance(utterance(phones), tuple(phones.split())) for phones in ("AA IY", "AA " * 7))
     kept, warnings = trainable((fits, long), long_hop())
     assert kept == (fits,)
     assert warnings == ("1 of 2 training utterances have fewer frames than labels: not trained on",)

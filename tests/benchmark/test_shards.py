@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.shards import (
+from repbench.benchmark.features.shards import (
     DAMAGED_SUFFIX,
     SUFFIX,
     DamagedShard,
-    Draft,
-    Entry,
-    Origin,
+    ShardOrigin,
+    StoredLayer,
+    UnwrittenLayer,
     open_shard,
     read_index,
     shard_files,
@@ -29,11 +29,11 @@ from repbench.benchmark.shards import (
     write_shard,
 )
 
-ORIGIN = Origin(fingerprint="f" * 64, sample_rate_hz=16_000, width=2, dtype="float16", precision="bfloat16")
+ORIGIN = ShardOrigin(fingerprint="f" * 64, sample_rate_hz=16_000, width=2, dtype="float16", precision="bfloat16")
 DRAFTS = [
-    Draft(sound="a@16000", layer=0, batch="b", data=bytes(range(100))),
-    Draft(sound="a@16000", layer=1, batch="b", data=b""),
-    Draft(sound="c@16000", layer=0, batch="d", data=b"\1" * 64),
+    UnwrittenLayer(sound="a@16000", layer=0, batch="b", data=bytes(range(100))),
+    UnwrittenLayer(sound="a@16000", layer=1, batch="b", data=b""),
+    UnwrittenLayer(sound="c@16000", layer=0, batch="d", data=b"\1" * 64),
 ]
 
 
@@ -42,7 +42,7 @@ def shard(tmp_path: Path) -> Path:
     return write_shard(tmp_path, ORIGIN, "paper", DRAFTS, [("older", "a@16000", 0)])
 
 
-def content(path: Path, entry: Entry) -> bytes:
+def content(path: Path, entry: StoredLayer) -> bytes:
     place = bytearray(entry.num_bytes)
     with open_shard(path) as reader:
         reader.read_into(entry, memoryview(place))
@@ -230,7 +230,7 @@ def test_the_store_is_a_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> 
     ids=["fraction", "negative", "truth", "beyond its file", "beyond any file", "deep"],
 )
 def test_an_index_that_cannot_be_true_is_damaged(tmp_path: Path, old: bytes, new: bytes) -> None:
-    path = write_shard(tmp_path, ORIGIN, "mel", [Draft(sound="s@16000", layer=0, batch="b", data=bytes(64))])
+    path = write_shard(tmp_path, ORIGIN, "mel", [UnwrittenLayer(sound="s@16000", layer=0, batch="b", data=bytes(64))])
     data = path.read_bytes()
     start, end = data.index(b'{"entries"'), len(data) - 56
     assert old in data[start:end]

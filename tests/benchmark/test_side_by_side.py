@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from repbench.benchmark.examiner import Examiner, Examples
-from repbench.benchmark.features import FeatureTable, extract
-from repbench.benchmark.plan import Plan, make_plan
-from repbench.benchmark.probe import ProbeShape, load_probe, save_probe, statistics_of
+from repbench.benchmark.data.dataset import LabelledSplits, label_splits
+from repbench.benchmark.features.extraction import FeatureTable, extract
+from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.probe import ProbeShape, load_probe, save_probe, statistics_of
+from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
-from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.downstream.phone import Phone
@@ -48,8 +48,8 @@ def assert_like(tensor: torch.Tensor, alone: torch.Tensor, *, exactly: bool) -> 
     torch.testing.assert_close(tensor, alone, rtol=0.0, atol=tolerance)
 
 
-def table_of(questions: tuple[object, ...], plan: Plan) -> FeatureTable:
-    utterances = [question.utterance for question in (*plan.train, *plan.dev) if question in questions]
+def table_of(examples: tuple[object, ...], plan: LabelledSplits) -> FeatureTable:
+    utterances = [example.utterance for example in (*plan.train, *plan.dev) if example in examples]
     return extract(Envelope(), utterances, [0, 1], batch_seconds=30.0, device=torch.device("cpu"))
 
 
@@ -57,19 +57,19 @@ class Given:
     """A task, its features, and a way to train probes on them."""
 
     def __init__(self, corpus: Corpus, task: Downstream, head: str, mix: str, changes: dict[str, object]) -> None:
-        self.plan = make_plan(corpus, task, SplitSettings(), excludes=lambda each: None)
+        self.plan = label_splits(corpus, task, SplitSettings(), excludes=lambda each: None)
         self.train, self.dev = table_of(self.plan.train, self.plan), table_of(self.plan.dev, self.plan)
-        self.examiner = Examiner(task, self.plan.classes, Envelope().info)
+        self.predictor = Predictor(task, self.plan.classes, Envelope().info)
         self.settings = SETTINGS.model_copy(update=changes)
         self.shape = ProbeShape(
-            head=head, pools=self.examiner.pools, num_layers=2, width=4, hidden_units=8, classes=self.plan.classes,
+            head=head, pools=self.predictor.pools, num_layers=2, width=4, hidden_units=8, classes=self.plan.classes,
             mix=mix, dropout=self.settings.dropout,
         )  # fmt: skip
 
     def probes(self, seeds: tuple[int, ...], rates: tuple[float, ...]) -> list[list[TrainedProbe]]:
-        lessons = [Lesson(train=self.plan.train, dev=self.plan.dev, seed=seed) for seed in seeds]
+        jobs = [ProbeJob(train=self.plan.train, dev=self.plan.dev, seed=seed) for seed in seeds]
         return train_probes(
-            self.examiner, self.shape, self.train, self.dev, lessons, self.settings,
+            self.predictor, self.shape, self.train, self.dev, jobs, self.settings,
             statistics=statistics_of(self.train), learning_rates=rates,
         )  # fmt: skip
 
@@ -95,5 +95,5 @@ def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
 
     save_probe(tmp_path / "probe", together[0][1].probe, {})
     again, _ = load_probe(tmp_path / "probe")
-    examples = Examples(given.dev, given.plan.dev)
-    assert given.examiner.predict(again, examples) == given.examiner.predict(together[0][1].probe, examples)
+    labelled = LabelledFeatures(given.dev, given.plan.dev)
+    assert given.predictor.predict(again, labelled) == given.predictor.predict(together[0][1].probe, labelled)

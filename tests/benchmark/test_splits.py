@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from repbench.benchmark.data.splits import Division, divide
 from repbench.benchmark.protocol import SplitSettings
-from repbench.benchmark.splits import Division, divide
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import SplitPolicy
 from repbench.errors import DataError

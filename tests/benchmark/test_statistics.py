@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repbench.benchmark.statistics import (
+from repbench.benchmark.scoring.statistics import (
     Interval,
     LeftOut,
     crossed_intervals,

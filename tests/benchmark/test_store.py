@@ -25,14 +25,14 @@ import soundfile
 import torch
 from torch import Tensor
 
-from repbench.benchmark import cache, room, store
-from repbench.benchmark.features import FeatureTable, extract
+from repbench.benchmark.features import allocation, maintenance, store
+from repbench.benchmark.features.extraction import FeatureTable, extract
+from repbench.benchmark.features.store import FeatureStore
 from repbench.benchmark.protocol import ExtractionSettings, ProbeSettings, Protocol
-from repbench.benchmark.run import RunRequest, Written, run
-from repbench.benchmark.store import FeatureStore
-from repbench.corpora import manifest
+from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.manifest import manifest
+from repbench.corpora.open import open_corpus
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, UsageError
 from repbench.progress import Silence
 from repbench.testing import Envelope, tone_corpus
@@ -120,7 +120,7 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.shard"))
 
 
-def go(corpus: Path, out: Path, reporter: Said, upstream: str = ENVELOPE, **extraction: Any) -> Written:
+def go(corpus: Path, out: Path, reporter: Said, upstream: str = ENVELOPE, **extraction: Any) -> WrittenRecord:
     protocol = Protocol(probe=PROBE, extraction=ExtractionSettings(batch_seconds=BATCH_SECONDS, **extraction))
     request = RunRequest(
         upstream=upstream, downstream="phone", corpus=str(corpus), layer="weighted", out=out, protocol=protocol
@@ -167,12 +167,12 @@ def test_a_second_run_hears_nothing(tones: Corpus, tmp_path: Path) -> None:
 def test_only_the_layers_asked_for_are_computed_stored_and_read(tones: Corpus, tmp_path: Path) -> None:
     _, heard = stored(tmp_path, tones.utterances, [1])
     assert heard == len(tones.utterances)
-    (holding,) = cache.holdings(tmp_path)
+    (holding,) = maintenance.holdings(tmp_path)
     assert (holding.layers, holding.utterances, holding.names) == ((1,), len(tones.utterances), ("envelope",))
     size = store.bytes_below(tmp_path)
     both, heard = stored(tmp_path, tones.utterances, [1, 0])
     assert heard == len(tones.utterances)
-    assert cache.holdings(tmp_path)[0].layers == (0, 1)
+    assert maintenance.holdings(tmp_path)[0].layers == (0, 1)
     assert store.bytes_below(tmp_path) < 2.2 * size
     assert same(both, computed(tones.utterances, [1, 0]))
 
@@ -239,7 +239,7 @@ def test_fault_27_a_damaged_entry_is_noticed_recomputed_and_said_once(
     first, _ = stored(tmp_path, tones.utterances, dtype=dtype)
     assert len(shards(tmp_path)) > 3
     DAMAGES[damage](shards(tmp_path)[1])
-    assert cache.verify(tmp_path)[1]
+    assert maintenance.verify(tmp_path)[1]
     said = Said()
     again, heard = stored(tmp_path, tones.utterances, dtype=dtype, say=said.say)
     assert same(first, again)
@@ -250,7 +250,7 @@ def test_fault_27_a_damaged_entry_is_noticed_recomputed_and_said_once(
     once_more, heard = stored(tmp_path, tones.utterances, dtype=dtype)
     assert heard == 0
     assert same(first, once_more)
-    assert cache.verify(tmp_path)[1] == []
+    assert maintenance.verify(tmp_path)[1] == []
 
 
 def test_fault_27_an_entry_computed_again_is_the_one_that_was_lost(tones: Corpus, tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_fault_28_another_resampler_misses_what_was_resampled(
     corpus = tone_corpus(tmp_path / "c", num_speakers=1, sample_rate_hz=sample_rate_hz)
     stored(tmp_path / "f", corpus.utterances[:2])
     assert stored(tmp_path / "f", corpus.utterances[:2])[1] == 0
-    monkeypatch.setattr("repbench.benchmark.store.RESAMPLER", "another")
+    monkeypatch.setattr("repbench.benchmark.features.store.RESAMPLER", "another")
     assert stored(tmp_path / "f", corpus.utterances[:2])[1] == computed
 
 
@@ -389,7 +389,7 @@ def test_fault_28_two_models_with_the_same_name_do_not_share(tones: Corpus, tmp_
     two, heard = stored(tmp_path, tones.utterances, upstream=other)
     assert heard == len(tones.utterances)
     assert not torch.equal(one.frames, two.frames)
-    assert [holding.names for holding in cache.holdings(tmp_path)] == [("envelope",), ("envelope",)]
+    assert [holding.names for holding in maintenance.holdings(tmp_path)] == [("envelope",), ("envelope",)]
 
 
 def in_children(function: str, *arguments: object) -> None:
@@ -441,7 +441,7 @@ def four_at_once(corpus: str, folder: str, locks: bool) -> None:
     assert codes == [0, 0, 0, 0]
     assert stored(Path(folder), utterances)[1] == 0
     assert not list(Path(folder).glob("*/.tmp-*"))
-    assert cache.verify(Path(folder))[1] == []
+    assert maintenance.verify(Path(folder))[1] == []
 
 
 @pytest.mark.parametrize("locks", [True, False], ids=["with locks", "where locks do nothing"])
@@ -475,7 +475,7 @@ def kill_in_mid_write(corpus: str, folder: str, times: int) -> None:
             die_in_flush(flush)
         while True:
             stored(Path(folder), utterances)
-            cache.clear(Path(folder))
+            maintenance.clear(Path(folder))
 
     for time_ in range(times):
         child = fork(functools.partial(work, time_ + 1))
@@ -484,10 +484,10 @@ def kill_in_mid_write(corpus: str, folder: str, times: int) -> None:
             os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         left_unfinished.append(len(list(Path(folder).glob("*/.tmp-*"))))
-        assert cache.verify(Path(folder))[1] == []
+        assert maintenance.verify(Path(folder))[1] == []
         assert digest(stored(Path(folder), utterances)[0]) == expected
         assert not list(Path(folder).glob("*/.tmp-*"))
-        cache.clear(Path(folder))
+        maintenance.clear(Path(folder))
     assert left_unfinished[: len(FLUSHES)] == [1, 0, 1], "a kill did not come in the middle of a write"
 
 
@@ -587,7 +587,7 @@ def test_fault_32_another_users_cache_is_read() -> None:
 def test_a_table_too_large_for_memory_lies_in_a_file(
     tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(allocation, "MAPPED_BYTES", 0)
     one, _ = stored(tmp_path, tones.utterances)
     two, _ = stored(tmp_path, tones.utterances)
     assert same(one, two)
@@ -653,7 +653,7 @@ def test_the_cache_is_listed_verified_and_cleared(tones: Corpus, tmp_path: Path)
     assert repbench("cache", "clear", "--dry-run", "--json", env=place).json["files"] == len(before)
     assert [path.read_bytes() for path in shards(folder)] == before
     assert repbench("cache", "clear", "--upstream", one[:10], env=place).code == 0
-    assert [holding.utterances for holding in cache.holdings(folder)] == [3]
+    assert [holding.utterances for holding in maintenance.holdings(folder)] == [3]
     assert repbench("cache", "clear", "--json", env=place).json["files"] == 1
     assert not list(folder.iterdir())
 
@@ -661,7 +661,7 @@ def test_the_cache_is_listed_verified_and_cleared(tones: Corpus, tmp_path: Path)
 def test_an_ambiguous_fingerprint_clears_nothing(tones: Corpus, tmp_path: Path) -> None:
     stored(tmp_path, tones.utterances[:2])
     with pytest.raises(UsageError, match="No upstreams"):
-        cache.clear(tmp_path, "xyz")
+        maintenance.clear(tmp_path, "xyz")
     with pytest.raises(UsageError, match="begins with ``"):
-        cache.clear(tmp_path, "")
+        maintenance.clear(tmp_path, "")
     assert shards(tmp_path)

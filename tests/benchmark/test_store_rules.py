@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from repbench.benchmark import room, store
-from repbench.benchmark.features import outline
-from repbench.benchmark.shards import Draft, Origin, read_index, write_shard
-from repbench.benchmark.store import FeatureStore, bytes_below, set_aside
+from repbench.benchmark.features import allocation, store
+from repbench.benchmark.features.extraction import outline
+from repbench.benchmark.features.shards import ShardOrigin, UnwrittenLayer, read_index, write_shard
+from repbench.benchmark.features.store import FeatureStore, bytes_below, set_aside
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.testing import tone_corpus
 from tests.benchmark.test_store import Listening, Said, computed, flip, same, shards, stored
@@ -54,8 +54,8 @@ def test_only_what_is_missing_counts_beside_what_is_there(four: tuple[Utterance,
 def test_a_gibibyte_of_the_disk_is_left_to_others(
     four: tuple[Utterance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert room.SPARE_BYTES == 2**30
-    exact = num_bytes(four, 2, 4) + room.SPARE_BYTES
+    assert allocation.SPARE_BYTES == 2**30
+    exact = num_bytes(four, 2, 4) + allocation.SPARE_BYTES
     for free in (exact - 1, exact):
         monkeypatch.setattr(store, "free_bytes", lambda folder, free=free: free)
         said = Said()
@@ -103,7 +103,7 @@ def test_a_damaged_entry_is_read_from_the_next_shard_that_has_it(four: tuple[Utt
     (first,) = shards(tmp_path)
     index = read_index(first)
     drafts = [
-        Draft(
+        UnwrittenLayer(
             sound=each.sound, layer=each.layer, batch="other", data=first.read_bytes()[each.offset :][: each.num_bytes]
         )
         for each in index.entries
@@ -137,11 +137,11 @@ def test_a_shard_that_is_gone_when_it_is_read_is_computed_without_a_word(
 
 def test_an_entry_of_another_size_is_none(four: tuple[Utterance, ...], tmp_path: Path) -> None:
     upstream = Listening()
-    origin = Origin(
+    origin = ShardOrigin(
         fingerprint=upstream.fingerprint(), sample_rate_hz=16_000, width=4, dtype="float32", precision="float32"
     )
     sound = f"{four[0].samples_sha256}@{four[0].sample_rate_hz}"
-    draft = Draft(sound=sound, layer=0, batch="b", data=b"\0" * 16)
+    draft = UnwrittenLayer(sound=sound, layer=0, batch="b", data=b"\0" * 16)
     write_shard(tmp_path / origin.folder_name(), origin, "short", [draft])
     table, heard = stored(tmp_path, four[:1], [0], upstream=upstream)
     assert heard == 1

@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.identity import Identity, identity_of
-from repbench.benchmark.owning import owned
+from repbench.benchmark.pipeline.existing_records import Identity, identity_of
 from repbench.benchmark.protocol import load_protocol
-from repbench.benchmark.record import digest_of, read_record, record_paths
+from repbench.benchmark.records.record import digest_of, read_record, record_paths
 from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.sweep.forecast import forecast
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, run_job
@@ -29,6 +28,7 @@ from repbench.benchmark.sweep.sweep import LOCK_FILE, SweepRequest, left_to_do
 from repbench.benchmark.sweep.sweep import sweep as sweep_plan
 from repbench.errors import EnvironmentFault, UsageError
 from repbench.files import canonical_json
+from repbench.locks import exclusive_lock
 from repbench.testing import tone_corpus
 from tests.commands import Finished, repbench
 
@@ -361,7 +361,7 @@ def test_an_upstream_is_run_once_over_a_corpus(tones: Path, tmp_path: Path, envi
 
 def test_a_second_sweep_into_the_folder_is_refused_at_once(tones: Path, tmp_path: Path) -> None:
     write_plan(tmp_path, tones)
-    with owned(tmp_path / "runs" / LOCK_FILE, "sweeps here"):
+    with exclusive_lock(tmp_path / "runs" / LOCK_FILE, "sweeps here"):
         second = sweep(tmp_path, {})
     assert second.code == 8
     assert f"process {os.getpid()} on " in second.err

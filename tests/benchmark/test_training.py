@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from repbench.benchmark.controls import with_shuffled_labels
-from repbench.benchmark.descent import Descent
-from repbench.benchmark.examiner import Examiner
-from repbench.benchmark.features import FeatureTable, extract
-from repbench.benchmark.plan import Plan, make_plan, subset
-from repbench.benchmark.probe import ProbeShape, statistics_of
+from repbench.benchmark.data.dataset import LabelledSplits, label_splits, subset
+from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
+from repbench.benchmark.features.extraction import FeatureTable, extract
+from repbench.benchmark.probing.fused_adam import FusedAdam
+from repbench.benchmark.probing.prediction import Predictor
+from repbench.benchmark.probing.probe import ProbeShape, statistics_of
+from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, selection_steps, train_probes
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
-from repbench.benchmark.training import Lesson, TrainedProbe, selection_steps, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, Measurement, Prediction
 from repbench.downstream.phone import Phone
@@ -38,13 +38,13 @@ class Class:
     """All that probes of one task on `Envelope` are trained with."""
 
     task: Downstream
-    plan: Plan
+    plan: LabelledSplits
     train: FeatureTable
     dev: FeatureTable
 
     @classmethod
     def on(cls, corpus: Corpus, task: Downstream) -> Class:
-        plan = make_plan(corpus, task, SplitSettings(), excludes=lambda each: None)
+        plan = label_splits(corpus, task, SplitSettings(), excludes=lambda each: None)
         tables = [
             extract(
                 Envelope(), [each.utterance for each in part], [0, 1], batch_seconds=30.0, device=torch.device("cpu")
@@ -53,27 +53,27 @@ class Class:
         ]
         return cls(task, plan, *tables)
 
-    def lesson(self, seed: int = 0, fraction: float = 1.0, layers: slice = slice(1, 2)) -> Lesson:
+    def job(self, seed: int = 0, fraction: float = 1.0, layers: slice = slice(1, 2)) -> ProbeJob:
         train = subset(self.plan.train, fraction, seed=seed, salt="test")
-        return Lesson(train=train, dev=self.plan.dev, layers=layers, seed=seed)
+        return ProbeJob(train=train, dev=self.plan.dev, layers=layers, seed=seed)
 
     def teach(
         self,
-        lessons: list[Lesson],
+        jobs: list[ProbeJob],
         head: str = "linear",
         mix: str = "mean",
         rates: tuple[float, ...] = RATES,
         settings: ProbeSettings = SETTINGS,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[list[TrainedProbe]]:
-        examiner = Examiner(self.task, self.plan.classes, Envelope().info)
-        layers = lessons[0].layers
+        predictor = Predictor(self.task, self.plan.classes, Envelope().info)
+        layers = jobs[0].layers
         shape = ProbeShape(
-            head=head, pools=not examiner.asks_frames, num_layers=len(self.train.frames[layers]), width=4,
+            head=head, pools=not predictor.asks_frames, num_layers=len(self.train.frames[layers]), width=4,
             hidden_units=settings.hidden_units, classes=self.plan.classes, mix=mix,
         )  # fmt: skip
         return train_probes(
-            examiner, shape, self.train, self.dev, lessons, settings,
+            predictor, shape, self.train, self.dev, jobs, settings,
             statistics=statistics_of(self.train), learning_rates=rates, progress=progress,
         )  # fmt: skip
 
@@ -92,14 +92,14 @@ class Class:
 def test_each_of_many_is_what_it_would_be_alone(tones: Corpus, task: Downstream, head: str, mix: str) -> None:
     room = Class.on(tones, task)
     layers = slice(0, 2) if mix == "weighted" else slice(1, 2)
-    lessons = [room.lesson(seed, fraction, layers) for seed in (0, 1, 2) for fraction in (0.1, 0.5, 1.0)]
+    jobs = [room.job(seed, fraction, layers) for seed in (0, 1, 2) for fraction in (0.1, 0.5, 1.0)]
     if mix == "mean":
-        lessons += [room.lesson(seed, layers=slice(0, 1)) for seed in (0, 1)]
-    together = room.teach(lessons, head, mix)
-    assert [len(row) for row in together] == [len(RATES)] * len(lessons)
-    for lesson, row in zip(lessons, together, strict=True):
+        jobs += [room.job(seed, layers=slice(0, 1)) for seed in (0, 1)]
+    together = room.teach(jobs, head, mix)
+    assert [len(row) for row in together] == [len(RATES)] * len(jobs)
+    for job, row in zip(jobs, together, strict=True):
         for rate, trained in zip(RATES, row, strict=True):
-            ((alone,),) = room.teach([lesson], head, mix, (rate,))
+            ((alone,),) = room.teach([job], head, mix, (rate,))
             assert trained.selection.chosen == alone.selection.chosen
             assert trained.selection.grid == alone.selection.grid
             tolerance = 1e-5 if head == "linear" else 0.0  # of one matrix: they share a product
@@ -109,9 +109,9 @@ def test_each_of_many_is_what_it_would_be_alone(tones: Corpus, task: Downstream,
 
 def test_seeds_rates_and_parts_of_the_labels_differ(tones: Corpus) -> None:
     room = Class.on(tones, Phone())
-    lessons = [room.lesson(0), room.lesson(1), room.lesson(0, 0.5), room.lesson(0, layers=slice(0, 1))]
-    weights = [each.probe.state_dict()["head.output.weight"] for row in room.teach(lessons) for each in row]
-    assert len({tuple(weight.flatten().tolist()) for weight in weights}) == len(lessons) * len(RATES)
+    jobs = [room.job(0), room.job(1), room.job(0, 0.5), room.job(0, layers=slice(0, 1))]
+    weights = [each.probe.state_dict()["head.output.weight"] for row in room.teach(jobs) for each in row]
+    assert len({tuple(weight.flatten().tolist()) for weight in weights}) == len(jobs) * len(RATES)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp2"])
@@ -119,18 +119,18 @@ def test_the_gradient_of_each_probe_is_clipped_to_its_norm(
     tones: Corpus, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
     norms = list[float]()
-    taken = Descent.step
+    taken = FusedAdam.step
 
-    def step(descent: Descent) -> None:
+    def step(descent: FusedAdam) -> None:
         gradients = [each.grad.flatten() for each in descent.parameters if each.grad is not None]
         norms.append(float(torch.cat(gradients).norm()))
         taken(descent)
 
-    monkeypatch.setattr(Descent, "step", step)
+    monkeypatch.setattr(FusedAdam, "step", step)
     room = Class.on(tones, Phone())
     for clip in (None, 1e-3):
         norms.clear()
-        room.teach([room.lesson()], head, settings=SETTINGS.model_copy(update={"clip_norm": clip, "steps": 3}))
+        room.teach([room.job()], head, settings=SETTINGS.model_copy(update={"clip_norm": clip, "steps": 3}))
         assert len(norms) == 3 * len(RATES)
         if clip is None:
             assert min(norms) > 0.01, "there is something to clip"
@@ -142,8 +142,8 @@ def test_the_gradient_of_each_probe_is_clipped_to_its_norm(
 def test_a_rate_that_explodes_leaves_the_others_as_they_were(tones: Corpus, head: str) -> None:
     room = Class.on(tones, Phone())
     rates = (1e-3, 1e38) if head == "linear" else (1e-3, 1e30)
-    ((calm,),) = room.teach([room.lesson()], head, rates=rates[:1])
-    (row,) = room.teach([room.lesson()], head, rates=rates)
+    ((calm,),) = room.teach([room.job()], head, rates=rates[:1])
+    (row,) = room.teach([room.job()], head, rates=rates)
     assert [each.selection.dev_value is None for each in row] == [False, True]
     assert row[1].selection.chosen["learning_rate"] == rates[1]
     assert row[0].selection.grid == calm.selection.grid
@@ -151,7 +151,7 @@ def test_a_rate_that_explodes_leaves_the_others_as_they_were(tones: Corpus, head
         tolerance = 1e-5 if head == "linear" else 0.0
         torch.testing.assert_close(row[0].probe.state_dict()[name], tensor, rtol=0.0, atol=tolerance, msg=name)
     with pytest.raises(NonFiniteError, match=r"at step \d+"):
-        room.teach([room.lesson()], head, rates=(rates[1] / 2, rates[1]))
+        room.teach([room.job()], head, rates=(rates[1] / 2, rates[1]))
 
 
 class Counted(Phone):
@@ -173,11 +173,11 @@ class Indifferent(Counted):
 
 def test_of_equal_points_the_earliest_is_kept(tones: Corpus) -> None:
     room = Class.on(tones, Indifferent())
-    ((trained,),) = room.teach([room.lesson()], rates=(1e-2,))
+    ((trained,),) = room.teach([room.job()], rates=(1e-2,))
     assert [point["step"] for point in trained.selection.grid] == [20, 40, 60]
     assert trained.selection.chosen == {"learning_rate": 1e-2, "step": 20}
     short = SETTINGS.model_copy(update={"steps": 20, "selection_points": 1})
-    ((alone,),) = room.teach([room.lesson()], rates=(1e-2,), settings=short)
+    ((alone,),) = room.teach([room.job()], rates=(1e-2,), settings=short)
     assert torch.equal(trained.probe.head.output.weight, alone.probe.head.output.weight)
 
 
@@ -185,7 +185,7 @@ def test_every_step_of_every_lesson_is_told(tones: Corpus) -> None:
     room = Class.on(tones, Phone())
     told: list[tuple[int, int]] = []
     settings = SETTINGS.model_copy(update={"steps": 3, "selection_points": 3})
-    room.teach([room.lesson(0), room.lesson(1)], settings=settings, progress=lambda *done: told.append(done))
+    room.teach([room.job(0), room.job(1)], settings=settings, progress=lambda *done: told.append(done))
     assert told == [(step, 6) for step in range(1, 7)]
 
 
@@ -193,7 +193,7 @@ def test_features_are_standardised_unless_that_is_turned_off(tones: Corpus) -> N
     room = Class.on(tones, Phone())
     for standardise in (True, False):
         settings = SETTINGS.model_copy(update={"steps": 1, "standardise": standardise})
-        ((trained,),) = room.teach([room.lesson()], rates=(1e-2,), settings=settings)
+        ((trained,),) = room.teach([room.job()], rates=(1e-2,), settings=settings)
         expected = statistics_of(room.train)[1][1:2] if standardise else torch.ones(1, 1, 4)
         assert torch.equal(trained.probe.std, expected)
 
@@ -204,21 +204,21 @@ def test_dev_may_be_looked_at_after_every_step() -> None:
 
 def test_selection_by_counts_is_selection_by_predictions(tones: Corpus) -> None:
     quick, slow = Class.on(tones, Phone()), Class.on(tones, Counted())
-    fast, sure = quick.teach([quick.lesson()]), slow.teach([slow.lesson()])
+    fast, sure = quick.teach([quick.job()]), slow.teach([slow.job()])
     assert [each.selection for each in fast[0]] == [each.selection for each in sure[0]]
 
 
 def test_shuffled_labels_are_as_frequent_and_true_of_nothing(tones: Corpus, tmp_path: Path) -> None:
     for task in (Phone(), Speaker()):
-        plan = make_plan(tones, task, SplitSettings(), excludes=lambda each: None)
+        plan = label_splits(tones, task, SplitSettings(), excludes=lambda each: None)
         dealt = with_shuffled_labels(plan.train, seed=0, salt="s")
         assert [each.utterance for each in dealt] == [each.utterance for each in plan.train]
 
-        def labels(questions: object) -> list[str]:
-            assert isinstance(questions, tuple)
+        def labels(examples: object) -> list[str]:
+            assert isinstance(examples, tuple)
             return [
                 label
-                for each in questions
+                for each in examples
                 for label in ([each.labels] if isinstance(each.labels, str) else [phone.label for phone in each.labels])
             ]
 

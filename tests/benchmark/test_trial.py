@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from repbench.benchmark import trial
+from repbench.benchmark.features import invariance_check
+from repbench.benchmark.features.invariance_check import try_together
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
-from repbench.benchmark.trial import try_together
 from repbench.errors import PluginError
 from repbench.registry import Entry, registry
 from repbench.testing import Envelope, tone_corpus
@@ -77,7 +77,7 @@ def test_what_keeps_its_promises_or_makes_none_is_let_through() -> None:
 
 
 def test_repbench_own_upstreams_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "_differences", None)
+    monkeypatch.setattr(invariance_check, "_differences", None)
     tried(Envelope(), registry().find("upstream", "mel").entry)
     with pytest.raises(TypeError):
         tried(Envelope())
@@ -86,7 +86,7 @@ def test_repbench_own_upstreams_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
 def test_one_with_a_certificate_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
     assert certify_upstream("py:repbench.testing.fakes:envelope").passed
-    monkeypatch.setattr(trial, "_differences", None)
+    monkeypatch.setattr(invariance_check, "_differences", None)
     tried(Envelope(), registry().find("upstream", "py:repbench.testing.fakes:envelope").entry)
 
 

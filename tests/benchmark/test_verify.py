@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.protocol import ProbeSettings, Protocol
-from repbench.benchmark.record import digest_of, read_record
+from repbench.benchmark.records.record import digest_of, read_record
+from repbench.benchmark.records.verify import Verification, verify_record
 from repbench.benchmark.run import RunRequest, run
-from repbench.benchmark.scoring import measure_clusters
-from repbench.benchmark.tasks import build_task
-from repbench.benchmark.verify import Verdict, verify_record
+from repbench.benchmark.scoring.metrics import measure_clusters
 from repbench.downstream.contract import MeasuredByTallies, Measurement, Prediction, UtterancePrediction
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, IntegrityError
@@ -52,7 +52,7 @@ def speaker(made: dict[str, Path], tmp_path: Path) -> Path:
     return copied(made["speaker"], tmp_path / "speaker")
 
 
-def fields(verdict: Verdict) -> list[str]:
+def fields(verdict: Verification) -> list[str]:
     return [change.field for change in verdict.changes]
 
 

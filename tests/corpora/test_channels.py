@@ -12,12 +12,12 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import Channel, read_sound
-from repbench.corpora import manifest
-from repbench.corpora.check import check
+from repbench.corpora.audit.audit import check
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.pattern import PATTERN
-from repbench.corpora.preparing import prepare
-from repbench.corpora.reading import check_rates, read_utterance
+from repbench.corpora.layouts.pattern import PATTERN
+from repbench.corpora.manifest import manifest
+from repbench.corpora.manifest.prepare import prepare
+from repbench.corpora.read import check_rates, read_utterance
 from repbench.errors import DataError
 from tests.commands import repbench
 from tests.corpora.sounds import RATE_HZ, noise_draft, write_noise

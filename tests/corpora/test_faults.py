@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from repbench.benchmark.plan import make_plan, plan_for_probe
+from repbench.benchmark.data.dataset import label_splits, splits_for_probe
+from repbench.benchmark.data.splits import divide
 from repbench.benchmark.protocol import SplitSettings
-from repbench.benchmark.splits import divide
-from repbench.corpora import manifest
 from repbench.corpora.contract import Draft, DraftFeatures, DraftUtterance, PrepareOptions
 from repbench.corpora.faults import counts_by_kind, warnings_of
-from repbench.corpora.pattern import PATTERN, RAVDESS
-from repbench.corpora.preparing import prepare
-from repbench.corpora.table import CSV
-from repbench.corpora.timit import TIMIT
+from repbench.corpora.layouts.csv_table import CSV
+from repbench.corpora.layouts.pattern import PATTERN, RAVDESS
+from repbench.corpora.layouts.timit import TIMIT
+from repbench.corpora.manifest import manifest
+from repbench.corpora.manifest.prepare import prepare
 from repbench.downstream.sentiment import Sentiment
 from repbench.errors import DataError, IntegrityError, UsageError
 from tests.commands import repbench
@@ -54,10 +54,10 @@ def test_stereo_among_mono_and_an_equal_pair_in_one_run(tmp_path: Path) -> None:
     assert [fault["utterance"] for fault in found.value.fields()["faults"]] == stereo
     corpus = manifest.write(draft, tmp_path / "out", drop_faulty=4)
     assert (len(corpus.utterances), sorted(corpus.dropped)) == (12, stereo)
-    plan = make_plan(corpus, Sentiment(), SplitSettings(), excludes=lambda each: None)
+    plan = label_splits(corpus, Sentiment(), SplitSettings(), excludes=lambda each: None)
     assert plan.warnings[0].startswith("4 of 16 utterances were left out when the corpus was prepared, such as 03-01")
     assert plan.warnings[1].startswith("1 of 12 utterances have the sound of another one, such as `03-01-05-01-01")
-    scoring = plan_for_probe(corpus, Sentiment(), ("negative", "positive"), "a run", excludes=lambda each: None)
+    scoring = splits_for_probe(corpus, Sentiment(), ("negative", "positive"), "a run", excludes=lambda each: None)
     assert scoring.warnings == plan.warnings[:2]
 
 

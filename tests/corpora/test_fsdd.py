@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
-from repbench.corpora.fsdd import FSDD
+from repbench.corpora.layouts.fsdd import FSDD
 from repbench.errors import DataError
 from tests.corpora.sounds import write_noise
 

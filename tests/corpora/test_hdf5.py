@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repbench.corpora import hdf5
 from repbench.corpora.contract import PrepareOptions
-from repbench.corpora.csd import read_csd
-from repbench.corpora.hdf5 import check_hdf5
-from repbench.corpora.mosi import MOSI
+from repbench.corpora.layouts import hdf5
+from repbench.corpora.layouts.csd import read_csd
+from repbench.corpora.layouts.hdf5 import check_hdf5
+from repbench.corpora.layouts.mosi import MOSI
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
 from tests.commands import repbench
 from tests.corpora.computational_sequences import pack, write_csd

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.layouts import files_under, is_excluded
-from repbench.corpora.librispeech import LIBRISPEECH
-from repbench.corpora.ljspeech import LJSPEECH
-from repbench.corpora.pattern import PATTERN
-from repbench.corpora.preparing import prepare
-from repbench.corpora.table import CSV
-from repbench.corpora.voxceleb import VOXCELEB
+from repbench.corpora.layouts.base import files_under, is_excluded
+from repbench.corpora.layouts.csv_table import CSV
+from repbench.corpora.layouts.librispeech import LIBRISPEECH
+from repbench.corpora.layouts.ljspeech import LJSPEECH
+from repbench.corpora.layouts.pattern import PATTERN
+from repbench.corpora.layouts.voxceleb import VOXCELEB
+from repbench.corpora.manifest import manifest
+from repbench.corpora.manifest.prepare import prepare
 from repbench.errors import DataError, EnvironmentFault
 from tests.commands import repbench
 from tests.corpora.sounds import write_noise, write_text

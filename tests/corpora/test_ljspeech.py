@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
-from repbench.corpora.ljspeech import LJSPEECH
+from repbench.corpora.layouts.ljspeech import LJSPEECH
 from repbench.errors import DataError
 from tests.corpora.sounds import long_textgrid, write_noise
 

@@ -17,9 +17,9 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import measure
-from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Split
-from repbench.corpora.phones import fold_map
+from repbench.corpora.manifest import manifest
+from repbench.corpora.phone_sets import fold_map
 from repbench.errors import DataError, EnvironmentFault, UsageError
 from tests.corpora.sounds import RATE_HZ, noise_draft, write_noise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from repbench.corpora.opinion import (
+from repbench.corpora.layouts.sentiment_scales import (
     seven_classes,
     seven_classes_rounded,
     strongest_emotion,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from repbench.corpora.phones import CMU_PHONES, NOISE_MARKS, SILENCE_MARKS, fold_map, rare_strangers
+from repbench.corpora.phone_sets import CMU_PHONES, NOISE_MARKS, SILENCE_MARKS, fold_map, rare_strangers
 
 
 def test_there_are_39_phones() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repbench.corpora.places import Root
+from repbench.corpora.safe_paths import Root
 from repbench.errors import DataError
 
 

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import SoundInfo, inspect
-from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, PrepareOptions
-from repbench.corpora.kaldi import KALDI
-from repbench.corpora.table import CSV
+from repbench.corpora.layouts.csv_table import CSV
+from repbench.corpora.layouts.kaldi import KALDI
+from repbench.corpora.manifest import manifest
 from repbench.errors import DataError
 from tests.corpora.sounds import write_noise, write_text
 
@@ -96,7 +96,7 @@ def test_each_header_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -
         read.append(path)
         return inspect(path, any_channels=any_channels)
 
-    monkeypatch.setattr("repbench.corpora.rounded_ends.inspect", counted)
+    monkeypatch.setattr("repbench.corpora.layouts.rounded_ends.inspect", counted)
     write_noise(root / "r2.wav", seed=1)
     write_text(root / "table.csv", "id,path,start,end", "a,r1.wav,0,1", "b,r1.wav,1,2.0", "c,r2.wav,,")
     CSV.prepare(root, PrepareOptions())

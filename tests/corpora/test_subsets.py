@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.preparing import prepare
-from repbench.corpora.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
+from repbench.corpora.manifest.prepare import prepare
+from repbench.corpora.manifest.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
 from repbench.errors import DataError, UsageError
 
 

@@ -21,11 +21,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from repbench.corpora.contract import Corpus, CorpusSource, Phone, Utterance
-from repbench.corpora.phones import CMU_PHONES, CMU_VOWELS
-from repbench.corpora.synthetic import SYNTHETIC, build, crew, recipe, source
+from repbench.corpora.phone_sets import CMU_PHONES, CMU_VOWELS
+from repbench.corpora.synthetic import SYNTHETIC, build, conditions, source, worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET, Mark, Segment, segments
+from repbench.corpora.synthetic.conditions import CONDITIONS, SIZES, Recipe, Size
 from repbench.corpora.synthetic.plan import plan
-from repbench.corpora.synthetic.recipe import CONDITIONS, SIZES, Recipe, Size
 from repbench.corpora.synthetic.source import SyntheticSource
 from repbench.corpora.synthetic.voices import draw_voice
 from repbench.errors import EnvironmentFault, UsageError
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
 def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes `synthetic:clean:few` a corpus of twelve utterances; gives the folder it will have in an empty cache."""
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
-    monkeypatch.setitem(recipe.SIZES, FEW.name, FEW)
+    monkeypatch.setitem(conditions.SIZES, FEW.name, FEW)
     return tmp_path / "corpora" / "synthetic-v1-clean-few"
 
 
@@ -91,7 +91,7 @@ class TestOptions:
         ],
     )
     def test_come_in_any_order(self, options: tuple[str, ...], name: str) -> None:
-        assert recipe.parse(options).corpus_name == name
+        assert conditions.parse(options).corpus_name == name
 
     def test_unknown_one_is_named_with_those_that_exist(self) -> None:
         with pytest.raises(
@@ -105,7 +105,7 @@ class TestOptions:
             SYNTHETIC.open(options)
 
     def test_version_stands_in_the_folder_name(self) -> None:
-        assert recipe.parse(()).folder_name == f"synthetic-v{recipe.CORPUS_VERSION}-noisy-small"
+        assert conditions.parse(()).folder_name == f"synthetic-v{conditions.CORPUS_VERSION}-noisy-small"
 
 
 class TestPlan:
@@ -368,7 +368,7 @@ class TestFaults:
         command = (sys.executable, "-c", f"import os, sys, time; {death}")
         jobs = [{"id": "a"}, {"id": "b"}]
         with pytest.raises(EnvironmentFault, match=r"Speech worker 1 of 1 \(process \d+\) " + message) as caught:
-            crew.run(jobs, tmp_path, [], num_workers=1, command=command, stall_seconds=0.5)
+            worker_pool.run(jobs, tmp_path, [], num_workers=1, command=command, stall_seconds=0.5)
         with pytest.raises(ProcessLookupError):
             os.kill(int(str(caught.value).split("process ")[1].split(")")[0]), 0)
 
@@ -379,7 +379,7 @@ class TestFaults:
             "time.sleep(60 if number == '1' else 0.5); sys.exit('gone')"
         )
         with pytest.raises(EnvironmentFault, match=r"Speech worker 2 of 2 .*: gone"):
-            crew.run([{}, {}], tmp_path, [], num_workers=2, command=(sys.executable, "-c", script))
+            worker_pool.run([{}, {}], tmp_path, [], num_workers=2, command=(sys.executable, "-c", script))
         for number in (1, 2):
             with pytest.raises(ProcessLookupError):
                 os.kill(int((tmp_path / f"{number}.pid").read_text()), 0)
@@ -397,9 +397,9 @@ def opening_script() -> str:
     """Opens `synthetic:clean:few` in a process of its own; prints its fingerprint and how often it was made."""
     return f"""
 import contextlib, os
-from repbench.corpora.synthetic import SYNTHETIC, build, recipe, source
+from repbench.corpora.synthetic import SYNTHETIC, build, conditions, source
 per_session = 200 if os.environ.get("SIZE") == "large" else {FEW.num_per_session}
-recipe.SIZES["few"] = recipe.Size(
+conditions.SIZES["few"] = conditions.Size(
     name="few", num_speakers={dict(FEW.num_speakers)}, num_sessions={FEW.num_sessions}, num_per_session=per_session
 )
 if os.environ.get("LOCKS") == "broken":

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from repbench.corpora.contract import PrepareOptions
-from repbench.corpora.hdf5 import check_hdf5
-from repbench.corpora.opening import load_layout
+from repbench.corpora.layouts.hdf5 import check_hdf5
+from repbench.corpora.open import load_layout
 from repbench.corpora.textfiles import read_utf8
 from repbench.errors import DataError, IntegrityError
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from repbench.benchmark.probe import Probe, ProbeShape
+from repbench.benchmark.probing.probe import Probe, ProbeShape
 from repbench.downstream.heads import ContextHead, RecurrentHead, mean_of_each
 from tests.conftest import GOLDEN
 

@@ -139,7 +139,7 @@ def _alignments(folder: Path) -> list[Seed]:
 
 
 def _manifest(folder: Path) -> list[Seed]:
-    from repbench.corpora import manifest
+    from repbench.corpora.manifest import manifest
     from tests.corpora.sounds import noise_draft
 
     manifest.write(noise_draft(folder / "sounds"), folder / "manifest")
@@ -152,12 +152,12 @@ def _manifest(folder: Path) -> list[Seed]:
 def _tables(folder: Path) -> list[Seed]:
     import shutil
 
-    from repbench.corpora import manifest
     from repbench.corpora.contract import CorpusLayout, PrepareOptions
-    from repbench.corpora.kaldi import KALDI
-    from repbench.corpora.subsets import read_lists
-    from repbench.corpora.table import CSV
-    from repbench.corpora.voxceleb import VOXCELEB
+    from repbench.corpora.layouts.csv_table import CSV
+    from repbench.corpora.layouts.kaldi import KALDI
+    from repbench.corpora.layouts.voxceleb import VOXCELEB
+    from repbench.corpora.manifest import manifest
+    from repbench.corpora.manifest.subsets import read_lists
     from tests.corpora.sounds import write_noise, write_text
 
     for seed, name in enumerate("ab"):
@@ -206,7 +206,7 @@ def _tables(folder: Path) -> list[Seed]:
 
 
 def _csd(folder: Path) -> list[Seed]:
-    from repbench.corpora.csd import read_csd
+    from repbench.corpora.layouts.csd import read_csd
     from tests.corpora.computational_sequences import PUBLISHED, pack, write_csd
 
     rows = [(0.0, 1.5, [1.0]), (1.5, 3.0, [-1.0])]
@@ -244,7 +244,7 @@ def _pickles(folder: Path) -> list[Seed]:
 
     import torch
 
-    from repbench.upstream.pickles import read_pickle
+    from repbench.upstream.checkpoints.safe_unpickle import read_pickle
 
     content = {
         "config": argparse.Namespace(width=3, name="x"),
@@ -263,9 +263,9 @@ def _pickles(folder: Path) -> list[Seed]:
 def _checkpoints(folder: Path) -> list[Seed]:
     import torch
 
-    from repbench.benchmark.probe import Probe, ProbeShape, load_probe, save_probe
-    from repbench.upstream.checkpoints import open_checkpoint, read_training, read_weights, save_checkpoint
-    from repbench.upstream.huggingface_files import read_weights as read_encoder
+    from repbench.benchmark.probing.probe import Probe, ProbeShape, load_probe, save_probe
+    from repbench.upstream.adapters.huggingface_files import read_weights as read_encoder
+    from repbench.upstream.checkpoints.native import open_checkpoint, read_training, read_weights, save_checkpoint
 
     tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
     saved = save_checkpoint(folder, 1, weights=tensors, training=tensors, fields={"settings": {"width": 3}})
@@ -311,10 +311,12 @@ def _features(folder: Path) -> list[Seed]:
 
 def _shards(folder: Path) -> list[Seed]:
     """A shard, and the index of one alone: whoever changes that of a shard has to know its checksum."""
-    from repbench.benchmark import shards
+    from repbench.benchmark.features import shards
 
-    origin = shards.Origin(fingerprint="f", sample_rate_hz=16_000, width=4, dtype="float32")
-    drafts = [shards.Draft(sound="s@16000", layer=layer, batch="b", data=bytes(range(64))) for layer in range(2)]
+    origin = shards.ShardOrigin(fingerprint="f", sample_rate_hz=16_000, width=4, dtype="float32")
+    drafts = [
+        shards.UnwrittenLayer(sound="s@16000", layer=layer, batch="b", data=bytes(range(64))) for layer in range(2)
+    ]
     whole = shards.write_shard(folder, origin, "mel", drafts)
     footer = shards._FOOTER
     content = whole.read_bytes()
@@ -343,7 +345,7 @@ def _shards(folder: Path) -> list[Seed]:
 
 def _records(folder: Path) -> list[Seed]:
     """Records with their predictions: a change of either that `verify` does not notice is a fault."""
-    from repbench.benchmark.verify import verify_record
+    from repbench.benchmark.records.verify import verify_record
     from tests.benchmark.report_records import write
 
     seeds = []

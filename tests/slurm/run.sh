@@ -143,8 +143,8 @@ step "check the records"
 import json, sys
 from pathlib import Path
 
-from repbench.benchmark.identity import identity_of
-from repbench.benchmark.record import digest_of, read_record, record_paths
+from repbench.benchmark.pipeline.existing_records import identity_of
+from repbench.benchmark.records.record import digest_of, read_record, record_paths
 
 work = Path(sys.argv[1])
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from repbench.benchmark import certificate as certificates
-from repbench.benchmark.certificate import Certificate, CheckResult, certificate_file, certificate_id, keep
+from repbench.benchmark.loading import certificates as certificates
+from repbench.benchmark.loading.certificates import Certificate, CheckResult, certificate_file, certificate_id, keep
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
 from repbench.errors import UsageError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.certificate import CheckResult
+from repbench.benchmark.loading.certificates import CheckResult
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import (
     Downstream,

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from repbench.benchmark.certificate import CheckResult
-from repbench.benchmark.loading import build_upstream
+from repbench.benchmark.loading.certificates import CheckResult
+from repbench.benchmark.loading.upstreams import build_upstream
 from repbench.registry import registry
 from repbench.testing import upstreams
 from repbench.testing.fakes import Envelope

@@ -7,7 +7,7 @@ from unittest import mock
 
 from torchaudio import pipelines
 
-from repbench.upstream.bundles import BundleUpstream, build
+from repbench.upstream.adapters.torchaudio_bundles import BundleUpstream, build
 
 WAV2VEC2: dict[str, Any] = {
     "extractor_mode": "group_norm", "extractor_conv_bias": False, "encoder_embed_dim": 16,

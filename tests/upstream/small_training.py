@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repbench.benchmark.pretrain import PretrainRequest
+from repbench.benchmark.pipeline.pretrain import PretrainRequest
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.testing import tone_corpus
 from repbench.testing.fakes import Envelope
 from repbench.upstream.contract import Batch, Loss
-from repbench.upstream.pretraining import Describe, Trainer
-from repbench.upstream.training_settings import TrainingSettings
+from repbench.upstream.pretraining.settings import TrainingSettings
+from repbench.upstream.pretraining.trainer import Describe, Trainer
 
 BATCHES_PER_EPOCH = 4
 """Of the requests below: 8 utterances of train, two in a batch."""

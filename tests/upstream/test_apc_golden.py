@@ -16,8 +16,8 @@ from repbench.configs.loader import build
 from repbench.upstream.apc.config import ApcConfig, ApcFeatureSettings
 from repbench.upstream.apc.interop import read_foreign
 from repbench.upstream.apc.upstream import Apc
+from repbench.upstream.checkpoints.foreign import hold_to_keys
 from repbench.upstream.contract import Batch
-from repbench.upstream.foreign import hold_to_keys
 from tests.upstream.goldens import GOLDEN, Arrays, deviation, holds, reads, unread, waveform
 
 TOLERANCE = 2e-5

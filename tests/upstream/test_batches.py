@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 import torch
 
-from repbench.upstream.batches import BatchOrder, Stretch, derived_seed, padded
+from repbench.training.batching import BatchOrder, Stretch, derived_seed, padded
 
 BUDGET = 1000
 CROP = 80

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from repbench.errors import EnvironmentFault, IntegrityError, NonFiniteError, UsageError
-from repbench.upstream.checkpoints import (
+from repbench.upstream.checkpoints.native import (
     MANIFEST_FILE,
     TRAINING_FILE,
     WEIGHTS_FILE,

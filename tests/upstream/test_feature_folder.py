@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from repbench import load_upstream
-from repbench.benchmark.extraction import extract_files
-from repbench.benchmark.precomputed import features_of
+from repbench.benchmark.features.export import extract_files
+from repbench.benchmark.features.source import features_of
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.testing import tone_corpus
-from repbench.upstream.feature_folder import FolderFrames, build
-from repbench.upstream.precomputed import FrameReader
+from repbench.upstream.adapters.corpus_features import FrameReader
+from repbench.upstream.adapters.feature_folder import FolderFrames, build
 from tests.commands import repbench
 
 CPU = torch.device("cpu")

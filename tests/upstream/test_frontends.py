@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repbench.benchmark.loading import load_upstream
+from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.errors import DataError, PluginError, UsageError
 from repbench.upstream.contract import Upstream, UpstreamInfo
 from repbench.upstream.frontends import FrontEndUpstream, mel

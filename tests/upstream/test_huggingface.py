@@ -24,7 +24,7 @@ from repbench.errors import EnvironmentFault, IntegrityError, PluginError, Repbe
 from repbench.globalstate import preserved_global_state
 from repbench.testing import tone_corpus, upstreams
 from repbench.testing.certify import certify_upstream
-from repbench.upstream.frame_clocks import FrameClock
+from repbench.upstream.adapters.frame_counts import FrameClock
 from tests.benchmark import small_finetuning
 from tests.commands import offline, refuse_network, repbench
 from tests.upstream.speech_encoders import KINDS, save_small

@@ -21,12 +21,12 @@ from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.apc import interop as apc_interop
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.apc.upstream import Apc
-from repbench.upstream.foreign import Foreign, hold_to_keys, unwrapped
+from repbench.upstream.checkpoints.foreign import ForeignCheckpoint, hold_to_keys, unwrapped
+from repbench.upstream.checkpoints.safe_unpickle import read_pickle
 from repbench.upstream.mockingjay import interop as mockingjay_interop
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.mockingjay.model import sinusoids
 from repbench.upstream.mockingjay.upstream import Mockingjay
-from repbench.upstream.pickles import read_pickle
 from tests.upstream.goldens import GOLDEN, deviation
 
 Content = dict[str, Any]
@@ -81,7 +81,7 @@ def saved(content: object, path: Path, *, zipped: bool = True) -> Path:
     return path
 
 
-def mockingjay(path: Path, settings: Content | None = None) -> tuple[Foreign, Mockingjay]:
+def mockingjay(path: Path, settings: Content | None = None) -> tuple[ForeignCheckpoint, Mockingjay]:
     """As the factory does it."""
     foreign = mockingjay_interop.read_foreign(path, settings or {})
     with_head = any(key.startswith("head.") for key in foreign.weights)
@@ -91,7 +91,7 @@ def mockingjay(path: Path, settings: Content | None = None) -> tuple[Foreign, Mo
     return foreign, model
 
 
-def apc(path: Path, settings: Content | None = None) -> tuple[Foreign, Apc]:
+def apc(path: Path, settings: Content | None = None) -> tuple[ForeignCheckpoint, Apc]:
     foreign = apc_interop.read_foreign(path, settings or {})
     model = Apc(build(ApcConfig, foreign.config, path)).eval()
     hold_to_keys(model, foreign.weights, file=path)
@@ -99,7 +99,7 @@ def apc(path: Path, settings: Content | None = None) -> tuple[Foreign, Apc]:
     return foreign, model
 
 
-def same_weights(one: Foreign, other: Foreign) -> bool:
+def same_weights(one: ForeignCheckpoint, other: ForeignCheckpoint) -> bool:
     return one.weights.keys() == other.weights.keys() and all(
         torch.equal(weight, other.weights[name]) for name, weight in one.weights.items()
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from repbench.audio.frames import valid_mask
 from repbench.configs.loader import build
-from repbench.upstream.foreign import hold_to_keys
+from repbench.upstream.checkpoints.foreign import hold_to_keys
 from repbench.upstream.mockingjay.config import FeatureSettings, MockingjayConfig
 from repbench.upstream.mockingjay.interop import read_foreign
 from repbench.upstream.mockingjay.model import stack_frames

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from repbench import load_upstream
-from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
 from repbench.errors import IntegrityError, RunInUseError, UsageError
 from repbench.testing import tone_corpus
-from repbench.upstream.checkpoints import open_checkpoint, read_weights, save_weights
+from repbench.training.optimizers import build_optimizer
+from repbench.upstream.checkpoints.factory import HEARD_FILE
+from repbench.upstream.checkpoints.native import open_checkpoint, read_weights, save_weights
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.mockingjay.upstream import Mockingjay
-from repbench.upstream.networks import HEARD_FILE
-from repbench.upstream.optimizers import build_optimizer
 from tests.upstream.goldens import GOLDEN
 from tests.upstream.small_training import metrics_of, request, small_corpus
 from tests.upstream.test_resume import Listening, Stopped, digests, stopped_after

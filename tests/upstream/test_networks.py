@@ -11,11 +11,11 @@ from torch import Tensor
 
 from repbench import load_upstream, pretraining_optimizer
 from repbench.audio.frames import valid_mask
-from repbench.benchmark.pretrain import run_pretraining
+from repbench.benchmark.pipeline.pretrain import run_pretraining
 from repbench.errors import DataError, IntegrityError, UsageError
-from repbench.upstream.checkpoints import MANIFEST_FILE, save_weights
+from repbench.upstream.checkpoints.native import MANIFEST_FILE, save_weights
 from repbench.upstream.contract import Batch, provenance_of
-from repbench.upstream.conversion import convert
+from repbench.upstream.convert import convert
 from repbench.upstream.mockingjay.config import MaskingSettings
 from repbench.upstream.mockingjay.masking import mask
 from repbench.upstream.mockingjay.model import Attention, sinusoids

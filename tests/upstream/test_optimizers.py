@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from repbench.upstream.optimizers import (
+from repbench.training.optimizers import (
     BertAdam,
     OptimizerName,
     ScheduledAdamW,
@@ -341,7 +341,7 @@ def test_each_parameter_counts_for_itself(kind: type[BertAdam] | type[ScheduledA
 def test_how_many_are_updated_at_once_does_not_matter(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     together, apart = Small(), Small()
     train(together, *build(together), range(5))
-    monkeypatch.setattr("repbench.upstream.optimizers.BATCH_ELEMENTS", 1)
+    monkeypatch.setattr("repbench.training.optimizers.BATCH_ELEMENTS", 1)
     train(apart, *build(apart), range(5))
     assert all(torch.equal(one, other) for one, other in zip(together.parameters(), apart.parameters(), strict=True))
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
 from repbench.errors import UsageError
-from repbench.upstream.checkpoints import list_checkpoints, open_checkpoint, read_training, read_weights
-from repbench.upstream.parallel import Processes, expected_processes, joined, local_device
+from repbench.training.distributed import Processes, expected_processes, joined, local_device
+from repbench.upstream.checkpoints.native import list_checkpoints, open_checkpoint, read_training, read_weights
 from tests.upstream.small_training import arguments, metrics_of, request, small_corpus
 
 STEPS = 10
@@ -112,7 +112,7 @@ from pathlib import Path
 
 import torch
 
-from repbench.upstream.parallel import joined
+from repbench.training.distributed import joined
 
 
 def threads() -> set[str]:

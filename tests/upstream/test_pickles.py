@@ -26,7 +26,13 @@ import torch
 from torch import Tensor
 
 from repbench.errors import EnvironmentFault, IntegrityError, UsageError
-from repbench.upstream.pickles import MAX_DEPTH, MAX_INSTRUCTIONS, MAX_MEMBERS, check_weights, read_pickle
+from repbench.upstream.checkpoints.safe_unpickle import (
+    MAX_DEPTH,
+    MAX_INSTRUCTIONS,
+    MAX_MEMBERS,
+    check_weights,
+    read_pickle,
+)
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 GOLDENS = sorted(
@@ -714,7 +720,7 @@ CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 from repbench.errors import RepbenchError
-from repbench.upstream.pickles import read_pickle
+from repbench.upstream.checkpoints.safe_unpickle import read_pickle
 
 def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -15,24 +15,30 @@ from torch import Tensor
 
 import repbench
 from repbench.audio.kaldi import FBANK80
-from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.benchmark.data.splits import divide
+from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
 from repbench.benchmark.protocol import SplitSettings, load_protocol
-from repbench.benchmark.splits import divide
 from repbench.cli import running
 from repbench.configs.loader import preset_names
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.corpora.reading import read_utterance
+from repbench.corpora.read import read_utterance
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, RepbenchError, UsageError
 from repbench.progress import Silence
 from repbench.testing import tone_corpus
-from repbench.upstream import sounds
 from repbench.upstream.apc.config import ApcConfig
-from repbench.upstream.checkpoints import list_checkpoints, newest_intact, open_checkpoint, read_training, read_weights
+from repbench.upstream.checkpoints.factory import HEARD_FILE
+from repbench.upstream.checkpoints.native import (
+    list_checkpoints,
+    newest_intact,
+    open_checkpoint,
+    read_training,
+    read_weights,
+)
 from repbench.upstream.contract import Batch, Loss
 from repbench.upstream.mockingjay.config import MockingjayConfig
-from repbench.upstream.networks import HEARD_FILE
-from repbench.upstream.sounds import Fresh, Kept, Sounds
-from repbench.upstream.training_settings import CurriculumStage, TrainingSettings
+from repbench.upstream.pretraining import inputs
+from repbench.upstream.pretraining.inputs import Fresh, Kept, Sounds
+from repbench.upstream.pretraining.settings import CurriculumStage, TrainingSettings
 from tests.commands import repbench as command
 from tests.upstream.small_training import (
     Listener,
@@ -111,7 +117,7 @@ def test_kept_and_fresh_features_give_the_identical_weights(
             made.append(kind.__name__)
             return kind(*given)
 
-        monkeypatch.setattr(sounds, kind.__name__, noted)
+        monkeypatch.setattr(inputs, kind.__name__, noted)
     kept = trained(request("apc", tones, tmp_path / "kept"))
     fresh = trained(request("apc", tones, tmp_path / "fresh", training__keep_features_gib=0.0))
     assert made == ["Kept", "Kept", "Fresh", "Fresh"]
@@ -450,7 +456,7 @@ def test_one_nan_sample_stops_the_training_before_the_weights(
             samples[5000] = torch.nan
         return samples
 
-    monkeypatch.setattr(sounds, "read_utterance", read)
+    monkeypatch.setattr(inputs, "read_utterance", read)
     asked = request("apc", tones, tmp_path, steps=20, training__save_every=1, training__keep_features_gib=keep)
     with pytest.raises(NonFiniteError, match=rf"is nan in step [1-4], over .*{bad}") as stopped:
         run_pretraining(asked)
@@ -530,7 +536,7 @@ def test_a_sound_that_cannot_be_read_ends_the_training(
             raise DataError("This is no sound", utterance=utterance.id)
         return read_utterance(utterance, rate_hz)
 
-    monkeypatch.setattr(sounds, "read_utterance", read)
+    monkeypatch.setattr(inputs, "read_utterance", read)
     with pytest.raises(DataError, match="This is no sound"):
         trainer(Listener(), corpus.utterances, tmp_path, keep_features_gib=keep, steps=20).fit()
 

@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 import repbench
-from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
 from repbench.errors import IntegrityError, RunInUseError
 from repbench.testing import tone_corpus
-from repbench.upstream import pretraining
-from repbench.upstream.batches import derived_seed
-from repbench.upstream.checkpoints import (
+from repbench.training.batching import derived_seed
+from repbench.upstream.checkpoints.native import (
     list_checkpoints,
     newest_intact,
     open_checkpoint,
@@ -35,6 +34,7 @@ from repbench.upstream.checkpoints import (
     read_weights,
     save_checkpoint,
 )
+from repbench.upstream.pretraining import trainer
 from tests.upstream.small_training import (
     BATCHES_PER_EPOCH,
     arguments,
@@ -73,15 +73,15 @@ def asked_of(tones: Path, run: Path, **changed: Any) -> PretrainRequest:
 def uninterrupted(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 100 steps with checkpoints of the steps that the tests ask for."""
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
-    taken = pretraining.Trainer._step
+    taken = trainer.Trainer._step
 
-    def step(trainer: pretraining.Trainer, number: int, batches: Any, optimizer: Any, *given: Any) -> Any:
+    def step(trainer: trainer.Trainer, number: int, batches: Any, optimizer: Any, *given: Any) -> Any:
         if number in SAVED:
             trainer._save(number, optimizer, None, None)
         return taken(trainer, number, batches, optimizer, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining.Trainer, "_step", step)
+        patch.setattr(trainer.Trainer, "_step", step)
         run_pretraining(asked_of(tones, run))
     assert [checkpoint.step for checkpoint in list_checkpoints(run)] == sorted({*SAVED, STEPS})
     return run
@@ -114,7 +114,7 @@ def test_resumed_in_another_process_it_ends_as_if_it_had_not_stopped(
     runs = [killed_at(step, uninterrupted, tmp_path / str(step)) for step in STOPS]
     code = (
         "import sys; from pathlib import Path; "
-        "from repbench.benchmark.pretrain import run_pretraining; "
+        "from repbench.benchmark.pipeline.pretrain import run_pretraining; "
         "from tests.upstream.test_resume import asked_of\n"
         "for run in sys.argv[2:]: run_pretraining(asked_of(Path(sys.argv[1]), Path(run), resume=True))"
     )
@@ -127,14 +127,14 @@ def test_the_batches_heard_are_the_same_in_the_same_order(
     tones: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = list[tuple[int, str]]()
-    told = pretraining.Trainer._loss
+    told = trainer.Trainer._loss
 
-    def loss(trainer: pretraining.Trainer, batch: Any, number: int, ids: Any) -> Any:
+    def loss(trainer: trainer.Trainer, batch: Any, number: int, ids: Any) -> Any:
         values = hashlib.sha256(batch.values.numpy().tobytes()).hexdigest()
         heard.append((number, f"{' '.join(ids)} {values}"))
         return told(trainer, batch, number, ids)
 
-    monkeypatch.setattr(pretraining.Trainer, "_loss", loss)
+    monkeypatch.setattr(trainer.Trainer, "_loss", loss)
     run_pretraining(replace(asked_of(tones, tmp_path / "whole"), steps=20))
     whole, heard[:] = list(heard), []
     run_pretraining(asked_of(tones, killed_at(7, uninterrupted, tmp_path / "run"), resume=True))
@@ -164,7 +164,7 @@ def test_each_part_of_the_optimizer_is_needed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pretraining, "read_training", lambda checkpoint: dropped(read_training(checkpoint)))
+    monkeypatch.setattr(trainer, "read_training", lambda checkpoint: dropped(read_training(checkpoint)))
     run = killed_at(90, uninterrupted, tmp_path / "run")
     run_pretraining(asked_of(tones, run, resume=True))
     same = digests(run)["model.safetensors"] == digests(uninterrupted)["model.safetensors"]
@@ -178,7 +178,7 @@ def test_each_draw_depends_on_the_number_of_the_batch(
     def counted_anew(seed: int, *names: object) -> int:
         return derived_seed(seed, *names, "after the stop") if names[0] == purpose else derived_seed(seed, *names)
 
-    for module in (pretraining, sys.modules["repbench.upstream.batches"]):
+    for module in (trainer, sys.modules["repbench.training.batching"]):
         monkeypatch.setattr(module, "derived_seed", counted_anew)
     run = killed_at(90, uninterrupted, tmp_path / "run")
     run_pretraining(asked_of(tones, run, resume=True))
@@ -188,8 +188,8 @@ def test_each_draw_depends_on_the_number_of_the_batch(
 def test_the_place_in_the_order_is_needed(
     tones: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbered = pretraining.Trainer._numbered
-    monkeypatch.setattr(pretraining.Trainer, "_numbered", lambda self, stages, step: numbered(self, stages, 0))
+    numbered = trainer.Trainer._numbered
+    monkeypatch.setattr(trainer.Trainer, "_numbered", lambda self, stages, step: numbered(self, stages, 0))
     run = killed_at(90, uninterrupted, tmp_path / "run")
     run_pretraining(asked_of(tones, run, resume=True))
     assert digests(run)["model.safetensors"] != digests(uninterrupted)["model.safetensors"]
@@ -288,24 +288,24 @@ class Stopped(Exception):  # noqa: N818 - not an error of anything
 @contextmanager
 def stopped_after(steps: int) -> Iterator[None]:
     """Inside, a training ends before the step `steps`, as by a kill: without a checkpoint."""
-    taken = pretraining.Trainer._step
+    taken = trainer.Trainer._step
 
-    def step(trainer: pretraining.Trainer, number: int, *given: Any) -> Any:
+    def step(trainer: trainer.Trainer, number: int, *given: Any) -> Any:
         if number == steps:
             raise Stopped
         return taken(trainer, number, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining.Trainer, "_step", step)
+        patch.setattr(trainer.Trainer, "_step", step)
         yield
 
 
 def test_signals_at_a_step_that_is_saved_anyway_and_within_the_save_leave_the_same_log(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, saved = pretraining.Trainer._step, save_checkpoint
+    taken, saved = trainer.Trainer._step, save_checkpoint
 
-    def step(trainer: pretraining.Trainer, number: int, *given: Any) -> Any:
+    def step(trainer: trainer.Trainer, number: int, *given: Any) -> Any:
         if number == 11:
             os.kill(os.getpid(), signal.SIGTERM)
         return taken(trainer, number, *given)
@@ -320,8 +320,8 @@ def test_signals_at_a_step_that_is_saved_anyway_and_within_the_save_leave_the_sa
     run_pretraining(whole)
     asked = replace(whole, out=tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining.Trainer, "_step", step)
-        patch.setattr(pretraining, "save_checkpoint", save)
+        patch.setattr(trainer.Trainer, "_step", step)
+        patch.setattr(trainer, "save_checkpoint", save)
         done = run_pretraining(asked)
     assert (done.step, done.signal) == (12, signal.SIGTERM)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers

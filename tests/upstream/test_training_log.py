@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repbench.errors import UsageError
-from repbench.upstream.training_log import METRICS_FILE, TrainingLog
+from repbench.upstream.pretraining.log import METRICS_FILE, TrainingLog
 
 
 def test_fault_metrics_of_somebody_else_stay(tmp_path: Path) -> None:

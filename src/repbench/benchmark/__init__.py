@@ -1,1 +1,1 @@
-"""How well, how surely, at what cost?"""
+"""The benchmark: features, probes, fine-tuning, scores, records, reports, sweeps and leaderboards."""

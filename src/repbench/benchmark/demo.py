@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.report import ReportRequest, write_report
-from repbench.benchmark.run import RunRequest, Written, run
+from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.errors import quoted
 from repbench.files import write_beside
 from repbench.progress import Reporter
@@ -40,7 +40,7 @@ SETTINGS = ("probe.steps=500", "finetune.steps=60", "finetune.selection_points=2
 class Story:
     """What a demo made: the records, and the files of the report."""
 
-    written: tuple[Written, ...]
+    written: tuple[WrittenRecord, ...]
     report: tuple[Path, ...]
 
 
@@ -67,7 +67,7 @@ def demo(out: Path, reporter: Reporter) -> Story:
         )
         checkpoints[upstream] = str(run_pretraining(request, reporter).run)
     records = out / "records"
-    written: list[Written] = []
+    written: list[WrittenRecord] = []
     for question in _questions(checkpoints):
         request_of_pair = replace(question, out=records)
         reporter.say(_command(request_of_pair))

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from repbench.errors import EnvironmentFault, UsageError
+from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import Upstream
-from repbench.upstream.precomputed import FrameReader
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,55 +15,55 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark import environment
-from repbench.benchmark.baselines import baselines
-from repbench.benchmark.controls import with_shuffled_labels
-from repbench.benchmark.examiner import Examiner, Examples
-from repbench.benchmark.features import FeatureTable
-from repbench.benchmark.finetune import finetuned
-from repbench.benchmark.identity import alone_if_missing_only, answered_before
-from repbench.benchmark.loading import untrained_like
-from repbench.benchmark.plan import (
-    Plan,
-    make_plan,
+from repbench.benchmark.data.dataset import (
+    LabelledSplits,
+    label_splits,
     missing_classes,
     subset,
 )
-from repbench.benchmark.precomputed import exclusions, notes_of
-from repbench.benchmark.probe import statistics_of
-from repbench.benchmark.record import Record
-from repbench.benchmark.result import score
-from repbench.benchmark.room import tables_on
-from repbench.benchmark.saved_probe import heard_by, score_with_probe
-from repbench.benchmark.sequences import trainable
-from repbench.benchmark.stage import (
-    Answered,
+from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
+from repbench.benchmark.features.allocation import tables_on
+from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.invariance_check import try_together
+from repbench.benchmark.features.source import exclusions, notes_of
+from repbench.benchmark.loading.upstreams import untrained_like
+from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
+from repbench.benchmark.pipeline.finetuned_run import finetuned
+from repbench.benchmark.pipeline.saved_probe_run import heard_by, score_with_probe
+from repbench.benchmark.pipeline.setup import (
     Labelled,
     Labels,
+    RunContext,
     RunRequest,
-    Setting,
-    Stage,
-    Written,
+    RunSetting,
+    TrainedResult,
+    WrittenRecord,
     open_corpus_of,
     prepare,
     refuse_exclusions,
 )
-from repbench.benchmark.training import Lesson, TrainedProbe, train_probes
-from repbench.benchmark.trial import try_together
+from repbench.benchmark.pipeline.write_record import score
+from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.probe import statistics_of
+from repbench.benchmark.probing.sequences import trainable
+from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
+from repbench.benchmark.records.record import Record
+from repbench.benchmark.scoring.baselines import baselines
 from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.errors import NonFiniteError, UsageError
 from repbench.progress import Reporter, Silence
+from repbench.training.distributed import Processes, expected_processes, joined, local_device
 from repbench.upstream.contract import Upstream, provenance_of
-from repbench.upstream.parallel import Processes, expected_processes, joined, local_device
 
-__all__ = ["RunRequest", "Written", "evaluate", "run"]
+__all__ = ["RunRequest", "WrittenRecord", "evaluate", "run"]
 
 _BESIDE = 8
 """Probes whose answers to the test split are in memory at once."""
 
 
-def run(request: RunRequest, reporter: Reporter | None = None) -> list[Written]:
+def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRecord]:
     """Do what is asked, and write one record for each layer, label fraction, seed and control.
 
     Of several processes that `torchrun` started to fine-tune together, the one that leads returns the records.
@@ -94,7 +94,7 @@ def _refuse_several_processes() -> None:
         )
 
 
-def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[Written]:
+def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[WrittenRecord]:
     if request.layers:
         return [each for one in _layer_by_layer(request) for each in _run(one, reporter, processes)]
     if request.probe is not None:
@@ -103,28 +103,28 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
         return [written for one in each_seed for written in _run(one, reporter, processes)]
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
-    stage = prepare(request, reporter, opened)
-    request = stage.request
-    settings = settings_of(request, stage.upstream)
-    for note in _said_of_weights(request, stage.upstream):
+    context = prepare(request, reporter, opened)
+    request = context.request
+    settings = settings_of(request, context.upstream)
+    for note in _said_of_weights(request, context.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
-    before, settings = answered_before(stage, corpus, settings) if request.missing_only else ([], settings)
+    before, settings = answered_before(context, corpus, settings) if request.missing_only else ([], settings)
     if not settings:
-        return [*before, *_with_untrained(request, stage, reporter, processes)]
-    try_together(stage.upstream, stage.upstream_entry, stage.fingerprint, stage.device)
-    rates = notes_of(corpus, stage.upstream)
-    plan = make_plan(corpus, stage.task, request.protocol.split, excludes=exclusions(stage.upstream))
-    refuse_exclusions(plan.test, request.allow_excluded)
-    subsets = _subsets(corpus, stage, plan, settings)
-    for warning in (*plan.warnings, *rates, *_each_once(subsets.values())):
+        return [*before, *_with_untrained(request, context, reporter, processes)]
+    try_together(context.upstream, context.upstream_entry, context.fingerprint, context.device)
+    rates = notes_of(corpus, context.upstream)
+    splits = label_splits(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
+    refuse_exclusions(splits.test, request.allow_excluded)
+    subsets = _subsets(corpus, context, splits, settings)
+    for warning in (*splits.warnings, *rates, *_each_once(subsets.values())):
         reporter.say(f"note: {warning}")
 
     if request.finetune:
-        written = finetuned(stage, corpus, plan, subsets, rates, processes)
+        written = finetuned(context, corpus, splits, subsets, rates, processes)
     else:
-        written = _probed(stage, corpus, plan, subsets, rates, settings)
-    return [*before, *written, *_with_untrained(request, stage, reporter, processes)]
+        written = _probed(context, corpus, splits, subsets, rates, settings)
+    return [*before, *written, *_with_untrained(request, context, reporter, processes)]
 
 
 def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
@@ -145,39 +145,39 @@ def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
 
 
 def _probed(
-    stage: Stage,
+    context: RunContext,
     corpus: Corpus,
-    plan: Plan,
-    subsets: Mapping[Setting, Labelled],
+    splits: LabelledSplits,
+    subsets: Mapping[RunSetting, Labelled],
     rates: tuple[str, ...],
-    settings: Sequence[Setting],
-) -> list[Written]:
+    settings: Sequence[RunSetting],
+) -> list[WrittenRecord]:
     """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
     train, dev = tables_on(
-        stage.device,
-        stage.extract("features of train", plan.usable(plan.train)),
-        stage.extract("features of dev", plan.usable(plan.dev)),
+        context.device,
+        context.extract("features of train", splits.usable(splits.train)),
+        context.extract("features of dev", splits.usable(splits.dev)),
     )
-    answered = _train(stage, plan, train, dev, subsets, settings)
+    results = _train(context, splits, train, dev, subsets, settings)
     del train, dev  # their room on a device is the upstream's again
 
-    heard = heard_by(plan)
-    test_questions = plan.test.open()
-    test = stage.extract("features of test", test_questions)
-    examiner = Examiner(stage.task, plan.classes, stage.upstream.info)
-    known = baselines(stage.task, plan.classes, plan.train, test_questions)
+    heard = heard_by(splits)
+    test_questions = splits.test.open()
+    test = context.extract("features of test", test_questions)
+    predictor = Predictor(context.task, splits.classes, context.upstream.info)
+    known = baselines(context.task, splits.classes, splits.train, test_questions)
     written = []
-    for some in _beside(answered):
-        examples = Examples(stage.view(test, some[0].setting.layer), test_questions)
-        predicted = examiner.predict_each([each.trained.probe for each in some], examples)
+    for some in _beside(results):
+        labelled = LabelledFeatures(context.view(test, some[0].setting.layer), test_questions)
+        predicted = predictor.predict_each([each.trained.probe for each in some], labelled)
         for each, predictions in zip(some, predicted, strict=True):
-            written.append(score(stage, corpus, plan, each, predictions, test_questions, known, rates, heard))
+            written.append(score(context, corpus, splits, each, predictions, test_questions, known, rates, heard))
     return written
 
 
-def _beside(answered: Sequence[Answered]) -> Iterator[tuple[Answered, ...]]:
+def _beside(results: Sequence[TrainedResult]) -> Iterator[tuple[TrainedResult, ...]]:
     """In turn those that read the same layer, few enough for the answers of all to be in memory."""
-    for _, of_layer in itertools.groupby(answered, key=lambda each: each.setting.layer):
+    for _, of_layer in itertools.groupby(results, key=lambda each: each.setting.layer):
         while some := tuple(itertools.islice(of_layer, _BESIDE)):
             yield some
 
@@ -212,14 +212,16 @@ def is_untrained(request: RunRequest) -> bool:
     return request.checkpoint is not None and request.checkpoint.partition(":")[0] == "random"
 
 
-def _with_untrained(request: RunRequest, stage: Stage, reporter: Reporter, processes: Processes) -> list[Written]:
+def _with_untrained(
+    request: RunRequest, context: RunContext, reporter: Reporter, processes: Processes
+) -> list[WrittenRecord]:
     """The same questions to the same network untrained, where that is asked for and can be had."""
     if not request.controls or is_untrained(request):
         return []
-    if not stage.upstream.info.trainable:
+    if not context.upstream.info.trainable:
         reporter.say(f"note: {request.upstream} has no weights, so there is no untrained one beside it")
         return []
-    checkpoint = untrained_like(stage.upstream_entry, stage.upstream)
+    checkpoint = untrained_like(context.upstream_entry, context.upstream)
     return _run(replace(request, checkpoint=checkpoint, controls=False), reporter, processes)
 
 
@@ -233,14 +235,14 @@ def _each_once(subsets: Iterable[Labelled]) -> list[str]:
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
 
-def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
+def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
     """What the records of a request are made with, one each; the request is that of a stage."""
     assert request.layer is not None
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
     kinds: list[Labels] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
     return [
-        Setting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
+        RunSetting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
         for layer in layers
         for fraction in request.label_fractions
         for labels in kinds
@@ -249,70 +251,72 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[Setting]:
     ]
 
 
-def _subsets(corpus: Corpus, stage: Stage, plan: Plan, settings: Iterable[Setting]) -> dict[Setting, Labelled]:
+def _subsets(
+    corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
+) -> dict[RunSetting, Labelled]:
     """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
-    task = stage.task
+    task = context.task
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[Setting, Labelled] = {}
+    subsets: dict[RunSetting, Labelled] = {}
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
-            plan.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
-            for name, part in (("train", plan.train), ("dev", plan.dev))
+            splits.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
+            for name, part in (("train", splits.train), ("dev", splits.dev))
         )
-        warnings = missing_classes(task, plan.classes, train, setting.fraction)
-        dev = dev or plan.usable(plan.dev)[:1]
+        warnings = missing_classes(task, splits.classes, train, setting.fraction)
+        dev = dev or splits.usable(splits.dev)[:1]
         if setting.labels == "shuffled":
             train, dev = (
                 with_shuffled_labels(part, seed=setting.seed, salt=f"{salt} {name}")
                 for name, part in (("train", train), ("dev", dev))
             )
         if task.info.problem == "sequence":
-            train, lost = trainable(train, stage.upstream)
+            train, lost = trainable(train, context.upstream)
             warnings = (*warnings, *lost)
         subsets[setting] = Labelled(train, dev, warnings)
     return subsets
 
 
 def _train(
-    stage: Stage,
-    plan: Plan,
+    context: RunContext,
+    splits: LabelledSplits,
     train: FeatureTable,
     dev: FeatureTable,
-    subsets: Mapping[Setting, Labelled],
-    settings: Sequence[Setting],
-) -> list[Answered]:
+    subsets: Mapping[RunSetting, Labelled],
+    settings: Sequence[RunSetting],
+) -> list[TrainedResult]:
     """The probes of all settings, trained side by side; with `tune`, a tuned one beside each."""
-    common = stage.request.protocol.probe
+    common = context.request.protocol.probe
     tunes = any(setting.tuned for setting in settings)
     rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
-    lessons = list(dict.fromkeys(replace(setting, tuned=False) for setting in settings))
-    with stage.reporter.stage(_title(len(lessons), len(rates))) as advance:
+    jobs = list(dict.fromkeys(replace(setting, tuned=False) for setting in settings))
+    with context.reporter.stage(_title(len(jobs), len(rates))) as advance:
         trained = train_probes(
-            Examiner(stage.task, plan.classes, stage.upstream.info),
-            stage.probe_shape(plan.classes, settings[0].layer),
+            Predictor(context.task, splits.classes, context.upstream.info),
+            context.probe_shape(splits.classes, settings[0].layer),
             train,
             dev,
             [
-                Lesson(
-                    train=subsets[lesson].train,
-                    dev=subsets[lesson].dev,
-                    layers=stage.places(lesson.layer),
-                    seed=lesson.seed,
+                ProbeJob(
+                    train=subsets[job].train,
+                    dev=subsets[job].dev,
+                    layers=context.places(job.layer),
+                    seed=job.seed,
                 )
-                for lesson in lessons
+                for job in jobs
             ],
             common,
             statistics=statistics_of(train),
             learning_rates=rates,
-            device=stage.device,
+            device=context.device,
             progress=advance,
         )
     for note in dict.fromkeys(note for probes in trained for note in _ended(probes)):
-        stage.reporter.say(f"note: {note}")
+        context.reporter.say(f"note: {note}")
     return [
-        _answered(setting, chosen, subsets[lesson], _ended(probes) if setting.tuned else ())
-        for lesson, probes in zip(lessons, trained, strict=True)
-        for setting, chosen in _chosen(lesson, probes, common.learning_rate, stage.task)
+        _answered(setting, chosen, subsets[job], _ended(probes) if setting.tuned else ())
+        for job, probes in zip(jobs, trained, strict=True)
+        for setting, chosen in _chosen(job, probes, common.learning_rate, context.task)
         if setting in settings
     ]
 
@@ -328,8 +332,8 @@ def _ended(probes: Sequence[TrainedProbe]) -> tuple[str, ...]:
 
 
 def _chosen(
-    lesson: Setting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
-) -> list[tuple[Setting, TrainedProbe]]:
+    job: RunSetting, probes: Sequence[TrainedProbe], default_rate: float, task: Downstream
+) -> list[tuple[RunSetting, TrainedProbe]]:
     """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate).
 
     Raises:
@@ -339,7 +343,7 @@ def _chosen(
     for probe in default:
         if probe.selection.dev_value is None:
             raise NonFiniteError(
-                f"The probe of seed {lesson.seed} ends in NaN or infinity at step {probe.selection.chosen['step']}",
+                f"The probe of seed {job.seed} ends in NaN or infinity at step {probe.selection.chosen['step']}",
                 key="probe.learning_rate",
                 do="Take a smaller learning rate",
             )
@@ -348,7 +352,7 @@ def _chosen(
     grid = tuple(point for probe in probes for point in probe.selection.grid)
     seconds = math.fsum(probe.seconds for probe in probes)
     tuned = replace(best, selection=replace(best.selection, grid=grid), seconds=seconds)
-    return [*((lesson, probe) for probe in default), (replace(lesson, tuned=True), tuned)]
+    return [*((job, probe) for probe in default), (replace(job, tuned=True), tuned)]
 
 
 def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
@@ -357,8 +361,8 @@ def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def _answered(setting: Setting, trained: TrainedProbe, labelled: Labelled, ended: tuple[str, ...]) -> Answered:
-    return Answered(
+def _answered(setting: RunSetting, trained: TrainedProbe, labelled: Labelled, ended: tuple[str, ...]) -> TrainedResult:
+    return TrainedResult(
         setting=setting,
         trained=trained,
         label_seconds=labelled.seconds,

@@ -24,8 +24,8 @@ def cache_list(as_json: Json = False) -> None:
     bytes."""
     from dataclasses import asdict
 
-    from repbench.benchmark.cache import holdings
-    from repbench.benchmark.shards import store_folder
+    from repbench.benchmark.features.maintenance import holdings
+    from repbench.benchmark.features.shards import store_folder
 
     found = [asdict(holding) for holding in holdings(store_folder())]
     if as_json:
@@ -44,9 +44,9 @@ def cache_clear(
     as_json: Json = False,
 ) -> None:
     """Remove all stored features and what was measured of upstreams, or the features of one upstream."""
-    from repbench.benchmark.cache import clear
-    from repbench.benchmark.shards import store_folder
-    from repbench.benchmark.upstream_cost import forget_costs
+    from repbench.benchmark.features.cost import forget_costs
+    from repbench.benchmark.features.maintenance import clear
+    from repbench.benchmark.features.shards import store_folder
 
     files, num_bytes = clear(store_folder(), upstream, dry_run=dry_run)
     if upstream is None and not dry_run:
@@ -63,8 +63,8 @@ def cache_verify(as_json: Json = False) -> None:
     """Hold every stored feature to its checksum, and name those that are damaged."""
     from dataclasses import asdict
 
-    from repbench.benchmark.cache import verify
-    from repbench.benchmark.shards import store_folder
+    from repbench.benchmark.features.maintenance import verify
+    from repbench.benchmark.features.shards import store_folder
     from repbench.console import ConsoleReporter
     from repbench.errors import IntegrityError
 

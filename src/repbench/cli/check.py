@@ -14,7 +14,7 @@ from repbench.cli.output import help_if_alone, print_columns, print_json, say
 from repbench.errors import EnvironmentFault, PluginError
 
 if TYPE_CHECKING:
-    from repbench.benchmark.certificate import Certificate, CheckResult
+    from repbench.benchmark.loading.certificates import Certificate, CheckResult
 
 check_app = Commands(help="Hold a plugin to its promises.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -113,7 +113,7 @@ def _tell(certificate: Certificate, as_json: bool) -> None:
 
 def _unkept(certificate: Certificate) -> EnvironmentFault | None:
     """Keep the certificate; why it cannot be kept."""
-    from repbench.benchmark.certificate import keep
+    from repbench.benchmark.loading.certificates import keep
 
     try:
         keep(certificate)

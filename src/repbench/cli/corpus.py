@@ -102,10 +102,10 @@ def corpus_prepare(
     from dataclasses import replace
 
     from repbench.console import ConsoleReporter
-    from repbench.corpora import manifest
     from repbench.corpora.contract import PrepareOptions
-    from repbench.corpora.opening import load_layout
-    from repbench.corpora.preparing import prepare
+    from repbench.corpora.manifest import manifest
+    from repbench.corpora.manifest.prepare import prepare
+    from repbench.corpora.open import load_layout
 
     columns = _assignments(column or [], "--column")
     layout = load_layout(kind)
@@ -177,22 +177,22 @@ def corpus_check(
 ) -> None:
     """Read every sound of a corpus again and name what is broken."""
     from repbench.console import ConsoleReporter
-    from repbench.corpora.check import check
-    from repbench.corpora.opening import open_corpus
+    from repbench.corpora.audit.audit import check
+    from repbench.corpora.open import open_corpus
     from repbench.errors import DataError, IntegrityError
 
     reporter = ConsoleReporter()
     with reporter.stage(f"corpus {corpus}") as advance:
         opened = open_corpus(corpus, root=root, progress=advance)
     if out is not None:
-        from repbench.corpora.page import refuse_other_page
+        from repbench.corpora.audit.page import refuse_other_page
 
         refuse_other_page(opened, out)
     with reporter.stage("checking") as advance:
         report = check(opened, strict=strict, progress=advance)
     page = None
     if out is not None:
-        from repbench.corpora.page import write_page
+        from repbench.corpora.audit.page import write_page
 
         page = write_page(opened, report, out)
     if as_json:
@@ -225,7 +225,7 @@ def corpus_move(
     as_json: Json = False,
 ) -> None:
     """Write down where the sounds of a manifest lie now, after every one of them has been found there."""
-    from repbench.corpora import manifest
+    from repbench.corpora.manifest import manifest
 
     moved = manifest.move(corpus, root)
     if as_json:

@@ -38,8 +38,8 @@ def leaderboard_init(
 
     Without a record there is one question, whose corpus is to be filled in.
     """
-    from repbench.benchmark.leaderboard.head import write_head
-    from repbench.benchmark.record import read_records
+    from repbench.benchmark.leaderboard.settings import write_head
+    from repbench.benchmark.records.record import read_records
 
     known = read_records(records) if records else ()
     file = write_head(folder, title or folder.resolve().name, known)
@@ -63,7 +63,7 @@ def leaderboard_add(
     """
     from repbench.benchmark.leaderboard import Leaderboard
     from repbench.console import ConsoleReporter
-    from repbench.corpora.opening import open_corpus
+    from repbench.corpora.open import open_corpus
 
     board = Leaderboard(to)
     opened = None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from repbench.benchmark.record import Record
-    from repbench.benchmark.run import Written
+    from repbench.benchmark.records.record import Record
+    from repbench.benchmark.run import WrittenRecord
 
 
 def say(line: str) -> None:
@@ -43,7 +43,7 @@ def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> No
         typer.echo("  ".join(row[index].ljust(width) for index, width in zip(shown, widths, strict=True)).rstrip())
 
 
-def print_results(results: Sequence[Written], as_json: bool) -> None:
+def print_results(results: Sequence[WrittenRecord], as_json: bool) -> None:
     """The records of a run: a table and their paths, or JSON."""
     if as_json:
         print_json(
@@ -53,7 +53,7 @@ def print_results(results: Sequence[Written], as_json: bool) -> None:
             }
         )
         return
-    from repbench.benchmark.table import results_table
+    from repbench.benchmark.records.table import results_table
     from repbench.console import print_table
 
     print_table(results_table([written.record for written in results]))
@@ -63,7 +63,7 @@ def print_results(results: Sequence[Written], as_json: bool) -> None:
 
 def print_matrix(records: Sequence[Record]) -> None:
     """One table of many records."""
-    from repbench.benchmark.matrix import matrix_table
+    from repbench.benchmark.report.render.terminal_table import matrix_table
     from repbench.console import print_table
 
     print_table(matrix_table(records))

@@ -142,7 +142,7 @@ def pretrain(
 ) -> None:
     """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
     refuse_both(set_ or [], "training.steps", "--steps", steps is not None)
-    from repbench.benchmark.pretrain import PretrainRequest, run_pretraining
+    from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
     from repbench.console import ConsoleReporter
 
     request = PretrainRequest(
@@ -180,7 +180,7 @@ def convert(
 ) -> None:
     """Make safetensors and JSON of a checkpoint of an older code, running nothing that is in it."""
     from repbench.configs.loader import apply_overrides
-    from repbench.upstream.conversion import convert as convert_file
+    from repbench.upstream.convert import convert as convert_file
 
     converted = convert_file(checkpoint, out, apply_overrides({}, set_ or []))
     if as_json:
@@ -205,8 +205,8 @@ def extract(
     """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
     take_plugins(plugin)
     from repbench.benchmark.environment import choose_device
-    from repbench.benchmark.extraction import extract_files
-    from repbench.benchmark.loading import load_upstream, origin_of
+    from repbench.benchmark.features.export import extract_files
+    from repbench.benchmark.loading.upstreams import load_upstream, origin_of
     from repbench.console import ConsoleReporter
     from repbench.registry import registry
     from repbench.upstream.contract import provenance_of

@@ -56,7 +56,7 @@ def _print_rows(swept: Swept) -> None:
     print_columns(list(rows[0]), rows)
     paths = [path for row in swept.rows for path in (*row.existing, *row.made)]
     if paths:
-        from repbench.benchmark.record import read_records
+        from repbench.benchmark.records.record import read_records
 
         print_matrix(read_records(paths))
     typer.echo(swept.line())

@@ -15,7 +15,7 @@ from repbench.errors import DataError, IntegrityError, RepbenchError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from repbench.benchmark.verify import Verdict
+    from repbench.benchmark.records.verify import Verification
 
 
 def verify(
@@ -49,10 +49,10 @@ def verify(
     raise typer.Exit(IntegrityError.exit_code if changed else max(codes))
 
 
-def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verdict | RepbenchError]]:
+def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verification | RepbenchError]]:
     """What verification says of each record at or below the places, in their order."""
-    from repbench.benchmark.record import record_paths
-    from repbench.benchmark.verify import verify_record
+    from repbench.benchmark.records.record import record_paths
+    from repbench.benchmark.records.verify import verify_record
 
     for place in places:
         paths = record_paths(place)
@@ -65,7 +65,7 @@ def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verdict | Repbench
                 yield path, error
 
 
-def _print(verdict: Verdict) -> None:
+def _print(verdict: Verification) -> None:
     place = printable(verdict.path)
     if verdict.holds:
         typer.echo(f"{place}: holds ({len(verdict.record.metrics)} metrics of {len(verdict.predictions)} predictions)")
@@ -73,7 +73,7 @@ def _print(verdict: Verdict) -> None:
         typer.echo(f"{place}: {printable(change.sentence)}")
 
 
-def _as_dict(verdict: Verdict) -> dict[str, Any]:
+def _as_dict(verdict: Verification) -> dict[str, Any]:
     changes = [
         {"field": change.field, "stored": change.stored, "found": change.found, "sentence": change.sentence}
         for change in verdict.changes

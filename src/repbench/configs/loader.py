@@ -151,7 +151,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return both
 
 
-class _Fault(Exception):  # noqa: N818 - becomes a `UsageError` once the file is known
+class _YamlFault(Exception):  # noqa: N818 - becomes a `UsageError` once the file is known
     """Something in a YAML text that is refused, and its line, counted from 1."""
 
     def __init__(self, what: str, line: int) -> None:
@@ -181,11 +181,11 @@ def _tree_of(content: bytes, file: str) -> dict[str, Any]:
         if tree is None:
             return {}
         if not isinstance(tree, dict):
-            raise _Fault("a configuration is a mapping of keys to values", 1)
+            raise _YamlFault("a configuration is a mapping of keys to values", 1)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UsageError(f"Line {line} is not UTF-8", file=file, do="Save the file as UTF-8") from error
-    except _Fault as fault:
+    except _YamlFault as fault:
         raise UsageError(f"Line {fault.line}: {fault.what}", file=file) from fault
     return tree
 
@@ -201,10 +201,10 @@ def _parse(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise _Fault(f"not YAML: {problem}", mark.line + 1 if mark else 1) from error
+        raise _YamlFault(f"not YAML: {problem}", mark.line + 1 if mark else 1) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _Fault(f"the character U+{ord(text[error.position]):04X} is not allowed in YAML", line) from error
+        raise _YamlFault(f"the character U+{ord(text[error.position]):04X} is not allowed in YAML", line) from error
 
 
 class _Reader:
@@ -269,7 +269,7 @@ def _line(event: Any) -> int:
 
 
 def _refuse(what: str, event: Any) -> NoReturn:
-    raise _Fault(what, _line(event))
+    raise _YamlFault(what, _line(event))
 
 
 def _plain(event: Any) -> bool | int | float | str | None:
@@ -296,7 +296,7 @@ def _value_of(key: str, text: str) -> Any:
     """The value of a `--set`: a scalar or an inline list of scalars."""
     try:
         value = _parse(text)
-    except _Fault as fault:
+    except _YamlFault as fault:
         raise UsageError(f"`{text}` is no value: {fault.what}", key=key, do="Put a text in quotes") from fault
     inline = text.lstrip().startswith("[")
     scalars = value if isinstance(value, list) and inline else [value]

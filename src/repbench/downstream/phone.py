@@ -26,7 +26,7 @@ SILENCES = frozenset({corpora.SILENCE, "SIL", "sp", "pau", "epi", "h#", "#", "_"
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class PhoneTally:
     """The counts of some predictions."""
 
     confusion: classification.Confusion
@@ -77,10 +77,10 @@ class Phone:
         """The four metrics over the pooled counts."""
         return self.measure_tallies([self.tally(predictions, classes)], classes)
 
-    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Tally:
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> PhoneTally:
         """The pooled counts."""
         frames = [prediction for prediction in predictions if isinstance(prediction, FramePrediction)]
-        return Tally(
+        return PhoneTally(
             confusion=classification.confusion_of(
                 chain.from_iterable(prediction.confusion for prediction in frames), len(classes)
             ),
@@ -88,7 +88,7 @@ class Phone:
             reference_length=sum(prediction.reference_length for prediction in frames),
         )
 
-    def measure_tallies(self, tallies: Sequence[Tally], classes: Sequence[str]) -> dict[str, Measurement]:
+    def measure_tallies(self, tallies: Sequence[PhoneTally], classes: Sequence[str]) -> dict[str, Measurement]:
         """The four metrics over the counts of all."""
         confusion = classification.summed([tally.confusion for tally in tallies], len(classes))
         spoken = confusion.copy()

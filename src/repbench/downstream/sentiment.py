@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class SentimentTally:
     """The counts of some predictions, and what ranks them."""
 
     confusion: classification.Confusion
@@ -113,16 +113,16 @@ class Sentiment:
         """Accuracy, macro-F1 and the area under the curve of the positive class's margin."""
         return self.measure_tallies([self.tally(predictions, classes)], classes)
 
-    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Tally:
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> SentimentTally:
         """The confusion matrix, and the margin of the positive class for each utterance."""
         answers, positive = utterance_predictions(predictions), classes.index("positive")
-        return Tally(
+        return SentimentTally(
             confusion=confusion_of(predictions, len(classes)),
             positive=[answer.reference == positive for answer in answers],
             margins=[answer.scores[positive] - answer.scores[1 - positive] for answer in answers],
         )
 
-    def measure_tallies(self, tallies: Sequence[Tally], classes: Sequence[str]) -> dict[str, Measurement]:
+    def measure_tallies(self, tallies: Sequence[SentimentTally], classes: Sequence[str]) -> dict[str, Measurement]:
         """The three metrics over all."""
         area = classification.auc(
             [each for tally in tallies for each in tally.positive],

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from repbench.benchmark.certificate import Certificate, keep, task_fingerprint
-from repbench.benchmark.loading import build_upstream, origin_of
-from repbench.benchmark.tasks import build_task
+from repbench.benchmark.loading.certificates import Certificate, keep, task_fingerprint
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.loading.upstreams import build_upstream, origin_of
 from repbench.corpora.contract import Corpus
-from repbench.corpora.opening import open_corpus
+from repbench.corpora.open import open_corpus
 from repbench.errors import plugin_faults
 from repbench.files import canonical_json
 from repbench.progress import Reporter, Silence

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from repbench.benchmark.certificate import CheckResult
+from repbench.benchmark.loading.certificates import CheckResult
 from repbench.errors import OF_OTHERS, is_out_of_memory
 from repbench.globalstate import preserved_global_state
 from repbench.registry import last_line

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from repbench.benchmark.certificate import CheckResult
+from repbench.benchmark.loading.certificates import CheckResult
 from repbench.corpora.contract import Corpus, Phone, Utterance
 from repbench.downstream.contract import (
     Downstream,

@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from repbench.benchmark.certificate import UNTRIED, Checked, CheckResult
-from repbench.benchmark.loading import build_upstream
-from repbench.benchmark.tasks import build_task
+from repbench.benchmark.loading.certificates import UNTRIED, Checked, CheckResult
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.loading.upstreams import build_upstream
 from repbench.registry import Entry, Kind
 from repbench.testing.conformance import Check, Subject
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject

@@ -21,15 +21,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from repbench.benchmark.certificate import CheckResult
-from repbench.benchmark.loading import build_upstream
-from repbench.benchmark.trial import TOLERANCE, relative_difference, root_mean_square, speech_like, valid
+from repbench.benchmark.features.invariance_check import (
+    TOLERANCE,
+    relative_difference,
+    root_mean_square,
+    speech_like,
+    valid,
+)
+from repbench.benchmark.loading.certificates import CheckResult
+from repbench.benchmark.loading.upstreams import build_upstream
 from repbench.globalstate import preserved_global_state
 from repbench.registry import Entry
 from repbench.testing.conformance import Broken, Held, NotApplicable, NotMeasurable, Suite
 from repbench.testing.worker import heard_in_worker
+from repbench.upstream.adapters.python_module import DeclaredModule
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
-from repbench.upstream.declared import DeclaredModule
 
 LONGEST_SECONDS = 30.0
 

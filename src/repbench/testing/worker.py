@@ -81,7 +81,7 @@ def _answer(order: Order) -> None:
     """What the process does: build, run, write; the tensor last, so that one that is there is whole."""
     from safetensors.torch import load_file, save_file
 
-    from repbench.benchmark.loading import build_upstream
+    from repbench.benchmark.loading.upstreams import build_upstream
     from repbench.registry import last_line
 
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from repbench.audio.headers.header import (
     PADDING_BYTES,
     Header,
     HeaderFault,
-    Held,
+    SampleBytes,
     read_at,
 )
 from repbench.audio.headers.tags import is_no_sound
@@ -55,7 +55,7 @@ def read_aiff(stream: BinaryIO, start: int, size: int) -> Header:
         declared = held
     elif 0 < held - declared <= PADDING_BYTES:
         held = declared
-    num_samples = Held(common.block_bytes, declared, held).whole_samples()
+    num_samples = SampleBytes(common.block_bytes, declared, held).whole_samples()
     end = sound.start + sound.num_bytes
     if not is_open and end < size and not _is_chunks(stream, end, size):
         what = f"The file holds {size - end} bytes after its sound that are neither a chunk nor padding"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from repbench.audio.headers.header import CONVERT, COUNT_AGAIN, PADDING_BYTES, Header, HeaderFault, Held, read_at
+from repbench.audio.headers.header import CONVERT, COUNT_AGAIN, PADDING_BYTES, Header, HeaderFault, SampleBytes, read_at
 from repbench.audio.headers.tags import is_no_sound
 
 MAGICS = (b".snd", b"dns.")
@@ -40,5 +40,5 @@ def read_au(stream: BinaryIO, start: int, size: int) -> Header:
     elif held > declared and is_no_sound(stream, start + offset + declared, size, most_padding=PADDING_BYTES):
         held = declared
     block_bytes = num_channels * _SAMPLE_BYTES[encoding]
-    num_samples = Held(block_bytes, declared, held).whole_samples(too_many=COUNT_AGAIN)
+    num_samples = SampleBytes(block_bytes, declared, held).whole_samples(too_many=COUNT_AGAIN)
     return Header(kind="AU", most_samples=num_samples, num_samples=num_samples, start=start, is_stream=is_stream)

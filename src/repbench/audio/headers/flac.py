@@ -64,7 +64,7 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     return Header(kind="FLAC", most_samples=most_samples, num_samples=None, start=start, is_stream=True, mended=mended)
 
 
-class _Frame(NamedTuple):
+class _FlacFrame(NamedTuple):
     """Where a frame stands in the tail of a file, and the sample behind its last."""
 
     at: int
@@ -85,7 +85,7 @@ def _refuse_uncounted(stream: BinaryIO, start: int, size: int, total: int, longe
             raise HeaderFault(what, WRITE_AGAIN)
 
 
-def _frames_from_behind(tail: bytes, longest: int) -> Iterator[_Frame]:
+def _frames_from_behind(tail: bytes, longest: int) -> Iterator[_FlacFrame]:
     """What looks like the head of a frame and has its checksum, the last first."""
     at = len(tail)
     while (at := max(tail.rfind(sync, 0, at + 1) for sync in _SYNCS)) >= 0:
@@ -95,7 +95,7 @@ def _frames_from_behind(tail: bytes, longest: int) -> Iterator[_Frame]:
         at -= 1
 
 
-def _frame_at(tail: bytes, at: int, longest: int) -> _Frame | None:
+def _frame_at(tail: bytes, at: int, longest: int) -> _FlacFrame | None:
     """The frame whose head stands at `at`; None where none does."""
     head = tail[at : at + 16].ljust(16, b"\0")
     has_sample_number = head[1] & 1
@@ -112,7 +112,7 @@ def _frame_at(tail: bytes, at: int, longest: int) -> _Frame | None:
     end += block_bytes + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
     if block == 0 or rate_code == 15 or end >= len(head) or _checksum_8(head[:end]) != head[end]:
         return None
-    return _Frame(at, (number if has_sample_number else number * longest) + block)
+    return _FlacFrame(at, (number if has_sample_number else number * longest) + block)
 
 
 def _checksum_8(content: bytes) -> int:

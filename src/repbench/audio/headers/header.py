@@ -64,7 +64,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SampleBytes:
     """What a file says of its uncompressed sound (`declared_bytes`) and what is there (`held_bytes`)."""
 
     block_bytes: int

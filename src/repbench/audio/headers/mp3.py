@@ -27,7 +27,7 @@ _HAS_NUM_FRAMES, _HAS_NUM_BYTES = 1, 2
 _DECODER_DELAY = 529
 
 
-class _Frame(NamedTuple):
+class _Mp3Frame(NamedTuple):
     """One frame: where it stands and what its head says."""
 
     start: int
@@ -48,7 +48,7 @@ class _Frame(NamedTuple):
         return self.start + 4 + (9 if self.is_mono else 17)
 
 
-class _Table(NamedTuple):
+class _LengthTable(NamedTuple):
     """What the first frame says of the file; None: it does not say. `is_known`: whether the decoder counts by it."""
 
     num_frames: int | None
@@ -101,13 +101,13 @@ def read_mp3(stream: BinaryIO, start: int, size: int) -> Header:
     )
 
 
-def _frames(content: bytes) -> Iterator[_Frame]:
+def _frames(content: bytes) -> Iterator[_Mp3Frame]:
     """The frames, one behind the other, up to what is none.
 
     Raises:
         HeaderFault: There is none, the first is of another layer, or the sound changes its rate or its channels.
     """
-    first: _Frame | None = None
+    first: _Mp3Frame | None = None
     position = 0
     while (frame := _frame_at(content, position)) is not None:
         first = first or frame
@@ -127,7 +127,7 @@ def _frames(content: bytes) -> Iterator[_Frame]:
         raise HeaderFault("The MP3 holds no whole frame, or frames of free bit rate, which are not read", WRITE_AGAIN)
 
 
-def _frame_at(content: bytes, position: int) -> _Frame | None:
+def _frame_at(content: bytes, position: int) -> _Mp3Frame | None:
     """The frame of layer III whose head stands at `position`; None where none does."""
     head = content[position : position + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
@@ -140,7 +140,7 @@ def _frame_at(content: bytes, position: int) -> _Frame | None:
     bits = _KBITS[is_mpeg_1][head[2] >> 4] * 1_000
     rate_hz = _RATES_HZ[version][rate]
     num_bytes = (144 if is_mpeg_1 else 72) * bits // rate_hz + padding
-    return _Frame(position, num_bytes, rate_hz, head[3] >> 6 == 3, is_mpeg_1)
+    return _Mp3Frame(position, num_bytes, rate_hz, head[3] >> 6 == 3, is_mpeg_1)
 
 
 def _refuse_rest(content: bytes, end: int) -> None:
@@ -154,28 +154,28 @@ def _refuse_rest(content: bytes, end: int) -> None:
     raise HeaderFault(what, WRITE_AGAIN)
 
 
-def _table(content: bytes, first: _Frame) -> _Table | None:
+def _table(content: bytes, first: _Mp3Frame) -> _LengthTable | None:
     """What the first frame says of the file, where it is a table and no sound."""
     at = first.table_at
     if content[at : at + 4] in (b"Xing", b"Info") and len(content) >= at + 16:
         flags = int.from_bytes(content[at + 4 : at + 8], "big")
         numbers = iter(struct.unpack(">2I", content[at + 8 : at + 16]))
         num_frames = next(numbers) if flags & _HAS_NUM_FRAMES else None
-        return _Table(num_frames, next(numbers) if flags & _HAS_NUM_BYTES else None, num_frames is not None)
+        return _LengthTable(num_frames, next(numbers) if flags & _HAS_NUM_BYTES else None, num_frames is not None)
     at = first.start + 4 + 32  # Fraunhofer's table stands at one place, whatever the channels
     if content[at : at + 4] == b"VBRI" and len(content) >= at + 18:
         num_bytes, num_frames = struct.unpack(">2I", content[at + 10 : at + 18])
-        return _Table(num_frames, num_bytes, is_known=False)
+        return _LengthTable(num_frames, num_bytes, is_known=False)
     return None
 
 
-def _with_count(content: bytes, first: _Frame, num_frames: int) -> bytes:
+def _with_count(content: bytes, first: _Mp3Frame, num_frames: int) -> bytes:
     """The file, in whose table of Xing the number of frames is that of the frames there are."""
     at = first.table_at + 8
     return content[:at] + struct.pack(">I", num_frames) + content[at + 4 :]
 
 
-def _refuse_other_table(table: _Table, num_frames: int, num_bytes: int) -> None:
+def _refuse_other_table(table: _LengthTable, num_frames: int, num_bytes: int) -> None:
     """Refuse a table that speaks of more or of fewer frames than there are.
 
     Programs differ by one in whether they count the frame of the table itself.
@@ -189,7 +189,7 @@ def _refuse_other_table(table: _Table, num_frames: int, num_bytes: int) -> None:
         raise HeaderFault(what, WRITE_AGAIN)
 
 
-def _silence_with_table(content: bytes, like: _Frame, num_frames: int, num_bytes: int) -> bytes:
+def _silence_with_table(content: bytes, like: _Mp3Frame, num_frames: int, num_bytes: int) -> bytes:
     """A frame with the table that the decoder counts by, and a frame of silence.
 
     Of a file with a table, the decoder takes its own delay off the start: here off the silence.

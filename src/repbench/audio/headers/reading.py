@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from repbench.audio import sphere
 from repbench.audio.headers import aiff, au, flac, mp3, ogg, wav
-from repbench.audio.headers.header import CONVERT, FETCH, Header, HeaderFault, Held, read_at, size_of
+from repbench.audio.headers.header import CONVERT, FETCH, Header, HeaderFault, SampleBytes, read_at, size_of
 from repbench.audio.headers.tags import skip_id3
 from repbench.other_files import other_file
 
@@ -64,7 +64,7 @@ def _read_sphere(stream: BinaryIO, size: int) -> Header:
         said = sphere.read_header(stream)
     except sphere.SphereFault as fault:
         raise HeaderFault(str(fault), fault.do) from fault
-    held = Held(said.block_bytes, said.num_samples * said.block_bytes, max(0, size - said.header_bytes))
+    held = SampleBytes(said.block_bytes, said.num_samples * said.block_bytes, max(0, size - said.header_bytes))
     num_samples = held.whole_samples(too_many=FETCH)
     return Header(kind="SPHERE", most_samples=num_samples, num_samples=num_samples, difference=said.difference)
 

@@ -17,7 +17,7 @@ from repbench.audio.headers.header import (
     PADDING_BYTES,
     Header,
     HeaderFault,
-    Held,
+    SampleBytes,
     read_at,
 )
 from repbench.audio.headers.tags import is_no_sound
@@ -55,10 +55,10 @@ def read_wav(stream: BinaryIO, start: int, size: int) -> Header:
     if encoding not in _CHECKABLE_ENCODINGS:
         raise HeaderFault(f"The WAV has encoding 0x{encoding:04x}, which is not read", CONVERT)
     riff_bytes = struct.unpack(order + "I", magic[4:8])[0]
-    held = Held(block_bytes, data.num_bytes, _held_bytes(stream, data, size, order))
+    held = SampleBytes(block_bytes, data.num_bytes, _held_bytes(stream, data, size, order))
     is_stream = magic[:4] != b"RF64" and _is_stream(riff_bytes, data, start, size)
     if is_stream:
-        held = Held(block_bytes, held.held_bytes, held.held_bytes)
+        held = SampleBytes(block_bytes, held.held_bytes, held.held_bytes)
     elif is_placeholder(data.num_bytes) and held.held_bytes:
         said = data.num_bytes // block_bytes
         what = f"The file holds {held.held_bytes // block_bytes} samples, but its header says {said}"

@@ -5,7 +5,15 @@
 """
 
 from repbench.benchmark.leaderboard.board import Admitted, Leaderboard
-from repbench.benchmark.leaderboard.head import HEAD_FILE, Head, Question
 from repbench.benchmark.leaderboard.references import References, references_of_corpus
+from repbench.benchmark.leaderboard.settings import HEAD_FILE, AcceptedTask, LeaderboardSettings
 
-__all__ = ["HEAD_FILE", "Admitted", "Head", "Leaderboard", "Question", "References", "references_of_corpus"]
+__all__ = [
+    "HEAD_FILE",
+    "AcceptedTask",
+    "Admitted",
+    "Leaderboard",
+    "LeaderboardSettings",
+    "References",
+    "references_of_corpus",
+]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from repbench.benchmark.leaderboard.head import Head, Question, protocol_of, question_of, read_head
 from repbench.benchmark.leaderboard.references import (
     OF_CORPUS,
     References,
@@ -22,10 +21,17 @@ from repbench.benchmark.leaderboard.references import (
     references_of_submission,
     refuse_doubled,
 )
+from repbench.benchmark.leaderboard.settings import (
+    AcceptedTask,
+    LeaderboardSettings,
+    protocol_of,
+    question_of,
+    read_head,
+)
 from repbench.benchmark.leaderboard.submission import Submission, encode, read_submission, submission_of
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_fields, record_of
-from repbench.benchmark.verify import predictions_beside, refuse_impossible, refuse_nameless, task_of, verify
+from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_fields, record_of
+from repbench.benchmark.records.verify import predictions_beside, refuse_impossible, refuse_nameless, task_of, verify
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction
 from repbench.errors import DataError, IntegrityError, RepbenchError
@@ -62,7 +68,7 @@ class Leaderboard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.head: Head = read_head(folder)
+        self.head: LeaderboardSettings = read_head(folder)
 
     def add(self, place: Path, corpus: Corpus | None = None) -> Admitted:
         """Check a record, compute its numbers again from its predictions, and take it in.
@@ -124,7 +130,7 @@ class Leaderboard:
         _verify(submission, path, path)
         return submission
 
-    def _taken(self, record: Record, path: Path) -> tuple[Question, Protocol]:
+    def _taken(self, record: Record, path: Path) -> tuple[AcceptedTask, Protocol]:
         protocol = protocol_of(record, path)
         return question_of(self.head, record, protocol, path), protocol
 
@@ -216,7 +222,7 @@ def _verify(submission: Submission, path: Path, beside: Path) -> None:
     raise IntegrityError(f"{first.sentence}{also}", file=path, key=first.field, do="Submit what the run wrote")
 
 
-def _refuse_other_digest(references: References, question: Question, path: Path) -> None:
+def _refuse_other_digest(references: References, question: AcceptedTask, path: Path) -> None:
     if question.references not in {None, references.digest}:
         what = f"The references have the digest {references.digest}, and the leaderboard asks for {question.references}"
         raise IntegrityError(what, file=path, do="Run it again on the corpus of the question")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from repbench.benchmark.leaderboard.board import Leaderboard
 from repbench.benchmark.leaderboard.submission import Submission
-from repbench.benchmark.record import PREDICTIONS_FILE, RECORD_FILE, write_fields
+from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, write_fields
 from repbench.benchmark.report import FORMATS, Heading, ReportRequest, write_report
 from repbench.errors import DataError, RepbenchError
 from repbench.files import ensure_writable

@@ -16,14 +16,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from repbench.benchmark.baselines import baselines
-from repbench.benchmark.examiner import events_of
-from repbench.benchmark.instants import UNLABELLED
+from repbench.benchmark.data.dataset import LabelledUtterance, label_splits
+from repbench.benchmark.data.scoring_grid import UNLABELLED
 from repbench.benchmark.leaderboard.submission import Submission, listed, read_plain
-from repbench.benchmark.plan import Question, make_plan
+from repbench.benchmark.probing.prediction import events_of
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.record import prediction_line
-from repbench.benchmark.verify import same
+from repbench.benchmark.records.record import prediction_line
+from repbench.benchmark.records.verify import same
+from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import (
     Downstream,
@@ -171,7 +171,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
     Raises:
         DataError: The corpus cannot be divided for the task.
     """
-    plan = make_plan(corpus, task, protocol.split, excludes=lambda _: None)
+    plan = label_splits(corpus, task, protocol.split, excludes=lambda _: None)
     test = plan.test.open()
     return References(
         task=name,
@@ -242,7 +242,7 @@ def refuse_excluded(submission: Submission, file: Path, allowed: int) -> None:
         raise DataError(what, file=file, utterance=id_, do="See `allow_excluded` of the leaderboard")
 
 
-def _perfect(question: Question, task: Downstream, classes: tuple[str, ...]) -> Prediction:
+def _perfect(question: LabelledUtterance, task: Downstream, classes: tuple[str, ...]) -> Prediction:
     """A prediction that answers everything right."""
     utterance = question.utterance
     id_, speaker, group = utterance.id, utterance.speaker, utterance.group

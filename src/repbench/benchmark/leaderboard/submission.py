@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from repbench.benchmark.record import Record, prediction_line, prediction_of, record_of
+from repbench.benchmark.records.record import Record, prediction_line, prediction_of, record_of
 from repbench.downstream.contract import Prediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import parse_json

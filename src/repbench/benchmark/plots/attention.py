@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from repbench.audio.frames import FrontEnd
-from repbench.benchmark.features import num_frames
-from repbench.benchmark.plots.canvas import Clock, Picture, Subject, new_figure, percentile, set_title
+from repbench.benchmark.features.extraction import num_frames
+from repbench.benchmark.plots.canvas import Clock, Picture, PictureSubject, new_figure, percentile, set_title
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.upstream.contract import Upstream
 
@@ -46,7 +46,7 @@ def require_attention(upstream: Upstream) -> Attentive:
     return upstream
 
 
-def attention_pictures(model: Attentive, samples: Tensor, subject: Subject) -> Iterator[Picture]:
+def attention_pictures(model: Attentive, samples: Tensor, subject: PictureSubject) -> Iterator[Picture]:
     """Draw the attention of each layer on an utterance, (T,) samples, in one figure a layer.
 
     Raises:
@@ -64,7 +64,7 @@ def attention_pictures(model: Attentive, samples: Tensor, subject: Subject) -> I
         yield Picture(f"attention_{layer}", _drawn(layer, heads, Clock.of(model.info), subject))
 
 
-def _drawn(layer: str, heads: Tensor, clock: Clock, subject: Subject) -> Figure:
+def _drawn(layer: str, heads: Tensor, clock: Clock, subject: PictureSubject) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     columns = min(_MOST_COLUMNS, len(heads))

@@ -89,7 +89,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class PictureSubject:
     """What a picture is of.
 
     Attributes:
@@ -134,7 +134,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return figure
 
 
-def set_title(figure: Figure, what: str, subject: Subject) -> None:
+def set_title(figure: Figure, what: str, subject: PictureSubject) -> None:
     """What is drawn, and below it of whom, on the figure's left."""
     width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
     lines = [line for text in (what, str(subject)) for line in textwrap.wrap(text, width)]

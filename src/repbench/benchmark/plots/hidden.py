@@ -14,9 +14,17 @@ from torch import Tensor
 
 from repbench.audio.frequencies import dimensions_of
 from repbench.audio.frontends import FRONT_ENDS
-from repbench.benchmark.plots.canvas import Clock, Picture, Subject, draw_frames, new_figure, set_title, spectrum_ticks
-from repbench.benchmark.probe import Probe, load_probe
-from repbench.benchmark.record import PROBE_FILE, RECORD_FILE
+from repbench.benchmark.plots.canvas import (
+    Clock,
+    Picture,
+    PictureSubject,
+    draw_frames,
+    new_figure,
+    set_title,
+    spectrum_ticks,
+)
+from repbench.benchmark.probing.probe import Probe, load_probe
+from repbench.benchmark.records.record import PROBE_FILE, RECORD_FILE
 from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.contract import Upstream
 from repbench.upstream.frontends import FrontEndUpstream
@@ -57,7 +65,9 @@ def load_mix(run: Path, upstream: Upstream) -> Probe:
     return probe
 
 
-def hidden_pictures(upstream: Upstream, layers: Tensor, subject: Subject, mix: Probe | None) -> Iterator[Picture]:
+def hidden_pictures(
+    upstream: Upstream, layers: Tensor, subject: PictureSubject, mix: Probe | None
+) -> Iterator[Picture]:
     """Draw the first layer, the last, and the weighted sum.
 
     Args:
@@ -85,7 +95,7 @@ def hidden_pictures(upstream: Upstream, layers: Tensor, subject: Subject, mix: P
         yield Picture(name, _drawn(upstream, frames, f"Hidden states: {what}", subject))
 
 
-def _drawn(upstream: Upstream, frames: Tensor, what: str, subject: Subject) -> Figure:
+def _drawn(upstream: Upstream, frames: Tensor, what: str, subject: PictureSubject) -> Figure:
     from matplotlib.colors import SymLogNorm
 
     figure = new_figure(10.0, 4.5)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from repbench.audio.griffinlim import LINEAR
-from repbench.benchmark.extraction import naming_what_is_too_large, refuse_same_stems, sound_for
-from repbench.benchmark.features import run_sounds
-from repbench.benchmark.loading import load_upstream
+from repbench.benchmark.features.export import naming_what_is_too_large, refuse_same_stems, sound_for
+from repbench.benchmark.features.extraction import run_sounds
+from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.plots.attention import attention_pictures, require_attention
-from repbench.benchmark.plots.canvas import FORMATS, Picture, Subject, save, style
+from repbench.benchmark.plots.canvas import FORMATS, Picture, PictureSubject, save, style
 from repbench.benchmark.plots.hidden import hidden_pictures, load_mix
 from repbench.benchmark.plots.spectrograms import (
     require_predictor,
@@ -29,9 +29,9 @@ from repbench.errors import DataError, UsageError, printable
 from repbench.files import ensure_writable, write_beside
 from repbench.progress import Reporter, Silence
 from repbench.registry import registry
-from repbench.upstream.checkpoints import Checkpoint, newest_under
+from repbench.upstream.checkpoints.factory import RANDOM, RUNS, NetworkFactory, locate
+from repbench.upstream.checkpoints.native import Checkpoint, newest_under
 from repbench.upstream.contract import Upstream
-from repbench.upstream.networks import RANDOM, RUNS, NetworkFactory, locate
 
 Kind = Literal["reconstruction", "hidden", "attention"]
 Product = Picture | tuple[str, Tensor]
@@ -94,7 +94,7 @@ def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
         for done, file in enumerate(request.files, start=1):
             with naming_what_is_too_large(file):
                 samples, _ = sound_for(upstream.info, file, resample=request.resample)
-                subject = Subject(request.upstream, origin, file, len(samples) / upstream.info.sample_rate_hz)
+                subject = PictureSubject(request.upstream, origin, file, len(samples) / upstream.info.sample_rate_hz)
                 products = list(_named(draw(samples, subject), file))
             for product in products:
                 written += _write(product, request, file.stem, formats, upstream.info.sample_rate_hz)
@@ -129,7 +129,7 @@ def _origin(name: str, checkpoint: str | None, seed: int) -> tuple[str | None, s
     return checkpoint, printable(place.name) + ("" if step is None else f", step {step:,}")
 
 
-Drawer = Callable[[Tensor, Subject], Iterator[Product]]
+Drawer = Callable[[Tensor, PictureSubject], Iterator[Product]]
 
 
 def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Drawer:
@@ -140,7 +140,7 @@ def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Dra
     if request.kind == "hidden":
         mix = None if request.weights is None else load_mix(request.weights, upstream)
 
-        def hidden(samples: Tensor, subject: Subject) -> Iterator[Product]:
+        def hidden(samples: Tensor, subject: PictureSubject) -> Iterator[Product]:
             states = run_sounds(upstream, [samples], device=torch.device("cpu"), names=[str(subject.file)])
             return hidden_pictures(upstream, states.layers[:, 0].float(), subject, mix)
 
@@ -149,7 +149,7 @@ def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Dra
     if target_of(model) not in LINEAR:
         reporter.say(f"note: no sound is made of {target_of(model)}; only {' and '.join(LINEAR)} can be inverted")
 
-    def reconstruction(samples: Tensor, subject: Subject) -> Iterator[Product]:
+    def reconstruction(samples: Tensor, subject: PictureSubject) -> Iterator[Product]:
         spectrograms = spectrograms_of(model, samples, request.seed)
         yield from spectrogram_pictures(model, spectrograms, subject)
         yield from sounds_of(model, spectrograms, samples, request.seed)

@@ -21,7 +21,7 @@ from repbench.benchmark.plots.canvas import (
     MARK,
     Clock,
     Picture,
-    Subject,
+    PictureSubject,
     draw_frames,
     new_figure,
     percentile,
@@ -38,7 +38,7 @@ from repbench.upstream.mockingjay.upstream import Mockingjay
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Predictor = Mockingjay | Apc
+SpectrogramModel = Mockingjay | Apc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,13 @@ class Spectrogram:
     hidden: tuple[tuple[int, int], ...] = ()
 
 
-def require_predictor(upstream: Upstream) -> Predictor:
+def require_predictor(upstream: Upstream) -> SpectrogramModel:
     """The upstream, if it predicts spectrograms.
 
     Raises:
         UsageError: It does not.
     """
-    if not isinstance(upstream, Predictor):
+    if not isinstance(upstream, SpectrogramModel):
         what = f"`{upstream.info.name}` predicts no spectrogram"
         raise UsageError(what, key="--upstream", do="Take mockingjay or apc")
     if isinstance(upstream, Mockingjay):
@@ -74,12 +74,12 @@ def require_predictor(upstream: Upstream) -> Predictor:
     return upstream
 
 
-def target_of(model: Predictor) -> str:
+def target_of(model: SpectrogramModel) -> str:
     """Name of the front end that the model predicts."""
     return model.settings.features.restored if isinstance(model, Mockingjay) else model.settings.features.input
 
 
-def spectrograms_of(model: Predictor, samples: Tensor, seed: int) -> list[Spectrogram]:
+def spectrograms_of(model: SpectrogramModel, samples: Tensor, seed: int) -> list[Spectrogram]:
     """What a model makes of an utterance, (T,) samples; the true spectrogram is among it.
 
     Mockingjay predicts from the clean input, and fills in what is hidden by spans of the number and length of its
@@ -143,7 +143,9 @@ def _stretches(hidden: Sequence[bool]) -> tuple[tuple[int, int], ...]:
     return tuple((run[0], run[-1] + 1) for run in runs)
 
 
-def spectrogram_pictures(model: Predictor, spectrograms: Sequence[Spectrogram], subject: Subject) -> Iterator[Picture]:
+def spectrogram_pictures(
+    model: SpectrogramModel, spectrograms: Sequence[Spectrogram], subject: PictureSubject
+) -> Iterator[Picture]:
     """Draw spectrograms in the colours of one scale, that of the true one; slopes are left out.
 
     Args:
@@ -166,7 +168,7 @@ def _drawn(
     front_end: FrontEnd,
     limits: tuple[float, float],
     sample_rate_hz: int,
-    subject: Subject,
+    subject: PictureSubject,
 ) -> Figure:
     dimensions, clock = dimensions_of(target), Clock.of_front_end(front_end, sample_rate_hz)
     figure = new_figure(10.0, 4.5)
@@ -198,7 +200,7 @@ def _drawn(
 
 
 def sounds_of(
-    model: Predictor, spectrograms: Sequence[Spectrogram], samples: Tensor, seed: int
+    model: SpectrogramModel, spectrograms: Sequence[Spectrogram], samples: Tensor, seed: int
 ) -> Iterator[tuple[str, Tensor]]:
     """Sound of what was predicted and filled in, by name; none if the target is not linear.
 

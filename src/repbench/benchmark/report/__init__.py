@@ -5,8 +5,8 @@ lays out the table, `compare` what is told apart in it; `efficiency`, `layers`, 
 each work out one section; `assemble` puts all together, and each `render_…` gives it one form.
 """
 
-from repbench.benchmark.report.assemble import PUBLISHED, Heading, PublishedName, Report, assemble
-from repbench.benchmark.report.writing import (
+from repbench.benchmark.report.data.assemble import PUBLISHED, Heading, PublishedName, Report, assemble
+from repbench.benchmark.report.render.write import (
     FORMATS,
     Format,
     ReportRequest,

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repbench.benchmark.sweep.jobs import Children, Job, Pair, threads_over
-from repbench.benchmark.sweep.look import Seen, View
+from repbench.benchmark.sweep.inventory import Seen, View
+from repbench.benchmark.sweep.jobs import Children, Job, RunCall, threads_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Forecast:
         unknown: Why not, in words.
     """
 
-    seen: Mapping[Pair, Seen]
+    seen: Mapping[RunCall, Seen]
     extract_seconds: float
     work_seconds: float
     unknown: tuple[str, ...]
@@ -107,7 +107,7 @@ def forecast(
     return Forecast(seen=seen, extract_seconds=extract_seconds, work_seconds=work, unknown=tuple(unknown))
 
 
-def _seen(job: Job, view: View | Unseen) -> dict[Pair, Seen]:
+def _seen(job: Job, view: View | Unseen) -> dict[RunCall, Seen]:
     if isinstance(view, Unseen):
         return {pair: Seen(error=view.why, hung=view.hung) for pair in job.pairs}
     return dict(zip(job.pairs, view.pairs, strict=True))
@@ -115,7 +115,7 @@ def _seen(job: Job, view: View | Unseen) -> dict[Pair, Seen]:
 
 def _look(job: Job, children: Children, environment: Mapping[str, str], limit_seconds: float) -> View | Unseen:
     """What there is of a job, or why that cannot be said."""
-    command = [sys.executable, "-m", "repbench.benchmark.sweep.look"]
+    command = [sys.executable, "-m", "repbench.benchmark.sweep.inventory"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
         with children.started(command, env=dict(environment), **pipes) as child:

@@ -27,7 +27,7 @@ GRACE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class RunCall:
     """One call of `repbench run`; fields as its options.
 
     Attributes:
@@ -92,7 +92,7 @@ class Pair:
         ]
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Pair:
+    def of(cls, fields: Mapping[str, Any]) -> RunCall:
         """A pair as JSON knows it."""
         lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
         return cls(**{**fields, **lists})
@@ -106,14 +106,14 @@ class Job:
         pairs: In the order in which they are asked.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RunCall, ...]
 
     @property
     def name(self) -> str:
         """As it is printed."""
         return f"{self.pairs[0].label} · {self.pairs[0].corpus}"
 
-    def without(self, done: Sequence[Pair]) -> Job | None:
+    def without(self, done: Sequence[RunCall]) -> Job | None:
         """The job without pairs that are done; None if nothing is left."""
         left = tuple(pair for pair in self.pairs if pair not in done)
         return Job(left) if left else None
@@ -125,7 +125,7 @@ class Job:
     @classmethod
     def of_json(cls, text: str) -> Job:
         """What `as_json` wrote."""
-        return cls(tuple(Pair.of(fields) for fields in json.loads(text)))
+        return cls(tuple(RunCall.of(fields) for fields in json.loads(text)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class Outcome:
         seconds: What it took.
     """
 
-    pair: Pair
+    pair: RunCall
     exit_code: int
     records: tuple[str, ...] = ()
     error: str = ""
@@ -251,7 +251,7 @@ def run_job_elsewhere(text: str) -> list[dict[str, Any]]:
 
 def outcome_of(fields: Mapping[str, Any]) -> Outcome:
     """What `run_job_elsewhere` gave, as an `Outcome`."""
-    return Outcome(**{**fields, "pair": Pair.of(fields["pair"])})
+    return Outcome(**{**fields, "pair": RunCall.of(fields["pair"])})
 
 
 @contextlib.contextmanager
@@ -282,7 +282,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _with_layers_to_store(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, tuple[str, ...]]]:
+def _with_layers_to_store(pairs: Sequence[RunCall]) -> Iterator[tuple[RunCall, tuple[str, ...]]]:
     """Each pair, and the layers that later ones read of the same sounds: the first stores them beside its own."""
     seen: set[str] = set()
     for pair in pairs:
@@ -293,7 +293,7 @@ def _with_layers_to_store(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, tuple[s
 
 
 def _ask(
-    pair: Pair,
+    pair: RunCall,
     store_layers: Sequence[str],
     children: Children,
     say: Callable[[str], None],
@@ -353,7 +353,7 @@ class _Words:
         return self._last
 
 
-def _outcome(pair: Pair, code: int, told: str, last: str, seconds: float) -> Outcome:
+def _outcome(pair: RunCall, code: int, told: str, last: str, seconds: float) -> Outcome:
     if code < 0:
         ended = f"The process was ended by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
         fault: RepbenchError = EnvironmentFault(ended, do="Run it alone to see more")

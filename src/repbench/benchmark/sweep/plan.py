@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from repbench.benchmark.protocol import load_protocol
-from repbench.benchmark.sweep.jobs import Job, Pair
+from repbench.benchmark.sweep.jobs import Job, RunCall
 from repbench.configs.loader import build, load_yaml
 from repbench.configs.settings import NonNegativeInt, Positive, PositiveInt, Settings
-from repbench.corpora.manifest import HEADER_FILE
+from repbench.corpora.manifest.manifest import HEADER_FILE
 from repbench.errors import RepbenchError, UsageError
 from repbench.registry import Kind, registry
 
@@ -89,7 +89,7 @@ class Exclusion(Settings):
     layer: str | int | None = None
     """As in `layers`."""
 
-    def covers(self, pair: Pair) -> bool:
+    def covers(self, pair: RunCall) -> bool:
         """Whether the pair is left out."""
         return (
             self.upstream in {None, pair.label, pair.upstream}
@@ -244,19 +244,21 @@ def jobs_of(plan: SweepPlan, out: Path, source: Path) -> list[Job]:
     return [Job(tuple(pair for pair in left if (pair.label, pair.corpus) == place)) for place in places]
 
 
-def _pairs(plan: SweepPlan, out: Path) -> list[Pair]:
+def _pairs(plan: SweepPlan, out: Path) -> list[RunCall]:
     places = itertools.product(plan.named_upstreams(), plan.corpora, plan.modes)
     return [
         pair for upstream, corpus, mode in places for pair in _pairs_at(plan.of_mode(mode), out, upstream, corpus, mode)
     ]
 
 
-def _pairs_at(plan: SweepPlan, out: Path, named: tuple[str, str | None, str], corpus: str, mode: str) -> Iterator[Pair]:
+def _pairs_at(
+    plan: SweepPlan, out: Path, named: tuple[str, str | None, str], corpus: str, mode: str
+) -> Iterator[RunCall]:
     """The pairs of one upstream, corpus and mode; `plan` is what holds for the mode."""
     upstream, checkpoint, label = named
     layers = sorted(map(str, plan.layers), key=lambda layer: layer not in READ_ALL)
     for downstream, layer in itertools.product(plan.downstreams, layers):
-        yield Pair(
+        yield RunCall(
             upstream=upstream,
             checkpoint=checkpoint,
             label=label,

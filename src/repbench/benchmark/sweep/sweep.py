@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repbench.benchmark.owning import owned
 from repbench.benchmark.sweep.forecast import Forecast, environment_for, forecast
-from repbench.benchmark.sweep.jobs import Children, Job, Outcome, Pair
+from repbench.benchmark.sweep.inventory import Seen
+from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall
 from repbench.benchmark.sweep.launchers import Launch, launch_here, launch_on_cluster
-from repbench.benchmark.sweep.look import Seen
 from repbench.benchmark.sweep.plan import SweepPlan, jobs_of, load_plan
 from repbench.errors import UsageError
 from repbench.files import ensure_writable
+from repbench.locks import exclusive_lock
 from repbench.progress import Reporter, Silence
 
 LOCK_FILE = "sweep.lock"
@@ -45,7 +45,7 @@ class SweepRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class PairSummary:
     """What stands of a pair at the end.
 
     Attributes:
@@ -57,7 +57,7 @@ class Row:
         error: Why it failed.
     """
 
-    pair: Pair
+    pair: RunCall
     status: Status
     made: tuple[str, ...]
     existing: tuple[str, ...]
@@ -86,7 +86,7 @@ class Swept:
     """How it ended; without rows where only a forecast was wanted."""
 
     forecast: Forecast
-    rows: tuple[Row, ...]
+    rows: tuple[PairSummary, ...]
 
     @property
     def exit_code(self) -> int:
@@ -127,7 +127,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     plan = load_plan(request.plan)
     jobs = jobs_of(plan, request.out, request.plan)
     ensure_writable(request.out)
-    alone = nullcontext() if request.dry_run else owned(request.out / LOCK_FILE, "sweeps here")
+    alone = nullcontext() if request.dry_run else exclusive_lock(request.out / LOCK_FILE, "sweeps here")
     with alone, Children() as children:
         for job in jobs:
             reporter.say(f"{job.name}: {'; '.join(_asked(pair) for pair in job.pairs)}")
@@ -146,7 +146,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     )
 
 
-def _asked(pair: Pair) -> str:
+def _asked(pair: RunCall) -> str:
     how = "" if pair.mode == "frozen" else f"{pair.mode}, "
     return f"{pair.downstream} ({how}layer {pair.layer})"
 
@@ -169,8 +169,8 @@ def _launch(
     return launch_here(jobs, request.jobs, children, reporter.say, environment_for(min(request.jobs, len(jobs))))
 
 
-def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict[Pair, Outcome]:
-    outcomes: dict[Pair, Outcome] = {}
+def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict[RunCall, Outcome]:
+    outcomes: dict[RunCall, Outcome] = {}
     try:
         with closing(launched):
             for outcome in (each for job in launched for each in job):
@@ -184,10 +184,10 @@ def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict
     return outcomes
 
 
-def _row(pair: Pair, seen: Seen, outcome: Outcome | None) -> Row:
+def _row(pair: RunCall, seen: Seen, outcome: Outcome | None) -> PairSummary:
     answered = outcome.records if outcome is not None else ()
     made = tuple(path for path in answered if path not in seen.records)
     code = outcome.exit_code if outcome is not None else 0
     status: Status = "failed" if code else "ok" if made else "already there"
     error = outcome.error if outcome is not None else ""
-    return Row(pair=pair, status=status, made=made, existing=seen.records, exit_code=code, error=error)
+    return PairSummary(pair=pair, status=status, made=made, existing=seen.records, exit_code=code, error=error)

@@ -19,7 +19,7 @@ utterance each and are named after its id: by the stem of the file, or by its pl
 
 Files of one utterance are UTF-8 or UTF-16, the others UTF-8. The tier of a TextGrid that holds the phones is known by
 its name or named by the user; states of HTS and HTK are joined into phones. By how much an alignment and its sound may
-differ stands in `intervals`, what becomes of its labels in `repbench.corpora.phones`.
+differ stands in `intervals`, what becomes of its labels in `repbench.corpora.phone_sets`.
 
 A folder is searched as a whole. It must be of one format; its `.txt` files count only where no other ending of the
 table is there, and of them those named after utterances before all others; lists (one word a line) never count.

@@ -16,11 +16,11 @@ from repbench.corpora.alignments.intervals import (
     fault_of_rate,
     hold_loosely,
 )
-from repbench.corpora.alignments.places import Alignments, NamedFiles, open_alignments, read_unaligned
+from repbench.corpora.alignments.lookup import Alignments, FilePerUtterance, open_alignments, read_unaligned
 from repbench.corpora.alignments.states import join_states
 from repbench.corpora.alignments.textgrid import PHONE_TIER
 from repbench.corpora.contract import Draft, DraftUtterance, Phone, PrepareOptions
-from repbench.corpora.phones import fault_of_words, fold, rare_strangers, relabelled
+from repbench.corpora.phone_sets import fault_of_words, fold, rare_strangers, relabelled
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, UsageError
 
@@ -37,7 +37,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
     """Give each utterance the phones that a file or folder states of it.
 
     Utterances without an alignment keep None and are counted in a note; alignments of other utterances are read over.
-    Labels fold as `repbench.corpora.phones` says. What was cut, left without a label or folded is counted in notes.
+    Labels fold as `repbench.corpora.phone_sets` says. What was cut, left without a label or folded is counted in notes.
 
     Args:
         draft: Without phones. The header of each sound is read, to compare lengths.
@@ -59,10 +59,10 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
     if isinstance(source, Path):
         alignments = open_alignments(source, set(ids), tier=options.tier)
     else:
-        alignments = NamedFiles(source, options.tier)
+        alignments = FilePerUtterance(source, options.tier)
     unaligned = read_unaligned(source) if isinstance(source, Path) else {}
     _refuse_listed(ids, alignments, unaligned)
-    tally = _Tally()
+    tally = _AlignmentCounts()
     gather = options.gather_faults
     aligned = tuple(_aligned_or_faulty(each, alignments, tally, gather=gather) for each in utterances)
     without = [identifier for identifier in ids if identifier not in alignments]
@@ -82,7 +82,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
     return replace(draft, utterances=aligned, phone_map=phone_map, phone_set=phone_set, notes=notes)
 
 
-class _Tally:
+class _AlignmentCounts:
     """What was met in the alignments so far.
 
     Attributes:
@@ -217,7 +217,7 @@ class _Extremes:
 
 
 def _aligned_or_faulty(
-    utterance: DraftUtterance, alignments: Alignments, tally: _Tally, *, gather: bool
+    utterance: DraftUtterance, alignments: Alignments, tally: _AlignmentCounts, *, gather: bool
 ) -> DraftUtterance:
     try:
         return _aligned(utterance, alignments, tally)
@@ -227,7 +227,7 @@ def _aligned_or_faulty(
         return replace(utterance, fault=error)
 
 
-def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Tally) -> DraftUtterance:
+def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _AlignmentCounts) -> DraftUtterance:
     name = nfc(utterance.id)
     if name not in alignments:
         return utterance

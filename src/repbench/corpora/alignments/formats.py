@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from repbench.corpora.alignments.books import Book, Ctm, LabelLines
+from repbench.corpora.alignments.interval_files import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
 from repbench.corpora.alignments.intervals import Alignment
-from repbench.corpora.alignments.lists import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
+from repbench.corpora.alignments.multi_utterance_files import Book, Ctm, LabelLines
 from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, read_text, refuse_other_file
 from repbench.corpora.alignments.textgrid import read_alignment
 from repbench.errors import DataError, UsageError

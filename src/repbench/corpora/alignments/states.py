@@ -25,7 +25,7 @@ _SCORE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TOUCHING = 1e-4
 
 
-class Row(NamedTuple):
+class IntervalLine(NamedTuple):
     """A line of intervals: its number, its times in the unit of its file, and its label."""
 
     line: int
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     label: str
 
 
-def joined(rows: Sequence[Row], path: Path, utterance: str | None) -> tuple[list[Row], int]:
+def joined(rows: Sequence[IntervalLine], path: Path, utterance: str | None) -> tuple[list[IntervalLine], int]:
     """The rows, each run of states of one phone put together under the label without its state.
 
     A phone goes on while the number of the state rises under the same label; where it falls back to the first state,
@@ -48,7 +48,7 @@ def joined(rows: Sequence[Row], path: Path, utterance: str | None) -> tuple[list
     """
     states = [_STATE.fullmatch(row.label) for row in rows]
     numbers = [int(state[2]) for state in states if state is not None]
-    whole: list[Row] = []
+    whole: list[IntervalLine] = []
     previous: tuple[str, int] | None = None
     for row, state in zip(rows, states, strict=True):
         if state is None:
@@ -74,7 +74,7 @@ def join_states(alignment: Alignment, *, utterance: str | None = None) -> Alignm
     num_states = sum(_STATE.fullmatch(phone.label) is not None for phone in alignment.phones)
     if not num_states or 2 * num_states < len(alignment.phones):
         return alignment
-    rows = [Row(line, *phone) for line, phone in zip(alignment.lines, alignment.phones, strict=True)]
+    rows = [IntervalLine(line, *phone) for line, phone in zip(alignment.lines, alignment.phones, strict=True)]
     whole, num_states = joined(rows, alignment.file, utterance)
     return replace(
         alignment,
@@ -114,6 +114,6 @@ def htk_states(
     return named
 
 
-def _fault(what: str, row: Row, path: Path, utterance: str | None) -> DataError:
+def _fault(what: str, row: IntervalLine, path: Path, utterance: str | None) -> DataError:
     do = "The states of a phone must follow each other; write the alignment of phones, without states"
     return DataError(what, file=f"{path}:{row.line}", utterance=utterance, do=do)

@@ -24,7 +24,7 @@ from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError
 
 
-class Interval(NamedTuple):
+class TierInterval(NamedTuple):
     """One interval of a tier: `text` from `start_s` to `end_s` seconds, found in line `line` of its file."""
 
     start_s: float
@@ -40,7 +40,7 @@ class Tier:
     name: str
     start_s: float
     end_s: float
-    intervals: tuple[Interval, ...]
+    intervals: tuple[TierInterval, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _read_chronological(tokens: _Tokens, path: Path) -> TextGrid:
     """A TextGrid in chronological form: the tiers, then every interval and point after the number of its tier."""
     start_s, end_s = tokens.number(), tokens.number()
     heads = [(_tier_kind(tokens), tokens.string(), tokens.number(), tokens.number()) for _ in range(tokens.count())]
-    intervals: list[list[Interval]] = [[] for _ in heads]
+    intervals: list[list[TierInterval]] = [[] for _ in heads]
     while tokens.more:
         number = tokens.count()
         if not 1 <= number <= len(heads):
@@ -203,9 +203,9 @@ def _tier_kind(tokens: _Tokens) -> str:
     return kind
 
 
-def _read_interval(tokens: _Tokens) -> Interval:
+def _read_interval(tokens: _Tokens) -> TierInterval:
     start_s, end_s, text = tokens.number(), tokens.number(), tokens.string()
-    return Interval(start_s, end_s, text.strip(), tokens.line)
+    return TierInterval(start_s, end_s, text.strip(), tokens.line)
 
 
 _TOKEN = re.compile(

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress
-from repbench.corpora.synthetic import crew
+from repbench.corpora.manifest import manifest
+from repbench.corpora.synthetic import worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET
+from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, Recipe
 from repbench.corpora.synthetic.plan import PlannedUtterance, plan, speakers
-from repbench.corpora.synthetic.recipe import SAMPLE_RATE_HZ, Recipe
 from repbench.corpora.synthetic.voices import draw_voice
 from repbench.errors import EnvironmentFault
 
@@ -44,7 +44,7 @@ def build(recipe: Recipe, out: Path, *, num_workers: int, progress: Progress | N
     home = scratch / "home"
     sound.mkdir()
     _furnish(home, data, recipe)
-    answers = crew.run(
+    answers = worker_pool.run(
         [_job(utterance) for utterance in planned],
         scratch,
         [str(sound), str(home), recipe.condition.name],

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from repbench.corpora.synthetic.recipe import SAMPLE_RATE_HZ, Condition, generator_for
+from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, Condition, generator_for
 
 Samples = NDArray[np.float64]
 

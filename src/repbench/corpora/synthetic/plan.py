@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from repbench.corpora.contract import Split
-from repbench.corpora.synthetic.recipe import Recipe, Size, generator_for
+from repbench.corpora.synthetic.conditions import Recipe, Size, generator_for
 from repbench.corpora.synthetic.sentences import SENTIMENTS, SentencePool, Sentiment
 from repbench.corpora.synthetic.voices import VOICE_NAME_FORMAT
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repbench.corpora.contract import Corpus, CorpusSource, Progress
-from repbench.corpora.synthetic.recipe import Recipe, parse
+from repbench.corpora.synthetic.conditions import Recipe, parse
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
 from repbench.files import TEMPORARY_PREFIX, cache_dir, environment_faults, is_alive
 
@@ -58,13 +58,13 @@ class SyntheticSource:
                 return _read(folder) or self._make(recipe, folder, progress)
 
     def _make(self, recipe: Recipe, folder: Path, progress: Progress | None) -> Corpus:
-        from repbench.corpora.synthetic import build, crew
+        from repbench.corpora.synthetic import build, worker_pool
 
         _remove_leftovers(folder)
         if folder.exists():
             _log.warning("The cached corpus is damaged and will be made again: %s", folder)
         with _workshop(folder) as unfinished:
-            num_workers = self.num_workers or crew.default_num_workers()
+            num_workers = self.num_workers or worker_pool.default_num_workers()
             build.build(recipe, unfinished, num_workers=num_workers, progress=progress)
             return _publish(unfinished, folder)
 
@@ -75,7 +75,7 @@ SYNTHETIC: CorpusSource = SyntheticSource()
 
 def _read(folder: Path) -> Corpus | None:
     """The corpus in `folder`; None if it is not there or damaged."""
-    from repbench.corpora import manifest
+    from repbench.corpora.manifest import manifest
 
     try:
         corpus = manifest.read(folder) if folder.exists() else None
@@ -124,7 +124,7 @@ def _workshop(folder: Path) -> Iterator[Path]:
 
 def _publish(unfinished: Path, folder: Path) -> Corpus:
     """Give the finished corpus its name; if another process was first, its corpus is the one that counts."""
-    from repbench.corpora import manifest
+    from repbench.corpora.manifest import manifest
 
     try:
         unfinished.rename(folder)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from repbench.corpora.synthetic.recipe import generator_for
+from repbench.corpora.synthetic.conditions import generator_for
 
 VOICE_NAME_FORMAT = "s{:03d}"
 """A speaker's id, and the name of the voice file."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from repbench.corpora.contract import SILENCE
 from repbench.corpora.synthetic import arpabet, channel, espeak
-from repbench.corpora.synthetic.recipe import CONDITIONS, SAMPLE_RATE_HZ, Condition, generator_for
+from repbench.corpora.synthetic.conditions import CONDITIONS, SAMPLE_RATE_HZ, Condition, generator_for
 from repbench.corpora.synthetic.voices import draw_voice
 
 _SILENCE_SECONDS = (0.06, 0.16)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.apc.interop import read_foreign
 from repbench.upstream.apc.upstream import Apc
-from repbench.upstream.networks import NetworkFactory
+from repbench.upstream.checkpoints.factory import NetworkFactory
 
 
 def untrained(settings: ApcConfig, names: Sequence[str] | None = None, seed: int = 0) -> Apc:

@@ -17,8 +17,8 @@ from repbench.audio.frontends import FRONT_ENDS
 from repbench.configs.loader import build, merged
 from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.apc.config import ApcConfig
-from repbench.upstream.foreign import (
-    Foreign,
+from repbench.upstream.checkpoints.foreign import (
+    ForeignCheckpoint,
     Shapes,
     group,
     hold_to_shapes,
@@ -30,7 +30,7 @@ from repbench.upstream.foreign import (
     unwrapped,
     whole,
 )
-from repbench.upstream.pickles import check_weights, read_pickle
+from repbench.upstream.checkpoints.safe_unpickle import check_weights, read_pickle
 
 _BY_WIDTH = {80: "fbank80", 160: "mel160"}
 _KNOWN = (
@@ -64,7 +64,7 @@ class _Name(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_foreign(path: Path, settings: Mapping[str, Any]) -> Foreign:
+def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
     """Read an APC checkpoint of another toolkit.
 
     Args:
@@ -84,7 +84,7 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> Foreign:
         return _bare(content, settings, path)
 
 
-def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> Foreign:
+def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> ForeignCheckpoint:
     state, unwrapping = unwrapped(content, file=path)
     weights = check_weights(state, file=path)
     axes = max((each.ndim for key, each in weights.items() if re.fullmatch(r"prenet\..*\.weight", key)), default=2)
@@ -100,7 +100,7 @@ def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -
         settings,
     )
     layout = _Layout(grus="rnns", postnet="postnet.layer", postnet_axes=3, prenet_axes=axes)
-    return Foreign(
+    return ForeignCheckpoint(
         kind="APC of the Mockingjay code" if mockingjay_code else "original APC",
         config=config,
         weights=_converted(weights, config, layout, path),
@@ -117,7 +117,7 @@ def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -
     )  # fmt: skip
 
 
-def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> Foreign:
+def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> ForeignCheckpoint:
     state, unwrapping = unwrapped(group(content, "model", file=path), file=path)
     weights = check_weights(state, file=path)
     theirs = numbers(group(content, "config", file=path))
@@ -143,7 +143,7 @@ def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) 
     config = merged({name: value for name, value in told.items() if value is not None}, settings)
     layout = _Layout(grus="rnn_layers", postnet="postnet", postnet_axes=2, prenet_axes=2)
     step = whole(content.get("Step"))
-    return Foreign(
+    return ForeignCheckpoint(
         kind="S3PRL's APC",
         config=config,
         weights=_converted(weights, config, layout, path),

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from repbench.upstream.checkpoints.factory import NetworkFactory
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.mockingjay.interop import read_foreign
 from repbench.upstream.mockingjay.model import initialise
 from repbench.upstream.mockingjay.upstream import Mockingjay
-from repbench.upstream.networks import NetworkFactory
 
 
 def untrained(settings: MockingjayConfig, names: Sequence[str] | None = None, seed: int = 0) -> Mockingjay:

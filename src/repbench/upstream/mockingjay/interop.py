@@ -17,8 +17,8 @@ from torch import Tensor
 from repbench.audio.frontends import FRONT_ENDS
 from repbench.configs.loader import build, merged
 from repbench.errors import IntegrityError, UsageError
-from repbench.upstream.foreign import (
-    Foreign,
+from repbench.upstream.checkpoints.foreign import (
+    ForeignCheckpoint,
     group,
     hold_to_copies,
     hold_to_shapes,
@@ -32,8 +32,8 @@ from repbench.upstream.foreign import (
     whole,
     without_twin,
 )
+from repbench.upstream.checkpoints.safe_unpickle import check_weights, read_pickle
 from repbench.upstream.mockingjay.config import MockingjayConfig
-from repbench.upstream.pickles import check_weights, read_pickle
 
 _KNOWN = (
     "`Mockingjay`, mostly with `SpecHead`, and `Settings` (the released code), or `Transformer` and `SpecHead` with "
@@ -113,7 +113,7 @@ class _Source:
     notes: list[str] = field(default_factory=list)
 
 
-class _Part(NamedTuple):
+class _WeightPart(NamedTuple):
     """A matrix or normalisation, by our name and theirs; of several of theirs ours is the concatenation."""
 
     ours: str
@@ -127,7 +127,7 @@ class _Part(NamedTuple):
             yield f"{name}.bias", (self.rows,)
 
 
-def read_foreign(path: Path, settings: Mapping[str, Any]) -> Foreign:
+def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
     """Read a Mockingjay checkpoint of another toolkit.
 
     The weights have those of a head if the file has.
@@ -150,7 +150,7 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> Foreign:
     if source.model.get("share_layer"):
         hold_to_copies(weights, f"{source.section}.encoder.layer.{{}}.", file=path)
         source.notes.append("its layers share one set of weights; here each has a copy, which training would part")
-    return Foreign(
+    return ForeignCheckpoint(
         kind=source.kind,
         config=config,
         weights={
@@ -243,33 +243,35 @@ def _weights(content: Mapping[str, Any], source: _Source, path: Path) -> dict[st
     return weights
 
 
-def _parts(settings: MockingjayConfig, section: str, *, with_head: bool) -> Iterator[_Part]:
+def _parts(settings: MockingjayConfig, section: str, *, with_head: bool) -> Iterator[_WeightPart]:
     """Every part of the model that the settings ask for."""
     width, inner, rate = settings.hidden_size, settings.feed_forward_size, settings.downsample_rate
     first, stem = f"{section}.input_representations", f"{section}.encoder"
-    yield _Part(
+    yield _WeightPart(
         "encoder.input_projection",
         (f"{first}.spec_transform",),
         width,
         FRONT_ENDS[settings.features.input].width * rate,
     )
-    yield _Part("encoder.input_norm", (f"{first}.LayerNorm",), width)
+    yield _WeightPart("encoder.input_norm", (f"{first}.LayerNorm",), width)
     for index in range(settings.num_layers):
         ours, theirs = f"encoder.layers.{index}", f"{stem}.layer.{index}"
         qkv = tuple(f"{theirs}.attention.self.{name}" for name in ("query", "key", "value"))
-        yield _Part(f"{ours}.attention.qkv", qkv, width, width)
-        yield _Part(f"{ours}.attention.output", (f"{theirs}.attention.output.dense",), width, width)
-        yield _Part(f"{ours}.attention_norm", (f"{theirs}.attention.output.LayerNorm",), width)
-        yield _Part(f"{ours}.expand", (f"{theirs}.intermediate.dense",), inner, width)
-        yield _Part(f"{ours}.contract", (f"{theirs}.output.dense",), width, inner)
-        yield _Part(f"{ours}.feed_forward_norm", (f"{theirs}.output.LayerNorm",), width)
+        yield _WeightPart(f"{ours}.attention.qkv", qkv, width, width)
+        yield _WeightPart(f"{ours}.attention.output", (f"{theirs}.attention.output.dense",), width, width)
+        yield _WeightPart(f"{ours}.attention_norm", (f"{theirs}.attention.output.LayerNorm",), width)
+        yield _WeightPart(f"{ours}.expand", (f"{theirs}.intermediate.dense",), inner, width)
+        yield _WeightPart(f"{ours}.contract", (f"{theirs}.output.dense",), width, inner)
+        yield _WeightPart(f"{ours}.feed_forward_norm", (f"{theirs}.output.LayerNorm",), width)
     if settings.layer_norm == "pre":
         for index in range(settings.num_layers + 1):
-            yield _Part(f"encoder.output_norms.{index}", (f"{stem}.LayerNorm.{index}",), width)
+            yield _WeightPart(f"encoder.output_norms.{index}", (f"{stem}.LayerNorm.{index}",), width)
     if with_head:
-        yield _Part("head.dense", (f"{_HEAD}.dense",), width, width)
-        yield _Part("head.norm", (f"{_HEAD}.LayerNorm",), width)
-        yield _Part("head.output", (f"{_HEAD}.output",), FRONT_ENDS[settings.features.restored].width * rate, width)
+        yield _WeightPart("head.dense", (f"{_HEAD}.dense",), width, width)
+        yield _WeightPart("head.norm", (f"{_HEAD}.LayerNorm",), width)
+        yield _WeightPart(
+            "head.output", (f"{_HEAD}.output",), FRONT_ENDS[settings.features.restored].width * rate, width
+        )
 
 
 def _config(source: _Source, weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -338,7 +338,7 @@ class Encoder(nn.Module):
         return states, valid_mask(counts, num_frames)[:, None, None, :]
 
 
-class Head(nn.Module):
+class ReconstructionHead(nn.Module):
     """From hidden states to the restored spectrogram: Linear, activation, LayerNorm, Linear.
 
     Args:

@@ -13,7 +13,7 @@ from repbench.audio.frontends import front_end
 from repbench.errors import UsageError
 from repbench.upstream.contract import HiddenStates, Provenance, UpstreamInfo, check_lengths, fingerprint_of
 from repbench.upstream.mockingjay.config import MockingjayConfig
-from repbench.upstream.mockingjay.model import Encoder, Head, stack_frames, tile_frames
+from repbench.upstream.mockingjay.model import Encoder, ReconstructionHead, stack_frames, tile_frames
 from repbench.upstream.mockingjay.objective import MaskedAcousticModelling
 from repbench.upstream.spectrograms import as_batch
 
@@ -59,7 +59,7 @@ class Mockingjay(nn.Module):
             position_scale=settings.position_scale,
         )
         self.head = (
-            Head(
+            ReconstructionHead(
                 settings.hidden_size,
                 (self.target_front_end or self.front_end).width * rate,
                 activation=settings.activation,
@@ -94,7 +94,7 @@ class Mockingjay(nn.Module):
         """All settings, JSON-able."""
         return self.settings.model_dump(mode="json")
 
-    def require_head(self) -> Head:
+    def require_head(self) -> ReconstructionHead:
         """The head.
 
         Raises:

@@ -1,0 +1,142 @@
+"""Hidden states of single sound files, for use outside of repbench."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from repbench.audio.resample import to_rate
+from repbench.audio.sound import read_sound
+from repbench.benchmark.features.extraction import run_sounds
+from repbench.errors import DataError, EnvironmentFault, UsageError, is_out_of_memory
+from repbench.files import write_beside
+from repbench.progress import Reporter, Silence
+from repbench.upstream.contract import Upstream, UpstreamInfo
+
+
+def extract_files(
+    upstream: Upstream,
+    files: Sequence[Path],
+    out: Path,
+    *,
+    origin: Mapping[str, str | None] | None = None,
+    resample: bool,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, info and origin as metadata.
+
+    Args:
+        upstream: In eval mode on `device`.
+        files: Sound files; no two of the same stem.
+        out: Folder to write into.
+        origin: Where the upstream came from: distribution, version and file hash.
+        resample: Whether a sound of another rate may be resampled.
+        device: Where the upstream lies.
+        reporter: Told of the files done.
+        overwrite: Whether files of other content may be replaced.
+
+    Raises:
+        UsageError: Two files have the same stem, or a file of other content is there.
+        DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
+        EnvironmentFault: The memory does not suffice for a sound.
+    """
+    from safetensors.torch import save
+
+    refuse_same_stems(files, ".safetensors")
+    info = upstream.info
+    written = []
+    with (reporter or Silence()).stage(f"{info.name}: hidden states") as advance:
+        for file in files:
+            with naming_what_is_too_large(file):
+                sound, rate_hz = sound_for(info, file, resample=resample)
+                states = run_sounds(upstream, [sound], device=device, names=[str(file)])
+                hidden = states.layers[:, 0].float().cpu().contiguous()  # (L, F, D)
+            metadata = {
+                "info": json.dumps(asdict(info)),
+                "fingerprint": upstream.fingerprint(),
+                "source_rate_hz": str(rate_hz),
+                **({} if origin is None else {"origin": json.dumps(dict(origin))}),
+            }
+            path = out / f"{file.stem}.safetensors"
+            content = save({"hidden_states": hidden}, metadata)
+            write_beside(path, content, overwrite=overwrite, same=_says_the_same)
+            written.append(path)
+            advance(len(written), len(files))
+    return written
+
+
+@contextlib.contextmanager
+def naming_what_is_too_large(file: Path) -> Iterator[None]:
+    """Name the sound for which the memory does not suffice.
+
+    Raises:
+        EnvironmentFault: The memory does not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        do = "Cut it into shorter files, or take another device"
+        raise EnvironmentFault("The memory does not suffice for this sound", file=file, do=do) from error
+
+
+def _says_the_same(file: bytes, content: bytes) -> bool:
+    """Whether two safetensors files hold the same, whatever the order of their metadata."""
+    start = 8 + int.from_bytes(content[:8], "little")  # the size of the header, and the header
+    if file[:8] != content[:8] or file[start:] != content[start:]:
+        return False
+    try:
+        return bool(json.loads(file[8:start]) == json.loads(content[8:start]))
+    except ValueError:
+        return False
+
+
+def sound_for(info: UpstreamInfo, file: Path, *, resample: bool) -> tuple[Tensor, int]:
+    """A sound file as an upstream takes it: (T,) float32 at its rate, and the rate of the file.
+
+    Args:
+        info: Of the upstream.
+        file: The sound.
+        resample: Whether a sound of another rate may be resampled.
+
+    Raises:
+        DataError: The sound cannot be read, is too short or too long, or has another rate and `resample` is false.
+    """
+    samples, rate_hz = read_sound(file)
+    if rate_hz != info.sample_rate_hz and not resample:
+        raise DataError(
+            f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {rate_hz} Hz",
+            file=file,
+            do="Say --resample to resample it",
+        )
+    sound = to_rate(samples, rate_hz, info.sample_rate_hz)
+    if len(sound) < info.min_samples or len(sound) > (info.max_samples or len(sound)):
+        bounds = f"from {info.min_samples} to {info.max_samples or 'any number of'} samples"
+        raise DataError(f"{info.name} takes {bounds}, but the sound has {len(sound)}", file=file)
+    return sound, rate_hz
+
+
+def refuse_same_stems(files: Sequence[Path], ending: str) -> None:
+    """Refuse files whose output would have the same name, their stem and `ending`.
+
+    Raises:
+        UsageError: Two files have the same stem.
+    """
+    seen: dict[str, Path] = {}
+    for file in files:
+        other = seen.setdefault(file.stem, file)
+        if other != file:
+            raise UsageError(
+                f"Two files would be written to {file.stem}{ending}: {other} and {file}",
+                file=file,
+                do="Write them into two folders",
+            )

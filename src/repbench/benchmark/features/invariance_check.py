@@ -1,0 +1,128 @@
+"""Before a run gives its sounds to a stranger's upstream, two that are made up: together, and each alone.
+
+Features that depend on padding and neighbours are a fault that nobody sees in a score. `repbench check upstream` tries
+every promise, with what stands here. repbench's own upstreams, and the models behind its doors, are held to this one by
+its tests; one with a certificate has been tried.
+
+Axes: L layers, F frames, D width, T samples, B batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from repbench.benchmark.features.extraction import run_sounds
+from repbench.benchmark.loading.certificates import certificate_id
+from repbench.errors import PluginError
+from repbench.registry import Entry
+from repbench.upstream.adapters.corpus_features import FrameReader
+from repbench.upstream.contract import HiddenStates, Upstream
+
+TOLERANCE = 1e-4
+"""Relative difference within which two hidden states are the same."""
+
+ROUGH_TOLERANCE = 1e-2
+"""The same on an accelerator, where convolutions may round to ten bits."""
+
+SECONDS = (1.0, 0.4)
+"""Of the two sounds, where the upstream takes them; the second is padded beside the first."""
+
+
+def try_together(upstream: Upstream, entry: Entry, fingerprint: str, device: torch.device) -> None:
+    """Hold a stranger's upstream without a certificate to saying of two sounds together what it says of each alone.
+
+    Args:
+        upstream: In eval mode on `device`.
+        entry: Of the upstream.
+        fingerprint: Of the upstream.
+        device: Where it lies.
+
+    Raises:
+        PluginError: It does not, or says another thing when it hears a sound again; names the promise.
+    """
+    if entry.builtin or isinstance(upstream, FrameReader):
+        return
+    if certificate_id("upstream", fingerprint, upstream.info, entry.file_sha256()) is not None:
+        return
+    allowed = TOLERANCE if device.type == "cpu" else ROUGH_TOLERANCE
+    for promise, what, found in _differences(upstream, device):
+        if found > allowed:
+            raise PluginError(
+                f"The promise `{promise}` is broken: the hidden states of {what} differ by {found:.1e} of their root "
+                f"mean square, and {allowed:g} is allowed",
+                key=upstream.info.name,
+                do=_DO[promise],
+            )
+
+
+def _differences(upstream: Upstream, device: torch.device) -> Iterator[tuple[str, str, float]]:
+    """Promises, what is compared for each, and how far it lies apart."""
+    info = upstream.info
+    wanted = (max(each * info.sample_rate_hz, info.min_samples) for each in SECONDS)
+    lengths = [int(min(each, info.max_samples or math.inf)) for each in wanted]
+    names = [f"a made-up voice of {length} samples" for length in lengths]
+
+    def heard(*which: int) -> list[Tensor]:
+        sounds = [speech_like(lengths[each], info.sample_rate_hz, seed=each) for each in which]
+        return valid(run_sounds(upstream, sounds, device=device, names=[names[each] for each in which]))
+
+    (long,), (again,) = heard(0), heard(0)
+    scale = root_mean_square(long)
+    yield "deterministic", f"{names[0]} twice", relative_difference(long, again, scale)
+    if info.batch_invariant:
+        (short,), (beside, padded) = heard(1), heard(0, 1)
+        what = f"{names[0]}, beside a shorter one and alone,"
+        yield "batch-invariant", what, relative_difference(long, beside, scale)
+        what = f"{names[1]}, padded beside a longer one and alone,"
+        yield "padding-invariant", what, relative_difference(short, padded, scale)
+
+
+_INVARIANT = "Mask what is padded, or declare `batch_invariant=False`, and each utterance is run alone"
+_DO = {
+    "deterministic": "Draw nothing in eval mode; `repbench check upstream` names every promise that is broken",
+    "batch-invariant": _INVARIANT,
+    "padding-invariant": _INVARIANT,
+}
+
+
+@functools.lru_cache(maxsize=32)
+def speech_like(num_samples: int, rate_hz: int, seed: int) -> Tensor:
+    """(T,) float32 in [-1, 1]: a gliding harmonic voice, syllables at 4 Hz, and breath; not to be written to."""
+    generator = torch.Generator().manual_seed(seed)
+    times = torch.arange(num_samples, dtype=torch.float64) / rate_hz
+    pitch, phase, glide = (float(each) for each in torch.rand(3, generator=generator, dtype=torch.float64))
+    angle = 2 * math.pi * ((90 + 120 * pitch) * times + 10 * glide * torch.sin(2 * math.pi * 0.7 * times))
+    voice = torch.stack([torch.sin(number * angle) / number for number in range(1, 12)]).sum(dim=0)
+    syllables = 0.55 + 0.45 * torch.sin(2 * math.pi * (4 * times + phase))
+    breath = torch.randn(num_samples, generator=generator, dtype=torch.float64)
+    return (0.2 * syllables * voice + 0.02 * breath).clamp(-1, 1).float()
+
+
+def valid(states: HiddenStates) -> list[Tensor]:
+    """The (L, F, D) of each utterance without its padding, float32 on the CPU."""
+    layers = states.layers.float().cpu()
+    return [layers[:, row, :count] for row, count in enumerate(states.lengths.tolist())]
+
+
+def root_mean_square(states: Tensor) -> Tensor:
+    """(L, F, D) -> (L,), over what is finite."""
+    finite = states.isfinite()
+    counts = finite.sum(dim=(1, 2)).clamp_min(1)
+    return (states.masked_fill(~finite, 0.0).double().square().sum(dim=(1, 2)) / counts).sqrt()
+
+
+def relative_difference(reference: Tensor, other: Tensor, scale: Tensor) -> float:
+    """Largest difference of two (L, F, D) over the (L,) scale; infinite where shapes or one's finiteness differ."""
+    if reference.shape != other.shape:
+        return math.inf
+    same = (reference == other) | (reference.isnan() & other.isnan())
+    gap = (reference.double() - other.double()).abs().masked_fill(same, 0.0).nan_to_num(nan=math.inf)
+    if not gap.numel():
+        return 0.0
+    largest = gap.amax(dim=(1, 2))  # (L,)
+    return float(torch.where(largest > 0, largest / scale, 0.0).max())

@@ -1,0 +1,160 @@
+"""Scoring a corpus with the probe or fine-tuned network of an earlier run.
+
+Nothing is trained, and nothing heard in training is scored.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from repbench.benchmark.data.dataset import (
+    LabelledSplits,
+    LabelledUtterances,
+    splits_for_probe,
+)
+from repbench.benchmark.features.invariance_check import try_together
+from repbench.benchmark.features.source import exclusions, notes_of
+from repbench.benchmark.finetuning.network import SavedNetwork, load_network
+from repbench.benchmark.pipeline.setup import (
+    RunRequest,
+    RunSetting,
+    TrainedResult,
+    WrittenRecord,
+    open_corpus_of,
+    prepare,
+    refuse_exclusions,
+)
+from repbench.benchmark.pipeline.write_record import score
+from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.probe import load_probe
+from repbench.benchmark.probing.training import Selection, TrainedProbe
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.records.record import NETWORK_FILE, PROBE_FILE, RECORD_FILE, Record, read_record
+from repbench.benchmark.scoring.baselines import baselines
+from repbench.corpora.contract import Corpus
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.progress import Reporter
+from repbench.registry import registry
+from repbench.upstream.contract import Upstream
+
+HEARD_DIGITS = 16
+"""Hexadecimal digits by which a probe remembers the sounds it was trained and selected on."""
+
+
+def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRecord]:
+    """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it."""
+    assert request.probe is not None
+    folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
+    source = read_record(folder / RECORD_FILE)
+    network = load_network(folder / NETWORK_FILE) if source.mode == "finetune" else None
+    file = folder / (PROBE_FILE if network is None else NETWORK_FILE)
+    probe, facts = load_probe(file) if network is None else (network.probe, dict(network.facts))
+    missing = sorted({"upstream_fingerprint", "heard", "speakers"} - facts.keys())
+    if missing:
+        raise IntegrityError(f"The probe does not say its {', '.join(missing)}", file=file, do="Run it again")
+    _refuse_other_pair(request, source)
+    _refuse_training_options(request)
+    upstream = None if network is None else _finetuned(network, request, source)
+    request = replace(
+        request,
+        checkpoint=request.checkpoint or source.upstream.checkpoint,
+        layer=source.layer,
+        head=source.head,
+        label_fractions=(source.label_fraction,),
+        seeds=(source.seed,),
+        protocol=Protocol.model_validate(source.protocol),
+    )
+    opened = functools.cache(lambda: open_corpus_of(request, reporter))
+    context = prepare(request, reporter, opened, upstream=upstream)
+    if network is not None:
+        context.fingerprint = facts["upstream_fingerprint"]
+    elif context.fingerprint != facts["upstream_fingerprint"]:
+        raise IntegrityError(
+            f"The probe was trained on another `{request.upstream}` than this one",
+            file=file,
+            do="Give the --checkpoint that it was trained on, or run it again",
+        )
+    try_together(context.upstream, context.upstream_entry, context.fingerprint, context.device)
+    corpus = opened()
+    rates = notes_of(corpus, context.upstream)
+    splits = splits_for_probe(
+        corpus, context.task, probe.shape.classes, source.id, excludes=exclusions(context.upstream)
+    )
+    refuse_exclusions(splits.test, request.allow_excluded)
+    examples = splits.test.open()
+    _refuse_heard(examples, frozenset(facts["heard"]), corpus)
+    table = context.extract("features of test", examples)
+    selection = Selection(source.selection.grid, source.selection.chosen, source.selection.dev_value)
+    setting = RunSetting(layer=source.layer, fraction=source.label_fraction, seed=source.seed)
+    results = TrainedResult(
+        setting=setting,
+        trained=TrainedProbe(probe, selection),
+        label_seconds=source.label_seconds.model_dump(),
+        warnings=_shared_speakers(examples, frozenset(facts["speakers"])),
+        mode=source.mode,
+    )
+    for warning in (*splits.warnings, *rates, *results.warnings):
+        reporter.say(f"note: {warning}")
+    predictor = Predictor(context.task, splits.classes, context.upstream.info)
+    predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, examples))
+    known = baselines(context.task, splits.classes, splits.train, examples)
+    return [score(context, corpus, splits, results, predictions, examples, known, rates, facts)]
+
+
+def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Upstream:
+    entry = registry().find("upstream", request.upstream).entry
+    return network.build(entry, request.checkpoint, source.upstream.checkpoint, source.seed)
+
+
+def heard_by(splits: LabelledSplits) -> dict[str, list[str]]:
+    """The sounds and speakers that train and select, whatever the label fraction."""
+    utterances = [example.utterance for example in (*splits.train, *splits.dev)]
+    return {
+        "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
+        "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),
+    }
+
+
+def _refuse_training_options(request: RunRequest) -> None:
+    """A probe that is already trained takes no option of training."""
+    defaults = RunRequest(upstream=request.upstream, downstream=request.downstream)
+    options = {
+        "--layer": "layer",
+        "--label-fraction": "label_fractions",
+        "--seed": "seeds",
+        "--head": "head",
+        "--set": "protocol",
+        "--finetune": "finetune",
+    }
+    for option, name in options.items():
+        if getattr(request, name) != getattr(defaults, name):
+            raise UsageError("The probe is already trained", key=option, do=f"Leave {option} out, or leave --probe out")
+
+
+def _refuse_heard(examples: LabelledUtterances, heard: frozenset[str], corpus: Corpus) -> None:
+    again = [example for example in examples if example.utterance.samples_sha256[:HEARD_DIGITS] in heard]
+    if again:
+        raise DataError(
+            f"{len(again)} of {len(examples)} utterances of {corpus.name} trained or selected this probe",
+            utterance=again[0].id,
+            do="Score a corpus that it has not heard",
+        )
+
+
+def _shared_speakers(examples: LabelledUtterances, speakers: frozenset[str]) -> tuple[str, ...]:
+    own = {example.utterance.speaker for example in examples} - {None}
+    common = own & speakers
+    if not common:
+        return ()
+    return (f"{len(common)} of {len(own)} speakers have the name of one that the probe was trained on",)
+
+
+def _refuse_other_pair(request: RunRequest, source: Record) -> None:
+    asked, trained = (request.upstream, request.downstream), (source.upstream.name, source.downstream.name)
+    if asked != trained:
+        raise UsageError(
+            f"The probe answers {trained[1]} on {trained[0]}, not {asked[1]} on {asked[0]}",
+            key="--probe",
+            do=f"Say --upstream {trained[0]} --downstream {trained[1]}",
+        )

@@ -1,0 +1,379 @@
+"""What all settings of a run share: the request, the upstream, the task, and what is refused before data is read."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from repbench.benchmark import environment
+from repbench.benchmark.data.dataset import HeldOutTest, LabelledUtterances, seconds_of
+from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
+from repbench.benchmark.features.extraction import FeatureTable, layer_indices
+from repbench.benchmark.features.shards import store_folder
+from repbench.benchmark.features.source import features_of
+from repbench.benchmark.features.store import GIB, FeatureStore
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
+from repbench.benchmark.probing.probe import ProbeShape
+from repbench.benchmark.probing.training import TrainedProbe
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.records.record import Record
+from repbench.corpora.contract import Corpus
+from repbench.corpora.open import entry_of_corpus, open_corpus
+from repbench.downstream.contract import Downstream, Problem
+from repbench.downstream.heads import LINEAR_ON_MEAN, refuse_head
+from repbench.errors import DataError, PluginError, UsageError, plugin_faults
+from repbench.files import ensure_writable
+from repbench.progress import Reporter
+from repbench.registry import Entry, registry
+from repbench.training.distributed import local_device
+from repbench.upstream.adapters.corpus_features import FrameReader
+from repbench.upstream.contract import Upstream, UpstreamInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What `repbench run` is asked for.
+
+    Attributes:
+        upstream: Name of the model.
+        downstream: Name of the task.
+        checkpoint: Path of its weights, "random", or None.
+        corpus: A registered name with options, or the folder of a manifest.
+        layer: last, first, mean, weighted, a number or name, or all; None: the protocol's.
+        layers: Several of these, each a record, in place of `layer`.
+        label_fractions: Shares of the labelled training utterances, each a record.
+        seeds: Each a record.
+        head: Name of the head; None: the protocol's or, without one, the task's default.
+        protocol: Every other setting.
+        device: auto, cpu, cuda, cuda:N.
+        allow_excluded: How many test utterances may go unscored.
+        finetune: Whether the whole network is trained, and not a probe on what it says frozen.
+        tune: Whether the step size is also chosen on dev: each record of the default has one beside it.
+        controls: Whether shuffled labels and the untrained upstream are asked too.
+        probe: Folder of a run whose probe is to score this corpus, without training.
+        out: Folder under which each record gets its own.
+        missing_only: Whether what a record below `out` already answers is left as it is, and that record given.
+        store_layers: Layers, named as in `layer`, that are extracted and stored beside it for runs to come.
+    """
+
+    upstream: str
+    downstream: str
+    checkpoint: str | None = None
+    corpus: str = "synthetic"
+    layer: str | None = None
+    layers: tuple[str, ...] = ()
+    label_fractions: tuple[float, ...] = (1.0,)
+    seeds: tuple[int, ...] = (0,)
+    head: str | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    device: str = "auto"
+    allow_excluded: int = 0
+    finetune: bool = False
+    tune: bool = False
+    controls: bool = False
+    probe: Path | None = None
+    out: Path = Path("runs")
+    missing_only: bool = False
+    store_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRecord:
+    """A record and where it lies."""
+
+    path: Path
+    record: Record
+
+
+Labels = Literal["given", "shuffled"]
+
+_MIXES = {"softmax": "weighted", "raw": "raw"}
+"""From the setting to `ProbeShape.mix`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetting:
+    """What one record of a run is made with."""
+
+    layer: str
+    fraction: float
+    seed: int
+    labels: Labels = "given"
+    tuned: bool = False
+
+    def protocol(self, common: Protocol) -> Protocol:
+        """The protocol of the record."""
+        probe = common.probe.model_copy(update={"tune": self.tuned})
+        return common.model_copy(update={"probe": probe, "labels": self.labels})
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The labelled utterances of a fraction and seed, and what to say of them."""
+
+    train: LabelledUtterances
+    dev: LabelledUtterances
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of labelled sound, by split."""
+        return {"train": seconds_of(self.train), "dev": seconds_of(self.dev)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedResult:
+    """A trained probe on its way to a record; after fine-tuning the stage's upstream is the one trained with it."""
+
+    setting: RunSetting
+    trained: TrainedProbe
+    label_seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    mode: Literal["frozen", "finetune"] = "frozen"
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext:
+    """What all settings of a run share.
+
+    Its `fingerprint` is that of the weights that the upstream began with, also where they are fine-tuned after.
+    """
+
+    request: RunRequest
+    upstream: Upstream
+    upstream_entry: Entry
+    task: Downstream
+    task_entry: Entry
+    head: str
+    device: torch.device
+    reporter: Reporter
+    layers: tuple[int, ...]
+    fingerprint: str
+    cost: UpstreamCost
+    environment: dict[str, Any]
+    store: FeatureStore | None
+    extract_seconds: float = 0.0
+
+    def extract(self, title: str, examples: LabelledUtterances) -> FeatureTable:
+        """Features of the questions' utterances, for the layers that any setting reads."""
+        started = time.monotonic()
+        with self.reporter.stage(title) as advance:
+            table = features_of(
+                self.upstream,
+                [example.utterance for example in examples],
+                self.layers,
+                batch_seconds=self.request.protocol.extraction.batch_seconds,
+                device=self.device,
+                dtype=self.request.protocol.extraction.dtype,
+                precision=self.request.protocol.extraction.precision,
+                store=self.store,
+                progress=advance,
+            )
+        self.extract_seconds += time.monotonic() - started
+        return table
+
+    def places(self, layer: str) -> slice:
+        """Where the layers that a `--layer` reads stand among those of a table."""
+        wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
+        return slice(wanted[0], wanted[-1] + 1)
+
+    def probe_shape(self, classes: tuple[str, ...], layer: str) -> ProbeShape:
+        """The probe of a setting."""
+        places = self.places(layer)
+        return ProbeShape(
+            head=self.head,
+            pools=self.task.info.problem == "utterance-classification",
+            dropout=self.request.protocol.probe.dropout,
+            num_layers=places.stop - places.start,
+            width=self.upstream.info.width,
+            hidden_units=self.request.protocol.probe.hidden_units,
+            classes=classes,
+            mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
+        )
+
+    def view(self, table: FeatureTable, layer: str) -> FeatureTable:
+        """The layers of the table that a setting reads."""
+        return table.of_layers(self.places(layer))
+
+
+def prepare(
+    request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus], *, upstream: Upstream | None = None
+) -> RunContext:
+    """Load what is asked for and refuse what cannot be meant, before any data is read.
+
+    Args:
+        request: What is asked for.
+        reporter: Looks on.
+        corpus: Opens the corpus; called only for an upstream that is what the corpus says it is.
+        upstream: One that is built already.
+    """
+    if request.finetune:
+        _refuse_to_finetune(request)
+    for fraction in request.label_fractions:
+        if not 0 < fraction <= 1:
+            raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
+    upstream_entry = registry().find("upstream", request.upstream).entry
+    task_entry = registry().find("downstream", request.downstream).entry
+    for entry in (task_entry, upstream_entry):
+        say_side_effects(entry, reporter.say)
+    task = build_task(task_entry, request.protocol.task)
+    request = _settled(request, task)
+    assert request.head is not None
+    assert request.layer is not None
+    head = request.head
+    refuse_head(head, task.info.problem)
+    device = local_device(environment.choose_device(request.device))
+    if upstream is None:
+        opens = _refuse_to_open if request.finetune else corpus
+        upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=opens)
+    if request.finetune and not upstream.info.trainable:
+        raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
+    layers = layers_read(upstream.info, request.layer)
+    _refuse_constant_input(upstream, task, head, request.layer, layers)
+    stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
+    ensure_writable(request.out)
+    module_of(upstream).requires_grad_(False).to(device)
+    with plugin_faults(request.upstream):
+        fingerprint = _fingerprint(upstream)
+        content = _content(fingerprint, code_of(upstream_entry))
+        cost = upstream_cost(upstream, content, device)
+    return RunContext(
+        request=request,
+        upstream=upstream,
+        upstream_entry=upstream_entry,
+        task=task,
+        task_entry=task_entry,
+        head=head,
+        device=device,
+        reporter=reporter,
+        layers=tuple(sorted(stored)),
+        fingerprint=fingerprint,
+        cost=cost,
+        environment=environment.describe(device, request.protocol.extraction.precision),
+        store=_store_for(upstream, content, request, reporter),
+    )
+
+
+def _settled(request: RunRequest, task: Downstream) -> RunRequest:
+    """The request with the head, the layer and the protocol that hold for the task.
+
+    Its protocol says nothing of head and layer any more, like that of a record.
+    """
+    for name in request.protocol.tasks.keys() - set(get_args(Problem)):
+        registry().find("downstream", name)
+    protocol = request.protocol.for_task(request.downstream, task.info.problem)
+    if request.finetune:  # gradients are computed in float32, and so are the answers
+        exact = protocol.extraction.model_copy(update={"precision": "float32"})
+        protocol = protocol.model_copy(update={"extraction": exact})
+    return replace(
+        request,
+        protocol=protocol.model_copy(update={name: getattr(Protocol(), name) for name in ("head", "layer")}),
+        head=request.head or protocol.head or task.info.default_head,
+        layer=request.layer or protocol.layer,
+    )
+
+
+def _fingerprint(upstream: Upstream) -> str:
+    fingerprint: object = upstream.fingerprint()
+    if not isinstance(fingerprint, str) or not fingerprint:
+        what = f"`fingerprint` must give a text, but gives {fingerprint!r}"
+        raise PluginError(what, key=upstream.info.name, do="See fingerprint_of in repbench.upstream.contract")
+    return fingerprint
+
+
+def _content(fingerprint: str, code: str | None) -> str:
+    """By what features are found: the upstream's fingerprint, and the code of one that no package answers for."""
+    return fingerprint if code is None else hashlib.sha256(f"{fingerprint} {code}".encode()).hexdigest()
+
+
+def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
+    """Where the upstream's features are kept; frames that it reads from the corpus are not."""
+    settings = request.protocol.extraction
+    if isinstance(upstream, FrameReader) or not settings.store_gib or request.finetune:
+        return None
+    return FeatureStore(
+        store_folder(),
+        upstream,
+        fingerprint=fingerprint,
+        name=request.upstream,
+        dtype=settings.dtype,
+        precision=settings.precision,
+        quota_bytes=settings.store_gib * GIB,
+        say=reporter.say,
+    )
+
+
+def _refuse_to_finetune(request: RunRequest) -> None:
+    if request.layer == "all":
+        raise UsageError(
+            "Each layer would need a fine-tuning of its own",
+            key="--layer",
+            do="Choose last, first, mean, weighted, or one layer for each run",
+        )
+    if request.tune or request.protocol.probe.tune:
+        raise UsageError(
+            "Fine-tuning takes its rates from the protocol: to try five would be five trainings for one record",
+            key="--tune",
+            do="Leave --tune out; set finetune.learning_rate and finetune.head_learning_rate",
+        )
+
+
+def _refuse_to_open() -> Corpus:
+    raise _nothing_to_finetune("Frames that lie in a corpus have no weights")
+
+
+def _nothing_to_finetune(what: str) -> UsageError:
+    return UsageError(f"{what}: there is nothing to fine-tune", key="--finetune", do="Leave --finetune out")
+
+
+def _refuse_constant_input(
+    upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
+) -> None:
+    pooled_alone = task.info.problem == "utterance-classification" and head in LINEAR_ON_MEAN
+    reads_layer_0_alone = layers == (0,) or layer == "all"
+    if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
+        raise UsageError(
+            f"The head `{head}` sees only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
+            "mean zero over each utterance: it would see a constant",
+            key="--head",
+            do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
+        )
+
+
+def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
+    """The layers that a `--layer` reads, `all` included."""
+    return tuple(range(len(info.layer_names))) if layer == "all" else layer_indices(info, layer)
+
+
+def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
+    entry = entry_of_corpus(request.corpus)
+    if entry is not None:
+        say_side_effects(entry, reporter.say)
+    with reporter.stage(f"corpus {request.corpus}") as advance:
+        corpus = open_corpus(request.corpus, progress=advance)
+    if request.device == "auto" and not torch.cuda.is_available():
+        reporter.say("note: no CUDA device was found, so the CPU computes")
+    return corpus
+
+
+def refuse_exclusions(test: HeldOutTest, allowed: int) -> None:
+    if len(test.excluded) > allowed:
+        id_, reason = min(test.excluded.items())
+        raise DataError(
+            f"{len(test.excluded)} of {test.num_listed} test utterances cannot be scored, such as {id_}: {reason}",
+            utterance=id_,
+            do=f"Mend the corpus, or say --allow-excluded {len(test.excluded)}",
+        )
+
+
+def module_of(upstream: Upstream) -> nn.Module:
+    assert isinstance(upstream, nn.Module)
+    return upstream

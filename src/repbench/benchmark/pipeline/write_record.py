@@ -1,0 +1,189 @@
+"""From a trained probe and sealed questions to a record on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from repbench.benchmark import environment
+from repbench.benchmark.data.dataset import LabelledSplits, LabelledUtterances
+from repbench.benchmark.features.source import resampler_of
+from repbench.benchmark.finetuning.network import encoded_network, facts_of
+from repbench.benchmark.loading.certificates import certificate_id, task_fingerprint
+from repbench.benchmark.loading.upstreams import origin_of
+from repbench.benchmark.pipeline.setup import RunContext, TrainedResult, WrittenRecord, module_of
+from repbench.benchmark.probing.probe import encoded_probe
+from repbench.benchmark.probing.training import Selection
+from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, weights_file, write_record
+from repbench.benchmark.scoring.metrics import metrics_part
+from repbench.corpora.contract import Corpus
+from repbench.corpora.open import entry_of_corpus
+from repbench.downstream.contract import Prediction
+from repbench.files import atomic_write
+from repbench.upstream.contract import provenance_of
+
+SAID_ELSEWHERE = {"head", "layer", "tasks"}
+"""Settings of the protocol that a record has in fields of its own, or resolved."""
+
+
+def score(
+    context: RunContext,
+    corpus: Corpus,
+    splits: LabelledSplits,
+    results: TrainedResult,
+    predictions: Sequence[Prediction],
+    test: LabelledUtterances,
+    known: Mapping[str, float | None],
+    rates: tuple[str, ...],
+    heard: Mapping[str, Any],
+) -> WrittenRecord:
+    """Measure what was answered, and write the record.
+
+    Args:
+        stage: What all settings share.
+        corpus: Of the questions.
+        plan: How it was divided.
+        answered: Who answered.
+        predictions: The answers.
+        test: The questions.
+        known: Their baselines.
+        rates: What is to be said of the way from the sound to the frames.
+        heard: What the probe was trained and selected on, as it is saved with it.
+    """
+    setting = results.setting
+    weights = _weights(context, results, heard)
+    record = sealed_record(
+        {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "upstream": _upstream_part(context),
+            "downstream": {
+                "name": context.request.downstream,
+                "version": context.task_entry.version,
+                "classes": splits.classes,
+                "origin": origin_of(context.task_entry),
+                "certificate": _certificate_of_task(context),
+            },
+            "corpus": {
+                "name": corpus.name,
+                "fingerprint": corpus.fingerprint,
+                "split_policy": splits.policy,
+                "warnings": [*splits.warnings, *rates, *results.warnings, *_of_weights(context, test)],
+                "n_train": len(splits.train),
+                "n_dev": len(splits.dev),
+                "n_test": splits.test.num_listed,
+                "origin": _origin_of_corpus(context.request.corpus),
+                "resampler": resampler_of(corpus, context.upstream),
+            },
+            "mode": results.mode,
+            "layer": setting.layer,
+            "label_fraction": setting.fraction,
+            "label_seconds": results.label_seconds,
+            "seed": setting.seed,
+            "head": context.head,
+            "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=SAID_ELSEWHERE),
+            "selection": _selection_part(results.trained.selection),
+            "primary_metric": context.task.info.primary_metric,
+            "metrics": metrics_part(context.task, splits.classes, predictions),
+            "baselines": dict(known),
+            "n_listed": splits.test.num_listed,
+            "n_scored": len(predictions),
+            "excluded": splits.test.excluded,
+            "test_accesses": splits.test.accesses,
+            "cost": {
+                "parameters": environment.count_parameters(module_of(context.upstream)),
+                "macs_per_second": context.cost.macs_per_second,
+                "real_time_factor": context.cost.real_time_factor,
+                "extract_seconds": context.extract_seconds,
+                "train_seconds": results.trained.seconds,
+                "peak_rss_bytes": environment.peak_rss_bytes(),
+                "device": str(context.device),
+            },
+            "environment": context.environment,
+            "certificate": _certificate(context),
+            "predictions_sha256": predictions_digest(predictions),
+            "probe_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+    )
+    folder = record_folder(context.request.out, record)
+    with atomic_write(folder / weights_file(record)) as stream:
+        stream.write(weights)
+    return WrittenRecord(write_record(folder, record, predictions), record)
+
+
+def _weights(context: RunContext, results: TrainedResult, heard: Mapping[str, Any]) -> bytes:
+    """The probe or the fine-tuned network as it is saved beside the record."""
+    facts = {
+        "upstream": context.request.upstream,
+        "upstream_fingerprint": context.fingerprint,
+        "downstream": context.request.downstream,
+        "layer": results.setting.layer,
+        "heard": heard["heard"],
+        "speakers": heard["speakers"],
+    }
+    if results.mode == "finetune":
+        return encoded_network(module_of(context.upstream), results.trained.probe, facts | facts_of(context.upstream))
+    return encoded_probe(results.trained.probe, facts)
+
+
+def record_folder(out: Path, record: Record) -> Path:
+    """Where a record lies: `OUT/CORPUS/DOWNSTREAM/UPSTREAM/ID`, names reduced to what every file system takes."""
+    return pair_folder(out, record.corpus.name, record.downstream.name, record.upstream.name) / record.id
+
+
+def pair_folder(out: Path, corpus: str, downstream: str, upstream: str) -> Path:
+    """Where the records of a pair on a corpus lie; names that differ only in odd characters share a folder."""
+    return out.joinpath(*(_file_name(name) for name in (corpus, downstream, upstream)))
+
+
+def _file_name(name: str) -> str:
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    return plain.strip(".")[-80:] or "unnamed"
+
+
+def _upstream_part(context: RunContext) -> dict[str, Any]:
+    entry = context.upstream_entry
+    return {
+        "name": context.request.upstream,
+        "checkpoint": provenance_of(context.upstream).checkpoint or context.request.checkpoint,
+        "fingerprint": context.fingerprint,
+        "origin": origin_of(entry),
+        "layer_names": context.upstream.info.layer_names,
+        "citation": context.upstream.info.citation,
+        "licence": context.upstream.info.licence,
+    }
+
+
+def _certificate(context: RunContext) -> str | None:
+    file_sha256 = context.upstream_entry.file_sha256()
+    return certificate_id("upstream", context.fingerprint, context.upstream.info, file_sha256)
+
+
+def _origin_of_corpus(spec: str) -> dict[str, str | None] | None:
+    """Where the plugin came from that made the corpus; nothing made the folder of a manifest here."""
+    entry = entry_of_corpus(spec)
+    return None if entry is None else origin_of(entry)
+
+
+def _certificate_of_task(context: RunContext) -> str | None:
+    entry, file_sha256 = context.task_entry, context.task_entry.file_sha256()
+    fingerprint = task_fingerprint(entry.target, file_sha256, context.request.protocol.task)
+    return certificate_id("downstream", fingerprint, context.task.info, file_sha256)
+
+
+def _of_weights(context: RunContext, test: LabelledUtterances) -> list[str]:
+    """What a reader should know of the weights, and how much of the test split they were learned from."""
+    provenance = provenance_of(context.upstream)
+    known = sum(example.utterance.samples_sha256 in provenance.heard for example in test)
+    if not known:
+        return list(provenance.notes)
+    return [
+        *provenance.notes,
+        f"{context.request.upstream} heard {known} of {len(test)} test utterances in its pre-training",
+    ]
+
+
+def _selection_part(selection: Selection) -> dict[str, Any]:
+    return {"grid": selection.grid, "chosen": selection.chosen, "dev_value": selection.dev_value}

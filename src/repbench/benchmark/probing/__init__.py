@@ -1,0 +1,1 @@
+"""Probes on frozen features: batches, training, prediction, and saved probes."""

@@ -1,0 +1,226 @@
+"""What reads frozen features: standardise, mix the layers, answer; and how that is saved.
+
+Axes: L layers, N frames, D width, U utterances, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from repbench.benchmark.features.extraction import FeatureTable
+from repbench.downstream.heads import Head, build_head
+from repbench.errors import IntegrityError
+from repbench.files import atomic_write
+
+STD_FLOOR = 1e-3
+"""Least standard deviation, as a share of the median one: a nearly constant dimension is not blown up."""
+
+RAW_WEIGHT = 1 / 12
+"""What every raw weight of a layer begins with: the released Mockingjay code has twelve, whatever the model."""
+
+_TILE_COLUMNS = 16
+"""Columns that a product computes at once: one that ends in a part of a tile is a sixth slower."""
+
+_STATISTICS_ROWS = 2_048
+"""Frames of which statistics are gathered at once: as many as a processor's cache may hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeShape:
+    """What a probe is built from, and saved with.
+
+    Attributes:
+        head: Name of the head.
+        pools: Whether it answers once an utterance.
+        num_layers: L, layers mixed.
+        width: D.
+        hidden_units: Of the head.
+        classes: What can be answered.
+        mix: "mean", "weighted" (learnt weights that add up to 1) or "raw" (learnt weights as they are, from 1/12 on);
+            of one layer each is that layer.
+        dropout: Of the head, in training.
+    """
+
+    head: str
+    pools: bool
+    num_layers: int
+    width: int
+    hidden_units: int
+    classes: tuple[str, ...]
+    mix: str
+    dropout: float = 0.0
+
+
+class Probe(nn.Module):
+    """Standardise, mix the layers, answer."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: ProbeShape, generator: torch.Generator) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("mean", torch.zeros(shape.num_layers, 1, shape.width))
+        self.register_buffer("std", torch.ones(shape.num_layers, 1, shape.width))
+        first = RAW_WEIGHT if shape.mix == "raw" else 0.0
+        self.layer_logits = nn.Parameter(torch.full((shape.num_layers,), first), requires_grad=shape.mix != "mean")
+        self.head: Head = build_head(
+            shape.head,
+            width=shape.width,
+            num_classes=len(shape.classes),
+            hidden_units=shape.hidden_units,
+            pools=shape.pools,
+            generator=generator,
+            dropout=shape.dropout,
+        )
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take (L, 1, D) statistics of the training split."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(L, N, D) with `counts` (U,) frames of each utterance in turn -> (N, C), or (U, C) if it answers utterances.
+
+        Without counts, as the head says.
+        """
+        return self.scores(self.standardised(frames), counts)
+
+    def standardised(self, frames: Tensor) -> Tensor:
+        """Each layer's dimensions with the statistics of the training split, if asked for, (L, N, D) -> (L, N, D)."""
+        return (frames - self.mean).div_(self.std)
+
+    def standardise_(self, frames: Tensor) -> Tensor:
+        """As `standardised`, in place: the same numbers without room for them."""
+        return frames.sub_(self.mean).div_(self.std)
+
+    def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Scores of frames that are standardised; axes as in `forward`."""
+        scores: Tensor = self.head(self.mixed(standard), counts)
+        return scores
+
+    def mixed(self, standard: Tensor) -> Tensor:
+        """What the head sees: the weighted sum of the layers, (L, N, D) -> (N, D)."""
+        if len(standard) == 1:
+            return standard[0]
+        return torch.einsum("l,lnd->nd", self.layer_weights(), standard)
+
+    def layer_weights(self) -> Tensor:
+        """(L,), adding up to 1 unless they are raw."""
+        return weights_of(self.layer_logits, self.shape.mix)
+
+
+def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Scores of several probes of one shape on the same standardised frames.
+
+    Where they learn one matrix each, those matrices stand one above the other and one product answers for all: each
+    score is a sum over the same numbers as alone. Where they learn something before it, each answers by itself.
+
+    Args:
+        probes: R of them.
+        standard: (L, N, D).
+        counts: As in `Probe.forward`.
+
+    Returns:
+        (R, N, C) or (R, U, C).
+    """
+    first, num_probes = probes[0], len(probes)
+    if first.layer_logits.requires_grad or not first.head.is_one_matrix:
+        return torch.stack([probe.scores(standard, counts) for probe in probes])
+    read = first.head.before_output(first.mixed(standard), counts)
+    outputs = [probe.head.output for probe in probes]
+    columns = num_probes * outputs[0].out_features
+    spare = -columns % _TILE_COLUMNS
+    weights = torch.cat([*(output.weight for output in outputs), read.new_zeros(spare, read.shape[1])])
+    biases = torch.cat([*(output.bias for output in outputs), read.new_zeros(spare)])
+    scores = F.linear(read, weights, biases)
+    return scores[:, :columns].view(len(scores), num_probes, -1).transpose(0, 1)
+
+
+def weights_of(logits: Tensor, mix: str) -> Tensor:
+    """The weights of the layers, which lie along the last axis."""
+    return logits if mix == "raw" else torch.softmax(logits, dim=-1)
+
+
+def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
+    """Mean and floored standard deviation of each layer's dimensions over all frames: two (L, 1, D), from float64.
+
+    Read once and in blocks, so that the memory does not grow with the corpus.
+    """
+    means, deviations = [], []
+    for layer in table.frames:
+        mean, deviation = moments_of(layer)
+        moving = deviation[deviation > 0]
+        floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
+        means.append(mean[None])
+        deviations.append(deviation.clamp_min(floor)[None])
+    return torch.stack(means).float(), torch.stack(deviations).float()
+
+
+def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) in float64 of (N, D) frames.
+
+    Both are sums over one pass of what is left when the first block's mean is taken off, so that the difference
+    between the mean square and the squared mean loses no digits. A product with ones adds up ten times as fast as a sum
+    over the first axis.
+    """
+    blocks = torch.split(frames, _STATISTICS_ROWS)
+    room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
+    ones = room.new_ones(len(room))
+    shift = blocks[0].mean(dim=0, dtype=torch.float64)
+    total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+    for block in blocks:
+        left = room[: len(block)].copy_(block).sub_(shift)
+        total += ones[: len(block)] @ left
+        squares += ones[: len(block)] @ left.square_()
+    mean = total / len(frames)
+    return mean + shift, (squares / len(frames) - mean.square()).clamp_min_(0.0).sqrt_()
+
+
+def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
+    """The probe as safetensors; its shape and `facts` (task, upstream, layer) stand in the metadata."""
+    from safetensors.torch import save
+
+    shape = {name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__}
+    metadata = {"format": "repbench.probe/1", "shape": json.dumps(shape), "facts": json.dumps(facts)}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
+    return save(tensors, metadata=metadata)
+
+
+def save_probe(path: Path, probe: Probe, facts: dict[str, Any]) -> None:
+    """Write the probe."""
+    with atomic_write(path) as stream:
+        stream.write(encoded_probe(probe, facts))
+
+
+def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
+    """Read a probe and the facts it was saved with.
+
+    Raises:
+        IntegrityError: The file is not a whole probe.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+        shape = json.loads(metadata["shape"])
+        facts: dict[str, Any] = json.loads(metadata["facts"])
+        probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
+        probe.load_state_dict(tensors, strict=True)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError(
+            f"This is not a whole probe: {error}", file=path, do="Give the folder of a frozen run"
+        ) from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise IntegrityError("The probe's weights hold NaN or infinity", file=path, do="Run it again")
+    return probe.eval(), facts

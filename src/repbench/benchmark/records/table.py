@@ -1,0 +1,90 @@
+"""The table that a run prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from repbench.benchmark.records.record import Metric, Record
+from repbench.errors import printable
+
+_CAPTION = "95 %: interval over speakers (or groups), – where fewer than two were scored; ↓ lower is better"
+
+
+def results_table(records: Sequence[Record]) -> Table:
+    """The metrics of each record, the primary one first and beside it what knowing nothing scores."""
+    varying = _what_varies(records)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_CAPTION, caption_justify="left")
+    for heading in ("upstream", "downstream", "corpus", *varying, "metric"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("score", "95 %", "chance", "majority", "scored"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for record in records:
+        for row in _rows(record, varying):
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _what_varies(records: Sequence[Record]) -> list[str]:
+    """The head, and every other setting that the records differ in."""
+    several = [name for name in _settings(records[0]) if len({_settings(record)[name] for record in records}) > 1]
+    return sorted({"head", *several}, key=list(_settings(records[0])).index)
+
+
+def _settings(record: Record) -> dict[str, str]:
+    return {
+        "mode": record.mode,
+        "head": record.head,
+        "layer": record.layer,
+        "labels": f"{100 * record.label_fraction:g} %",
+        "seed": str(record.seed),
+        "rate": _rate(record),
+        "control": _control(record),
+    }
+
+
+def _rate(record: Record) -> str:
+    return "tuned" if record.protocol.get("probe", {}).get("tune") else "default"
+
+
+def _control(record: Record) -> str:
+    untrained = (record.upstream.checkpoint or "").partition(":")[0] == "random"
+    shuffled = record.protocol.get("labels") == "shuffled"
+    return ", ".join([*["untrained"] * untrained, *["shuffled labels"] * shuffled]) or "–"
+
+
+def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:
+    settings = _settings(record)
+    names = [record.upstream.name, record.downstream.name, record.corpus.name, *(settings[name] for name in varying)]
+    scored = str(record.n_scored) if not record.excluded else f"{record.n_scored} of {record.n_listed}"
+    baselines = [_number(record.baselines.chance), _number(record.baselines.majority), scored]
+    others = [name for name in record.metrics if name != record.primary_metric]
+    rows: list[list[Text | str]] = [
+        [
+            *(Text(printable(name)) for name in names),
+            Text(_title(record.primary_metric, record.primary)),
+            Text(_number(record.primary.value), style="bold"),
+            _interval(record.primary),
+            *baselines,
+        ]
+    ]
+    for name in others:
+        metric = record.metrics[name]
+        rows.append([*[""] * len(names), _title(name, metric), _number(metric.value), _interval(metric), "", "", ""])
+    return rows
+
+
+def _title(name: str, metric: Metric) -> str:
+    return name if metric.higher_is_better else f"{name} ↓"
+
+
+def _interval(metric: Metric) -> str:
+    return "–" if metric.ci95 is None else f"{metric.ci95[0]:.3f}–{metric.ci95[1]:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

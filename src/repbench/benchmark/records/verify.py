@@ -1,0 +1,398 @@
+"""Are a record's numbers those of its predictions, and its fields those it was sealed with?
+
+Every metric and interval is computed again from `predictions.jsonl`, joined by utterance and not by line. Baselines are
+not: they need the labels of the corpus. A record that was changed and sealed anew is found out where its numbers no
+longer follow from its predictions; who changes both has to be found out by running it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.records.record import (
+    MAX_PREDICTIONS_BYTES,
+    PREDICTIONS_FILE,
+    PROBE_FILE,
+    RECORD_FILE,
+    Record,
+    digest_of,
+    predictions_digest,
+    read_fields,
+    read_predictions_and_digest,
+    record_of,
+    seal_of,
+    weights_file,
+)
+from repbench.benchmark.scoring.metrics import Measured, measure_clusters, metrics_part
+from repbench.downstream.contract import (
+    Downstream,
+    FramePrediction,
+    Prediction,
+    Problem,
+    SequencePrediction,
+    UtterancePrediction,
+)
+from repbench.downstream.metrics.edits import count_edits
+from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.registry import RESERVED_PREFIXES, registry
+
+COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
+"""Fields that have to agree with one another; where a seal says which was changed, that one is named."""
+
+MOST = 2**53
+"""Counts and scores beyond this are no run's."""
+
+_BELOW = float(MOST).__gt__
+
+TOLERANCE = 1e-9
+"""Numbers closer than this are the same: another version of a library may round otherwise."""
+
+
+PREDICTIONS = "the predictions give"
+"""The witness of most changes."""
+
+_LONGEST = 60
+
+_KINDS: Mapping[Problem, type[Prediction]] = {
+    "frame-classification": FramePrediction,
+    "utterance-classification": UtterancePrediction,
+    "sequence": SequencePrediction,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that is not what it should be.
+
+    Attributes:
+        field: Its dotted path in the record, such as `metrics.accuracy.value`.
+        stored: What the record says.
+        found: What it should say; for a field that only its seal knows, the digests of both.
+        witness: Who says so, with a verb; None for the seal.
+    """
+
+    field: str
+    stored: Any
+    found: Any
+    witness: str | None = PREDICTIONS
+
+    @property
+    def sentence(self) -> str:
+        """The change in words."""
+        if self.witness is None:
+            return f"`{self.field}` was changed after it was sealed"
+        stored, found = _shown(self.stored, 6), _shown(self.found, 6)
+        if stored == found:
+            stored, found = _shown(self.stored, 17), _shown(self.found, 17)
+        return f"`{self.field}` says {stored}, but {self.witness} {found}"
+
+
+def _shown(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_shown(each, digits) for each in value)}]"
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What verification found.
+
+    Attributes:
+        path: Of the record.
+        record: As it was read.
+        fields: The record as it stands in its file.
+        predictions: What was answered.
+        changes: Every field that was changed, those of the numbers first; empty for a record that holds.
+        is_whole: Whether the record's fields are those that its id was made of, be its numbers what they may.
+        measured: What the predictions give.
+    """
+
+    path: Path
+    record: Record
+    fields: dict[str, Any]
+    predictions: tuple[Prediction, ...]
+    changes: tuple[Change, ...]
+    is_whole: bool
+    measured: Measured
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was changed."""
+        return not self.changes
+
+
+def verify_record(path: Path, task: Downstream | None = None, *, weights: bool = False) -> Verification:
+    """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
+
+    Args:
+        path: Of `record.json`, or of its folder.
+        weights: Whether the weights beside it are read too: no number is computed from them.
+        task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
+
+    Raises:
+        DataError: There is no record, or there are no predictions beside it.
+        IntegrityError: Either cannot be read as what it should be, or nothing says which classes were asked for.
+        PluginError: The task is installed, but fails.
+        UsageError: The task is not installed, or does not take the record's options.
+    """
+    path = path / RECORD_FILE if path.is_dir() else path
+    fields = read_fields(path)
+    record = record_of(fields, path)
+    beside = path.with_name(PREDICTIONS_FILE)
+    predictions, digest = _beside(path, MAX_PREDICTIONS_BYTES)
+    verdict = verify(fields, record, predictions, path=path, beside=beside, task=task, digest=digest)
+    changed = _changed_weights(path, record) if weights else []
+    return replace(verdict, changes=(*verdict.changes, *changed))
+
+
+def verify(
+    fields: dict[str, Any],
+    record: Record,
+    predictions: Sequence[Prediction],
+    *,
+    path: Path,
+    beside: Path,
+    task: Downstream | None = None,
+    digest: str | None = None,
+) -> Verification:
+    """As `verify_record`, of what was read already.
+
+    Args:
+        fields: The record as it stands in its file.
+        record: The same, parsed.
+        predictions: Joined by utterance: their order plays no part.
+        path: Of the record, for errors.
+        beside: Of the predictions, for errors.
+        task: As in `verify_record`.
+        digest: Of the file of predictions, where they were read from one; it spares writing them down again.
+    """
+    classes = _classes_of(path, record)
+    task = task or task_of(record, path)
+    refuse_impossible(predictions, classes, task, beside)
+    broken, is_whole = _since_sealed(path, fields)
+    measured = measure_clusters(task, classes, predictions)
+    changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
+    if not COUNTS & {change.field for change in broken}:
+        changes += _changed_counts(record, predictions)
+    changes += _changed_predictions(record, predictions, digest)
+    named = [f"{change.field}." for change in changes]
+    changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
+    if not is_whole and not changes:
+        changes.append(Change("id", record.id, digest_of(fields), "the fields call for"))
+    return Verification(path, record, fields, tuple(predictions), tuple(changes), is_whole, measured)
+
+
+def task_of(record: Record, path: Path | None = None) -> Downstream:
+    """The record's task with its options, from an installed package; errors name the file at `path`.
+
+    Raises:
+        UsageError: It is not installed, does not take the options, or `py:` would import what the record names.
+        PluginError: It is installed, but fails.
+    """
+    name = record.downstream.name
+    if name.partition(":")[0] in RESERVED_PREFIXES:
+        what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
+        raise UsageError(
+            what, file=path, key="downstream.name", do="Install its package, and run it again with its own name"
+        )
+    return build_task(registry().find("downstream", name).entry, record.protocol.get("task", {}))
+
+
+def predictions_beside(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
+    """The predictions beside a record; errors as `verify_record`."""
+    return _beside(path, most_bytes)[0]
+
+
+def _beside(path: Path, most_bytes: int) -> tuple[list[Prediction], str]:
+    beside = path.with_name(PREDICTIONS_FILE)
+    try:
+        return read_predictions_and_digest(beside, most_bytes)
+    except FileNotFoundError as error:
+        raise DataError(
+            "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
+        ) from error
+    except OSError as error:
+        raise DataError(f"The predictions cannot be read: {error.strerror}", file=beside) from error
+
+
+def _classes_of(path: Path, record: Record) -> tuple[str, ...]:
+    if record.downstream.classes is not None:
+        return record.downstream.classes
+    if not path.with_name(PROBE_FILE).exists():
+        raise IntegrityError(
+            "Neither the record nor a probe beside it says its classes",
+            file=path,
+            key="downstream.classes",
+            do=f"Copy {PROBE_FILE} beside it, or run it again",
+        )
+    from repbench.benchmark.probing.probe import load_probe
+
+    return load_probe(path.with_name(PROBE_FILE))[0].shape.classes
+
+
+def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str], task: Downstream, file: Path) -> None:
+    """Refuse predictions that no run writes: an id twice, a class there is not, a score that is no number.
+
+    Raises:
+        IntegrityError: Names the utterance.
+    """
+    refuse_nameless(predictions, file)
+    twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
+    if twice:
+        raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
+    frames = [each for each in predictions if isinstance(each, FramePrediction)]
+    cells_hold = _cells_hold(frames, len(classes))
+    for each in predictions:
+        fault = _fault_of(each, len(classes), task, cells_hold)
+        if fault is not None:
+            raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
+
+
+def refuse_nameless(predictions: Sequence[Prediction], file: Path) -> None:
+    """Refuse predictions with ids that are no text, with an IntegrityError."""
+    nameless = next((each for each in predictions if not _is_name(each.id)), None)
+    if nameless is not None:
+        raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
+
+
+def _fault_of(prediction: Prediction, num_classes: int, task: Downstream, cells_hold: bool) -> str | None:
+    if not all(each is None or _is_name(each) for each in (prediction.speaker, prediction.group)):
+        return "speaker and group must be names"
+    if not isinstance(prediction, _KINDS[task.info.problem]):
+        return f"it does not answer {task.info.problem}"
+    if isinstance(prediction, UtterancePrediction):
+        if not _counts_within(prediction.reference, most=num_classes - 1):
+            return f"the reference {prediction.reference!r} is none of {num_classes} classes"
+        if len(prediction.scores) != num_classes:
+            return f"{len(prediction.scores)} scores for {num_classes} classes"
+        if set(map(type, prediction.scores)) - {int, float} or not all(map(_BELOW, map(abs, prediction.scores))):
+            return "a score is not a finite number"
+        return None
+    if isinstance(prediction, SequencePrediction):
+        if not all(_counts_within(each, most=num_classes - 1) for each in prediction.reference + prediction.hypothesis):
+            return f"a class of the sequences is none of {num_classes}"
+        edits = count_edits(prediction.reference, prediction.hypothesis)
+        return None if prediction.edits == edits else f"{prediction.edits!r} edits where there are {edits}"
+    if not cells_hold and (fault := _fault_of_cells(prediction, num_classes)) is not None:
+        return fault
+    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
+        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
+    return None
+
+
+def _cells_hold(predictions: Sequence[FramePrediction], num_classes: int) -> bool:
+    """Whether every cell of them is possible: one look at tens of thousands of numbers."""
+    numbers = list(chain.from_iterable(chain.from_iterable(each.confusion for each in predictions)))
+    if set(map(type, numbers)) - {int}:
+        return False
+    return _all_within({*numbers[0::3], *numbers[1::3]}, num_classes - 1) and _all_within(set(numbers[2::3]))
+
+
+def _fault_of_cells(prediction: FramePrediction, num_classes: int) -> str | None:
+    for reference, estimated, instants in prediction.confusion:
+        if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
+            return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"
+        if not _counts_within(instants):
+            return f"{instants!r} instants"
+    return None
+
+
+def _all_within(values: Collection[int], most: int = MOST) -> bool:
+    return not values or (min(values) >= 0 and max(values) <= most)
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is text that can be written as UTF-8; JSON can also spell halves of characters."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _counts_within(value: object, most: int = MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _changed_numbers(record: Record, task: Downstream, found: Mapping[str, Any]) -> Iterator[Change]:
+    stored = record.model_dump()["metrics"]
+    for name in dict.fromkeys([*found, *stored]):
+        yield from _differences(f"metrics.{name}", stored.get(name), found.get(name))
+    if record.primary_metric != task.info.primary_metric:
+        yield Change("primary_metric", record.primary_metric, task.info.primary_metric, "the task ranks by")
+
+
+def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterator[Change]:
+    if record.n_scored != len(predictions):
+        yield Change("n_scored", record.n_scored, len(predictions), "the predictions are")
+    if record.n_listed != record.corpus.n_test:
+        yield Change("n_listed", record.n_listed, record.corpus.n_test, "`corpus.n_test` says")
+    both = sorted(record.excluded.keys() & {each.id for each in predictions})
+    if both:
+        yield Change("excluded", both[0], "answer it", "the predictions")
+
+
+def _changed_predictions(record: Record, predictions: Sequence[Prediction], digest: str | None) -> Iterator[Change]:
+    """Whether they are other ones, also where no number shows it; their order and spelling play no part."""
+    if record.predictions_sha256 not in {None, digest}:
+        found = predictions_digest(predictions)
+        if found != record.predictions_sha256:
+            yield Change("predictions_sha256", record.predictions_sha256, found, "the predictions have")
+
+
+def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
+    file = path.with_name(weights_file(record))
+    if record.probe_sha256 is not None and file.is_file():
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != record.probe_sha256:
+            yield Change("probe_sha256", record.probe_sha256, found, f"{file.name} has")
+
+
+def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
+    """The fields that differ from their seal (none in a record without one), and whether the id is that of them all."""
+    try:
+        now, is_whole = seal_of(raw), raw["id"] == digest_of(raw)
+    except ValueError as error:
+        what = "The record holds NaN or infinity"
+        if isinstance(error, UnicodeEncodeError):
+            what = "The record holds half a character"
+        raise IntegrityError(what, file=path, do="Run it again") from error
+    sealed = now if raw.get("seal") is None else raw["seal"]
+    changed = [name for name in sorted({*sealed, *now}) if sealed.get(name) != now.get(name)]
+    return [Change(name, sealed.get(name), now.get(name), None) for name in changed], is_whole
+
+
+def _differences(field: str, stored: Any, found: Any) -> Iterator[Change]:
+    """The leaves in which two values differ by more than rounding."""
+    if isinstance(stored, Mapping) and isinstance(found, Mapping):
+        for name in dict.fromkeys([*found, *stored]):
+            yield from _differences(f"{field}.{name}", stored.get(name), found.get(name))
+    elif not same(stored, found):
+        yield Change(field, stored, found)
+
+
+def same(stored: Any, found: Any) -> bool:
+    """Whether two values are equal up to rounding."""
+    if isinstance(stored, list | tuple) and isinstance(found, list | tuple):
+        return len(stored) == len(found) and all(map(same, stored, found))
+    if isinstance(stored, float) or isinstance(found, float):
+        known = isinstance(stored, int | float) and isinstance(found, int | float)
+        return known and math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(stored == found)

@@ -1,0 +1,284 @@
+"""A report before it has a form: everything that its tables and figures show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from repbench.benchmark.report import published as tables
+from repbench.benchmark.report.data.checking import read_and_check
+from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.data.compare import Together, Verdicts, compare, overall
+from repbench.benchmark.report.data.confusion import Confusion, confusions
+from repbench.benchmark.report.data.controls import Controls, controls
+from repbench.benchmark.report.data.cost import Front, RowCost, fronts, row_cost
+from repbench.benchmark.report.data.efficiency import Efficiency, efficiencies
+from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
+from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
+from repbench.benchmark.report.data.reading import load
+from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
+from repbench.benchmark.report.published import Published
+from repbench.benchmark.report.render.escaping import shown
+from repbench.benchmark.report.render.formatting import number
+from repbench.errors import IntegrityError
+
+PublishedName = Literal["mockingjay2020", "superb"]
+
+PUBLISHED = {
+    "mockingjay2020": (tables.mockingjay_table2, tables.mockingjay_figure3),
+    "superb": (tables.superb,),
+}
+"""What `--with-published` can name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """What stands above a report beside its numbers.
+
+    Attributes:
+        title: Of the report.
+        text: Paragraphs of plain text, one a line; empty for none.
+        refused: From the file of what was refused before the report, as it is to be shown, to why.
+        root: Files below it are shown as seen from there; None: as they were given.
+    """
+
+    title: str = "repbench report"
+    text: str = ""
+    refused: Mapping[Path, str] = field(default_factory=dict)
+    root: Path | None = None
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The text, part by part."""
+        return [line for line in self.text.splitlines() if line.strip()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a report shows.
+
+    Attributes:
+        gathered: The table.
+        verdicts: What is told apart in it.
+        overall: From mode and share of labels to the numbers over all tasks; empty with one task.
+        controls: Shuffled labels and untrained networks, by column.
+        costs: From the key of a row to what it takes.
+        efficiencies: Curves over labels, by column.
+        profiles: Numbers by layer, by column.
+        confusions: Of frame tasks, by column.
+        fronts: Value and cost, by column.
+        sensitivities: Learning rates, by column.
+        published: Set apart.
+        notes: What a reader should know.
+        heading: What stands above it all.
+    """
+
+    gathered: Gathered
+    verdicts: Verdicts
+    overall: Mapping[tuple[str, float], Together]
+    controls: Sequence[Controls]
+    costs: Mapping[str, RowCost]
+    efficiencies: Sequence[Efficiency]
+    profiles: Sequence[LayerProfiles]
+    confusions: Sequence[Confusion]
+    fronts: Sequence[Front]
+    sensitivities: Sequence[Sensitivity]
+    published: Sequence[Published]
+    notes: Sequence[str]
+    heading: Heading
+
+    @property
+    def num_records(self) -> int:
+        """Records that stand behind the table."""
+        return sum(len(cell.runs) for cell in self.gathered.cells.values())
+
+    @property
+    def seeds(self) -> int:
+        """What most numbers of the table are a mean over; of equals the most."""
+        return self.gathered.usual_seeds
+
+    def flags(self, cell: Cell) -> list[str]:
+        """What is to be said of a number beside it: what it lacks, and how many seeds it has if not as many as most."""
+        several = len(cell.runs)
+        return [*cell.flags, *([f"{several} seed{'s' * (several > 1)}"] if several != self.seeds else [])]
+
+    def mark(self, cell: Cell) -> Literal["best", "tied", "untested", ""]:
+        """What a cell is in its column and group."""
+        if cell.key in self.verdicts.best:
+            return "best"
+        if cell.key in self.verdicts.untested:
+            return "untested"
+        return "tied" if cell.key in self.verdicts.tied else ""
+
+    def verdict_lines(self) -> list[BestOfColumn]:
+        """What is best in each column: with the most labels that were used there, of all modes the best."""
+        return [self._verdict(column) for column in self.gathered.columns]
+
+    def _verdict(self, column: Column) -> BestOfColumn:
+        in_column = self.gathered.column_cells(column)
+        compared = [cell for cell in in_column if cell.compared]
+        marked = [cell for cell in compared if self.mark(cell) == "best"] or compared or in_column
+        sign = 1 if column.higher_is_better else -1
+        best = max(marked, key=lambda cell: (cell.row.fraction, sign * (cell.value or 0.0)))
+        rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
+        unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
+        marks = [self.mark(cell) for cell in rivals]
+        told = _told(len(rivals), marks.count("tied"), marks.count("untested"))
+        if rivals:
+            told += f" ({self._tests(rivals)})"
+        if unchecked and not compared:
+            told += "; no number could be checked"
+        elif unchecked:
+            told += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
+        return BestOfColumn(best, len(rivals), told, self.verdicts.resolution.get((*best.row.group, column.key)))
+
+    def _tests(self, rivals: Iterable[Cell]) -> str:
+        tests = dict.fromkeys(self.verdicts.tests[each.key] for each in rivals if each.key in self.verdicts.tests)
+        return "; ".join(tests) or "no test: one speaker or group alone, or nothing that differs"
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfColumn:
+    """The best of a column in words.
+
+    Attributes:
+        cell: The best number.
+        others: Rows it was compared with.
+        told: Whether it is told apart from them.
+        resolution: The smallest difference that would be seen.
+    """
+
+    cell: Cell
+    others: int
+    told: str
+    resolution: float | None
+
+    @property
+    def who(self) -> str:
+        """System and layer, and the mode where it is not the usual one."""
+        return f"{self.cell.row.title}{', fine-tuned' if self.cell.row.mode == 'finetune' else ''}"
+
+    @property
+    def sentence(self) -> str:
+        """The whole of it."""
+        cell = self.cell
+        labels = "" if cell.row.fraction == 1.0 else f" with {cell.row.labels} of the labels"
+        could = "" if self.resolution is None else f"; {self.could}"
+        return f"{cell.column.title}{labels}: {self.who} has {number(cell.value)}, {self.told}{could}"
+
+    @property
+    def could(self) -> str:
+        """What the test set could show, of two typical rows."""
+        return f"this test set could show differences from about {number(self.resolution)}"
+
+
+def _told(others: int, tied: int, untested: int) -> str:
+    """In words from how many other rows the best one is told apart, and with how many it could not be compared."""
+    if not others:
+        return "with nothing to compare it with"
+    if untested == others:
+        return f"not compared with the {others} others" if others > 1 else "not compared with the other row"
+    if untested:
+        return f"{_told(others - untested, tied, 0)}, and not compared with {untested} more"
+    if not tied:
+        return "told apart from every other row" if others > 1 else "told apart from the other row"
+    if tied == others:
+        return f"not told apart from any of the {others} others" if others > 1 else "not told apart from the other row"
+    return f"not told apart from {tied} of the {others} others"
+
+
+def assemble(
+    places: Iterable[Path],
+    published: Sequence[PublishedName] = (),
+    heading: Heading | None = None,
+    *,
+    processes: int = 1,
+) -> Report:
+    """Read the records and work out everything that is shown of them.
+
+    Args:
+        places: Records, and folders that hold some at any depth.
+        published: Tables to show beside.
+        heading: What stands above it.
+        processes: Among which the check of many records is divided, as `checking` says.
+
+    Raises:
+        DataError: A place does not exist, or there is no record.
+        IntegrityError: There is no record that can be believed.
+    """
+    heading = heading or Heading()
+    loaded = load(places, heading.root, partial(read_and_check, processes=processes))
+    evidence = Evidence()
+    gathered = gather(loaded, evidence)
+    gathered = replace(gathered, unreadable={**heading.refused, **gathered.unreadable})
+    if not gathered.cells:
+        _refuse(gathered)
+    verdicts = compare(gathered, evidence)
+    matrices, without = confusions(gathered, verdicts)
+    return Report(
+        gathered=gathered,
+        verdicts=verdicts,
+        overall={group: each for group in gathered.groups if (each := overall(gathered, group)) is not None},
+        controls=controls(gathered, evidence),
+        costs={row.key: row_cost(gathered, row) for row in gathered.rows},
+        efficiencies=efficiencies(gathered),
+        profiles=layer_profiles(gathered),
+        confusions=matrices,
+        fronts=fronts(gathered),
+        sensitivities=sensitivities(gathered),
+        published=[make() for name in published for make in PUBLISHED[name]],
+        notes=[*gathered.notes, *without, *_missing(gathered), *_few_seeds(gathered), *_unchecked(gathered)],
+        heading=heading,
+    )
+
+
+def _refuse(gathered: Gathered) -> None:
+    path, reason = next(iter([*((run.path, str(run.fault)) for run in gathered.failed), *gathered.unreadable.items()]))
+    raise IntegrityError(f"No record can be believed; of this one: {reason}", file=path, do="Run it again")
+
+
+def _missing(gathered: Gathered) -> list[str]:
+    """The rows without which a table can mislead."""
+    notes: list[str] = []
+    for column in gathered.columns:
+        cells = gathered.column_cells(column)
+        if not any(cell.row.system.is_baseline for cell in cells):
+            notes.append(f"{column.title}: no row of mel to compare with")
+        networks = {cell.row.system.upstream for cell in cells if cell.runs[0].record.cost.parameters > 0}
+        controlled = {cell.row.system.upstream for cell in cells if cell.row.system.untrained}
+        if networks - controlled:
+            names = ", ".join(sorted(shown(name) for name in networks - controlled))
+            notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
+    return notes
+
+
+def _few_seeds(gathered: Gathered) -> Iterator[str]:
+    """Where numbers know nothing of other seeds, or more of them than those beside them."""
+    cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
+    if cells and all(len(cell.runs) == 1 for cell in cells):
+        yield "every number is of one seed: intervals and comparisons say nothing of what another seed would have given"
+        return
+    for column in gathered.columns:
+        counts = Counter(len(cell.runs) for cell in gathered.column_cells(column))
+        if len(counts) < 2:
+            continue
+        numbers = "; ".join(f"{count} of {seeds} seed{'s' * (seeds > 1)}" for seeds, count in sorted(counts.items()))
+        alone = ": one seed has no variance over seeds, and is told from others too easily" if 1 in counts else ""
+        yield f"{column.title}: numbers of unequally many seeds ({numbers}){alone}"
+
+
+def _unchecked(gathered: Gathered) -> list[str]:
+    reasons: dict[str, list[ReportRow]] = {}
+    for cell in gathered.cells.values():
+        for run in cell.runs:
+            if run.unchecked is not None:
+                reasons.setdefault(run.unchecked, []).append(cell.row)
+    return [
+        f"{len(rows)} record{'s' * (len(rows) > 1)} could not be computed again ({rows[0].title} among them): {reason}"
+        for reason, rows in reasons.items()
+    ]

@@ -1,0 +1,114 @@
+"""What is taken for what: the confusion matrix of a frame task, pooled over the seeds of its best system."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.data.compare import Verdicts
+from repbench.benchmark.report.data.evidence import classes_of, predictions_of
+from repbench.benchmark.report.data.gather import Cell, Gathered
+from repbench.benchmark.report.render.escaping import shown
+from repbench.downstream.contract import FramePrediction
+
+MOST_CLASSES = 100
+"""A larger matrix cannot be read."""
+
+MOST_PAIRS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusedPair:
+    """A class and what it is taken for.
+
+    Attributes:
+        reference: What was said.
+        estimated: What was heard.
+        count: Instants.
+        share: Of the instants of the reference.
+    """
+
+    reference: str
+    estimated: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """The answers of one cell.
+
+    Attributes:
+        cell: Whose answers they are.
+        classes: Names, in the order of the task.
+        shares: shares[r][e]: of the instants of r, those answered e; None where r never occurs.
+        pairs: The most frequent confusions.
+    """
+
+    cell: Cell
+    classes: tuple[str, ...]
+    shares: tuple[tuple[float, ...] | None, ...]
+    pairs: tuple[ConfusedPair, ...]
+
+
+def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion], list[str]]:
+    """A matrix for each column of a frame task, and why a column has none."""
+    found: list[Confusion] = []
+    notes: list[str] = []
+    for column in gathered.columns:
+        cell = _subject(gathered, verdicts, column)
+        if cell is None:
+            continue
+        matrix = _confusion(cell)
+        if isinstance(matrix, Confusion):
+            found.append(matrix)
+        elif matrix is not None:
+            notes.append(f"{column.title}: no confusion matrix of {cell.row.title}: {matrix}")
+    return found, notes
+
+
+def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | None:
+    """The best of the column's first group: all labels, or the most that anyone had."""
+    cells = gathered.column_cells(column)
+    best = next((cell for cell in cells if cell.key in verdicts.best), None)
+    known = sorted((cell for cell in cells if cell.value is not None), key=lambda cell: not cell.compared)
+    return best or next(iter(known), None)
+
+
+def _confusion(cell: Cell) -> Confusion | str | None:
+    """The pooled answers; None for a task that is not asked at instants; else why there are none."""
+    counts: Counter[tuple[int, int]] = Counter()
+    known: set[tuple[str, ...]] = set()
+    for run in cell.runs:
+        if run.unchecked is not None:
+            return run.unchecked
+        predictions = predictions_of(run)
+        if isinstance(predictions, str):
+            return predictions
+        if not any(isinstance(each, FramePrediction) for each in predictions):
+            return None
+        classes = classes_of(run)
+        if isinstance(classes, str):
+            return classes
+        known.add(classes)
+        for prediction in predictions:
+            if isinstance(prediction, FramePrediction):
+                counts.update({(reference, estimated): n for reference, estimated, n in prediction.confusion})
+    if len(known) != 1:
+        return "its seeds chose from different classes"
+    (classes,) = known
+    if len(classes) > MOST_CLASSES:
+        return f"{len(classes)} classes are too many to draw"
+    return _matrix(cell, tuple(shown(name, 12) for name in classes), counts)
+
+
+def _matrix(cell: Cell, classes: tuple[str, ...], counts: Counter[tuple[int, int]]) -> Confusion:
+    totals = Counter[int]()
+    for (reference, _), count in counts.items():
+        totals[reference] += count
+    numbers = range(len(classes))
+    shares = tuple(tuple(counts[r, e] / totals[r] for e in numbers) if totals[r] else None for r in numbers)
+    wrong = sorted(((n, r, e) for (r, e), n in counts.items() if r != e and n), key=lambda each: (-each[0], each[1:]))
+    pairs = tuple(ConfusedPair(classes[r], classes[e], n, n / totals[r]) for n, r, e in wrong[:MOST_PAIRS])
+    return Confusion(cell, classes, shares, pairs)

@@ -1,0 +1,102 @@
+"""What a score owes to labels and to pre-training: how far it is above shuffled labels and untrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow
+from repbench.benchmark.scoring.statistics import Difference, Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How much better a number is than its control.
+
+    Attributes:
+        control: The number that it is measured against.
+        value: Positive where the control is worse, whichever way is up.
+        interval: Of the value, 95 %, paired over the same utterances; None where it cannot be had.
+    """
+
+    control: Cell
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """A number and its controls.
+
+    Attributes:
+        cell: The number.
+        selectivity: Over the same setting with shuffled labels; None where that was not asked.
+        training: Over the same network untrained; None where that was not asked.
+    """
+
+    cell: Cell
+    selectivity: Gain | None
+    training: Gain | None
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The numbers of a column that have controls."""
+
+    column: Column
+    controlled: tuple[Controlled, ...]
+
+
+def controls(gathered: Gathered, evidence: Evidence) -> list[Controls]:
+    """The columns in which some number has a control."""
+    found = (Controls(column, tuple(_controlled(gathered, evidence, column))) for column in gathered.columns)
+    return [each for each in found if each.controlled]
+
+
+def _controlled(gathered: Gathered, evidence: Evidence, column: Column) -> Iterator[Controlled]:
+    twin = next((each for each in gathered.controls if _same_but_labels(each, column)), None)
+    untrained = [row for row in gathered.rows if row.system.untrained]
+    for cell in gathered.column_cells(column):
+        shuffled = None if twin is None else gathered.cell(cell.row, twin)
+        random = _untrained_row(cell.row, [row for row in untrained if gathered.cell(row, column) is not None])
+        selectivity = _gain(evidence, cell, shuffled)
+        training = None if random is None else _gain(evidence, cell, gathered.cell(random, column))
+        if selectivity is not None or training is not None:
+            yield Controlled(cell, selectivity, training)
+
+
+def _same_but_labels(one: Column, other: Column) -> bool:
+    return one.task == other.task and {**one.facts, "labels": ""} == {**other.facts, "labels": ""}
+
+
+def _untrained_row(row: ReportRow, untrained: list[ReportRow]) -> ReportRow | None:
+    """The same network with random weights, asked the same way: that of this checkpoint, or the only one there is."""
+    if row.system.untrained:
+        return None
+    alike = [
+        each
+        for each in untrained
+        if (each.system.upstream, each.group, each.layer) == (row.system.upstream, row.group, row.layer)
+    ]
+    own = [each for each in alike if each.system.checkpoint == f"random:{row.system.checkpoint}"]
+    several = own or alike
+    return several[0] if len(several) == 1 else None
+
+
+def _gain(evidence: Evidence, cell: Cell, control: Cell | None) -> Gain | None:
+    if control is None or not cell.compared or not control.compared or cell.value is None or control.value is None:
+        return None
+    sign = 1 if cell.column.higher_is_better else -1
+    difference = evidence.difference(cell.runs, control.runs, cell.column.metric)
+    interval = None if difference is None else _turned(difference, sign)
+    value = cell.value - control.value if difference is None or difference.value is None else difference.value
+    return Gain(control, sign * value, interval)
+
+
+def _turned(difference: Difference, sign: int) -> Interval | None:
+    known = difference.interval
+    if known is None:
+        return None
+    return known if sign > 0 else Interval(-known.high, -known.low)

@@ -1,0 +1,203 @@
+"""What the predictions beside a record say: its numbers verified, and differences between systems.
+
+Where predictions, classes or the task's package are missing, a number can be shown but neither checked nor compared. A
+task is found among the installed packages only: nothing is imported because a record names it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from repbench.benchmark.records.record import PREDICTIONS_FILE, PROBE_FILE, Record, read_predictions
+from repbench.benchmark.records.verify import task_of, verify_record
+from repbench.benchmark.report.data.reading import RecomputedMetrics, Run
+from repbench.benchmark.scoring.metrics import Measured, clipped, measure_clusters
+from repbench.benchmark.scoring.statistics import (
+    Difference,
+    Interval,
+    crossed_intervals_of,
+    mcnemar_exact,
+    paired_differences_of,
+)
+from repbench.benchmark.scoring.statistics.intervals import ROUNDING
+from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
+from repbench.errors import IntegrityError, RepbenchError
+
+MCNEMAR = "exact McNemar over utterances"
+"""The test where utterances are all that can vary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two systems on the same utterances.
+
+    Attributes:
+        difference: How far one is from the other.
+        p_value: That there is no difference; None where nothing could test it.
+        test: What gave the p-value; None with it.
+        is_equal: Whether every speaker or group, of two or more, has the same number by both: nothing differs.
+    """
+
+    difference: Difference
+    p_value: float | None
+    test: str | None
+    is_equal: bool = False
+
+
+class Evidence:
+    """The predictions of runs, each read once, and what follows from them."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, RecomputedMetrics] = {}
+        self._tasks: dict[str, Downstream] = {}
+
+    def checked(self, run: Run) -> Run:
+        """The run, verified: with its fault, or with why it could not be."""
+        if run.is_checked:
+            if run.found is not None:
+                self._found[run.path] = run.found
+            return run
+        try:
+            task = self.task(run.record)
+            classes = classes_of(run)
+            if isinstance(classes, str):
+                return replace(run, unchecked=classes)
+            if not run.path.with_name(PREDICTIONS_FILE).is_file():
+                return replace(run, unchecked=f"there is no {PREDICTIONS_FILE} beside it")
+            verdict = verify_record(run.path, task)
+        except IntegrityError as error:
+            return replace(run, fault=error.what)
+        except RepbenchError as error:
+            return replace(run, unchecked=error.what)
+        if verdict.holds:
+            measured = verdict.measured
+            right = _right_answers(verdict.predictions, measured) if measured.unit is None else {}
+            self._found[run.path] = RecomputedMetrics(measured, right)
+            return run
+        first, *others = verdict.changes
+        also = f", and {len(others)} more fields" if others else ""
+        return replace(run, fault=f"{first.field} was changed: {first.stored}, but {first.found} was found{also}")
+
+    def taken(self, path: Path) -> RecomputedMetrics | None:
+        """What was found for a run that was verified, to be kept elsewhere."""
+        return self._found.pop(path, None)
+
+    def task(self, record: Record) -> Downstream:
+        """The record's task, made once for all records with its options.
+
+        Raises:
+            RepbenchError: None is installed, or it does not take the record's options.
+        """
+        key = json.dumps([record.downstream.name, record.protocol.get("task", {})], sort_keys=True)
+        if key not in self._tasks:
+            self._tasks[key] = task_of(record)
+        return self._tasks[key]
+
+    def interval(self, runs: Sequence[Run], metric: str) -> tuple[Interval | None, str | None]:
+        """Of the mean over the runs' seeds, within what the metric can be, and what it is over.
+
+        One run that could not be verified keeps the interval that its record states.
+        """
+        several = self._several(runs)
+        if several is None:
+            stated = runs[0].record.metrics[metric]
+            if len(runs) > 1 or stated.ci95 is None:
+                return None, None
+            return Interval(*stated.ci95), stated.ci_unit
+        interval = crossed_intervals_of([each.values for each in several])[metric]
+        within = clipped(interval, self.task(runs[0].record).info.metrics[metric])
+        return within, None if within is None else several[0].unit
+
+    def comparison(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Comparison | None:
+        """A's mean minus B's on the same utterances, and whether that may be chance; None where it cannot be had.
+
+        Speakers (or groups) and seeds vary. Where there are none to vary, utterances do if the metric is the accuracy
+        of one answer each; instants of one utterance never do, for they depend on one another.
+        """
+        difference = self.difference(runs_a, runs_b, metric)
+        if difference is None:
+            return None
+        if difference.p_value is not None:
+            seeds = " and seeds" if max(len(runs_a), len(runs_b)) > 1 else ""
+            unit = self._found[runs_a[0].path].measured.unit
+            return Comparison(difference, difference.p_value, f"paired t over {unit}s{seeds}")
+        p_value = self._mcnemar(runs_a, runs_b) if metric == "accuracy" else None
+        clusters = self._found[runs_a[0].path].measured.values.without  # empty where there is one
+        is_equal = p_value is None and difference.value == 0 and len(clusters) > 1
+        return Comparison(difference, p_value, None if p_value is None else MCNEMAR, is_equal)
+
+    def _mcnemar(self, runs_a: Sequence[Run], runs_b: Sequence[Run]) -> float | None:
+        """The largest over the pairs of a run of A and one of B, so that no lucky seed tells two systems apart."""
+        a, b = ([self._found[run.path].right for run in runs] for runs in (runs_a, runs_b))
+        pairs = [(one, other) for one in a for other in b]
+        if not all(one and other and one.keys() & other.keys() for one, other in pairs):
+            return None
+        return max(_mcnemar_of(one, other) for one, other in pairs if one and other)
+
+    def difference(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Difference | None:
+        """A's mean minus B's on the same utterances; None where it cannot be had."""
+        a, b = self._several(runs_a), self._several(runs_b)
+        if a is None or b is None:
+            return None
+        if a[0].ids != b[0].ids:
+            common = {id_ for cluster in a[0].ids for id_ in cluster} & {id_ for cluster in b[0].ids for id_ in cluster}
+            if not common:
+                return None
+            a, b = ([self._limited(run, common) for run in runs] for runs in (runs_a, runs_b))
+        if len({each.ids for each in (*a, *b)}) > 1:
+            return None
+        return paired_differences_of([each.values for each in a], [each.values for each in b])[metric]
+
+    def _several(self, runs: Sequence[Run]) -> list[Measured] | None:
+        """What the runs' predictions give, if all were verified and all were asked the same."""
+        known = [self._found[run.path].measured for run in runs if run.path in self._found]
+        return known if len(known) == len(runs) and len({each.ids for each in known}) == 1 else None
+
+    def _limited(self, run: Run, ids: set[str]) -> Measured:
+        predictions, classes = predictions_of(run), classes_of(run)
+        assert not isinstance(predictions, str)
+        assert not isinstance(classes, str)
+        return measure_clusters(self.task(run.record), classes, [each for each in predictions if each.id in ids])
+
+
+def _right_answers(predictions: Sequence[Prediction], measured: Measured) -> dict[str, bool]:
+    """Which utterances were answered right; none unless their share is what the task calls accuracy."""
+    right = {each.id: each.estimated == each.reference for each in predictions if isinstance(each, UtterancePrediction)}
+    accuracy = measured.values.whole.get("accuracy")
+    if len(right) < max(1, len(predictions)) or accuracy is None:
+        return {}
+    return right if math.isclose(sum(right.values()) / len(right), accuracy, abs_tol=ROUNDING) else {}
+
+
+def _mcnemar_of(a: Mapping[str, bool], b: Mapping[str, bool]) -> float:
+    common = a.keys() & b.keys()
+    return mcnemar_exact(sum(a[id_] and not b[id_] for id_ in common), sum(b[id_] and not a[id_] for id_ in common))
+
+
+def predictions_of(run: Run) -> list[Prediction] | str:
+    """The predictions beside a record, or why there are none."""
+    path = run.path.with_name(PREDICTIONS_FILE)
+    return read_predictions(path) if path.is_file() else f"there is no {PREDICTIONS_FILE} beside it"
+
+
+def classes_of(run: Run) -> tuple[str, ...] | str:
+    """The classes that the run chose from, as the record or its probe has them; or why they are not known."""
+    if run.record.downstream.classes is not None:
+        return run.record.downstream.classes
+    from safetensors import SafetensorError, safe_open
+
+    path = run.path.with_name(PROBE_FILE)
+    if not path.is_file():
+        return "neither the record nor a probe beside it names the classes"
+    try:
+        with safe_open(path, framework="np") as stored:
+            classes = json.loads((stored.metadata() or {})["shape"])["classes"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        return f"{PROBE_FILE} does not name the classes: {error}"
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return f"{PROBE_FILE} does not name the classes"
+    return tuple(classes)

@@ -1,0 +1,345 @@
+"""From records to a table: a row is one system, mode, layer and share of labels; a cell is the mean over its seeds."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from repbench.benchmark.records.record import Record
+from repbench.benchmark.report.data.columns import Column, columns_of
+from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.reading import LoadedRecords, Run
+from repbench.benchmark.report.render.escaping import shown
+from repbench.benchmark.scoring.statistics import Interval
+
+BASELINE = "mel"
+"""The upstream that others are measured against."""
+
+_RANDOM = "random"
+
+Identity = tuple[str, str | None, str | None]
+"""Of a system: upstream, the checkpoint of a random one, the fingerprint of any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A model with its weights.
+
+    Attributes:
+        name: As shown: no two systems have the same.
+        upstream: Name of the upstream.
+        checkpoint: Where the weights came from.
+        fingerprint: Of the weights; None where they are random and each seed has its own.
+        origin: The package that brought it.
+        citation: Where it was published, as its records say; None where none does.
+        licence: Of its weights or code, likewise.
+    """
+
+    name: str
+    upstream: str
+    checkpoint: str | None
+    fingerprint: str | None
+    origin: str
+    citation: str | None = None
+    licence: str | None = None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are random."""
+        return self.fingerprint is None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are measured against it."""
+        return self.upstream == BASELINE
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A system and how it was asked."""
+
+    key: str
+    system: System
+    mode: str
+    layer: str
+    fraction: float
+
+    @property
+    def group(self) -> tuple[str, float]:
+        """What may be ranked together: one mode and one share of the labels."""
+        return self.mode, self.fraction
+
+    @property
+    def labels(self) -> str:
+        """The share of the labels, in percent."""
+        return f"{100 * self.fraction:g} %"
+
+    @property
+    def title(self) -> str:
+        """System and layer, on one line."""
+        return f"{self.system.name}, layer {shown(self.layer)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of the table.
+
+    Attributes:
+        key: Names it in pages and files.
+        column: The question.
+        row: Who was asked.
+        runs: The records behind it, one a seed, by seed.
+        value: Mean over the seeds of the primary metric; None where it is undefined in one of them.
+        interval: 95 %, over speakers or groups and over seeds.
+        interval_unit: speaker or group.
+    """
+
+    key: str
+    column: Column
+    row: ReportRow
+    runs: tuple[Run, ...]
+    value: float | None
+    interval: Interval | None
+    interval_unit: str | None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of its runs."""
+        return tuple(run.record.seed for run in self.runs)
+
+    @property
+    def label_seconds(self) -> float:
+        """Seconds of labelled sound that trained it, mean over the seeds."""
+        return math.fsum(run.record.label_seconds.train for run in self.runs) / len(self.runs)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Which packages brought upstream, task and corpus, as its runs say; manifests and older records say less."""
+        records = [run.record for run in self.runs]
+        parts = [part for each in records for part in (each.upstream, each.downstream, each.corpus)]
+        known = [(part.name, part.origin) for part in parts]
+        return tuple(dict.fromkeys(f"{name} of {origin.shown()}" for name, origin in known if origin is not None))
+
+    @property
+    def unchecked(self) -> str | None:
+        """Why it could not be computed again from predictions, all of it or a part; None where it was."""
+        reasons = dict.fromkeys(run.unchecked for run in self.runs if run.unchecked is not None)
+        return "; ".join(reasons) or None
+
+    @property
+    def compared(self) -> bool:
+        """Whether it can be best of something: it is defined, and follows from predictions."""
+        return self.value is not None and self.unchecked is None
+
+    @property
+    def flags(self) -> list[str]:
+        """What is to be said of it wherever it stands."""
+        return [
+            *([f"without {self.excluded}"] if self.excluded else []),
+            *(["unchecked"] if self.unchecked is not None else []),
+        ]
+
+    @property
+    def excluded(self) -> int:
+        """Most test utterances that one of its runs left out."""
+        return max(len(run.record.excluded) for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything a report shows, before it has a form.
+
+    Attributes:
+        columns: Those that most rows answered first.
+        controls: The same questions with shuffled labels: no scores, but what scores are read beside.
+        rows: By share of labels, mode, and how well they do in the first column.
+        cells: By the keys of row and column.
+        failed: Records that are not believed.
+        unreadable: From the file of what is no record to why.
+        notes: What a reader should know.
+    """
+
+    columns: tuple[Column, ...]
+    controls: tuple[Column, ...]
+    rows: tuple[ReportRow, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    failed: tuple[Run, ...]
+    unreadable: Mapping[Path, str]
+    notes: tuple[str, ...]
+
+    def cell(self, row: ReportRow, column: Column) -> Cell | None:
+        """The number of a row in a column; None where nobody asked."""
+        return self.cells.get((row.key, column.key))
+
+    def column_cells(self, column: Column) -> list[Cell]:
+        """The numbers of a column, in the order of rows."""
+        return [cell for row in self.rows if (cell := self.cell(row, column)) is not None]
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """Every question that has a number, controls last."""
+        return (*self.columns, *self.controls)
+
+    def row_cells(self, row: ReportRow) -> list[Cell]:
+        """The numbers of a row, in the order of columns, controls last."""
+        return [cell for column in self.all_columns if (cell := self.cell(row, column)) is not None]
+
+    @functools.cached_property
+    def usual_seeds(self) -> int:
+        """What most numbers are a mean over, controls left out; of equals the most."""
+        counts = Counter(len(cell.runs) for column in self.columns for cell in self.column_cells(column))
+        return max(counts, key=lambda seeds: (counts[seeds], seeds), default=1)
+
+    def covered(self, row: ReportRow) -> int:
+        """How many questions a row has answered, controls left out."""
+        return sum((row.key, column.key) in self.cells for column in self.columns)
+
+    @property
+    def groups(self) -> tuple[tuple[str, float], ...]:
+        """The modes and shares of labels that rows have, in their order."""
+        return tuple(dict.fromkeys(row.group for row in self.rows))
+
+    def group_rows(self, group: tuple[str, float]) -> list[ReportRow]:
+        """The rows of one mode and share of labels."""
+        return [row for row in self.rows if row.group == group]
+
+
+def gather(loaded: LoadedRecords, evidence: Evidence) -> Gathered:
+    """Check every record, and lay out those that are believed."""
+    checked = [run if run.fault is not None else evidence.checked(run) for run in loaded.runs]
+    believed = [run for run in checked if run.fault is None]
+    records = [run.record for run in believed]
+    column_of, row_of = columns_of(records), rows_of(records)
+    grouped: dict[tuple[ReportRow, str], list[Run]] = defaultdict(list)
+    for run in believed:
+        grouped[row_of[run.record.id], column_of[run.record.id].key].append(run)
+    columns = {column.key: column for column in column_of.values()}
+    cells, notes = _cells(grouped, columns, evidence)
+    filled = Counter(column_key for _, column_key in cells)
+    in_order = sorted(columns.values(), key=lambda column: (-filled[column.key], int(column.key[1:])))
+    asked = tuple(column for column in in_order if not column.shuffled)
+    return Gathered(
+        columns=asked,
+        controls=tuple(column for column in in_order if column.shuffled),
+        rows=tuple(sorted(dict.fromkeys(row_of.values()), key=lambda row: _order(row, asked, cells))),
+        cells=cells,
+        failed=tuple(run for run in checked if run.fault is not None),
+        unreadable=loaded.unreadable,
+        notes=notes,
+    )
+
+
+def _cells(
+    grouped: Mapping[tuple[ReportRow, str], Sequence[Run]], columns: Mapping[str, Column], evidence: Evidence
+) -> tuple[dict[tuple[str, str], Cell], tuple[str, ...]]:
+    cells: dict[tuple[str, str], Cell] = {}
+    notes: list[str] = []
+    for (row, column_key), runs in grouped.items():
+        newest = {run.record.seed: run for run in sorted(runs, key=lambda run: (run.record.created, run.record.id))}
+        column = columns[column_key]
+        if len(newest) < len(runs):
+            notes.append(
+                f"{row.title}, {row.labels} of the labels, {column.title}: of {len(runs)} records, "
+                f"the newest of each seed counts ({len(newest)})"
+            )
+        cells[row.key, column_key] = _cell(row, column, [newest[seed] for seed in sorted(newest)], evidence)
+    return cells, tuple(notes)
+
+
+def _cell(row: ReportRow, column: Column, runs: Sequence[Run], evidence: Evidence) -> Cell:
+    values = [run.record.metrics[column.metric].value for run in runs]
+    known = [value for value in values if value is not None]
+    interval, unit = evidence.interval(runs, column.metric)
+    return Cell(
+        key=f"{row.key}{column.key}",
+        column=column,
+        row=row,
+        runs=tuple(runs),
+        value=math.fsum(known) / len(known) if len(known) == len(values) else None,
+        interval=interval,
+        interval_unit=unit,
+    )
+
+
+def rows_of(records: Sequence[Record]) -> dict[str, ReportRow]:
+    """The row of each record, by the record's id."""
+    system_of = _systems(records)
+    rows: dict[tuple[str, str, str, float], ReportRow] = {}
+    of_record: dict[str, ReportRow] = {}
+    for record in records:
+        identity = (system_of[record.id].name, record.mode, record.layer, record.label_fraction)
+        key = f"r{len(rows) + 1}"
+        of_record[record.id] = rows.setdefault(identity, ReportRow(key, system_of[record.id], *identity[1:]))
+    return of_record
+
+
+def _systems(records: Iterable[Record]) -> dict[str, System]:
+    """The system of each record, by the record's id."""
+    members: dict[Identity, list[Record]] = defaultdict(list)
+    for record in records:
+        upstream = record.upstream
+        random = upstream.checkpoint is not None and upstream.checkpoint.partition(":")[0] == _RANDOM
+        identity = (upstream.name, upstream.checkpoint if random else None, None if random else upstream.fingerprint)
+        members[identity].append(record)
+    names = _names({identity: each[0] for identity, each in members.items()})
+    return {
+        record.id: System(
+            name=names[identity],
+            upstream=identity[0],
+            checkpoint=each[0].upstream.checkpoint,
+            fingerprint=identity[2],
+            origin=each[0].upstream.origin.shown(),
+            citation=_said(other.upstream.citation for other in each),
+            licence=_said(other.upstream.licence for other in each),
+        )
+        for identity, each in members.items()
+        for record in each
+    }
+
+
+def _said(values: Iterable[str | None]) -> str | None:
+    """What records of one system say, each once, in one order; None where none says anything."""
+    return "; ".join(sorted({value for value in values if value})) or None
+
+
+def _names(
+    firsts: Mapping[Identity, Record],
+) -> dict[Identity, str]:
+    """A name for each system: the upstream's, and as much of checkpoint and fingerprint as tells them apart."""
+    candidates = {
+        identity: (
+            shown(name) if random is None else f"{shown(name)} (untrained)",
+            f"{shown(name)} ({shown(_of_checkpoint(record, random), 40)})",
+            f"{shown(name)} ({shown(record.upstream.checkpoint or '–', 24)}, {record.upstream.fingerprint[:8]})",
+        )
+        for identity, record in firsts.items()
+        for name, random, _ in [identity]
+    }
+    names: dict[Identity, str] = {}
+    for identity, options in candidates.items():
+        others = [other for each, other in candidates.items() if each != identity]
+        names[identity] = next(
+            (name for place, name in enumerate(options) if all(other[place] != name for other in others)), options[-1]
+        )
+    return names
+
+
+def _of_checkpoint(record: Record, random: str | None) -> str:
+    if random is not None:
+        return f"untrained {random.partition(':')[2]}"
+    checkpoint = record.upstream.checkpoint
+    return record.upstream.fingerprint[:8] if checkpoint is None else "/".join(Path(checkpoint).parts[-3:])
+
+
+def _order(row: ReportRow, columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]) -> tuple[object, ...]:
+    """Many labels first, then by mode, then the best in the first column, the next, and so on; unchecked ones last."""
+    places: list[tuple[bool, float]] = []
+    for column in columns:
+        cell = cells.get((row.key, column.key))
+        value = cell.value if cell is not None and cell.compared else None
+        places.append((value is None, 0.0 if value is None else -value if column.higher_is_better else value))
+    return (-row.fraction, row.mode, places, row.system.name, row.layer)

@@ -1,0 +1,59 @@
+"""How much the learning rate matters: the best dev value at each rate that a record tried."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+
+from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.data.gather import Cell, Gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The rates of one cell.
+
+    Attributes:
+        cell: Whose they are.
+        dev_values: From learning rate to the best dev value over the steps, mean over the seeds.
+        chosen: The rates that its records took.
+    """
+
+    cell: Cell
+    dev_values: dict[float, float]
+    chosen: frozenset[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The cells of a column that tried two or more rates."""
+
+    column: Column
+    tried: tuple[Tried, ...]
+
+
+def sensitivities(gathered: Gathered) -> list[Sensitivity]:
+    """The columns in which learning rates were tried, with the most labels that were used there."""
+    found: list[Sensitivity] = []
+    for column in gathered.columns:
+        tried = [each for cell in gathered.column_cells(column) if len((each := _tried(cell)).dev_values) > 1]
+        most = max((each.cell.row.fraction for each in tried), default=1.0)
+        if tried:
+            found.append(Sensitivity(column, tuple(each for each in tried if each.cell.row.fraction == most)))
+    return found
+
+
+def _tried(cell: Cell) -> Tried:
+    better = max if cell.column.higher_is_better else min
+    several: dict[float, list[float]] = defaultdict(list)
+    for run in cell.runs:
+        of_run: dict[float, list[float]] = defaultdict(list)
+        for point in run.record.selection.grid:
+            if point.get("learning_rate", 0.0) > 0 and "dev_value" in point:
+                of_run[point["learning_rate"]].append(point["dev_value"])
+        for rate, values in of_run.items():
+            several[rate].append(better(values))
+    means = {rate: math.fsum(values) / len(values) for rate, values in sorted(several.items())}
+    chosen = (run.record.selection.chosen.get("learning_rate") for run in cell.runs)
+    return Tried(cell, means, frozenset(rate for rate in chosen if rate is not None))

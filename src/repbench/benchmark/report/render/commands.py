@@ -1,0 +1,113 @@
+"""The command line that makes a record again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.records.record import Record
+from repbench.errors import printable
+from repbench.registry import registry
+
+PROBE_SOURCE = re.compile(r"scored by the probe of ([0-9a-f]{16})$")
+"""How the split policy names the run whose probe scored a corpus."""
+
+LONGEST_COMMAND = 1900
+"""Characters of a command that is shown; of a longer one nothing is, for a part of a command is another command."""
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+
+
+def commands_of(records: Sequence[Record]) -> list[str]:
+    """The commands that make several records again: one for those that differ in nothing but the seed."""
+    seeds: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        seeds[command_of(record, seeds=())].append(record)
+    return [command_of(several[0], seeds=[each.seed for each in several]) for several in seeds.values()]
+
+
+def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
+    """`repbench run …` with every option that differs from its default, as a shell reads it; with its seed, or `seeds`.
+
+    A corpus that is a folder is known by its name and fingerprint alone; its place is left for the reader to fill in.
+    """
+    parts = ["repbench", "run", *_pair(record)]
+    probe = PROBE_SOURCE.search(record.corpus.split_policy)
+    if probe is not None:
+        parts += ["--probe", f"RUN-{probe[1]}"]
+    else:
+        parts += _training(record, (record.seed,) if seeds is None else seeds)
+    if record.excluded:
+        parts += ["--allow-excluded", str(len(record.excluded))]
+    return " ".join(shlex.quote(part) for part in parts)
+
+
+def shown_command(command: str) -> str | None:
+    """A command as it can be shown and copied; None where it is too long for that."""
+    line = printable(command)
+    return line if len(line) <= LONGEST_COMMAND else None
+
+
+def _pair(record: Record) -> Iterator[str]:
+    yield from _option("--upstream", record.upstream.name)
+    yield from _option("--downstream", record.downstream.name)
+    if record.upstream.checkpoint is not None:
+        yield from _option("--checkpoint", record.upstream.checkpoint)
+    yield from _option("--corpus", corpus_argument(record))
+
+
+def corpus_argument(record: Record) -> str:
+    """The registered name, or a stand-in for the folder of a manifest."""
+    name = record.corpus.name
+    if name.partition(":")[0] in {entry.name for entry in registry().entries("corpus")}:
+        return name
+    return f"FOLDER-OF-{name}"
+
+
+def _training(record: Record, seeds: Sequence[int]) -> Iterator[str]:
+    if record.mode == "finetune":
+        yield "--finetune"
+    yield from _option("--layer", record.layer)
+    if record.label_fraction != 1.0:
+        yield from _option("--label-fraction", f"{record.label_fraction!r}")
+    for seed in seeds:
+        yield from _option("--seed", str(seed))
+    yield from _option("--head", record.head)
+    defaults = _defaults()
+    for path, value in flat(record.protocol).items():
+        if path not in defaults or defaults[path] != value:
+            yield from _option("--set", f"{path}={as_yaml(value)}")
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return flat(Protocol().model_dump(mode="json"))
+
+
+def _option(name: str, value: str) -> tuple[str, ...]:
+    return (f"{name}={value}",) if value.startswith("-") else (name, value)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of settings by dotted path."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{prefix}{name}.")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
+
+
+def as_yaml(value: Any) -> str:
+    """A value as `--set` reads it back."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, str) and (not _PLAIN.fullmatch(value) or value.lower() in {"true", "false", "null"}):
+        return f"'{value}'"
+    return str(value)

@@ -1,0 +1,351 @@
+"""`index.html`: the report as one page that loads nothing and runs only the script it was made with.
+
+Whatever a record calls its systems, tasks and corpora is text here and nothing else: jinja2 escapes it in the page,
+`ElementTree` in the figures, and the content security policy forbids every script and style but the two of the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from repbench.benchmark.report.data.assemble import Report
+from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.data.cost import COST_HEADINGS, SPEED_HEADING
+from repbench.benchmark.report.data.efficiency import as_time
+from repbench.benchmark.report.data.gather import Cell, ReportRow
+from repbench.benchmark.report.render import figures, tables
+from repbench.benchmark.report.render.commands import commands_of, shown_command
+from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
+from repbench.benchmark.report.render.formatting import interval, number
+from repbench.benchmark.report.render.markdown import failures
+from repbench.benchmark.report.render.svg import Figure
+from repbench.benchmark.report.render.tables import Table, Value
+from repbench.errors import printable
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MODES = {"frozen": "frozen", "finetune": "fine-tuned"}
+_LONGEST = 2000
+"""Characters of a path."""
+
+MOST_FIGURES = 12
+"""Of one kind; the tables have all."""
+
+Subject = TypeVar("Subject")
+
+
+class Filter(NamedTuple):
+    """What rows or columns can be chosen by."""
+
+    key: str
+    label: str
+    choices: tuple[tuple[str, str], ...]
+    start: str = ""
+
+
+class Section(NamedTuple):
+    """Figures of one kind, each with its numbers."""
+
+    key: str
+    title: str
+    text: str
+    figures: list[tuple[Figure, Table]]
+    more: str
+
+
+def results(report: Report) -> str:
+    """The page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    style, script = (f"\n{(_TEMPLATES / name).read_text(encoding='utf-8')}" for name in ("report.css", "report.js"))
+    sections = list(_sections(report))
+    model = _model(report, sections)
+    return environment.get_template("report.html.jinja").render(
+        **model,
+        sections=sections,
+        number=number,
+        markup=Markup,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
+
+
+def _shown(value: Any) -> Any:
+    """A value as it may stand in the page; markup made here is left as it is."""
+    return printable(value) if type(value) is str else value
+
+
+def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
+    gathered = report.gathered
+    overall = [tables.overall(together, group) for group, together in report.overall.items()]
+    controls = [tables.controls(each) for each in report.controls]
+    published = [tables.published_table(each) for each in report.published]
+    not_believed = failures(report)
+    contents = [
+        ("scores", "Scores"),
+        *([("overall", "All tasks together")] if overall else []),
+        *([("controls-title", "Controls")] if controls else []),
+        *((section.key, section.title) for section in sections),
+        *([("published", "Published elsewhere")] if published else []),
+        *([("failures", "Not believed")] if not_believed else []),
+        *([("notes", "Notes")] if report.notes else []),
+        ("questions", "Questions"),
+        ("records", "Records"),
+    ]
+    filters = _filters(report)
+    return {
+        "title": shown(report.heading.title, LONGEST_TITLE),
+        "text": [shown(paragraph, LONGEST_TEXT) for paragraph in report.heading.paragraphs],
+        "summary": _summary(report),
+        "contents": contents,
+        "verdicts": sorted(report.verdict_lines(), key=lambda verdict: verdict.others == 0),
+        "filters": [each for each in filters if len(each.choices) > 1],
+        "headings": list(_headings(report, filters)),
+        "rows": [_row(report, row, filters) for row in gathered.rows],
+        "one_mode": _one_mode(filters),
+        "known": _known(gathered.columns),
+        "cost_headings": COST_HEADINGS,
+        "varied": tables.varied(report),
+        "untested": " ".join(tables.untested_sentence(report)),
+        "numbers_say": " ".join(tables.numbers_say(report)),
+        "overall": overall,
+        "control_tables": controls,
+        "published": published,
+        "failures": not_believed,
+        "notes": report.notes,
+        "questions": [
+            (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
+            for column in gathered.all_columns
+        ],
+        "records": [_entry(cell) for column in gathered.all_columns for cell in gathered.column_cells(column)],
+    }
+
+
+def _summary(report: Report) -> str:
+    gathered = report.gathered
+    systems = {row.system.name for row in gathered.rows}
+    newest = max(run.record.created for cell in gathered.cells.values() for run in cell.runs)
+    parts = (
+        _count(report.num_records, "record"),
+        _count(len(systems), "system"),
+        _count(len(gathered.columns), "question"),
+    )
+    return f"{', '.join(parts)}; newest record of {shown(newest[:10])}. Drawn from the records alone."
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _filters(report: Report) -> list[Filter]:
+    columns, rows = report.gathered.columns, report.gathered.rows
+    fractions = sorted({row.fraction for row in rows}, reverse=True)
+    return [
+        Filter("task", "Task", _choices(column.task for column in columns)),
+        Filter("corpus", "Corpus", _choices(column.corpus for column in columns)),
+        Filter("mode", "Mode", _choices(_MODES[row.mode] for row in rows)),
+        Filter("layer", "Layer", _choices(row.layer for row in rows)),
+        Filter(
+            "fraction", "Labels", tuple((f"{each!r}", f"{100 * each:g} %") for each in fractions), f"{fractions[0]!r}"
+        ),
+    ]
+
+
+def _one_mode(filters: Sequence[Filter]) -> str:
+    """A class that hides the column of modes where there is one mode."""
+    return "" if any(each.key == "mode" and len(each.choices) > 1 for each in filters) else " single"
+
+
+def _choices(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """A number and a shown name for each different name."""
+    return tuple((str(place), shown(name, 40)) for place, name in enumerate(dict.fromkeys(names)))
+
+
+def _key(name: str, names: Iterable[str]) -> str:
+    return str(list(dict.fromkeys(names)).index(name))
+
+
+def _headings(report: Report, filters: Sequence[Filter]) -> Iterator[dict[str, Any]]:
+    columns = report.gathered.columns
+    empty = {"lines": (), "task": None, "corpus": None, "style": "text", "kind": "text", "first": "ascending"}
+    yield {**empty, "label": "system"}
+    yield {**empty, "label": "mode", "style": f"text meta{_one_mode(filters)}"}
+    yield {**empty, "label": "layer", "style": "text meta"}
+    yield {**empty, "label": "labels", "style": "meta", "kind": "number", "first": "descending"}
+    for column in columns:
+        yield {
+            "label": shown(column.task),
+            "lines": (shown(column.corpus), f"{shown(column.metric)} {column.direction}", *map(shown, column.differs)),
+            "task": _key(column.task, (each.task for each in columns)),
+            "corpus": _key(column.corpus, (each.corpus for each in columns)),
+            "style": "q",
+            "kind": "number",
+            "first": "descending" if column.higher_is_better else "ascending",
+        }
+    yield {**empty, "label": "covered", "style": "", "kind": "number", "first": "descending"}
+    for name in COST_HEADINGS[:-1]:
+        first = "descending" if name == SPEED_HEADING else "ascending"
+        yield {**empty, "label": name, "style": "", "kind": "number", "first": first}
+    yield {**empty, "label": COST_HEADINGS[-1]}
+
+
+def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str, Any]:
+    gathered = report.gathered
+    cost = report.costs[row.key]
+    texts = tables.costs(report, row)
+    comparable = len({place for each in report.costs.values() for place in each.places}) == 1
+    seconds = (cost.real_time_factor, cost.one_training) if comparable else (None, None)
+    values = (cost.parameters, cost.macs_per_second, *seconds, "; ".join(cost.places))
+    return {
+        "name": row.system.name,
+        "asked_how": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
+        + f"layer {shown(row.layer, 20)}, {row.labels}",
+        "tags": ["reference"] if row.system.is_baseline else [],
+        "mode": _MODES[row.mode],
+        "mode_key": _key(_MODES[row.mode], (_MODES[each.mode] for each in gathered.rows)),
+        "layer": shown(row.layer, 20),
+        "layer_key": _key(row.layer, (each.layer for each in gathered.rows)),
+        "fraction": f"{row.fraction!r}",
+        "fraction_key": f"{row.fraction!r}",
+        "labels": row.labels,
+        "cells": [_cell(report, gathered.cell(row, column)) for column in gathered.columns],
+        "covered": gathered.covered(row),
+        "asked": len(gathered.columns),
+        "costs": [(text.text, value) for text, value in zip(texts, values, strict=True)],
+    }
+
+
+def _cell(report: Report, cell: Cell | None) -> dict[str, Any] | None:
+    if cell is None:
+        return None
+    return {
+        "anchor": f"n-{cell.key}",
+        "value": cell.value,
+        "mark": report.mark(cell),
+        "interval": interval(cell.interval),
+        "flag": ", ".join(report.flags(cell)),
+        "bar": _bar(report, cell),
+    }
+
+
+def _bar(report: Report, cell: Cell) -> dict[str, float | None] | None:
+    """Where value and interval lie between the least and the greatest number of the column, in percent."""
+    cells = [each for each in report.gathered.column_cells(cell.column) if each.value is not None]
+    ends = [value for each in cells for value in _ends(each)]
+    low, high = min(ends), max(ends)
+    if cell.value is None or low == high:
+        return None
+
+    def place(value: float) -> float:
+        return round(98 * (value - low) / (high - low), 1)
+
+    known = cell.interval
+    return {
+        "at": place(cell.value),
+        "low": None if known is None else place(known.low),
+        "high": None if known is None else place(known.high) + 2,
+    }
+
+
+def _ends(cell: Cell) -> tuple[float, ...]:
+    value = cell.value or 0.0
+    return (value,) if cell.interval is None else (value, cell.interval.low, cell.interval.high)
+
+
+def _known(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
+    lines = (("chance", [column.chance for column in columns]), ("majority", [column.majority for column in columns]))
+    return [(name, ["" if value is None else number(value) for value in values]) for name, values in lines]
+
+
+def _entry(cell: Cell) -> dict[str, Any]:
+    row, first = cell.row, cell.runs[0].record
+    facts = [
+        ("question", cell.column.title),
+        ("asked", f"{_MODES[row.mode]}, {row.labels} of the labels ({as_time(cell.label_seconds)})"),
+        ("95 %", f"{interval(cell.interval)} over {cell.interval_unit}s" if cell.interval else "no interval"),
+        ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
+        ("weights", shown(row.system.checkpoint or "none", 200)),
+        *(("from", shown(origin, 200)) for origin in cell.origins),
+        *(
+            (name, shown(said, 200))
+            for name, said in (("published in", row.system.citation), ("licence", row.system.licence))
+            if said is not None
+        ),
+        (
+            "checked",
+            "; ".join(dict.fromkeys(run.unchecked or "computed again from its predictions" for run in cell.runs)),
+        ),
+        *(
+            ("warning", shown(warning, 400))
+            for warning in dict.fromkeys(w for r in cell.runs for w in r.record.corpus.warnings)
+        ),
+    ]
+    return {
+        "anchor": f"n-{cell.key}",
+        "title": f"{row.title}, {row.labels} of the labels, {_MODES[row.mode]}: {cell.column.title}",
+        "value": cell.value,
+        "facts": facts,
+        "runs": [
+            {
+                "id": run.record.id,
+                "seed": run.record.seed,
+                "value": run.record.primary.value,
+                "path": shown(run.place, _LONGEST),
+            }
+            for run in cell.runs
+        ],
+        "commands": [shown_command(command) for command in commands_of([run.record for run in cell.runs])],
+    }
+
+
+def _sections(report: Report) -> Iterator[Section]:
+    yield from _section(
+        "labels", "Few labels", "How far each system comes with few labels; the bands are 95 % intervals.",
+        report.efficiencies, lambda each: (figures.efficiency_figure(each), tables.efficiency(each)),
+    )  # fmt: skip
+    yield from _section(
+        "layers", "Layer by layer", "Where in a model the answer is.",
+        report.profiles, lambda each: (figures.layers_figure(each), tables.layers(each)),
+    )  # fmt: skip
+    yield from _section(
+        "cost", "Accuracy and cost", "The green steps join what nothing at most as costly beats.",
+        report.fronts, lambda each: (figures.cost_figure(each), tables.front(each)),
+    )  # fmt: skip
+    yield from _section(
+        "confusions", "What is taken for what", "Of the best system of a frame task, pooled over its seeds.",
+        report.confusions, lambda each: (figures.confusion_figure(each), tables.most_confused(each)),
+    )  # fmt: skip
+    yield from _section(
+        "rates", "Learning rates", "The best dev value at each rate that was tried.",
+        report.sensitivities, lambda each: (figures.sensitivity_figure(each), tables.learning_rates(each)),
+    )  # fmt: skip
+
+
+def _section(
+    key: str, title: str, text: str, subjects: Sequence[Subject], draw: Callable[[Subject], tuple[Figure, Table]]
+) -> Iterator[Section]:
+    if subjects:
+        left_out = len(subjects) - MOST_FIGURES
+        more = f"{left_out} more of these are not drawn; results.json has their numbers." if left_out > 0 else ""
+        yield Section(key, title, text, [draw(each) for each in subjects[:MOST_FIGURES]], more)
+
+
+__all__ = ["Value", "results"]

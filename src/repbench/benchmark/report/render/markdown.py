@@ -1,0 +1,101 @@
+"""`report.md`: the tables for a reader of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from repbench.benchmark.report.data.assemble import Report
+from repbench.benchmark.report.data.gather import Cell
+from repbench.benchmark.report.render.commands import commands_of, shown_command
+from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
+from repbench.benchmark.report.render.tables import Table, Value, published_table, tables_of
+
+NOT_BELIEVED = "Not believed: in no number above"
+TOO_LONG = "The command is too long to be shown; results.json has it."
+ELSEWHERE = "Published elsewhere: other data, heads and budgets, never ranked with ours"
+
+
+def results(report: Report) -> str:
+    """The whole report."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"# {markdown(shown(report.heading.title, LONGEST_TITLE))}\n"
+    yield from (f"{markdown(shown(paragraph, LONGEST_TEXT))}\n" for paragraph in report.heading.paragraphs)
+    yield from (f"* {markdown(verdict.sentence)}" for verdict in report.verdict_lines())
+    for table in tables_of(report):
+        yield from _table(table, "##")
+    if report.published:
+        yield f"\n## {ELSEWHERE}"
+        for each in report.published:
+            yield from _table(published_table(each), "###")
+    if report.notes:
+        yield "\n## Notes\n"
+        yield from (f"* {markdown(note)}" for note in report.notes)
+    yield from _failures(report)
+    yield "\n## Records\n"
+    for cell in (cell for column in report.gathered.all_columns for cell in report.gathered.column_cells(column)):
+        yield f"* {markdown(record_line(cell))}"
+        brought = "; ".join(cell.origins)
+        yield f"  from {markdown(shown(brought, 600))}"
+        for command in commands_of([run.record for run in cell.runs]):
+            line = shown_command(command)
+            yield f"  {TOO_LONG}" if line is None else f"  {_code(line)}"
+
+
+def record_line(cell: Cell) -> str:
+    """A number's records in words."""
+    ids = " ".join(run.record.id for run in cell.runs)
+    return f"{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}"
+
+
+def _table(table: Table, level: str) -> Iterator[str]:
+    yield f"\n{level} {markdown(table.title)}\n"
+    yield _row(markdown(heading) for heading in table.headings)
+    yield _row(":--" if place < table.num_names else "--:" for place in range(len(table.headings)))
+    for row in table.rows:
+        yield _row(_value(value) for value in row)
+    for note in table.notes:
+        yield f"\n{markdown(note)}"
+
+
+def _row(cells: Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(value: Value) -> str:
+    text = markdown(value.text)
+    if value.mark == "best":
+        text = f"**{text}**"
+    elif value.mark == "tied":
+        text = f"{text} ≈"
+    elif value.mark == "untested":
+        text = f"{text} ?"
+    return f"{text} {markdown(f'[{value.interval}]')}" if value.interval else text
+
+
+def _failures(report: Report) -> Iterator[str]:
+    lines = failures(report)
+    if lines:
+        yield f"\n## {NOT_BELIEVED}\n"
+        yield from (f"* {markdown(line)}" for line in lines)
+
+
+def failures(report: Report) -> list[str]:
+    """What is not believed and why, a line each."""
+    gathered = report.gathered
+    named = [
+        f"{run.record.id}, {shown(run.record.upstream.name)} on {shown(run.record.downstream.name)}: {run.fault}"
+        for run in gathered.failed
+    ]
+    return [shown(line, 400) for line in (*named, *(f"{path}: {why}" for path, why in gathered.unreadable.items()))]
+
+
+def _code(text: str) -> str:
+    """Inline code, whatever backticks the text holds."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"

@@ -1,0 +1,101 @@
+"""One table of many records: a row for each system and layer, a column for each question and share of the labels."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from repbench.benchmark.records.record import Record
+from repbench.benchmark.report.data.columns import Column, columns_of
+from repbench.benchmark.report.data.gather import ReportRow, rows_of
+from repbench.benchmark.report.render.escaping import shown
+from repbench.benchmark.report.render.formatting import number
+
+_CAPTION = "primary metrics, {}; chance and majority stand in their own rows; – was not asked"
+
+
+def matrix_table(records: Sequence[Record]) -> Table:
+    """The primary metric of every system at every question and share of the labels; means over seeds, of nothing else.
+
+    Rows and columns are those of a report: records that differ in corpus, head, protocol or division stand in different
+    columns, those that differ in weights, mode or layer in different rows. Names say only what differs. Of several
+    records of one seed the newest counts.
+    """
+    column_of, row_of = columns_of(records), rows_of(records)
+    cells: dict[tuple[str, str, float], dict[int, Record]] = defaultdict(dict)
+    for record in sorted(records, key=lambda each: (each.created, each.id)):
+        place = _row_of_all_shares(row_of[record.id]), column_of[record.id].key, record.label_fraction
+        cells[place][record.seed] = record
+    columns = _columns(records, column_of)
+    names = _names(list(row_of.values()))
+    caption = _CAPTION.format(_of_seeds({len(seeds) for seeds in cells.values()}))
+    older = len({record.id for record in records}) - sum(len(seeds) for seeds in cells.values())
+    if older:
+        caption += f"; {older} older records of the same seeds are left out"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column("", overflow="fold")
+    for heading in columns.values():
+        table.add_column(Text("\n".join(heading)), justify="right", overflow="fold")
+    known = {column.key: column for column in column_of.values()}
+    for name, values in (
+        ("chance", [known[key].chance for key, _ in columns]),
+        ("majority", [known[key].majority for key, _ in columns]),
+    ):
+        table.add_row(name, *(number(value) for value in values))
+    for row, name in sorted(names.items(), key=lambda each: each[1]):
+        table.add_row(Text(name), *(number(_mean(cells.get((row, *column)))) for column in columns))
+    return table
+
+
+def _columns(records: Sequence[Record], column_of: Mapping[str, Column]) -> dict[tuple[str, float], tuple[str, ...]]:
+    """From the key of a question and the share of the labels to the lines of its heading, in the order of the table."""
+    asked = {(column_of[record.id].key, record.label_fraction): column_of[record.id] for record in records}
+    several = len({column.corpus for column in asked.values()}) > 1
+    places = sorted(asked, key=lambda place: (int(place[0][1:]), place[1]))
+    return {place: tuple(_heading(asked[place], place[1], names_corpus=several)) for place in places}
+
+
+def _heading(column: Column, fraction: float, *, names_corpus: bool) -> Iterator[str]:
+    yield shown(column.task)
+    if names_corpus:
+        yield shown(column.corpus)
+    yield from map(shown, column.differs)
+    yield f"{100 * fraction:g} %"
+
+
+def _row_of_all_shares(row: ReportRow) -> str:
+    return "\n".join((row.system.name, row.mode, row.layer))
+
+
+def _names(rows: Sequence[ReportRow]) -> dict[str, str]:
+    """What the rows are called: the system, whether it was fine-tuned, and the layer where layers differ."""
+    names_layer = len({row.layer for row in rows}) > 1
+    return {
+        _row_of_all_shares(row): ", ".join(
+            [
+                row.system.name,
+                *["fine-tuned"] * (row.mode == "finetune"),
+                *[f"layer {shown(row.layer)}"] * names_layer,
+            ]
+        )
+        for row in rows
+    }
+
+
+def _of_seeds(counts: set[int]) -> str:
+    fewest, most = min(counts, default=1), max(counts, default=1)
+    if most == 1:
+        return "each of one seed"
+    return f"means over {most} seeds" if fewest == most else f"means over {fewest} to {most} seeds"
+
+
+def _mean(records: Mapping[int, Record] | None) -> float | None:
+    """None where a record is missing, or its metric undefined."""
+    values = [record.primary.value for record in (records or {}).values()]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,173 @@
+"""From records on disk to a report on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from repbench.benchmark.report.data.assemble import Heading, PublishedName, Report, assemble
+from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.render import csv, html, latex, markdown
+from repbench.benchmark.report.render import json as json_form
+from repbench.benchmark.report.render.figures import MOST_LINES, layers_figure
+from repbench.errors import DataError
+from repbench.files import canonical_json, ensure_writable, refuse_of_others, replaced_ours, write_beside
+from repbench.progress import Reporter, Silence
+
+Format = Literal["md", "html", "tex", "csv", "json"]
+
+
+def _json(report: Report) -> str:
+    return json.dumps(json_form.results(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+_WRITERS: dict[Format, tuple[str, Callable[[Report], str], bytes]] = {
+    "md": ("report.md", markdown.results, b"\n## Scores: "),
+    "html": ("index.html", html.results, b"content=\"default-src 'none'; style-src 'sha256-"),
+    "tex": ("report.tex", latex.results, rb"\newcommand{\tied}{\ensuremath"),
+    "csv": ("results.csv", csv.results, b"kind,task,corpus,differs,metric,"),
+    "json": ("results.json", _json, b'"schema": "repbench.report/'),
+}
+"""Of each format the file, what makes it, and by what a file that was made so is known."""
+
+_PUBLISHED = ("published.csv", csv.published, b"title,source,date,model,quantity,value")
+
+_COMMAND = "repbench report"
+
+FORMATS = tuple(_WRITERS)
+"""What a report can be written as."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """What `repbench report` is asked for.
+
+    Attributes:
+        runs: Records, and folders that hold some at any depth.
+        out: Folder to write into.
+        formats: Any of `FORMATS`.
+        published: Published tables to show beside, set apart.
+        heading: What stands above it.
+        processes: Among which the check of many records is divided.
+    """
+
+    runs: tuple[Path, ...]
+    out: Path
+    formats: tuple[Format, ...] = FORMATS
+    published: tuple[PublishedName, ...] = ()
+    heading: Heading = field(default_factory=Heading)
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """A report and where it lies."""
+
+    files: tuple[Path, ...]
+    report: Report
+
+
+def write_report(request: ReportRequest, reporter: Reporter | None = None) -> WrittenReport:
+    """Draw a report from records alone.
+
+    Args:
+        request: Of what, where to, and how.
+        reporter: Told of what is not believed.
+
+    Raises:
+        UsageError: A file of another making has the name of one that is to be written.
+        DataError: A place does not exist, or there is no record.
+        IntegrityError: No record can be believed.
+        EnvironmentFault: The place may not be written to.
+    """
+    reporter = reporter or Silence()
+    writers = [
+        writer
+        for format_ in request.formats
+        for writer in (_WRITERS[format_], *([_PUBLISHED] if format_ == "csv" and request.published else []))
+    ]
+    for name, _, signature in writers:
+        refuse_of_others(request.out / name, signature, made_by=_COMMAND)
+    ensure_writable(request.out)
+    report = assemble(request.runs, request.published, request.heading, processes=request.processes)
+    for line in (*_not_believed(report), *(f"note: {note}" for note in report.notes)):
+        reporter.say(line)
+    replaced = [
+        replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
+        for name, rendered, signature in writers
+    ]
+    if any(replaced):
+        reporter.say(f"note: {sum(replaced)} files of an earlier report in {request.out} were replaced")
+    return WrittenReport(tuple(request.out / name for name, *_ in writers), report)
+
+
+def _not_believed(report: Report) -> Iterator[str]:
+    """A line for each record that is left out."""
+    for run in report.gathered.failed:
+        yield f"not believed: {run.path}: {run.fault}"
+    for path, reason in report.gathered.unreadable.items():
+        yield f"not believed: {path}: {reason}"
+
+
+def write_layer_figures(
+    runs: Sequence[Path], out: Path, *, overwrite: bool = False, reporter: Reporter | None = None
+) -> list[Path]:
+    """Draw `OUT/layers-TASK-CORPUS.svg` for each question that some system was asked layer by layer.
+
+    Where several questions are of one task and corpus, the names also have what parts them.
+
+    Args:
+        runs: Records, and folders that hold some at any depth.
+        out: Folder to write into.
+        overwrite: Whether figures of other content may be replaced.
+        reporter: Told of what is left out.
+
+    Raises:
+        UsageError: Another figure has the name of one that is to be written.
+        DataError: A place does not exist, or no system was asked at two layers.
+        IntegrityError: No record can be believed.
+        EnvironmentFault: The place may not be written to.
+    """
+    reporter = reporter or Silence()
+    ensure_writable(out)
+    report = assemble(runs)
+    for line in (*_not_believed(report), *(f"note: {note}" for note in report.gathered.notes)):
+        reporter.say(line)
+    profiles = report.profiles
+    if not profiles:
+        names = ", ".join(map(str, runs))
+        raise DataError("No system was asked at two layers or more", file=names, do="Run one with --layer all")
+    files: list[Path] = []
+    for name, each in zip(_figure_names([each.column for each in profiles]), profiles, strict=True):
+        path = out / f"layers-{name}.svg"
+        write_beside(path, layers_figure(each).as_file().encode("utf-8"), overwrite=overwrite)
+        files.append(path)
+        left_out = [profile.name for profile in each.profiles[MOST_LINES:]]
+        if left_out:
+            reporter.say(f"note: {path.name} has room for {MOST_LINES} lines; left out: {', '.join(left_out)}")
+    return files
+
+
+def _figure_names(columns: Sequence[Column]) -> list[str]:
+    """From each question a name of its own that every file system takes."""
+    short = [_file_name(column.task, column.corpus) for column in columns]
+    whole = [_file_name(column.task, column.corpus, *column.differs) for column in columns]
+    names = [long if short.count(name) > 1 else name for name, long in zip(short, whole, strict=True)]
+    return [
+        f"{name}-{_digest(column)}" if names.count(name) > 1 else name
+        for name, column in zip(names, columns, strict=True)
+    ]
+
+
+def _file_name(*parts: str) -> str:
+    text = "-".join(parts).casefold()
+    return re.sub(r"[^a-z0-9._]+", "-", text).strip("-.")[:100] or "unnamed"
+
+
+def _digest(column: Column) -> str:
+    return hashlib.sha256(canonical_json(dict(column.facts))).hexdigest()[:8]

@@ -1,0 +1,44 @@
+"""How sure a number is, whether two differ, and what many say together; pure functions, seeded where they draw.
+
+`intervals` has intervals and paired differences over speakers and seeds, `significance` what is told apart in a table,
+`labels` how far few labels lead, `aggregates` one number of many tasks.
+"""
+
+from repbench.benchmark.scoring.statistics.aggregates import Aggregate, borda, normalised_means, superb_overall
+from repbench.benchmark.scoring.statistics.intervals import (
+    Difference,
+    Interval,
+    LeftOut,
+    crossed_intervals,
+    crossed_intervals_of,
+    jackknife_intervals,
+    left_out,
+    paired_differences,
+    paired_differences_of,
+    smallest_difference,
+)
+from repbench.benchmark.scoring.statistics.labels import label_efficiency_area, labels_to_reach
+from repbench.benchmark.scoring.statistics.significance import holm, mcnemar_exact, randomisation_p, tie_group
+
+__all__ = [
+    "Aggregate",
+    "Difference",
+    "Interval",
+    "LeftOut",
+    "borda",
+    "crossed_intervals",
+    "crossed_intervals_of",
+    "holm",
+    "jackknife_intervals",
+    "label_efficiency_area",
+    "labels_to_reach",
+    "left_out",
+    "mcnemar_exact",
+    "normalised_means",
+    "paired_differences",
+    "paired_differences_of",
+    "randomisation_p",
+    "smallest_difference",
+    "superb_overall",
+    "tie_group",
+]

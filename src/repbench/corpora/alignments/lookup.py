@@ -1,0 +1,227 @@
+"""Where the alignments of a corpus lie: in files named after utterances, or in files of many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from repbench.corpora.alignments.formats import (
+    BOOKS,
+    BY_ENDING,
+    ENDINGS,
+    READERS,
+    format_of,
+    is_list,
+    read_one,
+    refuse_tier,
+)
+from repbench.corpora.alignments.intervals import Alignment
+from repbench.corpora.alignments.multi_utterance_files import Book
+from repbench.corpora.textfiles import nfc, text_lines
+from repbench.errors import DataError
+
+UNALIGNED_FILE = "unaligned.txt"
+
+
+class Alignments(Protocol):
+    """The alignments that a file or folder holds, by the (NFC-normalised) id of the utterance."""
+
+    def __contains__(self, utterance: object) -> bool: ...
+
+    def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
+        """What is said of an utterance that is there; the rate is that of its sound."""
+        ...
+
+
+class FilePerUtterance:
+    """A file for each utterance, of any format; a file of many utterances may be named for each of them.
+
+    Args:
+        paths: From the id of each utterance to its file.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], tier: str | None = None) -> None:
+        self._tier = tier
+        self._paths = {nfc(name): path for name, path in paths.items()}
+        self._books: dict[Path, Book] = {}
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._paths
+
+    def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
+        """Read the file of an utterance; errors as `format_of` and its reader."""
+        path = self._paths[utterance]
+        form = format_of(path)
+        if form in READERS:
+            return read_one(form, path, utterance, sample_rate_hz, tier=self._tier)
+        refuse_tier(self._tier, form, path)
+        if path not in self._books:
+            self._books[path] = BOOKS[form](path)
+        if utterance not in self._books[path]:
+            what = f"The file ({form}) does not hold the utterance it is named for"
+            raise DataError(what, file=path, utterance=utterance, do="Name another file, or none")
+        return self._books[path].read(utterance, sample_rate_hz)
+
+
+class Folder:
+    """A folder with a file for each utterance, all of one format.
+
+    Args:
+        folder: The folder.
+        paths: Its files.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
+    """
+
+    def __init__(self, folder: Path, paths: Iterable[Path], tier: str | None = None) -> None:
+        self._tier = tier
+        self._folder = folder
+        self._paths: dict[str, Path] = {}
+        self._twice: dict[str, Path] = {}
+        self._seen: tuple[str, Path] | None = None
+        for path in paths:
+            for name in names_of(path, folder):
+                first = self._paths.setdefault(name, path)
+                if first != path:
+                    self._twice[name] = path
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._paths
+
+    def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
+        """Read the file of an utterance.
+
+        Raises:
+            DataError: Two files are named after it, its format is not that of those read before, or as its reader.
+        """
+        path = self._paths[utterance]
+        if utterance in self._twice:
+            what = f"Two alignments are named `{utterance}`: {path} and {self._twice[utterance]}"
+            raise DataError(what, file=self._folder, utterance=utterance, do="Remove one of them")
+        form = format_of(path)
+        first_form, first_path = self._seen = self._seen or (form, path)
+        if form != first_form:
+            what = f"The folder of alignments is mixed: {first_path.name} is {first_form}, {path.name} is {form}"
+            raise DataError(what, file=path, utterance=utterance, do="Keep one format")
+        if form not in READERS:
+            what = f"The file is named after an utterance, but holds many ({form})"
+            raise DataError(what, file=path, utterance=utterance, do="Give the file itself")
+        return read_one(form, path, utterance, sample_rate_hz, tier=self._tier)
+
+
+class Shelf:
+    """Files of one format that hold many utterances each, no utterance in two of them."""
+
+    def __init__(self, books: Iterable[Book]) -> None:
+        self._book_of: dict[str, Book] = {}
+        for book in books:
+            for utterance in book:
+                first = self._book_of.setdefault(utterance, book)
+                if first is not book:
+                    what = f"The utterance stands in two files: {first.path} and {book.path}"
+                    raise DataError(what, file=book.path, utterance=utterance, do="Remove one of them")
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._book_of
+
+    def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
+        """Read an utterance; errors as `Book.read`."""
+        return self._book_of[utterance].read(utterance, sample_rate_hz)
+
+
+def open_alignments(source: Path, utterances: Collection[str], *, tier: str | None = None) -> Alignments:
+    """The alignments of a file or folder.
+
+    Args:
+        source: A file or folder of alignments.
+        utterances: The NFC-normalised ids of the corpus, by which files in a folder of `.txt` files are told apart.
+        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
+
+    Raises:
+        DataError: There is nothing, or what there is is mixed, ambiguous or of no known format.
+        UsageError: A tier is named, but there are no TextGrids.
+    """
+    if source.is_dir():
+        return _open_folder(source, utterances, tier)
+    if not source.exists():
+        raise DataError("The file or folder of alignments does not exist", file=source, do="Check --alignments")
+    form = format_of(source)
+    refuse_tier(tier, form, source)
+    if form in BOOKS:
+        return Shelf([BOOKS[form](source)])
+    named = [name for name in names_of(source, source.parent) if name in utterances]
+    if not named:
+        what = f"The file holds one alignment ({form}) and is named after no utterance of the corpus"
+        raise DataError(what, file=source, do="Give the folder of all of them, or name it after its utterance")
+    return Folder(source.parent, [source], tier)
+
+
+def names_of(path: Path, folder: Path) -> set[str]:
+    """The ids under which a file can be known: its stem, and its place under the folder, its parts joined."""
+    parts = path.relative_to(folder).with_suffix("").parts
+    return {nfc(name) for name in (path.stem, *(joint.join(parts) for joint in "/-_"))}
+
+
+def read_unaligned(source: Path) -> dict[str, str]:
+    """From the id of each utterance that is listed as unaligned to the place where it is: `unaligned.txt:3`.
+
+    Raises:
+        DataError: A list is not UTF-8.
+    """
+    paths = sorted(source.rglob(UNALIGNED_FILE)) if source.is_dir() else [source.parent / UNALIGNED_FILE]
+    paths.append(paths[0].parent.parent / UNALIGNED_FILE if source.is_file() else source.parent / UNALIGNED_FILE)
+    return {
+        nfc(line.split()[0]): f"{path}:{number}"
+        for path in paths
+        if path.is_file()
+        for number, line in text_lines(path)
+    }
+
+
+def _open_folder(folder: Path, utterances: Collection[str], tier: str | None) -> Alignments:
+    by_ending: dict[str, list[Path]] = {}
+    for path in _files(folder):
+        by_ending.setdefault(path.suffix.lower(), []).append(path)
+    endings = sorted(set(by_ending) - {".txt"}) or sorted(by_ending)
+    if not endings:
+        looked_for = ", ".join(sorted(ENDINGS))
+        what = f"The folder holds no alignment; looked for files that end in {looked_for}"
+        raise DataError(what, file=folder, do="Check --alignments")
+    if len(endings) > 1:
+        seen = ", ".join(
+            f"{len(by_ending[ending])} {ending} (such as {by_ending[ending][0].name})" for ending in endings
+        )
+        raise DataError(f"The folder of alignments is mixed: {seen}", file=folder, do="Give a folder of one format")
+    paths = by_ending[endings[0]]
+    if BY_ENDING.get(endings[0], endings[0]) in READERS or endings[0] == ".lab":
+        return Folder(folder, paths, tier)
+    if endings[0] == ".txt":
+        named = [path for path in paths if not names_of(path, folder).isdisjoint(utterances)]
+        if named:
+            return Folder(folder, named, tier)
+        paths = [path for path in paths if not is_list(path)]
+    books = list(_books(paths, folder))
+    if books:
+        refuse_tier(tier, format_of(books[0].path), books[0].path)
+    return Shelf(books)
+
+
+def _books(paths: Iterable[Path], folder: Path) -> Iterator[Book]:
+    """The files that hold many utterances; those of one utterance that are not of this corpus are none."""
+    first: tuple[str, Path] | None = None
+    for path in paths:
+        form = format_of(path)
+        first_form, first_path = first = first or (form, path)
+        if form != first_form:
+            what = f"The folder of alignments is mixed: {first_path.name} is {first_form}, {path.name} is {form}"
+            raise DataError(what, file=folder, do="Give one of the files, or a folder of one format")
+        if form in BOOKS:
+            yield BOOKS[form](path)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file anywhere under the folder that may be an alignment."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.name != UNALIGNED_FILE:
+            yield path

@@ -1,0 +1,198 @@
+"""What layouts share: which options they read, and finding files under a folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from repbench.corpora.contract import DraftUtterance, PrepareOptions
+from repbench.errors import DataError, EnvironmentFault, UsageError
+
+_FLAG_OF = {
+    "alignments": "--alignments",
+    "table": "--table",
+    "columns": "--column",
+    "features": "--features-hop",
+    "variant": "--variant",
+    "pattern": "--pattern",
+}
+"""The options that a layout itself reads; `repbench.corpora.manifest.prepare` sees to the others."""
+
+
+_OF_ALIGNMENTS = {"tier": "--tier", "relabel": "--relabel", "keep_labels": "--keep-labels"}
+"""Options that say how alignments are read: a layout that reads alignments reads them too."""
+
+
+def refuse_options(layout: str, options: PrepareOptions, *, reads: Collection[str] = ()) -> None:
+    """Refuse every option that a layout does not read.
+
+    Args:
+        layout: Name of the layout.
+        options: What was given.
+        reads: The fields of `PrepareOptions` that the layout reads.
+
+    Raises:
+        UsageError: Names the first option that would have no effect.
+    """
+    flags = _FLAG_OF if "alignments" in reads else _FLAG_OF | _OF_ALIGNMENTS
+    for name, flag in flags.items():
+        if name not in reads and getattr(options, name) not in (None, {}, False):
+            raise UsageError(f"The layout `{layout}` does not read `{flag}`", key=flag, do="Leave it out")
+
+
+def refuse_missing_root(root: Path) -> None:
+    """Refuse a root that is no folder.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError("The root folder does not exist", file=root, do="Check --root")
+
+
+def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Path | None = None) -> Iterator[Path]:
+    """Every file anywhere under a folder, sorted; names that begin with a dot are passed over, folders of them too.
+
+    What `options.exclude` names is passed over too. A link to a folder that is found at its own place is passed over;
+    one that leads out of the root is followed with `options.follow_links`, and else refused. A link to a file is given
+    as it is, even if it leads to nothing: an utterance that has gone must not vanish without a word.
+
+    Args:
+        folder: The root of the corpus, or a folder in it.
+        options: What is left out, and whether links are followed.
+        root: The root of the corpus; None: the folder itself.
+
+    Raises:
+        DataError: A linked folder leads out of the root or back to a folder that it lies in.
+        EnvironmentFault: A folder may not be read.
+    """
+    walk = _Walk(folder if root is None else root, options or PrepareOptions())
+    yield from sorted(walk.files(folder, walk.chain(folder)))
+
+
+def text_notes(utterances: Sequence[DraftUtterance], num_texts: int = 0) -> tuple[str, ...]:
+    """What is missing where a corpus has texts: utterances without one, and texts without a sound.
+
+    Args:
+        utterances: Of the corpus.
+        num_texts: How many texts its files hold; 0 where each stands with its utterance.
+    """
+    num_with_text = sum(utterance.text is not None for utterance in utterances)
+    notes = []
+    if num_texts > num_with_text:
+        notes.append(f"{num_texts - num_with_text} of {num_texts} transcripts have no sound file")
+    if num_with_text < len(utterances):
+        notes.append(f"{len(utterances) - num_with_text} of {len(utterances)} utterances have no transcript")
+    return tuple(notes)
+
+
+def excluded_files(root: Path, options: PrepareOptions) -> Counter[str]:
+    """How many files under a root each glob of `options.exclude` leaves out; errors as `files_under`."""
+    walk = _Walk(root, options)
+    for _ in walk.files(root, walk.chain(root)):
+        pass
+    return walk.left_out
+
+
+class _Walk:
+    """The search for files under a root.
+
+    Attributes:
+        left_out: From each glob to the number of files that it has left out so far.
+    """
+
+    def __init__(self, root: Path, options: PrepareOptions) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._root = root
+        self._real_root = Path(os.path.realpath(root))
+        self._options = options
+
+    def chain(self, folder: Path) -> frozenset[str]:
+        """The real places of a folder and of those above it up to the root."""
+        above = [each for each in folder.parents if each.is_relative_to(self._root)]
+        return frozenset(os.path.realpath(each) for each in (folder, *above))
+
+    def files(self, folder: Path, chain: frozenset[str]) -> Iterator[Path]:
+        """The files under a folder; `chain` holds the real places of the folder and of all that it lies in."""
+        for path in self._listed(folder):
+            if path.name.startswith(".") or self._is_excluded(path):
+                continue
+            if not path.is_dir():
+                if path.is_file() or path.is_symlink():
+                    yield path
+            elif not path.is_symlink() or self._is_to_be_followed(path, chain):
+                real = os.path.realpath(path)
+                if real in chain:
+                    self._refuse_circle(path, real)
+                yield from self.files(path, chain | {real})
+
+    def _listed(self, folder: Path) -> list[Path]:
+        try:
+            return list(folder.iterdir())
+        except PermissionError as error:
+            do = f"Give yourself leave to read it, or leave it out with --exclude '{folder.name}'"
+            raise EnvironmentFault("The folder may not be read", file=folder, do=do) from error
+
+    def _is_excluded(self, path: Path) -> bool:
+        if not self._options.exclude:
+            return False
+        place = path.relative_to(self._root).as_posix()
+        glob = next((glob for glob in self._options.exclude if is_excluded(place, [glob])), None)
+        if glob is None:
+            return False
+        is_folder = path.is_dir() and not path.is_symlink()
+        self.left_out[glob] += sum(len(names) for _, _, names in os.walk(path)) if is_folder else 1
+        return True
+
+    def _is_to_be_followed(self, link: Path, chain: frozenset[str]) -> bool:
+        """Whether the files under a linked folder are found in no other place."""
+        real = Path(os.path.realpath(link))
+        if self._options.follow_links and os.fspath(real) in chain:
+            self._refuse_circle(link, os.fspath(real))
+        if real.is_relative_to(self._real_root):
+            place = real.relative_to(self._real_root).as_posix()
+            return any(part.startswith(".") for part in place.split("/") if part != ".")
+        if not self._options.follow_links:
+            what = f"The folder is a link that leads out of the root, to {real}"
+            do = f"Follow links with --follow-links, or leave it out with --exclude '{link.name}'"
+            raise DataError(what, file=link, do=do)
+        return True
+
+    def _refuse_circle(self, link: Path, real: str) -> NoReturn:
+        what = f"The folder is a link that leads back to a folder it lies in, {real}"
+        raise DataError(what, file=link, do=f"Remove it, or leave it out with --exclude '{link.name}'")
+
+
+def is_excluded(place: str, globs: Sequence[str]) -> bool:
+    """Whether a place relative to the root is left out.
+
+    A glob without `/` speaks of the name of the file or of any folder it lies in; one with `/` of the place itself, or
+    of that of a folder it lies in, part by part, with `**` for any number of parts. `*`, `?` and `[…]` are as in a
+    shell.
+
+    Example:
+        >>> is_excluded("a/_background_noise_/x.wav", ["_background_noise_"]), is_excluded("a/b/x.wav", ["b/*"])
+        (True, False)
+    """
+    parts = place.split("/")
+    for glob in globs:
+        wanted = glob.rstrip("/")
+        if "/" not in wanted and any(fnmatch.fnmatchcase(part, wanted) for part in parts):
+            return True
+        if "/" in wanted:
+            names = wanted.removeprefix("./").lstrip("/").split("/")
+            if any(_matches(parts[:end], names) for end in range(1, len(parts) + 1)):
+                return True
+    return False
+
+
+def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
+    if not names:
+        return not parts
+    if names[0] == "**":
+        return any(_matches(parts[start:], names[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], names[0]) and _matches(parts[1:], names[1:])

@@ -1,0 +1,269 @@
+"""A data folder of Kaldi: wav.scp, utt2spk and, where they are there, segments, text, spk2gender and utt2….
+
+Reference: Povey et al., "The Kaldi Speech Recognition Toolkit" (ASRU 2011), and its documentation, "Data preparation".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from repbench.corpora.alignments import align
+from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.faults import Gatherer
+from repbench.corpora.layouts.base import refuse_missing_root, refuse_options
+from repbench.corpora.layouts.csv_table import column_type
+from repbench.corpora.layouts.rounded_ends import cut_at_sounds
+from repbench.corpora.safe_paths import Root, common_folder
+from repbench.corpora.textfiles import text_lines
+from repbench.errors import DataError, quoted
+
+_NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
+"""Files utt2… that are a field of their own, or follow from the sound."""
+
+_T = TypeVar("_T")
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")
+_ARCHIVE = re.compile(r".*:[0-9]+(\[[^\]]*\])?")
+
+
+class TableLine(NamedTuple):
+    """A line `KEY VALUE` of a table and where it stands: `wav.scp:12`."""
+
+    value: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordingSegment:
+    """A stretch of a recording; times in seconds, None for its edge."""
+
+    recording: str
+    start: float | None
+    end: float | None
+
+
+class KaldiData:
+    """The layout `kaldi`: a data folder (the root, or `--table`) and sounds under the root.
+
+    `wav.scp` and `utt2spk` are needed. The paths of wav.scp are relative to the root, or absolute and under it; pipes
+    are refused and never run. With `segments` its lines are the utterances and the group is the recording; without,
+    each recording is an utterance. `text` gives the text, `spk2gender` the attribute `gender` (F, M), and every other
+    `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else strings.
+    `utt2dur`, `utt2num_frames`, `reco2dur`, `spk2utt` and whatever else lies there is read over. A segment that ends at
+    most `OVERSHOOT_S` past its recording is cut there, as Kaldi does, and counted in a note.
+
+    Lines may stand in any order. An id that stands twice, or that is no utterance, is refused.
+    """
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the data folder; errors as `CorpusLayout.prepare`."""
+        refuse_options("kaldi", options, reads=("alignments", "table"))
+        refuse_missing_root(root)
+        data = root if options.table is None else options.table
+        gatherer = Gatherer(gather=options.gather_faults)
+        sounds = _sounds(data, Root(root, follow_links=options.follow_links), gather=options.gather_faults)
+        segments = _segments(data / "segments", sounds, gather=options.gather_faults)
+        speakers = _table_of(data / "utt2spk", segments)
+        _refuse_unlisted(data / "utt2spk", speakers, segments)
+        texts = _table_of(data / "text", segments, may_be_empty=True) if (data / "text").is_file() else {}
+        genders = _genders(data / "spk2gender", speakers)
+        attributes = _attributes(data, segments)
+        utterances = []
+        for name, segment in segments.items():
+            with gatherer.each():
+                stretch = _fit(segment, name)
+                utterances.append(
+                    DraftUtterance(
+                        id=name,
+                        audio=_fit(sounds[stretch.recording], name),
+                        start=stretch.start,
+                        end=stretch.end,
+                        speaker=speakers[name].value,
+                        text=texts[name].value if name in texts else None,
+                        attributes={**attributes[name], **genders.get(speakers[name].value, {})},
+                        group=stretch.recording if (data / "segments").is_file() else None,
+                    )
+                )
+        utterances, notes_on_ends = cut_at_sounds(utterances)
+        draft = Draft(
+            name=data.resolve().name or "kaldi",
+            licence="unknown",
+            root=root,
+            utterances=utterances,
+            notes=(*_notes(sounds, segments, texts), *notes_on_ends),
+            faults=tuple(gatherer.faults),
+        )
+        return draft if options.alignments is None else align(draft, options.alignments, options)
+
+
+KALDI = KaldiData()
+
+
+def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, TableLine]:
+    """The lines `KEY VALUE` of a table, in their order.
+
+    Raises:
+        DataError: The file is missing, not UTF-8 or empty, a line has no value, or a key stands twice.
+    """
+    entries: dict[str, TableLine] = {}
+    for number, line in text_lines(path):
+        where = f"{path}:{number}"
+        key, *rest = line.split(None, 1)
+        if key in entries:
+            what = f"`{key}` stands twice, first in {entries[key].where}"
+            raise DataError(what, file=where, key=key, do="Remove one of the lines")
+        value = rest[0].strip() if rest else ""
+        if not value and not may_be_empty:
+            raise DataError(f"`{key}` has no value", file=where, key=key, do="A line must be a key and its value")
+        entries[key] = TableLine(value, where)
+    if not entries:
+        raise DataError("The file has no line", file=path, do="Fill or remove it")
+    return entries
+
+
+def _fit(found: _T | DataError, utterance: str) -> _T:
+    """What was found for an utterance.
+
+    Raises:
+        DataError: It is a fault, of the utterance or of its recording.
+    """
+    if isinstance(found, DataError):
+        raise DataError(found.what, file=found.file, utterance=utterance, key=found.key, do=found.do)
+    return found
+
+
+def _found_or_fault(find: Callable[[], _T], *, gather: bool) -> _T | DataError:
+    try:
+        return find()
+    except DataError as fault:
+        if not gather:
+            raise
+        return fault
+
+
+def _sounds(data: Path, root: Root, *, gather: bool) -> dict[str, Path | DataError]:
+    """From each recording to its sound, or to what is wrong with its line where faults are gathered."""
+    path = data / "wav.scp"
+    if not path.is_file():
+        what = "The folder is not a data folder of Kaldi; looked for wav.scp and utt2spk"
+        raise DataError(what, file=data, do="Give it as --root, or as --table beside --root")
+    entries = _entries(path)
+    return {
+        key: _found_or_fault(partial(_sound, key, entry, root, data, entries.values()), gather=gather)
+        for key, entry in entries.items()
+    }
+
+
+def _refuse_commands(key: str, entry: TableLine) -> None:
+    """Refuse what is no path: a command whose output is the sound, standard input, or a place in an archive."""
+    is_command = entry.value.endswith("|") or entry.value.startswith("|")
+    if is_command or entry.value == "-":
+        what = f"The sound is the output of a command, which is never run: `{entry.value[:80]}`"
+        do = "Write the sounds first, with wav-copy or the command itself, and name the files"
+        raise DataError(what, file=entry.where, utterance=key, do=do)
+    if _ARCHIVE.fullmatch(entry.value):
+        what = f"The sound lies in an archive, which is not read: `{entry.value[:80]}`"
+        raise DataError(what, file=entry.where, utterance=key, do="Write it to a file with wav-copy, and name that")
+
+
+def _sound(key: str, entry: TableLine, root: Root, data: Path, all_entries: Iterable[TableLine]) -> Path:
+    _refuse_commands(key, entry)
+    try:
+        return root.place_of(entry.value, file=entry.where, utterance=key)
+    except DataError as error:
+        if not entry.value.startswith("/") or root.holds(entry.value):
+            raise
+        common = common_folder(each.value for each in all_entries)
+        what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
+        do = f"Give the folder of all sounds and the data folder: --root {quoted(common)} --table {quoted(data)}"
+        raise DataError(what, file=entry.where, utterance=key, do=do) from error
+
+
+def _segments(path: Path, sounds: Mapping[str, object], *, gather: bool) -> dict[str, _RecordingSegment | DataError]:
+    """From each utterance to its stretch of a recording, or a fault; without a file, each recording as a whole."""
+    if not path.is_file():
+        return {key: _RecordingSegment(key, None, None) for key in sounds}
+    return {
+        key: _found_or_fault(partial(_segment, key, entry, sounds), gather=gather)
+        for key, entry in _entries(path).items()
+    }
+
+
+def _segment(key: str, entry: TableLine, sounds: Mapping[str, object]) -> _RecordingSegment:
+    cells = entry.value.split()
+    if len(cells) != 3:
+        what = "A line must be `UTTERANCE RECORDING START END`"
+        raise DataError(what, file=entry.where, utterance=key, do="Mend the line")
+    if cells[0] not in sounds:
+        what = f"The recording `{cells[0]}` does not stand in wav.scp"
+        raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
+    end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
+    return _RecordingSegment(cells[0], _seconds(cells[1], entry, key), end)
+
+
+def _seconds(cell: str, entry: TableLine, utterance: str) -> float:
+    if not _SECONDS.fullmatch(cell):
+        what = f"A time must be a number of seconds from 0, but is `{cell[:40]}`"
+        raise DataError(what, file=entry.where, utterance=utterance, do="Write it like 1.25; an end may be -1")
+    return float(cell)
+
+
+def _table_of(path: Path, utterances: Mapping[str, object], *, may_be_empty: bool = False) -> dict[str, TableLine]:
+    """The entries of a table whose keys must be utterances."""
+    entries = _entries(path, may_be_empty=may_be_empty)
+    for key, entry in entries.items():
+        if key not in utterances:
+            what = f"`{key}` is no utterance of wav.scp or segments"
+            raise DataError(what, file=entry.where, utterance=key, do="Run Kaldi's utils/fix_data_dir.sh")
+    return entries
+
+
+def _refuse_unlisted(path: Path, entries: Mapping[str, TableLine], utterances: Mapping[str, object]) -> None:
+    missing = [key for key in utterances if key not in entries]
+    if missing:
+        what = f"{len(missing)} of {len(utterances)} utterances have no line, the first is `{missing[0]}`"
+        raise DataError(what, file=path, utterance=missing[0], do="Run Kaldi's utils/fix_data_dir.sh")
+
+
+def _genders(path: Path, speakers: Mapping[str, TableLine]) -> dict[str, dict[str, AttributeValue]]:
+    """From the speaker to the attribute `gender`; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    known = {entry.value for entry in speakers.values()}
+    genders: dict[str, dict[str, AttributeValue]] = {}
+    for speaker, entry in _entries(path).items():
+        if speaker not in known or entry.value not in ("f", "m"):
+            what = f"A line must be a speaker of utt2spk and `f` or `m`, but is `{speaker} {entry.value[:40]}`"
+            raise DataError(what, file=entry.where, key=speaker, do="Mend or remove the line")
+        genders[speaker] = {"gender": entry.value.upper()}
+    return genders
+
+
+def _attributes(data: Path, utterances: Iterable[str]) -> dict[str, dict[str, AttributeValue]]:
+    """The attributes of each utterance, those of one file all of one type."""
+    names = list(utterances)
+    attributes: dict[str, dict[str, AttributeValue]] = {name: {} for name in names}
+    for path in sorted(data.glob("utt2*")):
+        if path.name in _NO_ATTRIBUTES or path.name == "utt2" or not path.is_file():
+            continue
+        entries = _table_of(path, attributes)
+        read = column_type([entry.value for entry in entries.values()])
+        for name, entry in entries.items():
+            attributes[name][path.name.removeprefix("utt2")] = read(entry.value)
+    return attributes
+
+
+def _notes(
+    sounds: Mapping[str, object], segments: Mapping[str, _RecordingSegment | DataError], texts: Mapping[str, TableLine]
+) -> Iterator[str]:
+    used = {segment.recording for segment in segments.values() if isinstance(segment, _RecordingSegment)}
+    num_unused = len(sounds.keys() - used)
+    if num_unused:
+        yield f"{num_unused} of {len(sounds)} recordings have no segment"
+    if texts and len(texts) < len(segments):
+        yield f"{len(segments) - len(texts)} of {len(segments)} utterances have no text"

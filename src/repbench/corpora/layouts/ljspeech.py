@@ -1,0 +1,65 @@
+"""LJSpeech as it unpacks: wavs/*.wav and metadata.csv; one speaker.
+
+Reference: Ito and Johnson, "The LJ Speech Dataset", 2017.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from repbench.corpora.alignments import align
+from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
+from repbench.corpora.layouts.base import text_notes
+from repbench.corpora.textfiles import text_lines
+from repbench.errors import DataError
+
+SPEAKER = "LJ"
+
+_SOUND = re.compile(r"\.(wav|flac)\Z", re.IGNORECASE)
+
+
+class LJSpeech:
+    """The layout `ljspeech`: a folder with `wavs/`.
+
+    The text is the normalised transcription of `metadata.csv`, where that is there; clips without one are counted.
+    Alignments are those of `alignments`, or else the TextGrids of the folder `TextGrid/` beside the sounds. There are
+    no official splits.
+    """
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the clips under `root`; errors as `CorpusLayout.prepare`."""
+        sounds = sorted(path for path in (root / "wavs").glob("*.wav") if not path.name.startswith("."))
+        if not sounds:
+            what = "The folder is not laid out like LJSpeech; looked for wavs/*.wav"
+            raise DataError(what, file=root, do="Give the folder that holds `wavs/`")
+        texts = _texts(root / "metadata.csv")
+        utterances = [
+            DraftUtterance(id=audio.stem, audio=audio, speaker=SPEAKER, text=texts.get(audio.stem)) for audio in sounds
+        ]
+        notes = text_notes(utterances, len(texts))
+        draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances, notes=notes)
+        beside = root / "TextGrid"
+        alignments = beside if options.alignments is None and beside.is_dir() else options.alignments
+        return draft if alignments is None else align(draft, alignments, options)
+
+
+LJSPEECH = LJSpeech()
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """From the id of a clip to its text; empty where there is no metadata.
+
+    Some copies and relatives of the corpus write an id as a file, `LJ001-0001.wav` or `wavs/LJ001-0001.wav`.
+    """
+    if not path.is_file():
+        return {}
+    texts: dict[str, str] = {}
+    for number, line in text_lines(path):
+        cells = line.split("|")
+        clip = _SOUND.sub("", cells[0].strip().replace("\\", "/").rpartition("/")[2])
+        if len(cells) not in (2, 3) or clip in texts:
+            what = "A line must be `ID|TRANSCRIPTION|NORMALISED`, its id once"
+            raise DataError(what, file=f"{path}:{number}", utterance=cells[0], do="Mend the line")
+        texts[clip] = cells[-1].strip()
+    return texts

@@ -1,0 +1,308 @@
+"""Corpora whose files say in their names what they hold: any, through one pattern, and two that are named by codes.
+
+A pattern is text with fields: `{speaker}_{emotion}_{take}.wav`.
+
+* `{speaker}`, `{group}`, `{id}`, `{text}` and `{split}` (train, dev or test) fill the utterance's own fields; `{_}` is
+  read over; every other name is an attribute, of numbers if all its values are numbers.
+* `{name:2}` is two characters long. A field without a length holds one character or more, but never `/`.
+* All else stands for itself. It must end in the ending of the files, which may be written in capitals or small letters.
+* `/` stands between folders: the pattern speaks of the last parts of a place, so one without `/` speaks of names alone,
+  wherever under the root they lie.
+
+Every file under the root with that ending must match, and in one way only: `{a}_{b}.wav` says nothing of `x_y_z.wav`.
+Without `{id}`, the id is what matched, without its ending and with `-` for `/`.
+
+References: Livingstone and Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS)" (PLoS ONE
+13(5), 2018); Burkhardt et al., "A Database of German Emotional Speech" (Interspeech 2005).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from repbench.corpora.alignments import align
+from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.faults import Gatherer
+from repbench.corpora.layouts.base import files_under, refuse_missing_root, refuse_options
+from repbench.corpora.layouts.csv_table import column_type
+from repbench.errors import DataError, UsageError
+
+FIELDS = ("speaker", "group", "id", "text", "split")
+"""The names in a pattern that are fields of an utterance; the others are attributes."""
+
+_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([1-9][0-9]?))?\}")
+_ENDING = re.compile(r"\.[A-Za-z0-9]+\Z")
+_MEND = "Write it like '{speaker}_{emotion}_{take}.wav'"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern that has been understood.
+
+    Attributes:
+        text: As it was written.
+        names: Its fields in their order, without `_`.
+        ending: The ending of the files, in small letters: `.wav`.
+        num_parts: Parts of a place that it speaks of.
+        shortest: Matches with each field as short as it can be, from the left.
+        longest: Matches with each field as long as it can be: another match, if there is one.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    ending: str
+    num_parts: int
+    shortest: re.Pattern[str]
+    longest: re.Pattern[str]
+
+    def read(self, path: Path, root: Path) -> dict[str, str] | None:
+        """What the fields hold in the place of a file; None where it does not match.
+
+        Raises:
+            DataError: It matches in more than one way.
+        """
+        subject = self.subject(path, root)
+        match, other = self.shortest.fullmatch(subject), self.longest.fullmatch(subject)
+        if match is None or other is None:
+            return None
+        if match.groups() != other.groups():
+            what = f"The name can be read by the pattern `{self.text}` in more than one way"
+            raise DataError(what, file=path, do="Give fields a length, like {speaker:2}, or rename the file")
+        return dict(zip(self.names, match.groups(), strict=True))
+
+    def subject(self, path: Path, root: Path) -> str:
+        """The parts of a place that the pattern speaks of."""
+        return "/".join(path.relative_to(root).parts[-self.num_parts :])
+
+
+def read_pattern(text: str) -> Pattern:
+    """Understand a pattern; its rules stand at the head of this module.
+
+    Raises:
+        UsageError: It has no field or no ending, a field stands twice, or a brace is not of a field.
+
+    Example:
+        >>> read_pattern("{speaker:2}/{take}.wav").names
+        ('speaker', 'take')
+    """
+    ending = _ENDING.search(text, text.rfind("}") + 1)
+    names = tuple(match[1] for match in _FIELD.finditer(text) if match[1] != "_")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    literals = _FIELD.sub("", text)
+    fault = None
+    if "{" in literals or "}" in literals:
+        fault = "has a brace that is not of a field `{name}` or `{name:2}`"
+    elif not names:
+        fault = "has no field"
+    elif twice:
+        fault = f"has the field `{twice[0]}` twice"
+    elif ending is None:
+        fault = "does not end in the ending of the files"
+    elif text.startswith("/") or "//" in text or ".." in literals.split("/"):
+        fault = "does not speak of places under the root"
+    if fault is not None or ending is None:
+        raise UsageError(f"The pattern `{text}` {fault}", key="--pattern", do=_MEND)
+    stem = text[: ending.start()]
+    return Pattern(
+        text=text,
+        names=names,
+        ending=ending[0].lower(),
+        num_parts=text.count("/") + 1,
+        shortest=_compiled(stem, ending[0], "[^/]+?"),
+        longest=_compiled(stem, ending[0], "[^/]+"),
+    )
+
+
+def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
+    pieces, position = [], 0
+    for match in _FIELD.finditer(stem):
+        width = any_length if match[2] is None else f"[^/]{{{match[2]}}}"
+        pieces += [re.escape(stem[position : match.start()]), f"(?:{width})" if match[1] == "_" else f"({width})"]
+        position = match.end()
+    return re.compile("".join([*pieces, re.escape(stem[position:]), f"(?i:{re.escape(ending)})"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A field of a pattern that is a code.
+
+    Attributes:
+        field: The field.
+        into: What its meaning is called: the field itself, another attribute or one of `FIELDS`.
+        meanings: From each code there is to its meaning.
+    """
+
+    field: str
+    into: str
+    meanings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternLayout:
+    """A layout of files that say in their names what they hold.
+
+    Attributes:
+        name: Name of the corpus.
+        licence: As its source states it, or "unknown".
+        pattern: How its files are named; None: `--pattern` says.
+        codes: Fields that are codes. One that is not in its table is refused.
+    """
+
+    name: str
+    licence: str = "unknown"
+    pattern: str | None = None
+    codes: tuple[Code, ...] = ()
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the files under `root`; errors as `CorpusLayout.prepare`.
+
+        Raises:
+            UsageError: The pattern is missing, or cannot be understood.
+        """
+        refuse_options(self.name, options, reads=("alignments", "pattern") if self.pattern is None else ("alignments",))
+        written = options.pattern if self.pattern is None else self.pattern
+        if written is None:
+            raise UsageError(f"The layout `{self.name}` needs a pattern", key="--pattern", do=_MEND)
+        pattern = read_pattern(written)
+        refuse_missing_root(root)
+        gatherer = Gatherer(gather=options.gather_faults)
+        known: dict[Path, dict[str, str]] = {}
+        for path, values in _matches(pattern, root, options, gatherer).items():
+            with gatherer.each():
+                known[path] = self._decoded(path, values)
+        first = next(iter(known.values()), {})
+        types = {name: column_type([values[name] for values in known.values()]) for name in first if name not in FIELDS}
+        utterances = []
+        for path, values in known.items():
+            attributes = {name: read(values[name]) for name, read in types.items()}
+            with gatherer.each():
+                utterances.append(_utterance(path, values, attributes, pattern, root))
+        draft = Draft(
+            name=self.name, licence=self.licence, root=root, utterances=utterances, faults=tuple(gatherer.faults)
+        )
+        return draft if options.alignments is None else align(draft, options.alignments, options)
+
+    def _decoded(self, path: Path, values: Mapping[str, str]) -> dict[str, str]:
+        decoded = dict(values)
+        for code in self.codes:
+            value = values[code.field]
+            if value not in code.meanings:
+                there = ", ".join(sorted(code.meanings))
+                what = f"`{code.field}` is `{value}`, which is no code of {self.name} (there are {there})"
+                raise DataError(what, file=path, key=code.field, do="Rename the file or move it out of the corpus")
+            decoded[code.into] = code.meanings[value]
+        return decoded
+
+
+def _matches(pattern: Pattern, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, dict[str, str]]:
+    """What the name of every file says.
+
+    Raises:
+        DataError: There is no file, none matches or, where faults are not gathered, some do not.
+    """
+    paths = [path for path in files_under(root, options) if path.suffix.lower() == pattern.ending]
+    if not paths:
+        what = f"The folder holds no {pattern.ending} file; looked for `{pattern.text}`"
+        raise DataError(what, file=root, do="Check --root")
+    found: dict[Path, dict[str, str]] = {}
+    strangers = []
+    for path in paths:
+        with gatherer.each():
+            values = pattern.read(path, root)
+            if values is None:
+                strangers.append(path)
+            else:
+                found[path] = values
+    do = f"{_OTHER_NAMES} or mend the pattern"
+    if strangers and not (options.gather_faults and found):
+        what = f"{len(strangers)} of {len(paths)} files do not match the pattern `{pattern.text}`, the first is this"
+        raise DataError(what, file=strangers[0], do=do)
+    for path in strangers:
+        with gatherer.each():
+            raise DataError(f"The name does not match the pattern `{pattern.text}`", file=path, do=do)
+    return found
+
+
+_OTHER_NAMES = "Rename the files, leave them out with --exclude"
+
+
+def _utterance(
+    path: Path, values: Mapping[str, str], attributes: Mapping[str, AttributeValue], pattern: Pattern, root: Path
+) -> DraftUtterance:
+    split = values.get("split")
+    if split is not None and split not in get_args(Split):
+        what, do = f"`split` must be train, dev or test, but is `{split}`", "Rename the file, or call the field {part}"
+        raise DataError(what, file=path, key="split", do=do)
+    return DraftUtterance(
+        id=values.get("id") or pattern.subject(path, root)[: -len(pattern.ending)].replace("/", "-"),
+        audio=path,
+        speaker=values.get("speaker"),
+        text=values.get("text"),
+        attributes=attributes,
+        group=values.get("group"),
+        split=cast(Split | None, split),
+    )
+
+
+def _numbered(words: Sequence[str]) -> dict[str, str]:
+    """Codes 01, 02, … for the words."""
+    return {f"{number:02d}": word for number, word in enumerate(words, start=1)}
+
+
+PATTERN = PatternLayout(name="pattern")
+
+RAVDESS_EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+
+RAVDESS = PatternLayout(
+    name="ravdess",
+    licence="CC BY-NC-SA 4.0",
+    pattern="{modality:2}-{channel:2}-{emotion:2}-{intensity:2}-{statement:2}-{repetition:2}-{speaker:2}.wav",
+    codes=(
+        Code("modality", "modality", _numbered(("audio-video", "video", "audio"))),
+        Code("channel", "channel", _numbered(("speech", "song"))),
+        Code("emotion", "emotion", _numbered(RAVDESS_EMOTIONS)),
+        Code("intensity", "intensity", _numbered(("normal", "strong"))),
+        Code("statement", "text", _numbered(("Kids are talking by the door", "Dogs are sitting by the door"))),
+        Code("speaker", "gender", _numbered(("M", "F") * 12)),
+    ),
+)
+
+_EMODB_EMOTIONS = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
+_EMODB_SENTENCES = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
+_EMODB_GENDERS = {
+    **dict.fromkeys(("03", "10", "11", "12", "15"), "M"),
+    **dict.fromkeys(("08", "09", "13", "14", "16"), "F"),
+}
+
+EMODB = PatternLayout(
+    name="emodb",
+    pattern="{speaker:2}{sentence:3}{emotion:1}{version}.wav",
+    codes=(
+        Code("emotion", "emotion", _EMODB_EMOTIONS),
+        Code("sentence", "text", _EMODB_SENTENCES),
+        Code("speaker", "gender", _EMODB_GENDERS),
+    ),
+)

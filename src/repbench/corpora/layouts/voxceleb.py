@@ -1,0 +1,204 @@
+"""VoxCeleb as it unpacks, wav/SPEAKER/VIDEO/NNNNN.wav, and any other folder of speakers' folders.
+
+Reference: Nagrani, Chung and Zisserman, "VoxCeleb: a large-scale speaker identification dataset" (arXiv:1706.08612).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from repbench.audio.sound import ENDINGS, ENDINGS_TO_CONVERT
+from repbench.corpora.alignments import align
+from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
+from repbench.corpora.faults import Gatherer
+from repbench.corpora.layouts.base import files_under, refuse_missing_root, refuse_options
+from repbench.corpora.layouts.csv_table import csv_rows
+from repbench.corpora.textfiles import read_utf8, text_lines
+from repbench.errors import DataError
+
+SPLIT_LIST = "iden_split.txt"
+SPEAKER_TABLE = "vox1_meta.csv"
+
+_SPLIT_OF: Mapping[str, Split] = {"1": "train", "2": "dev", "3": "test"}
+_VOXCELEB_SPEAKER = re.compile(r"id[0-9]{5}")
+_COLUMNS: Mapping[str, frozenset[str]] = {
+    "speaker": frozenset({"voxceleb1id", "voxceleb2id", "id", "speaker", "speakerid"}),
+    "gender": frozenset({"gender", "sex"}),
+    "nationality": frozenset({"nationality"}),
+}
+"""What columns of the table of speakers are called, in small letters and without blanks and underscores."""
+
+_GENDERS = {"f": "F", "female": "F", "m": "M", "male": "M"}
+_LOOKED_FOR = "SPEAKER/VIDEO/NAME.wav or SPEAKER/NAME.wav in wav/, in dev/wav/ and test/wav/, or in the root"
+
+
+class SpeakerFolders:
+    """The layout `voxceleb`: a folder of speakers' folders, each with videos' folders or with sounds.
+
+    The folders of speakers lie in `wav/`, in `dev/wav/` and `test/wav/`, or else in the root itself. With videos (or
+    chapters, or sessions) the group is `SPEAKER/VIDEO`; without, there is none. The id is the place under the speakers'
+    folders with `-` between its parts.
+
+    `iden_split.txt` in the root gives the official splits of speaker identification, `vox1_meta.csv` the attributes
+    `gender` and `nationality`, where they are there.
+    """
+
+    def prepare(self, root: Path, options: PrepareOptions) -> Draft:
+        """Describe the speakers under `root`; errors as `CorpusLayout.prepare`."""
+        refuse_options("voxceleb", options, reads=("alignments",))
+        refuse_missing_root(root)
+        gatherer = Gatherer(gather=options.gather_faults)
+        sounds = {
+            path: place for base in _bases(root) for path, place in _places(base, root, options, gatherer).items()
+        }
+        if not sounds:
+            if gatherer.faults:
+                raise gatherer.faults[0]
+            what = f"The folder is not laid out like VoxCeleb; looked for {_LOOKED_FOR}"
+            raise DataError(what, file=root, do="Check --root")
+        _refuse_mixed_depths(sounds)
+        splits = _splits(root / SPLIT_LIST, sounds)
+        attributes = _attributes(root / SPEAKER_TABLE, {place[0] for place in sounds.values()})
+        utterances = [_utterance(path, place, splits, attributes) for path, place in sounds.items()]
+        is_voxceleb = all(_VOXCELEB_SPEAKER.fullmatch(place[0]) for place in sounds.values())
+        draft = Draft(
+            name="voxceleb" if is_voxceleb else "speaker-folders",
+            licence="CC BY 4.0" if is_voxceleb else "unknown",
+            root=root,
+            utterances=utterances,
+            notes=_notes(utterances, bool(splits)),
+            faults=tuple(gatherer.faults),
+        )
+        return draft if options.alignments is None else align(draft, options.alignments, options)
+
+
+VOXCELEB = SpeakerFolders()
+
+
+def _bases(root: Path) -> list[Path]:
+    """The folders that hold the speakers' folders."""
+    if (root / "wav").is_dir():
+        return [root / "wav"]
+    parts = [root / part / "wav" for part in ("dev", "test")]
+    return [part for part in parts if part.is_dir()] or [root]
+
+
+def _places(base: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, tuple[str, ...]]:
+    """Each sound and the parts of its place, (SPEAKER, NAME) or (SPEAKER, VIDEO, NAME), without its ending."""
+    places = {}
+    for path in files_under(base, options, root=root):
+        with gatherer.each():
+            place = _place(path, base)
+            if place is not None:
+                places[path] = place
+    return places
+
+
+def _place(path: Path, base: Path) -> tuple[str, ...] | None:
+    """The parts of the place of a sound; None for a file that is none."""
+    ending = path.suffix.lower()
+    if ending in ENDINGS_TO_CONVERT:
+        do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
+        raise DataError(f"{ending} files are not read", file=path, do=do)
+    if ending not in ENDINGS:
+        return None
+    place = path.relative_to(base).with_suffix("").parts
+    if len(place) not in (2, 3):
+        what = f"The sound is not in the folder of a speaker or video; looked for {_LOOKED_FOR}"
+        raise DataError(what, file=path, do="Move it to its place or out of the corpus")
+    return place
+
+
+def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
+    depths = {len(place): path for path, place in sounds.items()}
+    if len(depths) > 1:
+        what = f"Some sounds lie in folders of videos and others do not, such as {depths[2]}"
+        raise DataError(what, file=depths[3], do="Give all speakers folders of videos, or none")
+
+
+def _utterance(
+    path: Path, place: tuple[str, ...], splits: Mapping[str, Split], attributes: Mapping[str, Mapping[str, str]]
+) -> DraftUtterance:
+    return DraftUtterance(
+        id="-".join(place),
+        audio=path,
+        speaker=place[0],
+        group="/".join(place[:2]) if len(place) == 3 else None,
+        attributes=attributes.get(place[0], {}),
+        split=splits.get("/".join(place)),
+    )
+
+
+def _splits(path: Path, sounds: Mapping[Path, Sequence[str]]) -> dict[str, Split]:
+    """From the place of a sound, without its ending, to its official split; empty where there is no list."""
+    if not path.is_file():
+        return {}
+    splits: dict[str, Split] = {}
+    line_of: dict[str, int] = {}
+    for number, line in text_lines(path):
+        code, _, name = line.strip().partition(" ")
+        place = name.strip().rpartition(".")[0]
+        if code not in _SPLIT_OF or not place or place in splits:
+            what = f"A line must be `1, 2 or 3 SPEAKER/VIDEO/NAME.wav`, its sound once, but is `{line[:80]}`"
+            raise DataError(what, file=f"{path}:{number}", do="Mend the line")
+        splits[place], line_of[place] = _SPLIT_OF[code], number
+    missing = sorted(splits.keys() - {"/".join(place) for place in sounds.values()}, key=line_of.__getitem__)
+    if missing:
+        what = f"{len(missing)} of the {len(splits)} sounds listed are missing, the first is {missing[0]}"
+        do = "Fetch them; without them the scores are not those of the official splits. Or remove the list"
+        raise DataError(what, file=f"{path}:{line_of[missing[0]]}", do=do)
+    return splits
+
+
+def _attributes(path: Path, speakers: set[str]) -> dict[str, dict[str, str]]:
+    """From the speaker to gender (F, M) and nationality; empty where there is no table."""
+    if not path.is_file():
+        return {}
+    rows = [(number, [cell.strip() for cell in cells]) for number, cells in csv_rows(_unquoted(read_utf8(path)), path)]
+    header = rows[0][1] if rows else []
+    index_of = _columns(header, path)
+    attributes: dict[str, dict[str, str]] = {}
+    for number, cells in rows[1:]:
+        known = {name: cells[index] for name, index in index_of.items()} if len(cells) == len(header) else {}
+        speaker, gender = known.pop("speaker", ""), known.get("gender", "").casefold()
+        if not speaker or speaker in attributes or gender not in _GENDERS:
+            what = f"A row must have {len(header)} cells, its speaker once and `f` or `m` for the gender"
+            raise DataError(what, file=f"{path}:{number}", do="Mend the line, or remove the table")
+        attributes[speaker] = {**known, "gender": _GENDERS[gender]}
+    unknown = sorted(speakers - attributes.keys())
+    if unknown:
+        what = f"{len(unknown)} of {len(speakers)} speakers have no row, the first is {unknown[0]}"
+        raise DataError(what, file=path, do="Fetch the table again, or remove it")
+    return {speaker: {name: each for name, each in known.items() if each} for speaker, known in attributes.items()}
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes around whole lines, as a spreadsheet writes a file of tabs that it took for CSV."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if all(line.startswith('"') and line.endswith('"') and line.count('"') == 2 and "\t" in line for line in lines):
+        return "\n".join(line[1:-1] for line in lines)
+    return text
+
+
+def _columns(header: Sequence[str], path: Path) -> dict[str, int]:
+    """Where speaker, gender and nationality stand in a row."""
+    plain = [re.sub(r"[\s_-]", "", name).casefold() for name in header]
+    index_of = {
+        name: next(index for index, column in enumerate(plain) if column in known)
+        for name, known in _COLUMNS.items()
+        if not known.isdisjoint(plain)
+    }
+    for name, column in (("speaker", "VoxCeleb1 ID"), ("gender", "Gender"), ("nationality", "Nationality")):
+        if name not in index_of:
+            what = f"The table has no column `{column}` (it has {', '.join(header) or 'none'})"
+            raise DataError(what, file=f"{path}:1", key=column, do="Name the column so, or remove the table")
+    return index_of
+
+
+def _notes(utterances: Sequence[DraftUtterance], has_list: bool) -> tuple[str, ...]:
+    num_unlisted = sum(utterance.split is None for utterance in utterances)
+    if not has_list or not num_unlisted:
+        return ()
+    return (f"{num_unlisted} of {len(utterances)} utterances are not in {SPLIT_LIST} and belong to no split",)

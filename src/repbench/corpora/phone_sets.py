@@ -1,0 +1,309 @@
+"""Which phone labels there are, and how the marks of aligners fold into them.
+
+The Montreal Forced Aligner and the CMU dictionary write ARPABET in capitals with a stress digit on vowels (`AH0`);
+stress is folded away, which leaves the 39 phones of the CMU dictionary and silence. Each of these steps is counted in a
+note:
+
+1. Marks of silence become `sil`, marks of noise and unknown words are not labelled, in whatever phone set they stand.
+2. Where most phones end in a word position of Kaldi (`AH0_B`, `_I`, `_E`, `_S`), the positions come off.
+3. Where all phones are ARPABET in capitals, stress comes off and the set is the 39 phones and `sil`.
+4. Where most phones are ARPABET and some are not, stress comes off too; labels in brackets or without a letter are not
+   labelled, because they can be no phones there, and the others stay beside the phones that were met. (A few of them
+   are refused as mistakes: `rare_strangers`.)
+5. All other phone sets (TIMIT's 61, IPA, SAMPA, numbers, …) stay as they are.
+
+References: Young et al., "The HTK Book" (`sil`, `sp`); Kaldi's recipes (`SIL`, `SPN`, `NSN`, `LAU`, `_B _I _E _S`);
+Garofolo et al., TIMIT (`h#`, `pau`, `epi`); Kisler et al., WebMAUS (`<p:>`, `<usb>`, `<nib>`); Bigi, SPPAS (`#`, `+`);
+Goldman, EasyAlign, and Schröder, MaryTTS (`_`); Kawahara, Julius segmentation kit (`silB`, `silE`); Black, Festival
+(`pau`, `ssil`, `H#`, `brth`); Zhu, Charsiu (`[SIL]`, `[UNK]`); Yuan and Liberman, P2FA (`ns`, `br`, `cg`, `lg`, `ls`);
+Pitt et al., Buckeye (`SIL`, `VOCNOISE`, `IVER`); Ochshorn, Gentle (`oov`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from repbench.corpora.contract import SILENCE
+
+CMU_VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
+CMU_CONSONANTS = (
+    *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
+    *("NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
+)
+CMU_PHONES = tuple(sorted(CMU_VOWELS + CMU_CONSONANTS))
+"""The 39 phones of the CMU dictionary."""
+
+SILENCE_MARKS = frozenset(
+    (
+        *("", "sil", "silence", "sp", "pau", "pause", "ssil", "silb", "sile", "epi"),
+        *("h#", "#", "_", "+", "eps", "!sil", "<p:>", "<s>", "</s>", "{sl}"),
+    )
+)
+"""What aligners write where nobody speaks, in small letters.
+
+Case does not matter (`SIL`, `Sil`, `H#`): no phone set has a phone that differs from these by case alone. They count in
+brackets too (`[SIL]`, `<eps>`), with a word position of Kaldi (`SIL_S`) and, of `sil`, `sp` and `pau`, with a digit
+(`sp1`). Those that stand here in brackets count in these alone: `p:` is a long p in SAMPA.
+"""
+
+NOISE_MARKS = frozenset(
+    (
+        *("spn", "nsn", "lau", "unk", "oov", "noise", "laugh", "laughter", "breath", "brth", "cough", "vocnoise"),
+        *("iver", "unknown", "garbage", "gbg", "<usb>", "<nib>"),
+    )
+)
+"""What aligners write where a phone is not known: noise, laughter, a word out of the dictionary.
+
+WrittenRecord as those of `SILENCE_MARKS` are.
+"""
+
+STRANGER_SHARE = 0.05
+"""Where at most this share of the labels is no ARPABET and the others are, it is a mistake and no other phone set."""
+
+MOST_CLASSES = 200
+"""More labels than the phone sets in use have (CMU with stress 69, Mandarin with tones some 190), numbers left out."""
+
+WORD_SHARE = 0.4
+"""The share of labels that look like words from which on they are: three quarters do in running text, of phones few."""
+
+_P2FA_NOISES = frozenset({"ns", "br", "cg", "lg", "ls"})
+"""Noise, breath, cough, laughter and lip smack of P2FA, in small letters among capitals; marks among ARPABET alone."""
+
+_LONG_PHONES = frozenset({"axr", "eng", "bcl", "dcl", "gcl", "pcl", "tcl", "kcl"})
+"""Phones of TIMIT and others of three letters, which are no words."""
+
+_NUM_NAMED = 8
+_ARPABET = re.compile(f"({'|'.join(CMU_VOWELS)})[0-2]?|{'|'.join(CMU_CONSONANTS)}")
+_OTHER_DIGIT = re.compile(f"({'|'.join(CMU_VOWELS)})[3-9]|({'|'.join(CMU_CONSONANTS)})[0-9]")
+_POSITION = re.compile(r"(?<=.)_[BIES]\Z")
+_BRACKETED = re.compile(r"\[(.*)\]|<(.*)>|\{(.*)\}|\((.*)\)|\+{1,2}(.+?)\+{1,2}")
+_NUMBERED = re.compile(r"(sil|sp|pau)[0-9]")
+
+Mark = Literal["silence", "noise"]
+
+
+class Folding(NamedTuple):
+    """Where each label leads.
+
+    Attributes:
+        phone_map: From each label to its phone, sorted; None: not labelled.
+        phone_set: The sorted phones that it may lead to.
+        notes: What was folded, dropped or taken as it is, with counts and the first labels.
+    """
+
+    phone_map: dict[str, str | None]
+    phone_set: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def fold_map(labels: Iterable[str]) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """The map and the set of `fold`, of labels in any order, as often as they occur.
+
+    Example:
+        >>> fold_map(["AH0", "sp", "spn"])[0]
+        {'AH0': 'AH', 'sp': 'sil', 'spn': None}
+    """
+    return fold(Counter(labels))[:2]
+
+
+def fold(
+    counts: Mapping[str, int], *, relabel: Mapping[str, str | None] | None = None, keep_labels: bool = False
+) -> Folding:
+    """Where each label of the alignments of a corpus leads; the steps stand at the head of this module.
+
+    Args:
+        counts: How often each label occurs. The order plays no part.
+        relabel: From a label to the one that it stands for, before anything else is done; None: not labelled.
+        keep_labels: Whether labels stay as they are; an empty one is still silence.
+    """
+    relabel = relabel or {}
+    rules = _Rules(relabelled(counts, relabel), keep_labels=keep_labels)
+    meant = {label: relabel.get(label, label) for label in sorted(counts)}
+    phone_map = {label: None if each is None else rules.phone(each) for label, each in meant.items()}
+    met = {phone for phone in phone_map.values() if phone is not None}
+    phone_set = {*CMU_PHONES, SILENCE} if rules.is_cmu else met
+    changed = {f"{label}={each or ''}": counts[label] for label, each in meant.items() if each != label}
+    notes = _note("{num} of {total} intervals are relabelled as asked: {labels}", changed, sum(counts.values()))
+    return Folding(phone_map, tuple(sorted(phone_set)), (*notes, *rules.notes()))
+
+
+def relabelled(counts: Mapping[str, int], relabel: Mapping[str, str | None]) -> Counter[str]:
+    """How often each label occurs after relabelling; those that become no label are left out."""
+    tally: Counter[str] = Counter()
+    for label, count in counts.items():
+        meant = relabel.get(label, label)
+        if meant is not None:
+            tally[meant] += count
+    return tally
+
+
+def rare_strangers(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The labels, sorted, that are no ARPABET although at least 95 % of all phones are; empty where all or few are.
+
+    One mistyped label among millions would else turn the 39 phones into another phone set without a word.
+
+    Args:
+        counts: How often each label occurs.
+    """
+    rules = _Rules(counts)
+    num_strange = sum(rules.strangers.values())
+    num_phones = num_strange + rules.num_arpabet
+    return tuple(sorted(rules.stranger_labels)) if num_strange <= STRANGER_SHARE * num_phones else ()
+
+
+def fault_of_words(counts: Mapping[str, int]) -> str | None:
+    """Why the labels look like words and not like phones, as a sentence; None where they do not.
+
+    Words show by their length: of running text some three quarters have three letters or more, of the phone sets in
+    use a tenth or fewer. Where they are shorter, they show by their number: more of them than a phone set has, half of
+    which occur once or twice.
+
+    Args:
+        counts: How often each label occurs.
+    """
+    rules = _Rules(counts)
+    if rules.num_arpabet > sum(rules.strangers.values()):
+        return None
+    phones = {label: count for label, count in rules.strangers.items() if not label.isdecimal()}
+    num_phones = sum(phones.values())
+    words = {label: count for label, count in phones.items() if _looks_like_word(label)}
+    if sum(words.values()) >= WORD_SHARE * num_phones > 0:
+        num_words = f"{sum(words.values())} of {num_phones} intervals have three letters or more"
+        return f"The labels look like words and not like phones: {num_words} ({_named(words)})"
+    frequent = sorted(phones.values(), reverse=True)
+    if len(phones) > MOST_CLASSES and frequent[len(frequent) // 2] <= 2:
+        return (
+            f"There are {len(phones)} labels, more than a phone set has, and half of them are rare ({_named(phones)})"
+        )
+    return None
+
+
+def mark_of(label: str) -> Mark | None:
+    """Whether a label is a mark of silence, of noise, or of neither."""
+    name = _POSITION.sub("", label).casefold()
+    brackets = _BRACKETED.fullmatch(name)
+    inside = next((each for each in brackets.groups() if each is not None), "") if brackets else name
+    names = {name, _POSITION.sub("", inside).strip() or name}
+    names |= {each[:-1] for each in names if _NUMBERED.fullmatch(each)}
+    if names & SILENCE_MARKS:
+        return "silence"
+    return "noise" if names & NOISE_MARKS else None
+
+
+class _Rules:
+    """How the labels of one corpus fold.
+
+    Args:
+        counts: How often each label occurs.
+        keep_labels: Whether they stay as they are.
+
+    Attributes:
+        num_arpabet: Intervals of ARPABET in capitals.
+        strangers: The labels that are neither marks nor ARPABET, without word positions, and how often they occur.
+        stranger_labels: The same labels as they are written.
+        is_cmu: Whether every phone is ARPABET, so that the set is that of the CMU dictionary.
+    """
+
+    def __init__(self, counts: Mapping[str, int], *, keep_labels: bool = False) -> None:
+        self._counts = counts
+        self._keep = keep_labels
+        self._marks = {} if keep_labels else {label: mark for label in counts if (mark := mark_of(label)) is not None}
+        phones = {label: count for label, count in counts.items() if label not in self._marks}
+        in_positions = sum(count for label, count in phones.items() if _POSITION.search(label))
+        self._has_positions = not keep_labels and 2 * in_positions > sum(phones.values())
+        self.strangers: Counter[str] = Counter()
+        self.num_arpabet = 0
+        for label, count in phones.items():
+            if _ARPABET.fullmatch(self._bare(label)):
+                self.num_arpabet += count
+            else:
+                self.strangers[self._bare(label)] += count
+        self._takes_stress_off = self._is_mostly_arpabet() and not keep_labels
+        if self._takes_stress_off:
+            for label in phones:
+                if _is_no_phone(self._bare(label)):
+                    self._marks[label] = "noise"
+                    self.strangers.pop(self._bare(label), None)
+        self.stranger_labels = [label for label in phones if self._bare(label) in self.strangers]
+        self.is_cmu = not keep_labels and not self.strangers
+
+    def phone(self, label: str) -> str | None:
+        """Where the label leads; None: not labelled."""
+        if self._keep:
+            return label or SILENCE
+        if label in self._marks:
+            return SILENCE if self._marks[label] == "silence" else None
+        bare = self._bare(label)
+        return bare.rstrip("012") if self._takes_stress_off and _ARPABET.fullmatch(bare) else bare
+
+    def notes(self) -> tuple[str, ...]:
+        """What the rules do to the labels of this corpus."""
+        if self._keep:
+            return self._note("{num} of {total} intervals keep their label, nothing is folded: {labels}", self._counts)
+        silences = self._chosen("silence", lambda label: label != SILENCE)
+        noises = self._chosen("noise", lambda _: True)
+        taken = "{num} of {total} intervals keep labels that are no ARPABET in capitals, {classes} of them: {labels}"
+        return (
+            *self._note("{num} of {total} intervals are silence and become `sil`: {labels}", silences),
+            *self._note("{num} of {total} intervals are noise or unknown and carry no label: {labels}", noises),
+            *self._note("{num} of {total} labels lose their word position: {labels}", self._in_position()),
+            *self._note("{num} of {total} labels lose their stress: {labels}", self._stressed()),
+            *self._note(taken, self.strangers),
+        )
+
+    def _is_mostly_arpabet(self) -> bool:
+        """Whether most phones are ARPABET; not where its digits are tones: `AA3`, `T1`."""
+        has_tones = any(_OTHER_DIGIT.fullmatch(label) for label in self.strangers)
+        return self.num_arpabet > sum(self.strangers.values()) and not has_tones
+
+    def _bare(self, label: str) -> str:
+        return _POSITION.sub("", label) if self._has_positions else label
+
+    def _in_position(self) -> dict[str, int]:
+        return self._chosen(None, lambda label: self._bare(label) != label)
+
+    def _stressed(self) -> dict[str, int]:
+        return self._chosen(None, lambda label: self.phone(label) != self._bare(label))
+
+    def _chosen(self, mark: Mark | None, test: Callable[[str], bool]) -> dict[str, int]:
+        return {label: count for label, count in self._counts.items() if self._marks.get(label) == mark and test(label)}
+
+    def _note(self, text: str, counts: Mapping[str, int]) -> tuple[str, ...]:
+        return _note(text, counts, sum(self._counts.values()))
+
+
+def _is_no_phone(label: str) -> bool:
+    """Whether a label among ARPABET can only be a mark: in brackets, without a letter or digit, or a noise of P2FA."""
+    has_letter = any(character.isalnum() for character in label)
+    return bool(_BRACKETED.fullmatch(label)) or not has_letter or label in _P2FA_NOISES
+
+
+def _looks_like_word(label: str) -> bool:
+    """Whether a label has a blank, a character of Chinese or Korean, or three letters in a row.
+
+    What stands before `_` does not count (`eng_ae`), and a digit is that of a tone (`ing1`).
+    """
+    name = label.rpartition("_")[2] or label
+    if name.casefold() in _LONG_PHONES or any(each.isdigit() for each in name):
+        return False
+    kinds = "".join("l" if unicodedata.category(each) in ("Ll", "Lu", "Lo") else "-" for each in name)
+    is_ideographic = any(unicodedata.name(each, "").startswith(("CJK UNIFIED", "HANGUL SYLLABLE")) for each in name)
+    return "lll" in kinds or " " in name or is_ideographic
+
+
+def _note(text: str, counts: Mapping[str, int], total: int) -> tuple[str, ...]:
+    """A note on some of `total` intervals; none where there are none."""
+    if not counts:
+        return ()
+    return (text.format(num=sum(counts.values()), total=total, classes=len(counts), labels=_named(counts)),)
+
+
+def _named(labels: Iterable[str]) -> str:
+    """The first labels, sorted."""
+    names = sorted(labels)
+    shown = ", ".join(f"`{name}`" if name else "the empty label" for name in names[:_NUM_NAMED])
+    return shown + (f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else "")

@@ -1,0 +1,84 @@
+"""From an utterance to its samples, at the rate a model takes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from torch import Tensor
+
+from repbench.audio.resample import RESAMPLER, resampled_length, to_rate
+from repbench.audio.sound import read_sound
+from repbench.corpora.contract import Corpus, Utterance
+from repbench.corpora.manifest.sound_notes import notes_on_channels
+from repbench.errors import DataError
+
+
+def samples_at(utterance: Utterance, rate_hz: int) -> int:
+    """Samples of the utterance at the model's rate."""
+    return resampled_length(utterance.num_samples, utterance.sample_rate_hz, rate_hz)
+
+
+def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
+    """Refuse a corpus at another rate unless it allows resampling; say which rates are resampled and channels chosen.
+
+    Args:
+        corpus: Its utterances have rates of their own.
+        name: Of the upstream.
+        rate_hz: That it takes.
+
+    Raises:
+        DataError: Names the first utterance at another rate.
+    """
+    others = [each for each in corpus.utterances if each.sample_rate_hz != rate_hz]
+    if others and corpus.resample == "refused":
+        raise DataError(
+            f"{name} expects {rate_hz} Hz, but the sound has {others[0].sample_rate_hz} Hz",
+            file=others[0].audio,
+            utterance=others[0].id,
+            do="Prepare the corpus without --no-resample, or use an upstream of its rate",
+        )
+    rates = sorted({each.sample_rate_hz for each in others})
+    resampled = (f"resampled from {rate} Hz to {rate_hz} Hz by {RESAMPLER}" for rate in rates)
+    return (*resampled, *notes_on_channels(corpus.utterances))
+
+
+def resampler_for(corpus: Corpus, rate_hz: int) -> str | None:
+    """What brings sounds of the corpus to the model's rate; None if all have it already."""
+    return RESAMPLER if any(each.sample_rate_hz != rate_hz for each in corpus.utterances) else None
+
+
+def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -> Tensor:
+    """The utterance's samples (T,) at `rate_hz`.
+
+    Args:
+        utterance: What is read.
+        rate_hz: That the model takes.
+        whole: Whether every sample is to be held to the manifest, not only their number.
+
+    Raises:
+        DataError: The sound is not what the manifest says.
+    """
+    samples, source_hz = read_sound(
+        utterance.audio,
+        start=utterance.start,
+        end=utterance.end,
+        utterance=utterance.id,
+        channel=utterance.channel,
+    )
+    found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
+    if found != expected:
+        raise DataError(
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
+            f"{expected[1]} Hz",
+            file=utterance.audio,
+            utterance=utterance.id,
+            do="Prepare the corpus again",
+        )
+    if whole and hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest() != utterance.samples_sha256:
+        raise DataError(
+            "The sound is not the one that the manifest was made of",
+            file=utterance.audio,
+            utterance=utterance.id,
+            do="Prepare the corpus again",
+        )
+    return to_rate(samples, source_hz, rate_hz)

@@ -1,0 +1,167 @@
+"""One training in several processes, as `torchrun` starts them; one process alone is the simplest case."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from repbench.errors import UsageError
+from repbench.locks import exclusive_lock
+
+LOCK_FILE = "run.lock"
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for the one that leads: it scores dev and test alone, and a corpus may be long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: Number of this process.
+        count: How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks, writes and saves."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum the gradients over all processes; a parameter that got none counts as zero and stays
+        without.
+
+        All are sent as one vector, so every process must have the same parameters.
+        """
+        if self.count == 1:
+            return
+        gradients = [
+            torch.zeros_like(each) if each.grad is None else each.grad for each in parameters if each.requires_grad
+        ]
+        flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+def expected_processes() -> int:
+    """How many processes `torchrun` started; 1 without it.
+
+    Raises:
+        UsageError: The environment says that this is one of several, but not of how many.
+    """
+    count, rank = _whole("WORLD_SIZE"), _whole("RANK")
+    if count is None and rank:
+        what = f"RANK is {rank}, so this is one of several processes, but WORLD_SIZE is not set"
+        raise UsageError(what, key="WORLD_SIZE", do=_START)
+    if count is not None and (count < 1 or (rank is not None and not 0 <= rank < count)):
+        what = f"RANK must be from 0 to WORLD_SIZE - 1, but RANK is {rank} and WORLD_SIZE is {count}"
+        raise UsageError(what, key="RANK", do=_START)
+    return 1 if count is None else count
+
+
+_START = "Start the processes with torchrun, which sets all of these, or unset RANK and WORLD_SIZE to train in one"
+
+
+def _whole(name: str) -> int | None:
+    """A whole number in the environment; None where it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"{name} must be a whole number, but is {text!r}", key=name, do=_START) from error
+
+
+def _refuse_incomplete(count: int, device: torch.device) -> None:
+    """Refuse several processes that do not know where to meet, or which GPU is whose.
+
+    Raises:
+        UsageError: Names what is not set.
+    """
+    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT"]
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        needed.append("LOCAL_RANK")
+    missing = [name for name in needed if not os.environ.get(name)]
+    if missing:
+        listed = " and ".join([", ".join(missing[:-1]), missing[-1]] if len(missing) > 1 else missing)
+        verb = "is" if len(missing) == 1 else "are"
+        what = f"WORLD_SIZE is {count}, so several processes are to train together, but {listed} {verb} not set"
+        raise UsageError(what, key=missing[0], do=_START)
+    _whole("MASTER_PORT")
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The device of this process: with several on one machine, each takes a GPU of its own."""
+    if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Meet the other processes that `torchrun` started, and leave them at the end.
+
+    Raises:
+        UsageError: The environment does not say where they meet.
+    """
+    count = expected_processes()
+    if count == 1:
+        yield Processes()
+        return
+    _refuse_incomplete(count, device)
+    # Its functions take the group of this moment as their default. An optimizer imports it: met first, the group would
+    # outlive its end in them, and its threads the interpreter, which aborts the process now and then.
+    importlib.import_module("torch.distributed.nn.functional")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.distributed.init_process_group("nccl", device_id=device, timeout=PATIENCE)
+    else:
+        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def locked_run_folder(run: Path, processes: Processes) -> Iterator[None]:
+    """Keep other trainings out of a folder, for as long as the process that leads trains there.
+
+    Args:
+        run: The folder; made if missing.
+        processes: That train together; the one that leads holds the lock.
+
+    Raises:
+        RunInUseError: Another process trains there.
+    """
+    if not processes.leads:
+        yield
+        return
+    with exclusive_lock(run / LOCK_FILE, "trains here"):
+        yield

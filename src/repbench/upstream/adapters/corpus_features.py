@@ -1,0 +1,183 @@
+"""Frames that someone else computed, as an upstream: what a corpus has in its column of features is probed as it is.
+
+Every other upstream declares itself and hears sound. What this one is stands in the corpus, so it exists in two steps:
+`precomputed` builds a `Precomputed`, which promises nothing; bound to a corpus it becomes an upstream whose
+declaration is the corpus's and which reads its frames where another would compute them.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from repbench.audio.feature_files import read_features
+from repbench.corpora.contract import Corpus, FeatureDeclaration, Utterance
+from repbench.corpora.manifest.feature_column import refuse_unfit_frames
+from repbench.errors import DataError, UsageError
+from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo, fingerprint_of
+
+_CLOCKS_HZ = (16_000, 1_000_000)
+"""Rates in which a hop is counted, by preference: that of most upstreams, then microseconds."""
+
+
+@runtime_checkable
+class BoundToCorpus(Protocol):
+    """What the entry point of an upstream may build instead of an upstream, if only a corpus can say what it is."""
+
+    def bound_to(self, corpus: Corpus) -> Upstream:
+        """The upstream for this corpus.
+
+        Raises:
+            DataError: The corpus does not have what it needs.
+        """
+        ...
+
+
+@runtime_checkable
+class FrameReader(Protocol):
+    """An upstream that reads the frames of an utterance instead of hearing its sound."""
+
+    info: UpstreamInfo
+
+    def why_excluded(self, utterance: Utterance) -> str | None:
+        """Why the utterance has no frames; None if it has."""
+        ...
+
+    def read_frames(self, utterance: Utterance) -> Tensor:
+        """The frames (L, F, D) float32 of an utterance that is not excluded.
+
+        Raises:
+            DataError: They are missing, or do not fit the declaration or the sound.
+            IntegrityError: They are not those that the manifest was made of.
+        """
+        ...
+
+    def note(self) -> str:
+        """What a reader of the record should know of the frames."""
+        ...
+
+
+class Precomputed:
+    """The features of whatever corpus it is bound to."""
+
+    def bound_to(self, corpus: Corpus) -> PrecomputedFrames:
+        """The upstream that reads the features of this corpus.
+
+        Raises:
+            DataError: The corpus has no features.
+        """
+        if corpus.features is None:
+            raise DataError(
+                f"The corpus {corpus.name} has no precomputed features",
+                key="features",
+                do="Prepare it from a table with a column `features` and --features-hop",
+            )
+        return PrecomputedFrames(corpus.features)
+
+
+class PrecomputedFrames(nn.Module):
+    """One layer: the frames that lie beside the sound.
+
+    Args:
+        declared: What the corpus says of them.
+    """
+
+    code_version = 1
+
+    def __init__(self, declared: FeatureDeclaration) -> None:
+        super().__init__()
+        self.declared = declared
+        rate_hz, hop, first_center = _clock(declared)
+        self.info = UpstreamInfo(
+            name="precomputed",
+            sample_rate_hz=rate_hz,
+            hop_samples=hop,
+            first_center_samples=first_center,
+            min_samples=1,
+            layer_names=(declared.name,),
+            width=declared.width,
+            utterance_normalised=False,
+            trainable=False,
+            citation="unknown",
+            licence="unknown",
+        )
+
+    def num_frames(self, num_samples: int) -> int:
+        """Not a function of the length alone.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise _hears_nothing()
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """Not a function of sound.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise _hears_nothing()
+
+    def why_excluded(self, utterance: Utterance) -> str | None:
+        """Why the utterance has no frames; None if it has."""
+        return "no precomputed features" if utterance.features is None else None
+
+    def read_frames(self, utterance: Utterance) -> Tensor:
+        """The frames (1, F, D) of an utterance; errors as in `FrameReader`."""
+        assert utterance.features is not None
+        frames = read_features(utterance.features, utterance=utterance.id, sha256=utterance.features_sha256)
+        refuse_unfit_frames(utterance, frames.shape[0], frames.shape[1], self.declared)
+        return torch.from_numpy(frames)[None]
+
+    def note(self) -> str:
+        """What the frames are, in words."""
+        declared = self.declared
+        return (
+            f"frames are the corpus's precomputed features `{declared.name}`, every {declared.hop_seconds:g} s as "
+            f"declared, from {declared.first_center_seconds:g} s"
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the declaration; the bytes of the frames are part of the corpus's fingerprint."""
+        declared = self.declared
+        config = {
+            "features": declared.name,
+            "width": declared.width,
+            "hop_seconds": declared.hop_seconds,
+            "first_center_seconds": declared.first_center_seconds,
+        }
+        return fingerprint_of(self, config, self.code_version)
+
+
+def precomputed(*, checkpoint: str | None = None, seed: int = 0) -> Precomputed:
+    """The features of the corpus that `repbench run` is given."""
+    if checkpoint is not None:
+        do = "Leave --checkpoint out; the frames lie in the corpus"
+        raise UsageError("`precomputed` has no weights to load", key="--checkpoint", do=do)
+    return Precomputed()
+
+
+def _clock(declared: FeatureDeclaration) -> tuple[int, int, int]:
+    """A rate in hertz at which the hop and the first centre are whole numbers of samples, and these two.
+
+    Raises:
+        DataError: They are not even whole microseconds.
+    """
+    for rate_hz in _CLOCKS_HZ:
+        hop = Fraction(repr(declared.hop_seconds)) * rate_hz
+        first_center = Fraction(repr(declared.first_center_seconds)) * rate_hz
+        if hop.denominator == first_center.denominator == 1:
+            return rate_hz, int(hop), int(first_center)
+    what = (
+        f"The hop ({declared.hop_seconds!r} s) and first centre ({declared.first_center_seconds!r} s) of the features "
+        "must be whole microseconds"
+    )
+    raise DataError(what, key="features", do="Prepare the corpus again with a rounded --features-hop")
+
+
+def _hears_nothing() -> UsageError:
+    what = "`precomputed` reads frames that lie in a corpus and hears no sound"
+    return UsageError(what, key="--upstream", do="Give it to `repbench run` with a corpus that has features")

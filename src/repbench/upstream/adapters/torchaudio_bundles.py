@@ -1,0 +1,165 @@
+"""`torchaudio:BUNDLE`: the wav2vec 2.0, HuBERT and WavLM bundles of torchaudio, from a file that is already here.
+
+torchaudio normalises a whole batch at once where a bundle asks for normalised sound, and its smaller models normalise a
+convolution over the padding: so each utterance goes through the model alone. The layers are those of
+`extract_features`, the outputs of the transformer's layers; a head for recognition is left out.
+
+torchaudio is imported inside functions, and nowhere else in the package: where it does not fit the torch that is
+installed, only these models are out of reach.
+
+Legend: L layers, B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from repbench.errors import IntegrityError, UsageError
+from repbench.torch_pairs import import_torchaudio
+from repbench.upstream.adapters.frame_counts import clock_of_convolutions, joined
+from repbench.upstream.adapters.huggingface_files import read_weights
+from repbench.upstream.checkpoints.factory import RANDOM, seeded
+from repbench.upstream.contract import (
+    HiddenStates,
+    Provenance,
+    UpstreamFactory,
+    UpstreamInfo,
+    check_lengths,
+    fingerprint_of,
+)
+
+
+class BundleUpstream(nn.Module):
+    """A bundle of torchaudio as an upstream.
+
+    Args:
+        name: What it is called.
+        network: torchaudio's `Wav2Vec2Model`.
+        bundle: What torchaudio says of it.
+        provenance: Where the weights come from.
+    """
+
+    code_version = 1
+
+    def __init__(self, name: str, network: nn.Module, bundle: Any, provenance: Provenance) -> None:
+        super().__init__()
+        self.network = network
+        self.provenance = provenance
+        self._normalises = bool(bundle._normalize_waveform)
+        self._params = _settings_of(bundle)
+        convolutions = bundle._params["extractor_conv_layer_config"]
+        self._clock = clock_of_convolutions(
+            [kernel for _, kernel, _ in convolutions], [stride for _, _, stride in convolutions]
+        )
+        num_layers = bundle._params["encoder_num_layers"]
+        self.info = UpstreamInfo(
+            name=name,
+            sample_rate_hz=int(bundle.sample_rate),
+            hop_samples=self._clock.hop_samples,
+            first_center_samples=self._clock.first_center_samples,
+            min_samples=self._clock.window_samples,
+            layer_names=tuple(f"layer {number}" for number in range(1, num_layers + 1)),
+            width=bundle._params["encoder_embed_dim"],
+            utterance_normalised=False,
+            trainable=True,
+            citation="unknown",
+            licence="unknown",
+        )
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that a waveform of `num_samples` gives."""
+        return self._clock.num_frames(num_samples)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """(B, T) -> (L, B, F, D)."""
+        check_lengths(self.info, lengths)
+        return joined([self._hear(each[:length]) for each, length in zip(waveforms, lengths.tolist(), strict=True)])
+
+    def _hear(self, sound: Tensor) -> Tensor:
+        """(T,) -> (L, F, D)."""
+        heard = F.layer_norm(sound, sound.shape) if self._normalises else sound
+        network: Any = self.network
+        layers, _ = network.extract_features(heard[None])
+        return torch.cat(layers)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, the bundle's parameters and code version."""
+        return fingerprint_of(self, self._params, self.code_version)
+
+
+def door(name: str) -> UpstreamFactory:
+    """The factory of the bundle that `torchaudio:NAME` names."""
+    return partial(build, name)
+
+
+def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> BundleUpstream:
+    """Build a bundle of torchaudio, in eval mode on the CPU, without the network.
+
+    Args:
+        name: As in `torchaudio.pipelines`: HUBERT_BASE, WAVLM_LARGE, …
+        checkpoint: A file of its weights; `random`: untrained; None: the file in torch.hub's cache.
+        seed: Of untrained weights.
+
+    Raises:
+        EnvironmentFault: torchaudio is not installed, or does not fit the torch that is.
+        UsageError: There is no such bundle, or its file is not here; says which, and where to put it.
+        IntegrityError: The file is damaged, needs code to be read, or holds other weights.
+    """
+    bundle = _bundle(name)
+    untrained = checkpoint == RANDOM
+    file = None if untrained else _file_of(name, bundle, checkpoint)
+    with seeded(seed):
+        network = _untrained(bundle)
+    if file is not None:
+        weights = {key: value for key, value in read_weights([file]).items() if not key.startswith("aux.")}
+        try:
+            network.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            what = f"The weights do not fit {name}: {' '.join(str(error).split())[:500]}"
+            raise IntegrityError(what, file=file, do="Give the file of this bundle; nothing was loaded") from error
+    provenance = Provenance(checkpoint=RANDOM if file is None else str(file))
+    return BundleUpstream(f"torchaudio:{name}", network, bundle, provenance).eval()
+
+
+def _bundle(name: str) -> Any:
+    pipelines: Any = import_torchaudio("torchaudio.pipelines")
+    bundles = sorted(each for each in dir(pipelines) if isinstance(getattr(pipelines, each), pipelines.Wav2Vec2Bundle))
+    if name not in bundles:
+        what = f"torchaudio has no speech encoder `{name}`"
+        raise UsageError(what, key="--upstream", do=f"There are: {', '.join(bundles)}")
+    return getattr(pipelines, name)
+
+
+def _settings_of(bundle: Any) -> dict[str, Any]:
+    """What the numbers depend on beside the weights: JSON-able, without the head and what only training has."""
+    built = {key: value for key, value in bundle._params.items() if key != "aux_num_out"}
+    return {"type": bundle._model_type, "normalises": bool(bundle._normalize_waveform), "parameters": built}
+
+
+def _untrained(bundle: Any) -> nn.Module:
+    models: Any = import_torchaudio("torchaudio.models")
+    build_model = {"Wav2Vec2": models.wav2vec2_model, "WavLM": models.wavlm_model}[bundle._model_type]
+    dropped = {"encoder_layer_drop": 0.0}  # a layer that is dropped in training has no output
+    network: nn.Module = build_model(**{**bundle._params, "aux_num_out": None, **dropped})
+    return network
+
+
+def _file_of(name: str, bundle: Any, checkpoint: str | None) -> Path:
+    """The file of a bundle's weights: the one that is named, or where torch.hub would have put it."""
+    if checkpoint is not None:
+        if not Path(checkpoint).is_file():
+            raise UsageError("There is no such file", key="--checkpoint", file=checkpoint, do="Check the path")
+        return Path(checkpoint)
+    file = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(bundle._path).name)
+    if not file.is_file():
+        what = f"The weights of {name}, {file.name}, are not in torch's cache, and nothing is downloaded"
+        remote = bundle._path
+        url = remote if remote.startswith("https") else f"https://download.pytorch.org/torchaudio/models/{remote}"
+        raise UsageError(what, key="--checkpoint", file=file, do=f"Put {url} there, or give it with --checkpoint FILE")
+    return file

@@ -1,0 +1,229 @@
+"""The factory of an upstream with weights: where they come from, and how strictly they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from repbench.configs.loader import build, load_preset, merged, preset_names
+from repbench.errors import IntegrityError, UsageError
+from repbench.upstream.checkpoints.foreign import ForeignCheckpoint, hold_to_keys, unwrapped
+from repbench.upstream.checkpoints.native import (
+    CHECKPOINTS_FOLDER,
+    MANIFEST_FILE,
+    TRAINING_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    list_checkpoints,
+    newest_under,
+    open_checkpoint,
+    read_weights,
+)
+from repbench.upstream.contract import Provenance
+
+HEARD_FILE = "heard.txt"
+"""In a checkpoint: SHA-256 of the samples of each utterance that was learned from, one a line."""
+
+RUNS = Path("runs") / "pretrain"
+"""Where `repbench pretrain` puts its runs, a folder for each upstream."""
+
+RANDOM = "random"
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Presets(Mapping[str, Mapping[str, Any]]):
+    """The presets that ship with repbench for an upstream, read when asked for; each says every setting.
+
+    One that said only what differs from the defaults would say nothing where it is the defaults.
+    """
+
+    upstream: str
+    settings: type[BaseModel]
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        if name not in preset_names(self.upstream):
+            raise KeyError(name)
+        return merged(self.settings().model_dump(mode="json"), load_preset(name, self.upstream))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(preset_names(self.upstream))
+
+    def __len__(self) -> int:
+        return len(preset_names(self.upstream))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFactory(Generic[Config]):
+    """Builds an upstream from a checkpoint or untrained.
+
+    Attributes:
+        name: Of the upstream.
+        settings: The pydantic model of its configuration.
+        untrained: From settings, the names of the weights that there are (None: all) and a seed to a network.
+        read_foreign: Reads checkpoints of the codes that came before.
+    """
+
+    name: str
+    settings: type[Config]
+    untrained: Callable[[Config, Sequence[str] | None, int], nn.Module]
+    read_foreign: Callable[[Path, Mapping[str, Any]], ForeignCheckpoint]
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings by the name of the preset."""
+        return Presets(self.name, self.settings)
+
+    def __call__(self, *, checkpoint: str | None = None, seed: int = 0, **settings: Any) -> nn.Module:
+        """Build the upstream in eval mode on the CPU.
+
+        Args:
+            checkpoint: None: the newest that `repbench pretrain` made here. A path: a checkpoint or run of repbench, or
+                a file of an older code. `random`: untrained, with the settings of the newest checkpoint, else of the
+                usual preset; `random:PRESET` or `random:PATH`: with those.
+            seed: Of untrained weights.
+            settings: Of the configuration, instead of what checkpoint or preset says.
+
+        Raises:
+            UsageError: There is no checkpoint, or a setting cannot be meant.
+            IntegrityError: The checkpoint is corrupt, or not of this network.
+        """
+        if checkpoint is not None and checkpoint.partition(":")[0] == RANDOM:
+            return self._random(checkpoint.partition(":")[2], seed, settings)
+        place = self._required_newest() if checkpoint is None else locate(Path(checkpoint))
+        if isinstance(place, Checkpoint):
+            file, config = place.path, self._config_of(place)
+            weights, unwrapping = unwrapped(read_weights(place), file=file)
+            notes = tuple(map(str, place.fields.get("notes", ())))
+            provenance = Provenance(checkpoint=str(file), heard=_heard(place), notes=(*notes, *unwrapping))
+        else:
+            foreign = self.read_foreign(place, settings)
+            file, config, weights = place, foreign.config, foreign.weights
+            provenance = Provenance(checkpoint=str(file), notes=foreign.notes)
+        with seeded(seed):
+            network = self.untrained(self._configured(merged(config, settings), file), tuple(weights), seed)
+        hold_to_keys(network, weights, file=file)
+        network.load_state_dict(dict(weights), strict=True)
+        network.provenance = provenance  # type: ignore[assignment]
+        return network.eval()
+
+    def _random(self, source: str, seed: int, settings: Mapping[str, Any]) -> nn.Module:
+        source, config = self._source_of_random(source)
+        own = {key: value for key, value in config.items() if key != "training"}
+        built = self._configured(merged(own, settings), "the settings")
+        with seeded(seed):
+            network = self.untrained(built, None, seed)
+        network.provenance = Provenance(checkpoint=f"{RANDOM}:{source}")  # type: ignore[assignment]
+        return network.eval()
+
+    def _source_of_random(self, source: str) -> tuple[str, Mapping[str, Any]]:
+        """Whose settings an untrained network takes, and the settings."""
+        if not source:
+            newest = self._newest()
+            if newest is not None:
+                return str(newest.path), self._config_of(newest)
+            source = usual_preset()
+        if source in self.presets:
+            return source, self.presets[source]
+        path = Path(source)
+        if not path.exists():
+            listed = ", ".join(self.presets)
+            what = f"`{source}` is neither a preset of {self.name} nor a path"
+            raise UsageError(what, key="--checkpoint", do=f"The presets are {listed}")
+        place = locate(path)
+        return source, self._config_of(place) if isinstance(place, Checkpoint) else self.read_foreign(place, {}).config
+
+    def _newest(self) -> Checkpoint | None:
+        """The newest checkpoint below `runs/pretrain`; an older one never takes the place of one that is corrupt."""
+        faults: list[str] = []
+        newest = newest_under(RUNS / self.name, faults.append)
+        if faults:
+            raise IntegrityError(faults[0], file=RUNS / self.name, do="Name a checkpoint with --checkpoint PATH")
+        return newest
+
+    def _required_newest(self) -> Checkpoint:
+        newest = self._newest()
+        if newest is None:
+            raise UsageError(
+                f"There is no checkpoint of `{self.name}` under {RUNS / self.name}",
+                key="--checkpoint",
+                do=f"Run `repbench pretrain {self.name}`, give --checkpoint PATH, or --checkpoint random for an "
+                "untrained one",
+            )
+        return open_checkpoint(newest.path)
+
+    def _config_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        upstream, config = checkpoint.fields.get("upstream"), checkpoint.fields.get("config")
+        if upstream != self.name or not isinstance(config, dict):
+            what = f"This is a checkpoint of `{upstream}`, not of `{self.name}`"
+            raise IntegrityError(what, file=checkpoint.path, do=f"Say --upstream {upstream}")
+        return config
+
+    def _configured(self, tree: dict[str, Any], source: Path | str) -> Config:
+        return build(self.settings, tree, source)
+
+
+def _heard(checkpoint: Checkpoint) -> frozenset[str]:
+    file = checkpoint.path / HEARD_FILE
+    return frozenset(file.read_text(encoding="utf-8").split()) if file.is_file() else frozenset()
+
+
+def locate(path: Path) -> Checkpoint | Path:
+    """What a path given as checkpoint leads to: a checkpoint of repbench, verified, or a file of an older code.
+
+    A file of a checkpoint stands for the checkpoint. A run folder stands for its newest checkpoint; if that one is
+    corrupt, no older one takes its place.
+
+    Raises:
+        UsageError: There is nothing, a folder without checkpoints, or weights without the manifest of a checkpoint.
+    """
+    if is_part_of_checkpoint(path):
+        return open_checkpoint(path.parent)
+    if path.is_file():
+        _refuse_weights_alone(path)
+        return path
+    if (path / MANIFEST_FILE).is_file():
+        return open_checkpoint(path)
+    if (path / CHECKPOINTS_FOLDER).is_dir():
+        faults: list[str] = []
+        checkpoints = list_checkpoints(path, faults.append)
+        if faults:
+            raise IntegrityError(faults[0], file=path, do="Name an older checkpoint of the run")
+        if checkpoints:
+            return open_checkpoint(checkpoints[-1].path)
+    what = "There is no checkpoint here" if path.exists() else "There is no such file or folder"
+    raise UsageError(what, key="--checkpoint", file=path, do="Name a checkpoint, or the folder of a run")
+
+
+def is_part_of_checkpoint(path: Path) -> bool:
+    """Whether a file is of a checkpoint of repbench, which is a folder whose manifest says what the weights are."""
+    names = {WEIGHTS_FILE, TRAINING_FILE, MANIFEST_FILE}
+    return path.name in names and path.is_file() and (path.parent / MANIFEST_FILE).is_file()
+
+
+def _refuse_weights_alone(path: Path) -> None:
+    if path.suffix == ".safetensors":
+        what = f"This file holds weights alone; {MANIFEST_FILE}, which says of what model they are, is not beside it"
+        raise UsageError(what, key="--checkpoint", file=path, do="Give the whole folder of the checkpoint")
+
+
+def usual_preset(device: torch.device | None = None) -> str:
+    """`base` on a GPU, `tiny` on a CPU; None: the device that would be taken."""
+    on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
+    return "base" if on_gpu else "tiny"
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's generator of the CPU starts from `seed`; after, it is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -1,0 +1,67 @@
+"""From a checkpoint of an older code to a checkpoint of repbench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from repbench.errors import UsageError
+from repbench.upstream.apc.factory import apc
+from repbench.upstream.checkpoints.factory import is_part_of_checkpoint
+from repbench.upstream.checkpoints.foreign import model_of
+from repbench.upstream.checkpoints.native import Checkpoint, save_weights
+from repbench.upstream.checkpoints.safe_unpickle import read_pickle
+from repbench.upstream.contract import provenance_of
+from repbench.upstream.mockingjay.factory import mockingjay
+
+
+def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint of the released Mockingjay code, S3PRL or APC, and save it as safetensors and JSON.
+
+    Args:
+        file: Of an older code; nothing in it is run.
+        out: A new or empty folder.
+        settings: Of the configuration, where the file cannot tell (`residual=False` for a bare APC).
+
+    Raises:
+        UsageError: There is no such file, or a setting cannot be meant.
+        IntegrityError: It is corrupt, needs code to load, or is of no known layout.
+    """
+    if not file.is_file():
+        what = "This is a folder, not a checkpoint of an older code" if file.is_dir() else "There is no such file"
+        raise UsageError(what, file=file, do="Name a file of the released Mockingjay code, S3PRL or APC")
+    if is_part_of_checkpoint(file):
+        what = "This is of a checkpoint of repbench already"
+        raise UsageError(what, file=file, do=f"Give it as it is: --checkpoint {file.parent}")
+    content = read_pickle(file)
+    name = model_of(content)
+    if name == "apc":
+        network: nn.Module = apc(checkpoint=str(file), **settings)
+    else:  # what is neither is said by Mockingjay's reader, which lists the keys that it found
+        network = mockingjay(checkpoint=str(file), **settings)
+    config: Mapping[str, Any] = network.config  # type: ignore[assignment]
+    notes = provenance_of(network).notes
+    fields = {
+        "upstream": name,
+        "config": dict(config),
+        "converted_from": file.name,
+        "converted_by": f"repbench {version('repbench')}",
+        "notes": list(notes),
+    }
+    return save_weights(out, weights=network.state_dict(), fields=fields, texts={"README.md": _card(fields)})
+
+
+def _card(fields: Mapping[str, Any]) -> str:
+    notes = "".join(f"- {note}\n" for note in fields["notes"])
+    return f"""# {fields["upstream"]}, converted from {fields["converted_from"]}
+
+{fields["converted_by"]} made this checkpoint. What the model was trained on is not known; ask for its licence where it
+comes from.
+
+{notes}
+Use it with `repbench run --upstream {fields["upstream"]} --checkpoint FOLDER --downstream phone`.
+"""

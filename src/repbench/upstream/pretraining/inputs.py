@@ -1,0 +1,171 @@
+"""Where the batches of pre-training come from: frames kept in memory, frames made anew, or waveforms.
+
+Axes: B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from repbench.corpora.contract import Utterance
+from repbench.corpora.read import read_utterance, samples_at
+from repbench.progress import Advance
+from repbench.training.batching import Stretch, padded
+from repbench.upstream.contract import Batch, FrameObjective, Objective
+
+_READ_AHEAD = 4
+"""Batches whose sounds are read while another is computed on."""
+
+_KEEPING_SECONDS = 60.0
+"""Sound that goes through the front end at once when frames are kept."""
+
+
+class Sounds(Protocol):
+    """Utterances as an objective takes them."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Frames (or samples) of each utterance."""
+        ...
+
+    def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
+        """One batch for each list of stretches."""
+        ...
+
+
+class Kept:
+    """Frames computed once.
+
+    Args:
+        frames: Of each utterance, (F, D).
+        device: Where batches go.
+    """
+
+    def __init__(self, frames: Sequence[Tensor], device: torch.device) -> None:
+        self._frames = frames
+        self._device = device
+        self.lengths: Sequence[int] = [len(each) for each in frames]
+
+    def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
+        """(B, F, D) each."""
+        for wanted in stretches:
+            parts = [self._frames[each.index][each.start : each.start + each.length] for each in wanted]
+            values, lengths = padded(parts)
+            yield Batch(values.to(self._device, non_blocking=True), lengths.to(self._device))
+
+
+class Fresh:
+    """Sounds read for each batch, in threads ahead of it; frames of the whole utterance are made on the device.
+
+    Args:
+        utterances: In the order of their indices.
+        objective: Makes the frames, if it has any; else batches are waveforms.
+        rate_hz: That the upstream takes.
+        device: Where batches go.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], objective: Objective, rate_hz: int, device: torch.device
+    ) -> None:
+        self._utterances = utterances
+        self._objective = objective
+        self._rate_hz = rate_hz
+        self._device = device
+        self.lengths: Sequence[int] = unit_lengths(utterances, objective, rate_hz)
+
+    def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
+        """(B, F, D) each, or (B, T) for an objective on waveforms."""
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool:
+            for wanted, sounds in _ahead(pool, self._read, iter(stretches)):
+                yield self._batch(wanted, sounds)
+
+    def _read(self, wanted: Sequence[Stretch]) -> list[Tensor]:
+        return [read_utterance(self._utterances[each.index], self._rate_hz) for each in wanted]
+
+    def _batch(self, wanted: Sequence[Stretch], sounds: Sequence[Tensor]) -> Batch:
+        if not isinstance(self._objective, FrameObjective):
+            cut = [sound[each.start : each.start + each.length] for each, sound in zip(wanted, sounds, strict=True)]
+            values, lengths = padded(cut)
+            return Batch(values.to(self._device), lengths.to(self._device))
+        waveforms, samples = padded(sounds)
+        with torch.no_grad():
+            whole = self._objective.frames(waveforms.to(self._device), samples.to(self._device)).values
+        parts = [whole[row, each.start : each.start + each.length] for row, each in enumerate(wanted)]
+        values, lengths = padded(parts)
+        return Batch(values, lengths.to(self._device))
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, read: object, stretches: Iterator[Sequence[Stretch]]
+) -> Iterator[tuple[Sequence[Stretch], list[Tensor]]]:
+    """Each list of stretches with its sounds, the next few already being read."""
+    waiting: list[tuple[Sequence[Stretch], Future[list[Tensor]]]] = []
+    assert callable(read)
+    for wanted in islice(stretches, _READ_AHEAD):
+        waiting.append((wanted, pool.submit(read, wanted)))
+    while waiting:
+        wanted, sounds = waiting.pop(0)
+        for following in islice(stretches, 1):
+            waiting.append((following, pool.submit(read, following)))
+        yield wanted, sounds.result()
+
+
+def unit_lengths(utterances: Sequence[Utterance], objective: Objective, rate_hz: int) -> list[int]:
+    """Frames of each utterance, or samples where the objective has no frames."""
+    samples = [samples_at(each, rate_hz) for each in utterances]
+    if isinstance(objective, FrameObjective):
+        return [objective.num_frames(length) for length in samples]
+    return samples
+
+
+def gather(
+    utterances: Sequence[Utterance],
+    objective: Objective,
+    *,
+    rate_hz: int,
+    keep_bytes: float,
+    device: torch.device,
+    progress: Advance,
+) -> Sounds:
+    """Keep the frames of all utterances in memory if they fit, else make them anew for each batch.
+
+    Args:
+        utterances: Each at least as long as the upstream takes.
+        objective: Of the upstream, on `device`.
+        rate_hz: That the upstream takes.
+        keep_bytes: Memory that kept frames may take.
+        device: Where batches go.
+        progress: Told of the utterances done, if any are kept.
+    """
+    if not isinstance(objective, FrameObjective) or not utterances:
+        return Fresh(utterances, objective, rate_hz, device)
+    first = _frames_of(objective, [read_utterance(utterances[0], rate_hz)], device)[0]
+    needed = first.element_size() * first.shape[1] * sum(unit_lengths(utterances, objective, rate_hz))
+    if needed > keep_bytes:
+        return Fresh(utterances, objective, rate_hz, device)
+    kept: list[Tensor] = []
+    budget = int(_KEEPING_SECONDS * rate_hz)
+    while len(kept) < len(utterances):
+        sounds, samples = list[Tensor](), 0
+        for each in utterances[len(kept) :]:
+            samples += samples_at(each, rate_hz)
+            if sounds and samples > budget:
+                break
+            sounds.append(read_utterance(each, rate_hz))
+        kept += _frames_of(objective, sounds, device)
+        progress(len(kept), len(utterances))
+    return Kept(kept, device)
+
+
+def _frames_of(objective: FrameObjective, sounds: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    waveforms, samples = padded(sounds)
+    with torch.no_grad():
+        batch = objective.frames(waveforms.to(device), samples.to(device))
+    rows = zip(batch.values.cpu(), batch.lengths.tolist(), strict=True)
+    return [values[:count].clone() for values, count in rows]
