@@ -34,7 +34,7 @@ REPOSITORY = HERE.parents[1]
 COPIED = ("src", "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile")
 LIBRARIES = (
     "numpy", "torch", "scipy.stats", "scipy.special", "scipy.signal", "sklearn.metrics", "soundfile", "soxr",
-    "pydantic", "safetensors.torch", "editdistance", "typer", "rich.table", "platformdirs", "filelock",
+    "pydantic", "safetensors.torch", "rapidfuzz", "typer", "rich.table", "platformdirs", "filelock",
     "torch.nn.utils.rnn", "torch._dynamo", "sklearn.linear_model", "jinja2", "jsonschema",
     "matplotlib.figure", "h5py",
 )  # fmt: skip
