@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from repbench.benchmark.features.export import extract_files
+from repbench.benchmark.features.export import ExportOptions, extract_files
 from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.plots.plotting import PlotRequest, plot
 from repbench.benchmark.report import ReportRequest, write_layer_figures, write_report
@@ -52,7 +52,8 @@ def test_fault_pictures_of_two_models_do_not_share_a_name(sound: Path, tmp_path:
 
 def extract(upstream: str, sound: Path, out: Path, *, overwrite: bool = False) -> bytes:
     model = load_upstream(upstream)
-    (path,) = extract_files(model, [sound], out, resample=False, device=torch.device("cpu"), overwrite=overwrite)
+    options = ExportOptions(resample=False, device=torch.device("cpu"), overwrite=overwrite)
+    (path,) = extract_files(model, [sound], out, options)
     return path.read_bytes()
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import label_splits
-from repbench.benchmark.features.extraction import extract, num_frames, run_sounds
+from repbench.benchmark.features.extraction import ExtractionOptions, extract, num_frames, run_sounds
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream
 from repbench.benchmark.pipeline.setup import RunRequest, prepare
@@ -142,7 +142,7 @@ def test_fault_37_a_wrong_number_of_frames_names_the_utterance(
 ) -> None:
     first = tones.utterances[0].id
     with pytest.raises(PluginError, match=message) as caught:
-        extract(kind().eval(), tones.utterances, [0], batch_seconds=10, device=CPU)
+        extract(kind().eval(), tones.utterances, [0], ExtractionOptions(batch_seconds=10, device=CPU))
     assert (caught.value.key, caught.value.utterance) == ("envelope", first)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.environment import real_time_factor
-from repbench.benchmark.features.cost import costs_folder, forget_costs, upstream_cost
+from repbench.benchmark.features.cost import clear_costs, costs_folder, upstream_cost
 from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.upstream.contract import HiddenStates, Upstream
 
@@ -59,5 +59,5 @@ def test_a_cost_is_measured_once_for_what_it_depends_on(tmp_path: Path, monkeypa
         file.write_text('{"macs_per_second": "many"}', encoding="utf-8")
     assert upstream_cost(upstream, "weights", cpu).macs_per_second == first.macs_per_second
     assert upstream.forwards == 3 * forwards
-    forget_costs()
+    clear_costs()
     assert not list(costs_folder().iterdir())

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repbench.benchmark.features.export import extract_files
-from repbench.benchmark.features.extraction import extract
-from repbench.benchmark.features.store import GIB, FeatureStore
+from repbench.benchmark.features.export import ExportOptions, extract_files
+from repbench.benchmark.features.extraction import ExtractionOptions, extract
+from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.corpora.contract import Corpus
 from repbench.errors import EnvironmentFault, PluginError
 from repbench.testing import Envelope, tone_corpus
@@ -42,7 +42,8 @@ class Spoilt(Envelope):
 
 
 def run(upstream: Envelope, corpus: Corpus, *, batch_seconds: float = 3.0) -> None:
-    extract(upstream, corpus.utterances, [0, 1], batch_seconds=batch_seconds, device=torch.device("cpu"))
+    options = ExtractionOptions(batch_seconds=batch_seconds, device=torch.device("cpu"))
+    extract(upstream, corpus.utterances, [0, 1], options)
 
 
 def one_nan(states: HiddenStates) -> HiddenStates:
@@ -131,7 +132,7 @@ def test_fault_49_extract_names_the_file_for_which_the_memory_does_not_suffice(
     with pytest.raises(
         EnvironmentFault, match=rf"does not suffice for this sound \(file {files[0]}\)\. Cut it"
     ) as fault:
-        extract_files(upstream, files, tmp_path / "out", resample=False, device=torch.device("cpu"))
+        extract_files(upstream, files, tmp_path / "out", ExportOptions(resample=False, device=torch.device("cpu")))
     assert fault.value.exit_code == 7
 
 
@@ -144,19 +145,19 @@ def test_fault_49_what_is_no_lack_of_memory_is_not_called_one(
         raise RuntimeError("shapes cannot be multiplied")
 
     monkeypatch.setattr(upstream, "forward", forward)
+    options = ExportOptions(resample=False, device=torch.device("cpu"))
     with pytest.raises(PluginError, match="shapes cannot be multiplied"):
-        extract_files(upstream, [tones.utterances[0].audio], tmp_path, resample=False, device=torch.device("cpu"))
+        extract_files(upstream, [tones.utterances[0].audio], tmp_path, options)
 
 
 def test_fault_37_one_that_declares_to_depend_on_its_batch_is_run_alone(tones: Corpus, tmp_path: Path) -> None:
     together, alone, stored = (CountsTheBatch(batch_invariant=promised) for promised in (True, False, False))
-    store = FeatureStore(
-        tmp_path, stored, fingerprint="f", name="x", dtype="float32", quota_bytes=GIB, say=lambda line: None
-    )
+    origin = origin_for(stored, "f", "float32")
+    store = FeatureStore(tmp_path, stored, origin, name="x", quota_bytes=GIB, say=lambda line: None)
 
     run(together, tones, batch_seconds=60)
     run(alone, tones, batch_seconds=60)
-    store.extract(tones.utterances, [0], batch_seconds=60, device=torch.device("cpu"))
+    store.extract(tones.utterances, [0], ExtractionOptions(batch_seconds=60, device=torch.device("cpu")))
 
     assert max(together.sizes) > 1
     assert alone.sizes == stored.sizes == [1] * len(tones.utterances)

@@ -12,8 +12,8 @@ import torch
 from safetensors.numpy import load_file
 
 from repbench.audio.sound import read_sound
-from repbench.benchmark.features.export import extract_files
-from repbench.benchmark.features.extraction import run_sounds
+from repbench.benchmark.features.export import ExportOptions, extract_files
+from repbench.benchmark.features.extraction import ExtractionOptions, run_sounds
 from repbench.benchmark.features.source import features_of
 from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.protocol import ProbeSettings, Protocol
@@ -34,7 +34,8 @@ def with_mel(folder: Path, *, ending: str = "npy", sample_rate_hz: int = 16_000,
     tones = tone_corpus(folder, sample_rate_hz=sample_rate_hz, salt=salt)
     upstream = load_upstream("mel")
     if ending == "safetensors":
-        extract_files(upstream, [each.audio for each in tones.utterances], folder, resample=True, device=CPU)
+        options = ExportOptions(resample=True, device=CPU)
+        extract_files(upstream, [each.audio for each in tones.utterances], folder, options)
     else:
         for each in tones.utterances:
             samples = torch.from_numpy(read_sound(each.audio)[0])
@@ -63,9 +64,9 @@ def request(corpus: Path, out: Path, **changes: Any) -> RunRequest:
 @pytest.mark.parametrize("ending", ["npy", "safetensors"])
 def test_mel_from_files_is_the_same_frames_as_mel(tmp_path: Path, ending: str) -> None:
     corpus = with_mel(tmp_path, ending=ending)
-    options = {"batch_seconds": 1e-3, "device": CPU}
-    heard = features_of(load_upstream("mel"), corpus.utterances, [0], **options)  # type: ignore[arg-type]
-    read = features_of(Precomputed().bound_to(corpus), corpus.utterances, [0], **options)  # type: ignore[arg-type]
+    options = ExtractionOptions(batch_seconds=1e-3, device=CPU)
+    heard = features_of(load_upstream("mel"), corpus.utterances, [0], options)
+    read = features_of(Precomputed().bound_to(corpus), corpus.utterances, [0], options)
     assert (read.counts, read.ids) == (heard.counts, heard.ids)
     assert torch.equal(read.frames, heard.frames)
 

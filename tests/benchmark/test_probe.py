@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits
-from repbench.benchmark.features.extraction import FeatureTable, extract, layer_indices, length_batches
+from repbench.benchmark.features.extraction import (
+    ExtractionOptions,
+    FeatureTable,
+    extract,
+    layer_indices,
+    length_batches,
+)
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, load_probe, save_probe, statistics_of
 from repbench.benchmark.probing.training import TrainedProbe, selection_steps, train_probe
@@ -34,7 +40,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def features(upstream: Upstream, examples: tuple[Utterance, ...], seconds: float = 30.0) -> FeatureTable:
     layers = range(len(upstream.info.layer_names))
-    return extract(upstream, examples, list(layers), batch_seconds=seconds, device=CPU)
+    return extract(upstream, examples, list(layers), ExtractionOptions(batch_seconds=seconds, device=CPU))
 
 
 def plan_of(corpus: Corpus, task: Downstream) -> LabelledSplits:

@@ -21,10 +21,10 @@ from repbench.benchmark.features.shards import (
     ShardOrigin,
     StoredLayer,
     UnwrittenLayer,
+    current_entries,
     open_shard,
     read_index,
     shard_files,
-    standing,
     store_folder,
     write_shard,
 )
@@ -205,11 +205,11 @@ def test_unfinished_files_are_no_shards(shard: Path, tmp_path: Path) -> None:
 
 def test_what_a_later_shard_replaces_does_not_stand(shard: Path, tmp_path: Path) -> None:
     later = write_shard(tmp_path, ORIGIN, "paper", DRAFTS[:1], [(shard.stem, "a@16000", 0)])
-    places = standing([read_index(shard), read_index(later)])
+    places = current_entries([read_index(shard), read_index(later)])
     assert {key: [found.path for found, _ in each] for key, each in places.items()} == {
         ("a@16000", 0): [later], ("a@16000", 1): [shard], ("c@16000", 0): [shard]
     }  # fmt: skip
-    assert standing([]) == {}
+    assert current_entries([]) == {}
 
 
 def test_the_store_is_a_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

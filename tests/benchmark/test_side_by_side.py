@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits
-from repbench.benchmark.features.extraction import FeatureTable, extract
+from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import ProbeShape, load_probe, save_probe, statistics_of
 from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
@@ -50,7 +50,8 @@ def assert_like(tensor: torch.Tensor, alone: torch.Tensor, *, exactly: bool) -> 
 
 def table_of(examples: tuple[object, ...], plan: LabelledSplits) -> FeatureTable:
     utterances = [example.utterance for example in (*plan.train, *plan.dev) if example in examples]
-    return extract(Envelope(), utterances, [0, 1], batch_seconds=30.0, device=torch.device("cpu"))
+    options = ExtractionOptions(batch_seconds=30.0, device=torch.device("cpu"))
+    return extract(Envelope(), utterances, [0, 1], options)
 
 
 class Given:

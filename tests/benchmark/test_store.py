@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features import allocation, maintenance, store
-from repbench.benchmark.features.extraction import FeatureTable, extract
-from repbench.benchmark.features.store import FeatureStore
+from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
+from repbench.benchmark.features.store import FeatureStore, origin_for
 from repbench.benchmark.protocol import ExtractionSettings, ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora.contract import Corpus, Utterance
@@ -95,17 +95,19 @@ def stored(
 ) -> tuple[FeatureTable, int]:
     """The features through a store in `folder`, and how many utterances the upstream had to hear."""
     upstream = upstream or Listening()
+    origin = origin_for(upstream, upstream.fingerprint(), dtype, precision)
     features = FeatureStore(
-        folder, upstream, fingerprint=upstream.fingerprint(), name="envelope", dtype=dtype, precision=precision,
-        quota_bytes=gib * store.GIB, say=say or _nothing_is_said,
-    )  # fmt: skip
+        folder, upstream, origin, name="envelope", quota_bytes=gib * store.GIB, say=say or _nothing_is_said
+    )
     before = getattr(upstream, "num_heard", 0)
-    table = features.extract(utterances, layers, batch_seconds=batch_seconds, device=CPU, progress=progress)
+    options = ExtractionOptions(batch_seconds=batch_seconds, device=CPU, dtype=dtype, precision=precision)
+    table = features.extract(utterances, layers, options, progress=progress)
     return table, getattr(upstream, "num_heard", 0) - before
 
 
 def computed(utterances: Sequence[Utterance], layers: Sequence[int] = (0, 1), dtype: str = "float32") -> FeatureTable:
-    return extract(Listening(), utterances, layers, batch_seconds=BATCH_SECONDS, device=CPU, dtype=dtype)
+    options = ExtractionOptions(batch_seconds=BATCH_SECONDS, device=CPU, dtype=dtype)
+    return extract(Listening(), utterances, layers, options)
 
 
 def _nothing_is_said(line: str) -> None:
@@ -167,12 +169,12 @@ def test_a_second_run_hears_nothing(tones: Corpus, tmp_path: Path) -> None:
 def test_only_the_layers_asked_for_are_computed_stored_and_read(tones: Corpus, tmp_path: Path) -> None:
     _, heard = stored(tmp_path, tones.utterances, [1])
     assert heard == len(tones.utterances)
-    (holding,) = maintenance.holdings(tmp_path)
-    assert (holding.layers, holding.utterances, holding.names) == ((1,), len(tones.utterances), ("envelope",))
+    (held,) = maintenance.stored_features(tmp_path)
+    assert (held.layers, held.utterances, held.names) == ((1,), len(tones.utterances), ("envelope",))
     size = store.bytes_below(tmp_path)
     both, heard = stored(tmp_path, tones.utterances, [1, 0])
     assert heard == len(tones.utterances)
-    assert maintenance.holdings(tmp_path)[0].layers == (0, 1)
+    assert maintenance.stored_features(tmp_path)[0].layers == (0, 1)
     assert store.bytes_below(tmp_path) < 2.2 * size
     assert same(both, computed(tones.utterances, [1, 0]))
 
@@ -389,7 +391,7 @@ def test_fault_28_two_models_with_the_same_name_do_not_share(tones: Corpus, tmp_
     two, heard = stored(tmp_path, tones.utterances, upstream=other)
     assert heard == len(tones.utterances)
     assert not torch.equal(one.frames, two.frames)
-    assert [holding.names for holding in maintenance.holdings(tmp_path)] == [("envelope",), ("envelope",)]
+    assert [held.names for held in maintenance.stored_features(tmp_path)] == [("envelope",), ("envelope",)]
 
 
 def in_children(function: str, *arguments: object) -> None:
@@ -653,7 +655,7 @@ def test_the_cache_is_listed_verified_and_cleared(tones: Corpus, tmp_path: Path)
     assert repbench("cache", "clear", "--dry-run", "--json", env=place).json["files"] == len(before)
     assert [path.read_bytes() for path in shards(folder)] == before
     assert repbench("cache", "clear", "--upstream", one[:10], env=place).code == 0
-    assert [holding.utterances for holding in maintenance.holdings(folder)] == [3]
+    assert [held.utterances for held in maintenance.stored_features(folder)] == [3]
     assert repbench("cache", "clear", "--json", env=place).json["files"] == 1
     assert not list(folder.iterdir())
 

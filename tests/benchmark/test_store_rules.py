@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from repbench.benchmark.features import allocation, store
-from repbench.benchmark.features.extraction import outline
+from repbench.benchmark.features.extraction import table_index
 from repbench.benchmark.features.shards import ShardOrigin, UnwrittenLayer, read_index, write_shard
-from repbench.benchmark.features.store import FeatureStore, bytes_below, set_aside
+from repbench.benchmark.features.store import FeatureStore, bytes_below, discard, origin_for
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.testing import tone_corpus
 from tests.benchmark.test_store import Listening, Said, computed, flip, same, shards, stored
@@ -23,7 +23,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterance, ...]:
 
 
 def num_bytes(utterances: tuple[Utterance, ...], layers: int, item: int) -> int:
-    return sum(outline(Listening(), utterances).counts) * 4 * layers * item
+    return sum(table_index(Listening(), utterances).counts) * 4 * layers * item
 
 
 @pytest.mark.parametrize(("dtype", "item"), [("float32", 4), ("float16", 2)])
@@ -38,7 +38,7 @@ def test_what_fits_the_quota_to_the_byte_is_stored_and_one_byte_more_is_not(
     assert not shards(tmp_path / "not")
     assert same(table, computed(four, dtype=dtype))
     (line,) = said.lines
-    assert "MiB of features beside 0.0 MiB already stored would exceed the quota of" in line
+    assert "MiB of features and 0.0 MiB already stored would exceed the quota of" in line
 
 
 def test_only_what_is_missing_counts_beside_what_is_there(four: tuple[Utterance, ...], tmp_path: Path) -> None:
@@ -89,13 +89,12 @@ def test_lacking_is_what_lacks_any_of_the_layers(four: tuple[Utterance, ...], tm
     stored(tmp_path, four[:3], [0])
     stored(tmp_path, four[1:], [1])
     upstream = Listening()
-    features = FeatureStore(
-        tmp_path, upstream, fingerprint=upstream.fingerprint(), name="x", dtype="float32", quota_bytes=1e9, say=print
-    )
+    origin = origin_for(upstream, upstream.fingerprint(), "float32")
+    features = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=1e9, say=print)
     assert features.lacking(four, [0]) == [four[3]]
     assert features.lacking(four, [0, 1]) == [four[0], four[3]]
     assert features.lacking(four, []) == []
-    assert not features.streams
+    assert not features.is_closed
 
 
 def test_a_damaged_entry_is_read_from_the_next_shard_that_has_it(four: tuple[Utterance, ...], tmp_path: Path) -> None:
@@ -153,7 +152,7 @@ def test_what_is_no_shard_is_put_out_of_the_way_and_a_folder_is_kept(tmp_path: P
     (tmp_path / "folder.shard").mkdir()
     (tmp_path / "link.shard").symlink_to(tmp_path)
     for name in ("file", "folder", "link", "not there"):
-        set_aside(tmp_path / f"{name}.shard")
+        discard(tmp_path / f"{name}.shard")
     (left,) = tmp_path.iterdir()
     assert left.name.startswith("folder.shard-")
     assert left.name.endswith(".damaged")

@@ -11,7 +11,7 @@ import torch
 
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits, subset
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
-from repbench.benchmark.features.extraction import FeatureTable, extract
+from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import ProbeShape, statistics_of
@@ -45,11 +45,9 @@ class Class:
     @classmethod
     def on(cls, corpus: Corpus, task: Downstream) -> Class:
         plan = label_splits(corpus, task, SplitSettings(), excludes=lambda each: None)
+        options = ExtractionOptions(batch_seconds=30.0, device=torch.device("cpu"))
         tables = [
-            extract(
-                Envelope(), [each.utterance for each in part], [0, 1], batch_seconds=30.0, device=torch.device("cpu")
-            )
-            for part in (plan.train, plan.dev)
+            extract(Envelope(), [each.utterance for each in part], [0, 1], options) for part in (plan.train, plan.dev)
         ]
         return cls(task, plan, *tables)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features import invariance_check
-from repbench.benchmark.features.invariance_check import try_together
+from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
 from repbench.errors import PluginError
@@ -57,7 +57,7 @@ def hears_padding(*, checkpoint: str | None = None, seed: int = 0) -> HearsPaddi
 
 
 def tried(upstream: Upstream, entry: Entry = STRANGER) -> None:
-    try_together(upstream, entry, upstream.fingerprint(), CPU)
+    check_invariance(upstream, entry, upstream.fingerprint(), CPU)
 
 
 @pytest.mark.parametrize(

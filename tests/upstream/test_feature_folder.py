@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from repbench import load_upstream
-from repbench.benchmark.features.export import extract_files
+from repbench.benchmark.features.export import ExportOptions, extract_files
+from repbench.benchmark.features.extraction import ExtractionOptions
 from repbench.benchmark.features.source import features_of
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
@@ -25,7 +26,8 @@ DECLARED = "sample_rate_hz: 16000\nhop_samples: 320\nfirst_center_samples: 160\n
 def folder_of_envelopes(corpus: Corpus, folder: Path) -> Path:
     """What `repbench extract` writes of the two layers of `Envelope`, and its declaration."""
     upstream = load_upstream("py:repbench.testing.fakes:envelope")
-    extract_files(upstream, [each.audio for each in corpus.utterances], folder, resample=False, device=CPU)
+    options = ExportOptions(resample=False, device=CPU)
+    extract_files(upstream, [each.audio for each in corpus.utterances], folder, options)
     (folder / "features.yaml").write_text(DECLARED + "layer_names: [energy, projected]\n")
     return folder
 
@@ -45,12 +47,12 @@ def bound(folder: Path, corpus: Corpus) -> FolderFrames:
 
 
 def test_frames_from_files_are_those_that_were_written(folder: Path, corpus: Corpus) -> None:
-    options = {"batch_seconds": 1e-3, "device": CPU}
+    options = ExtractionOptions(batch_seconds=1e-3, device=CPU)
     upstream = load_upstream("py:repbench.testing.fakes:envelope")
-    heard = features_of(upstream, corpus.utterances, [0, 1], **options)  # type: ignore[arg-type]
+    heard = features_of(upstream, corpus.utterances, [0, 1], options)
     reader = bound(folder, corpus)
     assert isinstance(reader, FrameReader)
-    read = features_of(reader, corpus.utterances, [0, 1], **options)  # type: ignore[arg-type]
+    read = features_of(reader, corpus.utterances, [0, 1], options)
     assert (read.counts, read.ids) == (heard.counts, heard.ids)
     assert torch.equal(read.frames, heard.frames)
 

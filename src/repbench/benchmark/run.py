@@ -24,7 +24,7 @@ from repbench.benchmark.data.dataset import (
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
 from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.extraction import FeatureTable
-from repbench.benchmark.features.invariance_check import try_together
+from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.loading.upstreams import untrained_like
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
@@ -112,7 +112,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     before, settings = answered_before(context, corpus, settings) if request.missing_only else ([], settings)
     if not settings:
         return [*before, *_with_untrained(request, context, reporter, processes)]
-    try_together(context.upstream, context.upstream_entry, context.fingerprint, context.device)
+    check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     rates = notes_of(corpus, context.upstream)
     splits = label_splits(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
     refuse_exclusions(splits.test, request.allow_excluded)

@@ -24,10 +24,10 @@ def cache_list(as_json: Json = False) -> None:
     bytes."""
     from dataclasses import asdict
 
-    from repbench.benchmark.features.maintenance import holdings
+    from repbench.benchmark.features.maintenance import stored_features
     from repbench.benchmark.features.shards import store_folder
 
-    found = [asdict(holding) for holding in holdings(store_folder())]
+    found = [asdict(each) for each in stored_features(store_folder())]
     if as_json:
         print_json({"folder": str(store_folder()), "bytes": sum(row["bytes"] for row in found), "upstreams": found})
         return
@@ -44,13 +44,13 @@ def cache_clear(
     as_json: Json = False,
 ) -> None:
     """Remove all stored features and what was measured of upstreams, or the features of one upstream."""
-    from repbench.benchmark.features.cost import forget_costs
+    from repbench.benchmark.features.cost import clear_costs
     from repbench.benchmark.features.maintenance import clear
     from repbench.benchmark.features.shards import store_folder
 
     files, num_bytes = clear(store_folder(), upstream, dry_run=dry_run)
     if upstream is None and not dry_run:
-        forget_costs()
+        clear_costs()
     if as_json:
         print_json({"folder": str(store_folder()), "files": files, "bytes": num_bytes, "dry_run": dry_run})
         return

@@ -205,7 +205,7 @@ def extract(
     """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
     take_plugins(plugin)
     from repbench.benchmark.environment import choose_device
-    from repbench.benchmark.features.export import extract_files
+    from repbench.benchmark.features.export import ExportOptions, extract_files
     from repbench.benchmark.loading.upstreams import load_upstream, origin_of
     from repbench.console import ConsoleReporter
     from repbench.registry import registry
@@ -217,16 +217,8 @@ def extract(
     for note in provenance_of(model).notes:
         say(f"note: {note}")
     origin = origin_of(registry().find("upstream", upstream).entry)
-    written = extract_files(
-        model,
-        audio,
-        out,
-        origin=origin,
-        resample=resample,
-        device=chosen,
-        reporter=ConsoleReporter(),
-        overwrite=overwrite,
-    )
+    options = ExportOptions(device=chosen, resample=resample, origin=origin, overwrite=overwrite)
+    written = extract_files(model, audio, out, options, reporter=ConsoleReporter())
     print_files(written, as_json)
 
 

@@ -1,4 +1,4 @@
-"""Where a table of features lies: small ones in memory, large ones where the system may take the memory back."""
+"""Memory for tables of features: small tables in RAM, large ones in a file that the system may page out."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from repbench.benchmark.features.extraction import FeatureTable
 from repbench.files import TEMPORARY_PREFIX
 
 MAPPED_BYTES = 4 * 2**20
-"""Size from which a table lies in an unnamed file, whose pages the system may take back, and not in memory."""
+"""Size from which a table is mapped from an unnamed file, whose pages the system may write back and drop."""
 SPARE_BYTES = 2**30
-"""Room on the disk that is left to others."""
+"""Free space on the disk that is never used."""
 SPARE_DEVICE_BYTES = 2 * 2**30
-"""Room on a GPU that is left to batches, probes and the upstream."""
+"""Free memory of a GPU that is left to batches, probes and the upstream."""
 
 
-def room_for(shape: tuple[int, int, int], folder: Path) -> Tensor:
-    """Room for a float32 table: in memory if it is small or the disk is full, else in a file without a name.
+def allocate_table(shape: tuple[int, int, int], folder: Path) -> Tensor:
+    """Allocate a float32 table: in RAM if it is small or the disk is full, else mapped from a file without a name.
 
     The pages of a file can be written back and dropped, so the memory of a run does not grow with the corpus.
 
     Args:
-        shape: Of the table.
-        folder: In which such a file may lie; need not exist.
+        shape: (L, N, D).
+        folder: Folder of the file; need not exist.
+
+    Returns:
+        (L, N, D) float32, not initialised.
     """
     num_bytes = math.prod(shape) * 4
     if num_bytes < MAPPED_BYTES or free_bytes(folder) < num_bytes + SPARE_BYTES:
@@ -47,7 +50,7 @@ def room_for(shape: tuple[int, int, int], folder: Path) -> Tensor:
 
 
 def tables_on(device: torch.device, *tables: FeatureTable) -> tuple[FeatureTable, ...]:
-    """Tables on the device, if all fit there beside what probes need; else as they are, to be read batch by batch."""
+    """Move the tables to the device if all fit; else leave them on the CPU, to be moved batch by batch."""
     if device.type != "cuda":
         return tables
     free, _ = torch.cuda.mem_get_info(device)
@@ -56,8 +59,8 @@ def tables_on(device: torch.device, *tables: FeatureTable) -> tuple[FeatureTable
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space on the disk where the folder lies, or would lie."""
-    for place in (folder, *folder.parents):
+    """Free bytes on the disk of the folder, which need not exist."""
+    for existing in (folder, *folder.parents):
         with contextlib.suppress(OSError):
-            return shutil.disk_usage(place).free
+            return shutil.disk_usage(existing).free
     return 0

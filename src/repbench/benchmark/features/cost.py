@@ -1,7 +1,7 @@
-"""What an upstream costs, measured once on a machine and kept: counting its products takes as long as a warm run.
+"""Cost of an upstream, measured once on a machine and cached: counting its products takes as long as a warm run.
 
-What is kept is found by all that it depends on: the upstream's content, the device and its processor, threads, torch.
-It is a help and never a condition: where the cache cannot be read or written, it is measured.
+The key of the cache is all that a cost depends on: the upstream's content, the device and its processor, the number of
+threads, and torch. Where the cache cannot be read or written, the cost is measured.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from repbench.upstream.contract import Upstream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamCost:
-    """What an upstream costs on a device.
+    """Cost of an upstream on a device.
 
     Attributes:
-        macs_per_second: Multiply-accumulates of a second of sound, as `environment.macs_per_second` counts them.
-        real_time_factor: Seconds of sound for each second of computing; None for frames that are read.
+        macs_per_second: Multiply-accumulates per second of sound, as `environment.macs_per_second` counts them.
+        real_time_factor: Seconds of sound per second of computing; None for frames that are read from the corpus.
     """
 
     macs_per_second: int
@@ -34,17 +34,17 @@ class UpstreamCost:
 
 
 def upstream_cost(upstream: Upstream, content: str, device: torch.device) -> UpstreamCost:
-    """What was measured before of the same upstream here, or is measured now.
+    """The cost of an upstream, from the cache or measured.
 
     Args:
-        upstream: In eval mode on `device`.
-        content: Names its weights, settings and code.
-        device: Where it computes.
+        upstream: Model in eval mode, on `device`.
+        content: Hash of its weights, settings and code.
+        device: Device of the upstream.
     """
     file = _file(content, device)
-    kept = _kept(file)
-    if kept is not None:
-        return kept
+    cached = _cached(file)
+    if cached is not None:
+        return cached
     cost = UpstreamCost(
         macs_per_second=environment.macs_per_second(upstream, device),
         real_time_factor=environment.real_time_factor(upstream, device),
@@ -55,12 +55,12 @@ def upstream_cost(upstream: Upstream, content: str, device: torch.device) -> Ups
 
 
 def costs_folder() -> Path:
-    """Where costs are kept."""
+    """Folder of the cached costs."""
     return cache_dir() / "costs"
 
 
-def forget_costs() -> None:
-    """Measure anew what is asked from now on.
+def clear_costs() -> None:
+    """Remove all cached costs.
 
     Raises:
         EnvironmentFault: A file may not be removed.
@@ -76,9 +76,9 @@ def _file(content: str, device: torch.device) -> Path:
     return costs_folder() / f"{hashlib.sha256(canonical_json(depends_on)).hexdigest()[:32]}.json"
 
 
-def _kept(file: Path) -> UpstreamCost | None:
+def _cached(file: Path) -> UpstreamCost | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        kept = UpstreamCost(**json.loads(file.read_text(encoding="utf-8")))
-        if isinstance(kept.macs_per_second, int) and isinstance(kept.real_time_factor, float | None):
-            return kept
+        cost = UpstreamCost(**json.loads(file.read_text(encoding="utf-8")))
+        if isinstance(cost.macs_per_second, int) and isinstance(cost.real_time_factor, float | None):
+            return cost
     return None

@@ -1,11 +1,11 @@
-"""Hidden states of single sound files, for use outside of repbench."""
+"""`repbench extract`: hidden states of single sound files, for use outside of repbench."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,31 +20,40 @@ from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, UpstreamInfo
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """How hidden states of files are computed and written.
+
+    Attributes:
+        device: Device of the upstream.
+        resample: Whether a sound of another rate may be resampled.
+        origin: Distribution, version and file hash of the upstream, for the metadata; None: not written.
+        overwrite: Whether files of other content may be replaced.
+    """
+
+    device: torch.device
+    resample: bool
+    origin: Mapping[str, str | None] | None = None
+    overwrite: bool = False
+
+
 def extract_files(
-    upstream: Upstream,
-    files: Sequence[Path],
-    out: Path,
-    *,
-    origin: Mapping[str, str | None] | None = None,
-    resample: bool,
-    device: torch.device,
-    reporter: Reporter | None = None,
-    overwrite: bool = False,
+    upstream: Upstream, files: Sequence[Path], out: Path, options: ExportOptions, *, reporter: Reporter | None = None
 ) -> list[Path]:
     """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, info and origin as metadata.
 
     Args:
-        upstream: In eval mode on `device`.
+        upstream: Model in eval mode, on the device of the options.
         files: Sound files; no two of the same stem.
-        out: Folder to write into.
-        origin: Where the upstream came from: distribution, version and file hash.
-        resample: Whether a sound of another rate may be resampled.
-        device: Where the upstream lies.
-        reporter: Told of the files done.
-        overwrite: Whether files of other content may be replaced.
+        out: Folder of the new files.
+        options: How they are computed and written.
+        reporter: Shows the progress.
+
+    Returns:
+        The paths of the new files.
 
     Raises:
-        UsageError: Two files have the same stem, or a file of other content is there.
+        UsageError: Two files have the same stem, or a file of other content exists.
         DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
         EnvironmentFault: The memory does not suffice for a sound.
     """
@@ -56,18 +65,18 @@ def extract_files(
     with (reporter or Silence()).stage(f"{info.name}: hidden states") as advance:
         for file in files:
             with naming_what_is_too_large(file):
-                sound, rate_hz = sound_for(info, file, resample=resample)
-                states = run_sounds(upstream, [sound], device=device, names=[str(file)])
-                hidden = states.layers[:, 0].float().cpu().contiguous()  # (L, F, D)
+                sound, rate_hz = sound_for(info, file, resample=options.resample)
+                states = run_sounds(upstream, [sound], device=options.device, names=[str(file)])
+                hidden = states.layers[:, 0].float().cpu().contiguous()  # (L, 1, F, D) -> (L, F, D)
             metadata = {
                 "info": json.dumps(asdict(info)),
                 "fingerprint": upstream.fingerprint(),
                 "source_rate_hz": str(rate_hz),
-                **({} if origin is None else {"origin": json.dumps(dict(origin))}),
+                **({} if options.origin is None else {"origin": json.dumps(dict(options.origin))}),
             }
             path = out / f"{file.stem}.safetensors"
             content = save({"hidden_states": hidden}, metadata)
-            write_beside(path, content, overwrite=overwrite, same=_says_the_same)
+            write_beside(path, content, overwrite=options.overwrite, same=_is_same_content)
             written.append(path)
             advance(len(written), len(files))
     return written
@@ -75,7 +84,7 @@ def extract_files(
 
 @contextlib.contextmanager
 def naming_what_is_too_large(file: Path) -> Iterator[None]:
-    """Name the sound for which the memory does not suffice.
+    """Turn an out-of-memory error into one that names the sound.
 
     Raises:
         EnvironmentFault: The memory does not suffice.
@@ -89,8 +98,8 @@ def naming_what_is_too_large(file: Path) -> Iterator[None]:
         raise EnvironmentFault("The memory does not suffice for this sound", file=file, do=do) from error
 
 
-def _says_the_same(file: bytes, content: bytes) -> bool:
-    """Whether two safetensors files hold the same, whatever the order of their metadata."""
+def _is_same_content(file: bytes, content: bytes) -> bool:
+    """Whether two safetensors files have the same content, in whatever order their metadata is."""
     start = 8 + int.from_bytes(content[:8], "little")  # the size of the header, and the header
     if file[:8] != content[:8] or file[start:] != content[start:]:
         return False
@@ -101,12 +110,15 @@ def _says_the_same(file: bytes, content: bytes) -> bool:
 
 
 def sound_for(info: UpstreamInfo, file: Path, *, resample: bool) -> tuple[Tensor, int]:
-    """A sound file as an upstream takes it: (T,) float32 at its rate, and the rate of the file.
+    """Read a sound file as the input of an upstream.
 
     Args:
-        info: Of the upstream.
-        file: The sound.
+        info: Info of the upstream.
+        file: Sound file.
         resample: Whether a sound of another rate may be resampled.
+
+    Returns:
+        (T,) float32 at the upstream's rate, and the rate of the file.
 
     Raises:
         DataError: The sound cannot be read, is too short or too long, or has another rate and `resample` is false.
@@ -116,7 +128,7 @@ def sound_for(info: UpstreamInfo, file: Path, *, resample: bool) -> tuple[Tensor
         raise DataError(
             f"{info.name} expects {info.sample_rate_hz} Hz, but the sound has {rate_hz} Hz",
             file=file,
-            do="Say --resample to resample it",
+            do="Give --resample to resample it",
         )
     sound = to_rate(samples, rate_hz, info.sample_rate_hz)
     if len(sound) < info.min_samples or len(sound) > (info.max_samples or len(sound)):

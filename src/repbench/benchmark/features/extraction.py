@@ -1,4 +1,4 @@
-"""The frozen upstream is run once over each utterance; what it says is kept as one dense matrix without padding.
+"""Run a frozen upstream once over each utterance, and keep its features as one dense matrix without padding.
 
 Axes: L layers, B batch, T samples, F frames, D width, N frames of all utterances together.
 """
@@ -25,9 +25,9 @@ class FeatureTable:
     """Hidden states of many utterances, one after the other.
 
     Attributes:
-        frames: (L, N, D) float32, the layers asked for.
+        frames: (L, N, D) float32, the selected layers.
         counts: Frames of each utterance, in the order of `ids`.
-        ids: The utterances.
+        ids: Ids of the utterances.
     """
 
     frames: Tensor
@@ -43,16 +43,16 @@ class FeatureTable:
         return FeatureTable(self.frames[layers], self.counts, self.ids)
 
     def starts(self) -> dict[str, tuple[int, int]]:
-        """From utterance id to its first frame and its number of frames."""
-        places, start = {}, 0
+        """From the id of each utterance to its first row and its number of frames."""
+        starts, start = {}, 0
         for id_, count in zip(self.ids, self.counts, strict=True):
-            places[id_] = (start, count)
+            starts[id_] = (start, count)
             start += count
-        return places
+        return starts
 
 
 def layer_indices(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
-    """The layers that a `--layer` reads: one for `last`, `first` and a number or name, all for `mean` and `weighted`.
+    """Indices of the layers that `--layer` selects: one for `last`, `first`, a number or a name, else all.
 
     Raises:
         UsageError: There is no such layer.
@@ -76,7 +76,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def why_excluded(info: UpstreamInfo) -> Callable[[Utterance], str | None]:
-    """A function that says why the upstream cannot take an utterance, or None if it can."""
+    """A function from an utterance to the reason why the upstream cannot take it, or None if it can."""
 
     def reason(utterance: Utterance) -> str | None:
         num_samples = samples_at(utterance, info.sample_rate_hz)
@@ -89,29 +89,46 @@ def why_excluded(info: UpstreamInfo) -> Callable[[Utterance], str | None]:
     return reason
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """How the table of some utterances is laid out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionOptions:
+    """How features are computed.
 
     Attributes:
-        utterances: In the order of the table.
+        batch_seconds: Seconds of sound, padding included, in one batch.
+        device: Device of the upstream.
+        dtype: float32, float16 or bfloat16: what the features are rounded to.
+        precision: float32 or bfloat16, of the upstream's matrix products.
+    """
+
+    batch_seconds: float
+    device: torch.device
+    dtype: str = "float32"
+    precision: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class TableIndex:
+    """The rows of a table of features that belong to each utterance.
+
+    Attributes:
+        utterances: The utterances, in the order of the table.
         lengths: Samples of each at the upstream's rate.
         counts: Frames of each.
-        places: Where the frames of each lie in the table.
+        rows: Rows of each, out of the N of the table.
     """
 
     utterances: tuple[Utterance, ...]
     lengths: tuple[int, ...]
     counts: tuple[int, ...]
-    places: tuple[slice, ...]
+    rows: tuple[slice, ...]
 
     def table(self, frames: Tensor) -> FeatureTable:
-        """The table with its (L, N, D) frames."""
+        """The table of these (L, N, D) frames."""
         return FeatureTable(frames, self.counts, tuple(each.id for each in self.utterances))
 
 
 def num_frames(upstream: Upstream, num_samples: int, utterance: str | None = None) -> int:
-    """What the upstream's `num_frames` promises.
+    """The upstream's `num_frames` of `num_samples`, checked.
 
     Raises:
         PluginError: It fails, or gives no number of frames.
@@ -124,62 +141,57 @@ def num_frames(upstream: Upstream, num_samples: int, utterance: str | None = Non
     return count
 
 
-def outline(upstream: Upstream, utterances: Sequence[Utterance]) -> Outline:
-    """Lay out the table of the utterances."""
+def table_index(upstream: Upstream, utterances: Sequence[Utterance]) -> TableIndex:
+    """Compute which rows of a table belong to each utterance, from `num_frames` alone.
+
+    Raises:
+        PluginError: The upstream's `num_frames` fails, or gives no number of frames.
+    """
     lengths = [samples_at(each, upstream.info.sample_rate_hz) for each in utterances]
     counts = [num_frames(upstream, length, each.id) for length, each in zip(lengths, utterances, strict=True)]
     ends = list(itertools.accumulate(counts, initial=0))
-    places = tuple(slice(start, end) for start, end in itertools.pairwise(ends))
-    return Outline(tuple(utterances), tuple(lengths), tuple(counts), places)
+    rows = tuple(slice(start, end) for start, end in itertools.pairwise(ends))
+    return TableIndex(tuple(utterances), tuple(lengths), tuple(counts), rows)
 
 
 def extract(
     upstream: Upstream,
     utterances: Sequence[Utterance],
     layers: Sequence[int],
+    options: ExtractionOptions,
     *,
-    batch_seconds: float,
-    device: torch.device,
-    dtype: str = "float32",
-    precision: str = "float32",
     progress: Progress | None = None,
 ) -> FeatureTable:
     """Run the upstream once over every utterance, and keep the features in memory.
 
     Args:
-        upstream: In eval mode on `device`.
-        utterances: In the order the table is to have.
-        layers: Which layers to keep.
-        batch_seconds: Seconds of sound, padding included, that go through the upstream at once.
-        device: Where the upstream lies.
-        dtype: What the features are rounded to.
-        precision: Of the upstream's matrix products, float32 or bfloat16.
-        progress: Told of the utterances done.
+        upstream: Model in eval mode, on the device of the options.
+        utterances: Utterances, in the order of the table.
+        layers: Indices of the layers to keep.
+        options: How the features are computed.
+        progress: Called with (utterances done, all utterances).
 
     Raises:
-        DataError: A sound cannot be read, or is not what the manifest says.
+        DataError: A sound cannot be read, or differs from the manifest.
         PluginError: The upstream breaks its contract.
         NonFiniteError: The dtype cannot hold a feature.
         EnvironmentFault: The memory does not suffice for a single utterance.
     """
-    plan = outline(upstream, utterances)
-    frames = torch.empty(len(layers), sum(plan.counts), upstream.info.width)
-    batches = length_batches(plan.lengths, batch_samples(upstream, batch_seconds))
+    index = table_index(upstream, utterances)
+    frames = torch.empty(len(layers), sum(index.counts), upstream.info.width)  # (L, N, D)
+    batches = length_batches(index.lengths, batch_samples(upstream, options.batch_seconds))
     done = 0
-    for batch, features in run_batches(
-        upstream, plan, layers, batches, device=device, dtype=dtype, precision=precision
-    ):
-        for index, rounded in zip(batch, features, strict=True):
-            frames[:, plan.places[index]] = rounded
+    for batch, features in run_batches(upstream, index, layers, batches, options):
+        for number, kept in zip(batch, features, strict=True):
+            frames[:, index.rows[number]] = kept
         done += len(batch)
         if progress is not None:
             progress(done, len(utterances))
-    return plan.table(frames)
+    return index.table(frames)
 
 
 def batch_samples(upstream: Upstream, batch_seconds: float) -> int:
-    """Samples, padding included, that go through the upstream at once; 0, so that each utterance stands alone, for an
-    upstream that does not promise to be the same in a batch."""
+    """Most samples of a batch, padding included; 0, so that each utterance is run alone, if not `batch_invariant`."""
     if not upstream.info.batch_invariant:
         return 0
     return math.ceil(batch_seconds * upstream.info.sample_rate_hz)
@@ -187,51 +199,55 @@ def batch_samples(upstream: Upstream, batch_seconds: float) -> int:
 
 def run_batches(
     upstream: Upstream,
-    plan: Outline,
+    index: TableIndex,
     layers: Sequence[int],
     batches: Iterable[Sequence[int]],
-    *,
-    device: torch.device,
-    dtype: str,
-    precision: str = "float32",
+    options: ExtractionOptions,
 ) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
-    """The indices that went through the upstream together, and the (L, F, D) features of each in the dtype.
+    """Run the upstream over batches of utterances, each a sequence of their numbers in the table.
 
     A batch for which the memory does not suffice is halved until it does.
+
+    Yields:
+        The numbers of the utterances of one batch, and the (L, F, D) features of each in the dtype of the options.
+
+    Raises:
+        EnvironmentFault: The memory does not suffice for a single utterance.
+        NonFiniteError: The dtype cannot hold a feature.
     """
     for batch in batches:
         try:
-            states = run_batch(
-                upstream, [plan.utterances[index] for index in batch], device=device, precision=precision
-            )
-            kept = states.layers[list(layers)].float().cpu()  # (L, B, F, D)
+            utterances = [index.utterances[number] for number in batch]
+            states = run_batch(upstream, utterances, device=options.device, precision=options.precision)
+            kept = states.layers[list(layers)].float().cpu()  # all layers (L', B, F, D) -> (L, B, F, D)
             features = [
-                rounded(kept[:, row, : plan.counts[index]], dtype, plan.utterances[index].id)
-                for row, index in enumerate(batch)
+                rounded(kept[:, row, : index.counts[number]], options.dtype, index.utterances[number].id)  # (L, F, D)
+                for row, number in enumerate(batch)
             ]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             features = []
             if len(batch) == 1:
-                utterance = plan.utterances[batch[0]]
+                utterance = index.utterances[batch[0]]
                 raise EnvironmentFault(
                     f"The memory does not suffice for this utterance of {utterance.seconds:.0f} s",
                     utterance=utterance.id,
                     do="Cut it with start/end in the corpus, or take another device",
                 ) from error
+        # Outside of the handler, whose traceback would keep the tensors of the failed batch alive.
         if features:
             yield batch, features
         else:
             halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-            yield from run_batches(upstream, plan, layers, halves, device=device, dtype=dtype, precision=precision)
+            yield from run_batches(upstream, index, layers, halves, options)
 
 
 def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
-    """Frames in the dtype in which they are stored.
+    """Convert frames of any shape to the dtype in which they are stored.
 
     Raises:
-        NonFiniteError: It cannot hold one of them.
+        NonFiniteError: The dtype cannot hold one of the values.
     """
     kept = frames.to(getattr(torch, dtype))
     if dtype != "float32" and not bool(torch.isfinite(kept).all()):
@@ -245,7 +261,7 @@ def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of like length whose padded size stays within `budget`; a longer item stands alone."""
+    """Sort indices by length into batches of at most `budget` samples with padding; a longer item is alone."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
         if batch and (len(batch) + 1) * lengths[index] > budget:
@@ -259,7 +275,12 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def run_batch(
     upstream: Upstream, utterances: Sequence[Utterance], *, device: torch.device, precision: str = "float32"
 ) -> HiddenStates:
-    """Read, resample, pad, run, and hold the upstream to its contract."""
+    """Read the utterances, resample and pad them, run the upstream, and check its output against the contract.
+
+    Raises:
+        DataError: A sound cannot be read, or differs from the manifest.
+        PluginError: The upstream fails or breaks its contract.
+    """
     sounds = [read_utterance(utterance, upstream.info.sample_rate_hz, whole=True) for utterance in utterances]
     names = [utterance.id for utterance in utterances]
     return run_sounds(upstream, sounds, device=device, names=names, precision=precision)
@@ -273,19 +294,31 @@ def run_sounds(
     names: Sequence[str],
     precision: str = "float32",
 ) -> HiddenStates:
-    """Pad, run without gradient, and hold the upstream to its contract."""
-    lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+    """Pad waveforms, run the upstream without gradient, and check its output against the contract.
+
+    Args:
+        upstream: Model in eval mode, on `device`.
+        sounds: (T,) float32 each, at the upstream's rate.
+        device: Device of the upstream.
+        names: Name of each sound, for errors.
+        precision: float32 or bfloat16, of the upstream's matrix products.
+
+    Raises:
+        PluginError: The upstream fails or breaks its contract.
+    """
+    autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
     lengths = torch.tensor([len(sound) for sound in sounds], dtype=torch.int64)
-    waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)
-    with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode(), lower:
+    waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)  # B x (T,) -> (B, T)
+    with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode(), autocast:
         states = upstream(waveforms.to(device), lengths.to(device))
-    _hold_to_contract(upstream, states, lengths.tolist(), names, device)
+    _check_contract(upstream, states, lengths.tolist(), names, device)
     return states
 
 
-def _hold_to_contract(
+def _check_contract(
     upstream: Upstream, states: object, lengths: Sequence[int], names: Sequence[str], device: torch.device
 ) -> None:
+    """Refuse hidden states of another type, shape, dtype, device or number of frames, or with NaN or infinity."""
     info = upstream.info
     if not isinstance(states, HiddenStates):
         raise PluginError(
@@ -319,17 +352,17 @@ def _hold_to_contract(
             key=info.name,
             do=_CHECK,
         )
-    for name, length, promised, found in zip(names, lengths, expected, states.lengths.tolist(), strict=True):
-        if promised != found:
+    for name, length, count, found in zip(names, lengths, expected, states.lengths.tolist(), strict=True):
+        if count != found:
             raise PluginError(
-                f"`num_frames` promises {promised} frames for {length} samples, but `forward` gives {found}",
+                f"`num_frames` promises {count} frames for {length} samples, but `forward` gives {found}",
                 key=info.name,
                 utterance=name,
                 do=_CHECK,
             )
-    if math.isfinite(float(states.layers.sum())):  # then every part is, and a sum takes a tenth of the time
+    if math.isfinite(float(states.layers.sum())):  # then every value is, and a sum takes a tenth of the time
         return
-    finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (B,)
+    finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (L, B, F, D) -> (B,)
     if not bool(finite.all()):
         raise PluginError(
             "The hidden states hold NaN or infinity",

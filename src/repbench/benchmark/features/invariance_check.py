@@ -1,8 +1,8 @@
-"""Before a run gives its sounds to a stranger's upstream, two that are made up: together, and each alone.
+"""Check of a plugin's upstream before a run: two synthetic sounds, in one batch and each alone, give the same features.
 
-Features that depend on padding and neighbours are a fault that nobody sees in a score. `repbench check upstream` tries
-every promise, with what stands here. repbench's own upstreams, and the models behind its doors, are held to this one by
-its tests; one with a certificate has been tried.
+Features that depend on padding or on the other utterances of the batch are a fault that no score shows. `repbench check
+upstream` tests every promise of the contract, with the functions of this file. repbench's own upstreams and adapters
+are tested by its test suite; an upstream with a certificate has passed `repbench check upstream`.
 
 Axes: L layers, F frames, D width, T samples, B batch.
 """
@@ -24,26 +24,26 @@ from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import HiddenStates, Upstream
 
 TOLERANCE = 1e-4
-"""Relative difference within which two hidden states are the same."""
+"""Largest relative difference of two hidden states that count as the same, on a CPU."""
 
 ROUGH_TOLERANCE = 1e-2
-"""The same on an accelerator, where convolutions may round to ten bits."""
+"""`TOLERANCE` on an accelerator, where convolutions may round to ten bits."""
 
 SECONDS = (1.0, 0.4)
-"""Of the two sounds, where the upstream takes them; the second is padded beside the first."""
+"""Durations of the two sounds, within the bounds of the upstream; the second is padded in their batch."""
 
 
-def try_together(upstream: Upstream, entry: Entry, fingerprint: str, device: torch.device) -> None:
-    """Hold a stranger's upstream without a certificate to saying of two sounds together what it says of each alone.
+def check_invariance(upstream: Upstream, entry: Entry, fingerprint: str, device: torch.device) -> None:
+    """Check that a plugin's upstream without a certificate gives the same features in a batch, alone, and twice.
 
     Args:
-        upstream: In eval mode on `device`.
-        entry: Of the upstream.
-        fingerprint: Of the upstream.
-        device: Where it lies.
+        upstream: Model in eval mode, on `device`.
+        entry: Registry entry of the upstream.
+        fingerprint: Fingerprint of the upstream.
+        device: Device of the upstream.
 
     Raises:
-        PluginError: It does not, or says another thing when it hears a sound again; names the promise.
+        PluginError: The features differ; names the promise that is broken.
     """
     if entry.builtin or isinstance(upstream, FrameReader):
         return
@@ -61,24 +61,25 @@ def try_together(upstream: Upstream, entry: Entry, fingerprint: str, device: tor
 
 
 def _differences(upstream: Upstream, device: torch.device) -> Iterator[tuple[str, str, float]]:
-    """Promises, what is compared for each, and how far it lies apart."""
+    """For each promise its name, the compared inputs in words, and the relative difference of the features."""
     info = upstream.info
     wanted = (max(each * info.sample_rate_hz, info.min_samples) for each in SECONDS)
     lengths = [int(min(each, info.max_samples or math.inf)) for each in wanted]
-    names = [f"a made-up voice of {length} samples" for length in lengths]
+    names = [f"a synthetic voice of {length} samples" for length in lengths]
 
-    def heard(*which: int) -> list[Tensor]:
+    def features(*which: int) -> list[Tensor]:
+        """The (L, F, D) of some of the sounds, in one batch."""
         sounds = [speech_like(lengths[each], info.sample_rate_hz, seed=each) for each in which]
         return valid(run_sounds(upstream, sounds, device=device, names=[names[each] for each in which]))
 
-    (long,), (again,) = heard(0), heard(0)
+    (long,), (again,) = features(0), features(0)
     scale = root_mean_square(long)
     yield "deterministic", f"{names[0]} twice", relative_difference(long, again, scale)
     if info.batch_invariant:
-        (short,), (beside, padded) = heard(1), heard(0, 1)
-        what = f"{names[0]}, beside a shorter one and alone,"
-        yield "batch-invariant", what, relative_difference(long, beside, scale)
-        what = f"{names[1]}, padded beside a longer one and alone,"
+        (short,), (batched, padded) = features(1), features(0, 1)
+        what = f"{names[0]}, in a batch with a shorter one and alone,"
+        yield "batch-invariant", what, relative_difference(long, batched, scale)
+        what = f"{names[1]}, padded in a batch with a longer one and alone,"
         yield "padding-invariant", what, relative_difference(short, padded, scale)
 
 
@@ -92,7 +93,11 @@ _DO = {
 
 @functools.lru_cache(maxsize=32)
 def speech_like(num_samples: int, rate_hz: int, seed: int) -> Tensor:
-    """(T,) float32 in [-1, 1]: a gliding harmonic voice, syllables at 4 Hz, and breath; not to be written to."""
+    """A synthetic voice: gliding harmonics, syllables at 4 Hz and noise.
+
+    Returns:
+        (T,) float32 in [-1, 1], cached: not to be written to.
+    """
     generator = torch.Generator().manual_seed(seed)
     times = torch.arange(num_samples, dtype=torch.float64) / rate_hz
     pitch, phase, glide = (float(each) for each in torch.rand(3, generator=generator, dtype=torch.float64))
@@ -110,14 +115,17 @@ def valid(states: HiddenStates) -> list[Tensor]:
 
 
 def root_mean_square(states: Tensor) -> Tensor:
-    """(L, F, D) -> (L,), over what is finite."""
+    """Root mean square of the finite values of each layer: (L, F, D) -> (L,)."""
     finite = states.isfinite()
     counts = finite.sum(dim=(1, 2)).clamp_min(1)
-    return (states.masked_fill(~finite, 0.0).double().square().sum(dim=(1, 2)) / counts).sqrt()
+    return (states.masked_fill(~finite, 0.0).double().square().sum(dim=(1, 2)) / counts).sqrt()  # (L,)
 
 
 def relative_difference(reference: Tensor, other: Tensor, scale: Tensor) -> float:
-    """Largest difference of two (L, F, D) over the (L,) scale; infinite where shapes or one's finiteness differ."""
+    """Largest difference of two (L, F, D), relative to the (L,) scale of the layers.
+
+    Infinite if the shapes differ, or a value is finite in one of them only.
+    """
     if reference.shape != other.shape:
         return math.inf
     same = (reference == other) | (reference.isnan() & other.isnan())

@@ -1,4 +1,4 @@
-"""What lies in the feature store: list it, clear it, read every byte of it again."""
+"""Maintenance of the feature store: list its content, clear it, and verify every byte."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from repbench.benchmark.features.shards import (
     DAMAGED_SUFFIX,
     DamagedShard,
     Shard,
+    current_entries,
     open_shard,
     read_index,
     shard_files,
-    standing,
 )
 from repbench.corpora.contract import Progress
 from repbench.errors import UsageError
@@ -23,17 +23,17 @@ from repbench.files import environment_faults, remove_abandoned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """What is stored of one upstream, computed and kept in one way.
+class StoredFeatures:
+    """Summary of the stored features of one upstream, with one dtype and precision.
 
     Attributes:
-        fingerprint: Of the upstream.
-        names: What it was called by those who stored it.
-        layers: Indices of those stored.
-        dtype: float32, float16 or bfloat16: what features were rounded to.
-        precision: float32 or bfloat16: of the matrix products that computed them.
-        utterances: How many have a layer stored.
-        bytes: On disk.
+        fingerprint: Fingerprint of the upstream.
+        names: Names of the upstream in the runs that stored the features.
+        layers: Indices of the stored layers.
+        dtype: float32, float16 or bfloat16: what the features are rounded to.
+        precision: float32 or bfloat16, of the matrix products that computed the features.
+        utterances: Number of utterances with a stored layer.
+        bytes: Bytes on disk.
     """
 
     fingerprint: str
@@ -47,13 +47,13 @@ class Holding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """Something in the store that is not what was written.
+    """A damaged entry or shard.
 
     Attributes:
-        file: The shard.
-        sound: The utterance, by content; None if the whole file is at fault.
-        layer: Index of its layer; None as above.
-        reason: What is wrong.
+        file: Path of the shard.
+        sound: Key of the utterance in the shard; None if the whole file is damaged.
+        layer: Index of the layer; None if the whole file is damaged.
+        reason: The fault, in words.
     """
 
     file: str
@@ -62,22 +62,22 @@ class Damage:
     reason: str
 
     def line(self) -> str:
-        """All of it in one line."""
+        """The damage in one line of text."""
         which = "" if self.sound is None else f" (layer {self.layer} of {self.sound})"
         return f"{self.file}{which}: {self.reason}"
 
 
-def holdings(folder: Path) -> list[Holding]:
-    """What is stored, by upstream, dtype and precision; what cannot be read is left out."""
+def stored_features(folder: Path) -> list[StoredFeatures]:
+    """Summarise the store by upstream, dtype and precision, without shards that cannot be read."""
     groups: dict[tuple[str, str, str], list[Shard]] = {}
     for shard in _readable(_shard_files(folder)):
         origin = shard.origin
         groups.setdefault((origin.fingerprint, origin.dtype, origin.precision), []).append(shard)
-    return [_holding(shards) for _, shards in sorted(groups.items())]
+    return [_summary(shards) for _, shards in sorted(groups.items())]
 
 
 def verify(folder: Path, *, progress: Progress | None = None) -> tuple[int, list[Damage]]:
-    """Read every entry again: how many there are, and which are damaged. What has been replaced does not count."""
+    """Read every entry that is not replaced; the number of entries, and what is damaged."""
     files = _shard_files(folder)
     damaged: list[Damage] = []
     by_folder: dict[Path, list[Shard]] = {}
@@ -88,7 +88,7 @@ def verify(folder: Path, *, progress: Progress | None = None) -> tuple[int, list
             damaged.append(Damage(file=str(path), reason=str(error)))
     count = done = 0
     for shards in by_folder.values():
-        current = {(shard.path, id(entry)) for found in standing(shards).values() for shard, entry in found}
+        current = {(shard.path, id(entry)) for found in current_entries(shards).values() for shard, entry in found}
         for shard in shards:
             wanted = [entry for entry in shard.entries if (shard.path, id(entry)) in current]
             count += len(wanted)
@@ -110,54 +110,57 @@ def verify(folder: Path, *, progress: Progress | None = None) -> tuple[int, list
 
 
 def clear(folder: Path, fingerprint: str | None = None, *, dry_run: bool = False) -> tuple[int, int]:
-    """Remove all features, or those of one upstream; how many files and bytes that were.
+    """Remove all features, or those of one upstream.
 
-    A process that reads or writes at the same time is not harmed: it computes what it no longer finds.
+    A process that reads or writes at the same time goes on, and computes the features that were removed.
 
     Args:
-        folder: Of the store.
-        fingerprint: Of the upstream, or how it begins.
-        dry_run: Whether to count alone, and to remove nothing.
+        folder: Folder of the store.
+        fingerprint: Fingerprint of the upstream, or its first digits.
+        dry_run: Whether to count only, and to remove nothing.
+
+    Returns:
+        The number of files and of bytes.
 
     Raises:
         UsageError: No upstream, or more than one, has such a fingerprint.
         EnvironmentFault: A file may not be removed.
     """
-    doomed: Sequence[Path] = _shard_files(folder)
+    paths: Sequence[Path] = _shard_files(folder)
     if fingerprint is not None:
-        shards = [each for each in _readable(doomed) if each.origin.fingerprint.startswith(fingerprint)]
-        meant = {each.origin.fingerprint for each in shards}
-        if len(meant) != 1 or not fingerprint:
+        shards = [each for each in _readable(paths) if each.origin.fingerprint.startswith(fingerprint)]
+        fingerprints = {each.origin.fingerprint for each in shards}
+        if len(fingerprints) != 1 or not fingerprint:
             raise UsageError(
-                f"{len(meant) or 'No'} upstreams with features have a fingerprint that begins with `{fingerprint}`",
+                f"{len(fingerprints) or 'No'} upstreams with stored features have a fingerprint of `{fingerprint}…`",
                 key="--upstream",
                 do="See `repbench cache list`",
             )
-        doomed = [each.path for each in shards]
+        paths = [each.path for each in shards]
     elif folder.is_dir():
-        doomed = [*doomed, *folder.glob(f"*/*{DAMAGED_SUFFIX}")]
+        paths = [*paths, *folder.glob(f"*/*{DAMAGED_SUFFIX}")]
     num_bytes = 0
-    for path in doomed:
+    for path in paths:
         with environment_faults(path), contextlib.suppress(FileNotFoundError):
             num_bytes += path.stat().st_size
             if dry_run:
                 continue
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for group in () if dry_run else {path.parent for path in doomed}:
+    for group in () if dry_run else {path.parent for path in paths}:
         remove_abandoned(group)
         with contextlib.suppress(OSError):
-            group.rmdir()  # only if nothing else is in it
-    return len(doomed), num_bytes
+            group.rmdir()  # fails where another process has written since
+    return len(paths), num_bytes
 
 
-def _holding(shards: Sequence[Shard]) -> Holding:
+def _summary(shards: Sequence[Shard]) -> StoredFeatures:
     origin = shards[0].origin
     entries = [entry for shard in shards for entry in shard.entries]
     num_bytes = 0
     for shard in shards:
         with contextlib.suppress(OSError):
             num_bytes += shard.path.stat().st_size
-    return Holding(
+    return StoredFeatures(
         fingerprint=origin.fingerprint,
         names=tuple(sorted({shard.upstream for shard in shards})),
         layers=tuple(sorted({entry.layer for entry in entries})),

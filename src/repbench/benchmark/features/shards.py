@@ -1,14 +1,14 @@
-"""The bytes of the feature store: shard files that are written once, whole, and read by position.
+"""Shard files, the format of the feature store: each is written once, as a whole, and read by offset.
 
 A shard holds hidden states of one upstream, rounded to one dtype, of some utterances and layers:
 
-    MAGIC | entries, each (F, D) of one utterance and layer, from a multiple of 64 bytes on | index | footer
+    MAGIC | entries, each (F, D) of one utterance and layer, at a multiple of 64 bytes | index | footer
 
 The index is JSON; the footer is its length (u64) and SHA-256, and MAGIC again; everything is little endian. The index
-carries a SHA-256 for each entry, and the shard is named after the index, so that equal shards have equal names. A shard
-never changes: what turns out to be damaged is written again in a later shard, which says in `replaces` whose place the
-new entries take. Nobody holds a lock: a file appears under its name when it is whole, and two that hold the same are as
-good as one.
+contains the SHA-256 of each entry, and the file name is a hash of the index, so that equal shards have equal names. A
+shard never changes: a damaged entry is written again in a later shard, whose `replaces` lists the entries that it
+replaces. There is no lock: a file appears under its name when it is complete, and two shards with the same entries do
+no harm.
 
 Axes: F frames, D width.
 """
@@ -29,9 +29,9 @@ from typing import Any
 from repbench.files import TEMPORARY_PREFIX, atomic_write, cache_dir, canonical_json
 
 SUFFIX = ".shard"
-"""Of a file that is a whole shard."""
+"""Suffix of a complete shard."""
 DAMAGED_SUFFIX = ".damaged"
-"""Of what was found in the place of a shard and is no file, so that it was moved out of the way."""
+"""Suffix of something that had the name of a shard and is no file, after it was renamed."""
 
 _MAGIC = b"repbench.shard/1"
 _FOOTER = struct.Struct(f"<Q32s{len(_MAGIC)}s")
@@ -39,20 +39,20 @@ _ALIGNMENT = 64
 
 
 def store_folder() -> Path:
-    """Where features are stored."""
+    """The folder of the feature store."""
     return cache_dir() / "features"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardOrigin:
-    """What all entries of a shard have in common: who said it, and how exactly it is kept.
+    """What all entries of a shard have in common: the upstream that computed them, and their number format.
 
     Attributes:
-        fingerprint: Of the upstream.
-        sample_rate_hz: At which the upstream takes sound, and so to which sound is resampled.
+        fingerprint: Fingerprint of the upstream.
+        sample_rate_hz: Rate of the upstream, to which sound is resampled.
         width: D.
-        dtype: float32, float16 or bfloat16.
-        precision: Of the matrix products that computed them, float32 or bfloat16.
+        dtype: float32, float16 or bfloat16: what the features are rounded to.
+        precision: float32 or bfloat16, of the matrix products that computed the features.
     """
 
     fingerprint: str
@@ -62,25 +62,25 @@ class ShardOrigin:
     precision: str = "float32"
 
     def folder_name(self) -> str:
-        """Where such shards lie below the store."""
+        """Name of the folder of these shards in the store."""
         facts = {"format": _MAGIC.decode("ascii"), **asdict(self)}
         if self.precision == "float32":
-            del facts["precision"]  # as it was named before there was another
+            del facts["precision"]  # so that stores of before `precision` was a setting keep their name
         return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLayer:
-    """One layer of one utterance.
+    """One layer of one utterance, as an entry of a shard.
 
     Attributes:
         sound: The utterance by content: SHA-256 of its samples, `@` and their rate in Hz; where that is not the rate of
             the upstream, also `>` and the resampler.
         layer: Index of the layer.
-        batch: Names the utterances that went through the upstream together.
+        batch: Hash of the utterances of the batch in which it was computed.
         offset: First byte in the file.
-        num_bytes: How many there are.
-        sha256: Of them.
+        num_bytes: Number of bytes.
+        sha256: SHA-256 of these bytes.
     """
 
     sound: str
@@ -93,7 +93,7 @@ class StoredLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnwrittenLayer:
-    """An entry on its way into a shard; fields as in `StoredLayer`."""
+    """An entry that is not written yet; fields as in `StoredLayer`."""
 
     sound: str
     layer: int
@@ -101,8 +101,8 @@ class UnwrittenLayer:
     data: bytes
 
 
-Place = tuple[str, str, int]
-"""Name of a shard, sound, layer."""
+StoredKey = tuple[str, str, int]
+"""Which entry of which shard: stem of the shard's file name, sound, layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,64 +110,75 @@ class Shard:
     """The index of a shard.
 
     Attributes:
-        path: Of the file.
-        origin: Of its entries.
-        upstream: What the upstream was called by whoever wrote it.
-        entries: What it holds.
-        replaces: The damaged entries of other shards whose place its own entries take.
+        path: Path of the file.
+        origin: Origin of its entries.
+        upstream: Name of the upstream in the run that wrote the shard.
+        entries: Its entries.
+        replaces: Damaged entries of other shards that its own entries replace.
     """
 
     path: Path
     origin: ShardOrigin
     upstream: str
     entries: tuple[StoredLayer, ...]
-    replaces: frozenset[Place]
+    replaces: frozenset[StoredKey]
 
 
 class DamagedShard(ValueError):  # noqa: N818 - it names the thing
-    """A file that is no whole shard, or an entry that is not what the index says."""
+    """A file that is no complete shard, or an entry that differs from the index."""
 
 
 def write_shard(
-    folder: Path, origin: ShardOrigin, upstream: str, drafts: Sequence[UnwrittenLayer], replaces: Sequence[Place] = ()
+    folder: Path,
+    origin: ShardOrigin,
+    upstream: str,
+    layers: Sequence[UnwrittenLayer],
+    replaces: Sequence[StoredKey] = (),
 ) -> Path:
-    """Write entries as one shard into the folder of their origin; it is there whole or not at all.
+    """Write entries as one shard into the folder of their origin, atomically.
+
+    Args:
+        folder: Folder of the origin, as `folder_name` names it.
+        origin: Origin of all entries.
+        upstream: Name of the upstream in this run.
+        layers: The entries.
+        replaces: Damaged entries of other shards that these replace.
 
     Raises:
-        EnvironmentFault: The disk is full or the place may not be written to.
+        EnvironmentFault: The disk is full or the folder is not writable.
     """
     offset = len(_MAGIC)
     entries = []
-    for draft in drafts:
+    for each in layers:
         offset += -offset % _ALIGNMENT
-        sha256 = hashlib.sha256(draft.data).hexdigest()
-        entries.append([draft.sound, draft.layer, draft.batch, offset, len(draft.data), sha256])
-        offset += len(draft.data)
+        sha256 = hashlib.sha256(each.data).hexdigest()
+        entries.append([each.sound, each.layer, each.batch, offset, len(each.data), sha256])
+        offset += len(each.data)
     facts = {"origin": asdict(origin), "upstream": upstream, "entries": entries, "replaces": sorted(replaces)}
     index = canonical_json(facts)
     digest = hashlib.sha256(index)
     path = folder / f"{digest.hexdigest()[:32]}{SUFFIX}"
     with atomic_write(path) as stream:
         stream.write(_MAGIC)
-        for draft in drafts:
+        for each in layers:
             stream.write(bytes(-stream.tell() % _ALIGNMENT))
-            stream.write(draft.data)
+            stream.write(each.data)
         stream.write(index)
         stream.write(_FOOTER.pack(len(index), digest.digest(), _MAGIC))
     return path
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The finished shards in a folder of one origin."""
+    """The complete shards in the folder of one origin."""
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(TEMPORARY_PREFIX))
 
 
 def read_index(path: Path) -> Shard:
-    """Read what a shard holds, not the entries themselves.
+    """Read the index of a shard.
 
     Raises:
-        DamagedShard: The file is no whole shard.
-        OSError: It cannot be read, or is gone.
+        DamagedShard: The file is no complete shard.
+        OSError: The file cannot be read, or was removed.
     """
     with _opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
@@ -196,7 +207,12 @@ def read_index(path: Path) -> Shard:
 
 
 def _entry(fields: Sequence[Any], size: int) -> StoredLayer:
-    """An entry that lies in a file of `size` bytes; a ValueError or TypeError where it does not."""
+    """An entry of a file of `size` bytes.
+
+    Raises:
+        ValueError: It has other fields, or lies outside of the file.
+        TypeError: A field has another type.
+    """
     names = ("sound", "layer", "batch", "offset", "num_bytes", "sha256")
     entry = StoredLayer(**dict(zip(names, fields, strict=True)))
     numbers = (entry.layer, entry.offset, entry.num_bytes)
@@ -206,19 +222,19 @@ def _entry(fields: Sequence[Any], size: int) -> StoredLayer:
 
 
 class ShardReader:
-    """Reads entries by position: nothing is mapped, nothing stays in memory but what was asked for."""
+    """Reads single entries of an open shard into memory of the caller."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def read_into(self, entry: StoredLayer, place: memoryview) -> None:
-        """Fill `place`, a view of bytes, as many as the entry has.
+    def read_into(self, entry: StoredLayer, buffer: memoryview) -> None:
+        """Fill `buffer`, a view of `entry.num_bytes` bytes.
 
         Raises:
-            DamagedShard: They are not the bytes that were written.
+            DamagedShard: The bytes do not have the entry's checksum.
         """
-        _read_into(self._descriptor, place, entry.offset)
-        if hashlib.sha256(place).hexdigest() != entry.sha256:
+        _read_into(self._descriptor, buffer, entry.offset)
+        if hashlib.sha256(buffer).hexdigest() != entry.sha256:
             raise DamagedShard("its checksum does not hold")
 
 
@@ -227,22 +243,22 @@ def open_shard(path: Path) -> Iterator[ShardReader]:
     """Open a shard whose index was read before.
 
     Raises:
-        DamagedShard: It is no file any more.
-        OSError: It cannot be opened, or is gone.
+        DamagedShard: The path is no regular file any more.
+        OSError: The file cannot be opened, or was removed.
     """
     with _opened(path) as descriptor:
         yield ShardReader(descriptor)
 
 
-def standing(shards: Sequence[Shard]) -> dict[tuple[str, int], list[tuple[Shard, StoredLayer]]]:
-    """Where each sound and layer stands, leaving out what a later shard replaces."""
+def current_entries(shards: Sequence[Shard]) -> dict[tuple[str, int], list[tuple[Shard, StoredLayer]]]:
+    """From (sound, layer) to the entries that store it, without those that another shard replaces."""
     replaced = frozenset().union(*(shard.replaces for shard in shards))
-    places: dict[tuple[str, int], list[tuple[Shard, StoredLayer]]] = {}
+    current: dict[tuple[str, int], list[tuple[Shard, StoredLayer]]] = {}
     for shard in shards:
         for entry in shard.entries:
             if (shard.path.stem, entry.sound, entry.layer) not in replaced:
-                places.setdefault((entry.sound, entry.layer), []).append((shard, entry))
-    return places
+                current.setdefault((entry.sound, entry.layer), []).append((shard, entry))
+    return current
 
 
 @contextmanager
@@ -256,10 +272,10 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _read_into(descriptor: int, place: memoryview, offset: int) -> None:
+def _read_into(descriptor: int, buffer: memoryview, offset: int) -> None:
     done = 0
-    while done < len(place):
-        count = os.preadv(descriptor, [place[done:]], offset + done)
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done:]], offset + done)
         if not count:
             raise DamagedShard("it is cut off")
         done += count

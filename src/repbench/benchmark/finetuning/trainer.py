@@ -24,13 +24,14 @@ from torch.nn import functional as F
 from repbench.benchmark.data.dataset import LabelledUtterance, LabelledUtterances
 from repbench.benchmark.data.scoring_grid import UNLABELLED
 from repbench.benchmark.features.extraction import (
+    ExtractionOptions,
     FeatureTable,
     batch_samples,
     extract,
     length_batches,
     num_frames,
-    outline,
     run_batches,
+    table_index,
 )
 from repbench.benchmark.finetuning.network import Network
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
@@ -387,8 +388,7 @@ class Finetuner:
             self._upstream,
             [example.utterance for example in self.heard[::every]],
             self.network.layers,
-            batch_seconds=self.extraction.batch_seconds,
-            device=self.device,
+            ExtractionOptions(batch_seconds=self.extraction.batch_seconds, device=self.device),
         )
         self.network.probe.set_statistics(*statistics_of(table))
 
@@ -457,10 +457,11 @@ def scores_of(
     """
     network.eval()
     upstream = upstream_of(network)
-    splits = outline(upstream, [example.utterance for example in examples])
+    splits = table_index(upstream, [example.utterance for example in examples])
     batches = length_batches(splits.lengths, batch_samples(upstream, extraction.batch_seconds))
     scores: dict[int, Tensor] = {}
-    results = run_batches(upstream, splits, network.layers, batches, device=device, dtype=extraction.dtype)
+    options = ExtractionOptions(batch_seconds=extraction.batch_seconds, device=device, dtype=extraction.dtype)
+    results = run_batches(upstream, splits, network.layers, batches, options)
     with torch.inference_mode():
         for batch, features in results:
             for index, frames in zip(batch, features, strict=True):

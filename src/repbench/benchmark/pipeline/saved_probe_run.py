@@ -13,7 +13,7 @@ from repbench.benchmark.data.dataset import (
     LabelledUtterances,
     splits_for_probe,
 )
-from repbench.benchmark.features.invariance_check import try_together
+from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.finetuning.network import SavedNetwork, load_network
 from repbench.benchmark.pipeline.setup import (
@@ -75,7 +75,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
             file=file,
             do="Give the --checkpoint that it was trained on, or run it again",
         )
-    try_together(context.upstream, context.upstream_entry, context.fingerprint, context.device)
+    check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     corpus = opened()
     rates = notes_of(corpus, context.upstream)
     splits = splits_for_probe(

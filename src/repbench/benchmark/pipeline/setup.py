@@ -15,10 +15,10 @@ from torch import nn
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import HeldOutTest, LabelledUtterances, seconds_of
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
-from repbench.benchmark.features.extraction import FeatureTable, layer_indices
+from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, layer_indices
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.source import features_of
-from repbench.benchmark.features.store import GIB, FeatureStore
+from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.probing.probe import ProbeShape
@@ -166,17 +166,15 @@ class RunContext:
         """Features of the questions' utterances, for the layers that any setting reads."""
         started = time.monotonic()
         with self.reporter.stage(title) as advance:
-            table = features_of(
-                self.upstream,
-                [example.utterance for example in examples],
-                self.layers,
-                batch_seconds=self.request.protocol.extraction.batch_seconds,
+            settings = self.request.protocol.extraction
+            options = ExtractionOptions(
+                batch_seconds=settings.batch_seconds,
                 device=self.device,
-                dtype=self.request.protocol.extraction.dtype,
-                precision=self.request.protocol.extraction.precision,
-                store=self.store,
-                progress=advance,
+                dtype=settings.dtype,
+                precision=settings.precision,
             )
+            utterances = [example.utterance for example in examples]
+            table = features_of(self.upstream, utterances, self.layers, options, store=self.store, progress=advance)
         self.extract_seconds += time.monotonic() - started
         return table
 
@@ -302,10 +300,8 @@ def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, report
     return FeatureStore(
         store_folder(),
         upstream,
-        fingerprint=fingerprint,
+        origin_for(upstream, fingerprint, settings.dtype, settings.precision),
         name=request.upstream,
-        dtype=settings.dtype,
-        precision=settings.precision,
         quota_bytes=settings.store_gib * GIB,
         say=reporter.say,
     )
