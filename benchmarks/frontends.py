@@ -68,7 +68,7 @@ def batched(waves: list[Tensor]) -> None:
         legacy.MEL160_NO_CMVN(padded, torch.tensor([len(wave) for wave in chosen]))
 
 
-def librosa_mel(wave: Tensor, shape: legacy.Shape) -> object:
+def librosa_mel(wave: Tensor, shape: legacy.TransformShape) -> object:
     """librosa's log-mel and delta."""
     power = librosa.feature.melspectrogram(
         y=wave.numpy(), sr=RATE_HZ, n_fft=shape.fft, win_length=shape.window, hop_length=shape.hop, n_mels=80,

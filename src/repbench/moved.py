@@ -146,6 +146,7 @@ MODULES = {
 
 NAMES = {
     ("audio.headers.header", "Held"): "SampleBytes",
+    ("audio.legacy", "Shape"): "TransformShape",
     ("benchmark.data.dataset", "Plan"): "LabelledSplits",
     ("benchmark.data.dataset", "Question"): "LabelledUtterance",
     ("benchmark.data.dataset", "Questions"): "LabelledUtterances",

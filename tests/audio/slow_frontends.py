@@ -109,13 +109,6 @@ def power_mel(wave: Array, bands: int) -> Array:
     return np.asarray(frames @ triangles(np.linspace(0.0, 8000.0, 201), edges))
 
 
-def mfcc13(wave: Array) -> Array:
-    bands = np.log(power_mel(wave, 128) + 1e-6)
-    angles = np.pi / 128 * (np.arange(128) + 0.5)
-    scale = np.sqrt(np.where(np.arange(13) == 0, 1, 2) / 128)
-    return np.asarray(np.stack([bands @ np.cos(k * angles) for k in range(13)], axis=1) * scale)
-
-
 def linear1025(wave: Array, *, normalised: bool) -> Array:
     emphasised = np.concatenate([wave[:1], wave[1:] - 0.97 * wave[:-1]])
     magnitudes = np.sqrt(np.stack([power(frame * hann(800), 2048) for frame in centred(emphasised, 800, 200)]))

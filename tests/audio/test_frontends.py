@@ -112,7 +112,6 @@ SLOW: dict[str, tuple[Features, Callable[[slow.Array], slow.Array]]] = {
     "spectrogram": (kaldi.SPECTROGRAM, slow.spectrogram),
     "linear": (online.LINEAR, slow.linear),
     "power mel": (online.power_mel, partial(slow.power_mel, bands=80)),
-    "mfcc13": (online.mfcc13, slow.mfcc13),
 }
 
 

@@ -1,6 +1,8 @@
-"""Mel filters and cosine transforms, as matrices.
+"""Mel filter banks and the cosine transform, as matrices.
 
-Conventions: a bank is (bins, bands); power (N, bins) @ bank is (N, bands). Frequencies in Hz.
+Conventions: a bank is (bins, bands); power (N, bins) @ bank is (N, bands). Frequencies are in Hz.
+
+Axes: N windows.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from torch import Tensor
 
 
 class MelBand(NamedTuple):
-    """A stretch of bins and the few bands that it feeds.
+    """A range of bins and the few bands that are not zero there.
 
     Attributes:
-        bins: Which bins it reads.
-        bands: Which bands it adds to.
+        bins: Rows of the bank.
+        bands: Columns of the bank.
         weights: (bins, bands) float32.
     """
 
@@ -31,19 +33,19 @@ class MelBand(NamedTuple):
 
 
 class MelBank:
-    """A mel bank cut along the bins: a triangle feeds on few of them, most of the whole matrix is zero.
+    """A mel bank as a few blocks, because most of the whole matrix is zero.
 
     Args:
         bank: (bins, bands).
-        stretches: Into how many it is cut.
+        num_blocks: Number of ranges of bins.
     """
 
     _LANES = 16
-    """Bands that a matrix product computes at once: a stretch is widened with zero weights to a multiple of them."""
+    """Bands that a matrix product computes at once: a block is widened with zero weights to a multiple of them."""
 
-    def __init__(self, bank: Tensor, stretches: int = 4) -> None:
+    def __init__(self, bank: Tensor, num_blocks: int = 4) -> None:
         num_bands = bank.shape[1]
-        edges = [round(i * len(bank) / stretches) for i in range(stretches + 1)]
+        edges = [round(i * len(bank) / num_blocks) for i in range(num_blocks + 1)]
         self._parts = []
         for first, last in pairwise(edges):
             fed = bank[first:last].any(dim=0).nonzero().flatten()
@@ -53,20 +55,20 @@ class MelBank:
             self._parts.append(MelBand(slice(first, last), slice(low, low + width), weights))
 
     def to(self, device: torch.device) -> MelBank:
-        """The same on `device`."""
+        """The bank on `device`."""
         moved = copy.copy(self)
         moved._parts = [part._replace(weights=part.weights.to(device)) for part in self._parts]
         return moved
 
     def add(self, power: Tensor, mel: Tensor) -> None:
-        """Add the bands of (N, bins) power to (N, bands)."""
+        """Add the bands of (N, bins) power to (N, bands) in place."""
         for part in self._parts:
             mel[:, part.bands].addmm_(power[:, part.bins], part.weights)
 
 
 @lru_cache(maxsize=32)
 def cut_bank(bank: Callable[[int, int, int], Tensor], sample_rate_hz: int, fft_samples: int, num_bands: int) -> MelBank:
-    """One of the banks below, cut along its bins; made once."""
+    """One of the banks below as a cached `MelBank`."""
     return MelBank(bank(sample_rate_hz, fft_samples, num_bands))
 
 
@@ -94,7 +96,7 @@ def htk_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor:
 def kaldi_bank(sample_rate_hz: int, fft_samples: int, num_bands: int, low_hz: float = 20.0) -> Tensor:
     """Triangles of unit height on the scale 1127 ln(1 + f / 700), drawn over mels: (bins, num_bands) float32.
 
-    The bin at half the rate feeds none, as in Kaldi.
+    The bin at half the rate has no weight, as in Kaldi.
     """
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
     edges = _kaldi_mel_edges(sample_rate_hz, num_bands, low_hz)

@@ -1,8 +1,8 @@
-"""What all front ends share: windows of a batch, their power spectra, slopes and normalisation over time.
+"""Shared parts of all front ends: windows of a batch, their power spectra, slopes and normalisation over time.
 
-Conventions: waveforms are (B, T) float32 in [-1, 1] with `lengths` (B,) samples; what lies past a length never
-matters. Frames come back as (B, F, D) with (B,) frame counts and are zero past each count. Each utterance is reflected
-at its *own* end and normalised over its *own* frames, so it has the same features alone and in any batch.
+Conventions: waveforms are (B, T) float32 in [-1, 1] with `lengths` (B,) samples; samples past a length have no effect.
+Frames come back as (B, F, D) with (B,) frame counts and are zero past each count. Each utterance is reflected at its
+*own* end and normalised over its *own* frames, so its features are the same alone and in any batch.
 
 Axes: B batch, T samples, F frames, N windows, W window, D width.
 """
@@ -26,17 +26,17 @@ Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEnd:
-    """A pure function from waveforms to frames, and what holds of it.
+    """A pure function from waveforms to frames, and its properties.
 
     Attributes:
-        name: What it is called.
+        name: Name of the front end, for errors.
         width: D.
-        window_samples: Samples that a frame sees.
-        hop_samples: Distance of two frames.
+        window_samples: Samples of the window of a frame.
+        hop_samples: Samples from one frame to the next.
         centred: Whether frame k is centred on sample k * hop, its window reflected at the ends; else it starts there
             and only whole windows are frames.
         normalised: Whether each dimension has zero mean over the utterance.
-        compute: The function.
+        compute: The function, without checks of its input.
     """
 
     name: str
@@ -59,18 +59,18 @@ class FrontEnd:
 
     @property
     def first_center_samples(self) -> int:
-        """The sample of which frame 0 speaks."""
+        """The sample at the centre of frame 0."""
         return 0 if self.centred else self.window_samples // 2
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a waveform of `num_samples`, at least `min_samples`."""
+        """Number of frames of a waveform of `num_samples`, at least `min_samples`."""
         return 1 + (num_samples if self.centred else num_samples - self.window_samples) // self.hop_samples
 
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) waveforms with (B,) lengths to (B, F, D) frames with (B,) counts.
 
         Raises:
-            DataError: These are no waveforms by `check_waveforms`, or one is shorter than `min_samples`.
+            DataError: `check_waveforms` refuses them, or one is shorter than `min_samples`.
         """
         check_waveforms(waveforms, lengths, name=self.name)
         shortest = int(lengths.min())
@@ -80,7 +80,7 @@ class FrontEnd:
 
 
 LOUDEST = 16.0
-"""No sound in [-1, 1] reaches this, also after resampling; samples that are integers do."""
+"""Absolute value that no sound in [-1, 1] reaches, not even resampled, but samples that are integers do."""
 
 
 _CONVERSION = {
@@ -91,17 +91,16 @@ _SCALING = "Divide by the largest integer of that type: samples / 32768 for 16 b
 
 
 def check_waveforms(waveforms: object, lengths: object, *, name: str) -> None:
-    """Refuse what is no batch of waveforms, before a front end or a network makes plausible numbers of it.
+    """Refuse input that is no batch of waveforms, but that a front end or network would turn into plausible numbers.
 
     Args:
-        waveforms: To be (B, T) float32 in [-1, 1].
-        lengths: To be (B,) int64, from 1 to T.
-        name: Of what takes them.
+        waveforms: (B, T) float32 in [-1, 1].
+        lengths: (B,) int64, from 1 to T.
+        name: Name of the front end or upstream, for errors.
 
     Raises:
-        DataError: One is no tensor, or of another type or shape; or the samples are integers by their size.
+        DataError: One is no tensor, or has another type or shape; or the samples are as large as integers.
     """
-    # (B, T) and (B,)
     for argument, value, dtype, axes in (
         ("waveforms", waveforms, torch.float32, "(B, T)"),
         ("lengths", lengths, torch.int64, "(B,)"),
@@ -127,13 +126,13 @@ def check_waveforms(waveforms: object, lengths: object, *, name: str) -> None:
 
 
 def type_name(value: object) -> str:
-    """`numpy.ndarray`, `list`: the type of a value as a caller would write it."""
+    """Name of the type of a value as code writes it: `numpy.ndarray`, `list`."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _refuse_integers(waveforms: Tensor, lengths: Tensor, name: str) -> None:
-    """Refuse samples of the size of integers; what lies past a length may be anything."""
+    """Refuse samples as large as integers; samples past a length may have any value."""
     if float(waveforms.abs().amax()) < LOUDEST:
         return
     valid = waveforms.masked_fill(~valid_mask(lengths.to(waveforms.device), waveforms.shape[1]), 0.0)
@@ -144,7 +143,7 @@ def _refuse_integers(waveforms: Tensor, lengths: Tensor, name: str) -> None:
 
 
 Transform = Callable[[Tensor, Tensor], object]
-"""Writes the features of (N, W) windows into (N, D), which holds zeros."""
+"""Function that writes the features of (N, W) windows into an (N, D) tensor of zeros."""
 
 _CPU_BLOCK_FRAMES = 128
 """Windows transformed at once on a CPU: their spectra stay in the cache between the steps of a transform."""
@@ -158,10 +157,10 @@ def centred_windows(
     Args:
         waveforms: (B, T).
         lengths: (B,).
-        window: Samples of a window.
-        hop: Samples between two.
-        width: D of the features.
-        transform: From the largest number of windows at once to the transform.
+        window: W.
+        hop: Samples from one window to the next.
+        width: D.
+        transform: Function from the largest N of a call to the transform.
 
     Returns:
         (B, F, D) float32, without meaning past the (B,) counts.
@@ -174,7 +173,7 @@ def centred_windows(
 def whole_windows(
     waveforms: Tensor, lengths: Tensor, *, window: int, hop: int, width: int, transform: Callable[[int], Transform]
 ) -> tuple[Tensor, Tensor]:
-    """As `centred_windows`, for windows that start at every `hop` samples and end within the utterance."""
+    """Transform windows that start at every `hop` samples and end within the utterance; else as `centred_windows`."""
     counts = 1 + (lengths - window).div(hop, rounding_mode="floor")
     return _transformed(waveforms, counts, window, hop, width, transform), counts
 
@@ -182,15 +181,16 @@ def whole_windows(
 def _transformed(
     samples: Tensor, counts: Tensor, window: int, hop: int, width: int, transform: Callable[[int], Transform]
 ) -> Tensor:
+    """Transform all windows of (B, T) samples: (B, F, D)."""
     num_frames = 1 + (samples.shape[1] - window) // hop
     frames = torch.zeros(len(samples), num_frames, width, device=samples.device)
     if samples.device.type != "cpu":
-        windows = samples.unfold(-1, window, hop)  # (B, F, W)
-        transform(len(samples) * num_frames)(windows.flatten(0, 1), frames.flatten(0, 1))
+        windows = samples.unfold(-1, window, hop)  # (B, T) -> (B, F, W)
+        transform(len(samples) * num_frames)(windows.flatten(0, 1), frames.flatten(0, 1))  # (B * F, W) -> (B * F, D)
         return frames
     apply = transform(_CPU_BLOCK_FRAMES)
     for row, count in enumerate(counts.tolist()):
-        windows = samples[row].unfold(0, window, hop)  # (F, W)
+        windows = samples[row].unfold(0, window, hop)  # (T,) -> (F, W)
         for start in range(0, count, _CPU_BLOCK_FRAMES):
             block = slice(start, min(start + _CPU_BLOCK_FRAMES, count))
             apply(windows[block], frames[row, block])
@@ -198,7 +198,7 @@ def _transformed(
 
 
 class Spectrum:
-    """Power spectra of windows, at most `block` at a time, in buffers that are made once.
+    """Power spectra of windows, at most `block` at a time, in buffers that are allocated once.
 
     The transform runs in float64: in float32 the strongest bin's rounding shows in the weakest (1e-5 in a log-mel band
     of a chirp). Only the power is kept, so a short window is zero-padded on one side: leading zeros would change the
@@ -207,7 +207,7 @@ class Spectrum:
     Args:
         window: (W,) float64 window function.
         fft_samples: Length of the transform.
-        block: Windows at once.
+        block: Most windows in one call.
     """
 
     def __init__(self, window: Tensor, fft_samples: int, block: int) -> None:
@@ -218,15 +218,15 @@ class Spectrum:
         self._power = torch.empty(block, num_bins, device=device)
 
     def power(self, windows: Tensor) -> Tensor:
-        """(N, W) -> (N, bins) float32, in a buffer that the next call writes over."""
+        """(N, W) -> (N, bins) float32, in a buffer that the next call overwrites."""
         frames, squares = self._frames[: len(windows)], self._squares[: len(windows)]
-        torch.mul(windows, self._window, out=frames[:, : len(self._window)])
-        squares.copy_(torch.view_as_real(torch.fft.rfft(frames))).square_()
+        torch.mul(windows, self._window, out=frames[:, : len(self._window)])  # zero past W
+        squares.copy_(torch.view_as_real(torch.fft.rfft(frames))).square_()  # (N, bins, 2): real, imaginary
         return torch.add(squares[..., 0], squares[..., 1], out=self._power[: len(windows)])
 
 
 def reflect_ends(waveforms: Tensor, lengths: Tensor, margin: int) -> Tensor:
-    """Mirror each waveform at its own two ends: (B, T) -> (B, T + 2 * margin); what lies further out is zero."""
+    """Reflect each waveform at its own two ends: (B, T) -> (B, T + 2 * margin), zero past the reflections."""
     batch, num_samples = waveforms.shape
     if batch == 1 and int(lengths[0]) == num_samples:
         before, after = waveforms[:, 1 : margin + 1].flip(1), waveforms[:, -margin - 1 : -1].flip(1)
@@ -249,12 +249,16 @@ def savgol_slopes(frames: Tensor, num_frames: Tensor, window: int) -> Tensor:
         frames: (B, F, D).
         num_frames: (B,) valid frames.
         window: Odd number of frames.
+
+    Returns:
+        (B, F, D), without meaning past the valid frames.
     """
     half = window // 2
     slopes = torch.zeros_like(frames)
     if frames.shape[1] >= window:
         whole = frames.shape[1] - window + 1
-        central = slopes[:, half : half + whole]
+        central = slopes[:, half : half + whole]  # the frames with a whole window around them
+        # Least squares: sum_k k (x[t + k] - x[t - k]) / (2 sum_k k^2), and 2 sum_k k^2 = half (half + 1) window / 3.
         for step in range(1, half + 1):
             ahead, behind = frames[:, half + step :][:, :whole], frames[:, half - step :][:, :whole]
             central.add_(ahead - behind, alpha=step / (half * (half + 1) * window / 3))
@@ -268,7 +272,7 @@ def savgol_slopes(frames: Tensor, num_frames: Tensor, window: int) -> Tensor:
 
 
 def _line_slope(values: Tensor) -> Tensor:
-    """Slope of the least-squares line through (F, D) values: (D,)."""
+    """Slope of the least-squares line through values: (F, D) -> (D,)."""
     times = torch.arange(len(values), dtype=values.dtype, device=values.device)
     times -= times.mean()
     return (times @ values) / times.square().sum().clamp_min(0.5)  # 0.5 is the sum for two frames
@@ -281,19 +285,22 @@ def regression_slopes(frames: Tensor, num_frames: Tensor, *, reach: int = 2) -> 
         frames: (B, F, D).
         num_frames: (B,) valid frames.
         reach: Frames on each side.
+
+    Returns:
+        (B, F, D), without meaning past the valid frames.
     """
     last = (num_frames - 1)[:, None]  # (B, 1)
     times = torch.arange(frames.shape[1], device=frames.device)[None]  # (1, F)
     slopes = torch.zeros_like(frames)
     for step in range(1, reach + 1):
-        ahead = torch.minimum(times + step, last)[..., None].expand_as(frames)
+        ahead = torch.minimum(times + step, last)[..., None].expand_as(frames)  # (B, F) -> (B, F, D)
         behind = torch.minimum((times - step).clamp_min(0), last)[..., None].expand_as(frames)
         slopes += step * (frames.gather(1, ahead) - frames.gather(1, behind))
     return slopes / (2 * sum(step * step for step in range(1, reach + 1)))
 
 
 def normalise_utterances(frames: Tensor, num_frames: Tensor, *, epsilon: float, correction: int = 0) -> Tensor:
-    """Zero mean and unit deviation of each dimension over each utterance's own frames.
+    """CMVN: zero mean and unit deviation of each dimension over each utterance's own frames.
 
     Statistics are taken in float64: in float32 the deviation of nearly constant bands, as in resampled 8 kHz sound,
     is off by enough to move values by 0.1. A constant dimension becomes zero, and so does a single frame.
@@ -301,21 +308,24 @@ def normalise_utterances(frames: Tensor, num_frames: Tensor, *, epsilon: float, 
     Args:
         frames: (B, F, D).
         num_frames: (B,) valid frames.
-        epsilon: Added to the deviation.
-        correction: What is taken from the number of frames when the squares are averaged (1: unbiased).
+        epsilon: Term added to the deviation.
+        correction: Subtracted from the number of frames in the variance (1: unbiased).
+
+    Returns:
+        (B, F, D), zero past the valid frames.
     """
-    mask = valid_mask(num_frames, frames.shape[1])[..., None]
-    counts = num_frames[:, None, None].to(torch.float64)
+    mask = valid_mask(num_frames, frames.shape[1])[..., None]  # (B, F, 1)
+    counts = num_frames[:, None, None].to(torch.float64)  # (B, 1, 1)
     exact = frames.to(torch.float64) * mask
     centred = (exact - exact.sum(dim=1, keepdim=True) / counts) * mask
     deviation = (centred.square().sum(dim=1, keepdim=True) / (counts - correction).clamp_min(1.0)).sqrt()
-    # A constant band keeps rounding noise of about 1e-16 of its size; dividing by it would invent a signal.
+    # Centring leaves rounding noise of about 1e-16 of a constant band; dividing by it would make it a signal.
     constant = deviation <= 1e-12 * exact.abs().amax(dim=1, keepdim=True)
     return (centred / (deviation + epsilon)).masked_fill(constant, 0.0).to(frames.dtype)
 
 
 def zero_past(frames: Tensor, num_frames: Tensor) -> Tensor:
-    """(B, F, D) with everything past each count set to zero, in place."""
+    """Set everything past each count of (B, F, D) frames to zero, in place; the same frames."""
     for row, count in zip(frames, num_frames.tolist(), strict=True):
         row[count:] = 0.0
     return frames
@@ -327,8 +337,8 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def scale_to_level(waveforms: Tensor, lengths: Tensor, level_db: float) -> Tensor:
-    """Scale each waveform to a root mean square of `level_db` decibels relative to full scale."""
-    mask = valid_mask(lengths, waveforms.shape[1])
+    """Scale each (B, T) waveform to a root mean square of `level_db` decibels relative to full scale."""
+    mask = valid_mask(lengths, waveforms.shape[1])  # (B, T)
     exact = waveforms.to(torch.float64) * mask
-    rms = (exact.square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()
+    rms = (exact.square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()  # (B, 1)
     return (exact * (10 ** (level_db / 20) / (rms + 1e-10))).to(waveforms.dtype)

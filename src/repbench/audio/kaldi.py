@@ -45,7 +45,7 @@ def log_mel(
     Args:
         waveforms: (B, T) float32 at 16 kHz.
         lengths: (B,), each at least 400.
-        num_bands: Bands.
+        num_bands: Number of bands.
         window: Window function.
 
     Returns:
@@ -62,15 +62,20 @@ def log_mel(
 
 
 def cepstra(waveforms: Tensor, lengths: Tensor, *, num_bands: int = 23, num_cepstra: int = 13) -> tuple[Tensor, Tensor]:
-    """Cosine transform of the log-mel bands, liftered by 1 + 11 sin(π k / 22); the zeroth is kept."""
+    """Cosine transform of the log-mel bands, liftered by 1 + 11 sin(π k / 22): (B, T) -> (B, F, num_cepstra).
+
+    The zeroth cepstrum is kept.
+    """
     bands, counts = log_mel(waveforms, lengths, num_bands=num_bands)
     lifter = 1.0 + 11.0 * torch.sin(math.pi / 22.0 * torch.arange(num_cepstra, dtype=torch.float64))
     transform = cosine_transform(num_bands, num_cepstra) * lifter
-    return bands @ transform.to(bands), counts
+    return bands @ transform.to(bands), counts  # (B, F, num_bands) -> (B, F, num_cepstra)
 
 
 def log_spectrum(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """ln(max(power, 1.19e-7)) of 257 bins; the first is replaced by the window's log-energy, at least ln 1 = 0.
+    """ln(max(power, 1.19e-7)) of 257 bins: (B, T) -> (B, F, 257).
+
+    The first bin is replaced by the window's log-energy, at least ln 1 = 0.
 
     The energy is taken after the mean is removed and before pre-emphasis and window.
     """
@@ -117,15 +122,26 @@ def finished(
     num_slopes: int,
     cmvn: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Features with their slopes, slopes of slopes, … , normalised over the utterance if asked."""
+    """Append slopes to features, and normalise them.
+
+    Args:
+        features: Function of waveforms and lengths to (B, F, D) frames and (B,) counts.
+        waveforms: (B, T) float32 at 16 kHz.
+        lengths: (B,), each at least 400.
+        num_slopes: How often slopes are appended: 2 for slopes and their slopes.
+        cmvn: Whether each dimension gets zero mean and unit deviation over the utterance.
+
+    Returns:
+        Frames (B, F, D * (1 + num_slopes)), zero past the (B,) counts.
+    """
     frames, counts = features(waveforms, lengths)
     parts = [frames]
     for _ in range(num_slopes):
         parts.append(regression_slopes(parts[-1], counts))
-    both = torch.cat(parts, dim=-1)
+    joined = torch.cat(parts, dim=-1)  # (B, F, D * (1 + num_slopes))
     if cmvn:
-        return normalise_utterances(both, counts, epsilon=1e-10, correction=1), counts
-    return zero_past(both, counts), counts
+        return normalise_utterances(joined, counts, epsilon=1e-10, correction=1), counts
+    return zero_past(joined, counts), counts
 
 
 def _windows(
@@ -157,7 +173,7 @@ FBANK = _front_end("fbank", 240, log_mel, num_slopes=2)
 """80 log-mel bands with slopes and their slopes, CMVN."""
 
 FBANK_NO_CMVN = _front_end("fbank without CMVN", 240, log_mel, num_slopes=2, cmvn=False)
-"""The same as it is."""
+"""`FBANK` without CMVN."""
 
 MFCC = _front_end("mfcc", 39, cepstra, num_slopes=2)
 """13 cepstra with slopes and their slopes, CMVN."""

@@ -35,31 +35,31 @@ LOG_FLOOR = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """Windows of a short-time transform, in samples: a periodic Hann window, its hop, the transform's length."""
+class TransformShape:
+    """Sizes of a short-time transform, in samples: its periodic Hann window, hop and length."""
 
     window: int
     hop: int
     fft: int
 
 
-LONG = Shape(window=800, hop=200, fft=2048)
+LONG = TransformShape(window=800, hop=200, fft=2048)
 """50 ms every 12.5 ms."""
 
-SHORT = Shape(window=400, hop=160, fft=400)
+SHORT = TransformShape(window=400, hop=160, fft=400)
 """25 ms every 10 ms."""
 
 
 def log_mel(
-    waveforms: Tensor, lengths: Tensor, *, shape: Shape = LONG, num_bands: int = 80, cmvn: bool = True
+    waveforms: Tensor, lengths: Tensor, *, shape: TransformShape = LONG, num_bands: int = 80, cmvn: bool = True
 ) -> tuple[Tensor, Tensor]:
     """ln(mel power + 1e-6) of `num_bands` bands, with slopes.
 
     Args:
         waveforms: (B, T) float32 at 16 kHz.
         lengths: (B,), each more than half a window.
-        shape: Of the windows.
-        num_bands: Bands from 0 to 8,000 Hz.
+        shape: Window, hop and length of the transform.
+        num_bands: Number of bands from 0 to 8,000 Hz.
         cmvn: Whether to bring each dimension to zero mean and unit deviation over the utterance.
 
     Returns:
@@ -101,18 +101,18 @@ def mfcc52(waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True) -> tuple[Te
 
         return apply
 
-    both, counts = _centred(waveforms, lengths, SHORT, num_bands + 1, transform)
-    mel, energy = torch.tensor_split(zero_past(both, counts), [num_bands], dim=-1)
+    both, counts = _centred(waveforms, lengths, SHORT, num_bands + 1, transform)  # (B, F, 26 + 1)
+    mel, energy = torch.tensor_split(zero_past(both, counts), [num_bands], dim=-1)  # (B, F, 26), (B, F, 1)
     decibels = 10.0 * mel.to(torch.float64).clamp_min(1e-10).log10()
-    # What all bands share shows in the zeroth cepstrum alone, which the energy replaces; without it silence is exact.
+    # Subtracting the loudest changes only the zeroth cepstrum, which the energy replaces; silence becomes exactly 0.
     below_loudest = (decibels - decibels.amax(dim=(1, 2), keepdim=True)).clamp_min(-80.0)
-    transformed = below_loudest @ cosine_transform(num_bands, num_bands).to(mel.device)
-    cepstra = torch.cat([energy, transformed[..., 1:].to(mel.dtype)], dim=-1)
+    transformed = below_loudest @ cosine_transform(num_bands, num_bands).to(mel.device)  # (B, F, 26)
+    cepstra = torch.cat([energy, transformed[..., 1:].to(mel.dtype)], dim=-1)  # (B, F, 1 + 25)
     return _with_slopes(cepstra, counts, cmvn=cmvn), counts
 
 
 def linear1025(waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True) -> tuple[Tensor, Tensor]:
-    """The legacy `linear`: magnitudes of the pre-emphasised signal in dB, from -100 dB to 0 dB brought to [0, 1].
+    """The legacy `linear`: magnitudes of the pre-emphasised signal in dB, with [-100 dB, 0 dB] mapped to [0, 1].
 
     20 log10(max(1e-5, magnitude)) - 20 dB, plus 100, over 100, clipped; no slopes. The target of Mockingjay LARGE.
 
@@ -145,17 +145,17 @@ def _hann(samples: int, device: torch.device) -> Tensor:
 
 
 def _centred(
-    waveforms: Tensor, lengths: Tensor, shape: Shape, width: int, transform: Callable[[int], Transform]
+    waveforms: Tensor, lengths: Tensor, shape: TransformShape, width: int, transform: Callable[[int], Transform]
 ) -> tuple[Tensor, Tensor]:
     return centred_windows(waveforms, lengths, window=shape.window, hop=shape.hop, width=width, transform=transform)
 
 
 def _with_slopes(frames: Tensor, counts: Tensor, *, cmvn: bool) -> Tensor:
-    both = torch.cat([frames, savgol_slopes(frames, counts, DELTA_FRAMES)], dim=-1)
+    both = torch.cat([frames, savgol_slopes(frames, counts, DELTA_FRAMES)], dim=-1)  # (B, F, D) -> (B, F, 2 D)
     return normalise_utterances(both, counts, epsilon=1e-16) if cmvn else zero_past(both, counts)
 
 
-def _front_end(name: str, shape: Shape, width: int, compute: Callable[..., tuple[Tensor, Tensor]]) -> FrontEnd:
+def _front_end(name: str, shape: TransformShape, width: int, compute: Callable[..., tuple[Tensor, Tensor]]) -> FrontEnd:
     return FrontEnd(
         name=name,
         width=width,
@@ -179,7 +179,7 @@ MEL160_NO_CMVN = FrontEnd(
     normalised=False,
     compute=partial(log_mel, cmvn=False),
 )
-"""The same as it is: loudness and channel stay in."""
+"""`MEL160` without CMVN: loudness and channel stay in."""
 
 FBANK160 = _front_end("fbank160", SHORT, 160, partial(log_mel, shape=SHORT))
 """80 log-mel bands and slopes, 25 ms windows every 10 ms."""

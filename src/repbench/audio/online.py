@@ -1,8 +1,8 @@
-"""The features that S3PRL computes on the fly: mel80 and linear, and what they are built from.
+"""The features that S3PRL computes on the fly, mel80 and linear, and the functions that they are made of.
 
 25 ms periodic Hann windows centred on every 10 ms, power spectra of 201 bins, HTK mel bands of unit height, ln(x +
 1e-10), CMVN per utterance with the unbiased deviation plus 1e-10. Unlike the original, an utterance is reflected at its
-own end in a batch too, so it has the features that it has alone.
+own end in a batch too, so its features are the same alone and in any batch.
 
 Axes: B batch, T samples, F frames, D width.
 """
@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from repbench.audio.filterbanks import cosine_transform, cut_bank, htk_bank
+from repbench.audio.filterbanks import cut_bank, htk_bank
 from repbench.audio.frames import (
     SAMPLE_RATE_HZ,
     FrontEnd,
@@ -28,6 +28,7 @@ from repbench.audio.frames import (
 )
 
 WINDOW, HOP, FFT = 400, 160, 400
+NUM_BANDS = 80
 LOG_FLOOR = 1e-10
 
 
@@ -41,27 +42,21 @@ def power_linear(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=FFT // 2 + 1, transform=transform)
 
 
-def power_mel(waveforms: Tensor, lengths: Tensor, *, num_bands: int = 80) -> tuple[Tensor, Tensor]:
-    """Power of HTK mel bands from 0 to 8,000 Hz: (B, T) -> (B, F, num_bands)."""
+def power_mel(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Power of 80 HTK mel bands from 0 to 8,000 Hz: (B, T) -> (B, F, 80)."""
 
     def transform(block: int) -> Transform:
-        bank = cut_bank(htk_bank, SAMPLE_RATE_HZ, FFT, num_bands).to(waveforms.device)
+        bank = cut_bank(htk_bank, SAMPLE_RATE_HZ, FFT, NUM_BANDS).to(waveforms.device)
         spectrum = Spectrum(_hann(waveforms.device), FFT, block)
         return lambda windows, mel: bank.add(spectrum.power(windows), mel)
 
-    return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=num_bands, transform=transform)
-
-
-def mfcc13(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """13 cepstra of ln(x + 1e-6) of 128 mel bands (four of which no bin feeds): (B, T) -> (B, F, 13)."""
-    mel, counts = power_mel(waveforms, lengths, num_bands=128)
-    return mel.add_(1e-6).log_() @ cosine_transform(128, 13).to(mel), counts
+    return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=NUM_BANDS, transform=transform)
 
 
 def log_mel(
     waveforms: Tensor, lengths: Tensor, *, num_slopes: int = 0, cmvn: bool = True, level_db: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """ln(mel power + 1e-10) of 80 bands, with slopes of slopes as asked.
+    """ln(mel power + 1e-10) of 80 bands, with `num_slopes` orders of slopes.
 
     Args:
         waveforms: (B, T) float32 at 16 kHz.
@@ -83,7 +78,7 @@ def log_mel(
 def log_linear(
     waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True, level_db: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """ln(power + 1e-10) of 201 bins; arguments as for `log_mel`."""
+    """ln(power + 1e-10) of 201 bins: (B, T) -> (B, F, 201); arguments as for `log_mel`."""
     power, counts = power_linear(_levelled(waveforms, lengths, level_db), lengths)
     return _normalised(power.add_(LOG_FLOOR).log_(), counts, cmvn=cmvn), counts
 
@@ -102,7 +97,7 @@ def _hann(device: torch.device) -> Tensor:
 
 _front_end = partial(FrontEnd, window_samples=WINDOW, hop_samples=HOP, centred=True, normalised=True)
 
-MEL80 = _front_end(name="mel80", width=80, compute=log_mel)
+MEL80 = _front_end(name="mel80", width=NUM_BANDS, compute=log_mel)
 """80 log-mel bands, CMVN: S3PRL's `mel`."""
 
 LINEAR = _front_end(name="linear", width=201, compute=log_linear)
