@@ -145,6 +145,7 @@ MODULES = {
 """From the old module to the new one, both below `repbench.`."""
 
 NAMES = {
+    ("audio.griffinlim", "Linear"): "LinearTarget",
     ("audio.headers.header", "Held"): "SampleBytes",
     ("audio.legacy", "Shape"): "TransformShape",
     ("benchmark.data.dataset", "Plan"): "LabelledSplits",

@@ -157,7 +157,7 @@ def test_tags_around_an_mp3_are_no_sound(tmp_path: Path, around: str) -> None:
     [
         (b"".join(frames_of(VARIABLE)[:-1]), r"holds \d+ frames, but its first one says \d+: it is cut.*Fetch"),
         (VARIABLE + VARIABLE, "are several files joined in it.*ffmpeg -i a.mp3 a.wav"),
-        (b"".join(frames_of(VARIABLE)[:9]) + b"junk" + b"".join(frames_of(VARIABLE)[9:]), "damaged: no frame stands"),
+        (b"".join(frames_of(VARIABLE)[:9]) + b"junk" + b"".join(frames_of(VARIABLE)[9:]), "damaged: there is no frame"),
         (VARIABLE + frames_of(encoded("mp3", rate_hz=24_000)[:2_000])[0], "changes its sample rate"),
         (b"\xff\xfd\x90\x04" + bytes(600), "MPEG audio of layer II, which is not read.*ffmpeg"),
         (b"\xff\xf3\x04\xc0" + bytes(600), "no whole frame, or frames of free bit rate"),
@@ -211,7 +211,7 @@ def test_padding_after_the_last_page_is_no_sound(tmp_path: Path) -> None:
             [*OGG[:3], OGG[3][:-1] + b"\0" if OGG[3][-1] else OGG[3][:-1] + b"\1", *OGG[4:]],
             "does not have its checksum",
         ),
-        ([*OGG[:3], b"junk", *OGG[3:]], "damaged: no page stands at byte"),
+        ([*OGG[:3], b"junk", *OGG[3:]], "damaged: there is no page at byte"),
         (OGG + OGG, "several streams.*ffmpeg -i a.opus a.wav"),
         ([with_checksum(OGG[0].replace(b"OpusHead", b"Speex   ")), *OGG[1:]], "holds Speex, which is not read.*ffmpeg"),
     ],

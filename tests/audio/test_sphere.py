@@ -148,7 +148,7 @@ def test_a_field_that_is_missing_is_named(tmp_path: Path, name: bytes) -> None:
         (b"   1024", b"   1000", "size of the SPHERE header must be a multiple of 1024, but is `1000`"),
         (b"   1024", b"   abcd", "size of the SPHERE header must be"),
         (b"database_id -s5 TIMIT", b"database_id TIMIT    ", "is not `NAME -TYPE VALUE`: `database_id TIMIT"),
-        (b"database_id -s5 TIMIT", b"sample_count -i 39999", "stands twice: `sample_count"),
+        (b"database_id -s5 TIMIT", b"sample_count -i 39999", "is repeated: `sample_count"),
     ],
 )
 def test_a_broken_header_is_refused(tmp_path: Path, old: bytes, new: bytes, fault: str) -> None:

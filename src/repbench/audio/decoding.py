@@ -1,4 +1,4 @@
-"""libsndfile, read forward only. Imports soundfile, so it is imported where a sound is opened."""
+"""Forward-only decoding with libsndfile. It imports soundfile, so it is imported where a sound is opened."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import soundfile
 
 
 class ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A sound file in which nothing jumps unless `seek` is called.
+    """A sound file that is read forward unless `seek` is called.
 
-    soundfile jumps to where it is after each read of what can be searched. A jump loses samples of MP3 and now and then
-    of Ogg Vorbis, and fails in a FLAC that does not say how long it is.
+    soundfile seeks to its current position after each read of a seekable file. A seek loses samples of MP3 and
+    sometimes of Ogg Vorbis, and fails in a FLAC without a total.
     """
 
     def seekable(self) -> bool:
-        """Never: so that `read` does not jump."""
+        """Always false, so that `read` does not seek."""
         return False

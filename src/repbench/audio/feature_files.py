@@ -1,9 +1,9 @@
-"""How a file of precomputed features becomes frames: `.npy` and `.safetensors`, and never through a pickle.
+"""Reading of precomputed features from `.npy` and `.safetensors`, without unpickling.
 
-The header of a file is compared with its size before anything is allocated, so a header that promises 80 TB costs
-nothing, and an array of objects, which would need code to load, is refused.
+The header of a file is compared with its size before anything is allocated, so a header that declares 80 TB does no
+harm, and an array of objects, which would need code to load, is refused.
 
-Legend: F frames, D width.
+Axes: L layers, F frames, D width.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FeatureFormat = Literal["npy", "safetensors"]
 Frames = npt.NDArray[np.float32]
 
 MOST_BYTES = 2**31
-"""The largest file that is read: an hour of 10 ms frames of width 1,024 in float32 takes 1.5 GB."""
+"""Size of the largest file that is read: an hour of 10 ms frames of width 1,024 in float32 takes 1.5 GB."""
 
 _FORMATS: dict[str, FeatureFormat] = {".npy": "npy", ".safetensors": "safetensors"}
 _NPY_MAGIC = b"\x93NUMPY"
@@ -43,7 +43,7 @@ _AGAIN = "Write the features of this utterance again"
 
 @dataclass(frozen=True, slots=True)
 class FeatureMeasure:
-    """What is known of a file of features once it has been read.
+    """Shape and hash of a file of features.
 
     Attributes:
         num_frames: F.
@@ -57,10 +57,10 @@ class FeatureMeasure:
 
 
 def format_of(path: Path, *, utterance: str | None = None) -> FeatureFormat:
-    """The format that the name of a file of features says.
+    """The format of a file of features, by its suffix.
 
     Raises:
-        DataError: It ends in neither `.npy` nor `.safetensors`.
+        DataError: The name ends in neither `.npy` nor `.safetensors`.
     """
     if path.suffix not in _FORMATS:
         what = f"Features must lie in a {' or '.join(_FORMATS)} file"
@@ -74,15 +74,15 @@ def read_features(path: Path, *, utterance: str | None = None, sha256: str | Non
     Args:
         path: `.npy` with an array, or `.safetensors` with one tensor or one called `features`; float16, float32 or
             float64 of shape (F, D), or (1, F, D) as `repbench extract` writes the one layer of a front end.
-        utterance: The id that an error names.
-        sha256: What the bytes of the file must hash to; None: anything.
+        utterance: Id of the utterance, for errors.
+        sha256: Required SHA-256 of the bytes of the file; None: not checked.
 
     Returns:
         (F, D) float32, F and D at least 1, all finite.
 
     Raises:
         DataError: The file is missing, or its array has another type or shape or holds NaN or infinity.
-        IntegrityError: The file is truncated or lies about its size, needs code to load, or hashes to something else.
+        IntegrityError: The size of the file differs from its header, it needs code to load, or has another hash.
         EnvironmentFault: The file may not be read.
     """
     frames, found = _read(path, utterance)
@@ -96,8 +96,8 @@ def read_layers(path: Path, *, utterance: str | None = None, sha256: str | None 
     """Read all layers of one utterance; arguments and errors as in `read_features`.
 
     Returns:
-        (L, F, D) float32, of a file that holds (L, F, D) as `repbench extract` writes it, or (F, D); and the SHA-256 of
-        the bytes of the file.
+        (L, F, D) float32, from an array (L, F, D) as `repbench extract` writes it, or (F, D); and the SHA-256 of the
+        bytes of the file.
     """
     frames, found = _read(path, utterance, layered=True)
     if sha256 is not None and found != sha256:
@@ -107,7 +107,7 @@ def read_layers(path: Path, *, utterance: str | None = None, sha256: str | None 
 
 
 def measure_features(path: Path, *, utterance: str | None = None) -> FeatureMeasure:
-    """Read the frames of one utterance and say their number, width and hash. Errors as in `read_features`."""
+    """Number, width and hash of the frames of one utterance; errors as in `read_features`."""
     frames, sha256 = _read(path, utterance)
     return FeatureMeasure(frames.shape[0], frames.shape[1], sha256)
 
@@ -123,13 +123,13 @@ def refuse_other_duration(
 ) -> None:
     """Refuse frames that do not fit their sound.
 
-    The last frame must speak of an instant as far before the end of the sound as the first speaks of one after its
-    start, give or take one hop: |(F - 1) * hop + 2 * first_center - duration| <= hop. That holds for padded frames
-    (first centre 0), for half-hop centres, and for windows that lie wholly inside the sound (first centre at half a
-    window); frames of another hop soon leave it.
+    The centre of the last frame must be as far before the end of the sound as the centre of the first is after its
+    start, to within one hop: |(F - 1) * hop + 2 * first_center - duration| <= hop. That holds for padded frames (first
+    centre 0), for half-hop centres, and for windows that are wholly inside the sound (first centre at half a window);
+    frames of another hop soon violate it.
 
     Raises:
-        DataError: They do not; names both lengths.
+        DataError: They do not fit; names both durations.
     """
     spanned_s = (num_frames - 1) * hop_s + 2 * first_center_s
     if abs(spanned_s - duration_s) > hop_s * (1 + 1e-6):
@@ -159,7 +159,7 @@ def _bytes_of(path: Path, utterance: str | None) -> bytes:
                 what = f"The file of features has {size} bytes, but at most {MOST_BYTES} are read"
                 raise IntegrityError(what, file=path, utterance=utterance, do="Save one utterance a file")
             if path.suffix == ".npy":
-                _refuse_lying_npy(stream.read(_NPY_HEAD_BYTES), size, path, utterance)
+                _refuse_other_size(stream.read(_NPY_HEAD_BYTES), size, path, utterance)
                 stream.seek(0)
             return stream.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -173,19 +173,19 @@ def _corrupt(what: str, path: Path, utterance: str | None) -> NoReturn:
     raise IntegrityError(what, file=path, utterance=utterance, do=_AGAIN)
 
 
-def _refuse_lying_npy(head: bytes, size: int, path: Path, utterance: str | None) -> None:
-    """Compare what the header of a `.npy` promises with the size of the file, before the file is read."""
+def _refuse_other_size(head: bytes, size: int, path: Path, utterance: str | None) -> None:
+    """Compare the size of the array by the header of a `.npy` with the size of the file, before the file is read."""
     shape, _, dtype, start = _npy_header(head, path, utterance)
-    promised = math.prod(shape) * dtype.itemsize
-    if promised != size - start:
-        _corrupt(f"The file holds {size - start} bytes of features, but its header says {promised}", path, utterance)
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != size - start:
+        _corrupt(f"The file holds {size - start} bytes of features, but its header says {declared}", path, utterance)
 
 
 def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether the first axis moves fastest, type, and where the array starts.
+    """Shape, whether the order is Fortran's, dtype, and the offset of the array.
 
-    NumPy's own reader is not used: it hands a header that Python cannot parse to Python's tokenizer, which raises
-    errors of its own at one that does not end, and it warns of the headers that Python 2 wrote.
+    NumPy's own reader is not used: it passes a header that Python cannot parse to Python's tokenizer, which raises
+    errors of its own for one that does not end, and it warns about the headers that Python 2 wrote.
     """
     if not head.startswith(_NPY_MAGIC):
         _corrupt("This is not an .npy file", path, utterance)
@@ -207,7 +207,7 @@ def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[i
 
 
 def _npy_fields(head: bytes, path: Path, utterance: str | None) -> tuple[dict[str, Any], int]:
-    """What a header says, by key, and where it ends (NumPy Enhancement Proposal 1, versions 1 to 3)."""
+    """The fields of a header by key, and the offset of its end (NumPy Enhancement Proposal 1, versions 1 to 3)."""
     length_of = {1: struct.Struct("<H"), 2: struct.Struct("<I"), 3: struct.Struct("<I")}.get(head[6] if head[6:] else 0)
     if length_of is None or len(head) < _NPY_LENGTH_AT + length_of.size:
         _corrupt(_UNREADABLE.format("its version is unknown"), path, utterance)
@@ -215,7 +215,7 @@ def _npy_fields(head: bytes, path: Path, utterance: str | None) -> tuple[dict[st
     end = start + length_of.unpack_from(head, _NPY_LENGTH_AT)[0]
     if end > len(head):
         _corrupt(_UNREADABLE.format(f"it should end at byte {end}"), path, utterance)
-    text = re.sub(r"(?<=\d)L\b", "", head[start:end].decode("latin-1"))  # Python 2 wrote long integers so
+    text = re.sub(r"(?<=\d)L\b", "", head[start:end].decode("latin-1"))  # long integers, as Python 2 wrote them
     if "\\" in text:  # Python warns of some escapes; no plain type has one
         _corrupt(_UNREADABLE.format("it has a backslash"), path, utterance)
     try:
@@ -261,7 +261,7 @@ def _refuse_other_type(dtype: np.dtype[Any], path: Path, utterance: str | None) 
 
 
 def _refuse_other_shape(shape: tuple[int, ...], path: Path, utterance: str | None) -> None:
-    """Refuse what NumPy could not be asked for: an empty array may claim axes of any length, and any number of them."""
+    """Refuse a shape that NumPy cannot allocate: an empty array may have any number of axes of any length."""
     if len(shape) not in (2, 3) or 0 in shape:
         shown = repr(shape)[:_SHOWN_CHARACTERS]
         what = f"Features must have the shape (F, D) or (L, F, D), one row a frame, but have {shown}"

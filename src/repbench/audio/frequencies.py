@@ -1,4 +1,4 @@
-"""Which frequency each dimension of a front end speaks of, for the axes of pictures."""
+"""Frequencies of the dimensions of a front end, for the axes of figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from repbench.audio.frontends import FRONT_ENDS
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """The static dimensions of a front end; slopes of the same number, if there are any, come after them.
+    """The static dimensions of a front end; as many slopes follow, if it has any.
 
     Attributes:
-        static: How many there are.
-        quantity: What a value is, before it is normalised.
-        centres_hz: (static,) ascending; None: they have no frequency.
+        static: Number of static dimensions.
+        quantity: Quantity of a value before normalisation, for the label of an axis.
+        centres_hz: (static,) centre frequencies, ascending; None for cepstra.
     """
 
     static: int

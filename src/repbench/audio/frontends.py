@@ -1,4 +1,4 @@
-"""Every front end by the name that a configuration calls it."""
+"""All front ends, by the names that configurations use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRONT_ENDS = {
     "mel80": online.MEL80,
     "linear201": online.LINEAR,
 }
-"""From name to front end; the number is the width."""
+"""From name to front end; the number in a name is the width."""
 
 
 def front_end(name: str, *, level_db: float | None = None) -> FrontEnd:
@@ -32,10 +32,10 @@ def front_end(name: str, *, level_db: float | None = None) -> FrontEnd:
 
     Args:
         name: One of `FRONT_ENDS`.
-        level_db: Root mean square that each waveform is scaled to first, in dB relative to full scale; None: as it is.
+        level_db: Root mean square to which each waveform is scaled first, in dB relative to full scale; None: none.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: There is no front end of that name.
     """
     if name not in FRONT_ENDS:
         raise UsageError(f"There is no front end `{name}`", do=f"Choose one of {', '.join(FRONT_ENDS)}")

@@ -1,6 +1,6 @@
-"""From a linear spectrogram back to sound: the scale is undone, and the phase is guessed by Griffin and Lim.
+"""From a linear spectrogram to sound: the scale is inverted, and the phase is estimated by Griffin and Lim's algorithm.
 
-Only the linear targets, `linear1025` and `linear201`, can be inverted; mel bands and cepstra have lost the bins.
+Only the linear targets, `linear1025` and `linear201`, can be inverted; mel bands and cepstra do not determine the bins.
 
 Axes: T samples, F frames, K bins.
 """
@@ -21,20 +21,20 @@ from repbench.audio.frames import Compute, scale_to_level
 
 ITERATIONS = 32
 MOMENTUM = 0.99
-"""Of the fast algorithm."""
+"""Momentum of the fast Griffin-Lim algorithm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
-    """A linear target and its way back.
+class LinearTarget:
+    """A linear target and the parameters of its inversion.
 
     Attributes:
-        plain: The target before it is normalised over the utterance.
-        correction: What is taken from the number of frames when its deviation is computed.
-        magnitudes: From plain values to magnitudes.
+        plain: Function that computes the target before it is normalised over the utterance.
+        correction: Subtracted from the number of frames in the variance of the normalisation.
+        magnitudes: Function from un-normalised values to magnitudes.
         window: Samples of the periodic Hann window.
-        hop: Samples between two frames.
-        emphasis: Of the pre-emphasis y[t] = x[t] - e x[t-1]; 0: none.
+        hop: Samples from one frame to the next.
+        emphasis: Coefficient e of the pre-emphasis y[t] = x[t] - e x[t-1]; 0: none.
     """
 
     plain: Compute
@@ -56,7 +56,7 @@ def _root_of_power(values: Tensor) -> Tensor:
 
 
 LINEAR = {
-    "linear1025": Linear(
+    "linear1025": LinearTarget(
         plain=partial(legacy.linear1025, cmvn=False),
         correction=0,
         magnitudes=_legacy_magnitudes,
@@ -64,7 +64,7 @@ LINEAR = {
         hop=legacy.LONG.hop,
         emphasis=0.97,
     ),
-    "linear201": Linear(
+    "linear201": LinearTarget(
         plain=partial(online.log_linear, cmvn=False),
         correction=1,
         magnitudes=_root_of_power,
@@ -73,7 +73,7 @@ LINEAR = {
         emphasis=0.0,
     ),
 }
-"""What can be inverted, by the name of the front end."""
+"""Targets that can be inverted, by the name of the front end."""
 
 
 def sound_of(
@@ -85,25 +85,25 @@ def sound_of(
     level_db: float | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Sound of a spectrogram that a model told of an utterance.
+    """Sound of a spectrogram that a model predicted for an utterance.
 
-    A target that was normalised over the utterance has lost its level and colour, and cannot be inverted by itself: the
-    mean and deviation of the un-normalised target are computed from the utterance and put back first.
+    Normalisation over the utterance removes the mean and deviation of each bin, and without them a target cannot be
+    inverted: both are computed from the utterance and restored first.
 
     Args:
         frames: (F, K), normalised.
-        target: Which linear target it is, one of `LINEAR`.
+        target: Name of the linear target, one of `LINEAR`.
         samples: (T,), the utterance at 16 kHz.
-        first_frame: Of which frame of the utterance the first of `frames` speaks; before it there is silence.
-        level_db: What the utterance was scaled to for the target.
-        seed: Of the first phases.
+        first_frame: Index in the utterance of the first of `frames`; silence before it.
+        level_db: Root mean square in dB to which the utterance was scaled for the target; None: not scaled.
+        seed: Seed of the initial phases.
 
     Returns:
-        (T,) float32, or less if frames are missing at the end.
+        (T,) float32, shorter if frames are missing at the end.
     """
     linear, lengths = LINEAR[target], torch.tensor([len(samples)])
     scaled = samples[None] if level_db is None else scale_to_level(samples[None], lengths, level_db)
-    plain, counts = linear.plain(scaled, lengths)
+    plain, counts = linear.plain(scaled, lengths)  # (1, F, K), (1,)
     restored = with_statistics_of(plain[0, : int(counts[0])], frames, correction=linear.correction)
     magnitudes = torch.nn.functional.pad(linear.magnitudes(restored), (0, 0, first_frame, 0))
     num_samples = min(len(samples), len(magnitudes) * linear.hop - 1)
@@ -112,7 +112,7 @@ def sound_of(
 
 
 def with_statistics_of(plain: Tensor, frames: Tensor, *, correction: int) -> Tensor:
-    """Give (F', K) normalised frames the mean and deviation over time of (F, K) plain ones; float64."""
+    """Give normalised frames (F', K) the mean and deviation over time of plain ones (F, K): (F', K) float64."""
     exact = plain.to(torch.float64)
     mean = exact.mean(dim=0)
     squares = (exact - mean).square().sum(dim=0)
@@ -124,16 +124,16 @@ def griffin_lim(
 ) -> Tensor:
     """A sound whose short-time spectrum has about these magnitudes.
 
-    From random phases, over and over: make the sound, take its spectrum, keep the phases and put the magnitudes back.
-    The phases are pushed on in the direction of the last change, which converges faster.
+    Starts with random phases. Each iteration computes the sound and its spectrum, keeps the phases of the spectrum and
+    restores the magnitudes. The phases are extrapolated in the direction of the last change, which converges faster.
 
     Args:
         magnitudes: (F, K) of frames centred on every `hop` samples.
         window: Samples of the periodic Hann window.
-        hop: Samples between two frames.
+        hop: Samples from one frame to the next.
         num_samples: T, from (F - 1) * hop to F * hop - 1.
-        iterations: How often.
-        seed: Of the first phases.
+        iterations: Number of iterations.
+        seed: Seed of the initial phases.
 
     Returns:
         (T,) float64.
@@ -142,7 +142,7 @@ def griffin_lim(
         Griffin and Lim, Signal estimation from modified short-time Fourier transform, 1984; Perraudin et al., A fast
         Griffin-Lim algorithm, 2013.
     """
-    goal = magnitudes.to(torch.float64).T  # (K, F)
+    goal = magnitudes.to(torch.float64).T  # (F, K) -> (K, F)
     fft = 2 * (len(goal) - 1)
     hann = torch.hann_window(window, dtype=torch.float64)
 
@@ -152,11 +152,11 @@ def griffin_lim(
     generator = torch.Generator().manual_seed(seed)
     angles = 2.0 * math.pi * torch.rand(goal.shape, generator=generator, dtype=torch.float64)
     phases = torch.polar(torch.ones_like(goal), angles)
-    before = torch.zeros_like(phases)
+    previous = torch.zeros_like(phases)
     for _ in range(iterations):
         sound = sound_with(phases)
         spectrum = torch.stft(sound, fft, hop, window, hann, pad_mode="constant", return_complex=True)
-        pushed = spectrum - MOMENTUM / (1.0 + MOMENTUM) * before
-        phases = pushed / pushed.abs().clamp_min(1e-16)
-        before = spectrum
+        extrapolated = spectrum - MOMENTUM / (1.0 + MOMENTUM) * previous
+        phases = extrapolated / extrapolated.abs().clamp_min(1e-16)
+        previous = spectrum
     return sound_with(phases)

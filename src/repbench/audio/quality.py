@@ -1,6 +1,6 @@
-"""What the samples of a sound say of how it was recorded: clipping, silence, offset, bandwidth.
+"""Quality of a recording, measured on its samples: clipping, silence, offset, bandwidth.
 
-Legend: T samples, K blocks, N samples of a block.
+Axes: T samples, K blocks, N samples of a block.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy.typing as npt
 from repbench.audio.sound import Samples
 
 FULL_SCALE = 1.0 - 2.0**-15
-"""From here on a sample is at full scale: the largest value of 16 bits."""
+"""Smallest absolute value at full scale: the largest value of 16 bits."""
 
 NARROW_ABOVE_HZ = 5_000
-"""An 8 kHz recording has nothing above 4 kHz; up to here a resampler may leave its images."""
+"""Frequency above which an 8 kHz recording has no power: 4 kHz, and a margin for the images of a resampler."""
 
 NARROW_SHARE = 1e-5
-"""Less power than this above `NARROW_ABOVE_HZ` is nil: of 305 clips recorded at 16 kHz and above the poorest has 60
-times as much, of 150 clips resampled from 8 kHz the richest a quarter of it."""
+"""Share of the power above `NARROW_ABOVE_HZ` below which a recording is narrow. Of 305 clips recorded at 16 kHz and
+above, the lowest share is 60 times as large; of 150 clips resampled from 8 kHz, the highest is a quarter of it."""
 
 _BLOCK = 1_024
 _LOWEST_HZ = 50
@@ -30,15 +30,15 @@ _SILENT = -math.inf
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How a stretch of sound was recorded.
+    """Quality of a recording.
 
     Attributes:
-        clipped_share: Share of its samples at full scale.
-        longest_clip_samples: The longest run of samples at full scale.
-        zero_share: Share of its samples that are exactly 0.
-        offset: Mean of its samples.
-        level_db: Its root mean square in decibels below full scale; minus infinity for digital silence.
-        high_share: Share of its power above `NARROW_ABOVE_HZ`; None where its rate or length says nothing of it.
+        clipped_share: Share of the samples at full scale.
+        longest_clip_samples: Length of the longest run of samples at full scale.
+        zero_share: Share of the samples that are exactly 0.
+        offset: Mean of the samples.
+        level_db: Root mean square in decibels relative to full scale; minus infinity for digital silence.
+        high_share: Share of the power above `NARROW_ABOVE_HZ`; None if the rate is too low or the sound too short.
     """
 
     clipped_share: float
@@ -60,11 +60,11 @@ class Quality:
 
 
 def quality(samples: Samples, sample_rate_hz: int) -> Quality:
-    """Measure a sound.
+    """Measure the quality of a sound.
 
     Args:
         samples: (T,) float32 in [-1, 1].
-        sample_rate_hz: Samples a second.
+        sample_rate_hz: Samples per second.
     """
     at_full_scale = np.abs(samples) >= FULL_SCALE
     power = float(np.mean(np.square(samples, dtype=np.float64)))
@@ -87,13 +87,13 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
 
 
 def _high_share(samples: Samples, sample_rate_hz: int) -> float | None:
-    """Power above `NARROW_ABOVE_HZ` over all power above 50 Hz, from Hann windows side by side."""
+    """Power above `NARROW_ABOVE_HZ` over all power above 50 Hz, from adjacent Hann windows."""
     num_blocks = len(samples) // _BLOCK
     if sample_rate_hz < 3 * NARROW_ABOVE_HZ or not num_blocks:
         return None
     blocks = samples[: num_blocks * _BLOCK].reshape(num_blocks, _BLOCK).astype(np.float64)  # (T,) -> (K, N)
     blocks -= blocks.mean(axis=1, keepdims=True)
-    spectrum = np.square(np.abs(np.fft.rfft(blocks * np.hanning(_BLOCK)))).sum(axis=0)  # (N / 2 + 1,)
+    spectrum = np.square(np.abs(np.fft.rfft(blocks * np.hanning(_BLOCK)))).sum(axis=0)  # (K, N) -> (N / 2 + 1,)
     frequencies = np.fft.rfftfreq(_BLOCK, 1 / sample_rate_hz)
-    heard = float(spectrum[frequencies > _LOWEST_HZ].sum())
-    return float(spectrum[frequencies > NARROW_ABOVE_HZ].sum()) / heard if heard else None
+    total = float(spectrum[frequencies > _LOWEST_HZ].sum())
+    return float(spectrum[frequencies > NARROW_ABOVE_HZ].sum()) / total if total else None

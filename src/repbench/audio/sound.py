@@ -1,11 +1,11 @@
-"""How a sound file becomes samples: one channel, never fewer samples than the header says.
+"""Decoding of sound files: one channel, and exactly as many samples as the header declares.
 
-Read are WAV, FLAC, NIST SPHERE, AIFF and AU, and, as their decoder makes them, MP3, Ogg Vorbis and Ogg Opus. What a
-file is, its first bytes say, not its name. libsndfile reads many a truncated or lying file in silence and hands back
-fewer samples, so the header is read here (`repbench.audio.headers`) and compared with the bytes of the file before
-libsndfile sees it. No header makes memory be taken: what it may claim is bounded by the size of the file.
+The formats are WAV, FLAC, NIST SPHERE, AIFF and AU, and the lossy MP3, Ogg Vorbis and Ogg Opus. The first bytes of a
+file decide on its format, not its name. libsndfile reads many files that are truncated, or whose header is wrong,
+without an error and returns fewer samples, so the header is read here (`repbench.audio.headers`) and compared with the
+bytes of the file before libsndfile opens it. The size of the file bounds the memory that a header can make it take.
 
-Legend: T samples, C channels. Times are seconds; the sample of the time t is round(t * rate).
+Axes: T samples, C channels. Times are in seconds; the sample at the time t is round(t * rate).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 Samples = npt.NDArray[np.float32]
 
 Channel = int | Literal["mix"]
-"""Which channel of a sound is read: its number, from 1 on, or the mean of all."""
+"""Selected channel of a sound: its number, from 1 on, or "mix" for the mean of all."""
 
 ENDINGS = (
     ".wav", ".flac", ".sph", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd",
 )  # fmt: skip
-"""How files of sound that is read are named, in small letters."""
+"""Suffixes of the formats that are read, in lower case."""
 
 ENDINGS_TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".caf", ".mp2")
-"""How files of sound that is not read are named."""
+"""Suffixes of formats that are not read, but can be converted."""
 
 _BLOCK_SAMPLES = 1 << 20
 _CHOOSE = (
@@ -53,12 +53,12 @@ _CHOOSE = (
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """What is known of a sound file after its header has been compared with the file.
+    """Rate and size of a sound file, by a header that agrees with the file.
 
     Attributes:
-        sample_rate_hz: Samples a second.
+        sample_rate_hz: Samples per second.
         num_samples: Samples of each channel; at least 1.
-        num_channels: Channels in the file.
+        num_channels: Number of channels of the file.
     """
 
     sample_rate_hz: int
@@ -73,16 +73,16 @@ class SoundInfo:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is known of a stretch of sound once it has been decoded. Two are equal if their samples are.
+    """Rate, length and hash of decoded sound, and the format of its file. Two are equal if their samples are.
 
     Attributes:
-        sample_rate_hz: Samples a second.
-        num_samples: Samples of the stretch.
-        samples_sha256: SHA-256 of its samples (float32, little endian).
-        num_channels: Channels in the file.
-        kind: What the file is: WAV, FLAC, MP3, …
-        is_lossy: Whether the samples are what a decoder makes of the file.
-        is_stream: Whether the file does not say how long it is, so that a cut one looks whole.
+        sample_rate_hz: Samples per second.
+        num_samples: Number of decoded samples.
+        samples_sha256: SHA-256 of the samples (float32, little endian).
+        num_channels: Number of channels of the file.
+        kind: Name of the format: WAV, FLAC, MP3, …
+        is_lossy: Whether the format is lossy, so that the samples depend on the decoder.
+        is_stream: Whether the file does not contain its length, so that a truncated one looks complete.
     """
 
     sample_rate_hz: int
@@ -97,20 +97,20 @@ class Measure:
 def inspect(
     path: Path, *, utterance: str | None = None, channel: Channel | None = None, any_channels: bool = False
 ) -> SoundInfo:
-    """Read the header of a sound file and check it against the file.
+    """Read the header of a sound file and compare it with the file.
 
-    Samples are decoded only where nothing else says how many there are: those of MP3, Ogg, and FLAC without a total.
+    Samples are decoded only to count them: those of MP3, Ogg, and FLAC without a total.
 
     Args:
-        path: A sound file.
-        utterance: The id that an error names.
-        channel: Which channel is meant; None: the only one.
-        any_channels: Whether the number of channels is left for `read_sound` to judge.
+        path: Sound file.
+        utterance: Id of the utterance, for errors.
+        channel: Selected channel; None: the only one.
+        any_channels: Whether the number of channels is not checked.
 
     Raises:
-        DataError: The file is missing, empty, truncated, holds more or fewer samples than its header says, does not
-            have the channel, has several where none is chosen, or is of a kind that is not read. (A FLAC cut short is
-            found only by `read_sound`.)
+        DataError: The file is missing, empty or truncated, contains more or fewer samples than its header declares,
+            does not have the channel, has several and none is selected, or is of a format that is not read. (A
+            truncated FLAC is detected by `read_sound` only.)
         EnvironmentFault: The file may not be read.
     """
     with _opened(path, utterance) as file:
@@ -129,22 +129,22 @@ def read_sound(
 ) -> tuple[Samples, int]:
     """Decode a sound file, or the part from `start` to `end`.
 
-    A lossy file is always decoded from its first sample, because a jump into its middle gives other samples; what its
-    decoder puts outside [-1, 1] is clipped.
+    A lossy file is always decoded from its first sample, because a jump into its middle gives other samples, and
+    clipped to [-1, 1].
 
     Args:
-        path: A WAV, FLAC, NIST SPHERE, AIFF, AU, MP3, Ogg Vorbis or Ogg Opus file.
-        start: Where to start, in seconds; None for the start of the file.
-        end: Where to end, in seconds; None for the end of the file.
-        utterance: The id that an error names.
-        channel: Which channel is read, from 1 on, or "mix" for the mean of all; None: the only one.
+        path: WAV, FLAC, NIST SPHERE, AIFF, AU, MP3, Ogg Vorbis or Ogg Opus file.
+        start: Start in seconds; None: the start of the file.
+        end: End in seconds; None: the end of the file.
+        utterance: Id of the utterance, for errors.
+        channel: Number of the channel, from 1 on, or "mix" for the mean of all; None: the only one.
 
     Returns:
         The samples, float32 of shape (T,) within [-1, 1], and the sample rate in hertz.
 
     Raises:
-        DataError: As `inspect`; or the samples cannot be decoded, are fewer than promised, NaN, infinite or outside
-            [-1, 1]; or `start` and `end` lie outside the file.
+        DataError: As `inspect`; or the samples cannot be decoded, are fewer than declared, NaN, infinite or outside
+            [-1, 1]; or `start` and `end` are outside the file.
         UsageError: `channel` is neither a number nor "mix".
         EnvironmentFault: The file may not be read.
     """
@@ -160,7 +160,7 @@ def measure(
     utterance: str | None = None,
     channel: Channel | None = None,
 ) -> Measure:
-    """Decode a stretch of sound and say its rate, length and hash. Arguments and errors as in `read_sound`."""
+    """Rate, length and hash of decoded sound; arguments and errors as in `read_sound`."""
     with _opened(path, utterance) as file:
         samples = file.samples(start, end, channel)
         return Measure(
@@ -182,10 +182,13 @@ def sample_range(
     path: Path | None = None,
     utterance: str | None = None,
 ) -> tuple[int, int]:
-    """The samples from `start` up to but not including `end` (seconds; None: the edge of the file).
+    """The range of samples from `start` to `end` in seconds; None: the start or end of the file.
+
+    Returns:
+        The first sample, and the sample after the last.
 
     Raises:
-        DataError: A time is not a number, lies outside the file, or no sample lies between the two.
+        DataError: A time is not finite or outside the file, or the range is empty.
     """
     begin_s = 0.0 if start is None else start
     end_s = info.seconds if end is None else end
@@ -205,13 +208,13 @@ def sample_range(
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """An open sound file whose header has been found true.
+    """An open sound file whose header agrees with the file.
 
     Attributes:
-        sound: What decodes it, at the first sample.
-        header: What it says of itself.
-        path: Of the file, for errors.
-        utterance: For errors.
+        sound: Decoder, at the first sample.
+        header: Header of the file.
+        path: Path of the file, for errors.
+        utterance: Id of the utterance, for errors.
         num_skipped: Samples that the decoder gives before those of the file.
     """
 
@@ -231,27 +234,27 @@ class _File:
     def samples(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
         self.refuse_channels(channel)
         if self.header.num_samples is None:
-            samples = self._counted(start, end, channel)
+            samples = self._decode_all(start, end, channel)
         else:
             info = self.info()
             first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
-            samples = self._seen(first, last - first, channel)
+            samples = self._decode_range(first, last - first, channel)
         if self.header.is_lossy and not np.isnan(samples).any():
             np.clip(samples, -1.0, 1.0, out=samples)
         _refuse_broken_values(samples, self.path, self.utterance)
         return samples
 
-    def _counted(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
-        """The samples from `start` to `end` of a sound that must be decoded to know how long it is."""
-        whole = _joined([_chosen(block, channel) for block in self._blocks(None)])
+    def _decode_all(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
+        """The samples from `start` to `end` of a sound whose length only the decoder knows: (T,)."""
+        whole = _joined([_select_channel(block, channel) for block in self._blocks(None)])
         self._refuse_other_count(len(whole))
         info = SoundInfo(self.sound.samplerate, len(whole), self.sound.channels)
         first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
         return whole if last - first == len(whole) else whole[first:last].copy()
 
-    def _seen(self, first: int, num_samples: int, channel: Channel | None) -> Samples:
-        """The `num_samples` from `first` on of a sound that says how long it is."""
-        samples = _joined([_chosen(block, channel) for block in self._blocks(num_samples, first)])
+    def _decode_range(self, first: int, num_samples: int, channel: Channel | None) -> Samples:
+        """The `num_samples` from `first` on of a sound whose header declares its length: (T,)."""
+        samples = _joined([_select_channel(block, channel) for block in self._blocks(num_samples, first)])
         if samples.shape != (num_samples,):
             what = f"The file holds {first + samples.shape[0]} samples, but its header says {self.sound.frames}"
             self.refuse(what, FETCH)
@@ -260,16 +263,17 @@ class _File:
     def _blocks(self, num_samples: int | None, first: int = 0) -> Iterator[Samples]:
         """Decode `num_samples` from `first` on, or up to the end, as blocks (T, C).
 
-        A block is taken when the one before it was full, so that memory follows what there is and not what is claimed.
+        A block is read if the one before it was full, so that the memory depends on the samples that exist and not on
+        the number that is declared.
         """
         import soundfile
 
         try:
-            if first or self.header.is_lossy:  # the decoder of MP3 rounds otherwise before its first jump than after
+            if first or self.header.is_lossy:  # the MP3 decoder rounds differently before and after its first seek
                 self.sound.seek(first)
             if self.num_skipped:
                 self.sound.read(self.num_skipped, dtype="float32")
-            # One more than there can be, so that the end is met.
+            # One more than possible, so that the last read reaches the end.
             left = self.header.most_samples + 1 if num_samples is None else num_samples
             while left > 0:
                 wanted = min(left, max(1, _BLOCK_SAMPLES // self.sound.channels))
@@ -282,15 +286,17 @@ class _File:
             self.refuse(f"The sound cannot be decoded: {error.error_string}", FETCH)
 
     def _refuse_other_count(self, num_samples: int) -> None:
-        """Refuse a sound of which the decoder gave more or fewer samples than it said."""
-        said = self.header.decoded_samples or self.sound.frames
-        if self.header.is_lossy and num_samples != said:
-            self.refuse(f"The decoder gives {num_samples} samples of the {self.header.kind}, not {said}", WRITE_AGAIN)
+        """Refuse a sound if the decoder gave more or fewer samples than it announced."""
+        announced = self.header.decoded_samples or self.sound.frames
+        if self.header.is_lossy and num_samples != announced:
+            self.refuse(
+                f"The decoder gives {num_samples} samples of the {self.header.kind}, not {announced}", WRITE_AGAIN
+            )
         if num_samples == 0:
             self.refuse("The sound holds 0 samples", FETCH)
 
     def refuse_channels(self, channel: Channel | None) -> None:
-        """Refuse a sound of several channels where none is chosen, or of fewer than the chosen one."""
+        """Refuse a sound of several channels if none is selected, or one without the selected channel."""
         num_channels = self.sound.channels
         if channel is not None and channel != "mix" and type(channel) is not int:
             raise UsageError(f'`channel` must be a number from 1 on or "mix", but is {channel!r}', key="channel")
@@ -301,10 +307,10 @@ class _File:
             self.refuse(what, "Channels count from 1; check `channel`")
 
     def refuse_layout(self) -> None:
-        """Refuse what libsndfile understands otherwise than the header says."""
-        promised, found = self.header.num_samples, self.sound.frames
-        if promised is not None and found != promised:
-            self.refuse(f"libsndfile finds {found} samples, but the header says {promised}", CONVERT)
+        """Refuse a file that libsndfile reads otherwise than its header declares."""
+        declared, found = self.header.num_samples, self.sound.frames
+        if declared is not None and found != declared:
+            self.refuse(f"libsndfile finds {found} samples, but the header says {declared}", CONVERT)
         is_claimed = self.header.is_lossy and self.header.decoded_samples is None
         if is_claimed and not 0 < found <= self.header.most_samples:
             what = f"The header says {found} samples, but the frames or pages of the {self.header.kind} hold "
@@ -317,8 +323,8 @@ class _File:
         _refuse(what, self.path, self.utterance, do)
 
 
-def _chosen(block: Samples, channel: Channel | None) -> Samples:
-    """The channel of a block: (T, C) -> (T,)."""
+def _select_channel(block: Samples, channel: Channel | None) -> Samples:
+    """The selected channel of a block: (T, C) -> (T,)."""
     if channel == "mix":
         mixed: Samples = block.mean(axis=1, dtype=np.float64).astype(np.float32)
         return mixed
@@ -331,7 +337,7 @@ def _joined(blocks: list[Samples]) -> Samples:
 
 @contextlib.contextmanager
 def _opened(path: Path, utterance: str | None) -> Iterator[_File]:
-    """The file opened by libsndfile after its header has been found true."""
+    """Open a file with libsndfile, after its header was compared with the file."""
     import soundfile
 
     from repbench.audio.decoding import ForwardSoundFile

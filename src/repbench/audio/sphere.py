@@ -1,8 +1,8 @@
-"""The header of a NIST SPHERE file: what it promises, and which SPHERE files are not read.
+"""The header of a NIST SPHERE file.
 
 A SPHERE file is lines of ASCII (`NIST_1A`, the size of the header, `NAME -TYPE VALUE` …, `end_head`), filled up to the
-size of the header, and the samples. libsndfile decodes the samples, but counts them by the size of the file and looks
-for names anywhere in the header, so the header is read here and both are compared.
+size of the header, and the samples. libsndfile decodes the samples, but derives their number from the size of the file
+and searches the whole header for names, so the header is read here and both are compared.
 
 Reference: NIST, "Speech Header Resources (SPHERE)", header.doc. The files of TIMIT are SPHERE, though named .WAV.
 """
@@ -28,7 +28,7 @@ _MEND = "Fetch the file again, or convert it to WAV"
 
 
 class SphereFault(Exception):  # noqa: N818 - becomes a DataError that names the file
-    """Why a SPHERE file is not read, and what to do (`do`)."""
+    """A SPHERE file is not read; `do` is the advice."""
 
     def __init__(self, what: str, do: str = _MEND) -> None:
         super().__init__(what)
@@ -37,16 +37,16 @@ class SphereFault(Exception):  # noqa: N818 - becomes a DataError that names the
 
 @dataclass(frozen=True, slots=True)
 class SphereHeader:
-    """What a SPHERE file says of itself.
+    """Fields of the header of a SPHERE file.
 
     Attributes:
-        header_bytes: Where the samples start.
-        sample_rate_hz: Samples a second.
+        header_bytes: Size of the header, and so the offset of the samples.
+        sample_rate_hz: Samples per second.
         num_samples: Samples of each channel.
-        num_channels: Channels, interleaved.
+        num_channels: Number of channels, interleaved.
         sample_bytes: Bytes of one sample of one channel.
-        subtype: How samples are coded, in libsndfile's words: PCM_16, ULAW or ALAW.
-        endian: LITTLE or BIG; None where a sample has one byte.
+        subtype: Coding of the samples, as libsndfile names it: PCM_16, ULAW or ALAW.
+        endian: LITTLE or BIG; None if a sample has one byte.
     """
 
     header_bytes: int
@@ -63,14 +63,14 @@ class SphereHeader:
         return self.num_channels * self.sample_bytes
 
     def difference(self, sound: soundfile.SoundFile) -> str | None:
-        """What libsndfile understands otherwise, as "what it finds, what the header says"; None where they agree."""
-        for what, found, said in (
+        """A sentence on the first field that libsndfile reads otherwise; None if both agree."""
+        for what, found, declared in (
             ("a rate of", sound.samplerate, self.sample_rate_hz),
             ("the coding", sound.subtype, self.subtype),
             ("the byte order", sound.endian, self.endian or sound.endian),
         ):
-            if found != said:
-                return f"libsndfile finds {what} {found}, but the header says {said}"
+            if found != declared:
+                return f"libsndfile finds {what} {found}, but the header says {declared}"
         return None
 
 
@@ -78,8 +78,8 @@ def read_header(stream: BinaryIO) -> SphereHeader:
     """Read the header from the start of a file.
 
     Raises:
-        SphereFault: The header is cut, lacks a field or contradicts itself, or the samples are compressed or coded in
-            a way that is not read.
+        SphereFault: The header is cut, lacks a field or is inconsistent, or the samples are compressed or have a
+            coding that is not read.
     """
     stream.seek(0)
     head = stream.read(_HEAD_BYTES)
@@ -115,20 +115,20 @@ def _fields(lines: list[str]) -> dict[str, str]:
             continue
         named = _FIELD.fullmatch(line.rstrip())
         if named is None or named[1] in fields:
-            fault = "stands twice" if named is not None else "is not `NAME -TYPE VALUE`"
+            fault = "is repeated" if named is not None else "is not `NAME -TYPE VALUE`"
             raise SphereFault(f"A line of the SPHERE header {fault}: `{line[:60]}`")
         fields[named[1]] = named[3].strip()
     return fields
 
 
 def _coding(fields: dict[str, str]) -> str:
-    """`pcm`, `ulaw` or `alaw`; a header that does not say means `pcm`."""
-    said = fields.get("sample_coding", "pcm")
-    coding, _, compression = said.partition(",")
+    """`pcm`, `ulaw` or `alaw`; `pcm` if the header has no `sample_coding`."""
+    declared = fields.get("sample_coding", "pcm")
+    coding, _, compression = declared.partition(",")
     if compression:
-        raise SphereFault(f"The samples are compressed (`{said}`), which is not read", _DECOMPRESS)
+        raise SphereFault(f"The samples are compressed (`{declared}`), which is not read", _DECOMPRESS)
     if coding not in _CODINGS:
-        raise SphereFault(f"The SPHERE file has the coding `{said}`, which is not read")
+        raise SphereFault(f"The SPHERE file has the coding `{declared}`, which is not read")
     return _CODINGS[coding]
 
 

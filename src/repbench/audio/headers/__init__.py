@@ -1,1 +1,1 @@
-"""What does the header of a sound file promise, and does the file hold it? No sample is decoded."""
+"""Headers of sound files: each is read and compared with the bytes of its file. No sample is decoded."""

@@ -27,7 +27,7 @@ _SAMPLE_BYTES = {
     b"NONE": None, b"twos": None, b"sowt": None, b"raw ": None, b"in24": 3, b"in32": 4, b"42ni": 4, b"23ni": 4,
     b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1,
 }  # fmt: skip
-"""From each compression that is read to the bytes of its samples; None: as COMM says."""
+"""From each compression that is read to the bytes of a sample; None: given by the COMM chunk."""
 
 
 class _Common(NamedTuple):
@@ -44,18 +44,18 @@ def read_aiff(stream: BinaryIO, start: int, size: int) -> Header:
     """Read the chunks of an AIFF that begins at `start` in a file of `size` bytes.
 
     Raises:
-        HeaderFault: It is cut, its chunks contradict each other, or its samples are compressed.
+        HeaderFault: The file is cut, its chunks contradict each other, or its samples are compressed.
     """
     common, sound = _chunks(stream, start, size)
     declared = common.num_samples * common.block_bytes
     is_open = is_placeholder(sound.num_bytes)
-    held = size - sound.start if is_open else min(sound.num_bytes, size - sound.start)
+    actual = size - sound.start if is_open else min(sound.num_bytes, size - sound.start)
     is_stream = is_open and is_placeholder(common.num_samples)
     if is_stream:
-        declared = held
-    elif 0 < held - declared <= PADDING_BYTES:
-        held = declared
-    num_samples = SampleBytes(common.block_bytes, declared, held).whole_samples()
+        declared = actual
+    elif 0 < actual - declared <= PADDING_BYTES:
+        actual = declared
+    num_samples = SampleBytes(common.block_bytes, declared, actual).whole_samples()
     end = sound.start + sound.num_bytes
     if not is_open and end < size and not _is_chunks(stream, end, size):
         what = f"The file holds {size - end} bytes after its sound that are neither a chunk nor padding"
@@ -64,7 +64,7 @@ def read_aiff(stream: BinaryIO, start: int, size: int) -> Header:
 
 
 def _chunks(stream: BinaryIO, start: int, size: int) -> tuple[_Common, _SoundData]:
-    """What COMM and SSND say, in whatever order they stand."""
+    """Read the chunks COMM and SSND, in any order."""
     common: _Common | None = None
     sound: _SoundData | None = None
     position = start + 12
@@ -92,12 +92,12 @@ def _common(chunk: bytes) -> _Common:
         raise HeaderFault(f"The AIFF is compressed (`{shown}`), which is not read", CONVERT)
     sample_bytes = _SAMPLE_BYTES[compression] or (sample_bits + 7) // 8
     if num_channels == 0 or sample_bytes == 0:
-        raise HeaderFault("The `COMM` chunk of the AIFF says that a sample has 0 bytes")
+        raise HeaderFault("The `COMM` chunk of the AIFF declares samples of 0 bytes")
     return _Common(num_samples, num_channels * sample_bytes)
 
 
 def _is_chunks(stream: BinaryIO, position: int, size: int) -> bool:
-    """Whether chunks, tags, zeros or padding stand from `position`, or from the byte after it, to the end."""
+    """Whether the rest of the file from `position`, or from the next even byte, is chunks, tags, zeros or padding."""
     return any(_is_chain(stream, each, size) for each in (position + position % 2, position))
 
 

@@ -1,6 +1,6 @@
 """AU (Sun and NeXT, `.au` and `.snd`) with PCM, float, A-law or mu-law samples.
 
-Reference: Oracle, "Audio File Format", audio.h; a size of FFFFFFFF says that the sound reaches to the end of the file.
+Reference: Oracle, "Audio File Format", audio.h; a size of FFFFFFFF means that the sound extends to the end of the file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 
 def read_au(stream: BinaryIO, start: int, size: int) -> Header:
-    """Read the head of an AU that begins at `start` in a file of `size` bytes.
+    """Read the header of an AU that begins at `start` in a file of `size` bytes.
 
     Raises:
-        HeaderFault: It is cut, lies about its length, or has samples that are not read.
+        HeaderFault: The file is cut, its length differs from the header, or its samples are not read.
     """
     head = read_at(stream, start, _HEAD_BYTES)
     if len(head) < _HEAD_BYTES:
@@ -33,12 +33,12 @@ def read_au(stream: BinaryIO, start: int, size: int) -> Header:
         raise HeaderFault(f"The AU has encoding {encoding}, which is not read", CONVERT)
     if offset < _HEAD_BYTES or num_channels == 0:
         raise HeaderFault(f"The AU header says that the sound starts at byte {offset} with {num_channels} channels")
-    held = max(0, size - start - offset)
+    actual = max(0, size - start - offset)
     is_stream = declared == _TO_THE_END
     if is_stream:
-        declared = held
-    elif held > declared and is_no_sound(stream, start + offset + declared, size, most_padding=PADDING_BYTES):
-        held = declared
+        declared = actual
+    elif actual > declared and is_no_sound(stream, start + offset + declared, size, most_padding=PADDING_BYTES):
+        actual = declared
     block_bytes = num_channels * _SAMPLE_BYTES[encoding]
-    num_samples = SampleBytes(block_bytes, declared, held).whole_samples(too_many=COUNT_AGAIN)
+    num_samples = SampleBytes(block_bytes, declared, actual).whole_samples(too_many=COUNT_AGAIN)
     return Header(kind="AU", most_samples=num_samples, num_samples=num_samples, start=start, is_stream=is_stream)

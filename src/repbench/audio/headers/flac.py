@@ -1,4 +1,4 @@
-"""FLAC: what STREAMINFO says. Whether the samples are there, the checksums say that its decoder looks at.
+"""FLAC: STREAMINFO, and the last frame of the file. The decoder verifies the checksums of the frames.
 
 Reference: RFC 9639.
 """
@@ -18,7 +18,7 @@ _STREAMINFO_BYTES = 34
 _TOTAL_BITS = 36
 _LONGEST_BLOCK = 65_535
 _FRAME_BYTES = 8
-"""Of the smallest frame, beside its subframes: six of its head and two of its checksum."""
+"""Bytes of the smallest frame without its subframes: six of its header and two of its checksum."""
 _ID3V1_BYTES = 128
 _TAIL_BYTES = 1 << 16
 _SYNCS = (b"\xff\xf8", b"\xff\xf9")
@@ -28,12 +28,12 @@ _BLOCKS = (0, 192, 576, 1_152, 2_304, 4_608, 0, 0, 256, 512, 1_024, 2_048, 4_096
 def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     """Read STREAMINFO of a FLAC that begins at `start`.
 
-    A FLAC written into a pipe says that it has 0 samples. It is decoded to the end to count them, after its last frame
-    has been found whole; a cut between two frames cannot be found.
+    A FLAC written into a pipe declares 0 samples. It is decoded to the end to count them, if its last frame is
+    complete; a cut between two frames cannot be detected.
 
     Raises:
-        HeaderFault: STREAMINFO is missing, promises more samples than a FLAC of this size can hold, or fewer than its
-            last frame reaches to.
+        HeaderFault: STREAMINFO is missing, declares more samples than a FLAC of this size can hold, or fewer than its
+            last frame reaches.
     """
     head = read_at(stream, start, _STREAMINFO_AT + _STREAMINFO_BYTES)
     if len(head) < _STREAMINFO_AT + _STREAMINFO_BYTES or head[4] & 0x7F != 0:
@@ -44,7 +44,7 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     total = packed & (1 << _TOTAL_BITS) - 1
     sample_bits = (packed >> _TOTAL_BITS & 0x1F) + 1
     num_channels = (packed >> _TOTAL_BITS + 5 & 0x7) + 1
-    # A channel in which nothing changes takes one byte and one sample, however long the block is.
+    # A constant channel takes one byte and one sample, however long the block is.
     smallest_frame = _FRAME_BYTES + num_channels * (8 + sample_bits) // 8
     most_samples = (size - start) // smallest_frame * (longest if longest >= 16 else _LONGEST_BLOCK)
     if total > most_samples:
@@ -54,39 +54,39 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
         _refuse_uncounted(stream, start, size, total, longest)
         return Header(kind="FLAC", most_samples=most_samples, num_samples=total, start=start)
     end = size - _ID3V1_BYTES if is_tag(read_at(stream, max(start, size - _ID3V1_BYTES), 3)) else size
-    # The decoder passes over a last frame that is not whole; and looks for a frame in the tag.
+    # The decoder skips an incomplete last frame without an error, and would look for a frame in the tag.
     tail_bytes = max(_TAIL_BYTES, longest * num_channels * (sample_bits + 8) // 8)
     position = max(start, end - tail_bytes)
     tail = read_at(stream, position, end - position)
-    if all(_checksum_16(tail[frame.at :]) for frame in _frames_from_behind(tail, longest)):
+    if all(_checksum_16(tail[frame.at :]) for frame in _frames_from_the_end(tail, longest)):
         raise HeaderFault("The FLAC does not end with a whole frame: it is cut")
     mended = None if end == size else read_at(stream, start, end - start)
     return Header(kind="FLAC", most_samples=most_samples, num_samples=None, start=start, is_stream=True, mended=mended)
 
 
 class _FlacFrame(NamedTuple):
-    """Where a frame stands in the tail of a file, and the sample behind its last."""
+    """Offset of a frame in the tail of a file, and the number of the sample after its last."""
 
     at: int
     end_sample: int
 
 
 def _refuse_uncounted(stream: BinaryIO, start: int, size: int, total: int, longest: int) -> None:
-    """Refuse a FLAC whose last frame lies behind the samples that it counts: its decoder would pass over them."""
+    """Refuse a FLAC whose last frame exceeds the declared total: the decoder would skip its samples."""
     position = max(start, size - _TAIL_BYTES)
     tail = read_at(stream, position, size - position)
     if is_tag(tail[-_ID3V1_BYTES:]):
         tail = tail[:-_ID3V1_BYTES]
-    for frame in _frames_from_behind(tail, longest):
+    for frame in _frames_from_the_end(tail, longest):
         if frame.end_sample <= total:
             return
-        if _checksum_16(tail[frame.at :]) == 0:  # else the head stood by chance within a frame
+        if _checksum_16(tail[frame.at :]) == 0:  # else the bytes of the header occur by chance inside a frame
             what = f"The header says {total} samples, but the last frame of the FLAC reaches to {frame.end_sample}"
             raise HeaderFault(what, WRITE_AGAIN)
 
 
-def _frames_from_behind(tail: bytes, longest: int) -> Iterator[_FlacFrame]:
-    """What looks like the head of a frame and has its checksum, the last first."""
+def _frames_from_the_end(tail: bytes, longest: int) -> Iterator[_FlacFrame]:
+    """Positions that look like a frame header with a right checksum, the last first."""
     at = len(tail)
     while (at := max(tail.rfind(sync, 0, at + 1) for sync in _SYNCS)) >= 0:
         frame = _frame_at(tail, at, longest)
@@ -96,7 +96,7 @@ def _frames_from_behind(tail: bytes, longest: int) -> Iterator[_FlacFrame]:
 
 
 def _frame_at(tail: bytes, at: int, longest: int) -> _FlacFrame | None:
-    """The frame whose head stands at `at`; None where none does."""
+    """The frame whose header begins at `at`; None if there is none."""
     head = tail[at : at + 16].ljust(16, b"\0")
     has_sample_number = head[1] & 1
     number_bytes = 1 if head[4] < 0x80 else 8 - (head[4] ^ 0xFF).bit_length()
@@ -116,7 +116,7 @@ def _frame_at(tail: bytes, at: int, longest: int) -> _FlacFrame | None:
 
 
 def _checksum_8(content: bytes) -> int:
-    """CRC-8 of the head of a frame: x^8 + x^2 + x + 1."""
+    """CRC-8 of the header of a frame: x^8 + x^2 + x + 1."""
     checksum = 0
     for byte in content:
         checksum ^= byte
@@ -126,7 +126,7 @@ def _checksum_8(content: bytes) -> int:
 
 
 def _checksum_16(content: bytes) -> int:
-    """CRC-16 of a frame, x^16 + x^15 + x^2 + 1: 0 for a frame with its own checksum behind it."""
+    """CRC-16 of a frame, x^16 + x^15 + x^2 + 1: 0 for a frame that is followed by its checksum."""
     checksum = 0
     for byte in content:
         checksum = (checksum << 8 & 0xFF00) ^ _CRC_16[checksum >> 8 ^ byte]

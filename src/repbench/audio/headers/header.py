@@ -1,4 +1,4 @@
-"""What a header says, in the terms of every format; and why a file is refused before a decoder sees it."""
+"""Content of a header in terms that all formats share, and the error for a file that no decoder should open."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WRITE_AGAIN = (
 )
 
 PADDING_BYTES = 7
-"""So many bytes after the last chunk are padding, whatever they are: the head of a chunk has 8."""
+"""Most bytes after the last chunk that count as padding, whatever their value: the head of a chunk has 8."""
 
 _BLOCK_BYTES = 1 << 20
 
 
 class HeaderFault(Exception):  # noqa: N818 - becomes a DataError that names the file
-    """Why a sound file is not read, and what to do (`do`; `{name}` is the file, `{wav}` one to be made)."""
+    """A sound file is not read; `do` is the advice, with `{name}` for the file and `{wav}` for a new one."""
 
     def __init__(self, what: str, do: str = FETCH) -> None:
         super().__init__(what)
@@ -33,21 +33,21 @@ class HeaderFault(Exception):  # noqa: N818 - becomes a DataError that names the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says of its sound, after it has been compared with the bytes of the file.
+    """Content of a header, after it has been compared with the bytes of the file.
 
     Attributes:
-        kind: What the file is, as notes call it: WAV, FLAC, MP3, …
-        most_samples: More samples of each channel than a file of its size and format can hold.
-        num_samples: Samples of each channel that the header promises; None: only the decoder can count them.
-        start: Where the sound begins in the file, behind the tags in front of it.
-        is_lossy: Whether the samples are what a decoder makes of them. Its values may exceed full scale, and a jump
-            into the middle gives other samples than decoding from the start.
+        kind: Name of the format: WAV, FLAC, MP3, …
+        most_samples: Upper bound of the samples of each channel, from the size of the file and its format.
+        num_samples: Samples of each channel by the header; None: only the decoder can count them.
+        start: First byte of the sound file proper, after the tags in front of it.
+        is_lossy: Whether the format is lossy. Decoded values may exceed full scale, and a jump into the middle gives
+            other samples than decoding from the start.
         is_stream: Whether the header was written before the length was known, so that a file cut short looks whole.
-        difference: What the decoder understands otherwise, in words; None where there is nothing to compare.
-        mended: What the decoder is given in the place of the file; None: the file.
-        decoded_samples: Samples of each channel that the decoder must give; None: as many as it says itself.
-        with_table: What it is given if it says that there are fewer than `decoded_samples`.
-        table_samples: Samples that `with_table` has in front of the sound.
+        difference: Function from the open file to what libsndfile reads otherwise, in words; None: nothing to compare.
+        mended: Bytes to decode in place of the file; None: the file itself.
+        decoded_samples: Samples of each channel that the decoder must give; None: as many as it announces.
+        with_table: Bytes to decode if the decoder announces fewer than `decoded_samples`.
+        table_samples: Samples at the start of `with_table` that precede the sound.
     """
 
     kind: str
@@ -65,28 +65,34 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class SampleBytes:
-    """What a file says of its uncompressed sound (`declared_bytes`) and what is there (`held_bytes`)."""
+    """Size of uncompressed sound, by the header and in the file.
+
+    Attributes:
+        block_bytes: Bytes of one sample of every channel.
+        declared_bytes: Bytes of sound by the header.
+        actual_bytes: Bytes of sound in the file.
+    """
 
     block_bytes: int
     declared_bytes: int
-    held_bytes: int
+    actual_bytes: int
 
     def whole_samples(self, *, too_many: str = COUNT_AGAIN) -> int:
-        """Samples of each channel, after the file has been found to hold exactly what it says.
+        """Number of samples of each channel, if the header and the file agree.
 
         Args:
-            too_many: What to do about a file that holds more than its header says.
+            too_many: Advice for a file that contains more than its header declares.
 
         Raises:
-            HeaderFault: It holds fewer or more, ends inside a sample, or holds none.
+            HeaderFault: The file contains fewer or more, ends inside a sample, or contains none.
         """
         declared, rest = divmod(self.declared_bytes, self.block_bytes)
-        if self.held_bytes != self.declared_bytes:
-            held = self.held_bytes // self.block_bytes
-            what = f"The file holds {held} samples, but its header says {declared}"
-            if held == declared:
-                what = f"The file holds {self.held_bytes} bytes of sound, but its header says {self.declared_bytes}"
-            raise HeaderFault(what, FETCH if self.held_bytes < self.declared_bytes else too_many)
+        if self.actual_bytes != self.declared_bytes:
+            actual = self.actual_bytes // self.block_bytes
+            what = f"The file holds {actual} samples, but its header says {declared}"
+            if actual == declared:
+                what = f"The file holds {self.actual_bytes} bytes of sound, but its header says {self.declared_bytes}"
+            raise HeaderFault(what, FETCH if self.actual_bytes < self.declared_bytes else too_many)
         if rest:
             raise HeaderFault(f"The sound ends {rest} bytes into a sample")
         if declared == 0:
@@ -95,7 +101,7 @@ class SampleBytes:
 
 
 def size_of(stream: BinaryIO) -> int:
-    """Bytes of an open file."""
+    """Size of an open file in bytes."""
     return os.fstat(stream.fileno()).st_size
 
 

@@ -1,8 +1,8 @@
-"""MP3: the frames are walked, because a file without a table of contents does not say how long it is.
+"""MP3: all frames are read, because a file without a table of contents does not contain its length.
 
-libsndfile believes what the first frame says of the length (the table of LAME and Xing, or Fraunhofer's) and estimates
-it where that is missing: of a variable bit rate without table it reads a part in silence. So a table is put in front
-of what has none, and one that contradicts the frames is refused.
+libsndfile takes the length from the first frame (the table of LAME and Xing, or Fraunhofer's) and estimates it if that
+is missing: with a variable bit rate and no table it reads a part only, without an error. So a table is put in front of
+a file that has none, and a table that contradicts the frames is refused.
 
 Reference: ISO/IEC 11172-3 and 13818-3; G. Bouvigne, "Xing and LAME tags".
 """
@@ -28,7 +28,7 @@ _DECODER_DELAY = 529
 
 
 class _Mp3Frame(NamedTuple):
-    """One frame: where it stands and what its head says."""
+    """One frame: its offset and the fields of its header."""
 
     start: int
     num_bytes: int
@@ -42,14 +42,14 @@ class _Mp3Frame(NamedTuple):
 
     @property
     def table_at(self) -> int:
-        """Where the table of Xing stands: behind the head and the side information."""
+        """Offset of a table of Xing: after the header and the side information."""
         if self.is_mpeg_1:
             return self.start + 4 + (17 if self.is_mono else 32)
         return self.start + 4 + (9 if self.is_mono else 17)
 
 
 class _LengthTable(NamedTuple):
-    """What the first frame says of the file; None: it does not say. `is_known`: whether the decoder counts by it."""
+    """The table of a first frame; None for a number that it lacks. `is_known`: whether libsndfile uses it."""
 
     num_frames: int | None
     num_bytes: int | None
@@ -57,17 +57,17 @@ class _LengthTable(NamedTuple):
 
 
 def is_mp3(head: bytes) -> bool:
-    """Whether the bytes begin with the head of a frame of layer I, II or III."""
+    """Whether the bytes begin with the header of a frame of layer I, II or III."""
     return len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] >> 3 & 3 != 1 and head[1] & 6 != 0
 
 
 def read_mp3(stream: BinaryIO, start: int, size: int) -> Header:
-    """Walk the frames of an MP3 that begins at `start` in a file of `size` bytes.
+    """Read the frames of an MP3 that begins at `start` in a file of `size` bytes.
 
-    A file cut between two frames is found where it has a table; without one it cannot be told from a whole file.
+    A cut between two frames is detected if the file has a table; without one such a file looks complete.
 
     Raises:
-        HeaderFault: It is cut or damaged, holds other frames than it says, or is of another layer.
+        HeaderFault: The file is cut or damaged, has more or fewer frames than its table, or is of another layer.
     """
     content = read_at(stream, start, size - start)
     frames = list(_frames(content))
@@ -102,10 +102,10 @@ def read_mp3(stream: BinaryIO, start: int, size: int) -> Header:
 
 
 def _frames(content: bytes) -> Iterator[_Mp3Frame]:
-    """The frames, one behind the other, up to what is none.
+    """The consecutive frames from the first byte on.
 
     Raises:
-        HeaderFault: There is none, the first is of another layer, or the sound changes its rate or its channels.
+        HeaderFault: There is no frame, the first is of another layer, or the rate or the channels change.
     """
     first: _Mp3Frame | None = None
     position = 0
@@ -128,7 +128,7 @@ def _frames(content: bytes) -> Iterator[_Mp3Frame]:
 
 
 def _frame_at(content: bytes, position: int) -> _Mp3Frame | None:
-    """The frame of layer III whose head stands at `position`; None where none does."""
+    """The frame of layer III whose header begins at `position`; None if there is none."""
     head = content[position : position + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -150,19 +150,21 @@ def _refuse_rest(content: bytes, end: int) -> None:
         return
     if _frame_at(content, end) is not None or len(rest) < 4:
         raise HeaderFault("The MP3 ends inside a frame: it is cut")
-    what = f"The MP3 is damaged: no frame stands at byte {end} of its sound, {len(content) - end} bytes before the end"
+    what = (
+        f"The MP3 is damaged: there is no frame at byte {end} of its sound, {len(content) - end} bytes before the end"
+    )
     raise HeaderFault(what, WRITE_AGAIN)
 
 
 def _table(content: bytes, first: _Mp3Frame) -> _LengthTable | None:
-    """What the first frame says of the file, where it is a table and no sound."""
+    """The table in the first frame; None if that frame is sound."""
     at = first.table_at
     if content[at : at + 4] in (b"Xing", b"Info") and len(content) >= at + 16:
         flags = int.from_bytes(content[at + 4 : at + 8], "big")
         numbers = iter(struct.unpack(">2I", content[at + 8 : at + 16]))
         num_frames = next(numbers) if flags & _HAS_NUM_FRAMES else None
         return _LengthTable(num_frames, next(numbers) if flags & _HAS_NUM_BYTES else None, num_frames is not None)
-    at = first.start + 4 + 32  # Fraunhofer's table stands at one place, whatever the channels
+    at = first.start + 4 + 32  # the offset of Fraunhofer's table does not depend on the channels
     if content[at : at + 4] == b"VBRI" and len(content) >= at + 18:
         num_bytes, num_frames = struct.unpack(">2I", content[at + 10 : at + 18])
         return _LengthTable(num_frames, num_bytes, is_known=False)
@@ -170,29 +172,29 @@ def _table(content: bytes, first: _Mp3Frame) -> _LengthTable | None:
 
 
 def _with_count(content: bytes, first: _Mp3Frame, num_frames: int) -> bytes:
-    """The file, in whose table of Xing the number of frames is that of the frames there are."""
+    """The file with the counted number of frames in its table of Xing."""
     at = first.table_at + 8
     return content[:at] + struct.pack(">I", num_frames) + content[at + 4 :]
 
 
 def _refuse_other_table(table: _LengthTable, num_frames: int, num_bytes: int) -> None:
-    """Refuse a table that speaks of more or of fewer frames than there are.
+    """Refuse a table with more or fewer frames than the file has.
 
     Programs differ by one in whether they count the frame of the table itself.
     """
-    said = table.num_frames
+    declared = table.num_frames
     is_cut = table.num_bytes is not None and num_bytes < table.num_bytes - 1
-    if said is not None and (num_frames < said - 1 or (num_frames < said and is_cut)):
-        raise HeaderFault(f"The MP3 holds {num_frames} frames, but its first one says {said}: it is cut", FETCH)
-    if said is not None and num_frames > said + 1:
-        what = f"The MP3 holds {num_frames} frames, but its first one says {said}: are several files joined in it?"
+    if declared is not None and (num_frames < declared - 1 or (num_frames < declared and is_cut)):
+        raise HeaderFault(f"The MP3 holds {num_frames} frames, but its first one says {declared}: it is cut", FETCH)
+    if declared is not None and num_frames > declared + 1:
+        what = f"The MP3 holds {num_frames} frames, but its first one says {declared}: are several files joined in it?"
         raise HeaderFault(what, WRITE_AGAIN)
 
 
 def _silence_with_table(content: bytes, like: _Mp3Frame, num_frames: int, num_bytes: int) -> bytes:
-    """A frame with the table that the decoder counts by, and a frame of silence.
+    """A frame with a table that libsndfile uses, and a frame of silence.
 
-    Of a file with a table, the decoder takes its own delay off the start: here off the silence.
+    If a file has a table, the decoder drops its own delay from the start: here from the silence.
     """
     head = bytearray(content[like.start : like.start + 4])
     head[1] |= 1  # without checksum

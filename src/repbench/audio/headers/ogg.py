@@ -1,6 +1,6 @@
-"""Ogg Vorbis and Ogg Opus: every page is read, its checksum compared and its number followed.
+"""Ogg Vorbis and Ogg Opus: the checksum and the number of every page are checked.
 
-libsndfile passes over pages that are damaged or missing and finds 0 samples in a file whose last page is gone.
+libsndfile skips damaged and missing pages without an error, and finds 0 samples if the last page is missing.
 
 Reference: RFC 3533 (Ogg), RFC 7845 (Opus), the Vorbis I specification.
 """
@@ -20,7 +20,7 @@ MAGIC = b"OggS"
 _HEAD = struct.Struct("<4sBBqIIIB")
 _IS_FIRST, _IS_LAST = 2, 4
 _CODECS = {b"\x01vorbis": ("Ogg Vorbis", 8_192), b"OpusHead": ("Ogg Opus", 5_760)}
-"""From how the first packet begins to what the file is and the most samples that one packet gives."""
+"""From the first bytes of the first packet to the name of the format and the most samples of one packet."""
 _OTHER_CODECS = {b"\x7fFLAC": "Ogg FLAC", b"Speex   ": "Speex", b"\x80theora": "a video", b"fishead": "a video"}
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -62,7 +62,7 @@ def read_ogg(stream: BinaryIO, start: int, size: int) -> Header:
 
 
 def _is_end(content: bytes, position: int) -> bool:
-    """Whether nothing but padding or a tag is left."""
+    """Whether the rest is nothing but padding or a tag."""
     rest = len(content) - position
     return rest <= PADDING_BYTES or is_tag(content[position : position + 16]) or content.count(0, position) == rest
 
@@ -72,7 +72,7 @@ def _page_at(content: bytes, position: int) -> _Page:
     if len(head) < _HEAD.size or not head.startswith(MAGIC):
         if len(head) < _HEAD.size:
             raise HeaderFault("The Ogg file ends inside a page: it is cut")
-        raise HeaderFault(f"The Ogg file is damaged: no page stands at byte {position}")
+        raise HeaderFault(f"The Ogg file is damaged: there is no page at byte {position}")
     _, _, flags, _, serial, number, checksum, num_segments = _HEAD.unpack(head)
     at = position + _HEAD.size
     segments = content[at : at + num_segments]
@@ -86,13 +86,13 @@ def _page_at(content: bytes, position: int) -> _Page:
 
 
 def _checksum(page: bytes) -> int:
-    """Ogg's CRC-32: zlib's polynomial with the bits the other way round, from 0 and without a final change."""
+    """Ogg's CRC-32: zlib's polynomial with the bits the other way round, from 0 and without a final inversion."""
     reversed_sum = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reversed_sum.to_bytes(4, "little").translate(_REVERSED_BITS), "big")
 
 
 def _refuse_other_page(page: _Page, before: list[_Page], position: int) -> None:
-    """Refuse a page that does not follow on those before it."""
+    """Refuse a page that does not continue the pages before it."""
     if not before:
         return
     last = before[-1]

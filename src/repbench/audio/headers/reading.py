@@ -1,4 +1,4 @@
-"""From the first bytes of a file to the reader of its header. What a file is, its name does not say."""
+"""The format of a sound file, by its first bytes and not by its name, and the reader of its header."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ _TO_CONVERT = (
     (4, b"ftyp", "an MPEG-4 file (M4A, AAC)"),
     (8, b"AVI ", "an AVI file"),
 )
-"""Where the first bytes of each kind of sound that is not read stand, and what it is."""
+"""Offset and value of the first bytes of each format that is not read, and its name."""
 
 
 def read_header(stream: BinaryIO) -> Header:
-    """Read what the header promises, and compare it with the bytes of the file.
+    """Read the header of a file, and compare it with the bytes of the file.
 
     Args:
-        stream: The file, open at any place; a place is left in it.
+        stream: The open file; its position changes.
 
     Raises:
-        HeaderFault: The file is empty, no sound that is read, cut, damaged, or holds other samples than it says.
+        HeaderFault: The file is empty, of a format that is not read, cut or damaged, or contains more or fewer samples
+            than its header declares.
     """
     size = size_of(stream)
     if size == 0:
@@ -61,16 +62,17 @@ def read_header(stream: BinaryIO) -> Header:
 
 def _read_sphere(stream: BinaryIO, size: int) -> Header:
     try:
-        said = sphere.read_header(stream)
+        header = sphere.read_header(stream)
     except sphere.SphereFault as fault:
         raise HeaderFault(str(fault), fault.do) from fault
-    held = SampleBytes(said.block_bytes, said.num_samples * said.block_bytes, max(0, size - said.header_bytes))
-    num_samples = held.whole_samples(too_many=FETCH)
-    return Header(kind="SPHERE", most_samples=num_samples, num_samples=num_samples, difference=said.difference)
+    declared_bytes = header.num_samples * header.block_bytes
+    sound = SampleBytes(header.block_bytes, declared_bytes, max(0, size - header.header_bytes))
+    num_samples = sound.whole_samples(too_many=FETCH)
+    return Header(kind="SPHERE", most_samples=num_samples, num_samples=num_samples, difference=header.difference)
 
 
 def _other(head: bytes) -> HeaderFault:
-    """What the file is in the place of a sound."""
+    """The error for a file of another format, which names it where it is known."""
     for at, signature, name in _TO_CONVERT:
         if head[at:].startswith(signature):
             return HeaderFault(f"The file is {name}, which is not read", CONVERT)

@@ -1,4 +1,4 @@
-"""Tags that players write around a sound: ID3v2 in front of it or behind it, ID3v1, APE and Lyrics3 behind it."""
+"""Tags that players add to sound files: ID3v2 before or after the sound, ID3v1, APE and Lyrics3 after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BEHIND = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
 
 
 def skip_id3(stream: BinaryIO, size: int) -> int:
-    """Where the sound begins, behind the ID3v2 tags at the start of the file.
+    """Offset of the sound, after the ID3v2 tags at the start of the file.
 
     Raises:
         HeaderFault: A tag is longer than the file.
@@ -28,7 +28,7 @@ def skip_id3(stream: BinaryIO, size: int) -> int:
 
 
 def _id3_bytes(head: bytes) -> int | None:
-    """Bytes of the tag with its head and foot; None where it is no head of a tag."""
+    """Bytes of the tag with its header and footer; None if this is no header of a tag."""
     if len(head) < _ID3_HEAD_BYTES or head[3] == 0xFF or max(head[6:]) > 0x7F:
         return None
     length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
@@ -36,10 +36,10 @@ def _id3_bytes(head: bytes) -> int | None:
 
 
 def is_tag(head: bytes) -> bool:
-    """Whether the bytes begin a tag of those that stand behind a sound."""
+    """Whether the bytes begin one of the tags that may follow a sound."""
     return head.startswith(_BEHIND)
 
 
 def is_no_sound(stream: BinaryIO, position: int, size: int, *, most_padding: int) -> bool:
-    """Whether what stands from `position` to the end is a tag, zeros, or at most `most_padding` bytes."""
+    """Whether the rest of the file from `position` is a tag, zeros, or at most `most_padding` bytes."""
     return size - position <= most_padding or is_tag(read_at(stream, position, 16)) or is_zeros(stream, position, size)

@@ -1,8 +1,8 @@
 """WAV: RIFF, RIFX (big-endian) and RF64 with PCM, float, A-law or mu-law samples.
 
-libsndfile reads a truncated or lying file in silence and hands back fewer samples, so its chunks are walked here. What
-follows the `data` chunk shows whether its size is true: further chunks, tags, zeros or fewer than 8 bytes may follow;
-anything else may be sound that the header does not count.
+libsndfile reads a truncated file, or one with a wrong size, without an error and returns fewer samples, so the chunks
+are read here. The bytes after the `data` chunk show whether its size is right: further chunks, tags, zeros or fewer
+than 8 bytes may follow; anything else may be sound that the header does not count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KNOWN_CHUNKS = frozenset({
     b"link", b"cart", b"id3 ", b"ID3 ", b"JUNK", b"junk", b"PAD ", b"FLLR", b"PEAK", b"DISP", b"acid", b"afsp", b"umid",
     b"_PMX", b"LGWV", b"minf", b"regn",
 })  # fmt: skip
-"""Names that audio does not spell by chance: a chunk so named ends the sound even where its own size is wrong."""
+"""Names that samples do not form by chance: such a chunk ends the sound even if its own size is wrong."""
 
 MAGICS = (b"RIFF", b"RIFX", b"RF64")
 
@@ -46,7 +46,7 @@ def read_wav(stream: BinaryIO, start: int, size: int) -> Header:
     """Read the chunks of a WAV that begins at `start` in a file of `size` bytes.
 
     Raises:
-        HeaderFault: It is cut, lies about its length, or has samples that are not read.
+        HeaderFault: The file is cut, its length differs from the header, or its samples are not read.
     """
     magic = read_at(stream, start, 12)
     order = ">" if magic[:4] == b"RIFX" else "<"
@@ -55,20 +55,20 @@ def read_wav(stream: BinaryIO, start: int, size: int) -> Header:
     if encoding not in _CHECKABLE_ENCODINGS:
         raise HeaderFault(f"The WAV has encoding 0x{encoding:04x}, which is not read", CONVERT)
     riff_bytes = struct.unpack(order + "I", magic[4:8])[0]
-    held = SampleBytes(block_bytes, data.num_bytes, _held_bytes(stream, data, size, order))
+    sound = SampleBytes(block_bytes, data.num_bytes, _actual_bytes(stream, data, size, order))
     is_stream = magic[:4] != b"RF64" and _is_stream(riff_bytes, data, start, size)
     if is_stream:
-        held = SampleBytes(block_bytes, held.held_bytes, held.held_bytes)
-    elif is_placeholder(data.num_bytes) and held.held_bytes:
-        said = data.num_bytes // block_bytes
-        what = f"The file holds {held.held_bytes // block_bytes} samples, but its header says {said}"
+        sound = SampleBytes(block_bytes, sound.actual_bytes, sound.actual_bytes)
+    elif is_placeholder(data.num_bytes) and sound.actual_bytes:
+        declared = data.num_bytes // block_bytes
+        what = f"The file holds {sound.actual_bytes // block_bytes} samples, but its header says {declared}"
         raise HeaderFault(what, COUNT_AGAIN)
-    num_samples = held.whole_samples()
+    num_samples = sound.whole_samples()
     return Header(kind="WAV", most_samples=num_samples, num_samples=num_samples, start=start, is_stream=is_stream)
 
 
 def is_placeholder(num_bytes: int) -> bool:
-    """Whether programs that write into a pipe give this for a size that they do not know yet.
+    """Whether programs that write into a pipe use this number for a size that they do not know yet.
 
     0 is Python's and GStreamer's; 7FFFF000, 7FFFFFF0, 7FFFFFFF and 80000000 are those of sox, arecord and others;
     FFFFFFFF is ffmpeg's.
@@ -79,7 +79,7 @@ def is_placeholder(num_bytes: int) -> bool:
 def _is_stream(riff_bytes: int, data: _Chunk, start: int, size: int) -> bool:
     """Whether the header was written before the length was known: then the size of the whole is a placeholder too.
 
-    A size of 0 is left to be refused: decoders take it at its word.
+    A size of 0 is not one of these: decoders then read no sample.
     """
     if not is_placeholder(data.num_bytes) or data.start + data.num_bytes <= size:
         return False
@@ -88,7 +88,7 @@ def _is_stream(riff_bytes: int, data: _Chunk, start: int, size: int) -> bool:
 
 
 def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -> tuple[tuple[int, int], _Chunk]:
-    """What `fmt ` says, as encoding and bytes of a block, and where the sound lies."""
+    """The encoding and the bytes of a block of `fmt `, and the `data` chunk."""
     form: tuple[int, int] | None = None
     long_size: int | None = None
     position = start + 12
@@ -108,18 +108,18 @@ def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -
     raise HeaderFault("The WAV has no `data` chunk, or its chunks do not follow one another", do)
 
 
-def _held_bytes(stream: BinaryIO, data: _Chunk, size: int, order: str) -> int:
-    """Bytes of sound in the file: as declared, or up to the end of the file where that cannot be true."""
+def _actual_bytes(stream: BinaryIO, data: _Chunk, size: int, order: str) -> int:
+    """Bytes of sound in the file: as declared, or up to the end of the file if that cannot be right."""
     end = data.start + data.num_bytes
     if end > size:
         return size - data.start
-    # The byte that pads an odd size is missing from the files of some programs.
+    # Some programs do not write the byte that pads an odd size.
     ends = {end + end % 2, end}
     return data.num_bytes if any(_is_no_sound(stream, each, size, order) for each in ends) else size - data.start
 
 
 def _is_no_sound(stream: BinaryIO, position: int, size: int, order: str) -> bool:
-    """Whether what stands from `position` to the end is chunks, tags, zeros and padding, and nothing else."""
+    """Whether the rest of the file from `position` is chunks, tags, zeros and padding, and nothing else."""
     is_after_known = False
     while not is_no_sound(stream, position, size, most_padding=PADDING_BYTES):
         name, num_bytes = struct.unpack(order + "4sI", read_at(stream, position, 8))
@@ -127,7 +127,7 @@ def _is_no_sound(stream: BinaryIO, position: int, size: int, order: str) -> bool
             return False
         is_after_known = is_after_known or name in _KNOWN_CHUNKS
         position += 8 + num_bytes
-        if position == size and num_bytes:  # no sound says by chance how long it is
+        if position == size and num_bytes:  # samples do not form the size of the rest by chance
             return True
         if position > size or not _is_printable(name):
             return is_after_known
@@ -136,7 +136,7 @@ def _is_no_sound(stream: BinaryIO, position: int, size: int, order: str) -> bool
 
 
 def _chunk_at(stream: BinaryIO, position: int, order: str) -> _Chunk | None:
-    """The chunk whose head stands at `position`; None where no head with a printable name stands."""
+    """The chunk whose head begins at `position`; None if there is no head with a printable name."""
     head = read_at(stream, position, 8)
     if len(head) < 8:
         return None
@@ -163,5 +163,5 @@ def _encoding_and_block(form: bytes, order: str) -> tuple[int, int]:
     if encoding == _EXTENSIBLE and len(form) >= 28:
         encoding = struct.unpack(order + "I", form[24:28])[0]  # the first field of a GUID, in the order of the file
     if block_bytes == 0:
-        raise HeaderFault("The `fmt ` chunk of the WAV says that a sample has 0 bytes")
+        raise HeaderFault("The `fmt ` chunk of the WAV declares samples of 0 bytes")
     return encoding, block_bytes

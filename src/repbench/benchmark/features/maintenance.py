@@ -129,10 +129,10 @@ def clear(folder: Path, fingerprint: str | None = None, *, dry_run: bool = False
     paths: Sequence[Path] = _shard_files(folder)
     if fingerprint is not None:
         shards = [each for each in _readable(paths) if each.origin.fingerprint.startswith(fingerprint)]
-        fingerprints = {each.origin.fingerprint for each in shards}
-        if len(fingerprints) != 1 or not fingerprint:
+        found = {each.origin.fingerprint for each in shards}
+        if len(found) != 1 or not fingerprint:
             raise UsageError(
-                f"{len(fingerprints) or 'No'} upstreams with stored features have a fingerprint of `{fingerprint}…`",
+                f"{len(found) or 'No'} upstreams with features have a fingerprint that begins with `{fingerprint}`",
                 key="--upstream",
                 do="See `repbench cache list`",
             )
