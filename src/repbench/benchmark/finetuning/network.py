@@ -58,6 +58,13 @@ class Network(nn.Module):
         return scores
 
 
+def upstream_of(network: Network) -> Upstream:
+    """The network's upstream, as one."""
+    upstream: object = network.upstream
+    assert isinstance(upstream, Upstream)
+    return upstream
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedNetwork:
     """A network as it lies in a file.
