@@ -8,10 +8,10 @@ import torch
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.extraction import FeatureTable
-from repbench.benchmark.finetuning.trainer import cost_of
+from repbench.benchmark.finetuning.prediction import cost_of
 from repbench.benchmark.probing.prediction import LabelledFeatures
 from repbench.benchmark.probing.probe import statistics_of
-from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
+from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.downstream.phone import Phone
@@ -34,17 +34,17 @@ def taught(given: Given, device: torch.device, *, tables_move: bool) -> list[Tra
     train, dev = given.train, given.dev
     if tables_move:
         train, dev = train.to(device), dev.to(device)
-    (row,) = train_probes(
-        given.predictor,
-        given.shape,
-        train,
-        dev,
-        [ProbeJob(train=given.plan.train, dev=given.plan.dev)],
-        given.settings,
+    shared = ProbeTraining(
+        predictor=given.predictor,
+        shape=given.shape,
+        train=train,
+        dev=dev,
         statistics=statistics_of(train),
+        settings=given.settings,
         learning_rates=RATES,
         device=device,
     )
+    (row,) = train_probes(shared, [ProbeJob(train=given.plan.train, dev=given.plan.dev)])
     return row
 
 

@@ -23,7 +23,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from repbench.benchmark.data.dataset import label_splits
 from repbench.benchmark.finetuning import trainer
 from repbench.benchmark.finetuning.network import Network, load_network
-from repbench.benchmark.finetuning.trainer import Finetuner, predictions_of
+from repbench.benchmark.finetuning.prediction import predictions_of
+from repbench.benchmark.finetuning.trainer import Finetuner
 from repbench.benchmark.pipeline.pretrain import run_pretraining
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.protocol import ExtractionSettings, SplitSettings
@@ -36,6 +37,7 @@ from repbench.registry import registry
 from repbench.testing import Envelope, tone_corpus
 from repbench.training.batching import derived_seed, padded
 from repbench.upstream.checkpoints.native import list_checkpoints, open_checkpoint, read_training, read_weights
+from repbench.upstream.pretraining import saved_state
 from tests.benchmark.small_finetuning import ENVELOPE, QUICK, arguments, outcome, request, states, tensors_differ
 from tests.upstream import small_training
 
@@ -173,9 +175,9 @@ def with_dev_values(values: dict[int, float], patch: pytest.MonkeyPatch) -> dict
     seen: dict[int, dict[str, Tensor]] = {}
     steps = iter(values)
 
-    def value(trainer: Finetuner) -> float:
+    def value(self: Finetuner) -> float:
         step = next(steps)
-        seen[step] = {name: tensor.detach().clone() for name, tensor in trainer.network.state_dict().items()}
+        seen[step] = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         return values[step]
 
     patch.setattr(Finetuner, "_dev_value", value)
@@ -288,13 +290,13 @@ def test_fault_30_two_processes_do_not_share_a_state(
     asked = request("mockingjay", tones, tmp_path, checkpoint=checkpoint, finetune__steps=2)
     taken = Finetuner._step
 
-    def step(trainer: Finetuner, number: int, *given: Any) -> Any:
+    def step(self: Finetuner, *given: Any) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr(Finetuner, "_step", taken)
             with pytest.raises(RunInUseError, match=f"process {os.getpid()} on .* trains here"):
                 run(asked)
             run(replace(asked, seeds=(1,)))  # another setting has another state
-        return taken(trainer, number, *given)
+        return taken(self, *given)
 
     monkeypatch.setattr(Finetuner, "_step", step)
     assert len(run(asked)) == 1
@@ -312,10 +314,10 @@ def stopped_after(steps: int) -> Iterator[None]:
     """Inside, a training ends before the step `steps`, as by a kill: its state is that of the last point."""
     taken = Finetuner._step
 
-    def step(trainer: Finetuner, number: int, *given: Any) -> Any:
-        if number == steps:
+    def step(self: Finetuner, *given: Any) -> Any:
+        if self.step == steps:
             raise Stopped
-        return taken(trainer, number, *given)
+        return taken(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuner, "_step", step)
@@ -355,11 +357,11 @@ def test_fault_3_a_signal_ends_it_after_the_step_with_its_state_and_is_passed_on
     asked = request("mockingjay", tones, tmp_path, checkpoint=checkpoint)
     taken = Finetuner._step
 
-    def step(trainer: Finetuner, number: int, *given: Any) -> Any:
-        if number == 4:
+    def step(self: Finetuner, *given: Any) -> Any:
+        if self.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
-        return taken(trainer, number, *given)
+        return taken(self, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(Finetuner, "_step", step)
@@ -424,7 +426,7 @@ def test_each_part_of_the_optimizer_is_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = killed_at(10, tones, checkpoint, tmp_path)
-    monkeypatch.setattr(trainer, "read_training", lambda saved: dropped(read_training(saved)))
+    monkeypatch.setattr(saved_state, "read_training", lambda saved: dropped(read_training(saved)))
     (written,) = run(asked)
     same = outcome(written.path)["weights"] == outcome(uninterrupted.path)["weights"]
     assert same == (request.node.callspec.id == "nothing")
@@ -475,11 +477,11 @@ def test_a_setting_that_is_done_is_not_trained_again_when_a_later_one_was_killed
     asked = request("mockingjay", tones, tmp_path / "run", checkpoint=checkpoint, seeds=(0, 1), finetune__steps=4)
     taken, seeds = Finetuner._step, list[int]()
 
-    def step(trainer: Finetuner, number: int, *given: Any) -> Any:
-        seeds.append(trainer.seed)
+    def step(self: Finetuner, *given: Any) -> Any:
+        seeds.append(self.seed)
         if len(seeds) == 6:
             raise Stopped
-        return taken(trainer, number, *given)
+        return taken(self, *given)
 
     monkeypatch.setattr(Finetuner, "_step", step)
     with pytest.raises(Stopped):

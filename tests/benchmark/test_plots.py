@@ -19,7 +19,7 @@ from repbench.benchmark.plots.canvas import PictureSubject, style
 from repbench.benchmark.plots.hidden import hidden_pictures, load_mix
 from repbench.benchmark.plots.plotting import Kind, PlotRequest, plot
 from repbench.benchmark.plots.spectrograms import SpectrogramModel, sounds_of, spectrogram_pictures, spectrograms_of
-from repbench.benchmark.probing.probe import Probe, ProbeShape, save_probe
+from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.upstream.checkpoints.native import save_weights
 from repbench.upstream.contract import Upstream
@@ -277,7 +277,8 @@ def weighted_run(folder: Path, upstream: Upstream, *, mix: str = "weighted", fin
     with torch.no_grad():
         probe.layer_logits.copy_(torch.tensor([0.0] * (layers - 1) + [math.log(3.0)]))
     folder.mkdir(parents=True)
-    save_probe(folder / "probe.safetensors", probe, {"upstream_fingerprint": fingerprint or upstream.fingerprint()})
+    facts = {"upstream_fingerprint": fingerprint or upstream.fingerprint()}
+    (folder / "probe.safetensors").write_bytes(encoded_probe(probe, facts))
     return folder
 
 

@@ -17,8 +17,8 @@ from repbench.benchmark.features.extraction import (
     length_batches,
 )
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
-from repbench.benchmark.probing.probe import Probe, ProbeShape, load_probe, save_probe, statistics_of
-from repbench.benchmark.probing.training import TrainedProbe, selection_steps, train_probe
+from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe, load_probe, statistics_of
+from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, selection_steps, train_probes
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import Downstream, FramePrediction
@@ -65,10 +65,10 @@ def trained(
         head=head, pools=not predictor.asks_frames, num_layers=len(train.frames), width=upstream.info.width,
         hidden_units=settings.hidden_units, classes=plan.classes, mix=mix,
     )  # fmt: skip
-    result = train_probe(
-        predictor, shape, LabelledFeatures(train, plan.train), LabelledFeatures(dev, plan.dev), settings, seed=seed,
-        statistics=statistics_of(train),
-    )  # fmt: skip
+    shared = ProbeTraining(
+        predictor=predictor, shape=shape, train=train, dev=dev, statistics=statistics_of(train), settings=settings
+    )
+    ((result,),) = train_probes(shared, [ProbeJob(train=plan.train, dev=plan.dev, seed=seed)])
     return result, predictor, plan
 
 
@@ -172,7 +172,7 @@ def test_selection_points_are_even_and_end_with_the_last_step() -> None:
 
 def test_a_saved_probe_comes_back_with_its_facts(tones: Corpus, tmp_path: Path) -> None:
     result, _, _ = trained(mel(), tones, Phone())
-    save_probe(tmp_path / "p", result.probe, {"layer": "last"})
+    (tmp_path / "p").write_bytes(encoded_probe(result.probe, {"layer": "last"}))
     probe, facts = load_probe(tmp_path / "p")
     assert facts == {"layer": "last"}
     assert probe.shape == result.probe.shape
@@ -185,7 +185,7 @@ def test_a_damaged_probe_is_refused(tmp_path: Path, damage: object) -> None:
     shape = ProbeShape(
         head="linear", pools=False, num_layers=1, width=2, hidden_units=2, classes=("a", "b"), mix="mean"
     )
-    save_probe(tmp_path / "p", Probe(shape, torch.Generator().manual_seed(0)), {})
+    (tmp_path / "p").write_bytes(encoded_probe(Probe(shape, torch.Generator().manual_seed(0)), {}))
     (tmp_path / "p").write_bytes(damage((tmp_path / "p").read_bytes()))
     with pytest.raises(IntegrityError, match="not a whole probe"):
         load_probe(tmp_path / "p")

@@ -21,14 +21,14 @@ from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import (
     Probe,
     ProbeShape,
+    encoded_probe,
     load_probe,
     moments_of,
-    save_probe,
     scores_side_by_side,
     statistics_of,
     weights_of,
 )
-from repbench.benchmark.probing.training import _losses, _room_for
+from repbench.benchmark.probing.training import _enough_memory, _losses
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.corpora.contract import Phone as Segment
 from repbench.corpora.contract import Utterance
@@ -142,7 +142,7 @@ def test_scores_side_by_side_are_those_of_each(head: str, mix: str, pools: bool,
 def test_a_probe_is_saved_with_what_it_needs_to_be_built_again(tmp_path: Path) -> None:
     trained = probe(head="mlp2", dropout=0.25, mix="raw")
     trained.set_statistics(torch.ones(2, 1, 3), torch.full((2, 1, 3), 3.0))
-    save_probe(tmp_path / "p", trained, {"layer": "last", "n": 3})
+    (tmp_path / "p").write_bytes(encoded_probe(trained, {"layer": "last", "n": 3}))
     with safe_open(tmp_path / "p", framework="pt") as stored:
         metadata = stored.metadata()
     assert metadata["format"] == "repbench.probe/1"
@@ -159,7 +159,7 @@ def test_a_probe_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> 
     broken = probe()
     with torch.no_grad():
         broken.head.output.bias[1] = value
-    save_probe(tmp_path / "p", broken, {})
+    (tmp_path / "p").write_bytes(encoded_probe(broken, {}))
     with pytest.raises(IntegrityError, match="The probe's weights hold NaN or infinity"):
         load_probe(tmp_path / "p")
 
@@ -167,7 +167,7 @@ def test_a_probe_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> 
 def test_a_probe_of_another_shape_than_it_says_is_refused(tmp_path: Path) -> None:
     trained = probe()
     del trained.head.output.bias
-    save_probe(tmp_path / "p", trained, {})
+    (tmp_path / "p").write_bytes(encoded_probe(trained, {}))
     with pytest.raises(IntegrityError, match=r"not a whole probe: .*head\.output\.bias"):
         load_probe(tmp_path / "p")
 
@@ -270,7 +270,7 @@ def test_too_little_memory_names_what_asks_for_it() -> None:
     settings = ProbeSettings(batch_frames=77, batch_utterances=5)
     message = r"not suffice for probes on 2 layers of 3, 77 frames or 5 utterances at once.*probe\.batch_frames"
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
-        with pytest.raises(EnvironmentFault, match=message), _room_for(settings, SHAPE):
+        with pytest.raises(EnvironmentFault, match=message), _enough_memory(settings, SHAPE):
             raise error
-    with pytest.raises(RuntimeError, match="something else"), _room_for(settings, SHAPE):
+    with pytest.raises(RuntimeError, match="something else"), _enough_memory(settings, SHAPE):
         raise RuntimeError("something else")

@@ -18,7 +18,7 @@ import repbench
 from repbench.benchmark.data.splits import divide
 from repbench.benchmark.pipeline.existing_records import identity_of
 from repbench.benchmark.pipeline.write_record import record_folder
-from repbench.benchmark.probing.probe import load_probe, save_probe
+from repbench.benchmark.probing.probe import encoded_probe, load_probe
 from repbench.benchmark.protocol import ProbeSettings, Protocol, load_protocol
 from repbench.benchmark.records.record import json_schema, read_predictions
 from repbench.benchmark.report.data.columns import columns_of
@@ -178,7 +178,7 @@ def test_a_probe_that_does_not_say_what_it_heard_is_refused(tones: Path, tmp_pat
     (source,) = go(tones, tmp_path)
     file = source.path.parent / "probe.safetensors"
     probe, facts = load_probe(file)
-    save_probe(file, probe, {name: fact for name, fact in facts.items() if name != "heard"})
+    file.write_bytes(encoded_probe(probe, {name: fact for name, fact in facts.items() if name != "heard"}))
     with pytest.raises(IntegrityError, match=r"does not say its heard.*probe\.safetensors"):
         go(tones, tmp_path, probe=source.path.parent)
 

@@ -10,8 +10,8 @@ import torch
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits
 from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
-from repbench.benchmark.probing.probe import ProbeShape, load_probe, save_probe, statistics_of
-from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
+from repbench.benchmark.probing.probe import ProbeShape, encoded_probe, load_probe, statistics_of
+from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
@@ -69,10 +69,11 @@ class Given:
 
     def probes(self, seeds: tuple[int, ...], rates: tuple[float, ...]) -> list[list[TrainedProbe]]:
         jobs = [ProbeJob(train=self.plan.train, dev=self.plan.dev, seed=seed) for seed in seeds]
-        return train_probes(
-            self.predictor, self.shape, self.train, self.dev, jobs, self.settings,
-            statistics=statistics_of(self.train), learning_rates=rates,
+        shared = ProbeTraining(
+            predictor=self.predictor, shape=self.shape, train=self.train, dev=self.dev,
+            statistics=statistics_of(self.train), settings=self.settings, learning_rates=rates,
         )  # fmt: skip
+        return train_probes(shared, jobs)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
     states = [probe.probe.state_dict()["head.output.weight"] for row in together for probe in row]
     assert len({float(state.sum()) for state in states}) == 4
 
-    save_probe(tmp_path / "probe", together[0][1].probe, {})
+    (tmp_path / "probe").write_bytes(encoded_probe(together[0][1].probe, {}))
     again, _ = load_probe(tmp_path / "probe")
     labelled = LabelledFeatures(given.dev, given.plan.dev)
     assert given.predictor.predict(again, labelled) == given.predictor.predict(together[0][1].probe, labelled)

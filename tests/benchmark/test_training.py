@@ -15,7 +15,7 @@ from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTab
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import ProbeShape, statistics_of
-from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, selection_steps, train_probes
+from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, selection_steps, train_probes
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, Measurement, Prediction
@@ -62,7 +62,7 @@ class Class:
         mix: str = "mean",
         rates: tuple[float, ...] = RATES,
         settings: ProbeSettings = SETTINGS,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[list[TrainedProbe]]:
         predictor = Predictor(self.task, self.plan.classes, Envelope().info)
         layers = jobs[0].layers
@@ -70,10 +70,11 @@ class Class:
             head=head, pools=not predictor.asks_frames, num_layers=len(self.train.frames[layers]), width=4,
             hidden_units=settings.hidden_units, classes=self.plan.classes, mix=mix,
         )  # fmt: skip
-        return train_probes(
-            predictor, shape, self.train, self.dev, jobs, settings,
-            statistics=statistics_of(self.train), learning_rates=rates, progress=progress,
+        shared = ProbeTraining(
+            predictor=predictor, shape=shape, train=self.train, dev=self.dev, statistics=statistics_of(self.train),
+            settings=settings, learning_rates=rates,
         )  # fmt: skip
+        return train_probes(shared, jobs, progress)
 
 
 @pytest.mark.parametrize(

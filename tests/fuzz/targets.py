@@ -263,7 +263,7 @@ def _pickles(folder: Path) -> list[Seed]:
 def _checkpoints(folder: Path) -> list[Seed]:
     import torch
 
-    from repbench.benchmark.probing.probe import Probe, ProbeShape, load_probe, save_probe
+    from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe, load_probe
     from repbench.upstream.adapters.huggingface_files import read_weights as read_encoder
     from repbench.upstream.checkpoints.native import open_checkpoint, read_training, read_weights, save_checkpoint
 
@@ -279,7 +279,8 @@ def _checkpoints(folder: Path) -> list[Seed]:
     shape = ProbeShape(
         head="linear", pools=False, num_layers=2, width=3, hidden_units=4, classes=("a", "b"), mix="weighted"
     )
-    save_probe(folder / "probe.safetensors", Probe(shape, torch.Generator().manual_seed(0)), {"layer": "last"})
+    probe = Probe(shape, torch.Generator().manual_seed(0))
+    (folder / "probe.safetensors").write_bytes(encoded_probe(probe, {"layer": "last"}))
     seeds.append(_seed(folder / "probe.safetensors", lambda: load_probe(folder / "probe.safetensors")))
     encoder = folder / "encoder.safetensors"
     encoder.write_bytes((saved.path / "model.safetensors").read_bytes())

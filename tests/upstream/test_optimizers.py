@@ -60,8 +60,7 @@ def read_case(archive: Path, name: str, config: Any) -> Case:
     ours: dict[str, Any] = {}
     for key, value in theirs.items():
         if key in {"adam", "correct_bias"}:
-            assert theirs["adam"] == theirs["correct_bias"]
-            ours["trust_ratio"] = not value
+            assert value, "without both it is Lamb, which is not here"
         else:
             ours[{"t_total": "total_steps"}.get(key, key)] = value
     return Case(name, archive, KINDS[letter], ours | ({"eps": 1e-7} if letter == "A" else {}))
@@ -72,7 +71,7 @@ def cases() -> list[Case]:
         read_case(archive, name.removeprefix("config_"), json.loads(str(text)))
         for archive in ARCHIVES
         for name, text in arrays_of(archive).items()
-        if name.startswith("config_")
+        if name.startswith("config_") and "lamb" not in name
     ]
 
 
@@ -129,8 +128,6 @@ def changes_of(case: Case) -> dict[str, Case]:
         changed |= {"total_steps": {"total_steps": 21}, "warmup": {"warmup": 0.15}}
     if case.kind == "bertadam":
         changed["max_grad_norm"] = {"max_grad_norm": 1.0 if "max_grad_norm" in case.settings else 1.1}
-    if case.kind == "scheduled":
-        changed["trust_ratio"] = {"trust_ratio": not case.settings["trust_ratio"]}
     cases = {name: replace(case, settings=case.settings | change) for name, change in changed.items()}
     return cases | {"weight_decay": replace(case, weight_decay=0.02)}
 
@@ -139,9 +136,9 @@ def test_the_archives_hold_trajectories_and_no_point_is_left_out() -> None:
     assert [archive.stem for archive in ARCHIVES] == ["optim_legacy", "optim_s3prl"]
     for archive in ARCHIVES:
         arrays = arrays_of(archive)
-        trajectories = {name for name in arrays if name.startswith("traj_")}
+        trajectories = {name for name in arrays if name.startswith("traj_") and "lamb" not in name}
         names = [case.name for case in CASES if case.archive == archive]
-        assert len(names) >= 4
+        assert len(names) >= 3
         assert trajectories == {f"traj_{name}_{tensor}" for name in names for tensor in TENSORS}
         assert {len(arrays[name]) for name in trajectories} == {NUM_UPDATES + 1}
 
@@ -259,12 +256,7 @@ def built(name: OptimizerName) -> Build:
     return build
 
 
-def lamb(module: nn.Module) -> tuple[Optimizer, None]:
-    groups = parameter_groups(module.named_parameters())
-    return ScheduledAdamW(groups, lr=1e-2, total_steps=10, warmup=0.2, trust_ratio=True), None
-
-
-BUILDS: dict[str, Build] = {name: built(name) for name in NAMES} | {"lamb": lamb}
+BUILDS: dict[str, Build] = {name: built(name) for name in NAMES}
 each_build = pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS.keys())
 
 
@@ -355,15 +347,6 @@ def test_bertadam_spends_its_first_update_on_the_moments() -> None:
     assert all(optimizer.state[parameter]["exp_avg"].abs().sum() > 0 for parameter in module.parameters())
     train(module, optimizer, None, range(1, 2))
     assert not any(torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
-
-
-def test_the_trust_ratio_of_zeros_is_one() -> None:
-    zero, still = nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.ones(3, 2))
-    optimizer = ScheduledAdamW([zero, still], lr=0.01, trust_ratio=True)
-    zero.grad, still.grad = torch.ones(3, 2), torch.zeros(3, 2)
-    optimizer.step()
-    torch.testing.assert_close(zero.detach(), torch.full((3, 2), -0.01 * 0.1 / math.sqrt(0.001)))
-    assert torch.equal(still.detach(), torch.ones(3, 2))
 
 
 def test_a_closure_computes_the_loss_and_its_gradients() -> None:

@@ -34,7 +34,7 @@ from repbench.upstream.checkpoints.native import (
     read_weights,
     save_checkpoint,
 )
-from repbench.upstream.pretraining import trainer
+from repbench.upstream.pretraining import saved_state, trainer
 from tests.upstream.small_training import (
     BATCHES_PER_EPOCH,
     arguments,
@@ -75,10 +75,10 @@ def uninterrupted(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     taken = trainer.Trainer._step
 
-    def step(trainer: trainer.Trainer, number: int, batches: Any, optimizer: Any, *given: Any) -> Any:
-        if number in SAVED:
-            trainer._save(number, optimizer, None, None)
-        return taken(trainer, number, batches, optimizer, *given)
+    def step(self: trainer.Trainer, *given: Any) -> Any:
+        if self.step in SAVED:
+            self.save()
+        return taken(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.Trainer, "_step", step)
@@ -129,10 +129,10 @@ def test_the_batches_heard_are_the_same_in_the_same_order(
     heard = list[tuple[int, str]]()
     told = trainer.Trainer._loss
 
-    def loss(trainer: trainer.Trainer, batch: Any, number: int, ids: Any) -> Any:
+    def loss(self: trainer.Trainer, batch: Any, number: int, ids: Any) -> Any:
         values = hashlib.sha256(batch.values.numpy().tobytes()).hexdigest()
         heard.append((number, f"{' '.join(ids)} {values}"))
-        return told(trainer, batch, number, ids)
+        return told(self, batch, number, ids)
 
     monkeypatch.setattr(trainer.Trainer, "_loss", loss)
     run_pretraining(replace(asked_of(tones, tmp_path / "whole"), steps=20))
@@ -164,7 +164,7 @@ def test_each_part_of_the_optimizer_is_needed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trainer, "read_training", lambda checkpoint: dropped(read_training(checkpoint)))
+    monkeypatch.setattr(saved_state, "read_training", lambda checkpoint: dropped(read_training(checkpoint)))
     run = killed_at(90, uninterrupted, tmp_path / "run")
     run_pretraining(asked_of(tones, run, resume=True))
     same = digests(run)["model.safetensors"] == digests(uninterrupted)["model.safetensors"]
@@ -290,10 +290,10 @@ def stopped_after(steps: int) -> Iterator[None]:
     """Inside, a training ends before the step `steps`, as by a kill: without a checkpoint."""
     taken = trainer.Trainer._step
 
-    def step(trainer: trainer.Trainer, number: int, *given: Any) -> Any:
-        if number == steps:
+    def step(self: trainer.Trainer, *given: Any) -> Any:
+        if self.step == steps:
             raise Stopped
-        return taken(trainer, number, *given)
+        return taken(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.Trainer, "_step", step)
@@ -305,10 +305,10 @@ def test_signals_at_a_step_that_is_saved_anyway_and_within_the_save_leave_the_sa
 ) -> None:
     taken, saved = trainer.Trainer._step, save_checkpoint
 
-    def step(trainer: trainer.Trainer, number: int, *given: Any) -> Any:
-        if number == 11:
+    def step(self: trainer.Trainer, *given: Any) -> Any:
+        if self.step == 11:
             os.kill(os.getpid(), signal.SIGTERM)
-        return taken(trainer, number, *given)
+        return taken(self, *given)
 
     def save(*given: Any, **named: Any) -> Any:
         for again in (signal.SIGTERM, signal.SIGINT):

@@ -46,7 +46,7 @@ from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.sequences import trainable
-from repbench.benchmark.probing.training import ProbeJob, TrainedProbe, train_probes
+from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.configs.requests import request_of
@@ -290,27 +290,22 @@ def _train(
     tunes = any(setting.tuned for setting in settings)
     rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
     jobs = list(dict.fromkeys(replace(setting, tuned=False) for setting in settings))
+    shared = ProbeTraining(
+        predictor=Predictor(context.task, splits.classes, context.upstream.info),
+        shape=context.probe_shape(splits.classes, settings[0].layer),
+        train=train,
+        dev=dev,
+        statistics=statistics_of(train),
+        settings=common,
+        learning_rates=rates,
+        device=context.device,
+    )
+    probe_jobs = [
+        ProbeJob(train=subsets[job].train, dev=subsets[job].dev, layers=context.places(job.layer), seed=job.seed)
+        for job in jobs
+    ]
     with context.reporter.stage(_title(len(jobs), len(rates))) as advance:
-        trained = train_probes(
-            Predictor(context.task, splits.classes, context.upstream.info),
-            context.probe_shape(splits.classes, settings[0].layer),
-            train,
-            dev,
-            [
-                ProbeJob(
-                    train=subsets[job].train,
-                    dev=subsets[job].dev,
-                    layers=context.places(job.layer),
-                    seed=job.seed,
-                )
-                for job in jobs
-            ],
-            common,
-            statistics=statistics_of(train),
-            learning_rates=rates,
-            device=context.device,
-            progress=advance,
-        )
+        trained = train_probes(shared, probe_jobs, advance)
     for note in dict.fromkeys(note for probes in trained for note in _ended(probes)):
         context.reporter.say(f"note: {note}")
     return [

@@ -1,7 +1,7 @@
 """The optimizers with which Mockingjay and its descendants were trained, and their warm-up.
 
-BertAdam (legacy Mockingjay), S3PRL's AdamW with schedule and its Lamb, and torch's Adam and AdamW behind one builder.
-All settings stand in the groups and all state is tensors and integers, so a saved `state_dict` continues bit for bit.
+BertAdam (legacy Mockingjay), S3PRL's AdamW with schedule, and torch's Adam and AdamW behind one builder.
+All settings are in the groups and all state is tensors and integers, so a saved `state_dict` continues bit for bit.
 
 Symbols: p parameter, g gradient, m and v its moving mean and mean square, s updates made so far.
 """
@@ -255,12 +255,11 @@ class BertAdam(_ScheduledOptimizer):
 
 
 class ScheduledAdamW(_ScheduledOptimizer):
-    """S3PRL's "AdamW with schedule", which trained its Mockingjay; or, with the trust ratio, S3PRL's Lamb.
+    """S3PRL's "AdamW with schedule", which trained its Mockingjay.
 
     With t = s + 1: p <- p - lr warmup_linear(t) c u, u = m / (sqrt(v) + eps) + weight_decay p, where
-    c = sqrt(1 - beta2^t) / (1 - beta1^t), or for Lamb c = |p| / |u| (1 if either norm is 0). It counts before the
-    update, so the first update is not lost; the update number `total_steps` is. Unlike AdamW, c scales the decay too,
-    and eps is not corrected.
+    c = sqrt(1 - beta2^t) / (1 - beta1^t). It counts before the update, so the first update is not lost; the update
+    number `total_steps` is. Unlike AdamW, c scales the decay too, and eps is not corrected.
 
     Args:
         params: Parameters, or groups of them that override the settings.
@@ -270,13 +269,12 @@ class ScheduledAdamW(_ScheduledOptimizer):
         weight_decay: Of the parameters, at the rate of the update.
         total_steps: Updates planned; -1: constant rate.
         warmup: Share of them for the warm-up, in [0, 1); -1: none.
-        trust_ratio: Whether to update like Lamb.
 
     Raises:
         ValueError: If a setting is out of range; all such are named.
 
     Reference:
-        You et al., "Large Batch Optimization for Deep Learning", ICLR 2020; `optimizers.py` of S3PRL.
+        `AdamW_with_schedule` in `optimizers.py` of S3PRL.
     """
 
     def __init__(
@@ -288,23 +286,17 @@ class ScheduledAdamW(_ScheduledOptimizer):
         weight_decay: float = 0.0,
         total_steps: int = -1,
         warmup: float = -1,
-        trust_ratio: bool = False,
     ) -> None:
-        settings = _settings(lr, betas, eps, weight_decay, total_steps, warmup)
-        super().__init__(params, settings | {"trust_ratio": trust_ratio})
+        super().__init__(params, _settings(lr, betas, eps, weight_decay, total_steps, warmup))
 
     def _rate(self, group: dict[str, Any], counter: int) -> float:
         return float(group["lr"] * warmup_linear(counter + 1, group["total_steps"], group["warmup"]))
 
     def _update(self, batch: _TensorGroup, group: dict[str, Any]) -> None:
-        rate = self._rate(group, batch.counter)
-        if group["trust_ratio"]:
-            _descend_by_trust(batch, rate, group)
-        else:
-            beta1, beta2 = group["betas"]
-            count = batch.counter + 1
-            correction = math.sqrt(1 - beta2**count) / (1 - beta1**count)
-            _descend(batch, batch.gradients, rate * correction, group)
+        beta1, beta2 = group["betas"]
+        count = batch.counter + 1
+        correction = math.sqrt(1 - beta2**count) / (1 - beta1**count)
+        _descend(batch, batch.gradients, self._rate(group, batch.counter) * correction, group)
 
 
 def pretraining_optimizer(
@@ -445,22 +437,6 @@ def _descend(batch: _TensorGroup, gradients: list[Tensor], rate: float, group: d
         eps=group["eps"],
         maximize=False,
     )
-
-
-def _descend_by_trust(batch: _TensorGroup, rate: float, group: dict[str, Any]) -> None:
-    """p <- p - rate (|p| / |u|) u, with u as in `_descend`."""
-    beta1, beta2 = group["betas"]
-    for parameter, gradient, mean, mean_square in zip(
-        batch.parameters, batch.gradients, batch.exp_avg, batch.exp_avg_sq, strict=True
-    ):
-        mean.lerp_(gradient, 1 - beta1)
-        mean_square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        update = mean / mean_square.sqrt().add_(group["eps"])
-        update.add_(parameter, alpha=group["weight_decay"])
-        ratio = parameter.norm() / update.norm()
-        # Zero norms: 0 / |u| would keep a zero parameter at zero for ever, |p| / 0 is no number.
-        ratio = torch.where((ratio > 0) & ratio.isfinite(), ratio, 1.0)
-        parameter.sub_(update.mul_(ratio * rate))
 
 
 def _fusable(groups: list[dict[str, Any]]) -> bool:

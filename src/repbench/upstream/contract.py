@@ -252,17 +252,18 @@ def fingerprint_of(module: nn.Module, config: Mapping[str, Any], code_version: i
     `code_version` is raised by hand when the same weights give other numbers.
     """
     digest = hashlib.sha256(canonical_json({"config": dict(config), "code_version": code_version}))
-    for name, tensor in sorted(module.state_dict().items()):
-        array = tensor.detach().cpu().contiguous()
-        digest.update(f"\0{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
-        digest.update(array.view(-1).view(_bytes_dtype()).numpy().tobytes() if array.numel() else b"")
+    update_with_tensors(digest, module.state_dict())
     return digest.hexdigest()
 
 
-def _bytes_dtype() -> Any:
+def update_with_tensors(digest: hashlib._Hash, tensors: Mapping[str, Tensor]) -> None:
+    """Add names, types, shapes and bytes of tensors, in the order of their names, to a digest."""
     import torch
 
-    return torch.uint8
+    for name, tensor in sorted(tensors.items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"\0{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
+        digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
 
 
 def check_lengths(info: UpstreamInfo, lengths: Tensor) -> None:

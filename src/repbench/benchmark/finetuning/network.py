@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from repbench.benchmark.loading.upstreams import build_upstream, presets_of
-from repbench.benchmark.probing.probe import Probe, ProbeShape
+from repbench.benchmark.probing.probe import Probe, probe_in, read_tensors, shape_json, whole_file
 from repbench.errors import IntegrityError, plugin_faults
 from repbench.registry import Entry
 from repbench.upstream.checkpoints.factory import RANDOM
 from repbench.upstream.checkpoints.foreign import hold_to_keys
-from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of
+from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of, update_with_tensors
 
 FORMAT = "repbench.network/1"
 
@@ -56,6 +56,13 @@ class Network(nn.Module):
         """(L, N, D) frames, (U,) of each utterance, to (N, C), or to (U, C) where utterances are asked."""
         scores: Tensor = self.probe(frames, counts)
         return scores
+
+
+def upstream_of(network: Network) -> Upstream:
+    """The network's upstream, as one."""
+    upstream: object = network.upstream
+    assert isinstance(upstream, Upstream)
+    return upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +139,11 @@ def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any])
     tensors |= {f"{_PROBE}{name}": tensor for name, tensor in probe.state_dict().items()}
     # Tied weights share memory, which safetensors refuses.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    shape = {name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__}
     metadata = {
         "format": FORMAT,
-        "shape": json.dumps(shape),
+        "shape": shape_json(probe),
         "facts": json.dumps(dict(facts)),
-        "weights_sha256": digest_of(tensors),
+        "weights_sha256": _weights_digest(tensors),
     }
     return save(tensors, metadata=metadata)
 
@@ -148,30 +154,19 @@ def load_network(path: Path) -> SavedNetwork:
     Raises:
         IntegrityError: The file is not a whole network, or its weights are not those that were written.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        shape, facts, digest = json.loads(metadata["shape"]), json.loads(metadata["facts"]), metadata["weights_sha256"]
-        probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
-        probe.load_state_dict(_below(_PROBE, tensors), strict=True)
-        facts["config"], facts["provenance"]["heard"], facts["upstream_fingerprint"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        what = f"This is not a whole network: {error}"
-        raise IntegrityError(what, file=path, do="Give the folder of a fine-tuned run") from error
-    if digest_of(tensors) != digest:
+    with whole_file(path, "network", do="Give the folder of a fine-tuned run"):
+        tensors, metadata = read_tensors(path)
+        probe, facts = probe_in(_below(_PROBE, tensors), metadata)
+        digest = metadata["weights_sha256"]
+        facts["config"], facts["provenance"]["heard"], facts["upstream_fingerprint"]  # a KeyError if one is missing
+    if _weights_digest(tensors) != digest:
         raise IntegrityError("The weights are not those that were written", file=path, do="Run it again")
-    return SavedNetwork(file=path, upstream=_below(_UPSTREAM, tensors), probe=probe.eval(), facts=facts)
+    return SavedNetwork(file=path, upstream=_below(_UPSTREAM, tensors), probe=probe, facts=facts)
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
+def _weights_digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    update_with_tensors(digest, tensors)
     return digest.hexdigest()
 
 

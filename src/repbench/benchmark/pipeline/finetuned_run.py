@@ -18,7 +18,8 @@ import torch
 from repbench.benchmark.data.dataset import LabelledSplits
 from repbench.benchmark.features.extraction import layer_indices
 from repbench.benchmark.finetuning.network import Network
-from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner, predictions_of
+from repbench.benchmark.finetuning.prediction import predictions_of
+from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner
 from repbench.benchmark.loading.upstreams import code_of
 from repbench.benchmark.pipeline.saved_probe_run import heard_by
 from repbench.benchmark.pipeline.setup import Labelled, RunContext, RunSetting, TrainedResult, WrittenRecord, module_of

@@ -6,7 +6,8 @@ Axes: L layers, N frames, D width, U utterances, C classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from torch.nn import functional as F
 from repbench.benchmark.features.extraction import FeatureTable
 from repbench.downstream.heads import Head, build_head
 from repbench.errors import IntegrityError
-from repbench.files import atomic_write
 
 STD_FLOOR = 1e-3
 """Least standard deviation, as a share of the median one: a nearly constant dimension is not blown up."""
@@ -186,41 +186,59 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
-    """The probe as safetensors; its shape and `facts` (task, upstream, layer) stand in the metadata."""
+    """The probe as safetensors; its shape and `facts` (task, upstream, layer) are in the metadata."""
     from safetensors.torch import save
 
-    shape = {name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__}
-    metadata = {"format": "repbench.probe/1", "shape": json.dumps(shape), "facts": json.dumps(facts)}
+    metadata = {"format": "repbench.probe/1", "shape": shape_json(probe), "facts": json.dumps(facts)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
     return save(tensors, metadata=metadata)
 
 
-def save_probe(path: Path, probe: Probe, facts: dict[str, Any]) -> None:
-    """Write the probe."""
-    with atomic_write(path) as stream:
-        stream.write(encoded_probe(probe, facts))
-
-
 def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
-    """Read a probe and the facts it was saved with.
+    """Read a probe, in eval mode, and the facts it was saved with.
 
     Raises:
         IntegrityError: The file is not a whole probe.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        shape = json.loads(metadata["shape"])
-        facts: dict[str, Any] = json.loads(metadata["facts"])
-        probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
-        probe.load_state_dict(tensors, strict=True)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise IntegrityError(
-            f"This is not a whole probe: {error}", file=path, do="Give the folder of a frozen run"
-        ) from error
+    with whole_file(path, "probe", do="Give the folder of a frozen run"):
+        tensors, metadata = read_tensors(path)
+        probe, facts = probe_in(tensors, metadata)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise IntegrityError("The probe's weights hold NaN or infinity", file=path, do="Run it again")
+    return probe, facts
+
+
+# the parts of a file with a probe in it; a fine-tuned network is one too
+
+
+def shape_json(probe: Probe) -> str:
+    """What `probe_in` builds a probe from."""
+    return json.dumps({name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__})
+
+
+@contextmanager
+def whole_file(path: Path, what: str, *, do: str) -> Iterator[None]:
+    """Turn every fault of a file that was cut off or changed into an IntegrityError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError(f"This is not a whole {what}: {error}", file=path, do=do) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+        return tensors, stored.metadata() or {}
+
+
+def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Probe, dict[str, Any]]:
+    """The probe of some tensors, in eval mode, and the facts beside its shape in the metadata."""
+    shape, facts = json.loads(metadata["shape"]), json.loads(metadata["facts"])
+    probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
+    probe.load_state_dict(dict(tensors), strict=True)
     return probe.eval(), facts

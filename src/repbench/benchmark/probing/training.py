@@ -1,9 +1,10 @@
-"""Train probes on frozen features, all learning rates of a lesson in one pass over the features.
+"""Train probes on frozen features, all learning rates of a job in one pass over the features.
 
-A probe is trained for a fixed number of steps, scored on dev at fixed points, and the best point is kept (the earliest
-of equals). Rates share what they see: each batch is read and standardised once, dev is read once for all, and probes of
-one matrix answer in one product. What a probe becomes does not depend on who stands beside it: its weights are those it
-would have alone, to 1e-5 or, where it has hidden layers, to the last bit (docs/design/0010-probes-side-by-side.md).
+A probe is trained for a fixed number of steps and scored on dev at fixed points, and its best point is kept (the
+earliest of equals). The probes of a job share their input: each batch is read and standardised once, dev is read once,
+and one product computes the scores of all probes that are one matrix. A probe does not depend on those that share its
+pass: its weights are those that it has alone, to 1e-5 or, with hidden layers, to the last bit
+(docs/design/0010-probes-side-by-side.md).
 
 Axes: L layers, N frames, D width, U utterances, C classes, R learning rates.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -29,18 +30,44 @@ from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_s
 from repbench.benchmark.probing.sequences import sequence_loss
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
+from repbench.progress import Advance
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeJob:
-    """What one probe is trained and selected on.
+class ProbeTraining:
+    """What all probes of a run share.
 
     Attributes:
-        train: Learns.
-        dev: Selects.
-        layers: Which layers of the tables it reads.
+        predictor: Of the task, for its classes.
+        shape: Of every probe.
+        train: Features of the training split.
+        dev: Features of the dev split.
+        statistics: (L, 1, D) mean and deviation of all layers of `train`, over all frames, labelled or not.
+        settings: The budget.
+        learning_rates: R of them; empty: that of the settings.
+        device: Where the probes are and learn; the tables may be elsewhere.
+    """
+
+    predictor: Predictor
+    shape: ProbeShape
+    train: FeatureTable
+    dev: FeatureTable
+    statistics: tuple[Tensor, Tensor]
+    settings: ProbeSettings
+    learning_rates: tuple[float, ...] = ()
+    device: torch.device = CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeJob:
+    """One probe for each learning rate, trained and selected on the same utterances.
+
+    Attributes:
+        train: Utterances to learn from.
+        dev: Utterances to select on.
+        layers: Layers of the tables that are read.
         seed: Of the initial weights and the order of the batches.
     """
 
@@ -52,7 +79,13 @@ class ProbeJob:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was chosen on dev, among what; no `dev_value` for a training that ended in NaN at the chosen step."""
+    """The choice on dev.
+
+    Attributes:
+        grid: Every scored point, with its `dev_value`.
+        chosen: The point that was chosen or, of a diverged training, at which it diverged.
+        dev_value: At the chosen point; None of a diverged training.
+    """
 
     grid: tuple[dict[str, float | int], ...]
     chosen: dict[str, float | int]
@@ -61,7 +94,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class TrainedProbe:
-    """The selected probe, how it was selected, and its share of the time that training took."""
+    """The selected probe, its selection, and its share of the training time in seconds."""
 
     probe: Probe
     selection: Selection
@@ -69,69 +102,30 @@ class TrainedProbe:
 
 
 def train_probes(
-    predictor: Predictor,
-    shape: ProbeShape,
-    train: FeatureTable,
-    dev: FeatureTable,
-    jobs: Sequence[ProbeJob],
-    settings: ProbeSettings,
-    *,
-    statistics: tuple[Tensor, Tensor],
-    learning_rates: Sequence[float] | None = None,
-    device: torch.device = CPU,
-    progress: Callable[[int, int], None] | None = None,
+    shared: ProbeTraining, jobs: Sequence[ProbeJob], progress: Advance = lambda done, total: None
 ) -> list[list[TrainedProbe]]:
-    """Train a probe for each lesson and learning rate, and keep the point of each that is best on dev.
+    """Train a probe for each job and learning rate, and keep the point of each that is best on dev.
 
     Args:
-        examiner: Puts the questions.
-        shape: Of all probes.
-        train: Features of the training split.
-        dev: Features of the dev split.
-        lessons: What is trained on what.
-        settings: The budget.
-        statistics: (L, 1, D) mean and deviation of all layers of `train`, labelled or not.
-        learning_rates: R of them; None: that of the settings.
-        device: Where the probes lie and learn; the tables may lie elsewhere.
-        progress: Told of the steps done.
+        shared: What all probes share.
+        jobs: The utterances, layers and seed of each probe.
+        progress: Called with the steps done and all steps.
 
     Returns:
-        For each lesson a probe for each learning rate; at least one of them has a dev value.
+        For each job a probe for each learning rate; at least one of them has a dev value.
 
     Raises:
-        NonFiniteError: No learning rate of a lesson has a finite loss; names the step.
+        NonFiniteError: No learning rate of a job has a finite loss; names the step.
+        EnvironmentFault: The memory does not suffice.
     """
-    rates = tuple(learning_rates or (settings.learning_rate,))
-    total = settings.steps * len(jobs)
+    steps = shared.settings.steps
     trained = []
     for number, job in enumerate(jobs):
-        own = train.of_layers(job.layers), dev.of_layers(job.layers)
-        of_layers = statistics[0][job.layers], statistics[1][job.layers]
-        with _room_for(settings, shape):
-            group = _ProbeGroup(predictor, shape, *own, job, settings, of_layers, rates, device)
+        with _enough_memory(shared.settings, shared.shape):
+            group = _ProbeGroup(shared, job)
             for step in group.steps():
-                if progress is not None:
-                    progress(number * settings.steps + step, total)
+                progress(number * steps + step, len(jobs) * steps)
         trained.append(group.trained())
-    return trained
-
-
-def train_probe(
-    predictor: Predictor,
-    shape: ProbeShape,
-    train: LabelledFeatures,
-    dev: LabelledFeatures,
-    settings: ProbeSettings,
-    *,
-    seed: int,
-    statistics: tuple[Tensor, Tensor],
-    progress: Callable[[int, int], None] | None = None,
-) -> TrainedProbe:
-    """Train one probe alone; arguments and errors as `train_probes`."""
-    job = ProbeJob(train=train.examples, dev=dev.examples, seed=seed)
-    ((trained,),) = train_probes(
-        predictor, shape, train.table, dev.table, [job], settings, statistics=statistics, progress=progress
-    )
     return trained
 
 
@@ -141,36 +135,27 @@ def selection_steps(steps: int, points: int) -> tuple[int, ...]:
 
 
 class _ProbeGroup:
-    """The probes of one lesson, one for each learning rate."""
+    """The probes of one job, one for each learning rate."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        shape: ProbeShape,
-        train: FeatureTable,
-        dev: FeatureTable,
-        job: ProbeJob,
-        settings: ProbeSettings,
-        statistics: tuple[Tensor, Tensor],
-        rates: Sequence[float],
-        device: torch.device,
-    ) -> None:
-        self._examiner = predictor
-        self._settings = settings
-        self._device = device
+    def __init__(self, shared: ProbeTraining, job: ProbeJob) -> None:
+        self._predictor, self._settings, self._device = shared.predictor, shared.settings, shared.device
         generator = torch.Generator().manual_seed(job.seed)
-        untrained = Probe(shape, generator)
-        if settings.standardise:
-            untrained.set_statistics(*statistics)
-        untrained.to(device)
-        self._pupils = [_ProbeRun(copy.deepcopy(untrained), rate, settings) for rate in rates]
+        untrained = Probe(shared.shape, generator)
+        if self._settings.standardise:
+            mean, std = shared.statistics
+            untrained.set_statistics(mean[job.layers], std[job.layers])
+        untrained.to(self._device)
+        rates = shared.learning_rates or (self._settings.learning_rate,)
+        self._runs = [_ProbeRun(copy.deepcopy(untrained), rate, self._settings) for rate in rates]
+        train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
+        dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
         context = untrained.head.context_frames
-        self._batches = batches(predictor, LabelledFeatures(train, job.train), settings, generator, context=context)
-        self._exam = predictor.dev_set(LabelledFeatures(dev, job.dev), device)
+        self._batches = batches(self._predictor, train, self._settings, generator, context=context)
+        self._dev_set = self._predictor.dev_set(dev, self._device)
         self._seconds = 0.0
 
     def steps(self) -> Iterator[int]:
-        """Train; gives the number of each step after it."""
+        """Train; yields the number of each step after it."""
         started = time.monotonic()
         points = selection_steps(self._settings.steps, self._settings.selection_points)
         for step in range(1, self._settings.steps + 1):
@@ -182,45 +167,46 @@ class _ProbeGroup:
 
     def trained(self) -> list[TrainedProbe]:
         """The best probe of each rate; each took its share of the time."""
-        return [run.trained(self._seconds / len(self._pupils)) for run in self._pupils]
+        return [run.trained(self._seconds / len(self._runs)) for run in self._runs]
 
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)
-        standard = self._pupils[0].probe.standardise_(batch.frames)
-        scores = scores_side_by_side([run.probe.train() for run in self._pupils], standard, batch.counts)
-        losses = _losses(scores, batch)
-        finite = torch.isfinite(losses).tolist()
-        alive = [run.is_finite(known, step) for run, known in zip(self._pupils, finite, strict=True)]
-        if not any(alive):
-            raise _all_ended(f"loss is {losses[0].item()}", step)
-        for run in self._pupils:
-            run.descent.zero_grad()
-        torch.autograd.backward(losses, torch.tensor(alive, dtype=losses.dtype, device=losses.device))
-        for run in self._pupils:
+        standard = self._runs[0].probe.standardise_(batch.frames)
+        scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
+        losses = _losses(scores, batch)  # (R,)
+        known = torch.isfinite(losses).tolist()
+        finite = [run.is_finite(each, step) for run, each in zip(self._runs, known, strict=True)]
+        if not any(finite):
+            raise _all_diverged(f"loss is {losses[0].item()}", step)
+        for run in self._runs:
+            run.optimizer.zero_grad()
+        # A weight of 0 keeps the loss of a diverged probe out of the others' gradients.
+        torch.autograd.backward(losses, torch.tensor(finite, dtype=losses.dtype, device=losses.device))
+        for run in self._runs:
             if self._settings.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(run.probe.parameters(), self._settings.clip_norm)
-            run.descent.step()
+            run.optimizer.step()
 
     def _select(self, step: int) -> None:
-        values = self._examiner.primaries(self._scores, self._exam)
-        for run, value in zip(self._pupils, values, strict=True):
+        values = self._predictor.primaries(self._scores, self._dev_set)
+        for run, value in zip(self._runs, values, strict=True):
             if not run.is_finite(value is not None, step) or value is None:
                 continue
             run.grid.append({"learning_rate": run.learning_rate, "step": step, "dev_value": value})
-            if self._examiner.better(value, run.value):
+            if self._predictor.better(value, run.value):
                 run.value, run.step, run.best = value, step, copy.deepcopy(run.probe.state_dict())
-        if all(run.ended_at is not None for run in self._pupils):
-            raise _all_ended("scores on dev are NaN or infinite", step)
+        if all(run.diverged_at is not None for run in self._runs):
+            raise _all_diverged("scores on dev are NaN or infinite", step)
 
     def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
-        """Frames (L, N, D) to the scores of all pupils, (R, N, C) or (R, U, C)."""
-        standard = self._pupils[0].probe.standardised(frames)
-        return scores_side_by_side([run.probe.eval() for run in self._pupils], standard, counts)
+        """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
+        standard = self._runs[0].probe.standardised(frames)
+        return scores_side_by_side([run.probe.eval() for run in self._runs], standard, counts)
 
 
 @contextmanager
-def _room_for(settings: ProbeSettings, shape: ProbeShape) -> Iterator[None]:
-    """Say which settings ask for less memory where there is too little."""
+def _enough_memory(settings: ProbeSettings, shape: ProbeShape) -> Iterator[None]:
+    """Name the settings that save memory, where memory does not suffice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -234,16 +220,18 @@ def _room_for(settings: ProbeSettings, shape: ProbeShape) -> Iterator[None]:
         ) from error
 
 
-def _all_ended(what: str, step: int) -> NonFiniteError:
-    said = f"The probe's {what} at step {step}"
-    return NonFiniteError(said, key="probe.learning_rate", do="Take a smaller learning rate")
+def _all_diverged(what: str, step: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"The probe's {what} at step {step}", key="probe.learning_rate", do="Take a smaller learning rate"
+    )
 
 
 def _losses(scores: Tensor, batch: ProbeBatch) -> Tensor:
-    """What scores (R, N, C), (R, U, C) or, with the blank, (R, N, C + 1) cost: (R,) means over frames or utterances."""
+    """Mean losses (R,) over frames or utterances of scores (R, N, C), (R, U, C) or, with the blank, (R, N, C + 1)."""
     if batch.num_classes is None:
         num_probes, num_asked, _ = scores.shape
-        rows = scores.transpose(0, 1).flatten(0, 1)  # as the product of many probes left them
+        # (R, N, C) -> (N R, C): the order in memory that the product of many probes left
+        rows = scores.transpose(0, 1).flatten(0, 1)
         costs = F.cross_entropy(rows, batch.classes.repeat_interleave(num_probes), reduction="none")
         return costs.view(num_asked, num_probes).mean(dim=0)
     counts, num_classes = batch.counts, batch.num_classes
@@ -252,32 +240,32 @@ def _losses(scores: Tensor, batch: ProbeBatch) -> Tensor:
 
 
 class _ProbeRun:
-    """A probe at one learning rate, and its best point so far; a loss or score that is not finite ends it."""
+    """A probe at one learning rate, and its best point so far; a loss or score that is not finite ends its training."""
 
     def __init__(self, probe: Probe, learning_rate: float, settings: ProbeSettings) -> None:
         self.probe = probe
         self.learning_rate = learning_rate
         learnt = (each for each in probe.parameters() if each.requires_grad)
-        self.descent = FusedAdam(
+        self.optimizer = FusedAdam(
             settings.optimizer, learnt, learning_rate=learning_rate, weight_decay=settings.weight_decay
         )
-        self.ended_at: int | None = None
+        self.diverged_at: int | None = None
         self.value: float | None = None
         self.step = 0
         self.best: dict[str, Tensor] = {}
         self.grid: list[dict[str, float | int]] = []
 
     def is_finite(self, finite: bool, step: int) -> bool:
-        """Whether it goes on after a step that gave something finite, or did not."""
-        if not finite and self.ended_at is None:
-            self.ended_at = step
-        return self.ended_at is None
+        """Whether everything so far is finite, after a step whose loss or scores are finite, or are not."""
+        if not finite and self.diverged_at is None:
+            self.diverged_at = step
+        return self.diverged_at is None
 
     def trained(self, seconds: float) -> TrainedProbe:
-        """The probe at its best point, or as it ended."""
-        if self.ended_at is not None:
-            ended: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.ended_at}
-            return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), ended, None), seconds)
+        """The probe at its best point or, where it diverged, as it is."""
+        if self.diverged_at is not None:
+            diverged: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.diverged_at}
+            return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), diverged, None), seconds)
         self.probe.load_state_dict(self.best)
         chosen: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.step}
         return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)

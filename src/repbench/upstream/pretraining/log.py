@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +94,36 @@ class TrainingLog:
         """TensorBoard writes in a thread and raises there; what it cannot write is raised again by `flush`."""
         if not isinstance(told.exc_value, OSError):
             self._excepthook(told)
+
+
+class Pace:
+    """Speed of a training since this process began.
+
+    Args:
+        step: Steps already taken.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._first = step
+        self._frames = 0.0
+        self._started = time.monotonic()
+
+    def add(self, frames: float) -> None:
+        """Count the frames of a step that has just ended."""
+        self._frames += frames
+        self._seconds = time.monotonic() - self._started
+
+    @property
+    def per_second(self) -> float:
+        """Frames a second."""
+        return self._frames / max(self._seconds, 1e-9)
+
+    def left(self, step: int, steps: int) -> str:
+        """Time until `steps`, as hours and minutes or minutes and seconds."""
+        seconds = round((steps - step) * self._seconds / max(step - self._first, 1))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def lines_until(path: Path, step: int) -> list[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from repbench.corpora.contract import Utterance
-from repbench.errors import (
-    DataError,
-    EnvironmentFault,
-    NonFiniteError,
-    PluginError,
-    is_out_of_memory,
-    plugin_faults,
-)
-from repbench.progress import Reporter, Silence
+from repbench.errors import PluginError, plugin_faults
 from repbench.training.batching import BatchOrder, Stretch, derived_seed
-from repbench.training.distributed import Processes
+from repbench.training.loop import Microbatch, StepResult, SummedLoss, TrainingLoop
 from repbench.training.optimizers import build_optimizer
-from repbench.training.rng_and_signals import drawing_from, heeding_signals
-from repbench.upstream.checkpoints.foreign import hold_to_keys
-from repbench.upstream.checkpoints.native import (
-    Checkpoint,
-    list_checkpoints,
-    newest_intact,
-    read_training,
-    read_weights,
-    save_checkpoint,
-)
+from repbench.training.rng_and_signals import heeding_signals
+from repbench.upstream.checkpoints.native import Checkpoint, save_checkpoint
 from repbench.upstream.contract import Batch, Loss, Objective, Pretrainable
 from repbench.upstream.pretraining.inputs import Sounds, gather, unit_lengths
-from repbench.upstream.pretraining.log import TrainingLog
+from repbench.upstream.pretraining.log import Pace, TrainingLog
+from repbench.upstream.pretraining.saved_state import optimizer_tensors, restore
 from repbench.upstream.pretraining.settings import TrainingSettings
-
-_IDS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,35 +79,39 @@ class Trained:
 
 
 @dataclass(slots=True, kw_only=True)
-class Trainer:
+class Trainer(TrainingLoop):
     """Pre-trains a model.
 
     Attributes:
         model: On `device`.
-        settings: How.
-        seed: Of everything that is drawn.
-        train: Utterances that are learned from.
+        settings: Of the training.
+        train: Utterances to learn from.
         dev: Held-out utterances.
         run: Folder of checkpoints and logs; this process holds its lock.
-        describe: What checkpoints say of it.
-        device: Where it is computed.
-        processes: That train together.
-        reporter: Looks on.
-        history: What the weights went through before this run, oldest first; its checkpoints have it, and what the run
-            itself adds to it.
+        describe: What every checkpoint states about its training.
+        history: What the weights went through before this run, oldest first, as the checkpoints state it; a run with
+            more steps than planned adds that.
     """
+
+    unit = "frames"
+    less_memory = "Lower training.batch_frames or training.crop_frames"
+    more_terms = "Raise training.min_frames"
+    rate_key = "training.optimizer.learning_rate"
 
     model: Pretrainable
     settings: TrainingSettings
-    seed: int
     train: Sequence[Utterance]
     dev: Sequence[Utterance]
     run: Path
     describe: Describe
-    device: torch.device
-    processes: Processes = field(default_factory=Processes)
-    reporter: Reporter = field(default_factory=Silence)
     history: tuple[Mapping[str, Any], ...] = ()
+    _multiplier: Callable[[int], float] = field(init=False)
+    _sounds: Sounds = field(init=False)
+    _held_out: Sounds = field(init=False)
+    _log: TrainingLog | None = field(init=False, default=None)
+    _pace: Pace = field(init=False)
+    _dev_loss: float | None = field(init=False, default=None)
+    _saved: Checkpoint | None = field(init=False, default=None)
 
     def fit(self) -> Trained:
         """Train from the newest intact checkpoint of the run, or from the start.
@@ -133,154 +120,127 @@ class Trainer:
             NonFiniteError: A loss or gradient is NaN or infinite; the weights of the last checkpoint are finite.
             EnvironmentFault: The disk or the memory is full.
         """
-        optimizer, multiplier = self._optimizer()
-        step = self._restore(optimizer, multiplier)
-        sounds, dev_sounds = self._sounds("train", self.train), self._sounds("dev", self._followed())
-        stages = self._stages(sounds.lengths)
-        dev_order = BatchOrder(dev_sounds.lengths, None, self.settings.batch_frames, 0)
-        saved: Checkpoint | None = None
-        dev_loss: float | None = None
-        with (
-            heeding_signals() as asked,
-            self._log(step) as log,
-            self.reporter.stage(f"pre-training {self.model.info.name}") as advance,
-        ):
-            pace = _Pace(step)
-            batches = self._batches(sounds, stages, step)
-            while step < self.settings.steps:
-                values, stop = self._step(step, batches, optimizer, multiplier, asked)
-                step += 1
-                pace.add(step, values.pop("frames"))
-                last = step == self.settings.steps
-                due = last or step % self.settings.save_every == 0
-                saving = due or stop is not None
-                # A signal changes nothing of what is looked at: the log is that of an uninterrupted run.
-                looking = due or step % self.settings.dev_every == 0
-                dev_loss = self._dev_loss(dev_sounds, dev_order) if looking else None
-                if looking or step % self.settings.log_every == 0:
-                    self._write(log, step, values, dev_loss, pace)
-                if looking and log is not None:
-                    log.figures(step, self._figures(dev_sounds, dev_order))
-                if saving:
-                    saved = self._save(step, optimizer, dev_loss, log)
-                advance(step, self.settings.steps)
-                if stop is not None:
-                    return Trained(checkpoint=saved, step=step, dev_loss=dev_loss, signal=stop)
-        return Trained(checkpoint=saved, step=step, dev_loss=dev_loss)
+        self._build_optimizer()
+        self._restore()
+        self._sounds, self._held_out = self._gathered("train", self.train), self._gathered("dev", self._followed())
+        with heeding_signals() as signals, self._opened_log() as self._log:
+            self._pace = Pace(self.step)
+            stop = self.take_steps(f"pre-training {self.plugin}", signals)
+        return Trained(checkpoint=self._saved, step=self.step, dev_loss=self._dev_loss, signal=stop)
 
-    # one step
+    # what differs from other trainings
 
-    def _step(
-        self,
-        step: int,
-        batches: Iterator[tuple[int, Sequence[Stretch], Batch]],
-        optimizer: torch.optim.Optimizer,
-        multiplier: Callable[[int], float],
-        asked: Sequence[int],
-    ) -> tuple[dict[str, float], int | None]:
-        """Take one step; returns its numbers and the signal that any process was sent."""
-        self._module.train()
-        optimizer.zero_grad(set_to_none=True)
-        heard = _StepUtterances()
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss sum, terms, frames, signal
-        logs: dict[str, float] = {}
-        for _ in range(self.settings.accumulate):
-            number, stretches, batch = next(batches)
-            heard.add([self.train[stretch.index].id for stretch in stretches], batch)
-            loss = self._backward(number, batch, heard.last)
-            if loss.weight:
-                totals[0] += (loss.value.detach() * loss.weight).to(torch.float64)
-                totals[1] += loss.weight
-            totals[2] += batch.lengths.sum()
-            logs |= loss.logs
-        totals[3] = float(asked[0]) if asked else 0.0
-        total, terms, frames, signals = self.processes.sum(totals).tolist()
-        heard.refuse_non_finite(total, step)
-        if terms == 0:
-            what = f"Nothing was scored in step {step + 1}: all its utterances are too short for the objective"
-            raise DataError(what, utterance=heard.last[0], do="Raise training.min_frames")
-        norm = self._clipped_gradient(terms)
-        heard.refuse_non_finite(norm, step)
-        rate = self.settings.optimizer.learning_rate * multiplier(step)
+    @property
+    def module(self) -> nn.Module:
+        """The model."""
+        assert isinstance(self.model, nn.Module)
+        return self.model
+
+    @property
+    def plugin(self) -> str:
+        """Name of the model."""
+        return self.model.info.name
+
+    @property
+    def accumulate(self) -> int:
+        """Batches that this process adds up for one update."""
+        return self.settings.accumulate
+
+    def set_learning_rate(self) -> float:
+        """Set the scheduled rate; the optimizers of the older codes schedule it themselves."""
+        rate = self.settings.optimizer.learning_rate * self._multiplier(self.step)
         if self.settings.optimizer.name in {"adamw", "adam"}:
-            for group in optimizer.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
-        optimizer.step()
-        numbers = {"loss": total / terms, "learning_rate": rate, "gradient_norm": norm, **logs, "frames": frames}
-        stop = None if signals == 0 else int(asked[0] if asked else signal.SIGTERM)
-        return numbers, stop
+        return rate
 
-    def _backward(self, number: int, batch: Batch, ids: Sequence[str]) -> Loss:
-        """Add the gradient of the *sum* over a batch's terms."""
-        with self._memory(batch, ids), drawing_from(derived_seed(self.seed, "dropout", number), self.device):
-            loss = self._loss(batch, number, ids)
-            if loss.weight:  # with nothing to score there is nothing to learn
-                with plugin_faults(self.model.info.name, utterance=ids[0]):
-                    torch.autograd.backward(loss.value * loss.weight)
-        return loss
+    def is_save_point(self) -> bool:
+        """Every `save_every` steps, and after the last one."""
+        return self.step == self.settings.steps or self.step % self.settings.save_every == 0
 
-    def _clipped_gradient(self, terms: float) -> float:
-        """Make the gradient that of the mean over all processes' terms, clip it, and return its norm before."""
-        self.processes.sum_gradients(self._module.parameters())
-        for parameter in self._module.parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(terms)
-        return float(nn.utils.clip_grad_norm_(self._module.parameters(), self.settings.clip_norm))
+    def after_step(self, result: StepResult) -> None:
+        """Compute the dev loss, and write the log."""
+        self._pace.add(result.length)
+        validates = self.is_save_point() or self.step % self.settings.dev_every == 0
+        self._dev_loss = self._loss_on_dev() if validates else None
+        if self._log is None:
+            return
+        if validates or self.step % self.settings.log_every == 0:
+            self._write(self._log, result)
+        if validates:
+            self._log.figures(self.step, self._figures())
 
-    def _loss(self, batch: Batch, number: int, ids: Sequence[str]) -> Loss:
+    def save(self) -> None:
+        """Save a checkpoint of the run; only the leading process does."""
+        if not self.processes.leads:
+            return
+        if self._log is not None:
+            self._log.flush()
+        dev_loss = self._dev_loss if self._dev_loss is not None and math.isfinite(self._dev_loss) else None
+        fields = {**self.describe.fields, "dev_loss": dev_loss}
+        if self.history:
+            fields["history"] = [dict(event) for event in self.history]
+        self._saved = save_checkpoint(
+            self.run,
+            self.step,
+            weights=self.module.state_dict(),
+            training=optimizer_tensors(self.optimizer),
+            fields=fields,
+            texts=self.describe.texts({**fields, "step": self.step}),
+            keep_last=self.settings.keep_last,
+        )
+
+    # the loss
+
+    def _loss(self, batch: Batch, number: int, ids: Sequence[str]) -> SummedLoss:
         generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, "objective", number))
-        with plugin_faults(self.model.info.name, utterance=ids[0]), self._autocast():
+        with plugin_faults(self.plugin, utterance=ids[0]), self._autocast():
             loss: object = self.model.objective.loss(batch, generator)
         if not isinstance(loss, Loss):
             what = f"An objective's `loss` must return a Loss, but returned a {type(loss).__name__}"
-            raise PluginError(what, key=self.model.info.name, do="See Objective in repbench.upstream.contract")
-        return loss
+            raise PluginError(what, key=self.plugin, do="See Objective in repbench.upstream.contract")
+        with plugin_faults(self.plugin, utterance=ids[0]):
+            total = loss.value * loss.weight if loss.weight else None
+        return SummedLoss(total=total, terms=loss.weight, logs=loss.logs, evidence=batch.values)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
-    @contextlib.contextmanager
-    def _memory(self, batch: Batch, ids: Sequence[str]) -> Iterator[None]:
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            longest = int(batch.lengths.argmax())
-            raise EnvironmentFault(
-                f"Out of memory with {len(batch.lengths)} utterances of up to {int(batch.lengths.max())} frames",
-                utterance=ids[longest],
-                do="Lower training.batch_frames or training.crop_frames",
-            ) from error
+    # validation
 
-    # what is held out
-
-    def _dev_loss(self, sounds: Sounds, order: BatchOrder) -> float | None:
+    def _loss_on_dev(self) -> float | None:
         """Mean loss over held-out utterances, whole, with masks of a fixed seed; the leading process computes it."""
-        if not self.processes.leads or not sounds.lengths:
+        if not self.processes.leads or not self._held_out.lengths:
             return None
-        self._module.eval()
+        self.module.eval()
         total = terms = 0.0
-        numbers, followed = range(order.batches_per_epoch), self._followed()
+        order, followed = self._dev_order(), self._followed()
+        parts = [order.batch(number) for number in range(order.batches_per_epoch)]
         with torch.inference_mode():
-            for number, batch in enumerate(sounds.batches(order.batch(number) for number in numbers)):
+            for number, (stretches, batch) in enumerate(zip(parts, self._held_out.batches(parts), strict=True)):
                 generator = torch.Generator(self.device).manual_seed(derived_seed(0, "dev", number))
-                ids = [followed[stretch.index].id for stretch in order.batch(number)]
-                name = self.model.info.name
-                with self._memory(batch, ids), plugin_faults(name, utterance=ids[0]), self._autocast():
+                ids, lengths = [followed[each.index].id for each in stretches], [each.length for each in stretches]
+                with (
+                    self.enough_memory(ids, lengths),
+                    plugin_faults(self.plugin, utterance=ids[0]),
+                    self._autocast(),
+                ):
                     loss = self.model.objective.loss(batch, generator)
                 if loss.weight:
                     total += float(loss.value) * loss.weight
                     terms += loss.weight
         return total / terms if terms else None
 
-    def _figures(self, sounds: Sounds, order: BatchOrder) -> Mapping[str, Tensor]:
-        if not sounds.lengths:
+    def _figures(self) -> Mapping[str, Tensor]:
+        if not self._held_out.lengths:
             return {}
-        self._module.eval()
-        batch = next(sounds.batches([order.batch(0)]))
-        with torch.inference_mode(), plugin_faults(self.model.info.name), self._autocast():
+        self.module.eval()
+        batch = next(self._held_out.batches([self._dev_order().batch(0)]))
+        with torch.inference_mode(), plugin_faults(self.plugin), self._autocast():
             return self.model.objective.figures(batch)
+
+    def _dev_order(self) -> BatchOrder:
+        return BatchOrder(self._held_out.lengths, None, self.settings.batch_frames, 0)
 
     def _followed(self) -> list[Utterance]:
         """Held-out utterances of `dev_seconds` together, spread over the whole list."""
@@ -290,7 +250,7 @@ class Trainer:
 
     # batches
 
-    def _sounds(self, split: str, utterances: Sequence[Utterance]) -> Sounds:
+    def _gathered(self, split: str, utterances: Sequence[Utterance]) -> Sounds:
         with self.reporter.stage(f"frames of {split}") as advance:
             return gather(
                 utterances,
@@ -316,22 +276,21 @@ class Trainer:
             first = end
         return stages
 
-    def _batches(
-        self, sounds: Sounds, stages: Sequence[Stage], step: int
-    ) -> Iterator[tuple[int, Sequence[Stretch], Batch]]:
-        """(number, stretches, batch) of this process, from a step on."""
-        wanted = list[tuple[int, Sequence[Stretch]]]()
-
-        def stretches() -> Iterator[Sequence[Stretch]]:
-            for number, each in self._numbered(stages, step):
-                wanted.append((number, each))
-                yield each
-
-        for batch in sounds.batches(stretches()):
-            number, each = wanted.pop(0)
-            yield number, each, batch
+    def microbatches(self) -> Iterator[Microbatch]:
+        """The batches of this process, their sounds read ahead."""
+        numbered, ahead = tee(self._numbered(self._stages(self._sounds.lengths), self.step))
+        batches = self._sounds.batches(stretches for _, stretches in ahead)
+        for (number, stretches), batch in zip(numbered, batches, strict=True):
+            ids = [self.train[stretch.index].id for stretch in stretches]
+            yield Microbatch(
+                ids=ids,
+                lengths=[stretch.length for stretch in stretches],
+                dropout_seed=derived_seed(self.seed, "dropout", number),
+                loss=partial(self._loss, batch, number, ids),
+            )
 
     def _numbered(self, stages: Sequence[Stage], step: int) -> Iterator[tuple[int, Sequence[Stretch]]]:
+        """Number and stretches of each batch of this process, from a step on."""
         parts = self.settings.accumulate * self.processes.count
         for stage in stages:
             for each in range(max(step, stage.first), stage.end):
@@ -341,16 +300,11 @@ class Trainer:
 
     # state
 
-    @property
-    def _module(self) -> nn.Module:
-        assert isinstance(self.model, nn.Module)
-        return self.model
-
-    def _optimizer(self) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+    def _build_optimizer(self) -> None:
         settings = self.settings.optimizer
-        return build_optimizer(
+        self.optimizer, self._multiplier = build_optimizer(
             settings.name,
-            self._module.named_parameters(),
+            self.module.named_parameters(),
             learning_rate=settings.learning_rate,
             betas=settings.betas,
             epsilon=settings.epsilon,
@@ -359,133 +313,44 @@ class Trainer:
             total_steps=self.settings.steps,
         )
 
-    def _restore(self, optimizer: torch.optim.Optimizer, multiplier: Callable[[int], float]) -> int:
-        """Take up the newest intact checkpoint of the run; returns the steps it has behind it."""
-        checkpoint = newest_intact(self.run, lambda line: self.reporter.say(f"warning: {line}"))
-        if checkpoint is None:
-            if list_checkpoints(self.run):
-                self.reporter.say("warning: no checkpoint of the run is intact: it starts again")
-            return 0
-        weights = read_weights(checkpoint)
-        hold_to_keys(self._module, weights, file=checkpoint.path)
-        self._module.load_state_dict(weights)
-        load_optimizer(optimizer, read_training(checkpoint))
-        self._take_up_history(checkpoint, multiplier)
-        return checkpoint.step
-
-    def _take_up_history(self, checkpoint: Checkpoint, multiplier: Callable[[int], float]) -> None:
-        """Go on with the history of a checkpoint, to which a run of more steps than it was planned for is added."""
-        self.history = tuple(checkpoint.fields.get("history", ()))
+    def _restore(self) -> None:
+        """Load the newest intact checkpoint of the run, its step and its history."""
+        restored = restore(self.run, self.module, self.optimizer, self.reporter, what="checkpoint of the run")
+        if restored is None:
+            return
+        checkpoint, _ = restored
+        self.step, self.history = checkpoint.step, tuple(checkpoint.fields.get("history", ()))
         planned, steps = checkpoint.fields.get("training", {}).get("steps"), self.settings.steps
         if planned in {None, steps}:
             return
-        event = {"event": "more steps", "step": checkpoint.step, "steps_before": planned, "steps": steps}
+        event = {"event": "more steps", "step": self.step, "steps_before": planned, "steps": steps}
         self.history = (*self.history, event)
-        rate = self.settings.optimizer.learning_rate * multiplier(checkpoint.step)
+        rate = self.settings.optimizer.learning_rate * self._multiplier(self.step)
         self.reporter.say(
-            f"note: the run was planned for {planned} steps and goes on from step {checkpoint.step} to {steps}, with "
+            f"note: the run was planned for {planned} steps and goes on from step {self.step} to {steps}, with "
             f"the schedule of {steps} steps: the learning rate goes on at {rate:.3g}"
         )
 
-    def _save(
-        self, step: int, optimizer: torch.optim.Optimizer, dev_loss: float | None, log: TrainingLog | None
-    ) -> Checkpoint | None:
-        if not self.processes.leads:
-            return None
-        if log is not None:
-            log.flush()
-        finite = dev_loss if dev_loss is not None and math.isfinite(dev_loss) else None
-        fields = {**self.describe.fields, "dev_loss": finite}
-        if self.history:
-            fields["history"] = [dict(event) for event in self.history]
-        return save_checkpoint(
-            self.run,
-            step,
-            weights=self._module.state_dict(),
-            training=optimizer_tensors(optimizer),
-            fields=fields,
-            texts=self.describe.texts({**fields, "step": step}),
-            keep_last=self.settings.keep_last,
-        )
+    # log
 
-    # telling
+    def _opened_log(self) -> contextlib.AbstractContextManager[TrainingLog | None]:
+        return TrainingLog(self.run, self.step) if self.processes.leads else contextlib.nullcontext()
 
-    def _log(self, step: int) -> contextlib.AbstractContextManager[TrainingLog | None]:
-        return TrainingLog(self.run, step) if self.processes.leads else contextlib.nullcontext()
-
-    def _write(
-        self, log: TrainingLog | None, step: int, values: Mapping[str, float], dev_loss: float | None, pace: _Pace
-    ) -> None:
-        if log is None:
-            return
-        numbers = {**values, **({} if dev_loss is None else {"dev_loss": dev_loss})}
-        log.numbers(step, numbers, timed={"frames_per_second": pace.frames_per_second})
-        if dev_loss is not None:
+    def _write(self, log: TrainingLog, result: StepResult) -> None:
+        numbers = {
+            "loss": result.loss,
+            "learning_rate": result.learning_rate,
+            "gradient_norm": result.gradient_norm,
+            **result.logs,
+        }
+        speed = self._pace.per_second
+        if self._dev_loss is not None:
+            numbers["dev_loss"] = self._dev_loss
             self.reporter.say(
-                f"step {step} of {self.settings.steps}: loss {values['loss']:.4f}, dev loss {dev_loss:.4f}, "
-                f"{pace.frames_per_second:,.0f} frames/s, {pace.left(step, self.settings.steps)} left"
+                f"step {self.step} of {self.settings.steps}: loss {result.loss:.4f}, dev loss {self._dev_loss:.4f}, "
+                f"{speed:,.0f} frames/s, {self._pace.left(self.step, self.settings.steps)} left"
             )
-
-
-class _StepUtterances:
-    """The utterances of a step, so that a fault can name them."""
-
-    def __init__(self) -> None:
-        self._batches: list[tuple[Sequence[str], Batch]] = []
-
-    def add(self, ids: Sequence[str], batch: Batch) -> None:
-        self._batches.append((ids, batch))
-
-    @property
-    def last(self) -> Sequence[str]:
-        return self._batches[-1][0]
-
-    def refuse_non_finite(self, value: float, step: int) -> None:
-        """Name those whose own frames are not finite; where all are, all.
-
-        Raises:
-            NonFiniteError: `value` is NaN or infinite.
-        """
-        if math.isfinite(value):
-            return
-        every = [name for ids, _ in self._batches for name in ids]
-        broken = [
-            name
-            for ids, batch in self._batches
-            for name, values in zip(ids, batch.values, strict=True)
-            if not bool(torch.isfinite(values).all())
-        ]
-        named = broken or every
-        others = len(named) - _IDS_SHOWN
-        shown = ", ".join(named[:_IDS_SHOWN]) + (f" and {others} more" if others > 0 else "")
-        raise NonFiniteError(
-            f"The loss or its gradient is {value} in step {step + 1}, over {shown}",
-            utterance=named[0],
-            do="Check these sounds, or lower training.optimizer.learning_rate; the last checkpoint is finite",
-        )
-
-
-class _Pace:
-    """How fast it goes, since this process began."""
-
-    def __init__(self, step: int) -> None:
-        self._first = step
-        self._frames = 0.0
-        self._started = time.monotonic()
-
-    def add(self, step: int, frames: float) -> None:
-        self._frames += frames
-        self._seconds = time.monotonic() - self._started
-
-    @property
-    def frames_per_second(self) -> float:
-        return self._frames / max(self._seconds, 1e-9)
-
-    def left(self, step: int, steps: int) -> str:
-        seconds = round((steps - step) * self._seconds / max(step - self._first, 1))
-        minutes, seconds = divmod(seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+        log.numbers(self.step, numbers, timed={"frames_per_second": speed})
 
 
 def long_enough(
@@ -494,23 +359,3 @@ def long_enough(
     """The utterances that have enough frames to learn from."""
     lengths = unit_lengths(utterances, objective, rate_hz)
     return [each for each, length in zip(utterances, lengths, strict=True) if length >= min_frames]
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimiser as tensors named `optimizer.PARAMETER.NAME`; whole numbers become int64 scalars."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{parameter}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for parameter, values in state.items()
-        for name, value in values.items()
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take up what `optimizer_tensors` gave."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        _, parameter, name = key.split(".", 2)
-        whole = value.dtype == torch.int64 and value.ndim == 0
-        state.setdefault(int(parameter), {})[name] = int(value) if whole else value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

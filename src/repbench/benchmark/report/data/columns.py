@@ -20,8 +20,9 @@ from typing import Any
 from repbench.audio.resample import RESAMPLER
 from repbench.benchmark.protocol import NOT_OF_A_MODE, Protocol, unread_settings
 from repbench.benchmark.records.record import Record
-from repbench.benchmark.report.render.commands import PROBE_SOURCE, flat
+from repbench.benchmark.report.render.commands import PROBE_SOURCE
 from repbench.benchmark.report.render.escaping import shown
+from repbench.configs.settings import flat
 from repbench.files import canonical_json
 from repbench.registry import BUILTIN_DISTRIBUTION, registry
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
+from repbench.configs.settings import flat
 from repbench.errors import printable
 from repbench.registry import registry
 
@@ -91,17 +92,6 @@ def _defaults() -> Mapping[str, Any]:
 
 def _option(name: str, value: str) -> tuple[str, ...]:
     return (f"{name}={value}",) if value.startswith("-") else (name, value)
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of settings by dotted path."""
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = value
-    return leaves
 
 
 def as_yaml(value: Any) -> str:

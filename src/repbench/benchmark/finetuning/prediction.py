@@ -1,0 +1,115 @@
+"""Loss, scores and predictions of a network that is fine-tuned.
+
+Axes: N frames of a batch, F frames of an utterance, U utterances, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from repbench.benchmark.data.dataset import LabelledUtterance, LabelledUtterances
+from repbench.benchmark.data.scoring_grid import UNLABELLED
+from repbench.benchmark.features.extraction import (
+    ExtractionOptions,
+    FeatureTable,
+    batch_samples,
+    length_batches,
+    run_batches,
+    table_index,
+)
+from repbench.benchmark.finetuning.network import Network, upstream_of
+from repbench.benchmark.probing.prediction import Predictor
+from repbench.benchmark.probing.sequences import sequence_loss
+from repbench.benchmark.protocol import ExtractionSettings
+from repbench.downstream.contract import Prediction
+from repbench.errors import NonFiniteError
+
+
+def cost_of(
+    predictor: Predictor, scores: Tensor, examples: Sequence[LabelledUtterance], counts: Sequence[int]
+) -> tuple[Tensor, int]:
+    """Where scores meet labels: the sum of what the answers of a batch cost, and over how many answers.
+
+    Args:
+        examiner: Knows the answers.
+        scores: (N, C) of all frames of the batch, (N, C + 1) where sequences are asked, (U, C) where utterances are.
+        questions: U of them.
+        counts: Frames of each.
+    """
+    if predictor.asks_sequences:
+        classes = [predictor.classes_in(example) for example in examples]
+        sizes = torch.tensor([len(each) for each in classes])
+        lengths = torch.tensor(list(counts))
+        mean = sequence_loss(scores, *(each.to(scores.device) for each in (lengths, torch.cat(classes), sizes)))
+        return mean * len(examples), len(examples)
+    pairs = zip(examples, counts, strict=True)
+    answers = torch.cat([targets_of(predictor, example, count) for example, count in pairs]).to(scores.device)
+    cost = F.cross_entropy(scores, answers, ignore_index=UNLABELLED, reduction="sum")
+    return cost, int((answers != UNLABELLED).sum())
+
+
+def targets_of(predictor: Predictor, example: LabelledUtterance, num_frames: int) -> Tensor:
+    """(F,) right classes at the frames, or those of the utterance."""
+    if predictor.asks_frames:
+        return predictor.frame_classes(example, num_frames)
+    return predictor.classes_in(example)
+
+
+def scores_of(
+    network: Network, examples: LabelledUtterances, extraction: ExtractionSettings, *, device: torch.device
+) -> FeatureTable:
+    """What a network answers, as a table of scores: (1, N, C) of all frames, or (1, U, C).
+
+    Args:
+        network: On `device`; in eval mode after.
+        questions: In the order of the table.
+        extraction: How much goes through the upstream at once, and what its features are rounded to.
+        device: Where it is computed.
+
+    Raises:
+        EnvironmentFault: The memory does not suffice for a single utterance.
+    """
+    network.eval()
+    upstream = upstream_of(network)
+    index = table_index(upstream, [example.utterance for example in examples])
+    batches = length_batches(index.lengths, batch_samples(upstream, extraction.batch_seconds))
+    scores: dict[int, Tensor] = {}
+    options = ExtractionOptions(batch_seconds=extraction.batch_seconds, device=device, dtype=extraction.dtype)
+    results = run_batches(upstream, index, network.layers, batches, options)
+    with torch.inference_mode():
+        for batch, features in results:
+            for number, frames in zip(batch, features, strict=True):
+                counts = torch.tensor([index.counts[number]], device=device)
+                scores[number] = network.scores(frames.float().to(device), counts).cpu()
+    rows = [scores[number] for number in range(len(examples))]
+    counts_of_rows = tuple(len(each) for each in rows)
+    return FeatureTable(torch.cat(rows)[None], counts_of_rows, tuple(example.id for example in examples))
+
+
+def predictions_of(
+    network: Network,
+    predictor: Predictor,
+    examples: LabelledUtterances,
+    extraction: ExtractionSettings,
+    *,
+    device: torch.device,
+) -> list[Prediction]:
+    """The network's answer to every question; arguments as `scores_of`.
+
+    Raises:
+        NonFiniteError: A score is NaN or infinite; names the utterance.
+    """
+    table = scores_of(network, examples, extraction, device=device)
+    places = table.starts()
+    answers = []
+    for example in examples:
+        start, count = places[example.id]
+        scores = table.frames[0, start : start + count]
+        if not bool(torch.isfinite(scores).all()):
+            raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)
+        answers.append(predictor.answer(example, scores))
+    return answers

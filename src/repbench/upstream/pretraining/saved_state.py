@@ -1,0 +1,75 @@
+"""The state of a training in the checkpoints of its folder: weights and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repbench.progress import Reporter
+from repbench.upstream.checkpoints.foreign import hold_to_keys
+from repbench.upstream.checkpoints.native import (
+    Checkpoint,
+    list_checkpoints,
+    newest_intact,
+    read_training,
+    read_weights,
+)
+
+_OPTIMIZER = "optimizer."
+
+
+def restore(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, reporter: Reporter, *, what: str
+) -> tuple[Checkpoint, dict[str, Tensor]] | None:
+    """Load the newest intact checkpoint of a folder into a module and its optimizer.
+
+    Args:
+        folder: Of the training.
+        module: Gets the weights.
+        optimizer: Gets its state.
+        reporter: Is warned of each damaged checkpoint.
+        what: What the checkpoints are called in a warning: "checkpoint of the run".
+
+    Returns:
+        The checkpoint, and its training tensors that are not the optimizer's; None if no checkpoint is intact.
+
+    Raises:
+        IntegrityError: The weights do not fit the module.
+        EnvironmentFault: A file may not be read.
+    """
+    checkpoint = newest_intact(folder, lambda line: reporter.say(f"warning: {line}"))
+    if checkpoint is None:
+        if list_checkpoints(folder):
+            reporter.say(f"warning: no {what} is intact: it starts again")
+        return None
+    weights = read_weights(checkpoint)
+    hold_to_keys(module, weights, file=checkpoint.path)
+    module.load_state_dict(weights)
+    tensors = read_training(checkpoint)
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
+    _load_optimizer(optimizer, own)
+    return checkpoint, {name: tensor for name, tensor in tensors.items() if name not in own}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer as tensors named `optimizer.PARAMETER.NAME`; whole numbers become int64 scalars."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{_OPTIMIZER}{parameter}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for parameter, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Load what `optimizer_tensors` returned; rates and the other settings of the groups stay."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        _, parameter, name = key.split(".", 2)
+        whole = value.dtype == torch.int64 and value.ndim == 0
+        state.setdefault(int(parameter), {})[name] = int(value) if whole else value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
