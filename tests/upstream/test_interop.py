@@ -258,7 +258,7 @@ MISFITS: dict[str, tuple[str, Edit, str]] = {
     "whole numbers": (
         LEGACY,
         lambda content: content["SpecHead"].update({"dense.bias": torch.zeros(48, dtype=torch.int64)}),
-        r"SpecHead\.dense\.bias` must be of floating point, but is int64",
+        r"SpecHead\.dense\.bias` must have a floating-point dtype, but has int64",
     ),
 }
 
