@@ -55,7 +55,8 @@ class WaveformPreprocessor:
 class FilterBankPreprocessor:
     """w2v-BERT: Kaldi's filter bank, normalised over each utterance.
 
-    A frame of the model stacks `stride` (2) frames of the filter bank. An odd last frame of the filter bank is masked by the extractor and gives no frame of the model.
+    A frame of the model stacks `stride` (2) frames of the filter bank. The extractor masks an odd last frame; it
+    gives no frame of the model.
 
     Args:
         config: The configuration of the model.
