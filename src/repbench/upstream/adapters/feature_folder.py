@@ -23,6 +23,7 @@ from repbench.configs.loader import load_yaml
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError, UsageError
 from repbench.upstream.adapters.corpus_features import StoredFrames
+from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamInfo, fingerprint_of
 
 DECLARATION_FILE = "features.yaml"
@@ -162,7 +163,7 @@ def build(folder: str, *, checkpoint: str | None = None, seed: int = 0) -> Featu
     Raises:
         UsageError: There is no such folder or declaration, the declaration is not valid, or a checkpoint is given.
     """
-    place = Path(folder).expanduser()
+    place = given_path(Path(folder).expanduser(), "--upstream")
     if checkpoint is not None:
         do = "Leave --checkpoint out; the frames are in the folder"
         raise UsageError("A folder of features has no weights to load", key="--checkpoint", do=do)

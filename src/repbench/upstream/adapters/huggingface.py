@@ -36,6 +36,7 @@ from repbench.upstream.adapters.huggingface_weights import check_weights_folder,
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
+from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 _ONLY_IN_TRAINING = {
@@ -68,11 +69,12 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
         EnvironmentFault: transformers is not installed.
     """
     folder = folder_of(source)
+    other = None if checkpoint is None else given_path(checkpoint, "--checkpoint")
     preprocessor_settings, preprocessor_file = read_preprocessor(folder)
     settings = {"config": lasting(read_settings(folder, CONFIG_FILE)), "preprocessor": lasting(preprocessor_settings)}
     family = _family_of(settings["config"], folder)
-    if checkpoint is not None:
-        check_weights_folder(Path(checkpoint), settings["config"], folder)
+    if other is not None:
+        check_weights_folder(other, settings["config"], folder)
     untrained = checkpoint == RANDOM
     files = [] if untrained else weights_files(folder, checkpoint)
     notes: tuple[str, ...] = ()

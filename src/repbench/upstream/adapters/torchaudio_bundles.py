@@ -27,6 +27,7 @@ from repbench.upstream.adapters.frame_counts import clock_of_convolutions
 from repbench.upstream.adapters.huggingface_files import read_weights
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
+from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 
@@ -136,9 +137,10 @@ def _untrained(bundle: Any) -> nn.Module:
 def _file_of(name: str, bundle: Any, checkpoint: str | None) -> Path:
     """The file of a bundle's weights: the named one, or the one in torch.hub's cache."""
     if checkpoint is not None:
-        if not Path(checkpoint).is_file():
-            raise UsageError("There is no such file", key="--checkpoint", file=checkpoint, do="Check the path")
-        return Path(checkpoint)
+        file = given_path(checkpoint, "--checkpoint")
+        if not file.is_file():
+            raise UsageError("There is no such file", key="--checkpoint", file=file, do="Check the path")
+        return file
     file = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(bundle._path).name)
     if not file.is_file():
         what = f"The weights of {name}, {file.name}, are not in torch's cache, and nothing is downloaded"
