@@ -55,7 +55,8 @@ ROOMS = {
         "adapters": {"checkpoints", "contract"},
         "checkpoints": {"contract"},
         "frontends": {"contract"},
-        "contract": set(), "dropout": set(), "spectrograms": set(),
+        "spectrograms": {"contract"},
+        "contract": set(), "dropout": set(),
     },
     "corpora": {
         "synthetic": {"contract", "manifest"},

@@ -134,7 +134,7 @@ def test_it_hears_no_sound() -> None:
     with pytest.raises(UsageError, match="no weights"):
         load_upstream("precomputed", checkpoint="random")
     declared = FeatureDeclaration(name="x", hop_seconds=0.01, first_center_seconds=0.0, width=3, format="npy")
-    with pytest.raises(UsageError, match="hears no sound"):
+    with pytest.raises(UsageError, match="computes nothing from sound"):
         PrecomputedFrames(declared)(torch.zeros(1, 400), torch.tensor([400]))
 
 

@@ -7,7 +7,8 @@ from unittest import mock
 
 from torchaudio import pipelines
 
-from repbench.upstream.adapters.torchaudio_bundles import BundleUpstream, build
+from repbench.upstream.adapters.speech_encoder import SpeechEncoder
+from repbench.upstream.adapters.torchaudio_bundles import build
 
 WAV2VEC2: dict[str, Any] = {
     "extractor_mode": "group_norm", "extractor_conv_bias": False, "encoder_embed_dim": 16,
@@ -31,7 +32,7 @@ BUNDLES = {
 
 
 def _factory(name: str) -> Any:
-    def built(*, checkpoint: str | None = None, seed: int = 0) -> BundleUpstream:
+    def built(*, checkpoint: str | None = None, seed: int = 0) -> SpeechEncoder:
         with mock.patch.object(pipelines, name, BUNDLES[name], create=True):
             return build(name, checkpoint=checkpoint or "random", seed=seed)
 

@@ -155,7 +155,7 @@ def test_files_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fields": {"step": 3}}, "`fields` may not say step"),
+        ({"fields": {"step": 3}}, "`fields` may not hold step"),
         ({"texts": {"model.safetensors": ""}}, "a file named 'model.safetensors'"),
         ({"texts": {"../README.md": ""}}, r"a file named '\.\./README\.md'"),
         ({"keep_last": 0}, "`keep_last` must be at least 1, but is 0"),
@@ -422,13 +422,13 @@ def files_name(name: str, entry: Any) -> Callable[[Path], None]:
 
 
 ROT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut_to_0": (cut(lambda size: 0), r"holds 0 bytes, but the manifest says \d+ .*model\.safetensors"),
+    "cut_to_0": (cut(lambda size: 0), r"holds 0 bytes, but the manifest gives \d+ .*model\.safetensors"),
     "cut_to_4": (cut(lambda size: 4), "holds 4 bytes"),
     "cut_to_100": (cut(lambda size: 100), "holds 100 bytes"),
-    "cut_to_10_percent": (cut(lambda size: size // 10), "bytes, but the manifest says"),
-    "cut_to_half": (cut(lambda size: size // 2), "bytes, but the manifest says"),
-    "cut_by_1": (cut(lambda size: size - 1), "bytes, but the manifest says"),
-    "longer_by_1": (cut(lambda size: size + 1), "bytes, but the manifest says"),
+    "cut_to_10_percent": (cut(lambda size: size // 10), "bytes, but the manifest gives"),
+    "cut_to_half": (cut(lambda size: size // 2), "bytes, but the manifest gives"),
+    "cut_by_1": (cut(lambda size: size - 1), "bytes, but the manifest gives"),
+    "longer_by_1": (cut(lambda size: size + 1), "bytes, but the manifest gives"),
     "bit_of_weights": (damage(WEIGHTS_FILE, flip_middle_bit), r"SHA-256 .*model\.safetensors"),
     "block_of_weights": (damage(WEIGHTS_FILE, zero_middle_third), r"SHA-256 .*model\.safetensors"),
     "bit_of_training": (damage(TRAINING_FILE, flip_middle_bit), r"SHA-256 .*training\.safetensors"),
@@ -437,14 +437,14 @@ ROT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_training": (lambda path: (path / TRAINING_FILE).unlink(), r"the file is missing .*training\.safetensors"),
     "weights_are_a_folder": (folder_for_file, r"the file is missing .*model\.safetensors"),
     "no_manifest": (lambda path: (path / MANIFEST_FILE).unlink(), r"the file is missing .*checkpoint\.json"),
-    "empty_manifest": (manifest_is(""), r"no JSON that can be read: .*checkpoint\.json"),
-    "half_manifest": (manifest_is('{"schema": "repben'), "no JSON that can be read: Unterminated string"),
-    "deep_manifest": (manifest_is("[" * 100_000), "no JSON that can be read: (maximum recursion depth|Stack overflow)"),
+    "empty_manifest": (manifest_is(""), r"not readable as JSON: .*checkpoint\.json"),
+    "half_manifest": (manifest_is('{"schema": "repben'), "not readable as JSON: Unterminated string"),
+    "deep_manifest": (manifest_is("[" * 100_000), "not readable as JSON: (maximum recursion depth|Stack overflow)"),
     "manifest_not_an_object": (manifest_is("[1]"), "it must hold a JSON object"),
-    "zeros_in_manifest": (damage(MANIFEST_FILE, zero_middle_third), "no JSON that can be read"),
+    "zeros_in_manifest": (damage(MANIFEST_FILE, zero_middle_third), "not readable as JSON"),
     "digit_of_manifest": (
         damage(MANIFEST_FILE, lambda content: content.__setitem__(content.index(b'"step": 2') + 8, ord("3"))),
-        "it is not what it was when it was written",
+        "it was changed after it was written",
     ),
     "other_schema": (manifest_says(schema="other/9"), "`schema` must be 'repbench.checkpoint/1', but is 'other/9'"),
     "step_below_0": (manifest_says(step=-1), "`step` must be a whole number of at least 0, but is -1"),
@@ -471,7 +471,7 @@ def test_faults_6_and_7_a_corrupt_checkpoint_is_named_and_a_run_falls_back(tmp_p
     assert newest_intact(tmp_path, warnings.append) == good
     assert len(warnings) == 1
     assert warnings[0].startswith(caught.value.line())
-    assert warnings[0].endswith(("The checkpoint of step 2 is passed over.", "It is left out."))
+    assert warnings[0].endswith(("The checkpoint of step 2 is skipped.", "It is left out."))
 
 
 def test_faults_6_and_7_the_bytes_that_are_parsed_are_the_bytes_that_were_verified(tmp_path: Path) -> None:
@@ -492,7 +492,7 @@ def test_faults_6_and_7_a_digest_does_not_make_a_file_a_good_one(tmp_path: Path)
     with pytest.raises(IntegrityError, match=r"corrupt: the tensor `\w+\.\w+` is not finite"):
         read_weights(open_checkpoint(path))
     rewrite_file(path, WEIGHTS_FILE, b"<!DOCTYPE html><title>Not found</title>")
-    with pytest.raises(IntegrityError, match=r"corrupt: no safetensors file: .*model\.safetensors"):
+    with pytest.raises(IntegrityError, match=r"corrupt: not a safetensors file: .*model\.safetensors"):
         read_weights(open_checkpoint(path))
 
 
@@ -685,13 +685,15 @@ def test_converted_weights_replace_nothing_that_is_no_checkpoint(tmp_path: Path)
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "thesis.tex").write_text("ten years")
-    with pytest.raises(UsageError, match=r"not empty and 'thesis\.tex' in it is of no checkpoint .*Name a new folder"):
+    with pytest.raises(
+        UsageError, match=r"not empty and 'thesis\.tex' in it does not belong to a checkpoint .*Name a new folder"
+    ):
         save_weights(folder, weights=ones(), fields={})
     saved = save_weights(tmp_path / "other", weights=ones(), fields={})
     (saved.path / "thesis.tex").write_text("ten years")
-    with pytest.raises(UsageError, match=r"'thesis\.tex' in it is of no checkpoint"):
+    with pytest.raises(UsageError, match=r"'thesis\.tex' in it does not belong to a checkpoint"):
         save_weights(saved.path, weights=ones(), fields={})
-    with pytest.raises(UsageError, match="The output is no folder"):
+    with pytest.raises(UsageError, match="The output is not a folder"):
         save_weights(folder / "thesis.tex", weights=ones(), fields={})
     with pytest.raises(UsageError, match="A mount point cannot be replaced"):
         save_weights(Path("/"), weights=ones(), fields={})

@@ -112,7 +112,7 @@ def test_frames_are_never_cut_to_a_count_that_is_too_small(
 ) -> None:
     upstream = load_upstream(f"hf:{saved[kind]}")
     for name, value in clock.items():
-        monkeypatch.setattr(upstream._ears, name, value)
+        monkeypatch.setattr(upstream.preprocessor, name, value)
     with pytest.raises(PluginError, match=f"gives {given} frames for 16000 samples, .* calls for {counted}"):
         alone(upstream, sound(16_000))
 
@@ -136,9 +136,9 @@ def test_data2vec_would_hear_its_padding(saved: dict[str, Path]) -> None:
     upstream = load_upstream(f"hf:{saved['data2vec-audio']}")
     short, long = sound(7_001), sound(16_000, 2)
     own = alone(upstream, short)
-    assert not upstream._ears.pads
+    assert not upstream.preprocessor.pads
     with torch.inference_mode():
-        together = upstream._ears.hear(upstream.network, [short, long])[0]
+        together = upstream.preprocessor.encode(upstream.network, [short, long])[0]
     assert (together - own).abs().max() > 1e-3 * own.abs().max()
 
 

@@ -258,7 +258,7 @@ MISFITS: dict[str, tuple[str, Edit, str]] = {
     "whole numbers": (
         LEGACY,
         lambda content: content["SpecHead"].update({"dense.bias": torch.zeros(48, dtype=torch.int64)}),
-        r"SpecHead\.dense\.bias` must be of floating point, but is int64",
+        r"SpecHead\.dense\.bias` must have a floating-point dtype, but has int64",
     ),
 }
 
@@ -376,6 +376,14 @@ def test_s3prl_of_2020(tmp_path: Path) -> None:
     settings = model.settings
     assert (settings.layer_norm_epsilon, settings.initializer_std) == (1e-5, 0.02)
     assert (settings.masking.consecutive_min, settings.masking.consecutive) == (3, 7)
+
+
+def test_a_number_of_absurd_length_is_a_fault_of_the_setting(tmp_path: Path) -> None:
+    content = of_2020()
+    content["Settings"]["Config"]["transformer"]["hidden_size"] = "9" * 5_000  # `int` refuses more than 4300 digits
+    with pytest.raises(UsageError, match=r"hidden_size.*states\.ckpt") as caught:
+        mockingjay(saved(content, tmp_path / "states.ckpt"))
+    assert len(caught.value.line()) < 500
 
 
 def test_s3prl_of_2020_with_features_computed_on_the_fly(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Frames that someone else computed, as an upstream: what a corpus has in its column of features is probed as it is.
+"""`precomputed`: the features column of a corpus as an upstream; and the base of upstreams that read stored frames.
 
-Every other upstream declares itself and hears sound. What this one is stands in the corpus, so it exists in two steps:
-`precomputed` builds a `Precomputed`, which promises nothing; bound to a corpus it becomes an upstream whose
-declaration is the corpus's and which reads its frames where another would compute them.
+Other upstreams have their own declaration. The declaration of this one is in the corpus, so it is built in two steps:
+`precomputed` gives a `Precomputed` without declaration, and `bound_to(corpus)` gives the upstream.
+
+Axes: L layers, F frames, D width.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from repbench.errors import DataError, UsageError
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo, fingerprint_of
 
 _CLOCKS_HZ = (16_000, 1_000_000)
-"""Rates in which a hop is counted, by preference: that of most upstreams, then microseconds."""
+"""Sample rates tried for a hop, in this order: the rate of most upstreams, then microseconds."""
 
 
 @runtime_checkable
 class BoundToCorpus(Protocol):
-    """What the entry point of an upstream may build instead of an upstream, if only a corpus can say what it is."""
+    """The result of an entry point whose upstream depends on the corpus."""
 
     def bound_to(self, corpus: Corpus) -> Upstream:
         """The upstream for this corpus.
@@ -38,12 +39,12 @@ class BoundToCorpus(Protocol):
 
 @runtime_checkable
 class FrameReader(Protocol):
-    """An upstream that reads the frames of an utterance instead of hearing its sound."""
+    """An upstream that reads the frames of an utterance from a file."""
 
     info: UpstreamInfo
 
     def why_excluded(self, utterance: Utterance) -> str | None:
-        """Why the utterance has no frames; None if it has."""
+        """The reason why the utterance has no frames; None if it has."""
         ...
 
     def read_frames(self, utterance: Utterance) -> Tensor:
@@ -51,17 +52,51 @@ class FrameReader(Protocol):
 
         Raises:
             DataError: They are missing, or do not fit the declaration or the sound.
-            IntegrityError: They are not those that the manifest was made of.
+            IntegrityError: They changed since the manifest was made or since they were first read.
         """
         ...
 
     def note(self) -> str:
-        """What a reader of the record should know of the frames."""
+        """A sentence about the frames, for the record."""
         ...
 
 
+class StoredFrames(nn.Module):
+    """The base of upstreams that read frames: `num_frames` and `forward` do not exist for them.
+
+    Args:
+        info: The declaration.
+    """
+
+    code_version = 1
+
+    def __init__(self, info: UpstreamInfo) -> None:
+        super().__init__()
+        self.info = info
+
+    def num_frames(self, num_samples: int) -> int:
+        """Not a function of the number of samples.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise self._no_sound()
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """Not a function of waveforms (B, T).
+
+        Raises:
+            UsageError: Always.
+        """
+        raise self._no_sound()
+
+    def _no_sound(self) -> UsageError:
+        what = f"`{self.info.name}` reads stored frames and computes nothing from sound"
+        return UsageError(what, key="--upstream", do="Give it to `repbench run` with the corpus that has the frames")
+
+
 class Precomputed:
-    """The features of whatever corpus it is bound to."""
+    """The features of a corpus that is not known yet."""
 
     def bound_to(self, corpus: Corpus) -> PrecomputedFrames:
         """The upstream that reads the features of this corpus.
@@ -78,20 +113,16 @@ class Precomputed:
         return PrecomputedFrames(corpus.features)
 
 
-class PrecomputedFrames(nn.Module):
-    """One layer: the frames that lie beside the sound.
+class PrecomputedFrames(StoredFrames):
+    """The features column of a corpus as an upstream of one layer.
 
     Args:
-        declared: What the corpus says of them.
+        declared: The declaration of the corpus.
     """
 
-    code_version = 1
-
     def __init__(self, declared: FeatureDeclaration) -> None:
-        super().__init__()
-        self.declared = declared
         rate_hz, hop, first_center = _clock(declared)
-        self.info = UpstreamInfo(
+        info = UpstreamInfo(
             name="precomputed",
             sample_rate_hz=rate_hz,
             hop_samples=hop,
@@ -104,25 +135,11 @@ class PrecomputedFrames(nn.Module):
             citation="unknown",
             licence="unknown",
         )
-
-    def num_frames(self, num_samples: int) -> int:
-        """Not a function of the length alone.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise _hears_nothing()
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
-        """Not a function of sound.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise _hears_nothing()
+        super().__init__(info)
+        self.declared = declared
 
     def why_excluded(self, utterance: Utterance) -> str | None:
-        """Why the utterance has no frames; None if it has."""
+        """The reason why the utterance has no frames; None if it has."""
         return "no precomputed features" if utterance.features is None else None
 
     def read_frames(self, utterance: Utterance) -> Tensor:
@@ -130,10 +147,10 @@ class PrecomputedFrames(nn.Module):
         assert utterance.features is not None
         frames = read_features(utterance.features, utterance=utterance.id, sha256=utterance.features_sha256)
         refuse_unfit_frames(utterance, frames.shape[0], frames.shape[1], self.declared)
-        return torch.from_numpy(frames)[None]
+        return torch.from_numpy(frames)[None]  # (F, D) -> (1, F, D)
 
     def note(self) -> str:
-        """What the frames are, in words."""
+        """A sentence about the frames, for the record."""
         declared = self.declared
         return (
             f"frames are the corpus's precomputed features `{declared.name}`, every {declared.hop_seconds:g} s as "
@@ -153,18 +170,22 @@ class PrecomputedFrames(nn.Module):
 
 
 def precomputed(*, checkpoint: str | None = None, seed: int = 0) -> Precomputed:
-    """The features of the corpus that `repbench run` is given."""
+    """The features of the corpus of `repbench run`.
+
+    Raises:
+        UsageError: A checkpoint is given.
+    """
     if checkpoint is not None:
-        do = "Leave --checkpoint out; the frames lie in the corpus"
+        do = "Leave --checkpoint out; the frames are in the corpus"
         raise UsageError("`precomputed` has no weights to load", key="--checkpoint", do=do)
     return Precomputed()
 
 
 def _clock(declared: FeatureDeclaration) -> tuple[int, int, int]:
-    """A rate in hertz at which the hop and the first centre are whole numbers of samples, and these two.
+    """A rate in hertz at which hop and first centre are whole numbers of samples, with both in samples.
 
     Raises:
-        DataError: They are not even whole microseconds.
+        DataError: They are not whole microseconds.
     """
     for rate_hz in _CLOCKS_HZ:
         hop = Fraction(repr(declared.hop_seconds)) * rate_hz
@@ -176,8 +197,3 @@ def _clock(declared: FeatureDeclaration) -> tuple[int, int, int]:
         "must be whole microseconds"
     )
     raise DataError(what, key="features", do="Prepare the corpus again with a rounded --features-hop")
-
-
-def _hears_nothing() -> UsageError:
-    what = "`precomputed` reads frames that lie in a corpus and hears no sound"
-    return UsageError(what, key="--upstream", do="Give it to `repbench run` with a corpus that has features")

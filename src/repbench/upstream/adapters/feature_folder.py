@@ -1,10 +1,10 @@
-"""`features:DIR`: hidden states that anything wrote into files, one `.npy` or `.safetensors` for each utterance.
+"""`features:DIR`: hidden states in files of another tool, one `.npy` or `.safetensors` for each utterance.
 
-`DIR/ID.npy` holds the frames (F, D) of the utterance ID, or its layers (L, F, D); an ID with slashes lies in folders.
-`DIR/features.yaml` is a `FolderDeclaration`. What `repbench extract` writes can be read so. Which utterances there are
-says the corpus, so the folder becomes an upstream when it is bound to one.
+`DIR/ID.npy` holds the frames (F, D) of the utterance ID, or its layers (L, F, D); an ID with slashes is a path.
+`DIR/features.yaml` is a `FolderDeclaration`. Files of `repbench extract` have this form. The corpus lists the
+utterances, so the folder becomes an upstream when it is bound to a corpus.
 
-Legend: L layers, F frames, D width.
+Axes: L layers, F frames, D width.
 """
 
 from __future__ import annotations
@@ -15,45 +15,50 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from repbench.audio.feature_files import read_layers, refuse_other_duration
 from repbench.configs.loader import build as build_settings
 from repbench.configs.loader import load_yaml
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError, UsageError
-from repbench.upstream.contract import HiddenStates, Provenance, UpstreamInfo, fingerprint_of
+from repbench.upstream.adapters.corpus_features import StoredFrames
+from repbench.upstream.checkpoints.given_path import given_path
+from repbench.upstream.contract import Provenance, UpstreamInfo, fingerprint_of
 
 DECLARATION_FILE = "features.yaml"
 _ENDINGS = (".npy", ".safetensors")
 
 
 class FolderDeclaration(BaseModel):
-    """What whoever wrote the files says of them; frame k speaks of sample first_center_samples + k * hop_samples."""
+    """The declaration of the files; frame k is centred at sample first_center_samples + k * hop_samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sample_rate_hz: int = Field(ge=1)
-    """Rate in whose samples the two times below are counted."""
+    """Sample rate of the two times below, in hertz."""
     hop_samples: int = Field(ge=1)
-    """Distance of two frames' centres."""
+    """Distance of two frames' centres, in samples."""
     first_center_samples: int = Field(ge=0)
-    """Sample of which frame 0 speaks."""
+    """Centre of frame 0, in samples."""
     layer_names: tuple[str, ...] | None = None
-    """One name a layer; null: `layer 0`, `layer 1`, … as many as the files hold."""
+    """One name a layer; null: `layer 0`, `layer 1`, …"""
     utterance_normalised: bool = False
     """Whether each feature of layer 0 has zero mean over the utterance."""
     citation: str = "unknown"
-    """Where the features were published."""
+    """The paper of the features."""
     licence: str = "unknown"
-    """Of the features."""
+    """Licence of the features."""
 
 
 class FeatureFolder:
-    """A folder of features before the corpus is known.
+    """A folder of features, not yet bound to a corpus.
 
     Args:
         folder: The folder.
+
+    Raises:
+        UsageError: The declaration is not valid.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,29 +82,23 @@ class FeatureFolder:
         return FolderFrames(self.folder, self.declared, found)
 
 
-class FolderFrames(nn.Module):
+class FolderFrames(StoredFrames):
     """The features of a corpus's utterances, read from a folder; a `FrameReader`.
 
     Args:
         folder: The folder.
-        declared: What its files are.
+        declared: The declaration of its files.
         files: The file of each utterance that has one.
     """
 
-    code_version = 1
-
     def __init__(self, folder: Path, declared: FolderDeclaration, files: dict[str, Path]) -> None:
-        super().__init__()
-        self.provenance = Provenance(checkpoint=str(folder))
-        self._declared = declared
-        self._files = files
         first = min(files)
         num_layers, _, width = read_layers(files[first], utterance=first)[0].shape
         names = declared.layer_names or tuple(f"layer {number}" for number in range(num_layers))
         if len(names) != num_layers:
             what = f"`layer_names` has {len(names)} names, but {files[first].name} has {num_layers} layers"
             raise DataError(what, file=folder / DECLARATION_FILE, key="layer_names", do="Name each layer once")
-        self.info = UpstreamInfo(
+        info = UpstreamInfo(
             name=f"features:{folder.name}",
             sample_rate_hz=declared.sample_rate_hz,
             hop_samples=declared.hop_samples,
@@ -112,26 +111,14 @@ class FolderFrames(nn.Module):
             citation=declared.citation,
             licence=declared.licence,
         )
+        super().__init__(info)
+        self.provenance = Provenance(checkpoint=str(folder))
+        self._declared = declared
+        self._files = files
         self._sha256 = {id_: read_layers(file, utterance=id_)[1] for id_, file in sorted(files.items())}
 
-    def num_frames(self, num_samples: int) -> int:
-        """Not a function of the length alone.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise _hears_nothing()
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
-        """Not a function of sound.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise _hears_nothing()
-
     def why_excluded(self, utterance: Utterance) -> str | None:
-        """Why the utterance has no frames; None if it has."""
+        """The reason why the utterance has no frames; None if it has."""
         return None if utterance.id in self._files else "no features in the folder"
 
     def read_frames(self, utterance: Utterance) -> Tensor:
@@ -155,12 +142,12 @@ class FolderFrames(nn.Module):
         return torch.from_numpy(frames)
 
     def note(self) -> str:
-        """What the frames are, in words."""
+        """A sentence about the frames, for the record."""
         hop_s = self.info.hop_samples / self.info.sample_rate_hz
         return f"frames are read from the folder `{self.provenance.checkpoint}`, every {hop_s:g} s as declared"
 
     def fingerprint(self) -> str:
-        """SHA-256 of the declaration and of every file that belongs to the corpus; not of where they lie."""
+        """SHA-256 of the declaration and of the file of each utterance; independent of the folder's path."""
         declared = self._declared.model_dump(mode="json", exclude={"citation", "licence"})
         return fingerprint_of(self, {"declared": declared, "files": self._sha256}, self.code_version)
 
@@ -174,16 +161,16 @@ def build(folder: str, *, checkpoint: str | None = None, seed: int = 0) -> Featu
     """The features in a folder.
 
     Raises:
-        UsageError: There is no such folder or declaration, or the declaration cannot be meant.
+        UsageError: There is no such folder or declaration, the declaration is not valid, or a checkpoint is given.
     """
-    place = Path(folder).expanduser()
+    place = given_path(Path(folder).expanduser(), "--upstream")
     if checkpoint is not None:
-        do = "Leave --checkpoint out; the frames lie in the folder"
+        do = "Leave --checkpoint out; the frames are in the folder"
         raise UsageError("A folder of features has no weights to load", key="--checkpoint", do=do)
     if not place.is_dir():
         raise UsageError("There is no such folder of features", key="--upstream", file=place, do="Check the path")
     if not (place / DECLARATION_FILE).is_file():
-        what = f"The folder holds no {DECLARATION_FILE}, which says of what instant each frame speaks"
+        what = f"The folder holds no {DECLARATION_FILE}, which gives the time of each frame"
         do = "Write it, with sample_rate_hz, hop_samples and first_center_samples"
         raise UsageError(what, key="--upstream", file=place, do=do)
     return FeatureFolder(place)
@@ -193,7 +180,7 @@ def _files_below(folder: Path) -> dict[str, Path]:
     """From utterance id to its file: the path in the folder without its ending, as an id is normalised.
 
     Raises:
-        DataError: Two files are of one utterance.
+        DataError: Two files belong to one utterance.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -205,8 +192,3 @@ def _files_below(folder: Path) -> dict[str, Path]:
             raise DataError(what, file=folder, utterance=id_, do="Remove one of them")
         files[id_] = path
     return files
-
-
-def _hears_nothing() -> UsageError:
-    what = "A folder of features hears no sound"
-    return UsageError(what, key="--upstream", do="Give it to `repbench run` with the corpus it was computed of")

@@ -1,6 +1,6 @@
-"""How many frames a waveform gives, and of which sample each speaks: arithmetic that other people's models share.
+"""Frame counts and frame centres of models of other libraries, and batches put together from single utterances.
 
-Legend: L layers, B batch, F frames, D width.
+Axes: L layers, B batch, T samples, F frames, D width.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from repbench.upstream.contract import HiddenStates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameClock:
-    """Windows of one length, one every hop, that lie wholly inside a waveform: (T - window) // hop + 1 frames.
+    """Windows of one length, one per hop, wholly inside a waveform: (T - window) // hop + 1 frames.
 
     Attributes:
         hop_samples: Distance of two windows.
-        window_samples: What a frame hears; the shortest waveform that gives one.
+        window_samples: Samples that a frame depends on; the shortest waveform that gives a frame.
     """
 
     hop_samples: int
@@ -39,10 +39,10 @@ class FrameClock:
 
 
 def clock_of_convolutions(kernels: Sequence[int], strides: Sequence[int]) -> FrameClock:
-    """The clock of convolutions without padding, one after the other.
+    """The clock of a stack of convolutions without padding.
 
-    Their frames are windows of 1 + sum_i (k_i - 1) s_1…s_{i-1} samples every s_1…s_n, for rounding down at each layer
-    is rounding down once: floor(floor(x / a) / b) = floor(x / ab).
+    A frame is a window of 1 + sum_i (k_i - 1) s_1…s_{i-1} samples, one every s_1…s_n. Rounding down at each layer
+    equals rounding down once: floor(floor(x / a) / b) = floor(x / ab).
     """
     hops = list(itertools.accumulate(strides, lambda a, b: a * b, initial=1))
     window = 1 + sum((kernel - 1) * hop for kernel, hop in zip(kernels, hops, strict=False))
@@ -52,5 +52,6 @@ def clock_of_convolutions(kernels: Sequence[int], strides: Sequence[int]) -> Fra
 def joined(states: Sequence[Tensor]) -> HiddenStates:
     """The hidden states (L, F, D) of single utterances as those of a batch, zero past each length."""
     lengths = torch.tensor([each.shape[1] for each in states], dtype=torch.int64, device=states[0].device)
-    padded = torch.nn.utils.rnn.pad_sequence([each.transpose(0, 1) for each in states])  # (F, B, L, D)
+    # B times (L, F, D) -> (F, B, L, D) -> (L, B, F, D)
+    padded = torch.nn.utils.rnn.pad_sequence([each.transpose(0, 1) for each in states])
     return HiddenStates(layers=padded.permute(2, 1, 0, 3), lengths=lengths)

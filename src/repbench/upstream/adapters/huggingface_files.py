@@ -15,6 +15,7 @@ from torch import Tensor
 
 from repbench.errors import EnvironmentFault, IntegrityError, UsageError
 from repbench.upstream.checkpoints.foreign import AVERAGING_COUNTER, named
+from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.checkpoints.safe_unpickle import check_weights, read_pickle
 
 CONFIG_FILE = "config.json"
@@ -53,7 +54,7 @@ def folder_of(source: str) -> Path:
         UsageError: There is neither.
         EnvironmentFault: The cache is asked for and huggingface_hub is not installed.
     """
-    folder = Path(source).expanduser()
+    folder = given_path(Path(source).expanduser(), "--upstream")
     if folder.is_dir():
         return folder
     if _REPOSITORY.fullmatch(source) is None:

@@ -30,6 +30,7 @@ from repbench.upstream.adapters.frame_counts import joined
 from repbench.upstream.adapters.huggingface_files import read_weights
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
+from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import (
     HiddenStates,
     Provenance,
@@ -226,8 +227,9 @@ def build(
         IntegrityError: The weights are damaged, or not the module's.
         PluginError: What it returns is no module.
     """
-    is_declaration = checkpoint is not None and Path(checkpoint).suffix in {".yaml", ".yml"}
-    file = Path(checkpoint) if checkpoint is not None and is_declaration else _beside(spec)
+    given = None if checkpoint is None else given_path(checkpoint, "--checkpoint")
+    is_declaration = given is not None and given.suffix in {".yaml", ".yml"}
+    file = given if given is not None and is_declaration else _beside(spec)
     if not file.is_file():
         what = f"`py:{spec}` is an nn.Module without a declaration"
         raise UsageError(

@@ -1,17 +1,18 @@
-"""`torchaudio:BUNDLE`: the wav2vec 2.0, HuBERT and WavLM bundles of torchaudio, from a file that is already here.
+"""`torchaudio:BUNDLE`: the wav2vec 2.0, HuBERT and WavLM bundles of torchaudio, from a local file.
 
-torchaudio normalises a whole batch at once where a bundle asks for normalised sound, and its smaller models normalise a
-convolution over the padding: so each utterance goes through the model alone. The layers are those of
-`extract_features`, the outputs of the transformer's layers; a head for recognition is left out.
+torchaudio normalises a batch as a whole, and its smaller models normalise a convolution over the padding. So each
+utterance goes through the model alone. The layers are those of `extract_features`, the outputs of the transformer
+layers; a recognition head is left out.
 
-torchaudio is imported inside functions, and nowhere else in the package: where it does not fit the torch that is
-installed, only these models are out of reach.
+torchaudio is imported inside functions, and nowhere else in the package: a release that does not fit the installed
+torch disables only these models.
 
-Legend: L layers, B batch, T samples, F frames, D width.
+Axes: L layers, B batch, T samples, F frames, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,75 +23,43 @@ from torch.nn import functional as F
 
 from repbench.errors import IntegrityError, UsageError
 from repbench.torch_pairs import import_torchaudio
-from repbench.upstream.adapters.frame_counts import clock_of_convolutions, joined
+from repbench.upstream.adapters.frame_counts import clock_of_convolutions
 from repbench.upstream.adapters.huggingface_files import read_weights
+from repbench.upstream.adapters.speech_encoder import SpeechEncoder
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
-from repbench.upstream.contract import (
-    HiddenStates,
-    Provenance,
-    UpstreamFactory,
-    UpstreamInfo,
-    check_lengths,
-    fingerprint_of,
-)
+from repbench.upstream.checkpoints.given_path import given_path
+from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 
-class BundleUpstream(nn.Module):
-    """A bundle of torchaudio as an upstream.
+class BundlePreprocessor:
+    """Convolutions without padding on the waveform, normalised over the utterance where the bundle asks for it.
 
     Args:
-        name: What it is called.
-        network: torchaudio's `Wav2Vec2Model`.
-        bundle: What torchaudio says of it.
-        provenance: Where the weights come from.
+        bundle: A `Wav2Vec2Bundle` of torchaudio.
     """
 
-    code_version = 1
+    pads = False
 
-    def __init__(self, name: str, network: nn.Module, bundle: Any, provenance: Provenance) -> None:
-        super().__init__()
-        self.network = network
-        self.provenance = provenance
-        self._normalises = bool(bundle._normalize_waveform)
-        self._params = _settings_of(bundle)
+    def __init__(self, bundle: Any) -> None:
         convolutions = bundle._params["extractor_conv_layer_config"]
         self._clock = clock_of_convolutions(
             [kernel for _, kernel, _ in convolutions], [stride for _, _, stride in convolutions]
         )
-        num_layers = bundle._params["encoder_num_layers"]
-        self.info = UpstreamInfo(
-            name=name,
-            sample_rate_hz=int(bundle.sample_rate),
-            hop_samples=self._clock.hop_samples,
-            first_center_samples=self._clock.first_center_samples,
-            min_samples=self._clock.window_samples,
-            layer_names=tuple(f"layer {number}" for number in range(1, num_layers + 1)),
-            width=bundle._params["encoder_embed_dim"],
-            utterance_normalised=False,
-            trainable=True,
-            citation="unknown",
-            licence="unknown",
-        )
+        self.hop_samples = self._clock.hop_samples
+        self.first_center_samples = self._clock.first_center_samples
+        self.min_samples = self._clock.window_samples
+        self._normalises = bool(bundle._normalize_waveform)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that a waveform of `num_samples` gives."""
         return self._clock.num_frames(num_samples)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
-        """(B, T) -> (L, B, F, D)."""
-        check_lengths(self.info, lengths)
-        return joined([self._hear(each[:length]) for each, length in zip(waveforms, lengths.tolist(), strict=True)])
-
-    def _hear(self, sound: Tensor) -> Tensor:
-        """(T,) -> (L, F, D)."""
-        heard = F.layer_norm(sound, sound.shape) if self._normalises else sound
-        network: Any = self.network
-        layers, _ = network.extract_features(heard[None])
-        return torch.cat(layers)
-
-    def fingerprint(self) -> str:
-        """SHA-256 of weights, the bundle's parameters and code version."""
-        return fingerprint_of(self, self._params, self.code_version)
+    def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        (waveform,) = waveforms
+        given = F.layer_norm(waveform, waveform.shape) if self._normalises else waveform
+        extractor: Any = network
+        layers, _ = extractor.extract_features(given[None])
+        # L times (1, F, D) -> (L, F, D)
+        return [torch.cat(layers)]
 
 
 def door(name: str) -> UpstreamFactory:
@@ -98,17 +67,17 @@ def door(name: str) -> UpstreamFactory:
     return partial(build, name)
 
 
-def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> BundleUpstream:
-    """Build a bundle of torchaudio, in eval mode on the CPU, without the network.
+def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> SpeechEncoder:
+    """Build a bundle of torchaudio, in eval mode on the CPU, without network access.
 
     Args:
         name: As in `torchaudio.pipelines`: HUBERT_BASE, WAVLM_LARGE, …
         checkpoint: A file of its weights; `random`: untrained; None: the file in torch.hub's cache.
-        seed: Of untrained weights.
+        seed: Seed of untrained weights.
 
     Raises:
-        EnvironmentFault: torchaudio is not installed, or does not fit the torch that is.
-        UsageError: There is no such bundle, or its file is not here; says which, and where to put it.
+        EnvironmentFault: torchaudio is not installed, or does not fit the installed torch.
+        UsageError: There is no such bundle, or its file is missing; names the file and its place.
         IntegrityError: The file is damaged, needs code to be read, or holds other weights.
     """
     bundle = _bundle(name)
@@ -124,7 +93,22 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> BundleU
             what = f"The weights do not fit {name}: {' '.join(str(error).split())[:500]}"
             raise IntegrityError(what, file=file, do="Give the file of this bundle; nothing was loaded") from error
     provenance = Provenance(checkpoint=RANDOM if file is None else str(file))
-    return BundleUpstream(f"torchaudio:{name}", network, bundle, provenance).eval()
+    preprocessor = BundlePreprocessor(bundle)
+    num_layers = bundle._params["encoder_num_layers"]
+    info = UpstreamInfo(
+        name=f"torchaudio:{name}",
+        sample_rate_hz=int(bundle.sample_rate),
+        hop_samples=preprocessor.hop_samples,
+        first_center_samples=preprocessor.first_center_samples,
+        min_samples=preprocessor.min_samples,
+        layer_names=tuple(f"layer {number}" for number in range(1, num_layers + 1)),
+        width=bundle._params["encoder_embed_dim"],
+        utterance_normalised=False,
+        trainable=True,
+        citation="unknown",
+        licence="unknown",
+    )
+    return SpeechEncoder(network, preprocessor, info, settings=_settings_of(bundle), provenance=provenance).eval()
 
 
 def _bundle(name: str) -> Any:
@@ -137,7 +121,7 @@ def _bundle(name: str) -> Any:
 
 
 def _settings_of(bundle: Any) -> dict[str, Any]:
-    """What the numbers depend on beside the weights: JSON-able, without the head and what only training has."""
+    """Everything except the weights that determines the hidden states, JSON-able; no head, no training options."""
     built = {key: value for key, value in bundle._params.items() if key != "aux_num_out"}
     return {"type": bundle._model_type, "normalises": bool(bundle._normalize_waveform), "parameters": built}
 
@@ -145,17 +129,18 @@ def _settings_of(bundle: Any) -> dict[str, Any]:
 def _untrained(bundle: Any) -> nn.Module:
     models: Any = import_torchaudio("torchaudio.models")
     build_model = {"Wav2Vec2": models.wav2vec2_model, "WavLM": models.wavlm_model}[bundle._model_type]
-    dropped = {"encoder_layer_drop": 0.0}  # a layer that is dropped in training has no output
+    dropped = {"encoder_layer_drop": 0.0}  # a dropped layer would have no output
     network: nn.Module = build_model(**{**bundle._params, "aux_num_out": None, **dropped})
     return network
 
 
 def _file_of(name: str, bundle: Any, checkpoint: str | None) -> Path:
-    """The file of a bundle's weights: the one that is named, or where torch.hub would have put it."""
+    """The file of a bundle's weights: the named one, or the one in torch.hub's cache."""
     if checkpoint is not None:
-        if not Path(checkpoint).is_file():
-            raise UsageError("There is no such file", key="--checkpoint", file=checkpoint, do="Check the path")
-        return Path(checkpoint)
+        file = given_path(checkpoint, "--checkpoint")
+        if not file.is_file():
+            raise UsageError("There is no such file", key="--checkpoint", file=file, do="Check the path")
+        return file
     file = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(bundle._path).name)
     if not file.is_file():
         what = f"The weights of {name}, {file.name}, are not in torch's cache, and nothing is downloaded"

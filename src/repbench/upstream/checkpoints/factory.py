@@ -15,6 +15,7 @@ from torch import nn
 from repbench.configs.loader import build, load_preset, merged, preset_names
 from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.checkpoints.foreign import ForeignCheckpoint, hold_to_keys, unwrapped
+from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.checkpoints.native import (
     CHECKPOINTS_FOLDER,
     MANIFEST_FILE,
@@ -133,7 +134,7 @@ class NetworkFactory(Generic[Config]):
             source = usual_preset()
         if source in self.presets:
             return source, self.presets[source]
-        path = Path(source)
+        path = given_path(source, "--checkpoint")
         if not path.exists():
             listed = ", ".join(self.presets)
             what = f"`{source}` is neither a preset of {self.name} nor a path"
@@ -185,6 +186,7 @@ def locate(path: Path) -> Checkpoint | Path:
     Raises:
         UsageError: There is nothing, a folder without checkpoints, or weights without the manifest of a checkpoint.
     """
+    path = given_path(path, "--checkpoint")
     if is_part_of_checkpoint(path):
         return open_checkpoint(path.parent)
     if path.is_file():

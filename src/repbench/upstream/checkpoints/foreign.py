@@ -21,6 +21,9 @@ _MAX_NAMED = 10
 """How many keys of each kind of fault are named before the rest is counted."""
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_MAX_CHARACTERS = 100
+"""Longest text that is read as a number; `int` refuses more than 4300 digits."""
+
 _GRU_KEY = re.compile(r"(?:rnns|rnn_layers)\.[0-9]+\.")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -224,7 +227,7 @@ def numbers(tree: Any) -> Any:
     text = tree.strip()
     if text in ("None", "none", "null"):
         return None
-    if not _NUMBER.fullmatch(text):
+    if len(text) > _MAX_CHARACTERS or not _NUMBER.fullmatch(text):
         return tree
     return int(text) if text.lstrip("+-").isdigit() else float(text)
 

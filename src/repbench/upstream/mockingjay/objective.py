@@ -1,46 +1,62 @@
-"""What Mockingjay learns from: restoring the hidden stretches of a spectrogram.
+"""The objective of Mockingjay: reconstruction of the masked frames of a spectrogram.
 
-Axes: B batch, F frames, S stacked frames, D width.
+Axes: B batch, T samples, F frames, S stacked frames, r frames in a stack, D width of a frame, H width of hidden states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from repbench.audio.frames import FrontEnd
 from repbench.upstream.contract import Batch, Loss
+from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.mockingjay.masking import Masked, mask, masked_distance, scored
-from repbench.upstream.mockingjay.model import stack_frames
+from repbench.upstream.mockingjay.model import Encoder, ReconstructionHead, stack_frames
 
-if TYPE_CHECKING:
-    from repbench.upstream.mockingjay.upstream import Mockingjay
+
+class ReconstructingModel(Protocol):
+    """The parts of a model that the objective uses; `target_front_end` is None where input and target are the same."""
+
+    settings: MockingjayConfig
+    front_end: FrontEnd
+    target_front_end: FrontEnd | None
+    encoder: Encoder
+
+    def require_head(self) -> ReconstructionHead:
+        """The head.
+
+        Raises:
+            UsageError: There is none.
+        """
+        ...
 
 
 class MaskedAcousticModelling:
     """The objective of a `Mockingjay`.
 
     Args:
-        model: Learns; must have a head.
+        model: The model to train; it must have a head.
     """
 
-    def __init__(self, model: Mockingjay) -> None:
+    def __init__(self, model: ReconstructingModel) -> None:
         self._model = model
 
     @property
     def min_frames(self) -> int:
-        """Two stacks: one to hide, one to tell it from.
+        """Two stacks: one to mask, and one to reconstruct it from.
 
         Raises:
-            UsageError: The model has no head, so it cannot learn.
+            UsageError: The model has no head, so it cannot be trained.
         """
         self._model.require_head()
         return 2 * self._model.settings.downsample_rate
 
     def frames(self, waveforms: Tensor, lengths: Tensor) -> Batch:
-        """(B, T) waveforms -> input and target frames side by side, or once if they are the same."""
+        """(B, T) waveforms with (B,) lengths -> (B, F, D): frames of input and, if it differs, target concatenated."""
         given, counts = self._model.front_end(waveforms, lengths)
         if self._model.target_front_end is None:
             return Batch(given, counts)
@@ -52,25 +68,31 @@ class MaskedAcousticModelling:
         return self._model.front_end.num_frames(num_samples)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Loss:
-        """Distance of restored and true over what is scored, all utterances of the batch together."""
+        """Mean distance of reconstruction and target over the scored values of all utterances (B, F, D).
+
+        Raises:
+            DataError: An utterance has fewer than two stacked frames.
+        """
         settings = self._model.settings
         given, target, counts = self._stacked(batch)
         masked = mask(given, counts, settings.masking, generator)
         where = scored(masked, counts, settings.masking)
         frames = where if where.ndim == 2 else where.any(dim=-1)
         states = self._model.encoder.last(masked.frames, counts, self._offsets(counts, generator))
-        restored = self._model.require_head()(states[frames]).float()  # (scored frames, D)
+        # (B, S, H) -> (scored frames, H) -> (scored frames, r * D): the head runs on scored frames only
+        restored = self._model.require_head()(states[frames]).float()
         value = masked_distance(restored, target[frames], where[frames], settings.loss)
         return Loss(value=value, weight=float(where.sum() if where.ndim == 3 else where.sum() * target.shape[-1]))
 
     def figures(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The first utterance as it was masked, restored, and truly is, with masks of a fixed seed."""
+        """The first utterance masked, reconstructed and as it is, each (F, D), with masks of a fixed seed."""
         generator = torch.Generator(batch.values.device).manual_seed(0)
         one = Batch(batch.values[:1, : int(batch.lengths[0])], batch.lengths[:1])
         given, target, counts = self._stacked(one)
         masked: Masked = mask(given, counts, self._model.settings.masking, generator)
         restored = self._model.require_head()(self._model.encoder.last(masked.frames, counts))
         rate = self._model.settings.downsample_rate
+        # (1, S, r * D) -> (S * r, D)
         return {
             name: each[0].float().reshape(-1, each.shape[-1] // rate)
             for name, each in (("masked", masked.frames), ("predicted", restored), ("true", target))

@@ -1,0 +1,225 @@
+"""The families of speech encoders that `hf:` supports: their feature extractors, frame counts and hidden states.
+
+The feature extractor of the model prepares the sound as its configuration says. A family with `pads` encodes padded
+batches; the others encode each utterance alone.
+
+Axes: L layers, B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from repbench.errors import IntegrityError, PluginError
+from repbench.upstream.adapters.frame_counts import FrameClock, clock_of_convolutions
+from repbench.upstream.adapters.huggingface_files import CONFIG_FILE, nested_preprocessor
+
+
+class WaveformPreprocessor:
+    """wav2vec 2.0, HuBERT, WavLM and data2vec-audio: convolutions without padding, then a transformer.
+
+    With `feat_extract_norm` "group" a convolution is normalised over the whole time, padding included. data2vec-audio
+    has several convolutions of positions; all but the first depend on the padding.
+
+    Args:
+        config: The configuration of the model.
+        extractor: Its feature extractor.
+    """
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        self._clock: FrameClock = clock_of_convolutions(config.conv_kernel, config.conv_stride)
+        self.hop_samples = self._clock.hop_samples
+        self.first_center_samples = self._clock.first_center_samples
+        self.min_samples = self._clock.window_samples
+        heeds_mask = config.model_type != "data2vec-audio" and config.feat_extract_norm == "layer"
+        self.pads = bool(extractor.return_attention_mask) and heeds_mask
+        self._extractor = extractor
+
+    def num_frames(self, num_samples: int) -> int:
+        return self._clock.num_frames(num_samples)
+
+    def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        states = _hidden_states(network, _extracted(self._extractor, waveforms, padding=True))
+        counts = [self.num_frames(len(waveform)) for waveform in waveforms]
+        _check_count(states.shape[2], max(counts), max(map(len, waveforms)))
+        # (L, B, F, D) -> B times (L, F, D)
+        return [states[:, row, :count] for row, count in enumerate(counts)]
+
+
+class FilterBankPreprocessor:
+    """w2v-BERT: Kaldi's filter bank, normalised over each utterance.
+
+    A frame of the model stacks `stride` (2) frames of the filter bank. The extractor masks an odd last frame; it
+    gives no frame of the model.
+
+    Args:
+        config: The configuration of the model.
+        extractor: Its feature extractor.
+    """
+
+    pads = True
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        window, hop = 400, 160  # constants in the extractor's code
+        self._bank = FrameClock(hop_samples=hop, window_samples=window)
+        self._stride = int(extractor.stride)
+        self.hop_samples = self._stride * hop
+        self.min_samples = window + max(1, self._stride - 1) * hop  # a variance needs two frames
+        self.first_center_samples = (window + (self._stride - 1) * hop) // 2
+        self._extractor = extractor
+
+    def num_frames(self, num_samples: int) -> int:
+        return self._bank.num_frames(num_samples) // self._stride
+
+    def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        inputs = _extracted(self._extractor, waveforms, padding=True)
+        states = _hidden_states(network, inputs)
+        counts = [self.num_frames(len(waveform)) for waveform in waveforms]
+        valid = inputs["attention_mask"].sum(dim=1).tolist()  # (B, F) -> (B,)
+        for count, given, waveform in zip(counts, valid, waveforms, strict=True):
+            _check_count(given, count, len(waveform))
+        # (L, B, F, D) -> B times (L, F, D)
+        return [states[:, row, :count] for row, count in enumerate(counts)]
+
+
+class WindowPreprocessor:
+    """Whisper's encoder: windows padded with silence to 30 s; a frame of the model covers two log-mel frames.
+
+    Frame k is centred at sample k * hop; the frames whose centre is inside the utterance are kept. A longer utterance
+    is split into windows without overlap. Each is encoded alone, so no frame depends on samples of another window.
+
+    Args:
+        config: The configuration of the model.
+        extractor: Its feature extractor.
+    """
+
+    first_center_samples = 0
+    min_samples = 1
+    pads = False
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        self._stride = 2  # of the encoder's second convolution
+        self.hop_samples = self._stride * int(extractor.hop_length)
+        self._window_samples = int(extractor.n_samples)
+        self._window_frames = int(config.max_source_positions)
+        self._extractor = extractor
+
+    def num_frames(self, num_samples: int) -> int:
+        return -(-num_samples // self.hop_samples)
+
+    def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        (waveform,) = waveforms
+        windows = torch.split(waveform, self._window_samples)
+        # (L, F_i, D) of each window -> (L, F, D) of the utterance
+        states = torch.cat([self._encode_window(network, window) for window in windows], dim=1)
+        _check_count(states.shape[1], self.num_frames(len(waveform)), len(waveform))
+        return [states]
+
+    def _encode_window(self, network: nn.Module, window: Tensor) -> Tensor:
+        """(T,) -> (L, F, D): the frames of a window without those of the silence that pads it.
+
+        The extractor's mask gives their number; the encoder takes no mask.
+        """
+        inputs = _extracted(self._extractor, [window], return_attention_mask=True)
+        count = -(-int(inputs.pop("attention_mask").sum()) // self._stride)
+        states = _hidden_states(network, inputs)
+        _check_count(states.shape[2], self._window_frames, self._window_samples)
+        return states[:, 0, :count]  # (L, 1, F, D) -> (L, F, D)
+
+
+class Family(NamedTuple):
+    """A kind of model that `hf:` supports.
+
+    Attributes:
+        model: Class of the model in transformers.
+        extractor: Class of its feature extractor in transformers.
+        preprocessor: Our class that counts frames and calls both.
+    """
+
+    model: str
+    extractor: str
+    preprocessor: type[WaveformPreprocessor] | type[FilterBankPreprocessor] | type[WindowPreprocessor]
+
+
+FAMILIES = {
+    "wav2vec2": Family("Wav2Vec2Model", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
+    "hubert": Family("HubertModel", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
+    "wavlm": Family("WavLMModel", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
+    "data2vec-audio": Family("Data2VecAudioModel", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
+    "whisper": Family("WhisperModel", "WhisperFeatureExtractor", WindowPreprocessor),
+    "wav2vec2-bert": Family("Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor", FilterBankPreprocessor),
+}
+"""By the `model_type` of a configuration."""
+
+
+def _extracted(extractor: Any, waveforms: Sequence[Tensor], **options: Any) -> dict[str, Tensor]:
+    """The inputs of the network that the extractor makes of waveforms (T,), on their device."""
+    samples = [waveform.detach().cpu().numpy() for waveform in waveforms]
+    made = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt", **options)
+    return {name: values.to(waveforms[0].device) for name, values in made.items()}
+
+
+def _hidden_states(network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """All hidden states of a call of the network: (L, B, F, D)."""
+    with warnings.catch_warnings():
+        # WavLM gives torch a boolean mask with a float one; torch converts it to the same numbers.
+        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
+        # L times (B, F, D) -> (L, B, F, D)
+        return torch.stack(network(**inputs, output_hidden_states=True).hidden_states)
+
+
+def _check_count(given: int, expected: int, num_samples: int) -> None:
+    """Refuse a model that gives another number of frames than its family; cutting them would hide the difference.
+
+    Raises:
+        PluginError: `given` is not `expected`.
+    """
+    if given != expected:
+        what = f"The model gives {given} frames for {num_samples} samples, but its configuration calls for {expected}"
+        do = "It differs from its family; give it as py:module:attribute with a declaration"
+        raise PluginError(what, key="hf", do=do)
+
+
+def check_extractor(family: Family, config: Any, extractor: Any, settings: dict[str, Any], file: Path) -> None:
+    """Refuse a feature extractor whose output does not fit the input of the model.
+
+    Args:
+        family: The family of the model.
+        config: Its configuration.
+        extractor: Its feature extractor.
+        settings: The JSON of the extractor.
+        file: The file that holds `settings`.
+
+    Raises:
+        IntegrityError: The two files contradict each other; names both, and the settings.
+    """
+    declared = nested_preprocessor(settings).get("feature_extractor_type", family.extractor)
+    pairs: list[tuple[str, object, str, object]] = [
+        ("model_type", family.extractor, "feature_extractor_type", declared)
+    ]
+    if family.preprocessor is WindowPreprocessor:
+        window = 2 * extractor.hop_length * config.max_source_positions
+        pairs += [
+            ("num_mel_bins", config.num_mel_bins, "feature_size", extractor.feature_size),
+            ("max_source_positions", f"{window} samples", "chunk_length", f"{extractor.n_samples} samples"),
+        ]
+    elif family.preprocessor is FilterBankPreprocessor:
+        stacked = extractor.num_mel_bins * extractor.stride
+        pairs.append(("feature_projection_input_dim", config.feature_projection_input_dim, "num_mel_bins", stacked))
+    else:
+        pairs.append(("conv_dim", 1, "feature_size", extractor.feature_size))
+    faults = [
+        f"`{one}` of {CONFIG_FILE} calls for {needed}, but `{other}` of {file.name} gives {given}"
+        for one, needed, other, given in pairs
+        if needed != given
+    ]
+    if faults:
+        what = f"Two files of the model contradict each other: {'; '.join(faults)}"
+        do = f"Fetch {CONFIG_FILE} and {file.name} again, both from the model whose weights these are"
+        raise IntegrityError(what, file=file.parent, do=do)

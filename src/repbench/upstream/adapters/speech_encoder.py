@@ -1,0 +1,92 @@
+"""A pre-trained speech encoder of another library as an upstream; the shared part of `hf:` and `torchaudio:`.
+
+Axes: L layers, B batch, T samples, F frames, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from repbench.upstream.adapters.frame_counts import joined
+from repbench.upstream.contract import HiddenStates, Provenance, UpstreamInfo, check_lengths, fingerprint_of
+
+
+class Preprocessor(Protocol):
+    """How a family of encoders reads waveforms, and which frames it gives.
+
+    Attributes:
+        hop_samples: Distance of two frames' centres.
+        first_center_samples: Sample at the centre of frame 0.
+        min_samples: Shortest waveform that the encoder takes.
+        pads: Whether utterances of different lengths may share a padded batch without a change of their hidden states.
+    """
+
+    hop_samples: int
+    first_center_samples: int
+    min_samples: int
+    pads: bool
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a waveform of `num_samples`."""
+        ...
+
+    def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """The hidden states (L, F, D) of each waveform (T,); more than one waveform only if `pads`.
+
+        Raises:
+            PluginError: The network gives another number of frames than `num_frames`.
+        """
+        ...
+
+
+class SpeechEncoder(nn.Module):
+    """An upstream of a pre-trained network and its preprocessor.
+
+    Args:
+        network: The encoder.
+        preprocessor: Prepares waveforms for it.
+        info: The declaration.
+        settings: Everything except the weights that determines the hidden states, JSON-able; for the fingerprint.
+        provenance: The source of the weights.
+    """
+
+    code_version = 1
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessor: Preprocessor,
+        info: UpstreamInfo,
+        *,
+        settings: Mapping[str, Any],
+        provenance: Provenance,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessor = preprocessor
+        self.info = info
+        self.provenance = provenance
+        self._settings = settings
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a waveform of `num_samples`, by the strides and windows of the encoder."""
+        return self.preprocessor.num_frames(num_samples)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        """(B, T) -> (L, B, F, D).
+
+        Raises:
+            DataError: A length is outside of what `info` declares.
+            PluginError: The network gives another number of frames than `num_frames`.
+        """
+        check_lengths(self.info, lengths)
+        cut = [waveform[:length] for waveform, length in zip(waveforms, lengths.tolist(), strict=True)]
+        groups = [cut] if self.preprocessor.pads else [[waveform] for waveform in cut]
+        return joined([states for group in groups for states in self.preprocessor.encode(self.network, group)])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, settings and code version; independent of where the files are."""
+        return fingerprint_of(self, self._settings, self.code_version)
