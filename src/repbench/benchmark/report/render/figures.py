@@ -223,8 +223,7 @@ def _readable(front: Front) -> list[tuple[int, Cell]]:
     """The points of the front and as many others as there is room for names."""
     on_front = [point for point in front.points if point[1].key in front.front]
     others = [point for point in front.points if point[1].key not in front.front]
-    sign = -1 if front.column.higher_is_better else 1
-    others.sort(key=lambda point: sign * (point[1].value or 0.0))
+    others.sort(key=lambda point: -point[1].signed_value)
     return sorted([*on_front, *others[: max(0, 14 - len(on_front))]], key=lambda point: point[0])
 
 
