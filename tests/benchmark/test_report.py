@@ -275,6 +275,17 @@ def test_nothing_is_published_unasked(runs: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "results.csv"]
 
 
+def test_published_numbers_of_an_earlier_report_do_not_stay(runs: Path, tmp_path: Path) -> None:
+    write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("csv",), published=("superb",)))
+    assert (tmp_path / "published.csv").is_file()
+    finished = repbench("report", runs, "--out", tmp_path, "--format", "csv")
+    assert "published.csv of an earlier report was removed" in finished.err
+    assert not (tmp_path / "published.csv").exists()
+    (tmp_path / "published.csv").write_text("my own\n", encoding="utf-8")
+    write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("csv",)))
+    assert (tmp_path / "published.csv").read_text("utf-8") == "my own\n"
+
+
 def test_labels_to_reach_mel_and_areas(report: Report) -> None:
     (efficiency, *_) = [each for each in report.efficiencies if each.column.task == "phone"]
     curves = {curve.name: curve for curve in efficiency.curves}
