@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from repbench.benchmark.pipeline.existing_records import Identity, identity_of
 from repbench.benchmark.protocol import load_protocol
@@ -24,7 +25,8 @@ from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.sweep.forecast import Forecast, forecast
 from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall, run_job
-from repbench.benchmark.sweep.plan import jobs_of, load_plan
+from repbench.benchmark.sweep.launchers import _parameters
+from repbench.benchmark.sweep.plan import Slurm, jobs_of, load_plan
 from repbench.benchmark.sweep.sweep import LOCK_FILE, SweepRequest, left_to_do
 from repbench.benchmark.sweep.sweep import sweep as sweep_plan
 from repbench.errors import EnvironmentFault, UsageError
@@ -454,6 +456,17 @@ def test_fault_where_nothing_is_missing_no_launcher_has_to_be_there(
     run(request_of(tones, tmp_path / "runs"))
     swept = sweep_plan(request)
     assert [(row.status, row.exit_code) for row in swept.rows] == [("already there", 0)]
+
+
+def test_settings_of_slurm_get_the_names_of_submitit_and_what_is_not_set_is_left_to_the_cluster() -> None:
+    settings = Slurm(account="speech", cpus_per_task=4, mem_gb=7.5, partition="gpu", setup=("module load python",))
+    assert _parameters(settings) == {
+        "name": "repbench", "timeout_min": 240, "slurm_account": "speech", "cpus_per_task": 4, "mem_gb": 7.5,
+        "slurm_partition": "gpu", "slurm_setup": ["module load python"],
+    }  # fmt: skip
+    assert _parameters(Slurm()) == {"name": "repbench", "timeout_min": 240}
+    with pytest.raises(ValidationError, match="cpus_per_task"):
+        Slurm(cpus_per_task=0)
 
 
 @pytest.mark.slow
