@@ -53,7 +53,7 @@ MODULES = {
     "benchmark.report.gather": "benchmark.report.data.gather",
     "benchmark.report.layers": "benchmark.report.data.layers",
     "benchmark.report.naming": "benchmark.report.render.escaping",
-    "benchmark.report.numbers": "benchmark.report.render.formatting",
+    "benchmark.report.numbers": "benchmark.records.formatting",
     "benchmark.report.questions": "benchmark.report.data.columns",
     "benchmark.report.reading": "benchmark.report.data.reading",
     "benchmark.report.render_csv": "benchmark.report.render.csv",

@@ -25,7 +25,7 @@ from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import RepbenchError, Unlabelled
 from repbench.progress import Silence
 from repbench.registry import registry
-from repbench.upstream.checkpoints.factory import RANDOM
+from repbench.upstream.checkpoints.factory import is_untrained
 
 CountedSounds = set[tuple[str, str, int]]
 """Sounds already counted for an earlier pair, which stores their features: (upstream, sound, rate)."""
@@ -131,7 +131,7 @@ def _missing_sound_seconds(context: RunContext, corpus: Corpus, counted: Counted
 def _requests(pair: RunCall) -> Iterator[RunRequest]:
     """The request of a pair; of an untrained upstream one for each seed, because each seed is another network."""
     request = _request(pair)
-    if pair.checkpoint is not None and pair.checkpoint.partition(":")[0] == RANDOM:
+    if is_untrained(pair.checkpoint):
         yield from (replace(request, seeds=(seed,)) for seed in pair.seeds)
     else:
         yield request

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report import published as tables
 from repbench.benchmark.report.data.checking import read_and_check
 from repbench.benchmark.report.data.columns import Column
@@ -24,7 +25,6 @@ from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import number
 from repbench.errors import IntegrityError
 
 PublishedName = Literal["mockingjay2020", "superb"]

@@ -15,11 +15,10 @@ from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.reading import LoadedRecords, Run
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.scoring.statistics import Interval
+from repbench.upstream.checkpoints.factory import is_untrained
 
 BASELINE = "mel"
 """The upstream that others are measured against."""
-
-_RANDOM = "random"
 
 Machine = str
 """A device, its processor and the number of torch threads, in words."""
@@ -306,7 +305,7 @@ def _systems(records: Iterable[Record]) -> dict[str, System]:
     members: dict[Identity, list[Record]] = defaultdict(list)
     for record in records:
         upstream = record.upstream
-        random = upstream.checkpoint is not None and upstream.checkpoint.partition(":")[0] == _RANDOM
+        random = is_untrained(upstream.checkpoint)
         identity = (upstream.name, upstream.checkpoint if random else None, None if random else upstream.fingerprint)
         members[identity].append(record)
     names = _names({identity: each[0] for identity, each in members.items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.confusion import Confusion
 from repbench.benchmark.report.data.cost import Front, as_count
@@ -13,7 +14,6 @@ from repbench.benchmark.report.data.gather import Cell
 from repbench.benchmark.report.data.layers import LayerProfiles
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import number
 from repbench.benchmark.report.render.svg import CARD, INK, LINE, MARK, MARKERS, SERIES, Figure, draw
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from repbench.benchmark.records.formatting import interval, number
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.efficiency import as_time
@@ -20,7 +21,6 @@ from repbench.benchmark.report.render import figures, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
-from repbench.benchmark.report.render.formatting import interval, number
 from repbench.benchmark.report.render.markdown import failures
 from repbench.benchmark.report.render.svg import Figure
 from repbench.benchmark.report.render.tables import PlainTable

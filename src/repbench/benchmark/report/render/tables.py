@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import GroupAggregates, RowAggregates
@@ -21,7 +22,6 @@ from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import UNDEFINED, interval, number
 
 Mark = Literal["best", "tied", "untested", ""]
 
