@@ -130,6 +130,17 @@ def test_init_without_a_record_leaves_the_corpus_to_be_filled_in(tmp_path: Path)
     assert (built.code, "There is no submission" in built.err) == (3, True)
 
 
+def test_a_submission_larger_than_the_head_allows_is_refused(phone: Path, board: Path) -> None:
+    size_mib = (phone / "predictions.jsonl").stat().st_size / (1 << 20)
+    for allowed, refusal in ((size_mib / 2, IntegrityError), (size_mib * 1.001, DataError)):
+        write_head(board, fingerprint_of(phone), max_submission_mib=allowed)
+        with pytest.raises(refusal, match="MiB"):
+            Leaderboard(board).add(phone)
+    assert not (board / "submissions").exists()
+    write_head(board, fingerprint_of(phone), max_submission_mib=1)
+    assert Leaderboard(board).add(phone).is_new
+
+
 def test_settings_that_a_mode_does_not_read_are_not_held_to_the_head(
     tones: Path, made: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -17,8 +17,8 @@ from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
 from repbench.benchmark.report.data import checking
 from repbench.benchmark.report.data.columns import columns_of
-from repbench.benchmark.report.render import tables
 from repbench.benchmark.report.render.commands import command_of, commands_of
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import spreadsheet
 from repbench.benchmark.scoring.statistics import mcnemar_exact
 from repbench.downstream.contract import UtterancePrediction
@@ -241,6 +241,14 @@ def _latex_cells(text: str) -> Numbers:
     return found
 
 
+def test_every_column_of_costs_stands_in_every_table(written: Path) -> None:
+    tables = {name: (written / name).read_text("utf-8") for name in ("report.md", "report.tex", "index.html")}
+    header = (written / "results.csv").read_text("utf-8").splitlines()[0].split(",")
+    for column in COST_COLUMNS:
+        assert column.name in header
+        assert all(column.heading in text for text in tables.values())
+
+
 def test_best_is_bold_and_ties_are_marked_in_markdown_and_latex(written: Path) -> None:
     results = json.loads((written / "results.json").read_text("utf-8"))
     best = {f"{cell['value']:.3f}" for cell in results["cells"] if cell["best"]}
@@ -265,6 +273,17 @@ def test_nothing_is_published_unasked(runs: Path, tmp_path: Path) -> None:
     write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("md", "csv")))
     assert "HuBERT" not in (tmp_path / "report.md").read_text("utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "results.csv"]
+
+
+def test_published_numbers_of_an_earlier_report_do_not_stay(runs: Path, tmp_path: Path) -> None:
+    write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("csv",), published=("superb",)))
+    assert (tmp_path / "published.csv").is_file()
+    finished = repbench("report", runs, "--out", tmp_path, "--format", "csv")
+    assert "published.csv of an earlier report was removed" in finished.err
+    assert not (tmp_path / "published.csv").exists()
+    (tmp_path / "published.csv").write_text("my own\n", encoding="utf-8")
+    write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("csv",)))
+    assert (tmp_path / "published.csv").read_text("utf-8") == "my own\n"
 
 
 def test_labels_to_reach_mel_and_areas(report: Report) -> None:
@@ -752,10 +771,10 @@ def test_seconds_are_given_with_where_they_were_measured_and_not_pooled_over_tas
     write(tmp_path / "runs", seed=1, device="cuda:0")
     report = assemble([tmp_path / "runs"])
     (cost,) = report.costs.values()
-    assert cost.places == ("cpu, c, 2 threads", "cuda:0, c, 2 threads")
+    assert cost.machines == ("cpu, c, 2 threads", "cuda:0, c, 2 threads")
     assert len(cost.train_seconds) == 3
     assert (cost.real_time_factor, cost.one_training) == (None, None)
-    texts = [value.text for value in tables.costs(report, report.gathered.rows[0])]
+    texts = [each.text(report, report.gathered.rows[0]) for each in COST_COLUMNS]
     assert texts[2:] == [
         "500× [1]; 500× [2]",
         "0.2 s [1] phone; 0.2 s [2] phone; 0.2 s [1] sentiment",

@@ -22,7 +22,6 @@ from repbench.benchmark.scoring.statistics import (
     mcnemar_exact,
     paired_differences,
     paired_differences_of,
-    randomisation_p,
     smallest_difference,
     tie_group,
 )
@@ -316,43 +315,6 @@ def test_mcnemar_gives_the_values_of_the_literature() -> None:
     for counts in ((-1, 2), (2, -1)):
         with pytest.raises(ValueError, match="must be counts"):
             mcnemar_exact(*counts)
-
-
-def test_randomisation_counts_the_difference_seen_among_those_drawn() -> None:
-    a, b = singles([1.0] * 30), singles([0.0] * 30)
-    assert randomisation_p(a, b, mean, "mean", rounds=99) == 1 / 100
-    assert randomisation_p(a, a, mean, "mean", rounds=99) == 1.0
-
-
-def test_randomisation_swaps_whole_clusters() -> None:
-    a, b = [[1.0] * 50, [1.0] * 50, [1.0] * 50], [[0.0] * 50, [0.0] * 50, [0.0] * 50]
-    p_value = randomisation_p(a, b, mean, "mean", rounds=2000)
-    assert p_value == pytest.approx(2 / 2**3, abs=0.03)
-    assert p_value == randomisation_p(a, b, mean, "mean", rounds=2000)
-    assert p_value != randomisation_p(a, b, mean, "mean", rounds=2000, seed=1)
-
-
-def test_a_round_in_which_the_value_is_undefined_counts_against_a_difference() -> None:
-    a, b = [[0.0, 1.0], [2.0]], [[2.0], [2.0, 2.0, 5.0]]  # one swap leaves A with 2 alone, the other B
-
-    def known(items: list[float]) -> Mapping[str, float | None]:
-        return {"spread": max(items) - min(items) if len(items) > 2 else None}
-
-    rounds = 400
-    p_value = randomisation_p(a, b, known, "spread", rounds=rounds)
-    assert p_value == 1.0, "every other exchange is undefined, and the rest shows the difference that was seen"
-
-
-def test_randomisation_draws_ten_thousand_times_if_not_told_otherwise() -> None:
-    a, b = singles([1.0] * 30), singles([0.0] * 30)
-    assert randomisation_p(a, b, mean, "mean") == 1 / 10_001
-
-
-def test_randomisation_refuses_what_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="A has 1 clusters, but B has 2"):
-        randomisation_p([[1.0]], [[1.0], [0.0]], mean, "mean")
-    with pytest.raises(ValueError, match="`spread` is undefined"):
-        randomisation_p([[1.0]], [[1.0]], spread, "spread")
 
 
 def test_holm_gives_the_published_values() -> None:

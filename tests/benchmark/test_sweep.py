@@ -11,19 +11,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from repbench.benchmark.pipeline.existing_records import Identity, identity_of
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.records.record import digest_of, read_record, record_paths
 from repbench.benchmark.run import RunRequest, run
-from repbench.benchmark.sweep.forecast import forecast
-from repbench.benchmark.sweep.jobs import Children, Job, Outcome, run_job
-from repbench.benchmark.sweep.plan import jobs_of, load_plan
+from repbench.benchmark.sweep.forecast import Forecast, forecast
+from repbench.benchmark.sweep.inventory import PairInventory
+from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall, run_job
+from repbench.benchmark.sweep.launchers import _parameters
+from repbench.benchmark.sweep.plan import Slurm, jobs_of, load_plan
 from repbench.benchmark.sweep.sweep import LOCK_FILE, SweepRequest, left_to_do
 from repbench.benchmark.sweep.sweep import sweep as sweep_plan
 from repbench.errors import EnvironmentFault, UsageError
@@ -342,8 +345,27 @@ def test_the_forecast_says_what_is_missing_and_does_nothing(
     assert forecast.json["forecast"]["records_existing"] == 0
     seconds = sum(each.seconds for each in tone_corpus(tmp_path / "same").utterances)
     assert forecast.json["forecast"]["extract_hours"] == pytest.approx(seconds / 3600)
-    assert "about" in forecast.err
+    assert forecast.json["forecast"]["about_seconds"] == 0
+    assert "time not known" in forecast.err
     assert record_paths(tmp_path / "runs") == []
+
+
+def test_the_forecast_takes_its_times_from_the_records_that_exist(tones: Path, tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, tones, seeds=[0, 1, 2], layers=[0])
+    (job,) = jobs_of(load_plan(plan), tmp_path / "runs", plan)
+    whole = RunCall.of({**asdict(job.pairs[0]), "mode": "finetune"})
+    known = PairInventory(
+        num_records=3, records=("a",), missing_sound_seconds=600, real_time_factor=60, train_seconds=(4.0,)
+    )
+    expected = Forecast(pairs={job.pairs[0]: known, whole: PairInventory(num_records=1)})
+    assert expected.work_seconds == 600 / 60 + 2 * 4
+    assert expected.unknown == ("fine-tuning",)
+    assert expected.lines(2)[1] == "0.17 h of sound go through an upstream; about 9 s with 2 jobs at a time"
+    nothing = Forecast(pairs={job.pairs[0]: replace(known, real_time_factor=None, train_seconds=())})
+    assert nothing.work_seconds == 0
+    assert [each.partition(",")[0] for each in nothing.unknown] == [
+        f"extracting features with {ENVELOPE}", "training the probes"
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -436,6 +458,17 @@ def test_fault_where_nothing_is_missing_no_launcher_has_to_be_there(
     assert [(row.status, row.exit_code) for row in swept.rows] == [("already there", 0)]
 
 
+def test_settings_of_slurm_get_the_names_of_submitit_and_what_is_not_set_is_left_to_the_cluster() -> None:
+    settings = Slurm(account="speech", cpus_per_task=4, mem_gb=7.5, partition="gpu", setup=("module load python",))
+    assert _parameters(settings) == {
+        "name": "repbench", "timeout_min": 240, "slurm_account": "speech", "cpus_per_task": 4, "mem_gb": 7.5,
+        "slurm_partition": "gpu", "slurm_setup": ["module load python"],
+    }  # fmt: skip
+    assert _parameters(Slurm()) == {"name": "repbench", "timeout_min": 240}
+    with pytest.raises(ValidationError, match="cpus_per_task"):
+        Slurm(cpus_per_task=0)
+
+
 @pytest.mark.slow
 def test_slurm_without_a_cluster_is_refused(tones: Path, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
@@ -491,12 +524,12 @@ def test_fault_39_a_look_that_takes_too_long_leaves_its_job_for_the_end(
             for job, limit in zip(jobs, (2.0, 60.0), strict=True)
         )
 
-    (hung,), (unread,) = hanging.seen.values(), silent.seen.values()
-    assert (hung.asked, hung.hung) == (None, True)
-    assert (unread.asked, unread.hung) == (None, False)
-    assert hanging.lines(1)[-1].endswith("last: the look did not end within 2 s (look_timeout_min)")
-    assert unread.error == "the look ended without an answer"
-    assert left_to_do(jobs, replace(hanging, seen={**hanging.seen, **silent.seen})) == [jobs[1], jobs[0]]
+    (hung,), (unread,) = hanging.pairs.values(), silent.pairs.values()
+    assert (hung.num_records, hung.timed_out) == (None, True)
+    assert (unread.num_records, unread.timed_out) == (None, False)
+    assert hanging.lines(1)[-1].endswith("last: the inventory did not end within 2 s (look_timeout_min)")
+    assert unread.error == "the inventory ended without a result"
+    assert left_to_do(jobs, replace(hanging, pairs={**hanging.pairs, **silent.pairs})) == [jobs[1], jobs[0]]
 
 
 @pytest.mark.slow

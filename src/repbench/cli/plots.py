@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,23 +28,39 @@ def _plot_alone(context: typer.Context) -> None:
     help_if_alone(context)
 
 
-@plot_app.command("reconstruction", short_help="Spectrograms: predicted, true, filled in.")
-def plot_reconstruction(
-    audio: Sounds,
-    upstream: Model,
-    out: Out,
-    checkpoint: Checkpoint = None,
-    format_: PictureFormats = "png",
-    seed: PictureSeed = 0,
-    resample: Resample = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Draw the spectrogram that a model predicts, the true one, and what it fills in where stretches are hidden.
+def _draw(kind: Kind, audio: Sequence[Path], as_json: bool, **options: Any) -> None:
+    """Draw pictures of a kind; options as fields of `PlotRequest`."""
+    from repbench.benchmark.plots.plotting import PlotRequest, plot
+    from repbench.console import ConsoleReporter
 
-    Of a linear spectrogram, as Mockingjay LARGE predicts it, sounds are written too.
-    """
-    _plot("reconstruction", audio, upstream, checkpoint, out, format_, seed, resample, None, overwrite, as_json)
+    print_files(plot(PlotRequest(kind=kind, files=tuple(audio), **options), ConsoleReporter()), as_json)
+
+
+def _add(kind: Kind, short_help: str, text: str) -> None:
+    """Add the command of a kind that has no options of its own."""
+
+    @plot_app.command(kind, short_help=short_help, help=text)
+    def _command(
+        audio: Sounds,
+        upstream: Model,
+        out: Out,
+        checkpoint: Checkpoint = None,
+        format_: PictureFormats = "png",
+        seed: PictureSeed = 0,
+        resample: Resample = False,
+        overwrite: Overwrite = False,
+        as_json: Json = False,
+    ) -> None:
+        options = {"upstream": upstream, "checkpoint": checkpoint, "out": out, "formats": format_, "seed": seed}
+        _draw(kind, audio, as_json, resample=resample, overwrite=overwrite, **options)
+
+
+_add(
+    "reconstruction",
+    "Spectrograms: predicted, true, filled in.",
+    "Draw the spectrogram that a model predicts, the true one, and what it fills in where stretches are hidden.\n\n"
+    "Of a linear spectrogram, as Mockingjay LARGE predicts it, sounds are written too.",
+)
 
 
 @plot_app.command("hidden", short_help="Hidden states: first, last, weighted sum.")
@@ -63,23 +79,15 @@ def plot_hidden(
     as_json: Json = False,
 ) -> None:
     """Draw the hidden states of the first layer, the last, and the weighted sum of all (without RUN, their mean)."""
-    _plot("hidden", audio, upstream, checkpoint, out, format_, seed, resample, weights, overwrite, as_json)
+    options = {"upstream": upstream, "checkpoint": checkpoint, "out": out, "formats": format_, "seed": seed}
+    _draw("hidden", audio, as_json, resample=resample, weights=weights, overwrite=overwrite, **options)
 
 
-@plot_app.command("attention", short_help="Attention maps of every layer and head.")
-def plot_attention(
-    audio: Sounds,
-    upstream: Model,
-    out: Out,
-    checkpoint: Checkpoint = None,
-    format_: PictureFormats = "png",
-    seed: PictureSeed = 0,
-    resample: Resample = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Draw who attends to whom, a file for each layer and a panel for each head."""
-    _plot("attention", audio, upstream, checkpoint, out, format_, seed, resample, None, overwrite, as_json)
+_add(
+    "attention",
+    "Attention maps of every layer and head.",
+    "Draw who attends to whom, a file for each layer and a panel for each head.",
+)
 
 
 @plot_app.command("layers", short_help="Scores layer by layer, from records.")
@@ -94,34 +102,3 @@ def plot_layers(
     from repbench.console import ConsoleReporter
 
     print_files(write_layer_figures(runs, out, overwrite=overwrite, reporter=ConsoleReporter()), as_json)
-
-
-def _plot(
-    kind: Kind,
-    audio: Sequence[Path],
-    upstream: str,
-    checkpoint: str | None,
-    out: Path,
-    formats: str,
-    seed: int,
-    resample: bool,
-    weights: Path | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    from repbench.benchmark.plots.plotting import PlotRequest, plot
-    from repbench.console import ConsoleReporter
-
-    request = PlotRequest(
-        kind=kind,
-        files=tuple(audio),
-        upstream=upstream,
-        checkpoint=checkpoint,
-        out=out,
-        formats=formats,
-        seed=seed,
-        resample=resample,
-        weights=weights,
-        overwrite=overwrite,
-    )
-    print_files(plot(request, ConsoleReporter()), as_json)

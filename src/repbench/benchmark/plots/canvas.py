@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from torch import Tensor
 from repbench.audio.frames import FrontEnd
 from repbench.errors import printable
 from repbench.files import write_beside
+from repbench.matplotlib_style import matplotlib_style
 from repbench.upstream.contract import UpstreamInfo
 
 if TYPE_CHECKING:
@@ -36,18 +35,7 @@ MARK = "#1b7f4d"
 _INK, _PALE, _EMPTY = "#1a1a1a", "#555555", "#e6e6e6"
 _LONGEST_NAME = 60
 _CHARACTERS_PER_INCH = 13
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "repbench",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-    "axes.facecolor": _EMPTY,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _PALE,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
+_STYLE = {"font.size": 10.0, "axes.facecolor": _EMPTY, "svg.fonttype": "path"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +99,9 @@ class PictureSubject:
         return " · ".join(part for part in (printable(self.upstream), self.origin, name) if part)
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Inside, figures are drawn in the style of repbench, whatever the user's settings are; after, all is as before."""
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph ")  # a file's name may have letters that the font lacks
-        matplotlib.rcdefaults()
-        for name, value in _STYLE.items():
-            matplotlib.rcParams[name] = value
-        yield
+def style() -> AbstractContextManager[None]:
+    """A block in which figures are drawn in the style of repbench."""
+    return matplotlib_style(_STYLE, ink=_INK, line=_PALE, open_axes=False)
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:

@@ -29,7 +29,7 @@ from repbench.errors import DataError, UsageError, printable
 from repbench.files import ensure_writable, write_beside
 from repbench.progress import Reporter, Silence
 from repbench.registry import registry
-from repbench.upstream.checkpoints.factory import RANDOM, RUNS, NetworkFactory, locate
+from repbench.upstream.checkpoints.factory import RUNS, NetworkFactory, is_untrained, locate
 from repbench.upstream.checkpoints.native import Checkpoint, newest_under
 from repbench.upstream.contract import Upstream
 
@@ -114,7 +114,7 @@ def _formats(text: str) -> tuple[str, ...]:
 def _origin(name: str, checkpoint: str | None, seed: int) -> tuple[str | None, str]:
     """The checkpoint to load, and what a title calls it."""
     factory = registry().find("upstream", name).entry.load()
-    if checkpoint is not None and checkpoint.partition(":")[0] == RANDOM:
+    if checkpoint is not None and is_untrained(checkpoint):
         source = checkpoint.partition(":")[2]
         return checkpoint, f"untrained{f' ({printable(Path(source).name)})' if source else ''}, seed {seed}"
     if not isinstance(factory, NetworkFactory):

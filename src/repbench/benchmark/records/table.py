@@ -8,8 +8,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.records.record import Metric, Record
+from repbench.benchmark.scoring.statistics import Interval
 from repbench.errors import printable
+from repbench.upstream.checkpoints.factory import is_untrained
 
 _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two were scored; ↓ lower is better"
 
@@ -52,29 +55,31 @@ def _rate(record: Record) -> str:
 
 
 def _control(record: Record) -> str:
-    untrained = (record.upstream.checkpoint or "").partition(":")[0] == "random"
-    shuffled = record.protocol.get("labels") == "shuffled"
-    return ", ".join([*["untrained"] * untrained, *["shuffled labels"] * shuffled]) or "–"
+    controls = {
+        "untrained": is_untrained(record.upstream.checkpoint),
+        "shuffled labels": record.protocol.get("labels") == "shuffled",
+    }
+    return ", ".join(name for name, holds in controls.items() if holds) or UNDEFINED
 
 
 def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:
     settings = _settings(record)
     names = [record.upstream.name, record.downstream.name, record.corpus.name, *(settings[name] for name in varying)]
     scored = str(record.n_scored) if not record.excluded else f"{record.n_scored} of {record.n_listed}"
-    baselines = [_number(record.baselines.chance), _number(record.baselines.majority), scored]
+    baselines = [number(record.baselines.chance), number(record.baselines.majority), scored]
     others = [name for name in record.metrics if name != record.primary_metric]
     rows: list[list[Text | str]] = [
         [
             *(Text(printable(name)) for name in names),
             Text(_title(record.primary_metric, record.primary)),
-            Text(_number(record.primary.value), style="bold"),
+            Text(number(record.primary.value), style="bold"),
             _interval(record.primary),
             *baselines,
         ]
     ]
     for name in others:
         metric = record.metrics[name]
-        rows.append([*[""] * len(names), _title(name, metric), _number(metric.value), _interval(metric), "", "", ""])
+        rows.append([*[""] * len(names), _title(name, metric), number(metric.value), _interval(metric), "", "", ""])
     return rows
 
 
@@ -83,8 +88,4 @@ def _title(name: str, metric: Metric) -> str:
 
 
 def _interval(metric: Metric) -> str:
-    return "–" if metric.ci95 is None else f"{metric.ci95[0]:.3f}–{metric.ci95[1]:.3f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return UNDEFINED if metric.ci95 is None else interval(Interval(*metric.ci95))

@@ -1,4 +1,4 @@
-"""What a sweep will cost, from a look at each job; rough, and said to be."""
+"""The forecast of a sweep: the records that are missing, and a time estimated from those that exist."""
 
 from __future__ import annotations
 
@@ -7,136 +7,155 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repbench.benchmark.sweep.inventory import Seen, View
+from repbench.benchmark.sweep.inventory import PairInventory, inventories_of_json
 from repbench.benchmark.sweep.jobs import Children, Job, RunCall, threads_over
-
-
-@dataclass(frozen=True, slots=True)
-class Unseen:
-    """Why nothing can be said of a job, and whether that is because the look took too long."""
-
-    why: str
-    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What is there, and what the rest will cost.
+    """The inventories of all pairs, and what follows from them.
 
     Attributes:
-        seen: What there is of each pair.
-        extract_seconds: Sound that has to go through the upstreams.
-        work_seconds: About what starting, extracting and training will take, one after the other; None where nothing
-            is known of some of it.
-        unknown: Why not, in words.
+        pairs: The inventory of each pair.
     """
 
-    seen: Mapping[RunCall, Seen]
-    extract_seconds: float
-    work_seconds: float
-    unknown: tuple[str, ...]
+    pairs: Mapping[RunCall, PairInventory]
 
     @property
-    def asked(self) -> int:
-        """Records of pairs of which that can be said."""
-        return sum(each.asked or 0 for each in self.seen.values())
+    def num_records(self) -> int:
+        """Records of the whole sweep; pairs without an inventory are left out."""
+        return sum(each.num_records or 0 for each in self.pairs.values())
 
     @property
-    def existing(self) -> int:
-        """Records that are there."""
-        return sum(len(each.records) for each in self.seen.values())
+    def num_existing(self) -> int:
+        """Records that exist."""
+        return sum(len(each.records) for each in self.pairs.values())
+
+    @property
+    def extract_seconds(self) -> float:
+        """Seconds of sound that have to go through an upstream."""
+        return sum(each.missing_sound_seconds for each in self.pairs.values())
+
+    @property
+    def work_seconds(self) -> float:
+        """Estimated time of extraction and probe training, one after the other, as far as earlier records give it."""
+        extraction = sum(
+            each.missing_sound_seconds / speed
+            for pair, each in self.pairs.items()
+            if (speed := self._speeds.get(_model(pair))) is not None
+        )
+        return extraction + (self._num_probes * statistics.fmean(self._train_seconds) if self._train_seconds else 0.0)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The parts of the sweep that the estimate leaves out, in words."""
+        return tuple(self._unknown())
+
+    def _unknown(self) -> Iterator[str]:
+        yield from (f"{pair.name}: {each.error}" for pair, each in self.pairs.items() if each.num_records is None)
+        missing = [pair for pair, each in self.pairs.items() if each.num_missing > 0]
+        slow = [pair for pair in missing if self.pairs[pair].missing_sound_seconds and _model(pair) not in self._speeds]
+        if slow:
+            labels = ", ".join(dict.fromkeys(pair.label for pair in slow))
+            yield f"extracting features with {labels}, because no record gives its speed yet"
+        if self._num_probes and not self._train_seconds:
+            yield "training the probes, because no record gives a training time yet"
+        if any(pair.mode == "finetune" for pair in missing):
+            yield "fine-tuning"
+        if any(pair.controls for pair in missing):
+            yield "the controls"
+
+    @property
+    def _speeds(self) -> dict[tuple[str, str | None], float]:
+        """The real-time factor of each upstream that has a record with one."""
+        return {_model(pair): each.real_time_factor for pair, each in self.pairs.items() if each.real_time_factor}
+
+    @property
+    def _train_seconds(self) -> list[float]:
+        return [seconds for each in self.pairs.values() for seconds in each.train_seconds]
+
+    @property
+    def _num_probes(self) -> int:
+        return sum(each.num_missing for pair, each in self.pairs.items() if pair.mode == "frozen")
 
     def lines(self, jobs: int) -> list[str]:
-        """In words."""
-        missing = self.asked - self.existing
-        lines = [f"{self.asked} records are asked, {self.existing} are there, {missing} are missing"]
+        """The forecast in words, for so many jobs at a time."""
+        missing = self.num_records - self.num_existing
+        lines = [f"{self.num_records} records in the plan, {self.num_existing} exist, {missing} are missing"]
         if missing:
-            lines.append(
-                f"{self.extract_seconds / 3600:.2f} h of sound go through an upstream; about "
-                f"{duration(self.work_seconds / jobs)} with {jobs} job{'s' if jobs > 1 else ''} at a time"
-            )
+            at_a_time = f"with {jobs} job{'s' if jobs > 1 else ''} at a time"
+            known = f"about {duration(self.work_seconds / jobs)} {at_a_time}" if self.work_seconds else "time not known"
+            lines.append(f"{self.extract_seconds / 3600:.2f} h of sound go through an upstream; {known}")
         return [*lines, *(f"not in the forecast: {each}" for each in self.unknown)]
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "records_asked": self.asked,
-            "records_existing": self.existing,
+            "records_asked": self.num_records,
+            "records_existing": self.num_existing,
             "extract_hours": self.extract_seconds / 3600,
             "about_seconds": self.work_seconds,
             "unknown": list(self.unknown),
         }
 
 
+def _model(pair: RunCall) -> tuple[str, str | None]:
+    return pair.upstream, pair.checkpoint
+
+
 def forecast(
     jobs: Sequence[Job], at_once: int, children: Children, environment: Mapping[str, str], *, limit_seconds: float
 ) -> Forecast:
-    """Look at every job, several at once, each in a process of its own.
+    """Make the inventory of every job, several at once, each in a process of its own.
 
     Args:
-        jobs: What is looked at.
-        at_once: How many looks at a time.
-        children: Whose processes they are.
+        jobs: The jobs of the sweep.
+        at_once: Number of inventories at a time.
+        children: The processes that end with the sweep.
         environment: Of the processes.
-        limit_seconds: How long a look may take; nothing is known of a job whose look takes longer.
+        limit_seconds: Longest time of an inventory; nothing is known of a job whose inventory takes longer.
     """
     with threads_over(children, at_once) as threads:
-        views = list(threads.map(lambda job: _look(job, children, environment, limit_seconds), jobs))
-    seen = {pair: each for job, view in zip(jobs, views, strict=True) for pair, each in _seen(job, view).items()}
-    trained = [seconds for each in seen.values() for seconds in each.train_seconds]
-    work, unknown = 0.0, [f"{pair.name}: {each.error}" for pair, each in seen.items() if each.asked is None]
-    missing = {pair: each for pair, each in seen.items() if each.asked is not None and not each.complete}
-    num_missing = sum((each.asked or 0) - len(each.records) for pair, each in missing.items() if pair.mode == "frozen")
-    for job, view in zip(jobs, views, strict=True):
-        if isinstance(view, View):
-            work += view.start_seconds * sum(pair in missing for pair in job.pairs)
-            work += view.extract_macs / view.macs_per_second if view.macs_per_second else 0.0
-    if trained:
-        work += num_missing * statistics.fmean(trained)
-    elif num_missing:
-        unknown.append("training the probes, because no record tells yet what one takes here")
-    if any(pair.mode == "finetune" for pair in missing):
-        unknown.append("fine-tuning")
-    if any(pair.controls for pair in missing):
-        unknown.append("the controls")
-    extract_seconds = sum(view.extract_seconds for view in views if isinstance(view, View))
-    return Forecast(seen=seen, extract_seconds=extract_seconds, work_seconds=work, unknown=tuple(unknown))
+        found = list(threads.map(lambda job: _inventories(job, children, environment, limit_seconds), jobs))
+    pairs = (zip(job.pairs, each, strict=True) for job, each in zip(jobs, found, strict=True))
+    return Forecast(pairs=dict(pair for several in pairs for pair in several))
 
 
-def _seen(job: Job, view: View | Unseen) -> dict[RunCall, Seen]:
-    if isinstance(view, Unseen):
-        return {pair: Seen(error=view.why, hung=view.hung) for pair in job.pairs}
-    return dict(zip(job.pairs, view.pairs, strict=True))
-
-
-def _look(job: Job, children: Children, environment: Mapping[str, str], limit_seconds: float) -> View | Unseen:
-    """What there is of a job, or why that cannot be said."""
+def _inventories(
+    job: Job, children: Children, environment: Mapping[str, str], limit_seconds: float
+) -> list[PairInventory]:
+    """The inventory of each pair; the same error for all where the process fails."""
     command = [sys.executable, "-m", "repbench.benchmark.sweep.inventory"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
         with children.started(command, env=dict(environment), **pipes) as child:
-            printed, said = child.communicate(job.as_json(), timeout=limit_seconds)
+            printed, errors = child.communicate(job.as_json(), timeout=limit_seconds)
     except subprocess.TimeoutExpired:
         for pipe in (child.stdin, child.stdout, child.stderr):
             with contextlib.suppress(OSError):
                 assert pipe is not None
                 pipe.close()
-        return Unseen(f"the look did not end within {duration(limit_seconds)} (look_timeout_min)", hung=True)
-    last = said.strip().rpartition("\n")[2]
+        error = f"the inventory did not end within {duration(limit_seconds)} (look_timeout_min)"
+        return [PairInventory(error=error, timed_out=True)] * len(job.pairs)
+    last = errors.strip().rpartition("\n")[2]
     if child.returncode != 0:
-        return Unseen(last or f"the look ended with {child.returncode}")
+        return [PairInventory(error=last or f"the inventory ended with {child.returncode}")] * len(job.pairs)
     try:
-        return View.of_json(printed.rstrip("\n").rpartition("\n")[2])
+        inventories = inventories_of_json(printed.rstrip("\n").rpartition("\n")[2])
     except (ValueError, KeyError, TypeError):
-        return Unseen(f"the look ended without an answer{f': {last}' if last else ''}")
+        inventories = []
+    if len(inventories) != len(job.pairs):
+        error = f"the inventory ended without a result{f': {last}' if last else ''}"
+        return [PairInventory(error=error)] * len(job.pairs)
+    return inventories
 
 
 def environment_for(at_once: int) -> dict[str, str]:
-    """The environment of children of which `at_once` share the cores of this machine."""
+    """The environment of child processes of which `at_once` share the cores of this machine."""
     environment = dict(os.environ)
     if at_once > 1:
         allowed = environment.get("OMP_NUM_THREADS", "")
@@ -146,7 +165,7 @@ def environment_for(at_once: int) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """A duration to the precision that a forecast has."""
+    """A duration, rounded to the precision of a forecast."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

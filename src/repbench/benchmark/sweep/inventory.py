@@ -1,8 +1,8 @@
-"""A look at a job before it starts: which records are there, and how much sound has still to be heard.
+"""The inventory of a job: which of its records exist, how much sound is missing, and the times of earlier records.
 
-It loads upstreams, which may break, so it runs in a process of its own: `python -m
-repbench.benchmark.sweep.inventory` reads a job from stdin and prints what it saw. What it says is a forecast; `repbench
-run --missing-only` decides itself.
+It loads upstreams, which may crash, so it runs in a process of its own: `python -m repbench.benchmark.sweep.inventory`
+reads a job from stdin and prints its inventory as JSON. It serves the forecast alone; `repbench run --missing-only`
+decides again which records are missing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from repbench.benchmark.pipeline.existing_records import answers_in, identity_to_be
 from repbench.benchmark.pipeline.setup import RunContext, RunRequest, open_corpus_of, prepare
@@ -29,130 +25,113 @@ from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import RepbenchError, Unlabelled
 from repbench.progress import Silence
 from repbench.registry import registry
+from repbench.upstream.checkpoints.factory import is_untrained
 
-_SIDE = 768
-"""Of the square matrices by whose product the machine is measured: the width of a BASE network."""
+CountedSounds = set[tuple[str, str, int]]
+"""Sounds already counted for an earlier pair, which stores their features: (upstream, sound, rate)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What there is of a pair.
+class PairInventory:
+    """The state of a pair before the sweep.
 
     Attributes:
-        asked: Records that it is to have; None where the upstream could not be loaded.
-        records: Paths of those that are there.
-        train_seconds: What training the probe took in each record of the same task that is there.
-        error: Why nothing can be said; "" if something can.
-        hung: Whether that is because the look took too long.
+        num_records: Records that the pair has when it is complete; None where the upstream could not be loaded.
+        records: Paths of the existing records.
+        missing_sound_seconds: Seconds of sound that the feature store lacks for the missing records.
+        real_time_factor: Of the newest record of the pair; None where no record has it.
+        train_seconds: Training times of the records with the same head and probe settings.
+        error: Why the inventory failed; "" if it did not.
+        timed_out: Whether it failed because it took too long.
     """
 
-    asked: int | None = None
+    num_records: int | None = None
     records: tuple[str, ...] = ()
+    missing_sound_seconds: float = 0.0
+    real_time_factor: float | None = None
     train_seconds: tuple[float, ...] = ()
     error: str = ""
-    hung: bool = False
+    timed_out: bool = False
+
+    @property
+    def num_missing(self) -> int:
+        """Records that are missing; 0 where that is not known."""
+        return 0 if self.num_records is None else self.num_records - len(self.records)
 
     @property
     def complete(self) -> bool:
-        """Whether every record is there."""
-        return self.asked is not None and len(self.records) >= self.asked
+        """Whether every record exists."""
+        return self.num_records is not None and self.num_missing <= 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What there is of a job.
-
-    Attributes:
-        pairs: In the order of the job.
-        extract_seconds: Sound that has to go through the upstream, in seconds; each pass counts.
-        extract_macs: Multiply-accumulates of that, Fourier transforms not counted.
-        macs_per_second: What this machine does; 0 where nothing has to be extracted.
-        start_seconds: What starting and loading took: every pair will take that again.
-    """
-
-    pairs: tuple[Seen, ...]
-    extract_seconds: float = 0.0
-    extract_macs: float = 0.0
-    macs_per_second: float = 0.0
-    start_seconds: float = 0.0
-
-    @classmethod
-    def of_json(cls, text: str) -> View:
-        """What a look printed."""
-        fields = json.loads(text)
-        pairs = tuple(Seen(**{key: _frozen(value) for key, value in each.items()}) for each in fields["pairs"])
-        return cls(**{**fields, "pairs": pairs})
+def inventories_of_json(text: str) -> list[PairInventory]:
+    """The inventories that this module printed, in the order of the job's pairs."""
+    lists = ("records", "train_seconds")
+    return [PairInventory(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in json.loads(text)]
 
 
-@dataclass(slots=True)
-class _Hours:
-    """The sound that is missing, so that no pair counts what another one stores."""
-
-    counted: set[tuple[str, str, int]] = field(default_factory=set)
-    seconds: float = 0.0
-    macs: float = 0.0
-
-    def add(self, stage: RunContext, utterances: list[Utterance]) -> None:
-        kept = stage.store is not None
-        lacking = utterances if stage.store is None else stage.store.lacking(utterances, stage.layers)
-        for utterance in lacking:
-            place = (stage.fingerprint, utterance.samples_sha256, utterance.sample_rate_hz)
-            if kept and place in self.counted:
-                continue
-            self.counted.add(place)
-            self.seconds += utterance.seconds
-            self.macs += utterance.seconds * stage.cost.macs_per_second
-
-
-def look(job: Job) -> View:
-    """What there is of a job."""
-    imported, started = time.process_time(), time.monotonic()
-    hours = _Hours()
+def inventories_of(job: Job) -> list[PairInventory]:
+    """The inventory of each pair of a job."""
+    counted: CountedSounds = set()
     opened = functools.cache(lambda: open_corpus_of(_request(job.pairs[0]), Silence()))
-    seen = tuple(_see(pair, opened, hours) for pair in job.pairs)
-    start_seconds = imported + (time.monotonic() - started) / len(job.pairs)
-    speed = _macs_per_second() if hours.macs else 0.0
-    return View(
-        pairs=seen,
-        extract_seconds=hours.seconds,
-        extract_macs=hours.macs,
-        macs_per_second=speed,
-        start_seconds=start_seconds,
+    return [_inventory_or_error(pair, opened, counted) for pair in job.pairs]
+
+
+def _inventory_or_error(pair: RunCall, opened: Callable[[], Corpus], counted: CountedSounds) -> PairInventory:
+    try:
+        return _inventory(pair, opened, counted)
+    except RepbenchError as error:
+        return PairInventory(error=error.line())
+    except (Exception, SystemExit) as error:  # a plugin may raise anything; the run meets it again and reports it
+        return PairInventory(error=f"{type(error).__name__}: {error}")
+
+
+def _inventory(pair: RunCall, opened: Callable[[], Corpus], counted: CountedSounds) -> PairInventory:
+    for file in pair.plugins:
+        registry().add_file(Path(file))
+    num_records, paths, train_seconds, sound_seconds = 0, [], [], 0.0
+    known: list[Record] = []
+    for request in _requests(pair):
+        context = prepare(request, Silence(), opened)
+        settings, corpus = settings_of(context.request, context.upstream), opened()
+        folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
+        answers = answers_in(folder, lambda line: None)  # the run itself reports records that do not count
+        wanted = [identity_to_be(context, corpus, each) for each in settings]
+        there = [answers[each] for each in wanted if each in answers]
+        num_records += len(wanted)
+        paths += [str(each.path) for each in there]
+        known += [each.record for each in answers.values()]
+        train_seconds += [each.record.cost.train_seconds for each in answers.values() if _alike(each.record, context)]
+        if len(there) < len(wanted) and pair.mode == "frozen":
+            sound_seconds += _missing_sound_seconds(context, corpus, counted)
+    newest = max(known, key=lambda record: record.created, default=None)
+    return PairInventory(
+        num_records=num_records,
+        records=tuple(paths),
+        missing_sound_seconds=sound_seconds,
+        real_time_factor=None if newest is None else newest.cost.real_time_factor,
+        train_seconds=tuple(train_seconds),
     )
 
 
-def _see(pair: RunCall, opened: Callable[[], Corpus], hours: _Hours) -> Seen:
-    try:
-        return _seen(pair, opened, hours)
-    except RepbenchError as error:
-        return Seen(error=error.line())
-    except (Exception, SystemExit) as error:  # whatever it is, the run will meet it again and say more
-        return Seen(error=f"{type(error).__name__}: {error}")
-
-
-def _seen(pair: RunCall, opened: Callable[[], Corpus], hours: _Hours) -> Seen:
-    for file in pair.plugins:
-        registry().add_file(Path(file))
-    asked, paths, train_seconds = 0, [], []
-    for request in _requests(pair):
-        stage = prepare(request, Silence(), opened)
-        settings, corpus = settings_of(stage.request, stage.upstream), opened()
-        folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
-        answers = answers_in(folder, _unsaid)
-        wanted = [identity_to_be(stage, corpus, each) for each in settings]
-        there = [answers[each] for each in wanted if each in answers]
-        asked += len(wanted)
-        paths += [str(each.path) for each in there]
-        train_seconds += [each.record.cost.train_seconds for each in answers.values() if _alike(each.record, stage)]
-        if len(there) < len(wanted) and pair.mode == "frozen":
-            hours.add(stage, _asked_of(stage, corpus))
-    return Seen(asked=asked, records=tuple(paths), train_seconds=tuple(train_seconds))
+def _missing_sound_seconds(context: RunContext, corpus: Corpus, counted: CountedSounds) -> float:
+    """Seconds of labelled sound that the store lacks; without a store, of all labelled sound."""
+    labelled = [utterance for utterance in corpus.utterances if _is_labelled(context, utterance)]
+    if context.store is None:
+        return sum(utterance.seconds for utterance in labelled)
+    missing = 0.0
+    for utterance in context.store.lacking(labelled, context.layers):
+        sound = (context.fingerprint, utterance.samples_sha256, utterance.sample_rate_hz)
+        if sound not in counted:
+            counted.add(sound)
+            missing += utterance.seconds
+    return missing
 
 
 def _requests(pair: RunCall) -> Iterator[RunRequest]:
     """The request of a pair; of an untrained upstream one for each seed, because each seed is another network."""
     request = _request(pair)
-    if pair.checkpoint is not None and pair.checkpoint.partition(":")[0] == "random":
+    if is_untrained(pair.checkpoint):
         yield from (replace(request, seeds=(seed,)) for seed in pair.seeds)
     else:
         yield request
@@ -177,40 +156,18 @@ def _request(pair: RunCall) -> RunRequest:
     )
 
 
-def _asked_of(stage: RunContext, corpus: Corpus) -> list[Utterance]:
-    return [utterance for utterance in corpus.utterances if _is_asked(stage, utterance)]
-
-
-def _is_asked(stage: RunContext, utterance: Utterance) -> bool:
+def _is_labelled(context: RunContext, utterance: Utterance) -> bool:
     try:
-        return stage.task.labels(utterance) is not None
+        return context.task.labels(utterance) is not None
     except Unlabelled:
         return False
 
 
-def _alike(record: Record, stage: RunContext) -> bool:
-    probe = stage.request.protocol.probe.model_dump(mode="json")
-    return record.head == stage.head and record.mode == "frozen" and record.protocol.get("probe") == probe
-
-
-def _macs_per_second() -> float:
-    """Of a product of matrices, here and now, with as many threads as a run would take."""
-    matrix = torch.ones(_SIDE, _SIDE)
-    matrix @ matrix  # the first one warms up
-    started, products = time.monotonic(), 0
-    while time.monotonic() - started < 0.2:
-        matrix @ matrix
-        products += 1
-    return products * _SIDE**3 / (time.monotonic() - started)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _unsaid(line: str) -> None:
-    """The run itself will say it."""
+def _alike(record: Record, context: RunContext) -> bool:
+    probe = context.request.protocol.probe.model_dump(mode="json")
+    return record.head == context.head and record.mode == "frozen" and record.protocol.get("probe") == probe
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(look(Job.of_json(sys.stdin.read()))), allow_nan=False) + "\n")
+    found = [asdict(each) for each in inventories_of(Job.of_json(sys.stdin.read()))]
+    sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")

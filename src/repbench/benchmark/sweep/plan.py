@@ -20,6 +20,7 @@ from repbench.configs.settings import NonNegativeInt, Positive, PositiveInt, Set
 from repbench.corpora.manifest.manifest import HEADER_FILE
 from repbench.errors import RepbenchError, UsageError
 from repbench.registry import Kind, registry
+from repbench.upstream.checkpoints.factory import RANDOM, is_untrained
 
 READ_ALL = ("all", "weighted", "mean")
 """Layers that read every layer: they are asked first, and what they stored serves the others."""
@@ -312,12 +313,13 @@ def _corpus(spec: Any, folder: Path) -> Any:
 
 
 def _checkpoint(given: Any, folder: Path) -> Any:
-    if not isinstance(given, str) or given == "random":
+    if not isinstance(given, str):
         return given
-    prefix, colon, source = given.partition(":")
-    if prefix == "random" and colon:
-        return f"random:{_from_here(folder / source)}" if os.path.exists(folder / source) else given  # noqa: PTH110
-    return _from_here(folder / given)
+    if not is_untrained(given):
+        return _from_here(folder / given)
+    source = given.partition(":")[2]
+    # `Path.exists` raises at names that no file system takes.
+    return f"{RANDOM}:{_from_here(folder / source)}" if source and os.path.exists(folder / source) else given  # noqa: PTH110
 
 
 def _from_here(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repbench.benchmark.sweep.forecast import Forecast, environment_for, forecast
-from repbench.benchmark.sweep.inventory import Seen
+from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall
 from repbench.benchmark.sweep.launchers import Launch, launch_here, launch_on_cluster
 from repbench.benchmark.sweep.plan import SweepPlan, jobs_of, load_plan
@@ -142,7 +142,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter) if left else {}
     return Swept(
         forecast=expected,
-        rows=tuple(_row(pair, expected.seen[pair], outcomes.get(pair)) for job in jobs for pair in job.pairs),
+        rows=tuple(_row(pair, expected.pairs[pair], outcomes.get(pair)) for job in jobs for pair in job.pairs),
     )
 
 
@@ -156,9 +156,9 @@ def left_to_do(jobs: Sequence[Job], expected: Forecast) -> list[Job]:
 
     Those whose look took too long come last: they may hang again, and the others need not wait for that.
     """
-    complete = [pair for pair, seen in expected.seen.items() if seen.complete and not pair.controls]
+    complete = [pair for pair, each in expected.pairs.items() if each.complete and not pair.controls]
     left = [left for job in jobs if (left := job.without(complete)) is not None]
-    return sorted(left, key=lambda job: any(expected.seen[pair].hung for pair in job.pairs))
+    return sorted(left, key=lambda job: any(expected.pairs[pair].timed_out for pair in job.pairs))
 
 
 def _launch(
@@ -184,10 +184,10 @@ def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict
     return outcomes
 
 
-def _row(pair: RunCall, seen: Seen, outcome: Outcome | None) -> PairSummary:
+def _row(pair: RunCall, before: PairInventory, outcome: Outcome | None) -> PairSummary:
     answered = outcome.records if outcome is not None else ()
-    made = tuple(path for path in answered if path not in seen.records)
+    made = tuple(path for path in answered if path not in before.records)
     code = outcome.exit_code if outcome is not None else 0
     status: Status = "failed" if code else "ok" if made else "already there"
     error = outcome.error if outcome is not None else ""
-    return PairSummary(pair=pair, status=status, made=made, existing=seen.records, exit_code=code, error=error)
+    return PairSummary(pair=pair, status=status, made=made, existing=before.records, exit_code=code, error=error)

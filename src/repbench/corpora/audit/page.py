@@ -16,6 +16,7 @@ from repbench.corpora.audit.audit import CheckReport
 from repbench.corpora.contract import Corpus
 from repbench.errors import UsageError, printable
 from repbench.files import parse_json, write_json, write_text
+from repbench.matplotlib_style import matplotlib_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,15 +198,11 @@ def _short(name: str) -> str:
 
 def _figure(title: str, height_inches: float, draw: Any) -> AuditFigure:
     """A figure as inline SVG: real text, the page's colours, no date and no address."""
-    import matplotlib
     from markupsafe import Markup, escape
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        for name, value in _STYLE.items():
-            matplotlib.rcParams[name] = value
+    with matplotlib_style({"font.size": 9.5}, ink=_INK, line=_LINE):
         figure = Canvas(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
@@ -222,21 +219,3 @@ def _figure(title: str, height_inches: float, draw: Any) -> AuditFigure:
     drawn = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg ', r"<svg \1", drawn, count=1)
     label = escape(f"{printable(title)}: figure")
     return AuditFigure(title, Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)))
-
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "repbench",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.6,
-}

@@ -37,6 +37,12 @@ RUNS = Path("runs") / "pretrain"
 
 RANDOM = "random"
 
+
+def is_untrained(checkpoint: str | None) -> bool:
+    """Whether a checkpoint stands for random weights: `random`, `random:PRESET` or `random:PATH`."""
+    return checkpoint is not None and checkpoint.partition(":")[0] == RANDOM
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -97,7 +103,7 @@ class NetworkFactory(Generic[Config]):
             UsageError: There is no checkpoint, or a setting cannot be meant.
             IntegrityError: The checkpoint is corrupt, or not of this network.
         """
-        if checkpoint is not None and checkpoint.partition(":")[0] == RANDOM:
+        if checkpoint is not None and is_untrained(checkpoint):
             return self._random(checkpoint.partition(":")[2], seed, settings)
         place = self._required_newest() if checkpoint is None else locate(Path(checkpoint))
         if isinstance(place, Checkpoint):

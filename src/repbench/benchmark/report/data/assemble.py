@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report import published as tables
 from repbench.benchmark.report.data.checking import read_and_check
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.compare import Together, Verdicts, compare, overall
+from repbench.benchmark.report.data.compare import GroupAggregates, Verdicts, compare, overall
 from repbench.benchmark.report.data.confusion import Confusion, confusions
 from repbench.benchmark.report.data.controls import Controls, controls
 from repbench.benchmark.report.data.cost import Front, RowCost, fronts, row_cost
@@ -24,7 +25,6 @@ from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import number
 from repbench.errors import IntegrityError
 
 PublishedName = Literal["mockingjay2020", "superb"]
@@ -80,7 +80,7 @@ class Report:
 
     gathered: Gathered
     verdicts: Verdicts
-    overall: Mapping[tuple[str, float], Together]
+    overall: Mapping[tuple[str, float], GroupAggregates]
     controls: Sequence[Controls]
     costs: Mapping[str, RowCost]
     efficiencies: Sequence[Efficiency]
@@ -123,8 +123,7 @@ class Report:
         in_column = self.gathered.column_cells(column)
         compared = [cell for cell in in_column if cell.compared]
         marked = [cell for cell in compared if self.mark(cell) == "best"] or compared or in_column
-        sign = 1 if column.higher_is_better else -1
-        best = max(marked, key=lambda cell: (cell.row.fraction, sign * (cell.value or 0.0)))
+        best = max(marked, key=lambda cell: (cell.row.fraction, cell.signed_value))
         rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
         unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
         marks = [self.mark(cell) for cell in rivals]
@@ -135,7 +134,7 @@ class Report:
             told += "; no number could be checked"
         elif unchecked:
             told += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
-        return BestOfColumn(best, len(rivals), told, self.verdicts.resolution.get((*best.row.group, column.key)))
+        return BestOfColumn(best, len(rivals), told, self.verdicts.resolution.get(best.comparison_key))
 
     def _tests(self, rivals: Iterable[Cell]) -> str:
         tests = dict.fromkeys(self.verdicts.tests[each.key] for each in rivals if each.key in self.verdicts.tests)

@@ -35,7 +35,7 @@ _OF_ONE_MODE = NOT_OF_A_MODE["frozen"] | NOT_OF_A_MODE["finetune"]
 UNKNOWN = "unknown"
 """What older records do not say."""
 
-Question = str
+Digest = str
 """A digest of all that the numbers of a column have in common."""
 
 
@@ -99,17 +99,17 @@ class Column:
             return None if self.higher_is_better else 0.0
         return 1.0 if self.higher_is_better else 0.0
 
-    def better(self, a: float, b: float) -> bool:
-        """Whether `a` is better than `b`."""
-        return a > b if self.higher_is_better else a < b
+    def signed(self, value: float) -> float:
+        """The value, negated where lower is better, so that the largest is the best."""
+        return value if self.higher_is_better else -value
 
 
 def columns_of(records: Sequence[Record]) -> dict[str, Column]:
     """The column of each record, by the record's id; columns are made in the order of task, corpus, difference."""
     by_id = {record.id: record for record in records}
     known = {record.id: _facts(record, by_id) for record in records}
-    questions: dict[Question, list[Record]] = defaultdict(list)
-    facts: dict[Question, dict[str, str]] = {}
+    questions: dict[Digest, list[Record]] = defaultdict(list)
+    facts: dict[Digest, dict[str, str]] = {}
     for several in _alike(records, known).values():
         for record_ids in _of_both_modes(several):
             together = {name: value for id_ in record_ids for name, value in known[id_].read.items()}
@@ -145,9 +145,9 @@ class _Facts:
         return self.common | (self.frozen if self.mode == "frozen" else self.finetune)
 
 
-def _alike(records: Iterable[Record], known: Mapping[str, _Facts]) -> dict[Question, dict[str, _Facts]]:
+def _alike(records: Iterable[Record], known: Mapping[str, _Facts]) -> dict[Digest, dict[str, _Facts]]:
     """The facts of records that are alike in all that both modes read."""
-    alike: dict[Question, dict[str, _Facts]] = defaultdict(dict)
+    alike: dict[Digest, dict[str, _Facts]] = defaultdict(dict)
     for record in records:
         alike[_digest([record.downstream.name, known[record.id].common])][record.id] = known[record.id]
     return alike
@@ -159,16 +159,16 @@ def _of_both_modes(alike: Mapping[str, _Facts]) -> list[list[str]]:
     Settings of a probe and settings of a fine-tuning go together where a record states both, best a record of each
     mode, and where there is one of each.
     """
-    frozen: dict[Question, list[str]] = defaultdict(list)
-    finetune: dict[Question, list[str]] = defaultdict(list)
-    stated: dict[tuple[Question, Question], list[str]] = defaultdict(list)
+    frozen: dict[Digest, list[str]] = defaultdict(list)
+    finetune: dict[Digest, list[str]] = defaultdict(list)
+    stated: dict[tuple[Digest, Digest], list[str]] = defaultdict(list)
     for id_, facts in alike.items():
         pair = _digest(facts.frozen), _digest(facts.finetune)
         (frozen[pair[0]] if facts.mode == "frozen" else finetune[pair[1]]).append(id_)
         stated[pair].append(facts.mode)
     if len(frozen) == len(finetune) == 1:
         stated = {(next(iter(frozen)), next(iter(finetune))): []}
-    beside: dict[Question, Question] = {}
+    beside: dict[Digest, Digest] = {}
     for one, other in sorted(stated, key=lambda pair: (-len(set(stated[pair])), -len(stated[pair]), pair)):
         if one in frozen and other in finetune and one not in beside and other not in beside.values():
             beside[one] = other
@@ -244,18 +244,18 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _digest(value: Any) -> Question:
+def _digest(value: Any) -> Digest:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def _told_apart(
-    questions: Mapping[Question, Sequence[Record]], facts: Mapping[Question, Mapping[str, str]]
-) -> Iterable[tuple[Question, tuple[str, ...]]]:
+    questions: Mapping[Digest, Sequence[Record]], facts: Mapping[Digest, Mapping[str, str]]
+) -> Iterable[tuple[Digest, tuple[str, ...]]]:
     """Each question with what parts it from others of its task and corpus, in the order of columns.
 
     Questions of shuffled labels are told apart among themselves, and each says that it is one.
     """
-    families: dict[tuple[str, str, str], list[Question]] = defaultdict(list)
+    families: dict[tuple[str, str, str], list[Digest]] = defaultdict(list)
     for question, records in questions.items():
         labels = facts[question]["labels"]
         families[records[0].downstream.name, records[0].corpus.name, labels].append(question)

@@ -53,7 +53,7 @@ def compare(gathered: Gathered, evidence: Evidence) -> Verdicts:
         rows = gathered.group_rows(group)
         for column in gathered.columns:
             cells = [cell for row in rows if (cell := gathered.cell(row, column)) is not None and cell.compared]
-            leader = _leader(cells, column)
+            leader = _leader(cells)
             if leader is None:
                 continue
             families[leader.key] = family = {
@@ -81,12 +81,11 @@ def compare(gathered: Gathered, evidence: Evidence) -> Verdicts:
     )
 
 
-def _leader(cells: Sequence[Cell], column: Column) -> Cell | None:
+def _leader(cells: Sequence[Cell]) -> Cell | None:
     """The best of two or more; one alone is best of nothing."""
     if len(cells) < 2:
         return None
-    sign = 1 if column.higher_is_better else -1
-    return max(cells, key=lambda cell: sign * (cell.value or 0.0))
+    return max(cells, key=lambda cell: cell.signed_value)
 
 
 def _tied(families: Mapping[str, Mapping[str, Comparison | None]]) -> frozenset[str]:
@@ -111,7 +110,7 @@ def _resolution(comparison: Comparison | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Overall:
+class RowAggregates:
     """A row's numbers over the tasks of its group.
 
     Attributes:
@@ -128,7 +127,7 @@ class Overall:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class GroupAggregates:
     """Many tasks together, for the rows of one mode and share of labels.
 
     Attributes:
@@ -139,10 +138,10 @@ class Together:
 
     columns: tuple[Column, ...]
     relative: tuple[Column, ...]
-    rows: tuple[Overall, ...]
+    rows: tuple[RowAggregates, ...]
 
 
-def overall(gathered: Gathered, group: tuple[str, float]) -> Together | None:
+def overall(gathered: Gathered, group: tuple[str, float]) -> GroupAggregates | None:
     """Two numbers over all tasks for each row of a group, never one alone; None where there is one task or one row.
 
     Each task and corpus counts once: by the column that most rows answered; of equals by the tuned one, and of those by
@@ -168,11 +167,11 @@ def overall(gathered: Gathered, group: tuple[str, float]) -> Together | None:
         ones={key: best for key, (_, best) in ends.items()},
     )
     points = borda(table, directions)
-    return Together(
+    return GroupAggregates(
         columns,
         tuple(column for column in columns if column.key not in ends),
         tuple(
-            Overall(
+            RowAggregates(
                 row,
                 frozenset(key for key, value in table[row.key].items() if value is not None),
                 means[row.key],

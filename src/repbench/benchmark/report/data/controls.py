@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow
-from repbench.benchmark.scoring.statistics import Difference, Interval
+from repbench.benchmark.scoring.statistics import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,9 @@ def _untrained_row(row: ReportRow, untrained: list[ReportRow]) -> ReportRow | No
 def _gain(evidence: Evidence, cell: Cell, control: Cell | None) -> Gain | None:
     if control is None or not cell.compared or not control.compared or cell.value is None or control.value is None:
         return None
-    sign = 1 if cell.column.higher_is_better else -1
+    signed = cell.column.signed
     difference = evidence.difference(cell.runs, control.runs, cell.column.metric)
-    interval = None if difference is None else _turned(difference, sign)
     value = cell.value - control.value if difference is None or difference.value is None else difference.value
-    return Gain(control, sign * value, interval)
-
-
-def _turned(difference: Difference, sign: int) -> Interval | None:
-    known = difference.interval
-    if known is None:
-        return None
-    return known if sign > 0 else Interval(-known.high, -known.low)
+    known = None if difference is None else difference.interval
+    interval = None if known is None else Interval(*sorted((signed(known.low), signed(known.high))))
+    return Gain(control, signed(value), interval)

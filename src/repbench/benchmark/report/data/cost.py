@@ -1,7 +1,7 @@
-"""What a number costs: size, work and speed of the upstream, seconds of training, and who is best at its price.
+"""Costs of a number: size, multiply-accumulates and speed of the upstream, training time, and the Pareto front.
 
-Seconds are of one machine: they are given with the place where they were measured, and neither pooled nor ranked over
-several.
+Times hold for one machine: each is given with the machine that it was measured on, and times of several machines are
+neither pooled nor ranked.
 """
 
 from __future__ import annotations
@@ -13,54 +13,45 @@ from dataclasses import dataclass
 
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow
-from repbench.benchmark.report.render.escaping import shown
-
-SPEED_HEADING = "real time"
-"""Of the column in which more is better."""
-COST_HEADINGS = ("parameters", "MACs/s", SPEED_HEADING, "training", "measured on")
-"""Of the columns of costs in tables."""
-
-Place = str
-"""A device, its processor and the threads of torch."""
+from repbench.benchmark.report.data.gather import Cell, Gathered, Machine, ReportRow, machine_of
 
 
 @dataclass(frozen=True, slots=True)
 class RowCost:
-    """What a row takes.
+    """The costs of a row.
 
     Attributes:
-        parameters: Of the upstream.
-        macs_per_second: Multiply-accumulates a second of sound.
-        real_time_factors: Seconds of sound a second of the upstream's computing, by place, each the median of its
-            records; without records that do not say.
-        train_seconds: Of one record, by the key of the column and by place, each the median over the seeds; without
-            records that trained nothing.
+        parameters: Number of parameters of the upstream.
+        macs_per_second: Multiply-accumulates per second of sound.
+        real_time_factors: Seconds of sound computed by the upstream in one second, by machine: the median of the
+            records that have it.
+        train_seconds: Seconds of training per record, by key of the column and machine: the median over the seeds of
+            the records that trained a probe or a network.
     """
 
     parameters: int
     macs_per_second: int | None
-    real_time_factors: Mapping[Place, float]
-    train_seconds: Mapping[tuple[str, Place], float]
+    real_time_factors: Mapping[Machine, float]
+    train_seconds: Mapping[tuple[str, Machine], float]
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Where its seconds were measured."""
-        return tuple(sorted({*self.real_time_factors, *(place for _, place in self.train_seconds)}))
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines on which its times were measured, sorted."""
+        return tuple(sorted({*self.real_time_factors, *(machine for _, machine in self.train_seconds)}))
 
     @property
     def real_time_factor(self) -> float | None:
-        """Of the one place; None where there are several."""
+        """That of the one machine; None where there are several."""
         return _only(self.real_time_factors.values())
 
     @property
     def one_training(self) -> float | None:
-        """Seconds of the one column and place; None where there are several."""
+        """Seconds of the one column and machine; None where there are several."""
         return _only(self.train_seconds.values())
 
 
 def row_cost(gathered: Gathered, row: ReportRow) -> RowCost:
-    """Of a row that has at least one cell."""
+    """The costs of a row that has at least one cell."""
     cells = gathered.row_cells(row)
     records = [run.record for cell in cells for run in cell.runs]
     return RowCost(
@@ -70,29 +61,23 @@ def row_cost(gathered: Gathered, row: ReportRow) -> RowCost:
         ),
         real_time_factors=_medians(records, lambda record: record.cost.real_time_factor),
         train_seconds={
-            (cell.column.key, place): seconds
+            (cell.column.key, machine): seconds
             for cell in cells
-            for place, seconds in _medians(
+            for machine, seconds in _medians(
                 (run.record for run in cell.runs), lambda record: record.cost.train_seconds
             ).items()
         },
     )
 
 
-def place_of(record: Record) -> Place:
-    """Where a record was made, in words."""
-    threads = record.environment.threads
-    return f"{shown(record.cost.device)}, {shown(record.environment.cpu)}, {threads} thread{'s' * (threads != 1)}"
-
-
-def _medians(records: Iterable[Record], value_of: Callable[[Record], float | None]) -> dict[Place, float]:
-    """By place; what is 0 or unknown is left out."""
-    values: dict[Place, list[float]] = defaultdict(list)
+def _medians(records: Iterable[Record], value_of: Callable[[Record], float | None]) -> dict[Machine, float]:
+    """Medians by machine; values that are 0 or unknown are left out."""
+    values: dict[Machine, list[float]] = defaultdict(list)
     for record in records:
         value = value_of(record)
         if value:
-            values[place_of(record)].append(value)
-    return {place: plain.median(several) for place, several in sorted(values.items())}
+            values[machine_of(record)].append(value)
+    return {machine: plain.median(several) for machine, several in sorted(values.items())}
 
 
 def _only(values: Iterable[float]) -> float | None:
@@ -102,13 +87,13 @@ def _only(values: Iterable[float]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Value over work in one column and mode.
+    """Metric over multiply-accumulates in one column and mode.
 
     Attributes:
-        column: The question.
-        mode: Of all its rows: fine-tuning costs what the work of the upstream does not show.
-        points: (MACs a second of sound, cell), by rising work.
-        front: Keys of the cells that nothing at most as costly beats.
+        column: The column.
+        mode: Of all its rows; the multiply-accumulates of the upstream do not include those of fine-tuning.
+        points: (MACs per second of sound, cell), in ascending order of MACs.
+        front: Keys of the cells that no cell of equal or lower cost exceeds.
     """
 
     column: Column
@@ -118,12 +103,12 @@ class Front:
 
     @property
     def title(self) -> str:
-        """Mode and question."""
+        """Heading of its figure and table: mode and column."""
         return f"Accuracy and cost, {'fine-tuned' if self.mode == 'finetune' else 'frozen'}: {self.column.title}"
 
 
 def fronts(gathered: Gathered) -> list[Front]:
-    """One for each column and mode in which systems of unlike cost were asked, with the most labels used there."""
+    """A front for each column and mode that has systems of different cost, at the largest label fraction there."""
     found: list[Front] = []
     for column in gathered.columns:
         cells = [cell for cell in gathered.column_cells(column) if cell.compared]
@@ -141,13 +126,12 @@ def fronts(gathered: Gathered) -> list[Front]:
 
 
 def _front(column: Column, mode: str, priced: list[tuple[int, Cell]]) -> Front:
-    sign = -1 if column.higher_is_better else 1
-    points = sorted(priced, key=lambda point: (point[0], sign * (point[1].value or 0.0)))
+    points = sorted(priced, key=lambda point: (point[0], -point[1].signed_value))
     front: set[str] = set()
     best: float | None = None
     for _, cell in points:
-        if cell.value is not None and (best is None or column.better(cell.value, best)):
-            best = cell.value
+        if cell.value is not None and (best is None or cell.signed_value > best):
+            best = cell.signed_value
             front.add(cell.key)
     return Front(column, mode, tuple(points), frozenset(front))
 

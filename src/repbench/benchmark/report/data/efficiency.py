@@ -79,8 +79,7 @@ def _efficiency(gathered: Gathered, column: Column) -> Efficiency:
     several = {key: cells for key, cells in families.items() if len({cell.label_seconds for cell in cells}) > 1}
     layers = {key[:2]: len({other[2] for other in several if other[:2] == key[:2]}) for key in several}
     curves = [_curve(column, cells, target, layers[key[:2]] > 1) for key, cells in several.items()]
-    sign = -1 if column.higher_is_better else 1
-    curves.sort(key=lambda curve: (sign * (curve.area or 0.0), curve.name))
+    curves.sort(key=lambda curve: (-column.signed(curve.area or 0.0), curve.name))
     ranges = {(round(min(curve.seconds), 3), round(max(curve.seconds), 3)) for curve in curves}
     return Efficiency(column, tuple(curves), target, len(ranges) <= 1)
 

@@ -15,11 +15,13 @@ from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.reading import LoadedRecords, Run
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.scoring.statistics import Interval
+from repbench.upstream.checkpoints.factory import is_untrained
 
 BASELINE = "mel"
 """The upstream that others are measured against."""
 
-_RANDOM = "random"
+Machine = str
+"""A device, its processor and the number of torch threads, in words."""
 
 Identity = tuple[str, str | None, str | None]
 """Of a system: upstream, the checkpoint of a random one, the fingerprint of any other."""
@@ -108,8 +110,23 @@ class Cell:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of its runs."""
+        """The seed of each record."""
         return tuple(run.record.seed for run in self.runs)
+
+    @property
+    def signed_value(self) -> float:
+        """The value, negated where lower is better; 0 where it is undefined."""
+        return self.column.signed(self.value or 0.0)
+
+    @property
+    def comparison_key(self) -> tuple[str, float, str]:
+        """Mode, label fraction and column: cells that share them are compared."""
+        return (*self.row.group, self.column.key)
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines that its records were made on, each once."""
+        return tuple(dict.fromkeys(machine_of(run.record) for run in self.runs))
 
     @property
     def label_seconds(self) -> float:
@@ -265,6 +282,12 @@ def _cell(row: ReportRow, column: Column, runs: Sequence[Run], evidence: Evidenc
     )
 
 
+def machine_of(record: Record) -> Machine:
+    """The machine that a record was made on."""
+    threads = record.environment.threads
+    return f"{shown(record.cost.device)}, {shown(record.environment.cpu)}, {threads} thread{'s' * (threads != 1)}"
+
+
 def rows_of(records: Sequence[Record]) -> dict[str, ReportRow]:
     """The row of each record, by the record's id."""
     system_of = _systems(records)
@@ -282,7 +305,7 @@ def _systems(records: Iterable[Record]) -> dict[str, System]:
     members: dict[Identity, list[Record]] = defaultdict(list)
     for record in records:
         upstream = record.upstream
-        random = upstream.checkpoint is not None and upstream.checkpoint.partition(":")[0] == _RANDOM
+        random = is_untrained(upstream.checkpoint)
         identity = (upstream.name, upstream.checkpoint if random else None, None if random else upstream.fingerprint)
         members[identity].append(record)
     names = _names({identity: each[0] for identity, each in members.items()})
@@ -341,5 +364,5 @@ def _order(row: ReportRow, columns: Sequence[Column], cells: Mapping[tuple[str, 
     for column in columns:
         cell = cells.get((row.key, column.key))
         value = cell.value if cell is not None and cell.compared else None
-        places.append((value is None, 0.0 if value is None else -value if column.higher_is_better else value))
+        places.append((value is None, 0.0 if value is None else -column.signed(value)))
     return (-row.fraction, row.mode, places, row.system.name, row.layer)

@@ -11,7 +11,7 @@ from repbench.benchmark.report.data.gather import Cell, Gathered
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedRates:
     """The rates of one cell.
 
     Attributes:
@@ -30,7 +30,7 @@ class Sensitivity:
     """The cells of a column that tried two or more rates."""
 
     column: Column
-    tried: tuple[Tried, ...]
+    tried: tuple[TriedRates, ...]
 
 
 def sensitivities(gathered: Gathered) -> list[Sensitivity]:
@@ -44,8 +44,7 @@ def sensitivities(gathered: Gathered) -> list[Sensitivity]:
     return found
 
 
-def _tried(cell: Cell) -> Tried:
-    better = max if cell.column.higher_is_better else min
+def _tried(cell: Cell) -> TriedRates:
     several: dict[float, list[float]] = defaultdict(list)
     for run in cell.runs:
         of_run: dict[float, list[float]] = defaultdict(list)
@@ -53,7 +52,7 @@ def _tried(cell: Cell) -> Tried:
             if point.get("learning_rate", 0.0) > 0 and "dev_value" in point:
                 of_run[point["learning_rate"]].append(point["dev_value"])
         for rate, values in of_run.items():
-            several[rate].append(better(values))
+            several[rate].append(max(values, key=cell.column.signed))
     means = {rate: math.fsum(values) / len(values) for rate, values in sorted(several.items())}
     chosen = (run.record.selection.chosen.get("learning_rate") for run in cell.runs)
-    return Tried(cell, means, frozenset(rate for rate in chosen if rate is not None))
+    return TriedRates(cell, means, frozenset(rate for rate in chosen if rate is not None))

@@ -4,35 +4,124 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.controls import Controlled, Gain
-from repbench.benchmark.report.data.cost import place_of
-from repbench.benchmark.report.data.gather import Cell
+from repbench.benchmark.report.data.cost import RowCost
+from repbench.benchmark.report.data.gather import Cell, Machine, ReportRow
 from repbench.benchmark.report.render.commands import LONGEST_COMMAND, commands_of
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown, spreadsheet
 
-HEADINGS = (
-    "kind", "task", "corpus", "differs", "metric", "higher_is_better", "system", "checkpoint", "mode", "layer",
-    "label_fraction", "label_seconds", "seeds", "num_seeds", "value", "ci95_low", "ci95_high", "ci_unit", "mark",
-    "p_value", "test", "unchecked", "selectivity", "gained_by_training", "excluded", "parameters", "macs_per_second",
-    "real_time_factor", "train_seconds", "measured_on", "smallest_difference", "column", "cell", "records", "command",
-    "citation", "licence",
-)  # fmt: skip
+
+class CsvLine(NamedTuple):
+    """A number and what belongs to it.
+
+    Attributes:
+        report: The report it is in.
+        cell: The number.
+        row: Its row.
+        cost: Of the row.
+        machine: The one machine on which its records were made; None where there are several.
+        selectivity: Its gain over shuffled labels; None without such a control.
+        gained: Its gain over the untrained network; None without such a control.
+    """
+
+    report: Report
+    cell: Cell
+    row: ReportRow
+    cost: RowCost
+    machine: Machine | None
+    selectivity: float | None
+    gained: float | None
+
+
+class CsvColumn(NamedTuple):
+    """A column of `results.csv`.
+
+    Attributes:
+        heading: Its name.
+        value: Of a number.
+        of_column: Of a column of the report; such a value also stands in the lines of chance and majority.
+    """
+
+    heading: str
+    value: Callable[[CsvLine], object] = lambda line: None
+    of_column: Callable[[Column], object] | None = None
+
+    def of(self, line: CsvLine) -> object:
+        """The value in the line of a number."""
+        return self.value(line) if self.of_column is None else self.of_column(line.cell.column)
+
+
+COLUMNS = (
+    CsvColumn("kind", lambda line: _kind(line.cell)),
+    CsvColumn("task", of_column=lambda column: column.task),
+    CsvColumn("corpus", of_column=lambda column: column.corpus),
+    CsvColumn("differs", of_column=lambda column: "; ".join(column.differs)),
+    CsvColumn("metric", of_column=lambda column: column.metric),
+    CsvColumn("higher_is_better", of_column=lambda column: column.higher_is_better),
+    CsvColumn("system", lambda line: line.row.system.name),
+    CsvColumn("checkpoint", lambda line: line.row.system.checkpoint),
+    CsvColumn("mode", lambda line: line.row.mode),
+    CsvColumn("layer", lambda line: line.row.layer),
+    CsvColumn("label_fraction", lambda line: line.row.fraction),
+    CsvColumn("label_seconds", lambda line: line.cell.label_seconds),
+    CsvColumn("seeds", lambda line: " ".join(map(str, line.cell.seeds))),
+    CsvColumn("num_seeds", lambda line: len(line.cell.runs)),
+    CsvColumn("value", lambda line: line.cell.value),
+    CsvColumn("ci95_low", lambda line: None if line.cell.interval is None else line.cell.interval.low),
+    CsvColumn("ci95_high", lambda line: None if line.cell.interval is None else line.cell.interval.high),
+    CsvColumn("ci_unit", lambda line: line.cell.interval_unit),
+    CsvColumn("mark", lambda line: line.report.mark(line.cell)),
+    CsvColumn("p_value", lambda line: line.report.verdicts.p_values.get(line.cell.key)),
+    CsvColumn("test", lambda line: line.report.verdicts.tests.get(line.cell.key)),
+    CsvColumn("unchecked", lambda line: line.cell.unchecked),
+    CsvColumn("selectivity", lambda line: line.selectivity),
+    CsvColumn("gained_by_training", lambda line: line.gained),
+    CsvColumn("excluded", lambda line: line.cell.excluded),
+    *(
+        CsvColumn(each.name, lambda line, of_cell=each.of_cell: of_cell(line.cost, line.cell, line.machine))  # type: ignore[misc]
+        for each in COST_COLUMNS
+    ),
+    CsvColumn("smallest_difference", lambda line: line.report.verdicts.resolution.get(line.cell.comparison_key)),
+    CsvColumn("column", of_column=lambda column: column.key),
+    CsvColumn("cell", lambda line: line.cell.key),
+    CsvColumn("records", lambda line: " ".join(run.record.id for run in line.cell.runs)),
+    CsvColumn("command", lambda line: _commands(line.cell)),
+    CsvColumn("citation", lambda line: line.row.system.citation),
+    CsvColumn("licence", lambda line: line.row.system.licence),
+)
 
 
 def results(report: Report) -> str:
     """The table of numbers; chance and majority are lines of their own."""
-    lines: list[dict[str, object]] = []
-    gains = {one.cell.key: one for each in report.controls for one in each.controlled}
+    return _written([column.heading for column in COLUMNS], _lines(report))
+
+
+def _lines(report: Report) -> Iterator[list[object]]:
+    controlled = [one for each in report.controls for one in each.controlled]
+    selectivities = {one.cell.key: one.selectivity.value for one in controlled if one.selectivity is not None}
+    gains = {one.cell.key: one.training.value for one in controlled if one.training is not None}
     for column in report.gathered.all_columns:
-        lines += [_cell(report, cell, gains.get(cell.key)) for cell in report.gathered.column_cells(column)]
-        for kind, value in (("chance", column.chance), ("majority", column.majority)):
+        for cell in report.gathered.column_cells(column):
+            machine = cell.machines[0] if len(cell.machines) == 1 else None
+            line = CsvLine(
+                report,
+                cell,
+                cell.row,
+                report.costs[cell.row.key],
+                machine,
+                selectivities.get(cell.key),
+                gains.get(cell.key),
+            )
+            yield [each.of(line) for each in COLUMNS]
+        for name, value in (("chance", column.chance), ("majority", column.majority)):
             if value is not None:
-                lines.append({**_of_column(column), "kind": kind, "system": kind, "value": value})
-    return _written(HEADINGS, ([line.get(heading) for heading in HEADINGS] for line in lines))
+                known = {"kind": name, "system": name, "value": value}
+                yield [each.of_column(column) if each.of_column else known.get(each.heading) for each in COLUMNS]
 
 
 def published(report: Report) -> str:
@@ -48,69 +137,14 @@ def published(report: Report) -> str:
     )
 
 
-def _of_column(column: Column) -> dict[str, object]:
-    return {
-        "task": column.task,
-        "corpus": column.corpus,
-        "differs": "; ".join(column.differs),
-        "metric": column.metric,
-        "higher_is_better": column.higher_is_better,
-        "column": column.key,
-    }
-
-
-def _cell(report: Report, cell: Cell, controlled: Controlled | None) -> dict[str, object]:
-    row, cost = cell.row, report.costs[cell.row.key]
-    places = dict.fromkeys(place_of(run.record) for run in cell.runs)
-    place = next(iter(places)) if len(places) == 1 else None
-    return {
-        **_of_column(cell.column),
-        "kind": _kind(cell),
-        "system": row.system.name,
-        "checkpoint": row.system.checkpoint,
-        "mode": row.mode,
-        "layer": row.layer,
-        "label_fraction": row.fraction,
-        "label_seconds": cell.label_seconds,
-        "seeds": " ".join(map(str, cell.seeds)),
-        "num_seeds": len(cell.runs),
-        "value": cell.value,
-        "ci95_low": None if cell.interval is None else cell.interval.low,
-        "ci95_high": None if cell.interval is None else cell.interval.high,
-        "ci_unit": cell.interval_unit,
-        "mark": report.mark(cell),
-        "p_value": report.verdicts.p_values.get(cell.key),
-        "test": report.verdicts.tests.get(cell.key),
-        "unchecked": cell.unchecked,
-        "selectivity": None if controlled is None else _value(controlled.selectivity),
-        "gained_by_training": None if controlled is None else _value(controlled.training),
-        "excluded": cell.excluded,
-        "parameters": cost.parameters,
-        "macs_per_second": cost.macs_per_second,
-        "real_time_factor": None if place is None else cost.real_time_factors.get(place),
-        "train_seconds": None if place is None else cost.train_seconds.get((cell.column.key, place)),
-        "measured_on": "; ".join(places),
-        "smallest_difference": report.verdicts.resolution.get((*row.group, cell.column.key)),
-        "cell": cell.key,
-        "records": " ".join(run.record.id for run in cell.runs),
-        "command": _commands(cell),
-        "citation": row.system.citation,
-        "licence": row.system.licence,
-    }
-
-
 def _kind(cell: Cell) -> str:
     if cell.column.shuffled:
         return "shuffled labels"
     return "untrained" if cell.row.system.untrained else "baseline" if cell.row.system.is_baseline else "system"
 
 
-def _value(gain: Gain | None) -> float | None:
-    return None if gain is None else gain.value
-
-
 def _commands(cell: Cell) -> str:
-    """The commands whole and as they are, or where they are to be found."""
+    """The commands in full, or where they can be found."""
     text = "; ".join(commands_of([run.record for run in cell.runs]))
     as_cell = spreadsheet(shown(text, LONGEST_COMMAND))
     return text if text == as_cell else "see results.json"
@@ -125,7 +159,7 @@ def _written(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 
 def _plain(line: Sequence[object]) -> Iterator[str]:
-    """Numbers at full precision, text that no spreadsheet computes; nothing where there is nothing."""
+    """Numbers at full precision, text that no spreadsheet computes, an empty cell for a value that is missing."""
     for value in line:
         if isinstance(value, str):
             yield spreadsheet(shown(value, LONGEST_COMMAND))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.confusion import Confusion
 from repbench.benchmark.report.data.cost import Front, as_count
@@ -13,7 +14,6 @@ from repbench.benchmark.report.data.gather import Cell
 from repbench.benchmark.report.data.layers import LayerProfiles
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import number
 from repbench.benchmark.report.render.svg import CARD, INK, LINE, MARK, MARKERS, SERIES, Figure, draw
 
 if TYPE_CHECKING:
@@ -223,8 +223,7 @@ def _readable(front: Front) -> list[tuple[int, Cell]]:
     """The points of the front and as many others as there is room for names."""
     on_front = [point for point in front.points if point[1].key in front.front]
     others = [point for point in front.points if point[1].key not in front.front]
-    sign = -1 if front.column.higher_is_better else 1
-    others.sort(key=lambda point: sign * (point[1].value or 0.0))
+    others.sort(key=lambda point: -point[1].signed_value)
     return sorted([*on_front, *others[: max(0, 14 - len(on_front))]], key=lambda point: point[0])
 
 

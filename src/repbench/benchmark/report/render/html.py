@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from repbench.benchmark.records.formatting import interval, number
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.cost import COST_HEADINGS, SPEED_HEADING
 from repbench.benchmark.report.data.efficiency import as_time
 from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.render import figures, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
-from repbench.benchmark.report.render.formatting import interval, number
 from repbench.benchmark.report.render.markdown import failures
 from repbench.benchmark.report.render.svg import Figure
-from repbench.benchmark.report.render.tables import Table, Value
+from repbench.benchmark.report.render.tables import PlainTable
 from repbench.errors import printable
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +52,7 @@ class Section(NamedTuple):
     key: str
     title: str
     text: str
-    figures: list[tuple[Figure, Table]]
+    figures: list[tuple[Figure, PlainTable]]
     more: str
 
 
@@ -122,7 +122,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "rows": [_row(report, row, filters) for row in gathered.rows],
         "one_mode": _one_mode(filters),
         "known": _known(gathered.columns),
-        "cost_headings": COST_HEADINGS,
+        "num_costs": len(COST_COLUMNS),
         "varied": tables.varied(report),
         "untested": " ".join(tables.untested_sentence(report)),
         "numbers_say": " ".join(tables.numbers_say(report)),
@@ -201,19 +201,18 @@ def _headings(report: Report, filters: Sequence[Filter]) -> Iterator[dict[str, A
             "first": "descending" if column.higher_is_better else "ascending",
         }
     yield {**empty, "label": "covered", "style": "", "kind": "number", "first": "descending"}
-    for name in COST_HEADINGS[:-1]:
-        first = "descending" if name == SPEED_HEADING else "ascending"
-        yield {**empty, "label": name, "style": "", "kind": "number", "first": first}
-    yield {**empty, "label": COST_HEADINGS[-1]}
+    for each in COST_COLUMNS:
+        kind = {} if each.is_text else {"style": "", "kind": "number"}
+        yield {**empty, **kind, "label": each.heading, "first": each.first}
 
 
 def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str, Any]:
     gathered = report.gathered
-    cost = report.costs[row.key]
-    texts = tables.costs(report, row)
-    comparable = len({place for each in report.costs.values() for place in each.places}) == 1
-    seconds = (cost.real_time_factor, cost.one_training) if comparable else (None, None)
-    values = (cost.parameters, cost.macs_per_second, *seconds, "; ".join(cost.places))
+    one_machine = len({machine for each in report.costs.values() for machine in each.machines}) == 1
+    costs = [
+        (each.text(report, row), each.of_row(report.costs[row.key]) if one_machine or not each.is_timed else None)
+        for each in COST_COLUMNS
+    ]
     return {
         "name": row.system.name,
         "asked_how": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
@@ -229,7 +228,7 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
         "cells": [_cell(report, gathered.cell(row, column)) for column in gathered.columns],
         "covered": gathered.covered(row),
         "asked": len(gathered.columns),
-        "costs": [(text.text, value) for text, value in zip(texts, values, strict=True)],
+        "costs": costs,
     }
 
 
@@ -340,12 +339,9 @@ def _sections(report: Report) -> Iterator[Section]:
 
 
 def _section(
-    key: str, title: str, text: str, subjects: Sequence[Subject], draw: Callable[[Subject], tuple[Figure, Table]]
+    key: str, title: str, text: str, subjects: Sequence[Subject], draw: Callable[[Subject], tuple[Figure, PlainTable]]
 ) -> Iterator[Section]:
     if subjects:
         left_out = len(subjects) - MOST_FIGURES
         more = f"{left_out} more of these are not drawn; results.json has their numbers." if left_out > 0 else ""
         yield Section(key, title, text, [draw(each) for each in subjects[:MOST_FIGURES]], more)
-
-
-__all__ = ["Value", "results"]

@@ -8,7 +8,7 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.gather import Cell
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, latex, shown
 from repbench.benchmark.report.render.markdown import ELSEWHERE, NOT_BELIEVED, failures, record_line
-from repbench.benchmark.report.render.tables import Table, Value, published_table, tables_of
+from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
 
 MOST_NUMBERS = 6
 """Columns of numbers that a page is wide enough for; the others follow in a table of their own."""
@@ -65,7 +65,7 @@ def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
         yield r"\end{itemize}"
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: PlainTable) -> Iterator[str]:
     names = range(table.num_names)
     numbers = range(table.num_names, len(table.headings))
     # A table of names alone is one page wide: it has one start.
@@ -89,7 +89,7 @@ def _row(cells: Iterator[str]) -> str:
     return f"{' & '.join(cells)} \\\\"
 
 
-def _value(value: Value) -> str:
+def _value(value: PlainCell) -> str:
     text = latex(value.text)
     if value.mark == "best":
         text = rf"\textbf{{{text}}}"

@@ -8,7 +8,7 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.gather import Cell
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
-from repbench.benchmark.report.render.tables import Table, Value, published_table, tables_of
+from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
 
 NOT_BELIEVED = "Not believed: in no number above"
 TOO_LONG = "The command is too long to be shown; results.json has it."
@@ -50,7 +50,7 @@ def record_line(cell: Cell) -> str:
     return f"{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}"
 
 
-def _table(table: Table, level: str) -> Iterator[str]:
+def _table(table: PlainTable, level: str) -> Iterator[str]:
     yield f"\n{level} {markdown(table.title)}\n"
     yield _row(markdown(heading) for heading in table.headings)
     yield _row(":--" if place < table.num_names else "--:" for place in range(len(table.headings)))
@@ -64,7 +64,7 @@ def _row(cells: Iterator[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _value(value: Value) -> str:
+def _value(value: PlainCell) -> str:
     text = markdown(value.text)
     if value.mark == "best":
         text = f"**{text}**"

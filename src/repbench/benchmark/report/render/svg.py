@@ -8,13 +8,13 @@ the reader's light or dark scheme; a file of its own gets the light ones.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Xml
 
 from repbench.errors import printable
+from repbench.matplotlib_style import matplotlib_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,21 +37,9 @@ _LIGHT = {
 }  # fmt: skip
 _FONT = "system-ui, sans-serif"
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
     "font.size": 10.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.formatter.use_mathtext": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "xtick.labelcolor": INK,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "lines.linewidth": 1.6,
@@ -97,15 +85,10 @@ def draw(key: str, title: str, text: str, size_inches: tuple[float, float], pain
         size_inches: Width and height; the text has the size of the page's where it is shown 72 pixels an inch wide.
         paint: Draws on the axes.
     """
-    import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph ")  # a foreign name may have letters that the font lacks
-        matplotlib.rcdefaults()
-        for name, value in {**_STYLE, "svg.hashsalt": key}.items():
-            matplotlib.rcParams[name] = value
+    with matplotlib_style({**_STYLE, "svg.hashsalt": key}, ink=INK, line=LINE):
         canvas = Canvas(figsize=size_inches, layout="constrained")
         FigureCanvasSVG(canvas)
         axes = canvas.add_subplot()

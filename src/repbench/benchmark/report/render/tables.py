@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.compare import Together
-from repbench.benchmark.report.data.confusion import Confusion
+from repbench.benchmark.report.data.compare import GroupAggregates, RowAggregates
+from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
-from repbench.benchmark.report.data.cost import COST_HEADINGS, Front, as_count, as_factor
-from repbench.benchmark.report.data.efficiency import Efficiency, as_time
-from repbench.benchmark.report.data.gather import Cell, ReportRow
-from repbench.benchmark.report.data.layers import LayerProfiles
-from repbench.benchmark.report.data.sensitivity import Sensitivity
+from repbench.benchmark.report.data.cost import Front, as_count
+from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
+from repbench.benchmark.report.data.gather import Cell, ReportRow, System
+from repbench.benchmark.report.data.layers import LayerProfiles, Profile
+from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
 from repbench.benchmark.report.published import Published
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import interval, number
 
 Mark = Literal["best", "tied", "untested", ""]
+
+Subject = TypeVar("Subject")
+"""What a row of a table is about."""
 
 
 def legend(report: Report) -> str:
@@ -72,8 +76,8 @@ def seeds_sentence(report: Report) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A cell: a text, an interval that may follow it, and what it is in its column."""
+class PlainCell:
+    """A cell: a text, an interval that may follow it, and its mark in the column."""
 
     text: str
     interval: str = ""
@@ -81,25 +85,57 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table.
+class PlainTable:
+    """A table of plain text.
 
     Attributes:
-        title: What it shows.
+        title: Heading of the table.
         headings: Of its columns; the first `num_names` hold names, the others numbers.
         rows: As long as the headings.
-        num_names: How many columns hold names.
-        notes: What stands below it.
+        num_names: Number of columns that hold names.
+        notes: Sentences below it.
     """
 
     title: str
     headings: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
+    rows: tuple[tuple[PlainCell, ...], ...]
     num_names: int = 1
     notes: tuple[str, ...] = field(default=())
 
 
-def tables_of(report: Report) -> Iterator[Table]:
+class TableColumn(NamedTuple, Generic[Subject]):
+    """A column of a table: one entry adds it to Markdown, LaTeX and the page.
+
+    Attributes:
+        heading: Its heading.
+        value: Of the subject of a row: a value to be formatted, or a cell with interval and mark; None: an empty cell.
+        format: From a value to its text.
+        is_name: Whether it holds names, which are aligned to the left; such columns come first.
+    """
+
+    heading: str
+    value: Callable[[Subject], Any]
+    format: Callable[[Any], str] = str
+    is_name: bool = False
+
+    def cell(self, subject: Subject) -> PlainCell:
+        """Its cell in the row of a subject."""
+        value = self.value(subject)
+        if isinstance(value, PlainCell):
+            return value
+        return PlainCell("" if value is None else self.format(value))
+
+
+def table(
+    title: str, columns: Sequence[TableColumn[Subject]], subjects: Iterable[Subject], notes: Sequence[str] = ()
+) -> PlainTable:
+    """A table with a row for each subject."""
+    rows = tuple(tuple(column.cell(subject) for column in columns) for subject in subjects)
+    headings = tuple(column.heading for column in columns)
+    return PlainTable(title, headings, rows, sum(column.is_name for column in columns), tuple(notes))
+
+
+def tables_of(report: Report) -> Iterator[PlainTable]:
     """Every table of the report, in its order."""
     for group in report.gathered.groups:
         yield scores(report, group)
@@ -114,116 +150,95 @@ def tables_of(report: Report) -> Iterator[Table]:
     yield from sources(report)
 
 
-def sources(report: Report) -> Iterator[Table]:
-    """Where the systems were published and under which licence; nothing where no record says so."""
+def sources(report: Report) -> Iterator[PlainTable]:
+    """Citation and licence of the systems whose records name them; no table where none does."""
     systems = dict.fromkeys(row.system for row in report.gathered.rows)
-    told = [system for system in systems if system.citation is not None or system.licence is not None]
-    if told:
-        rows = tuple(
-            (Value(each.name), Value(shown(each.citation or "", 200)), Value(shown(each.licence or "", 80)))
-            for each in told
-        )
-        note = "As each model declares of itself; what a training started from or learned from may ask for more."
-        yield Table("Models", ("system", "published in", "licence"), rows, 3, (note,))
+    known = [system for system in systems if system.citation is not None or system.licence is not None]
+    columns: tuple[TableColumn[System], ...] = (
+        TableColumn("system", lambda each: each.name, is_name=True),
+        TableColumn("published in", lambda each: shown(each.citation or "", 200), is_name=True),
+        TableColumn("licence", lambda each: shown(each.licence or "", 80), is_name=True),
+    )
+    note = "As each model declares of itself; what a training started from or learned from may ask for more."
+    if known:
+        yield table("Models", columns, known, (note,))
 
 
-def scores(report: Report, group: tuple[str, float]) -> Table:
-    """The numbers of one mode and share of labels, with what they cost."""
+def scores(report: Report, group: tuple[str, float]) -> PlainTable:
+    """The numbers of one mode and label fraction with their costs; then chance, majority and smallest difference."""
     gathered = report.gathered
     rows = gathered.group_rows(group)
-    columns = [column for column in gathered.columns if any(gathered.cell(row, column) for row in rows)]
-    body = [
+    shown_columns = [column for column in gathered.columns if any(gathered.cell(row, column) for row in rows)]
+    columns: tuple[TableColumn[ReportRow], ...] = (
+        TableColumn("system", lambda row: row.system.name, is_name=True),
+        TableColumn("layer", lambda row: shown(row.layer), is_name=True),
+        *(TableColumn(heading(column), partial(_score, report, column=column)) for column in shown_columns),
+        TableColumn("covered", lambda row: f"{gathered.covered(row)}/{len(shown_columns)}"),
+        *(TableColumn(each.heading, partial(each.text, report)) for each in COST_COLUMNS),
+    )
+    scored = table(f"Scores: {group_title(group)}", columns, rows, (legend(report),))
+    references = (
+        ("chance", [column.chance for column in shown_columns]),
+        ("majority", [column.majority for column in shown_columns]),
         (
-            Value(row.system.name),
-            Value(shown(row.layer)),
-            *(cell_value(report, gathered.cell(row, column)) for column in columns),
-            Value(f"{gathered.covered(row)}/{len(columns)}"),
-            *costs(report, row),
-        )
-        for row in rows
-    ]
-    for name, values in (
-        ("chance", [c.chance for c in columns]),
-        ("majority", [c.majority for c in columns]),
-        ("smallest detectable difference", [report.verdicts.resolution.get((*group, c.key)) for c in columns]),
-    ):
-        texts = [Value("" if value is None else number(value)) for value in values]
-        body.append((Value(name), Value(""), *texts, *[Value("")] * (1 + len(COST_HEADINGS))))
-    headings = ("system", "layer", *(heading(column) for column in columns), "covered", *COST_HEADINGS)
-    return Table(f"Scores: {group_title(group)}", headings, tuple(body), 2, (legend(report),))
+            "smallest detectable difference",
+            [report.verdicts.resolution.get((*group, column.key)) for column in shown_columns],
+        ),
+    )
+    empty = PlainCell("")
+    more = tuple(
+        (PlainCell(name), empty, *(PlainCell("" if value is None else number(value)) for value in values))
+        + (empty,) * (1 + len(COST_COLUMNS))
+        for name, values in references
+    )
+    return replace(scored, rows=scored.rows + more)
+
+
+def _score(report: Report, row: ReportRow, column: Column) -> PlainCell | None:
+    cell = report.gathered.cell(row, column)
+    if cell is None:
+        return None
+    return PlainCell(_flagged(number(cell.value), report.flags(cell)), interval(cell.interval), report.mark(cell))
 
 
 def heading(column: Column) -> str:
-    """Of a column: the question, the metric, and which way is up."""
+    """Of a column of scores: its title, the metric, and an arrow to where it is better."""
     return f"{column.title}: {shown(column.metric)} {column.direction}"
 
 
 def group_title(group: tuple[str, float]) -> str:
-    """The mode and share of labels in words."""
+    """Mode and label fraction in words."""
     mode, fraction = group
     words = {"frozen": "frozen", "finetune": "fine-tuned"}[mode]
     return f"{words}, {'all labels' if fraction == 1.0 else f'{100 * fraction:g} % of the labels'}"
-
-
-def cell_value(report: Report, cell: Cell | None) -> Value:
-    """A number as the tables show it; nothing where nobody asked."""
-    if cell is None:
-        return Value("")
-    return Value(_flagged(number(cell.value), report.flags(cell)), interval(cell.interval), report.mark(cell))
 
 
 def _flagged(text: str, flags: Sequence[str]) -> str:
     return f"{text} ({', '.join(flags)})" if flags else text
 
 
-def costs(report: Report, row: ReportRow) -> tuple[Value, ...]:
-    """Under `COST_HEADINGS`: parameters, work a second of sound, speed, seconds of training, and where measured."""
-    cost = report.costs[row.key]
-    macs = "" if cost.macs_per_second is None else as_count(cost.macs_per_second)
-    on = {place: f" [{number}]" if len(cost.places) > 1 else "" for number, place in enumerate(cost.places, start=1)}
-    speeds = [f"{as_factor(factor)}{on[place]}" for place, factor in cost.real_time_factors.items()]
-    several = Counter(column.task for column in report.gathered.all_columns)
-    tasks = {
-        column.key: shown(column.task) if several[column.task] == 1 else column.title
-        for column in report.gathered.all_columns
-    }
-    alone = len({key for key, _ in cost.train_seconds}) == 1
-    trained = [
-        f"{as_time(seconds)}{on[place]}{'' if alone else f' {tasks.get(key, key)}'}"
-        for (key, place), seconds in cost.train_seconds.items()
-    ]
-    places = [f"{on[place].strip()} {place}".strip() for place in cost.places]
-    texts = (as_count(cost.parameters), macs, "; ".join(speeds), "; ".join(trained), "; ".join(places))
-    return tuple(map(Value, texts))
-
-
-def overall(together: Together, group: tuple[str, float]) -> Table:
-    """Two numbers over all tasks and the coverage; who answered most stands first, who answered the same together."""
-    sets = list(dict.fromkeys(each.answered for each in sorted(together.rows, key=lambda each: -each.mean.scored)))
+def overall(aggregates: GroupAggregates, group: tuple[str, float]) -> PlainTable:
+    """Two aggregates over all tasks and the coverage; rows with the same tasks stand together, most tasks first."""
+    sets = list(dict.fromkeys(each.answered for each in sorted(aggregates.rows, key=lambda each: -each.mean.scored)))
     letters = dict(zip(sets, _letters(), strict=False)) if len(sets) > 1 else {}
-    ordered = sorted(together.rows, key=lambda each: (sets.index(each.answered), -(each.borda.value or 0.0)))
-    rows = tuple(
-        (
-            Value(each.row.system.name),
-            Value(shown(each.row.layer)),
-            Value(number(each.mean.value)),
-            Value("–" if each.borda.value is None else f"{each.borda.value:.1f}"),
-            Value(" ".join([f"{each.mean.scored}/{each.mean.tasks}", *([letters[each.answered]] if letters else [])])),
-        )
-        for each in ordered
+
+    def covered(each: RowAggregates) -> str:
+        return " ".join([f"{each.mean.scored}/{each.mean.tasks}", *([letters[each.answered]] if letters else [])])
+
+    columns: tuple[TableColumn[RowAggregates], ...] = (
+        TableColumn("system", lambda each: each.row.system.name, is_name=True),
+        TableColumn("layer", lambda each: shown(each.row.layer), is_name=True),
+        TableColumn("mean", lambda each: number(each.mean.value)),
+        TableColumn("Borda", lambda each: UNDEFINED if each.borda.value is None else f"{each.borda.value:.1f}"),
+        TableColumn("covered", covered),
     )
-    return Table(
-        f"All tasks together: {group_title(group)}",
-        ("system", "layer", "mean", "Borda", "covered"),
-        rows,
-        2,
-        tuple(_notes_together(together, letters)),
-    )
+    ordered = sorted(aggregates.rows, key=lambda each: (sets.index(each.answered), -(each.borda.value or 0.0)))
+    return table(f"All tasks together: {group_title(group)}", columns, ordered, tuple(_notes(aggregates, letters)))
 
 
-def _notes_together(together: Together, letters: Mapping[frozenset[str], str]) -> Iterator[str]:
-    relative = ", ".join(column.title for column in together.relative)
-    if len(together.relative) == len(together.columns):
+def _notes(aggregates: GroupAggregates, letters: Mapping[frozenset[str], str]) -> Iterator[str]:
+    relative = ", ".join(column.title for column in aggregates.relative)
+    if len(aggregates.relative) == len(aggregates.columns):
         scores = "on which the worst row of a column is 0 and the best 1: of this table alone"
     elif relative:
         scores = (
@@ -235,11 +250,11 @@ def _notes_together(together: Together, letters: Mapping[frozenset[str], str]) -
     yield f"Mean: of scores {scores}. Borda: points for systems left behind, summed over tasks."
     yield (
         "Each task and corpus counts once, by the column that most rows answered (of equals the tuned one): "
-        f"{'; '.join(column.title for column in together.columns)}."
+        f"{'; '.join(column.title for column in aggregates.columns)}."
     )
     if letters:
         several = "; ".join(
-            f"{letter}: {', '.join(column.title for column in together.columns if column.key in keys) or 'nothing'}"
+            f"{letter}: {', '.join(column.title for column in aggregates.columns if column.key in keys) or 'nothing'}"
             for keys, letter in letters.items()
         )
         yield f"Only rows that answered the same can be compared. {several}."
@@ -251,131 +266,131 @@ def _letters() -> Iterator[str]:
         yield from (f"{letter}{turn if turn > 1 else ''}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
-def controls(each: Controls) -> Table:
-    """Of each number what it has over shuffled labels and over the same network untrained."""
+def controls(each: Controls) -> PlainTable:
+    """Each number beside the same setting with shuffled labels and the same network untrained."""
     shuffled = any(one.selectivity is not None for one in each.controlled)
     untrained = any(one.training is not None for one in each.controlled)
-    rows = tuple(_controlled(one, shuffled, untrained) for one in each.controlled)
-    headings = (
-        "system", "asked", shown(each.column.metric),
-        *(["shuffled labels", "selectivity"] if shuffled else []),
-        *(["untrained", "gained by training"] if untrained else []),
-    )  # fmt: skip
-    notes = [
-        *(["Selectivity: how much better than on shuffled labels, which say nothing."] if shuffled else []),
-        *(["Gained by training: how much better than the same network untrained."] if untrained else []),
-        "In brackets 95 % intervals, paired over the same utterances.",
+    columns: list[TableColumn[Controlled]] = [
+        TableColumn("system", lambda one: one.cell.row.system.name, is_name=True),
+        TableColumn("asked", lambda one: _setting(one.cell.row), is_name=True),
+        TableColumn(shown(each.column.metric), lambda one: _unmarked(one.cell)),
     ]
-    return Table(f"Controls: {each.column.title}", headings, rows, 2, (" ".join(notes),))
+    notes = []
+    if shuffled:
+        columns += [
+            TableColumn("shuffled labels", lambda one: one.selectivity and _unmarked(one.selectivity.control)),
+            TableColumn("selectivity", lambda one: _gained(one.selectivity)),
+        ]
+        notes.append("Selectivity: how much better than on shuffled labels, which say nothing.")
+    if untrained:
+        columns += [
+            TableColumn("untrained", lambda one: one.training and _unmarked(one.training.control)),
+            TableColumn("gained by training", lambda one: _gained(one.training)),
+        ]
+        notes.append("Gained by training: how much better than the same network untrained.")
+    notes.append("In brackets 95 % intervals, paired over the same utterances.")
+    return table(f"Controls: {each.column.title}", columns, each.controlled, (" ".join(notes),))
 
 
-def _controlled(one: Controlled, shuffled: bool, untrained: bool) -> tuple[Value, ...]:
-    row = one.cell.row
-    return (
-        Value(row.system.name),
-        Value(f"{group_title(row.group)}, layer {shown(row.layer)}"),
-        _of_layer(one.cell),
-        *(_gained(one.selectivity) if shuffled else ()),
-        *(_gained(one.training) if untrained else ()),
-    )
+def _setting(row: ReportRow) -> str:
+    return f"{group_title(row.group)}, layer {shown(row.layer)}"
 
 
-def _gained(gain: Gain | None) -> tuple[Value, Value]:
-    if gain is None:
-        return Value(""), Value("")
-    return _of_layer(gain.control), Value(number(gain.value), interval(gain.interval))
+def _gained(gain: Gain | None) -> PlainCell | None:
+    return None if gain is None else PlainCell(number(gain.value), interval(gain.interval))
 
 
-def efficiency(each: Efficiency) -> Table:
+def efficiency(each: Efficiency) -> PlainTable:
     """Area under each curve, and the labels it needs to reach mel."""
     target = "mel with all labels" if each.target is None else f"mel with all labels ({number(each.target)})"
-    rows = tuple(
-        (
-            Value(curve.name),
-            Value(number(curve.area)),
-            Value("" if each.target is None else "never" if curve.to_reach is None else as_time(curve.to_reach)),
-            Value(", ".join(f"{number(v)} at {as_time(s)}" for s, v in zip(curve.seconds, curve.values, strict=True))),
-        )
-        for curve in each.curves
+
+    def to_reach(curve: Curve) -> str | None:
+        if each.target is None:
+            return None
+        return "never" if curve.to_reach is None else as_time(curve.to_reach)
+
+    def measured(curve: Curve) -> str:
+        return ", ".join(f"{number(v)} at {as_time(s)}" for s, v in zip(curve.seconds, curve.values, strict=True))
+
+    columns: tuple[TableColumn[Curve], ...] = (
+        TableColumn("system", lambda curve: curve.name, is_name=True),
+        TableColumn("area", lambda curve: number(curve.area)),
+        TableColumn(f"labels to reach {target}", to_reach),
+        TableColumn("measured", measured),
     )
     notes = () if each.same_range else ("The curves span different budgets: their areas cannot be compared.",)
-    headings = ("system", "area", f"labels to reach {target}", "measured")
-    return Table(f"Few labels: {each.column.title}", headings, rows, 1, notes)
+    return table(f"Few labels: {each.column.title}", columns, each.curves, notes)
 
 
-def layers(each: LayerProfiles) -> Table:
+def layers(each: LayerProfiles) -> PlainTable:
     """A row for each system, a column for each layer."""
     numbers = sorted({layer for profile in each.profiles for layer in profile.cells})
-    mixed = any(profile.weighted for profile in each.profiles)
-    rows = tuple(
-        (
-            Value(profile.name),
-            *(_of_layer(profile.cells.get(layer)) for layer in numbers),
-            *([_of_layer(profile.weighted)] if mixed else []),
-        )
-        for profile in each.profiles
-    )
-    headings = ("system", *(str(layer) for layer in numbers), *(["learned mix"] if mixed else []))
-    return Table(f"Layer by layer: {each.column.title}", headings, rows)
+    columns: list[TableColumn[Profile]] = [TableColumn("system", lambda profile: profile.name, is_name=True)]
+    columns += [TableColumn(str(layer), partial(_of_layer, layer=layer)) for layer in numbers]
+    if any(profile.weighted for profile in each.profiles):
+        columns.append(TableColumn("learned mix", lambda profile: _unmarked(profile.weighted)))
+    return table(f"Layer by layer: {each.column.title}", columns, each.profiles)
 
 
-def _of_layer(cell: Cell | None) -> Value:
-    return Value("") if cell is None else Value(_flagged(number(cell.value), cell.flags), interval(cell.interval))
+def _of_layer(profile: Profile, layer: int) -> PlainCell | None:
+    return _unmarked(profile.cells.get(layer))
 
 
-def learning_rates(each: Sensitivity) -> Table:
-    """A row for each system, a column for each rate; what was chosen in bold."""
+def _unmarked(cell: Cell | None) -> PlainCell | None:
+    """A number with its flags and interval, without a mark."""
+    return None if cell is None else PlainCell(_flagged(number(cell.value), cell.flags), interval(cell.interval))
+
+
+def learning_rates(each: Sensitivity) -> PlainTable:
+    """A row for each system, a column for each rate; chosen rates in bold."""
     rates = sorted({rate for tried in each.tried for rate in tried.dev_values})
-    rows = tuple(
-        (
-            Value(tried.cell.row.title),
-            *(
-                Value(number(tried.dev_values.get(rate)) if rate in tried.dev_values else "", mark=chosen)
-                for rate in rates
-                for chosen in ("best" if rate in tried.chosen else "",)
-            ),
-        )
-        for tried in each.tried
+    columns: list[TableColumn[TriedRates]] = [TableColumn("system", lambda tried: tried.cell.row.title, is_name=True)]
+    columns += [TableColumn(f"{rate:g}", partial(_at_rate, rate=rate)) for rate in rates]
+    return table(f"Learning rates, on dev: {each.column.title}", columns, each.tried, ("Chosen in bold.",))
+
+
+def _at_rate(tried: TriedRates, rate: float) -> PlainCell:
+    text = number(tried.dev_values[rate]) if rate in tried.dev_values else ""
+    return PlainCell(text, mark="best" if rate in tried.chosen else "")
+
+
+def front(each: Front) -> PlainTable:
+    """Metric and cost of each row, in ascending order of cost; the front in bold."""
+
+    def score(point: tuple[int, Cell]) -> PlainCell:
+        cell = point[1]
+        mark: Mark = "best" if cell.key in each.front else ""
+        return PlainCell(_flagged(number(cell.value), cell.flags), interval(cell.interval), mark)
+
+    columns: tuple[TableColumn[tuple[int, Cell]], ...] = (
+        TableColumn("system", lambda point: point[1].row.title, is_name=True),
+        TableColumn("MACs/s", lambda point: point[0], as_count),
+        TableColumn("parameters", lambda point: point[1].runs[0].record.cost.parameters, as_count),
+        TableColumn(shown(each.column.metric), score),
     )
-    headings = ("system", *(f"{rate:g}" for rate in rates))
-    return Table(f"Learning rates, on dev: {each.column.title}", headings, rows, 1, ("Chosen in bold.",))
+    return table(each.title, columns, each.points, ("The front in bold.",))
 
 
-def front(each: Front) -> Table:
-    """Value and work of each row, by rising work; what is on the front in bold."""
-    rows = tuple(
-        (
-            Value(cell.row.title),
-            Value(as_count(macs)),
-            Value(as_count(cell.runs[0].record.cost.parameters)),
-            Value(
-                _flagged(number(cell.value), cell.flags),
-                interval(cell.interval),
-                "best" if cell.key in each.front else "",
-            ),
-        )
-        for macs, cell in each.points
-    )
-    headings = ("system", "MACs/s", "parameters", shown(each.column.metric))
-    return Table(each.title, headings, rows, 1, ("The front in bold.",))
-
-
-def most_confused(each: Confusion) -> Table:
+def most_confused(each: Confusion) -> PlainTable:
     """The most frequent confusions."""
-    rows = tuple(
-        (Value(pair.reference), Value(pair.estimated), Value(str(pair.count)), Value(number(pair.share)))
-        for pair in each.pairs
+    columns: tuple[TableColumn[ConfusedPair], ...] = (
+        TableColumn("said", lambda pair: pair.reference, is_name=True),
+        TableColumn("heard", lambda pair: pair.estimated, is_name=True),
+        TableColumn("instants", lambda pair: pair.count),
+        TableColumn("share of what was said", lambda pair: pair.share, number),
     )
-    title = f"Most confused: {each.cell.column.title}, {each.cell.row.title}"
-    return Table(title, ("said", "heard", "instants", "share of what was said"), rows, 2)
+    return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
 
 
-def published_table(table: Published) -> Table:
-    """A published table as it was published; nothing in it is ranked with ours."""
-    quantities = list(dict.fromkeys(name for values in table.values.values() for name in values))
-    rows = tuple(
-        (Value(model), *(Value(f"{values[name]:g}" if name in values else "") for name in quantities))
-        for model, values in table.values.items()
-    )
-    notes = (f"Source: {table.source}, {table.date}.", *(f"{note[0].upper()}{note[1:]}." for note in table.notes))
-    return Table(table.title, ("model", *quantities), rows, 1, notes)
+def published_table(each: Published) -> PlainTable:
+    """A published table as it was published; none of it is ranked with our rows."""
+    quantities = dict.fromkeys(name for values in each.values.values() for name in values)
+    columns: list[TableColumn[str]] = [TableColumn("model", lambda model: model, is_name=True)]
+    columns += [TableColumn(name, partial(_published, each, name=name)) for name in quantities]
+    notes = (f"Source: {each.source}, {each.date}.", *(f"{note[0].upper()}{note[1:]}." for note in each.notes))
+    return table(each.title, columns, each.values, notes)
+
+
+def _published(each: Published, model: str, name: str) -> str | None:
+    value = each.values[model].get(name)
+    return None if value is None else f"{value:g}"

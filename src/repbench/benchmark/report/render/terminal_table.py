@@ -10,11 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.gather import ReportRow, rows_of
 from repbench.benchmark.report.render.escaping import shown
-from repbench.benchmark.report.render.formatting import number
 
 _CAPTION = "primary metrics, {}; chance and majority stand in their own rows; – was not asked"
 

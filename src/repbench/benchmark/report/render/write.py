@@ -101,9 +101,20 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
         for name, rendered, signature in writers
     ]
+    if "csv" in request.formats and not request.published and _removed_published(request.out):
+        reporter.say(f"note: {_PUBLISHED[0]} of an earlier report was removed: this one has no published numbers")
     if any(replaced):
         reporter.say(f"note: {sum(replaced)} files of an earlier report in {request.out} were replaced")
     return WrittenReport(tuple(request.out / name for name, *_ in writers), report)
+
+
+def _removed_published(out: Path) -> bool:
+    """Remove the published numbers that an earlier report left; a file of another making stays."""
+    path = out / _PUBLISHED[0]
+    if path.is_symlink() or not path.is_file() or not path.read_bytes().startswith(_PUBLISHED[2]):
+        return False
+    path.unlink()
+    return True
 
 
 def _not_believed(report: Report) -> Iterator[str]:

@@ -4,7 +4,7 @@
 `labels` how far few labels lead, `aggregates` one number of many tasks.
 """
 
-from repbench.benchmark.scoring.statistics.aggregates import Aggregate, borda, normalised_means, superb_overall
+from repbench.benchmark.scoring.statistics.aggregates import Aggregate, borda, normalised_means
 from repbench.benchmark.scoring.statistics.intervals import (
     Difference,
     Interval,
@@ -18,7 +18,7 @@ from repbench.benchmark.scoring.statistics.intervals import (
     smallest_difference,
 )
 from repbench.benchmark.scoring.statistics.labels import label_efficiency_area, labels_to_reach
-from repbench.benchmark.scoring.statistics.significance import holm, mcnemar_exact, randomisation_p, tie_group
+from repbench.benchmark.scoring.statistics.significance import holm, mcnemar_exact, tie_group
 
 __all__ = [
     "Aggregate",
@@ -37,8 +37,6 @@ __all__ = [
     "normalised_means",
     "paired_differences",
     "paired_differences_of",
-    "randomisation_p",
     "smallest_difference",
-    "superb_overall",
     "tie_group",
 ]

@@ -100,39 +100,6 @@ def borda(table: Table, higher_is_better: Mapping[str, bool]) -> dict[str, Aggre
     }
 
 
-SUPERB_ERRORS = frozenset({"ASV_eer", "SD_der", "PR_per", "ASR_wer", "SF_cer"})
-"""Metrics of the published SUPERB table that count errors, in percent; the others rise with quality."""
-
-SUPERB_METRICS = frozenset({"SID_acc", "KS_acc", "QbE_mtwv", "IC_acc", "SF_f1", "ER_acc"}) | SUPERB_ERRORS
-"""The metrics of that table."""
-
-
-def superb_overall(metrics: Mapping[str, float]) -> float:
-    """The column "Overall" of the published SUPERB table: the plain mean of its eleven metrics in percent.
-
-    Errors count as 100 minus the error, the term-weighted value of query-by-example times 100, and the two metrics of
-    slot filling each for themselves.
-
-    Args:
-        metrics: The eleven of `SUPERB_METRICS`, as published.
-
-    Raises:
-        ValueError: They are not those eleven: a mean of some is no "Overall".
-
-    Reference:
-        Chen et al., WavLM, arXiv 2110.13900, table 3 of the preprint.
-    """
-    if metrics.keys() != SUPERB_METRICS:
-        raise ValueError(f"the metrics must be {', '.join(sorted(SUPERB_METRICS))}, but are {', '.join(metrics)}")
-    return math.fsum(_superb_score(name, value) for name, value in metrics.items()) / len(metrics)
-
-
-def _superb_score(name: str, value: float) -> float:
-    if name in SUPERB_ERRORS:
-        return 100 - value
-    return 100 * value if name == "QbE_mtwv" else value
-
-
 def _columns(table: Table, higher_is_better: Mapping[str, bool]) -> dict[str, dict[str, float]]:
     """Task -> the values of the systems that have it."""
     undirected = {task for row in table.values() for task in row} - higher_is_better.keys()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
-
-from repbench.benchmark.scoring.statistics.intervals import ROUNDING
-
-Item = TypeVar("Item")
+from collections.abc import Mapping, Sequence
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
     """McNemar's exact test: the two-sided binomial p-value of the utterances that only one system has right.
 
-    For independent utterances only: never for frames, and for utterances of few speakers `paired_differences` or
-    `randomisation_p` is the honest one. 1.0 where the systems err alike.
+    It assumes independent items: frames never are, and utterances of few speakers call for `paired_differences`. The
+    p-value is 1.0 where both systems make the same errors.
 
     Args:
         only_a: Utterances that A has right and B wrong.
@@ -30,57 +25,6 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
-
-
-def randomisation_p(
-    clusters_a: Sequence[Sequence[Item]],
-    clusters_b: Sequence[Sequence[Item]],
-    measure: Callable[[list[Item]], Mapping[str, float | None]],
-    name: str,
-    *,
-    rounds: int = 10_000,
-    seed: int = 0,
-) -> float:
-    """Two-sided approximate randomisation: is |A - B| more than what swapping whole clusters at random brings?
-
-    In each round every cluster changes sides with probability one half. With c rounds whose difference is at least as
-    large as the one seen, p = (c + 1) / (rounds + 1). A round in which the measure is undefined counts among the c.
-
-    Args:
-        clusters_a: The items of each cluster, as A answered them.
-        clusters_b: The same clusters in the same order, as B answered them.
-        measure: From items to named values.
-        name: Of the value to compare.
-        rounds: Random exchanges; the smallest p is 1 / (rounds + 1).
-        seed: Of the exchanges.
-
-    Raises:
-        ValueError: The numbers of clusters differ, or the value is undefined for A or B.
-
-    Reference:
-        Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989.
-    """
-    import numpy as np
-
-    if len(clusters_a) != len(clusters_b):
-        raise ValueError(f"A has {len(clusters_a)} clusters, but B has {len(clusters_b)}")
-
-    def difference(swapped: Sequence[bool]) -> float | None:
-        sides: tuple[list[Item], list[Item]] = ([], [])
-        for swap, a, b in zip(swapped, clusters_a, clusters_b, strict=True):
-            sides[0].extend(b if swap else a)
-            sides[1].extend(a if swap else b)
-        first, second = (measure(side)[name] for side in sides)
-        return None if first is None or second is None else abs(first - second)
-
-    seen = difference([False] * len(clusters_a))
-    if seen is None:
-        raise ValueError(f"`{name}` is undefined for one of the systems")
-    generator = np.random.default_rng(seed)
-    swaps = generator.integers(0, 2, size=(rounds, len(clusters_a))).astype(bool)
-    drawn = (difference(swapped) for swapped in swaps.tolist())
-    reached = sum(each is None or each >= seen - ROUNDING for each in drawn)
-    return (reached + 1) / (rounds + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""How numbers are written: the same in every table."""
+"""Numbers and intervals as text, the same in every table."""
 
 from __future__ import annotations
 
