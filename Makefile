@@ -51,9 +51,10 @@ lock:
 	$(COMPILE) pyproject.toml --extra demo --constraint locks/dev.txt --output-file locks/demo.txt
 	$(COMPILE) pyproject.toml --extra bench --constraint locks/dev.txt --output-file locks/bench.txt
 
-# docs/commands.md and docs/settings.md, from the code.
+# docs/commands.md, docs/settings.md and the picture of the architecture, from the code.
 reference: $(VENV)/.dev
 	$(BIN)/python docs/manual.py
+	$(BIN)/python tools/architecture.py
 
 # The site: open site/index.html.
 docs: reference

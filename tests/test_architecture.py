@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import architecture
 import repbench
 
 SOURCE = Path(repbench.__file__).parent
@@ -76,30 +77,8 @@ LONGEST = 450
 """Lines of a module, unless it says at its head why it is longer."""
 
 
-def name_of(path: Path) -> str:
-    """`benchmark.run`: a module by its path, without the package it is in."""
-    parts = path.relative_to(SOURCE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
-
-
-def imports(path: Path) -> set[str]:
-    """The modules of the package that a file imports, without `repbench.`."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("repbench.")}
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                is_module = full.removeprefix("repbench.") in MODULES
-                found |= {full if is_module else node.module} - {"repbench"}
-    return {name.removeprefix("repbench.") for name in found if name.startswith("repbench.")}
-
-
-IMPORTS = {name: imports(path) for name, path in MODULES.items()}
+MODULES = architecture.modules_of(SOURCE)
+IMPORTS = architecture.import_graph(SOURCE)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
@@ -111,20 +90,25 @@ def test_imports_point_one_way(name: str) -> None:
 
 @pytest.mark.parametrize("part", ROOMS)
 def test_the_rooms_of_a_part_import_as_they_are_drawn(part: str) -> None:
-    found: dict[str, set[str]] = {}
-    for name in MODULES:
-        if not name.startswith(f"{part}."):
-            continue
-        room = name.split(".")[1]
-        others = {each.split(".")[1] for each in IMPORTS[name] if each.startswith(f"{part}.")}
-        found[room] = found.get(room, set()) | others - {room}
-    assert found == ROOMS[part]
+    assert architecture.rooms_of(IMPORTS, part) == ROOMS[part]
 
 
 @pytest.mark.parametrize("part", ROOMS)
 def test_the_rooms_of_a_part_are_without_a_circle(part: str) -> None:
     order = TopologicalSorter(ROOMS[part])
     assert len([*order.static_order()]) == len(ROOMS[part])
+
+
+def test_the_picture_is_that_of_the_code() -> None:
+    drawn = architecture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == architecture.picture(SOURCE), "run `python tools/architecture.py`"
+
+
+def test_arrows_that_follow_from_others_are_left_out_of_the_picture() -> None:
+    graph = {"run": {"probing", "data"}, "probing": {"data"}, "data": set()}
+
+    assert architecture.without_implied(graph) == {"run": {"probing"}, "probing": {"data"}, "data": set()}
+    assert architecture.floors_of(graph) == {"run": 2, "probing": 1, "data": 0}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 import manual
+import readme_numbers
 import repbench
 from repbench.benchmark.leaderboard.settings import LeaderboardSettings
 from repbench.benchmark.protocol import Protocol
@@ -69,6 +70,17 @@ every_page = pytest.mark.parametrize("page", pages(), ids=page_ids)
 def test_pages_made_of_the_code_are_those_it_makes(name: str) -> None:
     written = (DOCS / name).read_text(encoding="utf-8")
     assert written == manual.PAGES[name](), f"docs/{name} is not what the code says; run `make reference`"
+
+
+def test_numbers_of_the_readme_are_those_of_their_files() -> None:
+    text = readme_numbers.README.read_text(encoding="utf-8")
+    assert {block[2] for block in readme_numbers.BLOCK.finditer(text)} == readme_numbers.BLOCKS.keys()
+    assert readme_numbers.with_numbers(text) == text, "run `python tools/readme_numbers.py`"
+
+
+def test_the_readme_measures_nothing_outside_of_those_numbers() -> None:
+    text = readme_numbers.BLOCK.sub("", readme_numbers.README.read_text(encoding="utf-8"))
+    assert not re.findall(r"\d[\d.,]*\s?(?:s|×|seconds|minutes|hours|times|[MG]i?B|%)(?!\w)", text)
 
 
 def test_every_command_has_its_section() -> None:
@@ -132,6 +144,17 @@ def test_every_field_of_a_record_is_described() -> None:
         for inner in part.get("properties", {}):
             assert f"`{name}.{inner}`" in text or (whole and f"`{inner}`" in text), f"{name}.{inner}"
         assert whole or part, name
+
+
+NAMED = re.compile(r"`((?:src|tests|docs|tools|benchmarks|examples|locks)/[\w./-]*|[\w.-]+\.(?:md|toml|cff))`")
+"""A file or folder of the repository, in prose."""
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_that_a_guide_names_exist(name: str) -> None:
+    named = set(NAMED.findall((ROOT / name).read_text(encoding="utf-8")))
+    assert len(named) > 3
+    assert not [path for path in sorted(named) if not (ROOT / path).exists()]
 
 
 # What pages show
