@@ -102,7 +102,6 @@ MODULES = {
     "corpora.librispeech": "corpora.layouts.librispeech",
     "corpora.lines": "corpora.manifest.lines",
     "corpora.ljspeech": "corpora.layouts.ljspeech",
-    "corpora.manifest": "corpora.manifest.manifest",
     "corpora.mosi": "corpora.layouts.mosi",
     "corpora.opening": "corpora.open",
     "corpora.opinion": "corpora.layouts.sentiment_scales",

@@ -313,7 +313,7 @@ def test_a_compressed_wav_is_refused(tmp_path: Path) -> None:
 
 def test_importing_the_module_does_not_import_soundfile() -> None:
     code = (
-        "import sys, repbench.audio.sound, repbench.corpora.manifest.manifest; "
+        "import sys, repbench.audio.sound, repbench.corpora.manifest; "
         "print({'soundfile', 'torch'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

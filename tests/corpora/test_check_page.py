@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.audit.audit import check
 from repbench.corpora.audit.page import refuse_other_page, write_page
 from repbench.corpora.contract import Draft, DraftUtterance
-from repbench.corpora.manifest import manifest
 from repbench.errors import UsageError
 from tests.commands import repbench
 from tests.corpora.sounds import noise_draft, write_noise

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.kaldi import KALDI
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare as layout_prepare
 from repbench.errors import DataError, UsageError
 from tests.corpora.scored import prepared, scored

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.layouts.librispeech import LIBRISPEECH
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError
 from tests.corpora.sounds import long_textgrid, write_noise
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from repbench.corpora import manifest
 from repbench.corpora.audit.audit import check
 from repbench.corpora.contract import Corpus, CorpusLayout, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
 from repbench.corpora.layouts.fsdd import FSDD
 from repbench.corpora.layouts.librispeech import LIBRISPEECH
 from repbench.corpora.layouts.ljspeech import LJSPEECH
-from repbench.corpora.manifest import manifest
 
 
 def prepared(layout: CorpusLayout, root: Path, out: Path, options: PrepareOptions | None = None) -> Corpus:

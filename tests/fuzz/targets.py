@@ -139,7 +139,7 @@ def _alignments(folder: Path) -> list[Seed]:
 
 
 def _manifest(folder: Path) -> list[Seed]:
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
     from tests.corpora.sounds import noise_draft
 
     manifest.write(noise_draft(folder / "sounds"), folder / "manifest")
@@ -152,11 +152,11 @@ def _manifest(folder: Path) -> list[Seed]:
 def _tables(folder: Path) -> list[Seed]:
     import shutil
 
+    from repbench.corpora import manifest
     from repbench.corpora.contract import CorpusLayout, PrepareOptions
     from repbench.corpora.layouts.csv_table import CSV
     from repbench.corpora.layouts.kaldi import KALDI
     from repbench.corpora.layouts.voxceleb import VOXCELEB
-    from repbench.corpora.manifest import manifest
     from repbench.corpora.manifest.subsets import read_lists
     from tests.corpora.sounds import write_noise, write_text
 

@@ -102,8 +102,8 @@ def corpus_prepare(
     from dataclasses import replace
 
     from repbench.console import ConsoleReporter
+    from repbench.corpora import manifest
     from repbench.corpora.contract import PrepareOptions
-    from repbench.corpora.manifest import manifest
     from repbench.corpora.manifest.prepare import prepare
     from repbench.corpora.open import load_layout
 
@@ -225,7 +225,7 @@ def corpus_move(
     as_json: Json = False,
 ) -> None:
     """Write down where the sounds of a manifest lie now, after every one of them has been found there."""
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
 
     moved = manifest.move(corpus, root)
     if as_json:

@@ -171,7 +171,7 @@ class DraftFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a layout read from a folder; `manifest.manifest.write` reads the sound and makes it a manifest.
+    """What a layout read from a folder; `manifest.write` reads the sound and makes it a manifest.
 
     Attributes:
         name: Name of the corpus.

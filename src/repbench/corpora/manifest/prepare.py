@@ -17,7 +17,7 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     """Describe what lies under `root`, and keep and divide of it what the options say.
 
     Speakers are counted over all utterances of the corpus, listed or not. Faults of single utterances are in the draft:
-    `repbench.corpora.manifest.manifest.write` reports them with those of the sounds.
+    `repbench.corpora.manifest.write` reports them with those of the sounds.
 
     Raises:
         UsageError: An option needs another that is not there, or cannot be meant.

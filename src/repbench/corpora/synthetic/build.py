@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress
-from repbench.corpora.manifest import manifest
 from repbench.corpora.synthetic import worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET
 from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, Recipe

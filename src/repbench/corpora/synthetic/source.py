@@ -75,7 +75,7 @@ SYNTHETIC: CorpusSource = SyntheticSource()
 
 def _read(folder: Path) -> Corpus | None:
     """The corpus in `folder`; None if it is not there or damaged."""
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
 
     try:
         corpus = manifest.read(folder) if folder.exists() else None
@@ -124,7 +124,7 @@ def _workshop(folder: Path) -> Iterator[Path]:
 
 def _publish(unfinished: Path, folder: Path) -> Corpus:
     """Give the finished corpus its name; if another process was first, its corpus is the one that counts."""
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
 
     try:
         unfinished.rename(folder)
