@@ -9,7 +9,7 @@ from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.run import RunRequest, run
 from repbench.corpora import manifest
-from repbench.corpora.audit.audit import check
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, PrepareOptions
 
 

@@ -13,7 +13,7 @@ import soundfile
 
 from repbench.audio.sound import Channel, read_sound
 from repbench.corpora import manifest
-from repbench.corpora.audit.audit import check
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.pattern import PATTERN
 from repbench.corpora.manifest.prepare import prepare

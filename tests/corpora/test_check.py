@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from repbench.corpora import manifest
-from repbench.corpora.audit.audit import check
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone
 from tests.corpora.sounds import RATE_HZ, noise_draft, write_noise
 

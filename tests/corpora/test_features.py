@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from repbench.audio.feature_files import measure_features, read_features, refuse_other_duration
 from repbench.corpora import manifest
-from repbench.corpora.audit.audit import check
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, DraftFeatures, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
 from repbench.errors import DataError, IntegrityError, RepbenchError, UsageError

@@ -16,7 +16,7 @@ import pytest
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
 from repbench.corpora import manifest
-from repbench.corpora.audit.audit import check
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.csd import read_csd
 from repbench.corpora.layouts.mosi import EMOTIONS, MOSEI, MOSI, mockingjay_filter, split_by_video

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from repbench.corpora import manifest
-from repbench.corpora.audit.audit import check
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
 from repbench.corpora.layouts.fsdd import FSDD

@@ -177,7 +177,7 @@ def corpus_check(
 ) -> None:
     """Read every sound of a corpus again and name what is broken."""
     from repbench.console import ConsoleReporter
-    from repbench.corpora.audit.audit import check
+    from repbench.corpora.audit.check import check
     from repbench.corpora.open import open_corpus
     from repbench.errors import DataError, IntegrityError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.faults import Gatherer
+from repbench.corpora.faults import FaultCollector
 from repbench.errors import DataError
 
 _RECORDING = re.compile(r"([0-9])_([^_]+)_([0-9]+)")
@@ -32,13 +32,13 @@ class FreeSpokenDigits:
         if not sounds:
             what = "The folder is not laid out like fsdd; looked for recordings/DIGIT_SPEAKER_TAKE.wav"
             raise DataError(what, file=root, do="Give the folder that holds `recordings/`")
-        gatherer = Gatherer(gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
         utterances = []
         for audio in sounds:
-            with gatherer.each():
+            with collector.each():
                 utterances.append(_utterance(audio))
         draft = Draft(
-            name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances, faults=tuple(gatherer.faults)
+            name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances, faults=tuple(collector.faults)
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 

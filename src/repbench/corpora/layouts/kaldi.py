@@ -14,11 +14,12 @@ from typing import NamedTuple, TypeVar
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import refuse_missing_root, refuse_options
+from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.csv_table import column_type
+from repbench.corpora.layouts.file_search import refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
 from repbench.corpora.layouts.rounded_ends import cut_at_sounds
-from repbench.corpora.safe_paths import Root, common_folder
+from repbench.corpora.safe_paths import RootFolder, common_folder
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError, quoted
 
@@ -65,8 +66,8 @@ class KaldiData:
         refuse_options("kaldi", options, reads=("alignments", "table"))
         refuse_missing_root(root)
         data = root if options.table is None else options.table
-        gatherer = Gatherer(gather=options.gather_faults)
-        sounds = _sounds(data, Root(root, follow_links=options.follow_links), gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
+        sounds = _sounds(data, RootFolder(root, follow_links=options.follow_links), gather=options.gather_faults)
         segments = _segments(data / "segments", sounds, gather=options.gather_faults)
         speakers = _table_of(data / "utt2spk", segments)
         _refuse_unlisted(data / "utt2spk", speakers, segments)
@@ -75,7 +76,7 @@ class KaldiData:
         attributes = _attributes(data, segments)
         utterances = []
         for name, segment in segments.items():
-            with gatherer.each():
+            with collector.each():
                 stretch = _fit(segment, name)
                 utterances.append(
                     DraftUtterance(
@@ -96,7 +97,7 @@ class KaldiData:
             root=root,
             utterances=utterances,
             notes=(*_notes(sounds, segments, texts), *notes_on_ends),
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -146,7 +147,7 @@ def _found_or_fault(find: Callable[[], _T], *, gather: bool) -> _T | DataError:
         return fault
 
 
-def _sounds(data: Path, root: Root, *, gather: bool) -> dict[str, Path | DataError]:
+def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | DataError]:
     """From each recording to its sound, or to what is wrong with its line where faults are gathered."""
     path = data / "wav.scp"
     if not path.is_file():
@@ -171,10 +172,10 @@ def _refuse_commands(key: str, entry: TableLine) -> None:
         raise DataError(what, file=entry.where, utterance=key, do="Write it to a file with wav-copy, and name that")
 
 
-def _sound(key: str, entry: TableLine, root: Root, data: Path, all_entries: Iterable[TableLine]) -> Path:
+def _sound(key: str, entry: TableLine, root: RootFolder, data: Path, all_entries: Iterable[TableLine]) -> Path:
     _refuse_commands(key, entry)
     try:
-        return root.place_of(entry.value, file=entry.where, utterance=key)
+        return root.locate(entry.value, file=entry.where, utterance=key)
     except DataError as error:
         if not entry.value.startswith("/") or root.holds(entry.value):
             raise

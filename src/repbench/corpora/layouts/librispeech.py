@@ -12,8 +12,9 @@ from typing import cast
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import files_under, text_notes
+from repbench.corpora.faults import FaultCollector
+from repbench.corpora.layouts.file_search import files_under
+from repbench.corpora.layouts.text_notes import text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
@@ -35,13 +36,13 @@ class LibriSpeech:
         subsets = _subsets(root)
         genders = _genders(root)
         transcripts = {subset: _transcripts(subset) for subset in subsets}
-        gatherer = Gatherer(gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
         utterances = [
             _utterance(audio, subset, transcripts[subset], genders)
             for subset in subsets
-            for audio in _sounds(subset, root, options, gatherer)
+            for audio in _sounds(subset, root, options, collector)
         ]
-        if not utterances and not gatherer.faults:
+        if not utterances and not collector.faults:
             raise DataError(f"No FLAC file was found; looked for {_LOOKED_FOR}", file=root, do="Check --root")
         notes = text_notes(utterances, sum(len(texts) for texts in transcripts.values()))
         draft = Draft(
@@ -50,7 +51,7 @@ class LibriSpeech:
             root=root,
             utterances=utterances,
             notes=notes,
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -70,7 +71,7 @@ def _subsets(root: Path) -> list[Path]:
     return subsets
 
 
-def _sounds(subset: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> Iterator[Path]:
+def _sounds(subset: Path, root: Path, options: PrepareOptions, collector: FaultCollector) -> Iterator[Path]:
     for path in files_under(subset, options, root=root):
         if path.suffix != ".flac":
             continue
@@ -78,7 +79,7 @@ def _sounds(subset: Path, root: Path, options: PrepareOptions, gatherer: Gathere
         if named is not None and path.relative_to(subset).parts[:-1] == named.groups():
             yield path
             continue
-        with gatherer.each():
+        with collector.each():
             what = f"The sound is not where LibriSpeech puts it; looked for {_LOOKED_FOR}"
             raise DataError(what, file=path, do="Move it to its place or out of the corpus")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.layouts.base import text_notes
+from repbench.corpora.layouts.text_notes import text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 

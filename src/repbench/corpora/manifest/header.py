@@ -12,7 +12,7 @@ from typing import Any
 
 from repbench.corpora.manifest.feature_column import fault_of_declaration
 from repbench.corpora.manifest.lines import is_attribute, strict_json
-from repbench.corpora.safe_paths import Root, is_encodable
+from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.errors import DataError
 
 SCHEMA = "repbench.corpus/1"
@@ -90,11 +90,11 @@ def _refuse_header(header: Any, path: Path) -> None:
             raise fault(f"`label_sets.{kind}` must be a sorted list of strings, each of them once", "label_sets")
 
 
-def open_root(folder: Path, *, follow_links: bool = False) -> Root:
+def open_root(folder: Path, *, follow_links: bool = False) -> RootFolder:
     if not os.path.isdir(folder):  # noqa: PTH112 - `Path.is_dir` raises at names that no file system takes
         do = "Give the folder where the sounds lie now as `root`, or prepare the corpus again"
         raise DataError("The root folder of the corpus does not exist", file=folder, do=do)
-    return Root(folder, follow_links=follow_links)
+    return RootFolder(folder, follow_links=follow_links)
 
 
 def written_root(root: Path, out: Path) -> str:

@@ -14,8 +14,8 @@ from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.faults import leaks
 from repbench.corpora.manifest.fingerprint import corpus_of, samples_digest
 from repbench.corpora.manifest.header import HEADER_FILE, MANIFEST_FILE, open_root, read_header
-from repbench.corpora.manifest.lines import Line, parse_line
-from repbench.corpora.safe_paths import Root
+from repbench.corpora.manifest.lines import ManifestLine, parse_line
+from repbench.corpora.safe_paths import RootFolder
 from repbench.errors import DataError
 
 
@@ -43,7 +43,7 @@ def read(folder: Path, *, root: Path | None = None) -> Corpus:
     return corpus_of(header, utterances, label_sets)
 
 
-def _read_lines(path: Path, root: Root) -> tuple[Utterance, ...]:
+def _read_lines(path: Path, root: RootFolder) -> tuple[Utterance, ...]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -76,7 +76,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _refuse_same_ids(lines: Sequence[Line]) -> None:
+def _refuse_same_ids(lines: Sequence[ManifestLine]) -> None:
     counts = Counter(line.utterance.id for line in lines)
     for line in lines:
         if counts[line.utterance.id] > 1:

@@ -16,6 +16,7 @@ from typing import Any
 from repbench.audio.sound import inspect, sample_range
 from repbench.corpora.contract import Corpus, Draft, Progress, Resample, Utterance
 from repbench.corpora.faults import refuse_faults
+from repbench.corpora.manifest.draft_checker import DraftChecker
 from repbench.corpora.manifest.fingerprint import corpus_of, samples_digest
 from repbench.corpora.manifest.header import (
     HEADER_FILE,
@@ -26,10 +27,9 @@ from repbench.corpora.manifest.header import (
     read_header,
     written_root,
 )
-from repbench.corpora.manifest.intake import Intake
 from repbench.corpora.manifest.lines import format_line
 from repbench.corpora.manifest.reader import read
-from repbench.corpora.safe_paths import Root
+from repbench.corpora.safe_paths import RootFolder
 from repbench.errors import DataError, UsageError
 from repbench.files import TEMPORARY_PREFIX, environment_faults, write_json, write_text
 
@@ -71,10 +71,10 @@ def write(
     out = Path(os.path.abspath(out))  # noqa: PTH100 - collapses `..` as text, keeps links
     root = open_root(draft.root, follow_links=draft.follow_links)
     _refuse_other_folder(out, root.folder, draft.name, overwrite=overwrite)
-    intake = Intake(draft, root)
-    utterances, features = intake.utterances(progress)
+    checker = DraftChecker(draft, root)
+    utterances, features = checker.utterances(progress)
     refuse_faults(
-        intake.faults, name=draft.name, num_utterances=intake.num_listed, root=draft.root, allowed=drop_faulty
+        checker.faults, name=draft.name, num_utterances=checker.num_listed, root=draft.root, allowed=drop_faulty
     )
     label_sets = _label_sets(draft, utterances)
     header: dict[str, Any] = {
@@ -86,14 +86,14 @@ def write(
         "phone_map": None if draft.phone_map is None else dict(sorted(draft.phone_map.items())),
         "resample": resample,
         "samples_sha256": samples_digest(utterances),
-        "notes": [*draft.notes, *intake.notes(utterances)],
+        "notes": [*draft.notes, *checker.notes(utterances)],
         "tools": _tools(),
     }
     if features is not None:
         header["features"] = asdict(features)
     if draft.follow_links:
         header["links"] = "followed"
-    if dropped := intake.dropped():
+    if dropped := checker.dropped():
         header["dropped"] = dropped
     if draft.scales:
         header["scales"] = {name: float(middle) for name, middle in sorted(draft.scales.items())}
@@ -152,7 +152,7 @@ def _label_sets(draft: Draft, utterances: Sequence[Utterance]) -> dict[str, tupl
     return label_sets
 
 
-def _written_line(utterance: Utterance, root: Root) -> str:
+def _written_line(utterance: Utterance, root: RootFolder) -> str:
     features = None if utterance.features is None else root.relative(utterance.features, utterance=utterance.id)
     return format_line(utterance, root.relative(utterance.audio, utterance=utterance.id), features) + "\n"
 

@@ -57,13 +57,13 @@ def run(
         EnvironmentFault: A worker died, stalled, or left something out; names it and the last line of its stderr.
     """
     with contextlib.ExitStack() as stack:
-        crew = [
+        workers = [
             stack.enter_context(_worker(f"{number + 1} of {num_workers}", shard, scratch, [*command], arguments))
             for number in range(num_workers)
             if (shard := jobs[number::num_workers])
         ]
-        _watch(crew, len(jobs), progress, stall_seconds)
-        return [answer for worker in crew for answer in worker.answers()]
+        _watch(workers, len(jobs), progress, stall_seconds)
+        return [answer for worker in workers for answer in worker.answers()]
 
 
 @dataclass
@@ -123,15 +123,15 @@ def _worker(
         process.wait()
 
 
-def _watch(crew: Sequence[_Worker], total: int, progress: Progress | None, stall_seconds: float) -> None:
+def _watch(workers: Sequence[_Worker], total: int, progress: Progress | None, stall_seconds: float) -> None:
     """Wait until every worker has ended well."""
     num_lines, deadline = 0, time.monotonic() + stall_seconds
     while True:
-        codes = [worker.process.poll() for worker in crew]
-        for worker, code in zip(crew, codes, strict=True):
+        codes = [worker.process.poll() for worker in workers]
+        for worker, code in zip(workers, codes, strict=True):
             if code:
                 raise worker.fault(f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}")
-        counts = [worker.num_lines() for worker in crew]
+        counts = [worker.num_lines() for worker in workers]
         if sum(counts) > num_lines:
             num_lines, deadline = sum(counts), time.monotonic() + stall_seconds
             if progress is not None:
@@ -139,6 +139,6 @@ def _watch(crew: Sequence[_Worker], total: int, progress: Progress | None, stall
         if all(code == 0 for code in codes):
             return
         if time.monotonic() > deadline:
-            slowest = next(worker for worker, code in zip(crew, codes, strict=True) if code is None)
+            slowest = next(worker for worker, code in zip(workers, codes, strict=True) if code is None)
             raise slowest.fault(f"has answered nothing for {stall_seconds:g} s")
         time.sleep(_POLL_SECONDS)
