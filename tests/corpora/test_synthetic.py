@@ -383,7 +383,7 @@ class TestFaults:
         command = (sys.executable, "-c", f"import os, sys, time; {death}")
         jobs = [{"id": "a"}, {"id": "b"}]
         with pytest.raises(EnvironmentFault, match=r"Speech worker 1 of 1 \(process \d+\) " + message) as caught:
-            worker_pool.run(jobs, tmp_path, [], num_workers=1, command=command, stall_seconds=0.5)
+            worker_pool.run(jobs, tmp_path, worker_pool.WorkerCommand((), command, 0.5), num_workers=1)
         with pytest.raises(ProcessLookupError):
             os.kill(int(str(caught.value).split("process ")[1].split(")")[0]), 0)
 
@@ -394,7 +394,9 @@ class TestFaults:
             "time.sleep(60 if number == '1' else 0.5); sys.exit('gone')"
         )
         with pytest.raises(EnvironmentFault, match=r"Speech worker 2 of 2 .*: gone"):
-            worker_pool.run([{}, {}], tmp_path, [], num_workers=2, command=(sys.executable, "-c", script))
+            worker_pool.run(
+                [{}, {}], tmp_path, worker_pool.WorkerCommand((), (sys.executable, "-c", script)), num_workers=2
+            )
         for number in (1, 2):
             with pytest.raises(ProcessLookupError):
                 os.kill(int((tmp_path / f"{number}.pid").read_text()), 0)

@@ -47,7 +47,7 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
     answers = worker_pool.run(
         [_job(utterance) for utterance in planned],
         scratch,
-        [str(sound), str(home), spec.condition.name],
+        worker_pool.WorkerCommand([str(sound), str(home), spec.condition.name]),
         num_workers=num_workers,
         progress=_half(progress, 0, 2 * len(planned)),
     )
