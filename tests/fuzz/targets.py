@@ -190,6 +190,7 @@ def _tables(folder: Path) -> list[Seed]:
         "utt2spk": ("u1 s1", "u2 s2"),
         "text": ("u1 one word", "u2 two"),
         "spk2gender": ("s1 f", "s2 m"),
+        "reco2file_and_channel": ("a a A", "b b 1"),
     }
     paths = [write_text(data / name, *lines) for name, lines in kaldi.items()]
     seeds += [_seed(path, prepared(KALDI, folder, PrepareOptions(table=data))) for path in paths]

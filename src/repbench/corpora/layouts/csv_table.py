@@ -19,6 +19,7 @@ from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.file_search import refuse_missing_root
 from repbench.corpora.layouts.json_table import is_json, read_json_table
 from repbench.corpora.layouts.rounded_ends import cut_at_sounds
+from repbench.corpora.layouts.sound_files import without_ending
 from repbench.corpora.layouts.text_notes import text_notes
 from repbench.corpora.safe_paths import RootFolder, common_folder
 from repbench.corpora.textfiles import read_utf8
@@ -35,7 +36,6 @@ _PATHS = ("file_name", NEMO_PATH)
 _ROUNDED_S = 0.01
 _DELIMITERS = ",;\t|"
 _PANDAS_INDEX = re.compile(r"Unnamed: [0-9]+")
-_SOUND = re.compile(r"\.(wav|flac|sph|mp3|ogg|opus|aiff?|au)\Z", re.IGNORECASE)
 _LINE = re.compile(r":( item )?[0-9]+\Z")
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
@@ -279,7 +279,7 @@ def _columns_for(field: str, names: Sequence[str]) -> list[str]:
 def _missing_column(field: str, column: str, header: Sequence[str], path: Path, records: _Records) -> DataError:
     what = f"The table has no column `{column}` for `{field}` (it has {', '.join(header)})"
     first = records[0][1] if records else []
-    sounds = [name for name, cell in zip(header, first, strict=False) if _SOUND.search(cell.strip())]
+    sounds = [name for name, cell in zip(header, first, strict=False) if without_ending(cell.strip()) != cell.strip()]
     near = difflib.get_close_matches(column.casefold(), [name.casefold() for name in header], n=1, cutoff=0.7)
     meant = sounds[:1] if field == "path" else [name for name in header if name.casefold() in near][:1]
     do = f"Name the column that holds it: --column {field}={shlex.quote(meant[0]) if meant else 'NAME'}"

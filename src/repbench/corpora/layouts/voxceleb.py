@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from repbench.audio.sound import ENDINGS, ENDINGS_TO_CONVERT
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.csv_table import csv_rows
 from repbench.corpora.layouts.file_search import files_under, refuse_missing_root
 from repbench.corpora.layouts.options import refuse_options
+from repbench.corpora.layouts.sound_files import is_sound
 from repbench.corpora.textfiles import read_utf8, text_lines
 from repbench.errors import DataError
 
@@ -99,11 +99,7 @@ def _places(base: Path, root: Path, options: PrepareOptions, collector: FaultCol
 
 def _place(path: Path, base: Path) -> tuple[str, ...] | None:
     """The parts of the place of a sound; None for a file that is none."""
-    ending = path.suffix.lower()
-    if ending in ENDINGS_TO_CONVERT:
-        do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
-        raise DataError(f"{ending} files are not read", file=path, do=do)
-    if ending not in ENDINGS:
+    if not is_sound(path):
         return None
     place = path.relative_to(base).with_suffix("").parts
     if len(place) not in (2, 3):

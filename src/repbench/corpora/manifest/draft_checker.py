@@ -140,6 +140,9 @@ class DraftChecker:
             places = " and ".join(f"for {each.audio}" for each in same)
             what = f"The id `{identifier}` stands {times}: {places}"
             do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
+            files = {each.audio for each in same}
+            if len(files) == len(same) and len({file.with_suffix("") for file in files}) == 1:
+                do = "Keep one of the files, or leave a format out with --exclude"
             names = [f"{identifier} ({self._relative(each.audio)})" for each in same]
             self._keep(DataError(what, utterance=identifier, do=do), *names)
         return unique

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from repbench.corpora.contract import Draft, DraftUtterance, Split
+from repbench.corpora.layouts.sound_files import without_ending
 from repbench.corpora.textfiles import nfc, text_lines
 from repbench.errors import DataError, UsageError
 
 _SPLIT_OF_PREFIX: dict[str, Split] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
-_SOUND = re.compile(r"\.(wav|flac|sph|mp3|ogg|opus|aiff?|au)\Z", re.IGNORECASE)
 _LOOKED_FOR = "train*.txt, dev*.txt, valid*.txt or test*.txt"
 
 
@@ -161,7 +160,7 @@ class _UtteranceNames:
             DataError: It is the end of the place of two sounds.
         """
         place = _as_place(listed)
-        stem = _SOUND.sub("", place)
+        stem = without_ending(place)
         for name in (listed, place, stem):
             if name in self._by_id:
                 return self._by_id[name]
