@@ -313,8 +313,16 @@ def test_a_compressed_wav_is_refused(tmp_path: Path) -> None:
 
 def test_importing_the_module_does_not_import_soundfile() -> None:
     code = (
-        "import sys, repbench.audio.sound, repbench.corpora.manifest.manifest; "
-        "print({'soundfile', 'torch'} & set(sys.modules))"
+        "import sys, repbench.audio.sound, repbench.corpora.manifest; print({'soundfile', 'torch'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "sound.wav")
+    assert inspect(str(path)) == inspect(path)
+    assert measure(str(path)) == measure(path)
+    assert np.array_equal(read_sound(str(path))[0], read_sound(path)[0])
+    with pytest.raises(DataError, match=r"missing.*gone\.wav"):
+        read_sound(str(tmp_path / "gone.wav"))

@@ -20,7 +20,7 @@ from repbench.benchmark.leaderboard import Leaderboard
 from repbench.benchmark.leaderboard.settings import read_head
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
-from repbench.corpora.manifest.manifest import read as read_manifest
+from repbench.corpora.manifest import read as read_manifest
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.testing import tone_corpus
 from tests.benchmark.forging import copied, edit, edit_predictions, make_consistent, put

@@ -18,8 +18,8 @@ from repbench.benchmark.features.source import features_of
 from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftFeatures, DraftUtterance, FeatureDeclaration
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.testing import tone_corpus
 from repbench.upstream.adapters.corpus_features import FrameReader, Precomputed, PrecomputedFrames

@@ -30,8 +30,8 @@ from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTab
 from repbench.benchmark.features.store import FeatureStore, origin_for
 from repbench.benchmark.protocol import ExtractionSettings, ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.corpora.manifest import manifest
 from repbench.corpora.open import open_corpus
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, UsageError
 from repbench.progress import Silence

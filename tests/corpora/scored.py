@@ -8,9 +8,9 @@ from typing import Any
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.run import RunRequest, run
-from repbench.corpora.audit.audit import check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, PrepareOptions
-from repbench.corpora.manifest import manifest
 
 
 def prepared(layout: CorpusLayout, root: Path, out: Path, options: PrepareOptions | None = None) -> Corpus:

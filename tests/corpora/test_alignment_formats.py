@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.alignments import align
 from repbench.corpora.alignments.interval_files import central_phone
 from repbench.corpora.contract import Draft, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare
 from repbench.errors import DataError
 from tests.corpora.alignment_files import FORMATS, Format, Intervals, ctm, label_line, seconds_lines, xlabel

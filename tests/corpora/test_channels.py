@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import Channel, read_sound
-from repbench.corpora.audit.audit import check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.pattern import PATTERN
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare
 from repbench.corpora.read import check_rates, read_utterance
 from repbench.errors import DataError

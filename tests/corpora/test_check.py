@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from repbench.corpora.audit.audit import check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone
-from repbench.corpora.manifest import manifest
 from tests.corpora.sounds import RATE_HZ, noise_draft, write_noise
 
 

@@ -14,9 +14,9 @@ import soundfile
 
 from repbench.audio.quality import quality
 from repbench.audio.resample import to_rate
-from repbench.corpora.audit.audit import CheckReport, check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import CheckReport, check
 from repbench.corpora.contract import Draft, DraftUtterance, Phone
-from repbench.corpora.manifest import manifest
 from tests.commands import repbench
 from tests.corpora.sounds import RATE_HZ, write_noise
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from repbench.corpora.audit.audit import check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.audit.page import refuse_other_page, write_page
 from repbench.corpora.contract import Draft, DraftUtterance
-from repbench.corpora.manifest import manifest
 from repbench.errors import UsageError
 from tests.commands import repbench
 from tests.corpora.sounds import noise_draft, write_noise
@@ -127,7 +127,7 @@ def test_figures_are_drawn_only_when_a_page_is_asked_for() -> None:
     import sys
 
     code = (
-        "import sys, repbench.corpora.audit.audit, repbench.corpora.audit.page; "
+        "import sys, repbench.corpora.audit.check, repbench.corpora.audit.page; "
         "sys.exit(', '.join({'matplotlib', 'jinja2'} & set(sys.modules)) or 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -13,12 +13,12 @@ import soundfile
 from repbench.benchmark.data.dataset import label_splits, splits_for_probe
 from repbench.benchmark.data.splits import divide
 from repbench.benchmark.protocol import SplitSettings
+from repbench.corpora import manifest
 from repbench.corpora.contract import Draft, DraftFeatures, DraftUtterance, PrepareOptions
 from repbench.corpora.faults import counts_by_kind, warnings_of
 from repbench.corpora.layouts.csv_table import CSV
 from repbench.corpora.layouts.pattern import PATTERN, RAVDESS
 from repbench.corpora.layouts.timit import TIMIT
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare
 from repbench.downstream.sentiment import Sentiment
 from repbench.errors import DataError, IntegrityError, UsageError

@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from repbench.audio.feature_files import measure_features, read_features, refuse_other_duration
-from repbench.corpora.audit.audit import check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, DraftFeatures, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, IntegrityError, RepbenchError, UsageError
 from tests.commands import repbench
 from tests.corpora.sounds import write_noise

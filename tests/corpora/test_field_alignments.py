@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.layouts.pattern import PATTERN
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare
 from repbench.downstream.phone_ctc import PhoneCTC
 from repbench.errors import DataError, UsageError

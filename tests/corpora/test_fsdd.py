@@ -34,6 +34,13 @@ def test_recordings_say_digit_speaker_and_take(tmp_path: Path) -> None:
     )
 
 
+def test_converted_copies_are_read(tmp_path: Path) -> None:
+    sound = write_noise(tmp_path / "recordings" / "7_theo_12.flac", seed=0)
+    assert [(each.id, each.audio) for each in FSDD.prepare(tmp_path, PrepareOptions()).utterances] == [
+        ("7_theo_12", sound)
+    ]
+
+
 @pytest.mark.parametrize("name", ["10_theo_1", "1_theo", "a_theo_1", "1__1"])
 def test_another_name_is_refused(tmp_path: Path, name: str) -> None:
     write_noise(tmp_path / "recordings" / f"{name}.wav", seed=0)

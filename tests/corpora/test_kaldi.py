@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from repbench.audio.sound import measure
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.kaldi import KALDI
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare as layout_prepare
 from repbench.errors import DataError, UsageError
 from tests.corpora.scored import prepared, scored
@@ -59,6 +60,50 @@ def test_segments_are_the_utterances(root: Path) -> None:
         text="take 1 of 2",
         group="rec2",
     )
+
+
+def write_call(root: Path) -> Path:
+    """A telephone call of two channels, whose sides are two recordings of one file."""
+    call = root / "wav" / "call.wav"
+    soundfile.write(call, np.random.default_rng(5).uniform(-0.5, 0.5, (32_000, 2)), 16_000)
+    write_text(root / "wav.scp", "call-A wav/call.wav", "call-B wav/call.wav")
+    write_text(root / "segments", "u1 call-A 0.0 1.0", "u2 call-B 0.5 1.5")
+    write_text(root / "utt2spk", "u1 s1", "u2 s2")
+    (root / "text").unlink()
+    return call
+
+
+@pytest.mark.parametrize("sides", ["AB", "ab", "12"])
+def test_the_sides_of_a_call_are_channels_of_its_file(root: Path, tmp_path: Path, sides: str) -> None:
+    call = write_call(root)
+    write_text(root / "reco2file_and_channel", f"call-A call {sides[0]}", f"call-B call {sides[1]}")
+    corpus = manifest.write(prepare(root), tmp_path / "out")
+    assert [(each.id, each.channel, each.group) for each in corpus.utterances] == [
+        ("u1", 1, "call-A"),
+        ("u2", 2, "call-B"),
+    ]
+    assert corpus.utterances[1].samples_sha256 == measure(call, start=0.5, end=1.5, channel=2).samples_sha256
+
+
+def test_a_side_in_a_file_of_its_own_is_read_as_it_is(root: Path) -> None:
+    write_text(root / "reco2file_and_channel", "rec1 call A", "rec2 call B")
+    assert {each.channel for each in prepare(root).utterances} == {None}
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("call-A call C", r"`RECORDING FILE CHANNEL`.*but is `call-A call C`"),
+        ("call-A A", "`RECORDING FILE CHANNEL`"),
+        ("call-A call 0", "`RECORDING FILE CHANNEL`"),
+        ("call-X call A", "`call-X` does not stand in wav.scp"),
+    ],
+)
+def test_a_broken_line_of_channels_is_refused(root: Path, line: str, what: str) -> None:
+    write_call(root)
+    write_text(root / "reco2file_and_channel", "call-B call B", line)
+    with pytest.raises(DataError, match=rf"{what}.*reco2file_and_channel:2"):
+        prepare(root)
 
 
 def test_an_end_of_minus_one_is_the_end_of_the_recording(root: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, PrepareOptions
-from repbench.corpora.layouts.base import files_under, refuse_options
-from repbench.corpora.manifest import manifest
+from repbench.corpora.layouts.file_search import files_under
+from repbench.corpora.layouts.options import refuse_options
 from repbench.corpora.open import load_layout
 from repbench.errors import UsageError
 from tests.commands import repbench

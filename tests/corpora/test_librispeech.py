@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.layouts.librispeech import LIBRISPEECH
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError
 from tests.corpora.sounds import long_textgrid, write_noise
 
@@ -105,6 +105,27 @@ def test_fault_21_alignments_of_another_length_are_refused(root: Path, tmp_path:
         LIBRISPEECH.prepare(root, PrepareOptions(alignments=tmp_path / "alignments"))
 
 
+@pytest.mark.parametrize("ending", ["wav", "FLAC", "aiff"])
+def test_converted_copies_are_read(tmp_path: Path, ending: str) -> None:
+    sound = write_noise(tmp_path / "dev-clean" / "84" / "121123" / f"84-121123-0000.{ending}", seed=0)
+    assert {each.id: each.audio for each in LIBRISPEECH.prepare(tmp_path, PrepareOptions()).utterances} == {
+        "84-121123-0000": sound
+    }
+
+
+def test_two_files_of_one_stem_are_refused_by_both_names(root: Path, tmp_path: Path) -> None:
+    first = place(root, "dev-clean", "84-121123-0000")
+    second = write_noise(first.with_suffix(".wav"), seed=3)
+    with pytest.raises(DataError, match=rf"`84-121123-0000` stands twice: for {first} and for {second}.*Keep one"):
+        manifest.write(LIBRISPEECH.prepare(root, PrepareOptions()), tmp_path / "out")
+
+
+def test_a_format_that_is_not_read_is_refused_with_the_command_that_converts_it(root: Path) -> None:
+    place(root, "dev-clean", "84-121123-0000").with_suffix(".m4a").write_bytes(b"")
+    with pytest.raises(DataError, match=r"\.m4a files are not read.*ffmpeg -i 84-121123-0000\.m4a"):
+        LIBRISPEECH.prepare(root, PrepareOptions())
+
+
 def test_another_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "wavs").mkdir()
     with pytest.raises(DataError, match=r"not laid out like LibriSpeech; looked for train-\*, dev-\*"):
@@ -115,7 +136,7 @@ def test_another_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> N
 
 def test_a_subset_without_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dev-clean").mkdir()
-    with pytest.raises(DataError, match="No FLAC file was found"):
+    with pytest.raises(DataError, match="No sound was found"):
         LIBRISPEECH.prepare(tmp_path, PrepareOptions())
 
 

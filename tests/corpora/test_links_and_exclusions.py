@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.layouts.base import files_under, is_excluded
 from repbench.corpora.layouts.csv_table import CSV
+from repbench.corpora.layouts.file_search import files_under, is_excluded
 from repbench.corpora.layouts.librispeech import LIBRISPEECH
 from repbench.corpora.layouts.ljspeech import LJSPEECH
 from repbench.corpora.layouts.pattern import PATTERN
 from repbench.corpora.layouts.voxceleb import VOXCELEB
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare
 from repbench.errors import DataError, EnvironmentFault
 from tests.commands import repbench

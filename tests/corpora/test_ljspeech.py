@@ -72,6 +72,12 @@ def test_named_alignments_go_before_those_beside_the_sound(root: Path, tmp_path:
     assert second.phones is None
 
 
+def test_converted_copies_are_read(tmp_path: Path) -> None:
+    sound = write_noise(tmp_path / "wavs" / "LJ001-0001.flac", seed=0)
+    (tmp_path / "metadata.csv").write_text("LJ001-0001.flac|Hi|hi\n")
+    assert [(each.id, each.audio, each.text) for each in utterances(tmp_path)] == [("LJ001-0001", sound, "hi")]
+
+
 def test_another_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not laid out like LJSpeech; looked for wavs/\*\.wav"):
         LJSPEECH.prepare(tmp_path, PrepareOptions())

@@ -17,8 +17,8 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import measure
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Split
-from repbench.corpora.manifest import manifest
 from repbench.corpora.phone_sets import fold_map
 from repbench.errors import DataError, EnvironmentFault, UsageError
 from tests.corpora.sounds import RATE_HZ, noise_draft, write_noise
@@ -179,7 +179,7 @@ class TestWrite:
             (folder / "manifest.jsonl").write_text(lines[:10])
             raise EnvironmentFault("No space left", file=folder)
 
-        monkeypatch.setattr(manifest, "_fill", full)
+        monkeypatch.setattr("repbench.corpora.manifest.writer._fill", full)
         with pytest.raises(EnvironmentFault, match="No space left"):
             manifest.write(noise_draft(tmp_path / "sound"), tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == ["sound"]

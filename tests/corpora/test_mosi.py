@@ -15,11 +15,11 @@ import pytest
 
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
-from repbench.corpora.audit.audit import check
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.csd import read_csd
 from repbench.corpora.layouts.mosi import EMOTIONS, MOSEI, MOSI, mockingjay_filter, split_by_video
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, EnvironmentFault, UsageError
 from tests.commands import repbench
 from tests.corpora.computational_sequences import PUBLISHED, Rows, pack, write_csd

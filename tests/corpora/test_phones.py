@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from repbench.corpora.phone_sets import CMU_PHONES, NOISE_MARKS, SILENCE_MARKS, fold_map, rare_strangers
+from repbench.corpora.phone_sets import CMU_PHONES, NOISE_MARKS, SILENCE_MARKS, fold_map, rare_non_arpabet
 
 
 def test_there_are_39_phones() -> None:
@@ -45,12 +45,12 @@ def test_no_mark_is_both_silence_and_noise() -> None:
 
 def test_fault_23_a_few_strangers_among_arpabet_are_a_mistake() -> None:
     counts = {"AH0": 60, "T": 30, "sil": 900, "spn": 9, "AHH": 3, "x": 1}
-    assert rare_strangers(counts) == ("AHH", "x")
-    assert rare_strangers(counts | {"AHH": 10}) == ()
+    assert rare_non_arpabet(counts) == ("AHH", "x")
+    assert rare_non_arpabet(counts | {"AHH": 10}) == ()
 
 
 @pytest.mark.parametrize(
     "counts", [{}, {"sil": 3, "spn": 1}, {"AH0": 9, "T": 1}, {"aa": 9, "t": 1}, {"0": 50, "AA": 1}]
 )
 def test_a_phone_set_of_one_kind_has_no_strangers(counts: dict[str, int]) -> None:
-    assert rare_strangers(counts) == ()
+    assert rare_non_arpabet(counts) == ()

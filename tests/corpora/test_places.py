@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from repbench.corpora.safe_paths import Root
+from repbench.corpora.safe_paths import RootFolder
 from repbench.errors import DataError
 
 
 @pytest.mark.parametrize("text", ["a.wav", "deep/er/a.wav", "./a.wav", "a..b/c...wav", "ü \n'\".wav", "c:a.wav"])
 def test_a_place_under_the_root_is_given_as_a_path(tmp_path: Path, text: str) -> None:
-    assert Root(tmp_path).place(text) == tmp_path / text
+    assert RootFolder(tmp_path).join(text) == tmp_path / text
 
 
 @pytest.mark.parametrize("text", ["a.wav", "deep/er/a.wav", "ü \n'\".wav"])
 def test_relative_is_the_inverse_of_place(tmp_path: Path, text: str) -> None:
-    root = Root(tmp_path)
-    assert root.relative(root.place(text)) == text
+    root = RootFolder(tmp_path)
+    assert root.relative(root.join(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_relative_is_the_inverse_of_place(tmp_path: Path, text: str) -> None:
 )
 def test_fault_42_a_place_that_could_lead_out_is_refused(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(DataError, match=rf"{fault}.*file m\.jsonl:3, utterance u1"):
-        Root(tmp_path).place(text, file="m.jsonl:3", utterance="u1")
+        RootFolder(tmp_path).join(text, file="m.jsonl:3", utterance="u1")
 
 
 def test_fault_42_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
@@ -48,17 +48,17 @@ def test_fault_42_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     (inside / "deep" / "folder").symlink_to(outside)
     for text in ("file.wav", "deep/folder/a.wav"):
         with pytest.raises(DataError, match="leads out of the root"):
-            Root(inside).place(text)
+            RootFolder(inside).join(text)
         with pytest.raises(DataError, match="leads out of the root"):
-            Root(inside).relative(inside / text)
+            RootFolder(inside).relative(inside / text)
 
 
 def test_a_link_within_the_root_is_followed_and_the_root_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "root" / "deep").mkdir(parents=True)
     (tmp_path / "root" / "link").symlink_to("deep")
     (tmp_path / "other-name").symlink_to(tmp_path / "root")
-    root = Root(tmp_path / "other-name")
-    assert root.place("link/a.wav") == tmp_path / "other-name" / "link" / "a.wav"
+    root = RootFolder(tmp_path / "other-name")
+    assert root.join("link/a.wav") == tmp_path / "other-name" / "link" / "a.wav"
     assert root.relative(tmp_path / "root" / "deep" / "a.wav") == "deep/a.wav"
 
 
@@ -66,4 +66,4 @@ def test_a_link_within_the_root_is_followed_and_the_root_may_be_a_link(tmp_path:
 def test_fault_42_a_path_outside_the_root_has_no_place(tmp_path: Path, text: str) -> None:
     (tmp_path / "root").mkdir()
     with pytest.raises(DataError, match="does not lie under the root"):
-        Root(tmp_path / "root").relative(tmp_path / "root" / text)
+        RootFolder(tmp_path / "root").relative(tmp_path / "root" / text)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from repbench.corpora.audit.audit import check
+import pytest
+
+from repbench.corpora import manifest
+from repbench.corpora.audit.check import check
 from repbench.corpora.contract import Corpus, CorpusLayout, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
 from repbench.corpora.layouts.fsdd import FSDD
+from repbench.corpora.layouts.kaldi import KALDI
 from repbench.corpora.layouts.librispeech import LIBRISPEECH
 from repbench.corpora.layouts.ljspeech import LJSPEECH
-from repbench.corpora.manifest import manifest
 
 
 def prepared(layout: CorpusLayout, root: Path, out: Path, options: PrepareOptions | None = None) -> Corpus:
@@ -70,3 +73,14 @@ def test_nemo_is_read_through_its_table(speech_data: Path, tmp_path: Path) -> No
     )
     assert len({utterance.attributes["emotion"] for utterance in corpus.utterances}) == 6
     assert {type(utterance.attributes["age"]) for utterance in corpus.utterances} == {int}
+
+
+def test_speechocean762_is_read_through_its_data_folder_of_kaldi(speech_data: Path, tmp_path: Path) -> None:
+    root = speech_data / "speechocean762"
+    if not root.is_dir():
+        pytest.skip(f"{root} is not there")
+    corpus = prepared(KALDI, root, tmp_path / "out", PrepareOptions(table=root / "test"))
+    assert (len(corpus.utterances), len(corpus.label_sets["speakers"])) == (625, 125)
+    assert {utterance.sample_rate_hz for utterance in corpus.utterances} == {16_000}
+    assert all(utterance.text for utterance in corpus.utterances)
+    assert {utterance.attributes["gender"] for utterance in corpus.utterances} == {"F", "M"}

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from repbench.audio.sound import SoundInfo, inspect
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
 from repbench.corpora.layouts.kaldi import KALDI
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError
 from tests.corpora.sounds import write_noise, write_text
 

@@ -10,7 +10,7 @@ import pytest
 
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
 from repbench.corpora.manifest.prepare import prepare
-from repbench.corpora.manifest.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
+from repbench.corpora.manifest.subsets import dev_from_train, read_lists, with_frequent_speakers, with_splits
 from repbench.errors import DataError, UsageError
 
 
@@ -80,7 +80,7 @@ def test_lists_of_one_split_add_up(tmp_path: Path) -> None:
 
 def test_ids_are_one_in_every_unicode_form(tmp_path: Path) -> None:
     save(tmp_path, train="u\u0308-0\n")
-    assert splits_of(divided(draft_of({"\u00fc": 1}), read_lists([tmp_path]))) == {"\u00fc-0": "train"}
+    assert splits_of(with_splits(draft_of({"\u00fc": 1}), read_lists([tmp_path]))) == {"\u00fc-0": "train"}
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("train_a", "train_b")])
@@ -110,7 +110,7 @@ def test_lists_of_another_corpus_are_refused(tmp_path: Path) -> None:
     lists = read_lists([save(tmp_path, train="x\n")])
     shown = r"None of the 2 utterances .* is in train\.txt: the lists name `x`, the corpus `a-0` \(a-0\.wav\)"
     with pytest.raises(DataError, match=shown):
-        divided(draft_of({"a": 2}), lists)
+        with_splits(draft_of({"a": 2}), lists)
 
 
 def words(root: Path, *places: str) -> Draft:
@@ -127,15 +127,15 @@ def words(root: Path, *places: str) -> Draft:
 def test_lists_name_utterances_by_id_or_place(tmp_path: Path, listed: str) -> None:
     draft = words(tmp_path, "cat/aa_nohash_0.wav", "dog/bb_nohash_0.wav")
     lists = read_lists([save(tmp_path / "lists", testing_list=f"{listed}\n", train_list="dog/bb_nohash_0.wav\n")])
-    assert splits_of(divided(draft, lists)) == {"cat-aa_nohash_0": "test", "dog-bb_nohash_0": "train"}
+    assert splits_of(with_splits(draft, lists)) == {"cat-aa_nohash_0": "test", "dog-bb_nohash_0": "train"}
 
 
 def test_folders_above_the_root_may_stand_in_a_list(tmp_path: Path) -> None:
     draft = words(tmp_path / "v2", "cat/aa.wav", "dog/bb.wav")
     lists = read_lists([save(tmp_path / "one", test="sets/v1/cat/aa.wav\n", train="sets/v1/dog/bb.wav\n")])
-    assert splits_of(divided(draft, lists)) == {"cat-aa": "test", "dog-bb": "train"}
+    assert splits_of(with_splits(draft, lists)) == {"cat-aa": "test", "dog-bb": "train"}
     flat = words(tmp_path / "cat", "aa.wav", "bb.wav")
-    found = divided(flat, read_lists([save(tmp_path / "two", test="cat/aa.wav\n", train="cat/bb.wav\n")]))
+    found = with_splits(flat, read_lists([save(tmp_path / "two", test="cat/aa.wav\n", train="cat/bb.wav\n")]))
     assert splits_of(found) == {"aa": "test", "bb": "train"}
 
 
@@ -143,13 +143,13 @@ def test_folders_above_the_root_may_stand_in_a_list(tmp_path: Path) -> None:
 def test_a_sound_of_another_folder_is_not_taken_for_one_of_the_root(tmp_path: Path, listed: str) -> None:
     lists = read_lists([save(tmp_path / "lists", test=listed)])
     with pytest.raises(DataError, match=r"None of the 2 utterances"):
-        divided(words(tmp_path / "cat", "aa.wav", "bb.wav"), lists)
+        with_splits(words(tmp_path / "cat", "aa.wav", "bb.wav"), lists)
 
 
 def test_what_no_list_names_is_train_where_no_list_is_of_train(tmp_path: Path) -> None:
     draft = words(tmp_path, "cat/aa.wav", "cat/bb.wav", "dog/aa.wav", "dog/cc.wav")
     lists = read_lists([save(tmp_path / "lists", testing_list="cat/aa.wav\n", validation_list="dog/aa.wav\n")])
-    found = divided(draft, lists)
+    found = with_splits(draft, lists)
     assert splits_of(found) == {"cat-aa": "test", "dog-aa": "dev", "cat-bb": "train", "dog-cc": "train"}
     assert found.notes[-1] == "no list is of train: the 2 of 4 utterances in no list are train"
     with pytest.raises(UsageError, match="name no train split"):
@@ -159,10 +159,10 @@ def test_what_no_list_names_is_train_where_no_list_is_of_train(tmp_path: Path) -
 def test_a_name_of_two_sounds_and_two_names_of_one_are_refused(tmp_path: Path) -> None:
     draft = words(tmp_path, "cat/aa.wav", "dog/aa.wav")
     with pytest.raises(DataError, match=r"`aa\.wav` could be 2 sounds of the corpus, such as cat/aa\.wav and dog/aa"):
-        divided(draft, read_lists([save(tmp_path / "one", train="aa.wav\n")]))
+        with_splits(draft, read_lists([save(tmp_path / "one", train="aa.wav\n")]))
     lists = read_lists([save(tmp_path / "two", train="cat/aa.wav\n", test="cat-aa\n")])
     with pytest.raises(DataError, match=r"listed twice, as `cat-aa` and as `cat/aa\.wav` \(utterance cat-aa\)"):
-        divided(draft, lists)
+        with_splits(draft, lists)
 
 
 def test_a_recording_in_a_list_names_all_that_is_cut_from_it(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_recording_in_a_list_names_all_that_is_cut_from_it(tmp_path: Path) -> 
     other = DraftUtterance(id="u2", audio=tmp_path / "s.wav")
     draft = Draft(name="x", licence="x", root=tmp_path, utterances=[*cut, other])
     lists = read_lists([save(tmp_path / "lists", train="r.wav\n", test="u2\n")])
-    assert splits_of(divided(draft, lists)) == {"u0": "train", "u1": "train", "u2": "test"}
+    assert splits_of(with_splits(draft, lists)) == {"u0": "train", "u1": "train", "u2": "test"}
 
 
 @pytest.mark.parametrize("num_listed", [10, 19, 22_830])

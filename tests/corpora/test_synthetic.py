@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from repbench.corpora.contract import Corpus, CorpusSource, Phone, Utterance
 from repbench.corpora.phone_sets import CMU_PHONES, CMU_VOWELS
 from repbench.corpora.synthetic import SYNTHETIC, build, conditions, source, worker_pool
-from repbench.corpora.synthetic.arpabet import PHONE_SET, Mark, Segment, segments
-from repbench.corpora.synthetic.conditions import CONDITIONS, SIZES, Recipe, Size
+from repbench.corpora.synthetic.arpabet import PHONE_SET, PhoneMark, PhoneSegment, segments
+from repbench.corpora.synthetic.conditions import CONDITIONS, SIZES, CorpusSize, SyntheticSpec
 from repbench.corpora.synthetic.plan import plan
 from repbench.corpora.synthetic.source import SyntheticSource
 from repbench.corpora.synthetic.voices import draw_voice
@@ -32,7 +32,7 @@ from repbench.errors import EnvironmentFault, UsageError
 
 pytest.importorskip("espeakng_loader", reason="needs the extra `demo`, which brings espeak-ng")
 
-FEW = Size(name="few", num_speakers={"train": 1, "dev": 1, "test": 1}, num_sessions=2, num_per_session=2)
+FEW = CorpusSize(name="few", num_speakers={"train": 1, "dev": 1, "test": 1}, num_sessions=2, num_per_session=2)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,10 @@ def tiny() -> Corpus:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
     """Twelve utterances under each condition, made by three workers."""
     folders = {name: tmp_path_factory.mktemp(name) for name in CONDITIONS}
-    return {name: build.build(Recipe(CONDITIONS[name], FEW), folder, num_workers=3) for name, folder in folders.items()}
+    return {
+        name: build.build(SyntheticSpec(CONDITIONS[name], FEW), folder, num_workers=3)
+        for name, folder in folders.items()
+    }
 
 
 @pytest.fixture
@@ -110,8 +113,8 @@ class TestOptions:
 
 class TestPlan:
     @pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: size.name)
-    def test_splits_share_neither_speaker_nor_sentence(self, size: Size) -> None:
-        planned = plan(Recipe(CONDITIONS["clean"], size))
+    def test_splits_share_neither_speaker_nor_sentence(self, size: CorpusSize) -> None:
+        planned = plan(SyntheticSpec(CONDITIONS["clean"], size))
         assert len(planned) == size.num_utterances == len({utterance.id for utterance in planned})
         for kind in ("speaker", "text", "session"):
             parts = [
@@ -122,8 +125,8 @@ class TestPlan:
             assert sum(len(part) for part in parts) == len(set().union(*parts)), kind
 
     @pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: size.name)
-    def test_sentiment_is_balanced_for_every_speaker(self, size: Size) -> None:
-        counts = Counter((item.speaker, item.sentiment) for item in plan(Recipe(CONDITIONS["clean"], size)))
+    def test_sentiment_is_balanced_for_every_speaker(self, size: CorpusSize) -> None:
+        counts = Counter((item.speaker, item.sentiment) for item in plan(SyntheticSpec(CONDITIONS["clean"], size)))
         assert set(counts.values()) == {size.num_sessions * size.num_per_session // 2}
         assert len(counts) == 2 * sum(size.num_speakers.values())
 
@@ -131,7 +134,7 @@ class TestPlan:
         assert all(size.num_sessions >= 3 and size.num_sessions * size.num_per_session >= 12 for size in SIZES.values())
 
     def test_words_of_one_sentiment_only(self) -> None:
-        planned = plan(Recipe(CONDITIONS["clean"], SIZES["small"]))
+        planned = plan(SyntheticSpec(CONDITIONS["clean"], SIZES["small"]))
         words = {
             sentiment: {
                 word.strip(".,!")
@@ -160,26 +163,38 @@ class TestSegments:
     def test_zeros_before_a_stop_are_its_closure(self) -> None:
         sound = np.ones(300, np.int16)
         sound[150:190] = 0
-        found = segments([Mark(0, "s"), Mark(50, "'a"), Mark(190, "p"), Mark(220, "V")], sound, 1000)
-        assert found == [Segment(0, 50, "S"), Segment(50, 150, "AE"), Segment(150, 220, "P"), Segment(220, 300, "AH")]
+        found = segments(
+            [PhoneMark(0, "s"), PhoneMark(50, "'a"), PhoneMark(190, "p"), PhoneMark(220, "V")], sound, 1000
+        )
+        assert found == [
+            PhoneSegment(0, 50, "S"),
+            PhoneSegment(50, 150, "AE"),
+            PhoneSegment(150, 220, "P"),
+            PhoneSegment(220, 300, "AH"),
+        ]
 
     def test_zeros_before_another_phone_stay_where_they_are(self) -> None:
         sound = np.ones(300, np.int16)
         sound[150:190] = 0
-        assert segments([Mark(0, "a"), Mark(190, "D")], sound, 1000)[0] == Segment(0, 190, "AE")
+        assert segments([PhoneMark(0, "a"), PhoneMark(190, "D")], sound, 1000)[0] == PhoneSegment(0, 190, "AE")
 
     def test_a_pause_before_a_stop_stays_a_pause(self) -> None:
         sound = np.ones(400, np.int16)
         sound[100:300] = 0
-        found = segments([Mark(0, "a"), Mark(100, "_:"), Mark(300, "_"), Mark(300, "t")], sound, 1000)
-        assert found == [Segment(0, 100, "AE"), Segment(100, 240, "sil"), Segment(240, 400, "T")]
+        found = segments(
+            [PhoneMark(0, "a"), PhoneMark(100, "_:"), PhoneMark(300, "_"), PhoneMark(300, "t")], sound, 1000
+        )
+        assert found == [PhoneSegment(0, 100, "AE"), PhoneSegment(100, 240, "sil"), PhoneSegment(240, 400, "T")]
 
     def test_what_comes_before_the_first_mark_is_silence(self) -> None:
-        assert segments([Mark(12, "D")], np.ones(50, np.int16), 1000) == [Segment(0, 12, "sil"), Segment(12, 50, "DH")]
+        assert segments([PhoneMark(12, "D")], np.ones(50, np.int16), 1000) == [
+            PhoneSegment(0, 12, "sil"),
+            PhoneSegment(12, 50, "DH"),
+        ]
 
     def test_unknown_phone_is_named(self) -> None:
         with pytest.raises(EnvironmentFault, match=r"the phone `'y:`, which has no place in ARPABET.*espeakng-loader"):
-            segments([Mark(0, "'y:")], np.ones(50, np.int16), 1000)
+            segments([PhoneMark(0, "'y:")], np.ones(50, np.int16), 1000)
 
     def test_the_phones_are_those_of_other_corpora(self) -> None:
         assert set(PHONE_SET) == {*CMU_PHONES, "sil"}
@@ -251,7 +266,7 @@ def test_same_corpus_whatever_the_workers_and_their_order(
 ) -> None:
     def again(name: str, num_workers: int) -> Corpus:
         (tmp_path / name).mkdir()
-        return build.build(Recipe(CONDITIONS["hard"], FEW), tmp_path / name, num_workers=num_workers)
+        return build.build(SyntheticSpec(CONDITIONS["hard"], FEW), tmp_path / name, num_workers=num_workers)
 
     alone = again("alone", 1)
     monkeypatch.setattr(build, "plan", lambda asked: plan(asked)[::-1])
@@ -332,13 +347,13 @@ class TestCache:
     def test_the_loser_of_a_race_uses_what_the_winner_made(
         self, few: Path, made: dict[str, Corpus], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def build_but_lose(asked: Recipe, out: Path, **options: int) -> Corpus:
+        def build_but_lose(asked: SyntheticSpec, out: Path, **options: int) -> Corpus:
             for folder in (out, few):
                 shutil.copytree(made[asked.condition.name].utterances[0].audio.parents[1], folder, dirs_exist_ok=True)
             (few / "winner").touch()
             return made[asked.condition.name]
 
-        monkeypatch.setattr(source, "_sole_maker", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(source, "_build_lock", lambda _: contextlib.nullcontext())
         monkeypatch.setattr(build, "build", build_but_lose)
         corpus = SYNTHETIC.open(("clean", "few"))
         assert (few / "winner").exists()
@@ -368,7 +383,7 @@ class TestFaults:
         command = (sys.executable, "-c", f"import os, sys, time; {death}")
         jobs = [{"id": "a"}, {"id": "b"}]
         with pytest.raises(EnvironmentFault, match=r"Speech worker 1 of 1 \(process \d+\) " + message) as caught:
-            worker_pool.run(jobs, tmp_path, [], num_workers=1, command=command, stall_seconds=0.5)
+            worker_pool.run(jobs, tmp_path, worker_pool.WorkerCommand((), command, 0.5), num_workers=1)
         with pytest.raises(ProcessLookupError):
             os.kill(int(str(caught.value).split("process ")[1].split(")")[0]), 0)
 
@@ -379,7 +394,9 @@ class TestFaults:
             "time.sleep(60 if number == '1' else 0.5); sys.exit('gone')"
         )
         with pytest.raises(EnvironmentFault, match=r"Speech worker 2 of 2 .*: gone"):
-            worker_pool.run([{}, {}], tmp_path, [], num_workers=2, command=(sys.executable, "-c", script))
+            worker_pool.run(
+                [{}, {}], tmp_path, worker_pool.WorkerCommand((), (sys.executable, "-c", script)), num_workers=2
+            )
         for number in (1, 2):
             with pytest.raises(ProcessLookupError):
                 os.kill(int((tmp_path / f"{number}.pid").read_text()), 0)
@@ -399,11 +416,11 @@ def opening_script() -> str:
 import contextlib, os
 from repbench.corpora.synthetic import SYNTHETIC, build, conditions, source
 per_session = 200 if os.environ.get("SIZE") == "large" else {FEW.num_per_session}
-conditions.SIZES["few"] = conditions.Size(
+conditions.SIZES["few"] = conditions.CorpusSize(
     name="few", num_speakers={dict(FEW.num_speakers)}, num_sessions={FEW.num_sessions}, num_per_session=per_session
 )
 if os.environ.get("LOCKS") == "broken":
-    source._sole_maker = lambda folder: contextlib.nullcontext()
+    source._build_lock = lambda folder: contextlib.nullcontext()
 calls, really_build = [], build.build
 build.build = lambda *given, **named: calls.append(1) or really_build(*given, **named)
 print(SYNTHETIC.open(("clean", "few")).fingerprint, len(calls))

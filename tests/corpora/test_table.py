@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, Phone, PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
-from repbench.corpora.manifest import manifest
 from repbench.corpora.manifest.prepare import prepare
 from repbench.errors import DataError, UsageError
 from tests.corpora.sounds import long_textgrid, write_noise

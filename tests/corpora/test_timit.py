@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.timit import CORE_TEST_SPEAKERS, DEV_SPEAKERS, FOLDING, PHONES_39, TIMIT
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, UsageError
 from tests.corpora.scored import prepared, scored
 from tests.corpora.sounds import long_textgrid, write_noise, write_sphere, write_text

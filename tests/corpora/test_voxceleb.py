@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import CorpusLayout, Draft, DraftUtterance, PrepareOptions
 from repbench.corpora.layouts.voxceleb import VOXCELEB
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, UsageError
 from tests.corpora.scored import prepared, scored
 from tests.corpora.sounds import long_textgrid, write_noise, write_text

@@ -139,7 +139,7 @@ def _alignments(folder: Path) -> list[Seed]:
 
 
 def _manifest(folder: Path) -> list[Seed]:
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
     from tests.corpora.sounds import noise_draft
 
     manifest.write(noise_draft(folder / "sounds"), folder / "manifest")
@@ -152,11 +152,11 @@ def _manifest(folder: Path) -> list[Seed]:
 def _tables(folder: Path) -> list[Seed]:
     import shutil
 
+    from repbench.corpora import manifest
     from repbench.corpora.contract import CorpusLayout, PrepareOptions
     from repbench.corpora.layouts.csv_table import CSV
     from repbench.corpora.layouts.kaldi import KALDI
     from repbench.corpora.layouts.voxceleb import VOXCELEB
-    from repbench.corpora.manifest import manifest
     from repbench.corpora.manifest.subsets import read_lists
     from tests.corpora.sounds import write_noise, write_text
 
@@ -190,6 +190,7 @@ def _tables(folder: Path) -> list[Seed]:
         "utt2spk": ("u1 s1", "u2 s2"),
         "text": ("u1 one word", "u2 two"),
         "spk2gender": ("s1 f", "s2 m"),
+        "reco2file_and_channel": ("a a A", "b b 1"),
     }
     paths = [write_text(data / name, *lines) for name, lines in kaldi.items()]
     seeds += [_seed(path, prepared(KALDI, folder, PrepareOptions(table=data))) for path in paths]

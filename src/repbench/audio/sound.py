@@ -95,7 +95,7 @@ class Measure:
 
 
 def inspect(
-    path: Path, *, utterance: str | None = None, channel: Channel | None = None, any_channels: bool = False
+    path: Path | str, *, utterance: str | None = None, channel: Channel | None = None, any_channels: bool = False
 ) -> SoundInfo:
     """Read the header of a sound file and compare it with the file.
 
@@ -120,7 +120,7 @@ def inspect(
 
 
 def read_sound(
-    path: Path,
+    path: Path | str,
     *,
     start: float | None = None,
     end: float | None = None,
@@ -153,7 +153,7 @@ def read_sound(
 
 
 def measure(
-    path: Path,
+    path: Path | str,
     *,
     start: float | None = None,
     end: float | None = None,
@@ -336,12 +336,13 @@ def _joined(blocks: list[Samples]) -> Samples:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, utterance: str | None) -> Iterator[_File]:
+def _opened(path: Path | str, utterance: str | None) -> Iterator[_File]:
     """Open a file with libsndfile, after its header was compared with the file."""
     import soundfile
 
     from repbench.audio.decoding import ForwardSoundFile
 
+    path = Path(path)
     with _bytes_of(path, utterance) as stream:
         try:
             header = read_header(stream)

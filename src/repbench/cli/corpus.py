@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from repbench.cli.commands import Commands
+from repbench.cli.option_objects import takes
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_json, say
 from repbench.errors import RepbenchError, UsageError, printable
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from repbench.audio.sound import Channel
-    from repbench.corpora.contract import DraftFeatures
+    from repbench.corpora.contract import Corpus, DraftFeatures, PrepareOptions
 
 corpus_app = Commands(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -28,121 +30,140 @@ def _corpus(context: typer.Context) -> None:
     help_if_alone(context)
 
 
-@corpus_app.command("prepare", short_help="Make a manifest of a corpus.")
-def corpus_prepare(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, timit, kaldi, csv, …: see `list corpora`.")],
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the corpus lies.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the manifest to make.")],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareArguments:
+    """The arguments and options of `repbench corpus prepare`."""
+
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, timit, kaldi, csv, …: see `list corpora`.")]
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the corpus lies.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the manifest to make.")]
     alignments: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Phone alignments: a file or folder of a known format.")
-    ] = None,
+    ] = None
     tier: Annotated[
         str | None, typer.Option(metavar="NAME", help="TextGrids: the tier of phones, such as MAU or 'Ann - phones'.")
-    ] = None,
+    ] = None
     relabel: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL=PHONE", help="Alignments: what a label stands for; `LABEL=`: it is no label."),
-    ] = None,
+    ] = None
     keep_labels: Annotated[
         bool, typer.Option("--keep-labels", help="Alignments: take every label as it is, fold nothing.")
-    ] = False,
+    ] = False
     splits: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Lists of utterances, train*.txt, dev*.txt, test*.txt, or their folder."),
-    ] = None,
+    ] = None
     dev_from_train: Annotated[
         str | None, typer.Option(metavar="SHARE:SEED", help="Make this share of the list of train the list of dev.")
-    ] = None,
+    ] = None
     min_utterances: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Keep only speakers with at least N utterances.")
-    ] = None,
+    ] = None
     table: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="csv, mosi, kaldi: the table, labels or data folder, if not in DIR."),
-    ] = None,
+    ] = None
     column: Annotated[
         list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: what a field is called in the table.")
-    ] = None,
+    ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="mosei: standard or mockingjay2020, its filter and split.")
-    ] = None,
+    ] = None
     pattern: Annotated[
         str | None, typer.Option(metavar="TEXT", help="pattern: how files are named, '{speaker}_{emotion}_{_}.wav'.")
-    ] = None,
+    ] = None
     features_hop: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="csv: time between two frames of the column `features`.")
-    ] = None,
+    ] = None
     features_first_center: Annotated[
         float, typer.Option(metavar="SECONDS", help="csv: the time of which the first of these frames speaks.")
-    ] = 0.0,
+    ] = 0.0
     features_name: Annotated[
         str, typer.Option(metavar="NAME", help="csv: what records are to call these features.")
-    ] = "features",
+    ] = "features"
     channel: Annotated[
         str | None,
         typer.Option(metavar="N|mix", help="Channel to read of sounds of several, from 1 on, or their mean."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None,
-    no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False,
+    ] = None
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None
+    no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False
     drop_faulty: Annotated[
         int, typer.Option(metavar="N", min=0, help="Leave out at most N faulty utterances; the manifest names them.")
-    ] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the manifest of another corpus in --out.")
-    ] = False,
+    ] = 0
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the manifest of another corpus in --out.")] = (
+        False
+    )
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave out files or folders, such as _background_noise_.")
-    ] = None,
+    ] = None
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links out of DIR, as caches of Hugging Face have them.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+    ] = False
+    as_json: Json = False
+
+    def options(self) -> PrepareOptions:
+        """The options for a layout.
+
+        Raises:
+            UsageError: A text of an option is not of its form, or features are described without a hop.
+        """
+        from repbench.corpora.contract import PrepareOptions
+
+        return PrepareOptions(
+            alignments=self.alignments,
+            tier=self.tier,
+            relabel=_relabellings(self.relabel or []),
+            keep_labels=self.keep_labels,
+            table=self.table,
+            columns=_assignments(self.column or [], "--column"),
+            variant=self.variant,
+            pattern=self.pattern,
+            splits=tuple(self.splits or ()),
+            dev_from_train=None if self.dev_from_train is None else _share_and_seed(self.dev_from_train),
+            min_utterances=self.min_utterances,
+            channel=None if self.channel is None else _channel(self.channel),
+            features=_declared_features(self.features_hop, self.features_first_center, self.features_name),
+            exclude=tuple(self.exclude or ()),
+            follow_links=self.follow_links,
+        )
+
+
+@corpus_app.command("prepare", short_help="Make a manifest of a corpus.")
+@takes(PrepareArguments)
+def corpus_prepare(arguments: PrepareArguments) -> None:
     """Make a manifest of a corpus: every sound is read once and its labels are checked; all faults are named."""
     from dataclasses import replace
 
     from repbench.console import ConsoleReporter
-    from repbench.corpora.contract import PrepareOptions
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
     from repbench.corpora.manifest.prepare import prepare
     from repbench.corpora.open import load_layout
 
-    columns = _assignments(column or [], "--column")
+    kind, out = arguments.kind, arguments.out
     layout = load_layout(kind)
-    if variant is not None and not hasattr(layout, "variants"):
+    if arguments.variant is not None and not hasattr(layout, "variants"):
         raise UsageError(f"The layout `{kind}` has no variants", key="--variant", do="Leave it out")
-    options = PrepareOptions(
-        alignments=alignments,
-        tier=tier,
-        relabel=_relabellings(relabel or []),
-        keep_labels=keep_labels,
-        table=table,
-        columns=columns,
-        variant=variant,
-        pattern=pattern,
-        splits=tuple(splits or ()),
-        dev_from_train=None if dev_from_train is None else _share_and_seed(dev_from_train, "--dev-from-train"),
-        min_utterances=min_utterances,
-        channel=None if channel is None else _channel(channel),
-        features=_declared_features(features_hop, features_first_center, features_name),
-        exclude=tuple(exclude or ()),
-        follow_links=follow_links,
-    )
-    draft = prepare(layout, root, options)
-    if features_hop is not None and draft.features is None:
+    draft = prepare(layout, arguments.root, arguments.options())
+    if arguments.features_hop is not None and draft.features is None:
         raise UsageError(f"The layout `{kind}` reads no features", key="--features-hop", do="Describe them to `csv`")
-    draft = draft if name is None else replace(draft, name=name)
+    draft = draft if arguments.name is None else replace(draft, name=arguments.name)
     older = manifest.lines_digest(out)
     with ConsoleReporter().stage(f"reading {draft.name}") as advance, _faults_named():
         corpus = manifest.write(
             draft,
             out,
-            resample="refused" if no_resample else "allowed",
+            resample="refused" if arguments.no_resample else "allowed",
             progress=advance,
-            drop_faulty=drop_faulty,
-            overwrite=overwrite,
+            drop_faulty=arguments.drop_faulty,
+            overwrite=arguments.overwrite,
         )
-    replaced = older is not None and older != manifest.lines_digest(out)
+    _print_prepared(
+        corpus, out, replaced=older is not None and older != manifest.lines_digest(out), as_json=arguments.as_json
+    )
+
+
+def _print_prepared(corpus: Corpus, out: Path, *, replaced: bool, as_json: bool) -> None:
     seconds = sum(utterance.seconds for utterance in corpus.utterances)
     if as_json:
         print_json(
@@ -177,7 +198,7 @@ def corpus_check(
 ) -> None:
     """Read every sound of a corpus again and name what is broken."""
     from repbench.console import ConsoleReporter
-    from repbench.corpora.audit.audit import check
+    from repbench.corpora.audit.check import check
     from repbench.corpora.open import open_corpus
     from repbench.errors import DataError, IntegrityError
 
@@ -225,7 +246,7 @@ def corpus_move(
     as_json: Json = False,
 ) -> None:
     """Write down where the sounds of a manifest lie now, after every one of them has been found there."""
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
 
     moved = manifest.move(corpus, root)
     if as_json:
@@ -263,14 +284,14 @@ def _channel(text: str) -> Channel:
     return int(text)
 
 
-def _share_and_seed(text: str, option: str) -> tuple[float, int]:
+def _share_and_seed(text: str) -> tuple[float, int]:
     """The parts of `SHARE:SEED`."""
     share, _, seed = text.partition(":")
     try:
         return float(share), int(seed)
     except ValueError as error:
         what = f"`{text}` must be a share and a seed"
-        raise UsageError(what, key=option, do="Write it like 0.1:1337") from error
+        raise UsageError(what, key="--dev-from-train", do="Write it like 0.1:1337") from error
 
 
 def _declared_features(hop: float | None, first_center: float, name: str) -> DraftFeatures | None:

@@ -171,7 +171,7 @@ class DraftFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a layout read from a folder; `manifest.manifest.write` reads the sound and makes it a manifest.
+    """What a layout read from a folder; `manifest.write` reads the sound and makes it a manifest.
 
     Attributes:
         name: Name of the corpus.
@@ -222,7 +222,7 @@ class PrepareOptions:
         splits: Lists of utterances, or folders of them, that go before the official splits of the layout.
         dev_from_train: Share of the list of train that becomes dev, and the seed by which it is drawn.
         min_utterances: How many utterances a speaker must have to stay.
-        exclude: Globs of files and folders under the root that are left out (`layouts.base.is_excluded`).
+        exclude: Globs of files and folders under the root that are left out (`layouts.is_excluded`).
         follow_links: Whether symbolic links are followed out of the root.
         gather_faults: Whether a layout goes on after a fault of one utterance and hands it on in its draft, so that all
             are reported at once; else it raises the first.

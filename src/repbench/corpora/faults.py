@@ -25,7 +25,7 @@ class Fault(NamedTuple):
     names: tuple[str, ...]
 
 
-class Gatherer:
+class FaultCollector:
     """Lets faults of single utterances pass and keeps them, or raises the first.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, CorpusLayout, CorpusSource, Progress
-from repbench.corpora.manifest import manifest
 from repbench.errors import DataError, PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, FoundEntry, registry
 

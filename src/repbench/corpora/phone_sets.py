@@ -9,7 +9,7 @@ note:
 3. Where all phones are ARPABET in capitals, stress comes off and the set is the 39 phones and `sil`.
 4. Where most phones are ARPABET and some are not, stress comes off too; labels in brackets or without a letter are not
    labelled, because they can be no phones there, and the others stay beside the phones that were met. (A few of them
-   are refused as mistakes: `rare_strangers`.)
+   are refused as mistakes: `rare_non_arpabet`.)
 5. All other phone sets (TIMIT's 61, IPA, SAMPA, numbers, …) stay as they are.
 
 References: Young et al., "The HTK Book" (`sil`, `sp`); Kaldi's recipes (`SIL`, `SPN`, `NSN`, `LAU`, `_B _I _E _S`);
@@ -61,7 +61,7 @@ NOISE_MARKS = frozenset(
 WrittenRecord as those of `SILENCE_MARKS` are.
 """
 
-STRANGER_SHARE = 0.05
+RARE_SHARE = 0.05
 """Where at most this share of the labels is no ARPABET and the others are, it is a mistake and no other phone set."""
 
 MOST_CLASSES = 200
@@ -83,7 +83,7 @@ _POSITION = re.compile(r"(?<=.)_[BIES]\Z")
 _BRACKETED = re.compile(r"\[(.*)\]|<(.*)>|\{(.*)\}|\((.*)\)|\+{1,2}(.+?)\+{1,2}")
 _NUMBERED = re.compile(r"(sil|sp|pau)[0-9]")
 
-Mark = Literal["silence", "noise"]
+MarkKind = Literal["silence", "noise"]
 
 
 class Folding(NamedTuple):
@@ -121,7 +121,7 @@ def fold(
         keep_labels: Whether labels stay as they are; an empty one is still silence.
     """
     relabel = relabel or {}
-    rules = _Rules(relabelled(counts, relabel), keep_labels=keep_labels)
+    rules = _FoldingRules(relabelled(counts, relabel), keep_labels=keep_labels)
     meant = {label: relabel.get(label, label) for label in sorted(counts)}
     phone_map = {label: None if each is None else rules.phone(each) for label, each in meant.items()}
     met = {phone for phone in phone_map.values() if phone is not None}
@@ -141,7 +141,7 @@ def relabelled(counts: Mapping[str, int], relabel: Mapping[str, str | None]) -> 
     return tally
 
 
-def rare_strangers(counts: Mapping[str, int]) -> tuple[str, ...]:
+def rare_non_arpabet(counts: Mapping[str, int]) -> tuple[str, ...]:
     """The labels, sorted, that are no ARPABET although at least 95 % of all phones are; empty where all or few are.
 
     One mistyped label among millions would else turn the 39 phones into another phone set without a word.
@@ -149,13 +149,13 @@ def rare_strangers(counts: Mapping[str, int]) -> tuple[str, ...]:
     Args:
         counts: How often each label occurs.
     """
-    rules = _Rules(counts)
-    num_strange = sum(rules.strangers.values())
-    num_phones = num_strange + rules.num_arpabet
-    return tuple(sorted(rules.stranger_labels)) if num_strange <= STRANGER_SHARE * num_phones else ()
+    rules = _FoldingRules(counts)
+    num_others = sum(rules.non_arpabet.values())
+    num_phones = num_others + rules.num_arpabet
+    return tuple(sorted(rules.non_arpabet_labels)) if num_others <= RARE_SHARE * num_phones else ()
 
 
-def fault_of_words(counts: Mapping[str, int]) -> str | None:
+def fault_of_word_labels(counts: Mapping[str, int]) -> str | None:
     """Why the labels look like words and not like phones, as a sentence; None where they do not.
 
     Words show by their length: of running text some three quarters have three letters or more, of the phone sets in
@@ -165,10 +165,10 @@ def fault_of_words(counts: Mapping[str, int]) -> str | None:
     Args:
         counts: How often each label occurs.
     """
-    rules = _Rules(counts)
-    if rules.num_arpabet > sum(rules.strangers.values()):
+    rules = _FoldingRules(counts)
+    if rules.num_arpabet > sum(rules.non_arpabet.values()):
         return None
-    phones = {label: count for label, count in rules.strangers.items() if not label.isdecimal()}
+    phones = {label: count for label, count in rules.non_arpabet.items() if not label.isdecimal()}
     num_phones = sum(phones.values())
     words = {label: count for label, count in phones.items() if _looks_like_word(label)}
     if sum(words.values()) >= WORD_SHARE * num_phones > 0:
@@ -182,7 +182,7 @@ def fault_of_words(counts: Mapping[str, int]) -> str | None:
     return None
 
 
-def mark_of(label: str) -> Mark | None:
+def mark_of(label: str) -> MarkKind | None:
     """Whether a label is a mark of silence, of noise, or of neither."""
     name = _POSITION.sub("", label).casefold()
     brackets = _BRACKETED.fullmatch(name)
@@ -194,7 +194,7 @@ def mark_of(label: str) -> Mark | None:
     return "noise" if names & NOISE_MARKS else None
 
 
-class _Rules:
+class _FoldingRules:
     """How the labels of one corpus fold.
 
     Args:
@@ -204,7 +204,7 @@ class _Rules:
     Attributes:
         num_arpabet: Intervals of ARPABET in capitals.
         strangers: The labels that are neither marks nor ARPABET, without word positions, and how often they occur.
-        stranger_labels: The same labels as they are written.
+        non_arpabet_labels: The same labels as they are written.
         is_cmu: Whether every phone is ARPABET, so that the set is that of the CMU dictionary.
     """
 
@@ -215,21 +215,21 @@ class _Rules:
         phones = {label: count for label, count in counts.items() if label not in self._marks}
         in_positions = sum(count for label, count in phones.items() if _POSITION.search(label))
         self._has_positions = not keep_labels and 2 * in_positions > sum(phones.values())
-        self.strangers: Counter[str] = Counter()
+        self.non_arpabet: Counter[str] = Counter()
         self.num_arpabet = 0
         for label, count in phones.items():
             if _ARPABET.fullmatch(self._bare(label)):
                 self.num_arpabet += count
             else:
-                self.strangers[self._bare(label)] += count
+                self.non_arpabet[self._bare(label)] += count
         self._takes_stress_off = self._is_mostly_arpabet() and not keep_labels
         if self._takes_stress_off:
             for label in phones:
                 if _is_no_phone(self._bare(label)):
                     self._marks[label] = "noise"
-                    self.strangers.pop(self._bare(label), None)
-        self.stranger_labels = [label for label in phones if self._bare(label) in self.strangers]
-        self.is_cmu = not keep_labels and not self.strangers
+                    self.non_arpabet.pop(self._bare(label), None)
+        self.non_arpabet_labels = [label for label in phones if self._bare(label) in self.non_arpabet]
+        self.is_cmu = not keep_labels and not self.non_arpabet
 
     def phone(self, label: str) -> str | None:
         """Where the label leads; None: not labelled."""
@@ -252,13 +252,13 @@ class _Rules:
             *self._note("{num} of {total} intervals are noise or unknown and carry no label: {labels}", noises),
             *self._note("{num} of {total} labels lose their word position: {labels}", self._in_position()),
             *self._note("{num} of {total} labels lose their stress: {labels}", self._stressed()),
-            *self._note(taken, self.strangers),
+            *self._note(taken, self.non_arpabet),
         )
 
     def _is_mostly_arpabet(self) -> bool:
         """Whether most phones are ARPABET; not where its digits are tones: `AA3`, `T1`."""
-        has_tones = any(_OTHER_DIGIT.fullmatch(label) for label in self.strangers)
-        return self.num_arpabet > sum(self.strangers.values()) and not has_tones
+        has_tones = any(_OTHER_DIGIT.fullmatch(label) for label in self.non_arpabet)
+        return self.num_arpabet > sum(self.non_arpabet.values()) and not has_tones
 
     def _bare(self, label: str) -> str:
         return _POSITION.sub("", label) if self._has_positions else label
@@ -269,7 +269,7 @@ class _Rules:
     def _stressed(self) -> dict[str, int]:
         return self._chosen(None, lambda label: self.phone(label) != self._bare(label))
 
-    def _chosen(self, mark: Mark | None, test: Callable[[str], bool]) -> dict[str, int]:
+    def _chosen(self, mark: MarkKind | None, test: Callable[[str], bool]) -> dict[str, int]:
         return {label: count for label, count in self._counts.items() if self._marks.get(label) == mark and test(label)}
 
     def _note(self, text: str, counts: Mapping[str, int]) -> tuple[str, ...]:

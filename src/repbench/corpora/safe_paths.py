@@ -13,7 +13,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-class Root:
+class RootFolder:
     """A folder out of which no place may lead, be it by `..`, an absolute path, a URL or a symbolic link.
 
     Args:
@@ -28,13 +28,13 @@ class Root:
         self._real = os.path.realpath(folder)
         self._sound_folders: set[str] = set()
 
-    def place_of(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
+    def locate(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
         """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `place`."""
         if not text.startswith("/"):
-            return self.place(text, file=file, utterance=utterance)
+            return self.join(text, file=file, utterance=utterance)
         inside = self._inside(text)
         if inside is not None:
-            return self.place(inside, file=file, utterance=utterance)
+            return self.join(inside, file=file, utterance=utterance)
         what = f"The place `{text}` is absolute and does not lie under the root {self.folder}"
         raise DataError(what, file=file, utterance=utterance, do="Give a root that holds it, or write it relative")
 
@@ -53,7 +53,7 @@ class Root:
                 return place[len(prefix) :]
         return None
 
-    def place(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
+    def join(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
         """The absolute path of `text`, which is relative to the root, with `/` between its parts.
 
         Raises:
@@ -82,7 +82,7 @@ class Root:
         for root in (self.folder, Path(self._real)):
             if absolute.is_relative_to(root):
                 text = absolute.relative_to(root).as_posix()
-                self.place(text, file=path, utterance=utterance)
+                self.join(text, file=path, utterance=utterance)
                 return text
         do = "Give a root that holds every file"
         raise DataError(f"The file does not lie under the root {self.folder}", file=path, utterance=utterance, do=do)

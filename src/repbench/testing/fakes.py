@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import SILENCE, Corpus, Draft, DraftUtterance, Phone
-from repbench.corpora.manifest import manifest
 from repbench.upstream.contract import HiddenStates, UpstreamInfo, check_lengths, fingerprint_of
 
 TONES_HZ = {"AA": 400.0, "IY": 900.0, "UW": 1700.0}

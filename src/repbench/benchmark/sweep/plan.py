@@ -17,7 +17,7 @@ from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.sweep.jobs import Job, RunCall
 from repbench.configs.loader import build, load_yaml
 from repbench.configs.settings import NonNegativeInt, Positive, PositiveInt, Settings
-from repbench.corpora.manifest.manifest import HEADER_FILE
+from repbench.corpora.manifest import HEADER_FILE
 from repbench.errors import RepbenchError, UsageError
 from repbench.registry import Kind, registry
 from repbench.upstream.checkpoints.factory import RANDOM, is_untrained

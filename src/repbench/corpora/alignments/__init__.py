@@ -35,8 +35,17 @@ from repbench.corpora.alignments.intervals import (
     ROUNDING_S,
     WINDOW_S,
     Alignment,
-    hold,
+    validate_alignment,
     validate_phones,
 )
 
-__all__ = ["END_GAP_S", "LENGTH_TOLERANCE_S", "ROUNDING_S", "WINDOW_S", "Alignment", "align", "hold", "validate_phones"]
+__all__ = [
+    "END_GAP_S",
+    "LENGTH_TOLERANCE_S",
+    "ROUNDING_S",
+    "WINDOW_S",
+    "Alignment",
+    "align",
+    "validate_alignment",
+    "validate_phones",
+]

@@ -14,13 +14,13 @@ from repbench.corpora.alignments.intervals import (
     Alignment,
     ends_early,
     fault_of_rate,
-    hold_loosely,
+    validate_alignment_but_rate,
 )
 from repbench.corpora.alignments.lookup import Alignments, FilePerUtterance, open_alignments, read_unaligned
 from repbench.corpora.alignments.states import join_states
 from repbench.corpora.alignments.textgrid import PHONE_TIER
 from repbench.corpora.contract import Draft, DraftUtterance, Phone, PrepareOptions
-from repbench.corpora.phone_sets import fault_of_words, fold, rare_strangers, relabelled
+from repbench.corpora.phone_sets import fault_of_word_labels, fold, rare_non_arpabet, relabelled
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, UsageError
 
@@ -49,7 +49,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
         UsageError: A tier is named but there are no TextGrids, or a label to be renamed occurs nowhere.
         DataError: The source is missing, mixed, ambiguous or of no known format; no utterance has an alignment; one
             has although it is listed in `unaligned.txt`; an alignment contradicts itself or its sound; most of those
-            that end early fit another rate; the labels look like words; or a few labels are strangers among ARPABET.
+            that end early fit another rate; the labels look like words; or a few labels are others among ARPABET.
             Names file and line, and the utterance.
     """
     options = options or PrepareOptions()
@@ -155,14 +155,14 @@ class _AlignmentCounts:
         if options.keep_labels:
             return
         counts = relabelled(self.counts, options.relabel)
-        strangers = rare_strangers(counts)
-        if strangers:
-            file, utterance = self._place_of(strangers[0], options)
-            listed = ", ".join(f"`{label}`" for label in strangers)
+        others = rare_non_arpabet(counts)
+        if others:
+            file, utterance = self._place_of(others[0], options)
+            listed = ", ".join(f"`{label}`" for label in others)
             what = f"The alignments are ARPABET, but a few labels are no phones of it: {listed}"
-            do = f"Correct them. {_WAYS_OUT.format(label=strangers[0])}"
+            do = f"Correct them. {_WAYS_OUT.format(label=others[0])}"
             raise DataError(what, file=file, utterance=utterance, do=do)
-        words = fault_of_words(counts)
+        words = fault_of_word_labels(counts)
         if words is not None:
             file, utterance = next(iter(self._first.values()))
             do = "Give the alignment of phones (TextGrids: --tier NAME), or --keep-labels if these are your classes"
@@ -235,7 +235,7 @@ def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Alignmen
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
     duration_s = (last - first) / info.sample_rate_hz
     alignment = join_states(alignments.read(name, info.sample_rate_hz), utterance=utterance.id)
-    phones = hold_loosely(alignment, duration_s, utterance=utterance.id)
+    phones = validate_alignment_but_rate(alignment, duration_s, utterance=utterance.id)
     tally.add(utterance.id, alignment, phones, duration_s)
     return replace(utterance, phones=phones)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repbench.corpora.alignments.interval_files import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
 from repbench.corpora.alignments.intervals import Alignment
-from repbench.corpora.alignments.multi_utterance_files import Book, Ctm, LabelLines
+from repbench.corpora.alignments.multi_utterance_files import Ctm, LabelLines, MultiUtteranceFile
 from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, read_text, refuse_other_file
 from repbench.corpora.alignments.textgrid import read_alignment
 from repbench.errors import DataError, UsageError
@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path, str, int], Alignment]] = {
 }
 """Formats of one utterance a file: called with the file, the utterance's id and the rate of its sound in Hz."""
 
-BOOKS: dict[str, type[Book]] = {CTM: Ctm, LABEL_LINES: LabelLines}
+MULTI_UTTERANCE_FORMATS: dict[str, type[MultiUtteranceFile]] = {CTM: Ctm, LABEL_LINES: LabelLines}
 """Formats of many utterances a file."""
 
 BY_ENDING = {".textgrid": TEXTGRID, ".phn": PHN, ".ctm": CTM}
@@ -69,7 +69,7 @@ def refuse_tier(tier: str | None, form: str, path: Path) -> None:
 
 
 def format_of(path: Path) -> str:
-    """The format of a file: one of the keys of `READERS` or `BOOKS`.
+    """The format of a file: one of the keys of `READERS` or `MULTI_UTTERANCE_FORMATS`.
 
     Raises:
         DataError: The file is missing or not UTF-8, or is of no format or of more than one; shows its first line.

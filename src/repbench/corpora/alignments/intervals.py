@@ -90,20 +90,22 @@ class Alignment:
         return (Extent("alignment, which has no gap,", 0.0, self.phones[-1].end_s, self.short_s),)
 
 
-def hold(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
+def validate_alignment(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
     """The phones of one alignment, after it has been held against a sound of `duration_s` seconds.
 
     Raises:
-        DataError: As `hold_loosely`, or the alignment ends early and where labels of another rate would.
+        DataError: As `validate_alignment_but_rate`, or the alignment ends early and where labels of another rate would.
     """
-    phones = hold_loosely(alignment, duration_s, utterance=utterance)
+    phones = validate_alignment_but_rate(alignment, duration_s, utterance=utterance)
     fault = fault_of_rate(alignment, duration_s, utterance=utterance)
     if fault is not None:
         raise fault
     return phones
 
 
-def hold_loosely(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
+def validate_alignment_but_rate(
+    alignment: Alignment, duration_s: float, *, utterance: str | None = None
+) -> tuple[Phone, ...]:
     """The phones of one of many alignments, held against its sound, which are held to `fault_of_rate` together.
 
     Raises:

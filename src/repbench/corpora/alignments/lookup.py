@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from repbench.corpora.alignments.formats import (
-    BOOKS,
     BY_ENDING,
     ENDINGS,
+    MULTI_UTTERANCE_FORMATS,
     READERS,
     format_of,
     is_list,
@@ -17,7 +17,7 @@ from repbench.corpora.alignments.formats import (
     refuse_tier,
 )
 from repbench.corpora.alignments.intervals import Alignment
-from repbench.corpora.alignments.multi_utterance_files import Book
+from repbench.corpora.alignments.multi_utterance_files import MultiUtteranceFile
 from repbench.corpora.textfiles import nfc, text_lines
 from repbench.errors import DataError
 
@@ -45,7 +45,7 @@ class FilePerUtterance:
     def __init__(self, paths: Mapping[str, Path], tier: str | None = None) -> None:
         self._tier = tier
         self._paths = {nfc(name): path for name, path in paths.items()}
-        self._books: dict[Path, Book] = {}
+        self._opened: dict[Path, MultiUtteranceFile] = {}
 
     def __contains__(self, utterance: object) -> bool:
         return utterance in self._paths
@@ -57,15 +57,15 @@ class FilePerUtterance:
         if form in READERS:
             return read_one(form, path, utterance, sample_rate_hz, tier=self._tier)
         refuse_tier(self._tier, form, path)
-        if path not in self._books:
-            self._books[path] = BOOKS[form](path)
-        if utterance not in self._books[path]:
+        if path not in self._opened:
+            self._opened[path] = MULTI_UTTERANCE_FORMATS[form](path)
+        if utterance not in self._opened[path]:
             what = f"The file ({form}) does not hold the utterance it is named for"
             raise DataError(what, file=path, utterance=utterance, do="Name another file, or none")
-        return self._books[path].read(utterance, sample_rate_hz)
+        return self._opened[path].read(utterance, sample_rate_hz)
 
 
-class Folder:
+class AlignmentFolder:
     """A folder with a file for each utterance, all of one format.
 
     Args:
@@ -110,24 +110,24 @@ class Folder:
         return read_one(form, path, utterance, sample_rate_hz, tier=self._tier)
 
 
-class Shelf:
+class MultiUtteranceFiles:
     """Files of one format that hold many utterances each, no utterance in two of them."""
 
-    def __init__(self, books: Iterable[Book]) -> None:
-        self._book_of: dict[str, Book] = {}
-        for book in books:
-            for utterance in book:
-                first = self._book_of.setdefault(utterance, book)
-                if first is not book:
-                    what = f"The utterance stands in two files: {first.path} and {book.path}"
-                    raise DataError(what, file=book.path, utterance=utterance, do="Remove one of them")
+    def __init__(self, files: Iterable[MultiUtteranceFile]) -> None:
+        self._file_of: dict[str, MultiUtteranceFile] = {}
+        for file in files:
+            for utterance in file:
+                first = self._file_of.setdefault(utterance, file)
+                if first is not file:
+                    what = f"The utterance stands in two files: {first.path} and {file.path}"
+                    raise DataError(what, file=file.path, utterance=utterance, do="Remove one of them")
 
     def __contains__(self, utterance: object) -> bool:
-        return utterance in self._book_of
+        return utterance in self._file_of
 
     def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
-        """Read an utterance; errors as `Book.read`."""
-        return self._book_of[utterance].read(utterance, sample_rate_hz)
+        """Read an utterance; errors as `MultiUtteranceFile.read`."""
+        return self._file_of[utterance].read(utterance, sample_rate_hz)
 
 
 def open_alignments(source: Path, utterances: Collection[str], *, tier: str | None = None) -> Alignments:
@@ -148,13 +148,13 @@ def open_alignments(source: Path, utterances: Collection[str], *, tier: str | No
         raise DataError("The file or folder of alignments does not exist", file=source, do="Check --alignments")
     form = format_of(source)
     refuse_tier(tier, form, source)
-    if form in BOOKS:
-        return Shelf([BOOKS[form](source)])
+    if form in MULTI_UTTERANCE_FORMATS:
+        return MultiUtteranceFiles([MULTI_UTTERANCE_FORMATS[form](source)])
     named = [name for name in names_of(source, source.parent) if name in utterances]
     if not named:
         what = f"The file holds one alignment ({form}) and is named after no utterance of the corpus"
         raise DataError(what, file=source, do="Give the folder of all of them, or name it after its utterance")
-    return Folder(source.parent, [source], tier)
+    return AlignmentFolder(source.parent, [source], tier)
 
 
 def names_of(path: Path, folder: Path) -> set[str]:
@@ -195,19 +195,19 @@ def _open_folder(folder: Path, utterances: Collection[str], tier: str | None) ->
         raise DataError(f"The folder of alignments is mixed: {seen}", file=folder, do="Give a folder of one format")
     paths = by_ending[endings[0]]
     if BY_ENDING.get(endings[0], endings[0]) in READERS or endings[0] == ".lab":
-        return Folder(folder, paths, tier)
+        return AlignmentFolder(folder, paths, tier)
     if endings[0] == ".txt":
         named = [path for path in paths if not names_of(path, folder).isdisjoint(utterances)]
         if named:
-            return Folder(folder, named, tier)
+            return AlignmentFolder(folder, named, tier)
         paths = [path for path in paths if not is_list(path)]
-    books = list(_books(paths, folder))
-    if books:
-        refuse_tier(tier, format_of(books[0].path), books[0].path)
-    return Shelf(books)
+    files = list(_multi_utterance_files(paths, folder))
+    if files:
+        refuse_tier(tier, format_of(files[0].path), files[0].path)
+    return MultiUtteranceFiles(files)
 
 
-def _books(paths: Iterable[Path], folder: Path) -> Iterator[Book]:
+def _multi_utterance_files(paths: Iterable[Path], folder: Path) -> Iterator[MultiUtteranceFile]:
     """The files that hold many utterances; those of one utterance that are not of this corpus are none."""
     first: tuple[str, Path] | None = None
     for path in paths:
@@ -216,8 +216,8 @@ def _books(paths: Iterable[Path], folder: Path) -> Iterator[Book]:
         if form != first_form:
             what = f"The folder of alignments is mixed: {first_path.name} is {first_form}, {path.name} is {form}"
             raise DataError(what, file=folder, do="Give one of the files, or a folder of one format")
-        if form in BOOKS:
-            yield BOOKS[form](path)
+        if form in MULTI_UTTERANCE_FORMATS:
+            yield MULTI_UTTERANCE_FORMATS[form](path)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -34,7 +34,7 @@ class _Block(NamedTuple):
     line: int
 
 
-class Book(abc.ABC):
+class MultiUtteranceFile(abc.ABC):
     """A file whose lines begin with the id of their utterance.
 
     Args:
@@ -110,11 +110,11 @@ class Book(abc.ABC):
             blocks.setdefault(name, []).append(block)
 
 
-class Ctm(Book):
+class Ctm(MultiUtteranceFile):
     """NIST's CTM with times from the start of the utterance: `utterance channel start duration phone [score]`."""
 
     def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
-        """The phones of one utterance; errors as `Book.read`."""
+        """The phones of one utterance; errors as `MultiUtteranceFile.read`."""
         phones, lines, channels = [], [], set()
         for number, cells in self.lines(utterance):
             if len(cells) not in (5, 6) or not NUMBER.fullmatch(cells[2]) or not NUMBER.fullmatch(cells[3]):
@@ -131,7 +131,7 @@ class Ctm(Book):
         return Alignment(file=self.path, phones=phones, lines=lines, rounding_s=CTM_ROUNDING_S)
 
 
-class LabelLines(Book):
+class LabelLines(MultiUtteranceFile):
     """One utterance a line: its id, and one label every 10 ms. Label k holds from k·10 ms to (k + 1)·10 ms.
 
     Reference: `converted_aligned_phones.txt` of van den Oord et al., "Representation Learning with Contrastive
@@ -139,7 +139,7 @@ class LabelLines(Book):
     """
 
     def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
-        """The phones of one utterance, a run of one label being one; errors as `Book.read`."""
+        """The phones of one utterance, a run of one label being one; errors as `MultiUtteranceFile.read`."""
         rows = list(self.lines(utterance))
         number, cells = rows[0]
         if len(rows) > 1:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from repbench.corpora.alignments.intervals import Alignment, Extent, hold
+from repbench.corpora.alignments.intervals import Alignment, Extent, validate_alignment
 from repbench.corpora.alignments.text import DECIMAL_POINTS, read_text
 from repbench.corpora.contract import Phone
 from repbench.corpora.textfiles import nfc
@@ -141,7 +141,7 @@ def read_phones(path: Path, duration_s: float, *, utterance: str | None = None) 
         DataError: The file is not a TextGrid, has no one phone tier, is not as long as the sound (names both lengths),
             or its intervals contradict each other (names the line).
     """
-    return hold(read_alignment(path, utterance), duration_s, utterance=utterance)
+    return validate_alignment(read_alignment(path, utterance), duration_s, utterance=utterance)
 
 
 def read_alignment(

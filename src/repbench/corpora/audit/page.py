@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from repbench.corpora.audit.audit import CheckReport
+from repbench.corpora.audit.check import CheckReport
 from repbench.corpora.contract import Corpus
 from repbench.errors import UsageError, printable
 from repbench.files import parse_json, write_json, write_text

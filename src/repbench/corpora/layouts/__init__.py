@@ -1,5 +1,7 @@
-"""Corpora by their layout on disk: one module for each layout, and what they share in `base`."""
+"""Layouts of corpora on disk, one module each, and the functions that every layout may use."""
 
-from repbench.moved import moved_names
+from repbench.corpora.layouts.file_search import excluded_files, files_under, is_excluded, refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
+from repbench.corpora.layouts.text_notes import text_notes
 
-__getattr__ = moved_names(__name__)
+__all__ = ["excluded_files", "files_under", "is_excluded", "refuse_missing_root", "refuse_options", "text_notes"]

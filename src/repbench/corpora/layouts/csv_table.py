@@ -15,11 +15,13 @@ from typing import NamedTuple, cast, get_args
 from repbench.audio.sound import inspect
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import refuse_missing_root, text_notes
+from repbench.corpora.faults import FaultCollector
+from repbench.corpora.layouts.file_search import refuse_missing_root
 from repbench.corpora.layouts.json_table import is_json, read_json_table
 from repbench.corpora.layouts.rounded_ends import cut_at_sounds
-from repbench.corpora.safe_paths import Root, common_folder
+from repbench.corpora.layouts.sound_files import without_ending
+from repbench.corpora.layouts.text_notes import text_notes
+from repbench.corpora.safe_paths import RootFolder, common_folder
 from repbench.corpora.textfiles import read_utf8
 from repbench.errors import DataError, UsageError
 
@@ -34,7 +36,6 @@ _PATHS = ("file_name", NEMO_PATH)
 _ROUNDED_S = 0.01
 _DELIMITERS = ",;\t|"
 _PANDAS_INDEX = re.compile(r"Unnamed: [0-9]+")
-_SOUND = re.compile(r"\.(wav|flac|sph|mp3|ogg|opus|aiff?|au)\Z", re.IGNORECASE)
 _LINE = re.compile(r":( item )?[0-9]+\Z")
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
@@ -100,17 +101,17 @@ class CsvTable:
         """
         refuse_missing_root(root)
         path = _find_table(root) if options.table is None else options.table
-        gatherer = Gatherer(gather=options.gather_faults)
-        table = _read_table(path, options.columns, gatherer)
-        sounds = Root(root, follow_links=options.follow_links)
+        collector = FaultCollector(gather=options.gather_faults)
+        table = _read_table(path, options.columns, collector)
+        sounds = RootFolder(root, follow_links=options.follow_links)
         _refuse_undeclared_features(table, options, path)
-        grids = Root(options.alignments or root, follow_links=options.follow_links)
+        grids = RootFolder(options.alignments or root, follow_links=options.follow_links)
         utterances, named = [], dict[str, Path]()
         for row, known in zip(table.rows, _attributes(table), strict=True):
-            with gatherer.each():
+            with collector.each():
                 utterance = _utterance(table, row, known, sounds)
                 if (place := table.cell(row, "alignment")) is not None:
-                    named[utterance.id] = grids.place_of(place, file=row.where, utterance=utterance.id)
+                    named[utterance.id] = grids.locate(place, file=row.where, utterance=utterance.id)
                 utterances.append(utterance)
         utterances, notes = cut_at_sounds(utterances)
         draft = Draft(
@@ -120,7 +121,7 @@ class CsvTable:
             utterances=utterances,
             notes=(*table.notes, *notes, *(text_notes(utterances) if "text" in table.column_of else ())),
             features=options.features,
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         if named:
             return align(draft, named, options)
@@ -144,14 +145,14 @@ def _find_table(root: Path) -> Path:
     return found[0]
 
 
-def _read_table(path: Path, columns: Mapping[str, str], gatherer: Gatherer) -> SourceTable:
+def _read_table(path: Path, columns: Mapping[str, str], collector: FaultCollector) -> SourceTable:
     _refuse_unknown_fields(columns)
     header, records = _records(path)
     header, records, notes = _with_named_columns(header, records, path)
     column_of, notes_on_names = _column_of(header, columns, path, records)
     rows = []
     for where, cells in records:
-        with gatherer.each():
+        with collector.each():
             rows.append(_row(header, cells, where))
     is_nemo = column_of["path"] == NEMO_PATH and "path" not in columns
     used = {*column_of.values(), *(_NEMO_TIMES if is_nemo else ())}
@@ -278,7 +279,7 @@ def _columns_for(field: str, names: Sequence[str]) -> list[str]:
 def _missing_column(field: str, column: str, header: Sequence[str], path: Path, records: _Records) -> DataError:
     what = f"The table has no column `{column}` for `{field}` (it has {', '.join(header)})"
     first = records[0][1] if records else []
-    sounds = [name for name, cell in zip(header, first, strict=False) if _SOUND.search(cell.strip())]
+    sounds = [name for name, cell in zip(header, first, strict=False) if without_ending(cell.strip()) != cell.strip()]
     near = difflib.get_close_matches(column.casefold(), [name.casefold() for name in header], n=1, cutoff=0.7)
     meant = sounds[:1] if field == "path" else [name for name in header if name.casefold() in near][:1]
     do = f"Name the column that holds it: --column {field}={shlex.quote(meant[0]) if meant else 'NAME'}"
@@ -293,7 +294,7 @@ def _row(header: Sequence[str], cells: Sequence[str], where: str) -> TableRow:
 
 
 def _utterance(
-    table: SourceTable, row: TableRow, attributes: Mapping[str, AttributeValue], root: Root
+    table: SourceTable, row: TableRow, attributes: Mapping[str, AttributeValue], root: RootFolder
 ) -> DraftUtterance:
     place = table.cell(row, "path")
     if place is None:
@@ -316,10 +317,10 @@ def _utterance(
     )
 
 
-def _place(text: str, row: TableRow, utterance: str, root: Root, table: SourceTable) -> Path:
+def _place(text: str, row: TableRow, utterance: str, root: RootFolder, table: SourceTable) -> Path:
     """The path of a cell; an error about an absolute one names the folder that holds all of them."""
     try:
-        return root.place_of(text, file=row.where, utterance=utterance)
+        return root.locate(text, file=row.where, utterance=utterance)
     except DataError as error:
         if not text.startswith("/") or root.holds(text):
             raise

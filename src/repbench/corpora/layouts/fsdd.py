@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset as it unpacks: recordings/{digit}_{speaker}_{take}.wav.
+"""The Free Spoken Digit Dataset: `recordings/{digit}_{speaker}_{take}.wav`, or the same in another sound format.
 
 Reference: Jackson et al., "Free Spoken Digit Dataset", https://doi.org/10.5281/zenodo.1342401. Its README makes takes
 0-4 the test set.
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.faults import Gatherer
+from repbench.corpora.faults import FaultCollector
+from repbench.corpora.layouts.sound_files import sounds_in
 from repbench.errors import DataError
 
 _RECORDING = re.compile(r"([0-9])_([^_]+)_([0-9]+)")
@@ -28,17 +29,17 @@ class FreeSpokenDigits:
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the recordings under `root`; errors as `CorpusLayout.prepare`."""
-        sounds = sorted(path for path in (root / "recordings").glob("*.wav") if not path.name.startswith("."))
+        sounds = sounds_in(root / "recordings")
         if not sounds:
             what = "The folder is not laid out like fsdd; looked for recordings/DIGIT_SPEAKER_TAKE.wav"
             raise DataError(what, file=root, do="Give the folder that holds `recordings/`")
-        gatherer = Gatherer(gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
         utterances = []
         for audio in sounds:
-            with gatherer.each():
+            with collector.each():
                 utterances.append(_utterance(audio))
         draft = Draft(
-            name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances, faults=tuple(gatherer.faults)
+            name="fsdd", licence="CC BY-SA 4.0", root=root, utterances=utterances, faults=tuple(collector.faults)
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 

@@ -1,4 +1,4 @@
-"""A data folder of Kaldi: wav.scp, utt2spk and, where they are there, segments, text, spk2gender and utt2….
+"""A data folder of Kaldi: wav.scp, utt2spk and, if present, segments, reco2file_and_channel, text, spk2gender, utt2….
 
 Reference: Povey et al., "The Kaldi Speech Recognition Toolkit" (ASRU 2011), and its documentation, "Data preparation".
 """
@@ -12,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from repbench.audio.sound import Channel, inspect
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import refuse_missing_root, refuse_options
+from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.csv_table import column_type
+from repbench.corpora.layouts.file_search import refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
 from repbench.corpora.layouts.rounded_ends import cut_at_sounds
-from repbench.corpora.safe_paths import Root, common_folder
+from repbench.corpora.safe_paths import RootFolder, common_folder
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError, quoted
 
@@ -26,6 +28,9 @@ _NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
 """Files utt2… that are a field of their own, or follow from the sound."""
 
 _T = TypeVar("_T")
+
+_SIDES = {"A": 1, "B": 2}
+"""The channels of a telephone call, by the letters that Kaldi's recipes give them."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")
 _ARCHIVE = re.compile(r".*:[0-9]+(\[[^\]]*\])?")
@@ -54,8 +59,10 @@ class KaldiData:
     are refused and never run. With `segments` its lines are the utterances and the group is the recording; without,
     each recording is an utterance. `text` gives the text, `spk2gender` the attribute `gender` (F, M), and every other
     `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else strings.
-    `utt2dur`, `utt2num_frames`, `reco2dur`, `spk2utt` and whatever else lies there is read over. A segment that ends at
-    most `OVERSHOOT_S` past its recording is cut there, as Kaldi does, and counted in a note.
+    `reco2file_and_channel` gives the channel of a recording (A or 1, B or 2, …) whose sound has several; a sound of one
+    channel is read as it is, because the sides of a call are often files of their own. `utt2dur`, `utt2num_frames`,
+    `reco2dur`, `spk2utt` and other files are ignored. A segment that ends at most `OVERSHOOT_S` past its recording is
+    cut there, as Kaldi does, and counted in a note.
 
     Lines may stand in any order. An id that stands twice, or that is no utterance, is refused.
     """
@@ -65,8 +72,9 @@ class KaldiData:
         refuse_options("kaldi", options, reads=("alignments", "table"))
         refuse_missing_root(root)
         data = root if options.table is None else options.table
-        gatherer = Gatherer(gather=options.gather_faults)
-        sounds = _sounds(data, Root(root, follow_links=options.follow_links), gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
+        sounds = _sounds(data, RootFolder(root, follow_links=options.follow_links), gather=options.gather_faults)
+        channels = _channels(data / "reco2file_and_channel", sounds)
         segments = _segments(data / "segments", sounds, gather=options.gather_faults)
         speakers = _table_of(data / "utt2spk", segments)
         _refuse_unlisted(data / "utt2spk", speakers, segments)
@@ -75,7 +83,7 @@ class KaldiData:
         attributes = _attributes(data, segments)
         utterances = []
         for name, segment in segments.items():
-            with gatherer.each():
+            with collector.each():
                 stretch = _fit(segment, name)
                 utterances.append(
                     DraftUtterance(
@@ -86,6 +94,7 @@ class KaldiData:
                         speaker=speakers[name].value,
                         text=texts[name].value if name in texts else None,
                         attributes={**attributes[name], **genders.get(speakers[name].value, {})},
+                        channel=channels.get(stretch.recording),
                         group=stretch.recording if (data / "segments").is_file() else None,
                     )
                 )
@@ -96,7 +105,7 @@ class KaldiData:
             root=root,
             utterances=utterances,
             notes=(*_notes(sounds, segments, texts), *notes_on_ends),
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -146,7 +155,7 @@ def _found_or_fault(find: Callable[[], _T], *, gather: bool) -> _T | DataError:
         return fault
 
 
-def _sounds(data: Path, root: Root, *, gather: bool) -> dict[str, Path | DataError]:
+def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | DataError]:
     """From each recording to its sound, or to what is wrong with its line where faults are gathered."""
     path = data / "wav.scp"
     if not path.is_file():
@@ -171,10 +180,10 @@ def _refuse_commands(key: str, entry: TableLine) -> None:
         raise DataError(what, file=entry.where, utterance=key, do="Write it to a file with wav-copy, and name that")
 
 
-def _sound(key: str, entry: TableLine, root: Root, data: Path, all_entries: Iterable[TableLine]) -> Path:
+def _sound(key: str, entry: TableLine, root: RootFolder, data: Path, all_entries: Iterable[TableLine]) -> Path:
     _refuse_commands(key, entry)
     try:
-        return root.place_of(entry.value, file=entry.where, utterance=key)
+        return root.locate(entry.value, file=entry.where, utterance=key)
     except DataError as error:
         if not entry.value.startswith("/") or root.holds(entry.value):
             raise
@@ -182,6 +191,37 @@ def _sound(key: str, entry: TableLine, root: Root, data: Path, all_entries: Iter
         what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
         do = f"Give the folder of all sounds and the data folder: --root {quoted(common)} --table {quoted(data)}"
         raise DataError(what, file=entry.where, utterance=key, do=do) from error
+
+
+def _channels(path: Path, sounds: Mapping[str, Path | DataError]) -> dict[str, Channel]:
+    """From each recording that is one channel of several to that channel; empty where there is no file.
+
+    Raises:
+        DataError: A line is not `RECORDING FILE CHANNEL`, or names a recording that wav.scp does not.
+    """
+    if not path.is_file():
+        return {}
+    channels: dict[str, Channel] = {}
+    for recording, entry in _entries(path).items():
+        cells = entry.value.split()
+        number = _SIDES.get(cells[-1].upper()) or (int(cells[-1]) if re.fullmatch("[1-9][0-9]?", cells[-1]) else None)
+        if len(cells) != 2 or number is None:
+            line = f"{recording} {entry.value}"[:80]
+            what = f"A line must be `RECORDING FILE CHANNEL`, its channel A, B or a number from 1, but is `{line}`"
+            raise DataError(what, file=entry.where, key=recording, do="Mend the line")
+        if recording not in sounds:
+            what = f"The recording `{recording}` does not stand in wav.scp"
+            raise DataError(what, file=entry.where, key=recording, do="Run Kaldi's utils/fix_data_dir.sh")
+        if _has_several_channels(sounds[recording]):
+            channels[recording] = number
+    return channels
+
+
+def _has_several_channels(sound: Path | DataError) -> bool:
+    try:
+        return isinstance(sound, Path) and inspect(sound, any_channels=True).num_channels > 1
+    except DataError:  # raised again, with every other fault of the corpus, where the sound itself is read
+        return False
 
 
 def _segments(path: Path, sounds: Mapping[str, object], *, gather: bool) -> dict[str, _RecordingSegment | DataError]:

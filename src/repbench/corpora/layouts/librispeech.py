@@ -1,4 +1,4 @@
-"""LibriSpeech as it unpacks: SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac.
+"""LibriSpeech: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac`, or the same in another sound format.
 
 Reference: Panayotov et al., "Librispeech: an ASR corpus based on public domain audio books", ICASSP 2015.
 """
@@ -6,14 +6,15 @@ Reference: Panayotov et al., "Librispeech: an ASR corpus based on public domain 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import files_under, text_notes
+from repbench.corpora.faults import FaultCollector
+from repbench.corpora.layouts.file_search import files_under
+from repbench.corpora.layouts.sound_files import is_sound
+from repbench.corpora.layouts.text_notes import text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
@@ -35,14 +36,14 @@ class LibriSpeech:
         subsets = _subsets(root)
         genders = _genders(root)
         transcripts = {subset: _transcripts(subset) for subset in subsets}
-        gatherer = Gatherer(gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
         utterances = [
             _utterance(audio, subset, transcripts[subset], genders)
             for subset in subsets
-            for audio in _sounds(subset, root, options, gatherer)
+            for audio in _sounds(subset, root, options, collector)
         ]
-        if not utterances and not gatherer.faults:
-            raise DataError(f"No FLAC file was found; looked for {_LOOKED_FOR}", file=root, do="Check --root")
+        if not utterances and not collector.faults:
+            raise DataError(f"No sound was found; looked for {_LOOKED_FOR}", file=root, do="Check --root")
         notes = text_notes(utterances, sum(len(texts) for texts in transcripts.values()))
         draft = Draft(
             name="librispeech",
@@ -50,7 +51,7 @@ class LibriSpeech:
             root=root,
             utterances=utterances,
             notes=notes,
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -70,17 +71,18 @@ def _subsets(root: Path) -> list[Path]:
     return subsets
 
 
-def _sounds(subset: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> Iterator[Path]:
+def _sounds(subset: Path, root: Path, options: PrepareOptions, collector: FaultCollector) -> list[Path]:
+    sounds = []
     for path in files_under(subset, options, root=root):
-        if path.suffix != ".flac":
-            continue
-        named = _UTTERANCE.fullmatch(path.stem)
-        if named is not None and path.relative_to(subset).parts[:-1] == named.groups():
-            yield path
-            continue
-        with gatherer.each():
-            what = f"The sound is not where LibriSpeech puts it; looked for {_LOOKED_FOR}"
-            raise DataError(what, file=path, do="Move it to its place or out of the corpus")
+        with collector.each():
+            if not is_sound(path):
+                continue
+            named = _UTTERANCE.fullmatch(path.stem)
+            if named is None or path.relative_to(subset).parts[:-1] != named.groups():
+                what = f"The sound is not where LibriSpeech puts it; looked for {_LOOKED_FOR}"
+                raise DataError(what, file=path, do="Move it to its place or out of the corpus")
+            sounds.append(path)
+    return sounds
 
 
 def _utterance(audio: Path, subset: Path, texts: dict[str, str], genders: dict[str, str]) -> DraftUtterance:

@@ -1,22 +1,20 @@
-"""LJSpeech as it unpacks: wavs/*.wav and metadata.csv; one speaker.
+"""LJSpeech as it unpacks, `wavs/*.wav` and `metadata.csv`, or with its sounds in another format; one speaker.
 
 Reference: Ito and Johnson, "The LJ Speech Dataset", 2017.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions
-from repbench.corpora.layouts.base import text_notes
+from repbench.corpora.layouts.sound_files import sounds_in, without_ending
+from repbench.corpora.layouts.text_notes import text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
 SPEAKER = "LJ"
-
-_SOUND = re.compile(r"\.(wav|flac)\Z", re.IGNORECASE)
 
 
 class LJSpeech:
@@ -29,7 +27,7 @@ class LJSpeech:
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the clips under `root`; errors as `CorpusLayout.prepare`."""
-        sounds = sorted(path for path in (root / "wavs").glob("*.wav") if not path.name.startswith("."))
+        sounds = sounds_in(root / "wavs")
         if not sounds:
             what = "The folder is not laid out like LJSpeech; looked for wavs/*.wav"
             raise DataError(what, file=root, do="Give the folder that holds `wavs/`")
@@ -57,7 +55,7 @@ def _texts(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for number, line in text_lines(path):
         cells = line.split("|")
-        clip = _SOUND.sub("", cells[0].strip().replace("\\", "/").rpartition("/")[2])
+        clip = without_ending(cells[0].strip().replace("\\", "/").rpartition("/")[2])
         if len(cells) not in (2, 3) or clip in texts:
             what = "A line must be `ID|TRANSCRIPTION|NORMALISED`, its id once"
             raise DataError(what, file=f"{path}:{number}", utterance=cells[0], do="Mend the line")

@@ -18,9 +18,10 @@ import numpy as np
 from repbench.audio.sound import ENDINGS, SoundInfo, inspect
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import refuse_missing_root, refuse_options
+from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.csd import SUFFIX, SequenceRow, read_csd, standard_folds
+from repbench.corpora.layouts.file_search import refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
 from repbench.corpora.layouts.sentiment_scales import (
     seven_classes,
     seven_classes_rounded,
@@ -42,7 +43,7 @@ _SEGMENT_TOLERANCE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpinionVideos:
+class SentimentVideos:
     """The layouts `mosi` and `mosei`: one `.csd` of labels in the root (or `--table`), sounds in `wav/` or the root.
 
     The sound of a video is `VIDEO.wav`, out of which its intervals are cut, or one file an interval: `VIDEO[3].wav`,
@@ -84,14 +85,14 @@ class OpinionVideos:
         variant = self._variant(options)
         refuse_missing_root(root)
         labels = _find_labels(root) if options.table is None else options.table
-        listed = self._opinions(read_csd(labels), labels)
-        gatherer = Gatherer(gather=options.gather_faults)
-        usable, left_out = self._usable(listed, labels, gatherer)
+        listed = self._labelled_segments(read_csd(labels), labels)
+        collector = FaultCollector(gather=options.gather_faults)
+        usable, left_out = self._usable(listed, labels, collector)
         _refuse_most(left_out, len(listed), labels)
         chosen = [each for each in usable if variant != MOCKINGJAY or mockingjay_filter(each.seconds, each.sentiment)]
-        if not chosen and not gatherer.faults:
+        if not chosen and not collector.faults:
             raise DataError(f"No opinion is left of {len(listed)}", file=labels, do="Check the labels and the variant")
-        utterances = self._with_sound(chosen, root, labels, gatherer)
+        utterances = self._with_sound(chosen, root, labels, collector)
         ids = {each.id for each in utterances}
         kept = [each for each in chosen if each.id in ids]
         splits = self._splits(variant, kept)
@@ -108,7 +109,7 @@ class OpinionVideos:
                 *_notes_on_left_out(left_out, len(listed)),
                 *_notes_on_ends(kept, utterances),
             ),
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
             left_out=left_out,
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
@@ -120,14 +121,14 @@ class OpinionVideos:
             raise UsageError(what, key="--variant", do=f"Choose from {', '.join(self.variants)}")
         return variant
 
-    def _opinions(self, videos: Mapping[str, Sequence[SequenceRow]], labels: Path) -> list[Opinion]:
+    def _labelled_segments(self, videos: Mapping[str, Sequence[SequenceRow]], labels: Path) -> list[LabelledSegment]:
         return [
-            self._opinion(video, number, interval, labels)
+            self._labelled_segment(video, number, interval, labels)
             for video, intervals in videos.items()
             for number, interval in enumerate(intervals)
         ]
 
-    def _opinion(self, video: str, number: int, interval: SequenceRow, labels: Path) -> Opinion:
+    def _labelled_segment(self, video: str, number: int, interval: SequenceRow, labels: Path) -> LabelledSegment:
         if "[" in video:
             what, do = f"`{video}` is an interval, not a video", "Give the labels as distributed, not aligned ones"
             raise DataError(what, file=labels, key=video, do=do)
@@ -136,88 +137,90 @@ class OpinionVideos:
             what = f"`features` must have {' or '.join(map(str, widths))} columns, but has {len(interval.values)}"
             raise DataError(what, file=labels, key=video, do="Give the opinion labels; sentiment comes first")
         sentiment, *intensities = interval.values
-        return Opinion(video, number, interval.start_s, interval.end_s, sentiment, tuple(intensities))
+        return LabelledSegment(video, number, interval.start_s, interval.end_s, sentiment, tuple(intensities))
 
     def _usable(
-        self, listed: Sequence[Opinion], labels: Path, gatherer: Gatherer
-    ) -> tuple[list[Opinion], dict[str, str]]:
+        self, listed: Sequence[LabelledSegment], labels: Path, collector: FaultCollector
+    ) -> tuple[list[LabelledSegment], dict[str, str]]:
         """The opinions whose labels can be used, none of them before the start of its video; and those left out."""
-        usable: list[Opinion] = []
+        usable: list[LabelledSegment] = []
         left_out: dict[str, str] = {}
-        seen: dict[tuple[str, float, float], Opinion] = {}
-        for opinion in listed:
-            interval = (opinion.video, opinion.start_s, opinion.end_s)
+        seen: dict[tuple[str, float, float], LabelledSegment] = {}
+        for segment in listed:
+            interval = (segment.video, segment.start_s, segment.end_s)
             earlier = seen.get(interval)
-            if opinion.start_s == opinion.end_s:
-                left_out[opinion.id] = f"its interval, at {opinion.start_s:g} s, has length 0"
+            if segment.start_s == segment.end_s:
+                left_out[segment.id] = f"its interval, at {segment.start_s:g} s, has length 0"
                 continue
-            with gatherer.each():
-                self._refuse_labels(opinion, labels)
+            with collector.each():
+                self._refuse_labels(segment, labels)
                 if earlier is not None:
-                    labelled = f"labelled {earlier.sentiment:g} there and {opinion.sentiment:g} here"
-                    left_out[opinion.id] = f"{earlier.id} has the same interval, {labelled}"
+                    labelled = f"labelled {earlier.sentiment:g} there and {segment.sentiment:g} here"
+                    left_out[segment.id] = f"{earlier.id} has the same interval, {labelled}"
                     continue
-                seen[interval] = opinion
-                usable.append(opinion if opinion.start_s >= 0 else opinion._replace(start_s=0.0, cut_at_start=True))
+                seen[interval] = segment
+                usable.append(segment if segment.start_s >= 0 else segment._replace(start_s=0.0, cut_at_start=True))
         return usable, left_out
 
-    def _refuse_labels(self, opinion: Opinion, labels: Path) -> None:
-        if not -self.padding_seconds <= opinion.start_s < opinion.end_s or opinion.end_s <= 0:
-            what = f"The interval from `{opinion.start_s:g}` to `{opinion.end_s:g}` s is reversed or negative"
-            raise DataError(what, file=labels, utterance=opinion.id, do="Times in seconds? Correct the labels")
-        intensities = opinion.intensities
-        if abs(opinion.sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
-            values = ", ".join(f"{value:g}" for value in (opinion.sentiment, *intensities))
+    def _refuse_labels(self, segment: LabelledSegment, labels: Path) -> None:
+        if not -self.padding_seconds <= segment.start_s < segment.end_s or segment.end_s <= 0:
+            what = f"The interval from `{segment.start_s:g}` to `{segment.end_s:g}` s is reversed or negative"
+            raise DataError(what, file=labels, utterance=segment.id, do="Times in seconds? Correct the labels")
+        intensities = segment.intensities
+        if abs(segment.sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
+            values = ", ".join(f"{value:g}" for value in (segment.sentiment, *intensities))
             what = f"Sentiment must lie in [-3, 3] and emotions in [0, 3], but they are `{values}`"
-            raise DataError(what, file=labels, utterance=opinion.id, do="Correct the labels")
+            raise DataError(what, file=labels, utterance=segment.id, do="Correct the labels")
 
     def _with_sound(
-        self, opinions: Sequence[Opinion], root: Path, labels: Path, gatherer: Gatherer
+        self, segments: Sequence[LabelledSegment], root: Path, labels: Path, collector: FaultCollector
     ) -> list[DraftUtterance]:
-        """Each opinion as an utterance whose sound has been found and is as long as the labels say."""
+        """Each segment as an utterance whose sound has been found and is as long as the labels say."""
         folder = root / "wav" if (root / "wav").is_dir() else root
         sounds = _sounds(folder)
         lengths: dict[Path, SoundInfo] = {}
         utterances: list[DraftUtterance] = []
-        for opinion in opinions:
-            with gatherer.each():
-                path = _sound_of(opinion, sounds)
+        for segment in segments:
+            with collector.each():
+                path = _sound_of(segment, sounds)
                 if path is None:
-                    looked = f"{opinion.video}.wav, {opinion.id}.wav or {opinion.video}_{opinion.number + 1}.wav"
+                    looked = f"{segment.video}.wav, {segment.id}.wav or {segment.video}_{segment.number + 1}.wav"
                     what, do = "The segment has no sound", f"Put it there as {looked}"
-                    raise DataError(what, file=folder, utterance=opinion.id, do=do)
+                    raise DataError(what, file=folder, utterance=segment.id, do=do)
                 if path not in lengths:
-                    lengths[path] = inspect(path, utterance=opinion.id, any_channels=True)
-                utterances.append(self._utterance(opinion, path, lengths[path].seconds, labels))
+                    lengths[path] = inspect(path, utterance=segment.id, any_channels=True)
+                utterances.append(self._utterance(segment, path, lengths[path].seconds, labels))
         return utterances
 
-    def _utterance(self, opinion: Opinion, path: Path, held_s: float, labels: Path) -> DraftUtterance:
-        if path.stem != opinion.video:
-            self._refuse_other_segment(opinion, path, held_s, labels)
-            return _utterance(opinion, path, None, None)
-        if opinion.end_s <= held_s:
-            return _utterance(opinion, path, opinion.start_s, opinion.end_s)
-        if opinion.end_s - held_s <= self.padding_seconds and opinion.start_s < held_s:
-            return _utterance(opinion, path, opinion.start_s, None)
-        what = f"The interval ends at {opinion.end_s:g} s, but the sound of `{opinion.video}` lasts {held_s:g} s"
-        raise DataError(what, file=labels, utterance=opinion.id, do="Times in seconds? Is it the sound of this video?")
+    def _utterance(self, segment: LabelledSegment, path: Path, held_s: float, labels: Path) -> DraftUtterance:
+        if path.stem != segment.video:
+            self._refuse_other_segment(segment, path, held_s, labels)
+            return _utterance(segment, path, None, None)
+        if segment.end_s <= held_s:
+            return _utterance(segment, path, segment.start_s, segment.end_s)
+        if segment.end_s - held_s <= self.padding_seconds and segment.start_s < held_s:
+            return _utterance(segment, path, segment.start_s, None)
+        what = f"The interval ends at {segment.end_s:g} s, but the sound of `{segment.video}` lasts {held_s:g} s"
+        raise DataError(what, file=labels, utterance=segment.id, do="Times in seconds? Is it the sound of this video?")
 
-    def _refuse_other_segment(self, opinion: Opinion, path: Path, held_s: float, labels: Path) -> None:
+    def _refuse_other_segment(self, segment: LabelledSegment, path: Path, held_s: float, labels: Path) -> None:
         """Refuse a file of one segment that has not its length: it is numbered otherwise, and so has another label."""
-        shortest_s = opinion.seconds - (self.padding_seconds if self.padding_seconds > _SEGMENT_TOLERANCE_S else 0)
-        if shortest_s - _SEGMENT_TOLERANCE_S <= held_s <= opinion.seconds + _SEGMENT_TOLERANCE_S:
+        shortest_s = segment.seconds - (self.padding_seconds if self.padding_seconds > _SEGMENT_TOLERANCE_S else 0)
+        if shortest_s - _SEGMENT_TOLERANCE_S <= held_s <= segment.seconds + _SEGMENT_TOLERANCE_S:
             return
-        what = f"{path.name} lasts {held_s:g} s, but its interval {opinion.seconds:g} s"
+        what = f"{path.name} lasts {held_s:g} s, but its interval {segment.seconds:g} s"
         do = "Are the segments numbered otherwise? VIDEO[3] counts from 0, VIDEO_4 from 1"
-        raise DataError(what, file=labels, utterance=opinion.id, do=do)
+        raise DataError(what, file=labels, utterance=segment.id, do=do)
 
-    def _splits(self, variant: str, kept: Sequence[Opinion]) -> dict[str, Split]:
+    def _splits(self, variant: str, kept: Sequence[LabelledSegment]) -> dict[str, Split]:
         if variant == MOCKINGJAY:
             return split_by_video(each.video for each in kept)
         folds = standard_folds(self.dataset)
         return {each.video: folds[each.video] for each in kept if each.video in folds}
 
-    def _notes_on_splits(self, variant: str, kept: Sequence[Opinion], splits: Mapping[str, Split]) -> Iterator[str]:
+    def _notes_on_splits(
+        self, variant: str, kept: Sequence[LabelledSegment], splits: Mapping[str, Split]
+    ) -> Iterator[str]:
         unlisted = Counter(each.video for each in kept if each.video not in splits)
         if variant == MOCKINGJAY:
             yield "Split 90/10 by video as Mockingjay's release does; no dev"
@@ -232,15 +235,15 @@ class OpinionVideos:
             yield f"{neutral} of {len(kept)} opinions have a sentiment of exactly 0, of which no sign can be asked"
 
 
-MOSI = OpinionVideos(name="mosi", dataset="cmu_mosi", has_emotions=False, padding_seconds=0.01, variants=(STANDARD,))
+MOSI = SentimentVideos(name="mosi", dataset="cmu_mosi", has_emotions=False, padding_seconds=0.01, variants=(STANDARD,))
 # CMU widened the segments of MOSEI by half a second at both ends: neighbours share a second, and the first ones start
 # up to 0.4876 s before their video (CMU-MultimodalSDK#164, #198). S3PRL cuts them at 0, too.
-MOSEI = OpinionVideos(
+MOSEI = SentimentVideos(
     name="mosei", dataset="cmu_mosei", has_emotions=True, padding_seconds=0.5, variants=(STANDARD, MOCKINGJAY)
 )
 
 
-class Opinion(NamedTuple):
+class LabelledSegment(NamedTuple):
     """One labelled interval of a video; `number` counts from 0 in the order of the labels."""
 
     video: str
@@ -279,7 +282,7 @@ class Opinion(NamedTuple):
 
 
 def mockingjay_filter(seconds: float, sentiment: float) -> bool:
-    """Whether Mockingjay's release keeps an opinion of CMU-MOSEI: 1 s to 20 s long and |sentiment| at least 0.1."""
+    """Whether Mockingjay's release keeps a segment of CMU-MOSEI: 1 s to 20 s long and |sentiment| at least 0.1."""
     return 1.0 <= seconds <= 20.0 and abs(sentiment) >= 0.1
 
 
@@ -317,29 +320,31 @@ def _sounds(folder: Path) -> dict[str, Path]:
     return sounds
 
 
-def _sound_of(opinion: Opinion, sounds: Mapping[str, Path]) -> Path | None:
+def _sound_of(segment: LabelledSegment, sounds: Mapping[str, Path]) -> Path | None:
     """The file of the whole video or of the interval; None where there is none."""
-    names = (opinion.video, opinion.id, f"{opinion.video}_{opinion.number + 1}")
+    names = (segment.video, segment.id, f"{segment.video}_{segment.number + 1}")
     found = [sounds[name] for name in names if name in sounds]
     if len(found) > 1:
         what = f"Two files could be its sound: {found[0].name} and {found[1].name}"
-        raise DataError(what, file=found[0], utterance=opinion.id, do="Keep the whole videos or the segments")
+        raise DataError(what, file=found[0], utterance=segment.id, do="Keep the whole videos or the segments")
     return found[0] if found else None
 
 
-def _utterance(opinion: Opinion, path: Path, start: float | None, end: float | None) -> DraftUtterance:
+def _utterance(segment: LabelledSegment, path: Path, start: float | None, end: float | None) -> DraftUtterance:
     return DraftUtterance(
-        id=opinion.id,
+        id=segment.id,
         audio=path,
         start=start,
         end=end,
-        speaker=opinion.video,
-        attributes=opinion.attributes,
-        group=opinion.video,
+        speaker=segment.video,
+        attributes=segment.attributes,
+        group=segment.video,
     )
 
 
-def _notes_on_the_choice(variant: str, usable: Sequence[Opinion], chosen: Sequence[Opinion]) -> Iterator[str]:
+def _notes_on_the_choice(
+    variant: str, usable: Sequence[LabelledSegment], chosen: Sequence[LabelledSegment]
+) -> Iterator[str]:
     if variant == MOCKINGJAY:
         yield (
             f"{len(usable) - len(chosen)} of {len(usable)} opinions are left out: shorter than 1 s, longer than 20 s "
@@ -360,7 +365,7 @@ def _notes_on_left_out(left_out: Mapping[str, str], num_listed: int) -> Iterator
         yield f"{len(left_out)} of {num_listed} labelled segments are left out by their labels: {', '.join(left_out)}"
 
 
-def _notes_on_ends(kept: Sequence[Opinion], utterances: Sequence[DraftUtterance]) -> Iterator[str]:
+def _notes_on_ends(kept: Sequence[LabelledSegment], utterances: Sequence[DraftUtterance]) -> Iterator[str]:
     """How many intervals were cut off at either end of their sound."""
     num_starts = sum(each.cut_at_start for each in kept)
     num_ends = sum(each.start is not None and each.end is None for each in utterances)

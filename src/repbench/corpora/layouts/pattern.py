@@ -26,9 +26,10 @@ from typing import cast, get_args
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import files_under, refuse_missing_root, refuse_options
+from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.csv_table import column_type
+from repbench.corpora.layouts.file_search import files_under, refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
 from repbench.errors import DataError, UsageError
 
 FIELDS = ("speaker", "group", "id", "text", "split")
@@ -40,7 +41,7 @@ _MEND = "Write it like '{speaker}_{emotion}_{take}.wav'"
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class FilePattern:
     """A pattern that has been understood.
 
     Attributes:
@@ -79,7 +80,7 @@ class Pattern:
         return "/".join(path.relative_to(root).parts[-self.num_parts :])
 
 
-def read_pattern(text: str) -> Pattern:
+def read_pattern(text: str) -> FilePattern:
     """Understand a pattern; its rules stand at the head of this module.
 
     Raises:
@@ -107,7 +108,7 @@ def read_pattern(text: str) -> Pattern:
     if fault is not None or ending is None:
         raise UsageError(f"The pattern `{text}` {fault}", key="--pattern", do=_MEND)
     stem = text[: ending.start()]
-    return Pattern(
+    return FilePattern(
         text=text,
         names=names,
         ending=ending[0].lower(),
@@ -127,7 +128,7 @@ def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class CodedField:
     """A field of a pattern that is a code.
 
     Attributes:
@@ -155,7 +156,7 @@ class PatternLayout:
     name: str
     licence: str = "unknown"
     pattern: str | None = None
-    codes: tuple[Code, ...] = ()
+    codes: tuple[CodedField, ...] = ()
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the files under `root`; errors as `CorpusLayout.prepare`.
@@ -169,20 +170,20 @@ class PatternLayout:
             raise UsageError(f"The layout `{self.name}` needs a pattern", key="--pattern", do=_MEND)
         pattern = read_pattern(written)
         refuse_missing_root(root)
-        gatherer = Gatherer(gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
         known: dict[Path, dict[str, str]] = {}
-        for path, values in _matches(pattern, root, options, gatherer).items():
-            with gatherer.each():
+        for path, values in _matches(pattern, root, options, collector).items():
+            with collector.each():
                 known[path] = self._decoded(path, values)
         first = next(iter(known.values()), {})
         types = {name: column_type([values[name] for values in known.values()]) for name in first if name not in FIELDS}
         utterances = []
         for path, values in known.items():
             attributes = {name: read(values[name]) for name, read in types.items()}
-            with gatherer.each():
+            with collector.each():
                 utterances.append(_utterance(path, values, attributes, pattern, root))
         draft = Draft(
-            name=self.name, licence=self.licence, root=root, utterances=utterances, faults=tuple(gatherer.faults)
+            name=self.name, licence=self.licence, root=root, utterances=utterances, faults=tuple(collector.faults)
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -198,7 +199,9 @@ class PatternLayout:
         return decoded
 
 
-def _matches(pattern: Pattern, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, dict[str, str]]:
+def _matches(
+    pattern: FilePattern, root: Path, options: PrepareOptions, collector: FaultCollector
+) -> dict[Path, dict[str, str]]:
     """What the name of every file says.
 
     Raises:
@@ -209,20 +212,20 @@ def _matches(pattern: Pattern, root: Path, options: PrepareOptions, gatherer: Ga
         what = f"The folder holds no {pattern.ending} file; looked for `{pattern.text}`"
         raise DataError(what, file=root, do="Check --root")
     found: dict[Path, dict[str, str]] = {}
-    strangers = []
+    unmatched = []
     for path in paths:
-        with gatherer.each():
+        with collector.each():
             values = pattern.read(path, root)
             if values is None:
-                strangers.append(path)
+                unmatched.append(path)
             else:
                 found[path] = values
     do = f"{_OTHER_NAMES} or mend the pattern"
-    if strangers and not (options.gather_faults and found):
-        what = f"{len(strangers)} of {len(paths)} files do not match the pattern `{pattern.text}`, the first is this"
-        raise DataError(what, file=strangers[0], do=do)
-    for path in strangers:
-        with gatherer.each():
+    if unmatched and not (options.gather_faults and found):
+        what = f"{len(unmatched)} of {len(paths)} files do not match the pattern `{pattern.text}`, the first is this"
+        raise DataError(what, file=unmatched[0], do=do)
+    for path in unmatched:
+        with collector.each():
             raise DataError(f"The name does not match the pattern `{pattern.text}`", file=path, do=do)
     return found
 
@@ -231,7 +234,7 @@ _OTHER_NAMES = "Rename the files, leave them out with --exclude"
 
 
 def _utterance(
-    path: Path, values: Mapping[str, str], attributes: Mapping[str, AttributeValue], pattern: Pattern, root: Path
+    path: Path, values: Mapping[str, str], attributes: Mapping[str, AttributeValue], pattern: FilePattern, root: Path
 ) -> DraftUtterance:
     split = values.get("split")
     if split is not None and split not in get_args(Split):
@@ -262,12 +265,12 @@ RAVDESS = PatternLayout(
     licence="CC BY-NC-SA 4.0",
     pattern="{modality:2}-{channel:2}-{emotion:2}-{intensity:2}-{statement:2}-{repetition:2}-{speaker:2}.wav",
     codes=(
-        Code("modality", "modality", _numbered(("audio-video", "video", "audio"))),
-        Code("channel", "channel", _numbered(("speech", "song"))),
-        Code("emotion", "emotion", _numbered(RAVDESS_EMOTIONS)),
-        Code("intensity", "intensity", _numbered(("normal", "strong"))),
-        Code("statement", "text", _numbered(("Kids are talking by the door", "Dogs are sitting by the door"))),
-        Code("speaker", "gender", _numbered(("M", "F") * 12)),
+        CodedField("modality", "modality", _numbered(("audio-video", "video", "audio"))),
+        CodedField("channel", "channel", _numbered(("speech", "song"))),
+        CodedField("emotion", "emotion", _numbered(RAVDESS_EMOTIONS)),
+        CodedField("intensity", "intensity", _numbered(("normal", "strong"))),
+        CodedField("statement", "text", _numbered(("Kids are talking by the door", "Dogs are sitting by the door"))),
+        CodedField("speaker", "gender", _numbered(("M", "F") * 12)),
     ),
 )
 
@@ -301,8 +304,8 @@ EMODB = PatternLayout(
     name="emodb",
     pattern="{speaker:2}{sentence:3}{emotion:1}{version}.wav",
     codes=(
-        Code("emotion", "emotion", _EMODB_EMOTIONS),
-        Code("sentence", "text", _EMODB_SENTENCES),
-        Code("speaker", "gender", _EMODB_GENDERS),
+        CodedField("emotion", "emotion", _EMODB_EMOTIONS),
+        CodedField("sentence", "text", _EMODB_SENTENCES),
+        CodedField("speaker", "gender", _EMODB_GENDERS),
     ),
 )

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from repbench.audio.sound import inspect
-from repbench.corpora.alignments import align, hold
+from repbench.corpora.alignments import align, validate_alignment
 from repbench.corpora.alignments.interval_files import read_phn
 from repbench.corpora.contract import SILENCE, Draft, DraftUtterance, Phone, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import files_under, refuse_missing_root, refuse_options, text_notes
+from repbench.corpora.faults import FaultCollector
+from repbench.corpora.layouts.file_search import files_under, refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
+from repbench.corpora.layouts.text_notes import text_notes
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError
 
@@ -124,8 +126,8 @@ class Timit:
         """Describe the sentences under `root`; errors as `CorpusLayout.prepare`."""
         refuse_options("timit", options, reads=("alignments",))
         refuse_missing_root(root)
-        gatherer = Gatherer(gather=options.gather_faults)
-        sentences = _sentences(root, options, gatherer)
+        collector = FaultCollector(gather=options.gather_faults)
+        sentences = _sentences(root, options, collector)
         spoken = [each for each in sentences if each.audio is not None]
         if not spoken:
             what = f"The folder is not laid out like TIMIT; looked for {_LOOKED_FOR}"
@@ -134,7 +136,7 @@ class Timit:
         own_labels = options.alignments is None
         utterances = []
         for each in spoken:
-            with gatherer.each():
+            with collector.each():
                 utterances.append(_utterance(each, test_speakers, own_labels=own_labels))
         is_labelled = any(utterance.phones is not None for utterance in utterances)
         draft = Draft(
@@ -149,7 +151,7 @@ class Timit:
                 *text_notes(utterances),
                 *_notes_on_splits(utterances, test_speakers),
             ),
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -157,12 +159,12 @@ class Timit:
 TIMIT = Timit()
 
 
-def _sentences(root: Path, options: PrepareOptions, gatherer: Gatherer) -> list[_SentenceFiles]:
+def _sentences(root: Path, options: PrepareOptions, collector: FaultCollector) -> list[_SentenceFiles]:
     """Every sentence of which a file lies under `root`."""
     found: dict[str, _SentenceFiles] = {}
     for folder in sorted(path for path in root.iterdir() if path.name.upper() in _SPLITS and path.is_dir()):
         for path in files_under(folder, options, root=root):
-            with gatherer.each():
+            with collector.each():
                 sentence, kind = _read_place(path, folder)
                 if sentence is None:
                     continue
@@ -227,7 +229,7 @@ def _phones(sentence: _SentenceFiles, audio: Path) -> tuple[Phone, ...] | None:
         phones=[Phone(start_s, end_s, label.lower()) for start_s, end_s, label in alignment.phones],
         short_s=max(UNLABELLED_S, UNLABELLED_SHARE * duration_s),
     )
-    return hold(alignment, duration_s, utterance=sentence.id)
+    return validate_alignment(alignment, duration_s, utterance=sentence.id)
 
 
 def _text(sentence: _SentenceFiles) -> str | None:

@@ -9,12 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from repbench.audio.sound import ENDINGS, ENDINGS_TO_CONVERT
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import Draft, DraftUtterance, PrepareOptions, Split
-from repbench.corpora.faults import Gatherer
-from repbench.corpora.layouts.base import files_under, refuse_missing_root, refuse_options
+from repbench.corpora.faults import FaultCollector
 from repbench.corpora.layouts.csv_table import csv_rows
+from repbench.corpora.layouts.file_search import files_under, refuse_missing_root
+from repbench.corpora.layouts.options import refuse_options
+from repbench.corpora.layouts.sound_files import is_sound
 from repbench.corpora.textfiles import read_utf8, text_lines
 from repbench.errors import DataError
 
@@ -49,13 +50,13 @@ class SpeakerFolders:
         """Describe the speakers under `root`; errors as `CorpusLayout.prepare`."""
         refuse_options("voxceleb", options, reads=("alignments",))
         refuse_missing_root(root)
-        gatherer = Gatherer(gather=options.gather_faults)
+        collector = FaultCollector(gather=options.gather_faults)
         sounds = {
-            path: place for base in _bases(root) for path, place in _places(base, root, options, gatherer).items()
+            path: place for base in _bases(root) for path, place in _places(base, root, options, collector).items()
         }
         if not sounds:
-            if gatherer.faults:
-                raise gatherer.faults[0]
+            if collector.faults:
+                raise collector.faults[0]
             what = f"The folder is not laid out like VoxCeleb; looked for {_LOOKED_FOR}"
             raise DataError(what, file=root, do="Check --root")
         _refuse_mixed_depths(sounds)
@@ -69,7 +70,7 @@ class SpeakerFolders:
             root=root,
             utterances=utterances,
             notes=_notes(utterances, bool(splits)),
-            faults=tuple(gatherer.faults),
+            faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
 
@@ -85,11 +86,11 @@ def _bases(root: Path) -> list[Path]:
     return [part for part in parts if part.is_dir()] or [root]
 
 
-def _places(base: Path, root: Path, options: PrepareOptions, gatherer: Gatherer) -> dict[Path, tuple[str, ...]]:
+def _places(base: Path, root: Path, options: PrepareOptions, collector: FaultCollector) -> dict[Path, tuple[str, ...]]:
     """Each sound and the parts of its place, (SPEAKER, NAME) or (SPEAKER, VIDEO, NAME), without its ending."""
     places = {}
     for path in files_under(base, options, root=root):
-        with gatherer.each():
+        with collector.each():
             place = _place(path, base)
             if place is not None:
                 places[path] = place
@@ -98,11 +99,7 @@ def _places(base: Path, root: Path, options: PrepareOptions, gatherer: Gatherer)
 
 def _place(path: Path, base: Path) -> tuple[str, ...] | None:
     """The parts of the place of a sound; None for a file that is none."""
-    ending = path.suffix.lower()
-    if ending in ENDINGS_TO_CONVERT:
-        do = f"Convert it first: ffmpeg -i {path.name} -ac 1 -ar 16000 {path.stem}.wav"
-        raise DataError(f"{ending} files are not read", file=path, do=do)
-    if ending not in ENDINGS:
+    if not is_sound(path):
         return None
     place = path.relative_to(base).with_suffix("").parts
     if len(place) not in (2, 3):

@@ -18,7 +18,7 @@ from repbench.corpora.contract import (
     FeatureFormat,
     Utterance,
 )
-from repbench.corpora.safe_paths import Root, is_encodable
+from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.errors import DataError, IntegrityError, RepbenchError
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -34,7 +34,7 @@ def with_features(
     utterances: Sequence[Utterance],
     drafts: Sequence[DraftUtterance],
     declared: DraftFeatures | None,
-    root: Root,
+    root: RootFolder,
 ) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None, dict[str, RepbenchError]]:
     """The utterances with the features that their drafts name, read and checked, and what all features are.
 
@@ -85,9 +85,9 @@ def with_features(
     return tuple(placed), declaration, faults
 
 
-def _place(draft: DraftUtterance, root: Root) -> Path:
+def _place(draft: DraftUtterance, root: RootFolder) -> Path:
     assert draft.features is not None
-    return root.place(root.relative(draft.features, utterance=draft.id), utterance=draft.id)
+    return root.join(root.relative(draft.features, utterance=draft.id), utterance=draft.id)
 
 
 def refuse_unfit(utterance: Utterance, measure: FeatureMeasure, declared: FeatureDeclaration) -> None:

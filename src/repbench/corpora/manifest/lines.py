@@ -15,7 +15,7 @@ import numpy as np
 from repbench.audio.sound import Channel
 from repbench.corpora.alignments import validate_phones
 from repbench.corpora.contract import Phone, Utterance
-from repbench.corpora.safe_paths import Root, is_encodable
+from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError
 
@@ -34,7 +34,7 @@ _FIELDS = frozenset(
 )
 
 
-class Line(NamedTuple):
+class ManifestLine(NamedTuple):
     """An utterance and where it was written: `…/manifest.jsonl:12`."""
 
     utterance: Utterance
@@ -92,7 +92,7 @@ def _encode_known(fields: Mapping[str, Any]) -> str:
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-def parse_line(line: bytes, root: Root, where: str) -> Line:
+def parse_line(line: bytes, root: RootFolder, where: str) -> ManifestLine:
     """Read one line.
 
     Args:
@@ -109,8 +109,8 @@ def parse_line(line: bytes, root: Root, where: str) -> Line:
         raise DataError(f"The line is not valid JSON: {error}", file=where, do="Prepare the corpus again") from error
     if not isinstance(fields, dict):
         raise DataError("The line is not a JSON object", file=where, do="Prepare the corpus again")
-    fields_of_line = _Fields(fields, where)
-    return Line(fields_of_line.utterance(root), where)
+    fields_of_line = _LineFields(fields, where)
+    return ManifestLine(fields_of_line.utterance(root), where)
 
 
 def strict_json(content: bytes) -> Any:
@@ -135,7 +135,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
 
 
-class _Fields:
+class _LineFields:
     """The fields of one line, each taken by its type."""
 
     def __init__(self, fields: dict[str, Any], where: str) -> None:
@@ -144,7 +144,7 @@ class _Fields:
         identifier = fields.get("id")
         self._id = identifier if isinstance(identifier, str) else None
 
-    def utterance(self, root: Root) -> Utterance:
+    def utterance(self, root: RootFolder) -> Utterance:
         fields = self._fields
         if not fields.keys() <= _FIELDS:
             name = min(fields.keys() - _FIELDS)
@@ -191,8 +191,8 @@ class _Fields:
             raise self._fault(f"`{name}` is not valid Unicode", name)
         return value
 
-    def _place(self, name: str, root: Root) -> Path:
-        return root.place(self._text(name), file=self._where, utterance=self._id)
+    def _place(self, name: str, root: RootFolder) -> Path:
+        return root.join(self._text(name), file=self._where, utterance=self._id)
 
     def _name(self, name: str) -> str:
         value = self._text(name)

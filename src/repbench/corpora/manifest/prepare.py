@@ -8,8 +8,8 @@ from pathlib import Path
 
 from repbench.audio.sound import Channel
 from repbench.corpora.contract import CorpusLayout, Draft, PrepareOptions
-from repbench.corpora.layouts.base import excluded_files, is_excluded
-from repbench.corpora.manifest.subsets import dev_from_train, divided, read_lists, with_frequent_speakers
+from repbench.corpora.layouts.file_search import excluded_files, is_excluded
+from repbench.corpora.manifest.subsets import dev_from_train, read_lists, with_frequent_speakers, with_splits
 from repbench.errors import DataError, UsageError
 
 
@@ -17,7 +17,7 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     """Describe what lies under `root`, and keep and divide of it what the options say.
 
     Speakers are counted over all utterances of the corpus, listed or not. Faults of single utterances are in the draft:
-    `repbench.corpora.manifest.manifest.write` reports them with those of the sounds.
+    `repbench.corpora.manifest.write` reports them with those of the sounds.
 
     Raises:
         UsageError: An option needs another that is not there, or cannot be meant.
@@ -33,7 +33,7 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
         draft = _with_channel(draft, options.channel)
     if options.min_utterances is not None:
         draft = with_frequent_speakers(draft, options.min_utterances)
-    return draft if lists is None else divided(draft, lists)
+    return draft if lists is None else with_splits(draft, lists)
 
 
 def _without_excluded(draft: Draft, options: PrepareOptions) -> Draft:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +10,16 @@ from functools import cached_property
 from pathlib import Path
 
 from repbench.corpora.contract import Draft, DraftUtterance, Split
+from repbench.corpora.layouts.sound_files import without_ending
 from repbench.corpora.textfiles import nfc, text_lines
 from repbench.errors import DataError, UsageError
 
 _SPLIT_OF_PREFIX: dict[str, Split] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
-_SOUND = re.compile(r"\.(wav|flac|sph|mp3|ogg|opus|aiff?|au)\Z", re.IGNORECASE)
 _LOOKED_FOR = "train*.txt, dev*.txt, valid*.txt or test*.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Lists:
+class SplitLists:
     """Which utterances make up which split.
 
     Attributes:
@@ -32,7 +31,7 @@ class Lists:
     names: tuple[str, ...]
 
 
-def read_lists(places: Sequence[Path]) -> Lists:
+def read_lists(places: Sequence[Path]) -> SplitLists:
     """Read lists of utterances, one id a line.
 
     Args:
@@ -55,10 +54,10 @@ def read_lists(places: Sequence[Path]) -> Lists:
             split_of[identifier] = _SPLIT_OF_PREFIX[_prefix(path)]
     if not split_of:
         raise DataError("The lists of splits are empty", file=places[0], do="Write one utterance id a line")
-    return Lists(split_of, tuple(path.name for path in paths))
+    return SplitLists(split_of, tuple(path.name for path in paths))
 
 
-def dev_from_train(lists: Lists, share: float, seed: int) -> Lists:
+def dev_from_train(lists: SplitLists, share: float, seed: int) -> SplitLists:
     """Make the last `share` of the shuffled list of train the list of dev.
 
     The list is shuffled as Python's `random.seed(seed); random.shuffle(lines)` would, in the order in which it stands,
@@ -77,7 +76,7 @@ def dev_from_train(lists: Lists, share: float, seed: int) -> Lists:
     return replace(lists, split_of={**lists.split_of, **dev})
 
 
-def divided(draft: Draft, lists: Lists) -> Draft:
+def with_splits(draft: Draft, lists: SplitLists) -> Draft:
     """The draft with the splits of the lists; utterances in none of them belong to no split, or to train.
 
     A list names an utterance by its id, or by the place of its sound under the root, or by the end of that place where
@@ -89,7 +88,7 @@ def divided(draft: Draft, lists: Lists) -> Draft:
         DataError: No utterance of the corpus is listed, one is listed twice, or a name could be of two sounds.
     """
     utterances = tuple(draft.utterances)
-    names = _Names(utterances, draft.root, lists.split_of)
+    names = _UtteranceNames(utterances, draft.root, lists.split_of)
     listed_as: dict[int, str] = {}
     num_missing = 0
     for listed in lists.split_of:
@@ -118,7 +117,7 @@ def divided(draft: Draft, lists: Lists) -> Draft:
     return replace(draft, utterances=divided, notes=tuple(notes))
 
 
-def _other_corpus(first: DraftUtterance, num_utterances: int, lists: Lists, names: _Names) -> DataError:
+def _other_corpus(first: DraftUtterance, num_utterances: int, lists: SplitLists, names: _UtteranceNames) -> DataError:
     """The fault of lists that name no utterance: one name of each side."""
     listed = next(iter(lists.split_of))
     what = (
@@ -129,7 +128,7 @@ def _other_corpus(first: DraftUtterance, num_utterances: int, lists: Lists, name
     return DataError(what, utterance=listed, do=do)
 
 
-class _Names:
+class _UtteranceNames:
     """What the utterances of a corpus may be called in lists.
 
     Args:
@@ -161,7 +160,7 @@ class _Names:
             DataError: It is the end of the place of two sounds.
         """
         place = _as_place(listed)
-        stem = _SOUND.sub("", place)
+        stem = without_ending(place)
         for name in (listed, place, stem):
             if name in self._by_id:
                 return self._by_id[name]

@@ -74,14 +74,14 @@ _WITH_CLOSURE = frozenset({"B", "CH", "D", "G", "JH", "K", "P", "T"})
 _LONGEST_CLOSURE_SECONDS = 0.06
 
 
-class Mark(NamedTuple):
+class PhoneMark(NamedTuple):
     """Where espeak-ng says a phone begins: its sample and its mnemonic."""
 
     sample: int
     mnemonic: str
 
 
-class Segment(NamedTuple):
+class PhoneSegment(NamedTuple):
     """`label` from sample `start` up to but not including sample `end`."""
 
     start: int
@@ -89,7 +89,7 @@ class Segment(NamedTuple):
     label: str
 
 
-def segments(marks: list[Mark], samples: NDArray[np.int16], sample_rate_hz: int) -> list[Segment]:
+def segments(marks: list[PhoneMark], samples: NDArray[np.int16], sample_rate_hz: int) -> list[PhoneSegment]:
     """The phones of one utterance: in order, without gap or overlap, from the first sample to the last.
 
     espeak-ng sets the mark of a stop at its burst and lets exact zeros stand for the closure before it; they are given
@@ -114,7 +114,7 @@ def segments(marks: list[Mark], samples: NDArray[np.int16], sample_rate_hz: int)
         starts.append(start)
         labels.append(label)
     ends = [*starts[1:], len(samples)]
-    return joined([Segment(*parts) for parts in zip(starts, ends, labels, strict=True) if parts[0] < parts[1]])
+    return joined([PhoneSegment(*parts) for parts in zip(starts, ends, labels, strict=True) if parts[0] < parts[1]])
 
 
 def _phone(mnemonic: str) -> str:
@@ -132,9 +132,9 @@ def _closure_start(samples: NDArray[np.int16], earliest: int, burst: int) -> int
     return earliest if sounding.size == 0 else earliest + int(sounding[-1]) + 1
 
 
-def joined(parts: list[Segment]) -> list[Segment]:
+def joined(parts: list[PhoneSegment]) -> list[PhoneSegment]:
     """`parts` with neighbouring silences made one."""
-    whole: list[Segment] = []
+    whole: list[PhoneSegment] = []
     for part in parts:
         if whole and whole[-1].label == part.label == SILENCE:
             whole[-1] = whole[-1]._replace(end=part.end)

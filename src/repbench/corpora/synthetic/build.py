@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress
-from repbench.corpora.manifest import manifest
 from repbench.corpora.synthetic import worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET
-from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, Recipe
+from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, SyntheticSpec
 from repbench.corpora.synthetic.plan import PlannedUtterance, plan, speakers
 from repbench.corpora.synthetic.voices import draw_voice
 from repbench.errors import EnvironmentFault
@@ -26,11 +26,11 @@ _SCRATCH = "scratch"
 _DATA_FILES = ("phontab", "phonindex", "phondata", "intonations", "en_dict", "lang/gmw/en-US")
 
 
-def build(recipe: Recipe, out: Path, *, num_workers: int, progress: Progress | None = None) -> Corpus:
+def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progress | None = None) -> Corpus:
     """Make the corpus in the empty folder `out`; the same for every number of workers.
 
     Args:
-        recipe: Which corpus.
+        spec: Which corpus.
         out: An empty folder, which may be renamed afterwards.
         num_workers: Processes that speak at the same time.
         progress: Called with (utterances done, all utterances); one that is spoken and not yet read is half done.
@@ -39,20 +39,20 @@ def build(recipe: Recipe, out: Path, *, num_workers: int, progress: Progress | N
         EnvironmentFault: espeak-ng is not installed, or a worker failed.
     """
     data = _espeak_data()
-    planned = plan(recipe)
+    planned = plan(spec)
     sound, scratch = out / _SOUND, out / _SCRATCH
     home = scratch / "home"
     sound.mkdir()
-    _furnish(home, data, recipe)
+    _write_espeak_home(home, data, spec)
     answers = worker_pool.run(
         [_job(utterance) for utterance in planned],
         scratch,
-        [str(sound), str(home), recipe.condition.name],
+        worker_pool.WorkerCommand([str(sound), str(home), spec.condition.name]),
         num_workers=num_workers,
         progress=_half(progress, 0, 2 * len(planned)),
     )
     shutil.rmtree(scratch)
-    draft = _draft(recipe, planned, answers, sound)
+    draft = _draft(spec, planned, answers, sound)
     return manifest.write(draft, out, resample="allowed", progress=_half(progress, len(planned), 2 * len(planned)))
 
 
@@ -68,7 +68,7 @@ def _espeak_data() -> Path:
     return Path(espeakng_loader.get_data_path())
 
 
-def _furnish(home: Path, data: Path, recipe: Recipe) -> None:
+def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec) -> None:
     """Give espeak-ng a home with English alone and our voices; its own data folder is large and not ours to write."""
     for name in _DATA_FILES:
         target = home / "espeak-ng-data" / name
@@ -76,8 +76,8 @@ def _furnish(home: Path, data: Path, recipe: Recipe) -> None:
         shutil.copyfile(data / name, target)
     voices = home / "espeak-ng-data" / "voices"
     voices.mkdir()
-    for speaker in speakers(recipe.size):
-        definition = draw_voice(speaker, recipe.condition.voice_spread).definition
+    for speaker in speakers(spec.size):
+        definition = draw_voice(speaker, spec.condition.voice_spread).definition
         (voices / speaker).write_text(definition, encoding="ascii", newline="\n")
 
 
@@ -91,12 +91,12 @@ def _job(utterance: PlannedUtterance) -> dict[str, str]:
 
 
 def _draft(
-    recipe: Recipe, planned: Sequence[PlannedUtterance], answers: Sequence[dict[str, Any]], sound: Path
+    spec: SyntheticSpec, planned: Sequence[PlannedUtterance], answers: Sequence[dict[str, Any]], sound: Path
 ) -> Draft:
     versions = sorted({answer["espeak_ng"] for answer in answers if "espeak_ng" in answer})
     phones = {answer["id"]: _phones(answer["phones"]) for answer in answers if "id" in answer}
     return Draft(
-        name=recipe.corpus_name,
+        name=spec.corpus_name,
         licence=LICENCE,
         root=sound,
         utterances=[_draft_utterance(utterance, phones[utterance.id], sound) for utterance in planned],

@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, Condition, generator_for
+from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, RecordingCondition, generator_for
 
-Samples = NDArray[np.float64]
+Signal = NDArray[np.float64]
 
 _LEVEL_DBFS = -24.0
 _HIGHEST_PEAK = 0.95
@@ -22,7 +22,7 @@ _EDGE_HZ = 800.0
 _FFT_BLOCK_SAMPLES = 2048  # lengths without large prime factors: five times as fast
 
 
-def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Samples:
+def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Signal:
     """`samples` at 16 kHz, in [-1, 1]; sample k of the input lies at k * 16000 / `sample_rate_hz` of the output.
 
     By the Fourier transform, with a soft edge at 8 kHz so that nothing rings. The end is filled up with silence, by
@@ -39,11 +39,11 @@ def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Samples:
     frequencies_hz = np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE_HZ)
     edge = np.clip((SAMPLE_RATE_HZ / 2 - frequencies_hz) / _EDGE_HZ, 0.0, 1.0)
     spectrum = np.fft.rfft(whole)[: frequencies_hz.size] * (0.5 - 0.5 * np.cos(np.pi * edge))
-    resampled: Samples = np.fft.irfft(spectrum, num_samples) * (up / down)
+    resampled: Signal = np.fft.irfft(spectrum, num_samples) * (up / down)
     return resampled
 
 
-def record(speech: Samples, condition: Condition, *, session: str, utterance: str) -> NDArray[np.int16]:
+def record(speech: Signal, condition: RecordingCondition, *, session: str, utterance: str) -> NDArray[np.int16]:
     """What the microphone hears of `speech`, as 16-bit samples that never clip.
 
     Args:
@@ -67,7 +67,7 @@ def record(speech: Samples, condition: Condition, *, session: str, utterance: st
     return _quantised(sound[: speech.size], level_dbfs)
 
 
-def _in_room(speech: Samples, condition: Condition, draws: np.random.Generator) -> Samples:
+def _in_room(speech: Signal, condition: RecordingCondition, draws: np.random.Generator) -> Signal:
     if condition.reverberation_seconds is None:
         return speech
     seconds = draws.uniform(*condition.reverberation_seconds)
@@ -76,26 +76,26 @@ def _in_room(speech: Samples, condition: Condition, draws: np.random.Generator) 
     direct_to_echo = 10.0 ** (draws.uniform(2.0, 8.0) / 20.0)
     echo = np.concatenate([[1.0], tail / (np.linalg.norm(tail) * direct_to_echo)])
     num_points = speech.size + echo.size + -echo.size % _FFT_BLOCK_SAMPLES
-    heard: Samples = np.fft.irfft(np.fft.rfft(speech, num_points) * np.fft.rfft(echo, num_points), num_points)
+    heard: Signal = np.fft.irfft(np.fft.rfft(speech, num_points) * np.fft.rfft(echo, num_points), num_points)
     return heard[: speech.size]
 
 
-def _response_db(deviation_db: float, num_samples: int, draws: np.random.Generator) -> Samples:
+def _response_db(deviation_db: float, num_samples: int, draws: np.random.Generator) -> Signal:
     """A smooth response over the octaves: a tilt and two ripples, at the frequencies of a real FFT."""
     octaves = np.log2(np.maximum(np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE_HZ), _LOWEST_HZ) / 1000.0)
-    response: Samples = 0.5 * draws.normal() * octaves
+    response: Signal = 0.5 * draws.normal() * octaves
     for ripples_per_octave in (0.25, 0.5):
         response = response + draws.normal() * np.cos(2.0 * np.pi * (ripples_per_octave * octaves + draws.uniform()))
     response *= deviation_db
     return response
 
 
-def _shaped(sound: Samples, response_db: Samples) -> Samples:
-    shaped: Samples = np.fft.irfft(np.fft.rfft(sound) * 10.0 ** (response_db / 20.0), sound.size)
+def _shaped(sound: Signal, response_db: Signal) -> Signal:
+    shaped: Signal = np.fft.irfft(np.fft.rfft(sound) * 10.0 ** (response_db / 20.0), sound.size)
     return shaped
 
 
-def _noise(sound: Samples, snr_db: float, slope: float, draws: np.random.Generator) -> Samples:
+def _noise(sound: Signal, snr_db: float, slope: float, draws: np.random.Generator) -> Signal:
     """Noise whose power falls as f^-slope (0 white, 1 pink), `snr_db` below the mean power of `sound`."""
     white = draws.normal(size=sound.size)
     octaves = np.log2(np.maximum(np.fft.rfftfreq(sound.size, 1.0 / SAMPLE_RATE_HZ), _LOWEST_HZ))
@@ -104,12 +104,12 @@ def _noise(sound: Samples, snr_db: float, slope: float, draws: np.random.Generat
     return coloured
 
 
-def _quantised(sound: Samples, level_dbfs: float) -> NDArray[np.int16]:
+def _quantised(sound: Signal, level_dbfs: float) -> NDArray[np.int16]:
     gain = 10.0 ** (level_dbfs / 20.0) / _rms(sound)
     gain = min(gain, _HIGHEST_PEAK / float(np.abs(sound).max()))
     quantised: NDArray[np.int16] = np.rint(sound * gain * 32768.0).astype(np.int16)
     return quantised
 
 
-def _rms(sound: Samples) -> float:
+def _rms(sound: Signal) -> float:
     return float(np.sqrt(np.mean(np.square(sound))))

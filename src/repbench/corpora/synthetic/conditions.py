@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CORPUS_VERSION = 1
-"""Part of the cache folder's name; raised whenever the same recipe would give other sound or other labels."""
+"""Part of the cache folder's name; raised whenever the same spec would give other sound or other labels."""
 
 CORPUS_SEED = 20190705
 """Of everything that is drawn; fixed, so that `synthetic` means the same corpus everywhere."""
@@ -25,7 +25,7 @@ SAMPLE_RATE_HZ = 16_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class RecordingCondition:
     """How the speech was recorded.
 
     Attributes:
@@ -44,7 +44,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class CorpusSize:
     """How much is spoken.
 
     Attributes:
@@ -68,9 +68,9 @@ class Size:
 CONDITIONS = {
     condition.name: condition
     for condition in (
-        Condition(name="clean", voice_spread=1.0),
-        Condition(name="noisy", voice_spread=0.7, snr_db=(6.0, 20.0), channel_db=3.0),
-        Condition(
+        RecordingCondition(name="clean", voice_spread=1.0),
+        RecordingCondition(name="noisy", voice_spread=0.7, snr_db=(6.0, 20.0), channel_db=3.0),
+        RecordingCondition(
             name="hard", voice_spread=0.35, snr_db=(0.0, 10.0), channel_db=5.0, reverberation_seconds=(0.15, 0.45)
         ),
     )
@@ -79,19 +79,19 @@ CONDITIONS = {
 SIZES = {
     size.name: size
     for size in (
-        Size(name="tiny", num_speakers={"train": 6, "dev": 3, "test": 3}, num_sessions=4, num_per_session=4),
-        Size(name="small", num_speakers={"train": 14, "dev": 4, "test": 6}, num_sessions=7, num_per_session=10),
-        Size(name="full", num_speakers={"train": 70, "dev": 10, "test": 20}, num_sessions=6, num_per_session=30),
+        CorpusSize(name="tiny", num_speakers={"train": 6, "dev": 3, "test": 3}, num_sessions=4, num_per_session=4),
+        CorpusSize(name="small", num_speakers={"train": 14, "dev": 4, "test": 6}, num_sessions=7, num_per_session=10),
+        CorpusSize(name="full", num_speakers={"train": 70, "dev": 10, "test": 20}, num_sessions=6, num_per_session=30),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class SyntheticSpec:
     """Which synthetic corpus is meant."""
 
-    condition: Condition
-    size: Size
+    condition: RecordingCondition
+    size: CorpusSize
 
     @property
     def folder_name(self) -> str:
@@ -104,7 +104,7 @@ class Recipe:
         return f"synthetic:{self.condition.name}:{self.size.name}"
 
 
-def parse(options: tuple[str, ...]) -> Recipe:
+def parse(options: tuple[str, ...]) -> SyntheticSpec:
     """Read `("tiny", "clean")`, in either order; what is not said is `noisy` and `small`.
 
     Raises:
@@ -118,7 +118,7 @@ def parse(options: tuple[str, ...]) -> Recipe:
     for given in (conditions, sizes):
         if len(given) > 1:
             raise UsageError(f"Corpus `synthetic` takes one of {_listed(given)}, not both", do=_usage())
-    return Recipe(CONDITIONS[conditions[0] if conditions else "noisy"], SIZES[sizes[0] if sizes else "small"])
+    return SyntheticSpec(CONDITIONS[conditions[0] if conditions else "noisy"], SIZES[sizes[0] if sizes else "small"])
 
 
 def generator_for(*key: str) -> np.random.Generator:

@@ -18,7 +18,7 @@ import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
 
-from repbench.corpora.synthetic.arpabet import Mark
+from repbench.corpora.synthetic.arpabet import PhoneMark
 from repbench.errors import EnvironmentFault
 
 # Values of espeak-ng's `speak_lib.h`.
@@ -56,7 +56,7 @@ class Speech(NamedTuple):
 
     samples: NDArray[np.int16]
     sample_rate_hz: int
-    marks: list[Mark]
+    marks: list[PhoneMark]
 
 
 def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int, home: Path) -> Speech:
@@ -109,10 +109,10 @@ def _fresh_library() -> Iterator[Any]:
         _ctypes.dlclose(library._handle)
 
 
-def _listener() -> tuple[list[NDArray[np.int16]], list[Mark], Any]:
+def _listener() -> tuple[list[NDArray[np.int16]], list[PhoneMark], Any]:
     """Lists that fill up while espeak-ng speaks, and the callback that fills them."""
     chunks: list[NDArray[np.int16]] = []
-    marks: list[Mark] = []
+    marks: list[PhoneMark] = []
 
     def listen(samples: Any, num_samples: int, events: Any) -> int:
         if samples and num_samples:
@@ -120,7 +120,7 @@ def _listener() -> tuple[list[NDArray[np.int16]], list[Mark], Any]:
         index = 0
         while events[index].type != _EVENT_LIST_TERMINATED:
             if events[index].type == _EVENT_PHONEME:
-                marks.append(Mark(events[index].sample, events[index].phoneme.decode("ascii", "backslashreplace")))
+                marks.append(PhoneMark(events[index].sample, events[index].phoneme.decode("ascii", "backslashreplace")))
             index += 1
         return 0
 

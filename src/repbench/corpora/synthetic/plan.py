@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from repbench.corpora.contract import Split
-from repbench.corpora.synthetic.conditions import Recipe, Size, generator_for
-from repbench.corpora.synthetic.sentences import SENTIMENTS, SentencePool, Sentiment
+from repbench.corpora.synthetic.conditions import CorpusSize, SyntheticSpec, generator_for
+from repbench.corpora.synthetic.sentences import SENTIMENTS, Polarity, SentencePool
 from repbench.corpora.synthetic.voices import VOICE_NAME_FORMAT
 
 
@@ -30,33 +30,31 @@ class PlannedUtterance:
     session: str
     split: Split
     text: str
-    sentiment: Sentiment
+    sentiment: Polarity
 
 
-def speakers(size: Size) -> dict[str, Split]:
+def speakers(size: CorpusSize) -> dict[str, Split]:
     """Every speaker and the split it belongs to."""
     splits = [split for split in get_args(Split) for _ in range(size.num_speakers[split])]
     return {VOICE_NAME_FORMAT.format(number): split for number, split in enumerate(splits)}
 
 
-def plan(recipe: Recipe) -> list[PlannedUtterance]:
+def plan(spec: SyntheticSpec) -> list[PlannedUtterance]:
     """Every utterance of the corpus, in the order of their ids; the condition changes none of them."""
-    pools = {
-        split: SentencePool(split, generator_for("sentences", recipe.size.name, split)) for split in get_args(Split)
-    }
+    pools = {split: SentencePool(split, generator_for("sentences", spec.size.name, split)) for split in get_args(Split)}
     return [
         utterance
-        for speaker, split in speakers(recipe.size).items()
-        for session in _sessions(speaker, recipe.size)
-        for utterance in _sitting(speaker, session, split, pools[split], recipe.size.num_per_session)
+        for speaker, split in speakers(spec.size).items()
+        for session in _sessions(speaker, spec.size)
+        for utterance in _session_utterances(speaker, session, split, pools[split], spec.size.num_per_session)
     ]
 
 
-def _sessions(speaker: str, size: Size) -> list[str]:
+def _sessions(speaker: str, size: CorpusSize) -> list[str]:
     return [f"{speaker}-{chr(ord('a') + number)}" for number in range(size.num_sessions)]
 
 
-def _sitting(
+def _session_utterances(
     speaker: str, session: str, split: Split, pool: SentencePool, num_utterances: int
 ) -> Iterator[PlannedUtterance]:
     for number in range(num_utterances):

@@ -15,9 +15,9 @@ import numpy as np
 
 from repbench.corpora.contract import Split
 
-Sentiment = Literal["positive", "negative"]
+Polarity = Literal["positive", "negative"]
 
-SENTIMENTS: tuple[Sentiment, ...] = ("negative", "positive")
+SENTIMENTS: tuple[Polarity, ...] = ("negative", "positive")
 
 NEUTRAL: Mapping[str, tuple[str, ...]] = {
     "person": (
@@ -36,7 +36,7 @@ NEUTRAL: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-CHARGED: Mapping[Sentiment, Mapping[str, tuple[str, ...]]] = {
+CHARGED: Mapping[Polarity, Mapping[str, tuple[str, ...]]] = {
     "positive": {
         "quality": (
             "happy", "lovely", "bright", "gentle", "brilliant", "charming", "cheerful", "delightful", "fresh",
@@ -106,7 +106,7 @@ class Sentence(NamedTuple):
     """A sentence and what its words say."""
 
     text: str
-    sentiment: Sentiment
+    sentiment: Polarity
 
 
 class SentencePool:
@@ -122,7 +122,7 @@ class SentencePool:
         self._generator = generator
         self._taken: set[str] = set()
 
-    def draw(self, sentiment: Sentiment) -> Sentence:
+    def draw(self, sentiment: Polarity) -> Sentence:
         """A sentence of `sentiment` that this pool has not given before."""
         while True:
             text = _fill(self._pick(self._frames), {**NEUTRAL, **CHARGED[sentiment]}, self._generator)

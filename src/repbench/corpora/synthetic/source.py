@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repbench.corpora.contract import Corpus, CorpusSource, Progress
-from repbench.corpora.synthetic.conditions import Recipe, parse
+from repbench.corpora.synthetic.conditions import SyntheticSpec, parse
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
 from repbench.files import TEMPORARY_PREFIX, cache_dir, environment_faults, is_alive
 
@@ -47,25 +47,25 @@ class SyntheticSource:
             EnvironmentFault: It has to be made and espeak-ng is not installed, a worker failed, or the cache cannot be
                 written to.
         """
-        recipe = parse(options)
-        folder = cache_dir() / "corpora" / recipe.folder_name
+        spec = parse(options)
+        folder = cache_dir() / "corpora" / spec.folder_name
         corpus = _read(folder)
         if corpus is not None:
             return corpus
         with environment_faults(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _sole_maker(folder):
-                return _read(folder) or self._make(recipe, folder, progress)
+            with _build_lock(folder):
+                return _read(folder) or self._make(spec, folder, progress)
 
-    def _make(self, recipe: Recipe, folder: Path, progress: Progress | None) -> Corpus:
+    def _make(self, spec: SyntheticSpec, folder: Path, progress: Progress | None) -> Corpus:
         from repbench.corpora.synthetic import build, worker_pool
 
         _remove_leftovers(folder)
         if folder.exists():
             _log.warning("The cached corpus is damaged and will be made again: %s", folder)
-        with _workshop(folder) as unfinished:
+        with _unfinished_folder(folder) as unfinished:
             num_workers = self.num_workers or worker_pool.default_num_workers()
-            build.build(recipe, unfinished, num_workers=num_workers, progress=progress)
+            build.build(spec, unfinished, num_workers=num_workers, progress=progress)
             return _publish(unfinished, folder)
 
 
@@ -75,7 +75,7 @@ SYNTHETIC: CorpusSource = SyntheticSource()
 
 def _read(folder: Path) -> Corpus | None:
     """The corpus in `folder`; None if it is not there or damaged."""
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
 
     try:
         corpus = manifest.read(folder) if folder.exists() else None
@@ -94,7 +94,7 @@ def _is_whole(path: Path, num_samples: int) -> bool:
 
 
 @contextlib.contextmanager
-def _sole_maker(folder: Path) -> Iterator[None]:
+def _build_lock(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = folder.with_name(f".{folder.name}.lock")
@@ -110,7 +110,7 @@ def _sole_maker(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
+def _unfinished_folder(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` that says who works in it, gone when the block ends."""
     name = f"{_unfinished_prefix(folder)}{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}"
     unfinished = folder.with_name(name)
@@ -124,7 +124,7 @@ def _workshop(folder: Path) -> Iterator[Path]:
 
 def _publish(unfinished: Path, folder: Path) -> Corpus:
     """Give the finished corpus its name; if another process was first, its corpus is the one that counts."""
-    from repbench.corpora.manifest import manifest
+    from repbench.corpora import manifest
 
     try:
         unfinished.rename(folder)

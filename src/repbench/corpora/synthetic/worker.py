@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from repbench.corpora.contract import SILENCE
 from repbench.corpora.synthetic import arpabet, channel, espeak
-from repbench.corpora.synthetic.conditions import CONDITIONS, SAMPLE_RATE_HZ, Condition, generator_for
+from repbench.corpora.synthetic.conditions import CONDITIONS, SAMPLE_RATE_HZ, RecordingCondition, generator_for
 from repbench.corpora.synthetic.voices import draw_voice
 
 _SILENCE_SECONDS = (0.06, 0.16)
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
             print(json.dumps(speak(json.loads(line), condition, sound)), file=answers)
 
 
-def speak(job: dict[str, str], condition: Condition, sound: Path) -> dict[str, object]:
+def speak(job: dict[str, str], condition: RecordingCondition, sound: Path) -> dict[str, object]:
     """Speak one utterance into `sound`; the working folder holds `espeak-ng-data` with the speaker's voice.
 
     Args:
@@ -66,22 +66,23 @@ def speak(job: dict[str, str], condition: Condition, sound: Path) -> dict[str, o
     return {"id": job["id"], "phones": _placed(speech, lead, recorded.size)}
 
 
-def _pace(speaker: str, condition: Condition, draws: np.random.Generator) -> int:
+def _pace(speaker: str, condition: RecordingCondition, draws: np.random.Generator) -> int:
     habit = draw_voice(speaker, condition.voice_spread).words_per_minute
     return round(habit * (1.0 + _PACE_DEVIATION * float(np.clip(draws.normal(), -2.5, 2.5))))
 
 
-def _placed(speech: espeak.Speech, lead: int, num_samples: int) -> list[arpabet.Segment]:
+def _placed(speech: espeak.Speech, lead: int, num_samples: int) -> list[arpabet.PhoneSegment]:
     """The phones on the samples of the recording, with the silence around the speech."""
     scale = SAMPLE_RATE_HZ / speech.sample_rate_hz
     spoken = arpabet.segments(speech.marks, speech.samples, speech.sample_rate_hz)
     moved = [
-        arpabet.Segment(lead + round(start * scale), lead + round(end * scale), label) for start, end, label in spoken
+        arpabet.PhoneSegment(lead + round(start * scale), lead + round(end * scale), label)
+        for start, end, label in spoken
     ]
     around = [
-        arpabet.Segment(0, moved[0].start, SILENCE),
+        arpabet.PhoneSegment(0, moved[0].start, SILENCE),
         *moved,
-        arpabet.Segment(moved[-1].end, num_samples, SILENCE),
+        arpabet.PhoneSegment(moved[-1].end, num_samples, SILENCE),
     ]
     return arpabet.joined(around)
 

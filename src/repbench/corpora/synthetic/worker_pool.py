@@ -29,46 +29,57 @@ def default_num_workers() -> int:
     return min(cores, _MOST_WORKERS)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerCommand:
+    """The command line of a worker.
+
+    Attributes:
+        arguments: Follow the two files of the worker and the id of this process.
+        program: Starts a worker.
+        stall_seconds: The longest time without a result, in seconds, before the workers are ended.
+    """
+
+    arguments: Sequence[str] = ()
+    program: Sequence[str] = WORKER_COMMAND
+    stall_seconds: float = _STALL_SECONDS
+
+
 def run(
     jobs: Sequence[dict[str, str]],
     scratch: Path,
-    arguments: Sequence[str],
+    command: WorkerCommand,
     *,
     num_workers: int,
     progress: Progress | None = None,
-    command: Sequence[str] = WORKER_COMMAND,
-    stall_seconds: float = _STALL_SECONDS,
 ) -> list[dict[str, Any]]:
-    """Share `jobs` out among workers and gather what they answer.
+    """Share `jobs` out among workers and collect their results.
 
     Args:
         jobs: Any number; each worker takes every `num_workers`-th.
-        scratch: An empty folder for the lists that pass between the processes.
-        arguments: What each worker is given after its two files and the id of this process.
+        scratch: An empty folder for the files that pass between the processes.
+        command: Starts each worker.
         num_workers: At most so many processes.
-        progress: Called with (answers, `len(jobs)`).
-        command: What starts a worker.
-        stall_seconds: The longest time in which not one answer may come.
+        progress: Called with (results, `len(jobs)`).
 
     Returns:
-        All answers of all workers, in no particular order.
+        All results of all workers, in no particular order.
 
     Raises:
         EnvironmentFault: A worker died, stalled, or left something out; names it and the last line of its stderr.
     """
     with contextlib.ExitStack() as stack:
-        crew = [
-            stack.enter_context(_worker(f"{number + 1} of {num_workers}", shard, scratch, [*command], arguments))
+        workers = [
+            stack.enter_context(_worker(f"{number + 1} of {num_workers}", shard, scratch, command))
             for number in range(num_workers)
             if (shard := jobs[number::num_workers])
         ]
-        _watch(crew, len(jobs), progress, stall_seconds)
-        return [answer for worker in crew for answer in worker.answers()]
+        _watch(workers, len(jobs), progress, command.stall_seconds)
+        return [result for worker in workers for result in worker.results_once_ended()]
 
 
 @dataclass
 class _Worker:
-    """A running worker, and the files through which it speaks."""
+    """A running worker, and the files that it reads and writes."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -85,11 +96,11 @@ class _Worker:
                 self._seen += stream.read()
         return self._seen.count(b"\n")
 
-    def answers(self) -> list[dict[str, Any]]:
-        """What it has answered, once it has ended."""
-        num_answers = self.num_lines() - 1
-        if num_answers != self.num_jobs:
-            raise self.fault(f"ended after {max(num_answers, 0)} of {self.num_jobs} utterances")
+    def results_once_ended(self) -> list[dict[str, Any]]:
+        """Its results, one a job; refused where it ended before it had all of them."""
+        num_results = self.num_lines() - 1
+        if num_results != self.num_jobs:
+            raise self.fault(f"ended after {max(num_results, 0)} of {self.num_jobs} utterances")
         return [json.loads(line) for line in self._seen.splitlines()]
 
     def fault(self, what: str) -> EnvironmentFault:
@@ -103,15 +114,13 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _worker(
-    name: str, jobs: Sequence[dict[str, str]], scratch: Path, command: list[str], arguments: Sequence[str]
-) -> Iterator[_Worker]:
+def _worker(name: str, jobs: Sequence[dict[str, str]], scratch: Path, command: WorkerCommand) -> Iterator[_Worker]:
     stem = f"worker-{name.split()[0]}"
     listed, results, errors = (scratch / f"{stem}.{kind}" for kind in ("jobs", "results", "stderr"))
     listed.write_text("".join(json.dumps(job) + "\n" for job in jobs), encoding="utf-8")
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
-            [*command, str(listed), str(results), str(os.getpid()), *arguments],
+            [*command.program, str(listed), str(results), str(os.getpid()), *command.arguments],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -123,15 +132,15 @@ def _worker(
         process.wait()
 
 
-def _watch(crew: Sequence[_Worker], total: int, progress: Progress | None, stall_seconds: float) -> None:
+def _watch(workers: Sequence[_Worker], total: int, progress: Progress | None, stall_seconds: float) -> None:
     """Wait until every worker has ended well."""
     num_lines, deadline = 0, time.monotonic() + stall_seconds
     while True:
-        codes = [worker.process.poll() for worker in crew]
-        for worker, code in zip(crew, codes, strict=True):
+        codes = [worker.process.poll() for worker in workers]
+        for worker, code in zip(workers, codes, strict=True):
             if code:
                 raise worker.fault(f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}")
-        counts = [worker.num_lines() for worker in crew]
+        counts = [worker.num_lines() for worker in workers]
         if sum(counts) > num_lines:
             num_lines, deadline = sum(counts), time.monotonic() + stall_seconds
             if progress is not None:
@@ -139,6 +148,6 @@ def _watch(crew: Sequence[_Worker], total: int, progress: Progress | None, stall
         if all(code == 0 for code in codes):
             return
         if time.monotonic() > deadline:
-            slowest = next(worker for worker, code in zip(crew, codes, strict=True) if code is None)
+            slowest = next(worker for worker, code in zip(workers, codes, strict=True) if code is None)
             raise slowest.fault(f"has answered nothing for {stall_seconds:g} s")
         time.sleep(_POLL_SECONDS)

@@ -26,12 +26,12 @@ from repbench.corpora.faults import Fault, counts_by_kind, leaks, note_on_equal_
 from repbench.corpora.manifest.feature_column import with_features
 from repbench.corpora.manifest.lines import is_attribute
 from repbench.corpora.manifest.sound_notes import notes_on_sounds
-from repbench.corpora.safe_paths import Root, is_encodable
+from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, IntegrityError, RepbenchError, printable
 
 
-class Intake:
+class DraftChecker:
     """The utterances of a draft on their way into a manifest, and the faults that were met.
 
     Args:
@@ -46,7 +46,7 @@ class Intake:
         DataError: The draft is empty.
     """
 
-    def __init__(self, draft: Draft, root: Root) -> None:
+    def __init__(self, draft: Draft, root: RootFolder) -> None:
         self.faults: list[Fault] = []
         self._draft = draft
         self._root = root
@@ -140,6 +140,9 @@ class Intake:
             places = " and ".join(f"for {each.audio}" for each in same)
             what = f"The id `{identifier}` stands {times}: {places}"
             do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
+            files = {each.audio for each in same}
+            if len(files) == len(same) and len({file.with_suffix("") for file in files}) == 1:
+                do = "Keep one of the files, or leave a format out with --exclude"
             names = [f"{identifier} ({self._relative(each.audio)})" for each in same]
             self._keep(DataError(what, utterance=identifier, do=do), *names)
         return unique
@@ -206,12 +209,12 @@ def _normalised(draft: DraftUtterance) -> DraftUtterance:
     return replace(draft, id=nfc(draft.id), speaker=None if draft.speaker is None else nfc(draft.speaker))
 
 
-def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root) -> Utterance:
+def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: RootFolder) -> Utterance:
     duration_s = measured.num_samples / measured.sample_rate_hz
     place = root.relative(item.audio, utterance=item.id)
     return Utterance(
         id=item.id,
-        audio=root.place(place, utterance=item.id),
+        audio=root.join(place, utterance=item.id),
         start=None if item.start is None else float(item.start),
         end=None if item.end is None else float(item.end),
         sample_rate_hz=measured.sample_rate_hz,

@@ -1,47 +1,16 @@
-"""What layouts share: which options they read, and finding files under a folder."""
+"""Finding the files under the root of a corpus: exclusions, hidden names and symbolic links."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from repbench.corpora.contract import DraftUtterance, PrepareOptions
-from repbench.errors import DataError, EnvironmentFault, UsageError
-
-_FLAG_OF = {
-    "alignments": "--alignments",
-    "table": "--table",
-    "columns": "--column",
-    "features": "--features-hop",
-    "variant": "--variant",
-    "pattern": "--pattern",
-}
-"""The options that a layout itself reads; `repbench.corpora.manifest.prepare` sees to the others."""
-
-
-_OF_ALIGNMENTS = {"tier": "--tier", "relabel": "--relabel", "keep_labels": "--keep-labels"}
-"""Options that say how alignments are read: a layout that reads alignments reads them too."""
-
-
-def refuse_options(layout: str, options: PrepareOptions, *, reads: Collection[str] = ()) -> None:
-    """Refuse every option that a layout does not read.
-
-    Args:
-        layout: Name of the layout.
-        options: What was given.
-        reads: The fields of `PrepareOptions` that the layout reads.
-
-    Raises:
-        UsageError: Names the first option that would have no effect.
-    """
-    flags = _FLAG_OF if "alignments" in reads else _FLAG_OF | _OF_ALIGNMENTS
-    for name, flag in flags.items():
-        if name not in reads and getattr(options, name) not in (None, {}, False):
-            raise UsageError(f"The layout `{layout}` does not read `{flag}`", key=flag, do="Leave it out")
+from repbench.corpora.contract import PrepareOptions
+from repbench.errors import DataError, EnvironmentFault
 
 
 def refuse_missing_root(root: Path) -> None:
@@ -72,22 +41,6 @@ def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Pa
     """
     walk = _Walk(folder if root is None else root, options or PrepareOptions())
     yield from sorted(walk.files(folder, walk.chain(folder)))
-
-
-def text_notes(utterances: Sequence[DraftUtterance], num_texts: int = 0) -> tuple[str, ...]:
-    """What is missing where a corpus has texts: utterances without one, and texts without a sound.
-
-    Args:
-        utterances: Of the corpus.
-        num_texts: How many texts its files hold; 0 where each stands with its utterance.
-    """
-    num_with_text = sum(utterance.text is not None for utterance in utterances)
-    notes = []
-    if num_texts > num_with_text:
-        notes.append(f"{num_texts - num_with_text} of {num_texts} transcripts have no sound file")
-    if num_with_text < len(utterances):
-        notes.append(f"{len(utterances) - num_with_text} of {len(utterances)} utterances have no transcript")
-    return tuple(notes)
 
 
 def excluded_files(root: Path, options: PrepareOptions) -> Counter[str]:
