@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from repbench.benchmark.loading.upstreams import build_upstream, presets_of
 from repbench.benchmark.probing.probe import Probe, ProbeShape
+from repbench.downstream.heads import refuse_other_head
 from repbench.errors import IntegrityError, plugin_faults
 from repbench.registry import Entry
 from repbench.upstream.checkpoints.factory import RANDOM
@@ -155,6 +156,7 @@ def load_network(path: Path) -> SavedNetwork:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
         shape, facts, digest = json.loads(metadata["shape"]), json.loads(metadata["facts"]), metadata["weights_sha256"]
+        refuse_other_head(shape["head"], facts.get("head_origin"), file=path)
         probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
         probe.load_state_dict(_below(_PROBE, tensors), strict=True)
         facts["config"], facts["provenance"]["heard"], facts["upstream_fingerprint"]

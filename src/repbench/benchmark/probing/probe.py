@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repbench.benchmark.features.extraction import FeatureTable
-from repbench.downstream.heads import Head, build_head
+from repbench.downstream.heads import Head, build_head, head_faults, refuse_other_head
 from repbench.errors import IntegrityError
 from repbench.files import atomic_write
 
@@ -104,7 +104,8 @@ class Probe(nn.Module):
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of frames that are standardised; axes as in `forward`."""
-        scores: Tensor = self.head(self.mixed(standard), counts)
+        with head_faults(self.shape.head):
+            scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
 
     def mixed(self, standard: Tensor) -> Tensor:
@@ -135,7 +136,8 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
     first, num_probes = probes[0], len(probes)
     if first.layer_logits.requires_grad or not first.head.is_one_matrix:
         return torch.stack([probe.scores(standard, counts) for probe in probes])
-    read = first.head.before_output(first.mixed(standard), counts)
+    with head_faults(first.shape.head):
+        read = first.head.before_output(first.mixed(standard), counts)
     outputs = [probe.head.output for probe in probes]
     columns = num_probes * outputs[0].out_features
     spare = -columns % _TILE_COLUMNS
@@ -215,6 +217,7 @@ def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
         shape = json.loads(metadata["shape"])
         facts: dict[str, Any] = json.loads(metadata["facts"])
+        refuse_other_head(shape["head"], facts.get("head_origin"), file=path)
         probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
         probe.load_state_dict(tensors, strict=True)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
