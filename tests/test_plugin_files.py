@@ -153,7 +153,7 @@ def test_a_name_of_the_file_goes_before_a_third_partys_and_never_before_a_builti
         ("def broken(:", "cannot be executed: SyntaxError"),
         ("import sys; sys.exit(3)", "cannot be executed: SystemExit: 3"),
         ("import surely_not_installed", "No module named 'surely_not_installed'"),
-        ("x = 1", "declares neither `upstreams` nor `downstreams`"),
+        ("x = 1", "declares no `upstreams`, `downstreams` or `heads`"),
         ("upstreams = [print]", "`upstreams` must map names to factories"),
         ("upstreams = {'a': 1}", "`upstreams` must map names to factories"),
         ("downstreams = {'a b': print}", "neither a colon nor a space"),

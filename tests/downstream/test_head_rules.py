@@ -8,15 +8,13 @@ from torch import Tensor, nn
 
 from repbench.downstream.heads import (
     HEADS,
-    LINEAR_ON_MEAN,
-    ContextHead,
     Head,
-    LayeredHead,
-    RecurrentHead,
     SeededDropout,
     build_head,
+    head_info,
     restart_dropout,
 )
+from repbench.downstream.heads.builtin import ContextHead, Mlp1, RecurrentHead
 
 EVERY_HEAD = sorted({name for names in HEADS.values() for name in names})
 
@@ -59,7 +57,7 @@ def test_every_weight_is_drawn_from_the_heads_generator_within_its_bound(name: s
 def test_a_recurrent_head_with_layers_before_and_after_is_drawn_too() -> None:
     def built() -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(1)
-        asked = RecurrentHead(width=6, num_classes=3, before=(4, 5), units=7, after=(8, 9), generator=generator)
+        asked = RecurrentHead(width=6, num_outputs=3, before=(4, 5), units=7, after=(8, 9), generator=generator)
         return asked.state_dict()
 
     first, again = built(), built()
@@ -91,7 +89,7 @@ def test_linear_on_the_mean_is_just_that(name: str) -> None:
     asked = head(name).eval()
     mean = frames.mean(dim=0, keepdim=True)
     of_frames, of_mean = asked(frames, torch.tensor([9])), asked(mean, torch.tensor([1]))
-    assert torch.allclose(of_frames, of_mean, atol=1e-6) == (name in LINEAR_ON_MEAN)
+    assert torch.allclose(of_frames, of_mean, atol=1e-6) == head_info(name).linear_on_mean
 
 
 def test_the_middle_of_nine_frames_is_answered_with_and_without_counts() -> None:
@@ -108,9 +106,7 @@ def test_the_middle_of_nine_frames_is_answered_with_and_without_counts() -> None
 def test_what_is_dropped_is_the_share_asked_for_and_half_in_a_gru(name: str, share: float) -> None:
     asked = head(name, dropout=share)
     assert [part.share for part in asked.modules() if isinstance(part, SeededDropout)] == [share]
-    plain = LayeredHead(
-        width=6, num_classes=3, num_hidden=1, hidden_units=5, pools=False, generator=torch.Generator().manual_seed(1)
-    )
+    plain = Mlp1(width=6, num_outputs=3, hidden_units=5, pools=False, generator=torch.Generator().manual_seed(1))
     assert plain.drop.share == 0.0, "nothing, unless it is asked for"
 
 

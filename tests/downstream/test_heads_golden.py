@@ -92,7 +92,7 @@ def test_the_utterance_classifier_of_the_released_code_is_a_gru(
     legacy: Arrays, mode: str, prefix: str, before: tuple[int, ...], classes: int
 ) -> None:
     head = RecurrentHead(
-        width=16, num_classes=classes, before=before, units=6, after=(5,), generator=torch.Generator()
+        width=16, num_outputs=classes, before=before, units=6, after=(5,), generator=torch.Generator()
     ).eval()
     start = f"{prefix}_param_"
     named = {key.removeprefix(start): value for key, value in legacy.items() if key.startswith(start)}
@@ -129,7 +129,7 @@ def test_a_softmax_of_raw_features_is_the_weighted_sum_of_s3prl(s3prl: Arrays) -
 
 def test_nine_frames_stand_in_the_order_of_s3prl(s3prl: Arrays) -> None:
     frames = s3prl["frames"]  # (B, F, D)
-    head = ContextHead(width=3, num_classes=27, generator=torch.Generator().manual_seed(0))
+    head = ContextHead(width=3, num_outputs=27, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         head.output.weight.copy_(torch.eye(27))
         head.output.bias.zero_()

@@ -156,7 +156,7 @@ def load_network(path: Path) -> SavedNetwork:
     """
     with whole_file(path, "network", do="Give the folder of a fine-tuned run"):
         tensors, metadata = read_tensors(path)
-        probe, facts = probe_in(_below(_PROBE, tensors), metadata)
+        probe, facts = probe_in(_below(_PROBE, tensors), metadata, file=path)
         digest = metadata["weights_sha256"]
         facts["config"], facts["provenance"]["heard"], facts["upstream_fingerprint"]  # a KeyError if one is missing
     if _weights_digest(tensors) != digest:

@@ -27,11 +27,12 @@ from repbench.benchmark.pipeline.write_record import pair_folder
 from repbench.benchmark.protocol import Protocol, unread_settings
 from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
 from repbench.corpora.contract import Corpus
+from repbench.downstream.heads import head_origin
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import canonical_json
 from repbench.locks import exclusive_lock
 from repbench.progress import Reporter
-from repbench.registry import is_packaged
+from repbench.registry import identity_of_code, is_packaged
 
 LOCKS_FOLDER = ".running"
 """Below the folder of the records: a lock for each pair that is being asked."""
@@ -54,6 +55,7 @@ class Identity:
         label_fraction: Share of the labels.
         seed: Of the probe.
         head: Name of the head.
+        head_origin: Distribution and version of a plugin's head, and its file where no package identifies the code.
         trained: Whether the probe was trained on this corpus, or brought from another.
         protocol: The settings that can change an answer, as JSON; controls and tuning are among them.
         resampler: What brought sounds of another rate to that of the upstream; None if nothing had to.
@@ -69,6 +71,7 @@ class Identity:
     label_fraction: float
     seed: int
     head: str
+    head_origin: str | None
     trained: bool
     protocol: bytes
     resampler: str | None
@@ -87,6 +90,7 @@ def identity_of(record: Record) -> Identity:
         label_fraction=record.label_fraction,
         seed=record.seed,
         head=record.head,
+        head_origin=None if record.head_origin is None else record.head_origin.identity,
         trained=record.corpus.n_train > 0,
         protocol=_of_protocol(record.protocol, record.mode, record.head),
         resampler=record.corpus.resampled_by,
@@ -98,6 +102,7 @@ def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> 
     """What the record of a setting will answer."""
     mode = "finetune" if context.request.finetune else "frozen"
     protocol = setting.protocol(context.request.protocol).model_dump(mode="json")
+    origin = head_origin(context.head)
     return Identity(
         upstream=context.request.upstream,
         fingerprint=context.fingerprint,
@@ -108,6 +113,7 @@ def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> 
         label_fraction=setting.fraction,
         seed=setting.seed,
         head=context.head,
+        head_origin=None if origin is None else identity_of_code(**origin),
         trained=True,
         protocol=_of_protocol(protocol, mode, context.head),
         resampler=resampler_of(corpus, context.upstream),

@@ -28,7 +28,7 @@ from repbench.benchmark.records.record import Record
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, Problem
-from repbench.downstream.heads import LINEAR_ON_MEAN, refuse_head
+from repbench.downstream.heads import head_info, refuse_head
 from repbench.errors import DataError, PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
@@ -227,7 +227,7 @@ def prepare(
     assert request.head is not None
     assert request.layer is not None
     head = request.head
-    refuse_head(head, task.info.problem)
+    refuse_head(head, task.info.problem, say=reporter.say)
     device = local_device(environment.choose_device(request.device))
     if upstream is None:
         opens = _refuse_to_open if request.finetune else corpus
@@ -333,7 +333,7 @@ def _nothing_to_finetune(what: str) -> UsageError:
 def _refuse_constant_input(
     upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
 ) -> None:
-    pooled_alone = task.info.problem == "utterance-classification" and head in LINEAR_ON_MEAN
+    pooled_alone = task.info.problem == "utterance-classification" and head_info(head).linear_on_mean
     reads_layer_0_alone = layers == (0,) or layer == "all"
     if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
         raise UsageError(

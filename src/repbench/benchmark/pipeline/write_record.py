@@ -22,6 +22,7 @@ from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus
 from repbench.downstream.contract import Prediction
+from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
 
@@ -83,6 +84,7 @@ def score(
             "label_seconds": results.label_seconds,
             "seed": setting.seed,
             "head": context.head,
+            "head_origin": head_origin(context.head),
             "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=SAID_ELSEWHERE),
             "selection": _selection_part(results.trained.selection),
             "primary_metric": context.task.info.primary_metric,
@@ -123,6 +125,8 @@ def _weights(context: RunContext, results: TrainedResult, heard: Mapping[str, An
         "heard": heard["heard"],
         "speakers": heard["speakers"],
     }
+    if (origin := head_origin(context.head)) is not None:
+        facts["head_origin"] = origin
     if results.mode == "finetune":
         return encoded_network(module_of(context.upstream), results.trained.probe, facts | facts_of(context.upstream))
     return encoded_probe(results.trained.probe, facts)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repbench.benchmark.features.extraction import FeatureTable
-from repbench.downstream.heads import Head, build_head
+from repbench.downstream.heads import Head, build_head, head_faults, refuse_other_head
 from repbench.errors import IntegrityError
 
 STD_FLOOR = 1e-3
@@ -104,7 +104,8 @@ class Probe(nn.Module):
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of frames that are standardised; axes as in `forward`."""
-        scores: Tensor = self.head(self.mixed(standard), counts)
+        with head_faults(self.shape.head):
+            scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
 
     def mixed(self, standard: Tensor) -> Tensor:
@@ -135,7 +136,8 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
     first, num_probes = probes[0], len(probes)
     if first.layer_logits.requires_grad or not first.head.is_one_matrix:
         return torch.stack([probe.scores(standard, counts) for probe in probes])
-    read = first.head.before_output(first.mixed(standard), counts)
+    with head_faults(first.shape.head):
+        read = first.head.before_output(first.mixed(standard), counts)
     outputs = [probe.head.output for probe in probes]
     columns = num_probes * outputs[0].out_features
     spare = -columns % _TILE_COLUMNS
@@ -202,7 +204,7 @@ def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
     """
     with whole_file(path, "probe", do="Give the folder of a frozen run"):
         tensors, metadata = read_tensors(path)
-        probe, facts = probe_in(tensors, metadata)
+        probe, facts = probe_in(tensors, metadata, file=path)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise IntegrityError("The probe's weights hold NaN or infinity", file=path, do="Run it again")
     return probe, facts
@@ -236,9 +238,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, stored.metadata() or {}
 
 
-def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Probe, dict[str, Any]]:
-    """The probe of some tensors, in eval mode, and the facts beside its shape in the metadata."""
+def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, file: Path) -> tuple[Probe, dict[str, Any]]:
+    """The probe of some tensors, in eval mode, and the facts beside its shape in the metadata.
+
+    Raises:
+        RepbenchError: The head comes from a package that is missing, or from another one; names `file`.
+    """
     shape, facts = json.loads(metadata["shape"]), json.loads(metadata["facts"])
+    refuse_other_head(shape["head"], facts.get("head_origin"), file=file)
     probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
     probe.load_state_dict(dict(tensors), strict=True)
     return probe.eval(), facts

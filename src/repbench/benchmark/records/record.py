@@ -20,6 +20,7 @@ from repbench.configs.requests import argument
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
+from repbench.registry import identity_of_code
 
 SCHEMA: Final = "repbench.record/1"
 RECORD_FILE = "record.json"
@@ -48,6 +49,11 @@ class Origin(_Part):
     distribution: str
     version: str
     file_sha256: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """As `identity_of_code`: origins that are equal here brought the same code."""
+        return identity_of_code(self.distribution, self.version, self.file_sha256)
 
     def shown(self) -> str:
         """In words: distribution, version, and the start of the file's hash."""
@@ -174,7 +180,8 @@ class Record(_Part):
     """One pair of upstream and downstream, one setting, one seed.
 
     `predictions_sha256` is that of `predictions.jsonl` as it was written, `probe_sha256` that of the file of weights
-    beside the record; both are None in records made before they were kept.
+    beside the record; both are None in records made before they were kept. `head_origin` is that of a plugin's head;
+    records with a built-in head do not have the field.
     """
 
     schema_: Literal["repbench.record/1"] = Field(default=SCHEMA, alias="schema")
@@ -189,6 +196,7 @@ class Record(_Part):
     label_seconds: LabelSeconds
     seed: Count
     head: str
+    head_origin: Origin | None = Field(default=None, exclude_if=lambda origin: origin is None)
     protocol: dict[str, Any]
     selection: SelectionPart
     primary_metric: str

@@ -197,7 +197,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
         "split": _policy(record, by_id),
         "utterances": f"{corpus.n_train} train, {corpus.n_dev} dev, {corpus.n_test} test",
         "metric": record.primary_metric,
-        "head": record.head,
+        "head": record.head if record.head_origin is None else f"{record.head} of {record.head_origin.identity}",
         # A model at the rate of the corpus needs none: it belongs beside those that are resampled as it is done today.
         "resampler": corpus.resampled_by or RESAMPLER,
         **{name: value for name, value in told.items() if name not in _OF_ONE_MODE},

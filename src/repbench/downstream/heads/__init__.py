@@ -1,0 +1,43 @@
+"""Heads: the networks that turn features into scores of classes, built-in and of plugins."""
+
+from repbench.downstream.heads.builtin import HIDDEN_LAYERS, ContextHead, LayeredHead, ProjectedHead, RecurrentHead
+from repbench.downstream.heads.contract import Gives, Head, HeadFactory, HeadInfo
+from repbench.downstream.heads.dropout import SeededDropout, restart_dropout
+from repbench.downstream.heads.find import (
+    HEADS,
+    build_head,
+    head_entry,
+    head_faults,
+    head_info,
+    head_origin,
+    heads_for,
+    refuse_head,
+    refuse_other_head,
+)
+from repbench.downstream.heads.frames import initialise, mean_of_each, windows
+
+__all__ = [
+    "HEADS",
+    "HIDDEN_LAYERS",
+    "ContextHead",
+    "Gives",
+    "Head",
+    "HeadFactory",
+    "HeadInfo",
+    "LayeredHead",
+    "ProjectedHead",
+    "RecurrentHead",
+    "SeededDropout",
+    "build_head",
+    "head_entry",
+    "head_faults",
+    "head_info",
+    "head_origin",
+    "heads_for",
+    "initialise",
+    "mean_of_each",
+    "refuse_head",
+    "refuse_other_head",
+    "restart_dropout",
+    "windows",
+]

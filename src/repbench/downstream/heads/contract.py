@@ -1,0 +1,133 @@
+"""The contract of heads: the networks that turn frames of features into scores of classes.
+
+A head plugin (entry-point group `repbench.heads`) is a factory with a declaration, `info`. A subclass of `Head` with
+`info` and keyword-only arguments is the usual one. repbench's own heads come through the same group.
+
+Axes: N frames of all utterances of a batch in turn, D width, U utterances, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from repbench.errors import PluginError
+
+CONTRACT_VERSION = 1
+
+Gives = Literal["frames", "utterances", "frames with a blank"]
+"""One row of scores a frame, one an utterance, or one a frame whose last score is that of the blank of CTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadInfo:
+    """Declaration of a head.
+
+    Attributes:
+        name: Name of the head.
+        gives: The rows of scores that it can give. A head with a blank has a name of its own, as `ctc` and `linear`.
+        context_frames: Frames on either side of each that its scores depend on; 0 for utterances.
+        one_matrix: Whether `output` holds all its parameters. Such heads of one run are computed as one product.
+        linear_on_mean: Whether the scores of an utterance are a linear function of the mean of its frames. Such a head
+            is refused where that mean is constant.
+        contract: Version of this contract.
+    """
+
+    name: str
+    gives: tuple[Gives, ...]
+    context_frames: int = 0
+    one_matrix: bool = False
+    linear_on_mean: bool = False
+    contract: int = CONTRACT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.contract != CONTRACT_VERSION:
+            raise PluginError(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}", key=self.name)
+        unknown = [each for each in self.gives if each not in get_args(Gives)]
+        if unknown or not self.gives:
+            choices = ", ".join(f'"{each}"' for each in get_args(Gives))
+            raise PluginError(f"`gives` must name one or more of {choices}, but is {self.gives}", key=self.name)
+        if "frames with a blank" in self.gives and len(self.gives) > 1:
+            raise PluginError("A head with a blank gives nothing else", key=self.name, do="Register it under two names")
+        if self.context_frames < 0:
+            raise PluginError(f"`context_frames` must be at least 0, but is {self.context_frames}", key=self.name)
+
+
+class Head(nn.Module):
+    """Frames to scores: the base class of heads.
+
+    A subclass defines `info`, its last layer `output`, and `before_output`; or, if it is not one matrix, `forward`
+    alone. Weights are drawn from the generator that it is given, masks of dropout by `SeededDropout`: global random
+    state is not used. The scores of an utterance depend on its own frames alone.
+
+    Attributes:
+        info: Its declaration.
+        output: Its last layer.
+    """
+
+    info: HeadInfo
+    output: nn.Linear
+
+    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Scores of frames.
+
+        Args:
+            frames: (N, D). For a head with context that is called without counts, (N (2 context + 1), D): for each
+                frame its window, the latest frame first.
+            counts: (U,) frames of each utterance, which add up to N. Not needed by a head for frames without context.
+
+        Returns:
+            (N, O), or (U, O) if it was built with `pools`.
+        """
+        scores: Tensor = self.output(self.before_output(frames, counts))
+        return scores
+
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The input of the last layer, for the arguments of `forward`: (N, inputs) or (U, inputs)."""
+        raise NotImplementedError
+
+    @property
+    def context_frames(self) -> int:
+        """Frames on either side of each that its scores depend on."""
+        return self.info.context_frames
+
+    @property
+    def is_one_matrix(self) -> bool:
+        """Whether `output` holds all its parameters."""
+        return self.info.one_matrix
+
+
+@runtime_checkable
+class HeadFactory(Protocol):
+    """The target of an entry point in `repbench.heads`.
+
+    Attributes:
+        info: The declaration of the heads that it makes.
+    """
+
+    info: HeadInfo
+
+    def __call__(
+        self,
+        *,
+        width: int,
+        num_outputs: int,
+        hidden_units: int,
+        pools: bool,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> Head:
+        """A head with fresh weights.
+
+        Args:
+            width: D.
+            num_outputs: O: the classes, and the blank for a head that gives one.
+            hidden_units: Units of hidden layers, for heads that have any.
+            pools: Whether it gives one row of scores an utterance rather than one a frame.
+            dropout: Share of hidden units that is dropped in training, for heads that drop any.
+            generator: Draws the initial weights. The same state gives the same weights.
+        """
+        ...

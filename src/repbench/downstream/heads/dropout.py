@@ -1,0 +1,41 @@
+"""Dropout from seeds of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SeededDropout(nn.Module):
+    """Dropout whose masks depend on its own seed alone: neither on another head nor on global random state.
+
+    Args:
+        share: Share that is dropped in training; the rest is scaled up.
+        generator: Draws the seed, if `share` is not 0.
+    """
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.share = share
+        self._seed = int(torch.randint(2**31, (), generator=generator)) if share else 0
+        self._masks: torch.Generator | None = None
+
+    def restart(self, seed: int) -> None:
+        """Draw all further masks from another seed."""
+        self._seed, self._masks = seed, None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The same shape."""
+        if not self.share or not self.training:
+            return values
+        if self._masks is None:
+            self._masks = torch.Generator(values.device).manual_seed(self._seed)
+        kept = torch.rand(values.shape, generator=self._masks, device=values.device) >= self.share
+        return values * kept / (1 - self.share)
+
+
+def restart_dropout(module: nn.Module, seed: int) -> None:
+    """Draw all further masks of a module from another seed, so that they do not depend on earlier ones."""
+    for part in module.modules():
+        if isinstance(part, SeededDropout):
+            part.restart(seed)

@@ -1,0 +1,39 @@
+"""Installed upstreams, downstreams, corpora and heads: found by name, imported when first used."""
+
+from repbench.registry.entries import DOORS, Door, Entry, LoadedEntry, side_effects
+from repbench.registry.find import FoundEntry, Registry, registry
+from repbench.registry.names import (
+    BUILTIN_DISTRIBUTION,
+    GROUPS,
+    PLURALS,
+    RESERVED_PREFIXES,
+    UNPACKAGED,
+    Kind,
+    Problem,
+    identity_of_code,
+    is_packaged,
+    last_line,
+    normalised,
+)
+
+__all__ = [
+    "BUILTIN_DISTRIBUTION",
+    "DOORS",
+    "GROUPS",
+    "PLURALS",
+    "RESERVED_PREFIXES",
+    "UNPACKAGED",
+    "Door",
+    "Entry",
+    "FoundEntry",
+    "Kind",
+    "LoadedEntry",
+    "Problem",
+    "Registry",
+    "identity_of_code",
+    "is_packaged",
+    "last_line",
+    "normalised",
+    "registry",
+    "side_effects",
+]
