@@ -22,17 +22,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from repbench.downstream.contract import Problem
+from repbench.downstream.problems import PROBLEMS, Problem
 from repbench.errors import UsageError
 
 HIDDEN_LAYERS = {"linear": 0, "mlp1": 1, "mlp2": 2}
 
-HEADS: dict[Problem, tuple[str, ...]] = {
-    "frame-classification": (*HIDDEN_LAYERS, "concat9"),
-    "utterance-classification": (*HIDDEN_LAYERS, "gru", "project_mean"),
-    "sequence": ("ctc", "project_ctc"),
-}
-"""Which heads can answer which kind of question."""
+HEADS: dict[str, tuple[str, ...]] = {name: problem.heads for name, problem in PROBLEMS.items()}
+"""The heads of each built-in problem, by its name."""
+
+_WITH_BLANK = frozenset({"ctc", "project_ctc"})
+"""Heads with one output more than there are classes."""
 
 LINEAR_ON_MEAN = frozenset({"linear", "project_mean"})
 """Heads that make nothing of an utterance but a linear function of the mean of its frames."""
@@ -294,7 +293,7 @@ def build_head(
         return ContextHead(width=width, num_classes=num_classes, generator=generator)
     if name == "gru":
         return RecurrentHead(width=width, num_classes=num_classes, generator=generator)
-    outputs = num_classes + (name in HEADS["sequence"])
+    outputs = num_classes + (name in _WITH_BLANK)
     if name in {"project_mean", "project_ctc"}:
         return ProjectedHead(width=width, num_classes=outputs, units=hidden_units, pools=pools, generator=generator)
     if name != "ctc" and name not in HIDDEN_LAYERS:
@@ -311,13 +310,13 @@ def build_head(
 
 
 def refuse_head(name: str, problem: Problem) -> None:
-    """Refuse a head that cannot answer this kind of question.
+    """Refuse a head that does not fit a problem.
 
     Raises:
-        UsageError: Names those that can.
+        UsageError: Names those that do.
     """
-    if name not in HEADS[problem]:
-        raise _no_head(name, f" for {problem}", HEADS[problem])
+    if name not in problem.heads:
+        raise _no_head(name, f" for {problem.name}", problem.heads)
 
 
 def mean_of_each(frames: Tensor, counts: Tensor) -> Tensor:

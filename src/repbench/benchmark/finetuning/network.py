@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from repbench.benchmark.loading.upstreams import build_upstream, presets_of
-from repbench.benchmark.probing.probe import Probe, ProbeShape
+from repbench.benchmark.probing.probe import Probe, ProbeShape, fields_of
 from repbench.errors import IntegrityError, plugin_faults
 from repbench.registry import Entry
 from repbench.upstream.checkpoints.factory import RANDOM
@@ -132,7 +132,7 @@ def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any])
     tensors |= {f"{_PROBE}{name}": tensor for name, tensor in probe.state_dict().items()}
     # Tied weights share memory, which safetensors refuses.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    shape = {name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__}
+    shape = fields_of(probe.shape)
     metadata = {
         "format": FORMAT,
         "shape": json.dumps(shape),

@@ -19,10 +19,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from repbench.benchmark.data.dataset import LabelledUtterance, LabelledUtterances
-from repbench.benchmark.data.scoring_grid import UNLABELLED
+from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import (
     FeatureTable,
     batch_samples,
@@ -35,11 +33,10 @@ from repbench.benchmark.features.extraction import (
 from repbench.benchmark.finetuning.network import Network
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
-from repbench.benchmark.probing.sequences import sequence_loss
 from repbench.benchmark.probing.training import Selection, selection_steps
 from repbench.benchmark.protocol import ExtractionSettings, FinetuneSettings
 from repbench.corpora.read import read_utterance, samples_at
-from repbench.downstream.contract import Prediction
+from repbench.downstream.contract import LabelledUtterance, Prediction
 from repbench.downstream.heads import restart_dropout
 from repbench.errors import (
     DataError,
@@ -336,7 +333,7 @@ class Finetuner:
 
     def _num_labels(self, example: LabelledUtterance) -> int:
         count = num_frames(self._upstream, samples_at(example.utterance, self._rate_hz), example.id)
-        return int((_answers(self.predictor, example, count) != UNLABELLED).sum())
+        return self.predictor.problem.num_targets(self.predictor.targets(example, count).numpy())
 
     def _unfreeze(self) -> None:
         """Let gradients into all of the upstream; what of the probe learns is the probe's to say."""
@@ -414,31 +411,17 @@ class Finetuner:
 def cost_of(
     predictor: Predictor, scores: Tensor, examples: Sequence[LabelledUtterance], counts: Sequence[int]
 ) -> tuple[Tensor, int]:
-    """Where scores meet labels: the sum of what the answers of a batch cost, and over how many answers.
+    """The loss of a batch as a sum, and its number of terms.
 
     Args:
-        examiner: Knows the answers.
-        scores: (N, C) of all frames of the batch, (N, C + 1) where sequences are asked, (U, C) where utterances are.
-        questions: U of them.
+        predictor: Gives the targets.
+        scores: (N, C) of all frames of the batch, (N, C + 1) with a blank, or (U, C) where the head pools.
+        examples: U of them.
         counts: Frames of each.
     """
-    if predictor.asks_sequences:
-        classes = [predictor.classes_in(example) for example in examples]
-        sizes = torch.tensor([len(each) for each in classes])
-        lengths = torch.tensor(list(counts))
-        mean = sequence_loss(scores, *(each.to(scores.device) for each in (lengths, torch.cat(classes), sizes)))
-        return mean * len(examples), len(examples)
-    pairs = zip(examples, counts, strict=True)
-    answers = torch.cat([_answers(predictor, example, count) for example, count in pairs]).to(scores.device)
-    cost = F.cross_entropy(scores, answers, ignore_index=UNLABELLED, reduction="sum")
-    return cost, int((answers != UNLABELLED).sum())
-
-
-def _answers(predictor: Predictor, example: LabelledUtterance, num_frames: int) -> Tensor:
-    """(F,) right classes at the frames, or those of the utterance."""
-    if predictor.asks_frames:
-        return predictor.frame_classes(example, num_frames)
-    return predictor.classes_in(example)
+    targets = [predictor.targets(example, count) for example, count in zip(examples, counts, strict=True)]
+    sizes = torch.tensor([len(each) for each in targets], device=scores.device)
+    return predictor.problem.total_loss(scores, torch.cat(targets).to(scores.device), torch.tensor(counts), sizes)
 
 
 def scores_of(
@@ -492,7 +475,7 @@ def predictions_of(
         scores = table.frames[0, start : start + count]
         if not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)
-        answers.append(predictor.answer(example, scores))
+        answers.append(predictor.prediction(example, scores))
     return answers
 
 

@@ -47,6 +47,7 @@ class ProbeShape:
         mix: "mean", "weighted" (learnt weights that add up to 1) or "raw" (learnt weights as they are, from 1/12 on);
             of one layer each is that layer.
         dropout: Of the head, in training.
+        outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
     """
 
     head: str
@@ -57,6 +58,7 @@ class ProbeShape:
     classes: tuple[str, ...]
     mix: str
     dropout: float = 0.0
+    outputs: int | None = None
 
 
 class Probe(nn.Module):
@@ -75,7 +77,7 @@ class Probe(nn.Module):
         self.head: Head = build_head(
             shape.head,
             width=shape.width,
-            num_classes=len(shape.classes),
+            num_classes=len(shape.classes) if shape.outputs is None else shape.outputs,
             hidden_units=shape.hidden_units,
             pools=shape.pools,
             generator=generator,
@@ -185,11 +187,19 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     return mean + shift, (squares / len(frames) - mean.square()).clamp_min_(0.0).sqrt_()
 
 
+def fields_of(shape: ProbeShape) -> dict[str, Any]:
+    """The shape as the file of a probe holds it."""
+    fields = {name: getattr(shape, name) for name in ProbeShape.__dataclass_fields__}
+    if shape.outputs is None:  # a field that most files do not have: their bytes stay those of before there was one
+        del fields["outputs"]
+    return fields
+
+
 def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
     """The probe as safetensors; its shape and `facts` (task, upstream, layer) stand in the metadata."""
     from safetensors.torch import save
 
-    shape = {name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__}
+    shape = fields_of(probe.shape)
     metadata = {"format": "repbench.probe/1", "shape": json.dumps(shape), "facts": json.dumps(facts)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
     return save(tensors, metadata=metadata)

@@ -18,15 +18,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import FeatureTable
-from repbench.benchmark.probing.batches import ProbeBatch, batches
+from repbench.benchmark.probing.batches import batches
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
-from repbench.benchmark.probing.sequences import sequence_loss
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
 
@@ -188,7 +186,7 @@ class _ProbeGroup:
         batch = next(self._batches).to(self._device)
         standard = self._pupils[0].probe.standardise_(batch.frames)
         scores = scores_side_by_side([run.probe.train() for run in self._pupils], standard, batch.counts)
-        losses = _losses(scores, batch)
+        losses = self._examiner.problem.losses(scores, batch.classes, batch.counts, batch.num_classes)
         finite = torch.isfinite(losses).tolist()
         alive = [run.is_finite(known, step) for run, known in zip(self._pupils, finite, strict=True)]
         if not any(alive):
@@ -237,18 +235,6 @@ def _room_for(settings: ProbeSettings, shape: ProbeShape) -> Iterator[None]:
 def _all_ended(what: str, step: int) -> NonFiniteError:
     said = f"The probe's {what} at step {step}"
     return NonFiniteError(said, key="probe.learning_rate", do="Take a smaller learning rate")
-
-
-def _losses(scores: Tensor, batch: ProbeBatch) -> Tensor:
-    """What scores (R, N, C), (R, U, C) or, with the blank, (R, N, C + 1) cost: (R,) means over frames or utterances."""
-    if batch.num_classes is None:
-        num_probes, num_asked, _ = scores.shape
-        rows = scores.transpose(0, 1).flatten(0, 1)  # as the product of many probes left them
-        costs = F.cross_entropy(rows, batch.classes.repeat_interleave(num_probes), reduction="none")
-        return costs.view(num_asked, num_probes).mean(dim=0)
-    counts, num_classes = batch.counts, batch.num_classes
-    assert counts is not None
-    return torch.stack([sequence_loss(each, counts, batch.classes, num_classes) for each in scores])
 
 
 class _ProbeRun:
