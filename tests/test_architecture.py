@@ -34,7 +34,7 @@ ROOMS = {
         "demo": {"pipeline", "protocol", "report", "run"},
         "sweep": {"pipeline", "protocol", "records", "run"},
         "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records", "scoring"},
-        "leaderboard": {"data", "probing", "protocol", "records", "report", "scoring"},
+        "leaderboard": {"data", "protocol", "records", "report", "scoring"},
         "pipeline": {
             "data", "environment", "features", "finetuning", "loading", "probing", "protocol", "records", "scoring",
         },

@@ -201,7 +201,7 @@ def test_fault_37_a_task_that_declares_itself_otherwise_is_told_at_the_door() ->
         (Numbers(), r"`classes` must give names, but gives 1 \(key speaker\)"),
         (
             NumbersAsLabels(),
-            r"`labels` must give a name, names, or timed segments of Phone \(utterance \S+, key speaker",
+            r"`labels` must give a class name \(utterance \S+, key speaker",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, Trained
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
 from repbench.downstream.phone import Phone
+from repbench.downstream.problems import SEQUENCES
 from repbench.downstream.speaker import Speaker
 from repbench.testing import tone_corpus
 from tests.benchmark.test_side_by_side import CASES, Given
@@ -90,7 +91,7 @@ def test_what_fine_tuning_costs_is_counted_where_the_scores_lie(
     examples: LabelledUtterances = given.plan.train[:3]
     counts = [given.train.starts()[each.id][1] for each in examples]
     rows = len(examples) if given.predictor.pools else sum(counts)
-    scores = torch.randn(rows, len(given.plan.classes) + given.predictor.asks_sequences)
+    scores = torch.randn(rows, len(given.plan.classes) + (given.predictor.problem is SEQUENCES))
     here = cost_of(given.predictor, scores, examples, counts)
     with other_device() as device:
         cost, answers = cost_of(given.predictor, scores.to(device), examples, counts)

@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from repbench.benchmark.data.scoring_grid import UNLABELLED, instants_s, labels_at, nearest_frames, num_instants
 from repbench.corpora.contract import Phone
+from repbench.downstream.problems.scoring_grid import UNLABELLED, instants_s, labels_at, nearest_frames, num_instants
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100])

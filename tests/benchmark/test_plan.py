@@ -11,7 +11,6 @@ import pytest
 
 from repbench.benchmark.data.dataset import (
     LabelledSplits,
-    LabelledUtterance,
     LabelledUtterances,
     label_splits,
     missing_classes,
@@ -21,8 +20,9 @@ from repbench.benchmark.data.splits import divide
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Split, Utterance
 from repbench.corpora.contract import Phone as Interval
-from repbench.downstream.contract import SplitPolicy
+from repbench.downstream.contract import LabelledUtterance, SplitPolicy
 from repbench.downstream.phone import Phone
+from repbench.downstream.problems import UTTERANCES
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, UsageError
@@ -246,15 +246,17 @@ def ids(part: LabelledUtterances) -> set[str]:
 
 def test_smaller_subsets_lie_in_larger_ones_and_depend_on_the_seed() -> None:
     whole = examples(40)
-    parts = [subset(whole, fraction, seed=3, salt="c t") for fraction in (0.01, 0.05, 0.2, 0.5, 1.0)]
+    parts = [
+        subset(whole, fraction, problem=UTTERANCES, seed=3, salt="c t") for fraction in (0.01, 0.05, 0.2, 0.5, 1.0)
+    ]
     assert [len(part) for part in parts] == [4, 20, 80, 200, 400]
     assert all(ids(smaller) < ids(larger) for smaller, larger in pairwise(parts))
-    assert ids(subset(whole, 0.2, seed=4, salt="c t")) != ids(parts[2])
-    assert ids(subset(whole[::-1], 0.2, seed=3, salt="c t")) == ids(parts[2])
+    assert ids(subset(whole, 0.2, problem=UTTERANCES, seed=4, salt="c t")) != ids(parts[2])
+    assert ids(subset(whole[::-1], 0.2, problem=UTTERANCES, seed=3, salt="c t")) == ids(parts[2])
 
 
 def test_subsets_are_stratified_by_class_and_speaker() -> None:
-    part = subset(examples(40), 0.1, seed=0, salt="")
+    part = subset(examples(40), 0.1, problem=UTTERANCES, seed=0, salt="")
     counts: dict[tuple[object, object], int] = {}
     for example in part:
         key = (example.labels, example.utterance.speaker)
@@ -278,7 +280,7 @@ def test_the_upstream_has_no_say_in_division_classes_and_subsets() -> None:
         label_splits(corpus(utterances), Sentiment(), SPLIT, excludes=excludes)
         for excludes in (_none, lambda each: "too short" if each.id in short else None)
     ]
-    subsets = [ids(subset(plan.train, 0.3, seed=0, salt="x")) for plan in plans]
+    subsets = [ids(subset(plan.train, 0.3, problem=UTTERANCES, seed=0, salt="x")) for plan in plans]
     assert subsets[0] == subsets[1]
     assert plans[0].classes == plans[1].classes
     assert not ids(plans[1].usable(plans[1].train)) & short

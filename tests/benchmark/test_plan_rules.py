@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from repbench.benchmark.data.dataset import LabelledUtterance, label_splits, missing_classes, splits_for_probe, subset
+from repbench.benchmark.data.dataset import label_splits, missing_classes, splits_for_probe, subset
 from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.contract import Phone as Segment
-from repbench.downstream.contract import Labels
+from repbench.downstream.contract import LabelledUtterance, Labels
 from repbench.downstream.phone import Phone
+from repbench.downstream.problems import FRAMES, SEQUENCES, UTTERANCES
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, PluginError, UsageError
@@ -41,19 +42,15 @@ def short(*ids: str) -> Callable[[Utterance], str | None]:
 OFFICIAL = ["+=train", "-=train", "+=dev", "-=dev"]
 
 
-def test_questions_know_whether_their_labels_lie_in_time() -> None:
+def test_a_problem_knows_its_labels_and_the_classes_that_they_score() -> None:
     one = utterance("s", 0)
     segments = (Segment(0.0, 0.5, "AA"),)
-    assert [LabelledUtterance(one, labels).is_timed for labels in ("AA", ("AA", "IY"), segments)] == [
-        False,
-        False,
-        True,
-    ]
-    assert [LabelledUtterance(one, labels).is_timed for labels in ("", ())] == [False, True], (
-        "no name is a name, no segment none"
-    )
-    assert LabelledUtterance(one, ("AA", "zz", "AA")).answers({"AA": 3}).tolist() == [3, -1, 3]
-    assert LabelledUtterance(one, segments).answers({"AA": 3}).tolist() == [3] * 50 + [-1] * 50
+    forms: tuple[object, ...] = ("AA", "", ("AA", "IY"), segments, ())
+    assert [UTTERANCES.is_label(labels) for labels in forms] == [True, True, False, False, False]
+    assert [SEQUENCES.is_label(labels) for labels in forms] == [False, False, True, False, True]
+    assert [FRAMES.is_label(labels) for labels in forms] == [False, False, False, True, True]
+    assert SEQUENCES.scored_classes(LabelledUtterance(one, ("AA", "zz", "AA")), {"AA": 3}).tolist() == [3, -1, 3]
+    assert FRAMES.scored_classes(LabelledUtterance(one, segments), {"AA": 3}).tolist() == [3] * 50 + [-1] * 50
 
 
 def test_what_is_not_asked_cannot_be_asked_or_is_too_short_is_counted_apart() -> None:
@@ -127,7 +124,7 @@ def test_labels_that_are_none_are_the_plugins_fault(labels: object) -> None:
         def labels(self, utterance: Utterance) -> Labels | None:
             return labels if utterance.id == "u0" else super().labels(utterance)  # type: ignore[return-value]
 
-    with pytest.raises(PluginError, match=r"`labels` must give a name, names, or timed segments.*utterance u0"):
+    with pytest.raises(PluginError, match=r"`labels` must give a class name.*utterance u0"):
         label_splits(said(*OFFICIAL, "+=test", "-=test"), Odd(), SPLIT, excludes=short())
 
 
@@ -180,13 +177,16 @@ def moods(signs: str) -> tuple[LabelledUtterance, ...]:
 
 def test_a_part_is_the_nearest_number_of_utterances_and_at_least_one() -> None:
     whole = moods("+-+-+-+")
-    sizes = [len(subset(whole, fraction, seed=0, salt="")) for fraction in (0.01, 0.2, 0.25, 0.5, 0.9, 1.0)]
+    sizes = [
+        len(subset(whole, fraction, problem=UTTERANCES, seed=0, salt=""))
+        for fraction in (0.01, 0.2, 0.25, 0.5, 0.9, 1.0)
+    ]
     assert sizes == [1, 1, 2, 4, 6, 7]
 
 
 def test_large_strata_give_more_than_small_ones() -> None:
     of = [utterance("s", number) for number in range(12)] + [utterance("t", number) for number in range(0, 8, 2)]
-    part = subset(tuple(LabelledUtterance(each, "a") for each in of), 0.25, seed=0, salt="")
+    part = subset(tuple(LabelledUtterance(each, "a") for each in of), 0.25, problem=UTTERANCES, seed=0, salt="")
     assert sorted(example.utterance.speaker or "" for example in part) == ["s", "s", "s", "t"]
 
 
@@ -194,7 +194,9 @@ def test_the_same_part_is_taken_for_ever() -> None:
     utterances = [utterance("s", number) for number in range(12)]
     whole = tuple(LabelledUtterance(each, str(each.attributes["sentiment"])) for each in utterances)
     timed = tuple(LabelledUtterance(each, (Segment(0.0, 1.0, "AA"),)) for each in utterances)
-    assert [[int(each.id[-3:]) for each in subset(some, 0.4, seed=1, salt="c t")] for some in (whole, timed)] == TAKEN
+    both = ((whole, UTTERANCES), (timed, FRAMES))
+    taken = [subset(some, 0.4, problem=problem, seed=1, salt="c t") for some, problem in both]
+    assert [[int(each.id[-3:]) for each in some] for some in taken] == TAKEN
 
 
 TAKEN = [[3, 4, 6, 9, 10], [0, 4, 6, 9, 10]]

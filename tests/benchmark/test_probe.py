@@ -62,7 +62,7 @@ def trained(
     dev = features(upstream, tuple(example.utterance for example in plan.dev))
     predictor = Predictor(task, plan.classes, upstream.info)
     shape = ProbeShape(
-        head=head, pools=not predictor.asks_frames, num_layers=len(train.frames), width=upstream.info.width,
+        head=head, pools=predictor.pools, num_layers=len(train.frames), width=upstream.info.width,
         hidden_units=settings.hidden_units, classes=plan.classes, mix=mix,
     )  # fmt: skip
     shared = ProbeTraining(

@@ -14,7 +14,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from repbench.benchmark.data.dataset import LabelledUtterance
 from repbench.benchmark.features.extraction import FeatureTable
 from repbench.benchmark.probing.batches import ProbeBatch, _endless_order, batches, labelled_frames
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
@@ -28,13 +27,15 @@ from repbench.benchmark.probing.probe import (
     statistics_of,
     weights_of,
 )
-from repbench.benchmark.probing.training import _enough_memory, _losses
+from repbench.benchmark.probing.training import _enough_memory
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.corpora.contract import Phone as Segment
 from repbench.corpora.contract import Utterance
+from repbench.downstream.contract import LabelledUtterance
 from repbench.downstream.heads import SeededDropout
 from repbench.downstream.phone import Phone
 from repbench.downstream.phone_ctc import PhoneCTC
+from repbench.downstream.problems import FRAMES
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, EnvironmentFault, IntegrityError
 from repbench.testing import Envelope
@@ -263,7 +264,7 @@ def test_a_loss_is_a_mean_over_frames_for_each_probe_by_itself() -> None:
     scores = torch.randn(3, 6, 4, generator=generator())
     classes = torch.tensor([0, 1, 2, 3, 0, 1])
     expected = [torch.nn.functional.cross_entropy(each, classes).item() for each in scores]
-    assert _losses(scores, ProbeBatch(torch.empty(0), None, classes)).tolist() == pytest.approx(expected)
+    assert FRAMES.losses(scores, classes).tolist() == pytest.approx(expected)
 
 
 def test_too_little_memory_names_what_asks_for_it() -> None:

@@ -95,7 +95,7 @@ def test_the_majority_baseline_is_that_of_the_test_split(tones: Path, tmp_path: 
     predictions = read_predictions(written.path.parent / "predictions.jsonl")
     counts = np.zeros(4)
     for each in predictions:
-        for reference, _, number in each.confusion:  # type: ignore[union-attr]
+        for reference, _, number in each.confusion:  # type: ignore[attr-defined]
             counts[reference] += number
     division = divide(open_corpus(str(tones)), "speaker-disjoint", QUICK.split)
     seconds = dict.fromkeys(("AA", "IY", "UW", "sil"), 0.0)

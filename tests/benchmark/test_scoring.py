@@ -11,6 +11,7 @@ from repbench.benchmark.scoring.metrics import clipped, clusters_of, measure_clu
 from repbench.benchmark.scoring.statistics import Interval
 from repbench.downstream.contract import Measurement, MetricInfo, Prediction, UtterancePrediction
 from repbench.downstream.speaker import Speaker
+from repbench.downstream.utterances import measure_classes
 
 
 def answer(id_: str, speaker: str | None, group: str | None, right: bool = True) -> UtterancePrediction:
@@ -56,6 +57,9 @@ class Plain(Speaker):
     """Speaker identification that measures predictions alone."""
 
     tally = measure_tallies = None  # type: ignore[assignment]
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        return measure_classes(predictions, len(classes))
 
 
 class Other(Speaker):

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from repbench.benchmark.data.dataset import LabelledUtterance
-from repbench.benchmark.probing.sequences import best_path, frames_needed, sequence_loss, trainable
+from repbench.benchmark.probing.batches import trainable
 from repbench.benchmark.protocol import ProbeSettings, Protocol, SplitSettings
 from repbench.benchmark.records.record import read_predictions
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora.contract import Corpus, Phone, Utterance
 from repbench.corpora.open import open_corpus
-from repbench.downstream.contract import SequencePrediction
+from repbench.downstream.contract import LabelledUtterance, SequencePrediction
 from repbench.downstream.metrics.edits import collapse, count_edits
 from repbench.downstream.phone_ctc import PhoneCTC
+from repbench.downstream.problems.sequences import SEQUENCES, best_path, frames_needed, sequence_loss
 from repbench.errors import DataError, NonFiniteError
 from repbench.testing import Envelope, tone_corpus
 
@@ -104,13 +104,13 @@ def test_the_phones_are_asked_in_order_without_silences() -> None:
 
 def test_what_does_not_fit_is_counted_and_where_nothing_fits_it_is_refused() -> None:
     fits, long = (LabelledUtterance(utterance(phones), tuple(phones.split())) for phones in ("AA IY", "AA " * 7))
-    kept, warnings = trainable((fits, long), long_hop())
+    kept, warnings = trainable((fits, long), long_hop(), SEQUENCES)
     assert kept == (fits,)
     assert warnings == ("1 of 2 training utterances have fewer frames than labels: not trained on",)
-    assert trainable((fits,), long_hop()) == ((fits,), ())
-    assert trainable((), long_hop()) == ((), ())
+    assert trainable((fits,), long_hop(), SEQUENCES) == ((fits,), ())
+    assert trainable((), long_hop(), SEQUENCES) == ((), ())
     with pytest.raises(DataError, match="None of 1 training utterances has as many frames"):
-        trainable((long,), long_hop())
+        trainable((long,), long_hop(), SEQUENCES)
 
 
 def test_mel_learns_the_tones_in_order_and_the_predictions_give_the_record_again(tones: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from repbench.benchmark.probing.probe import ProbeShape, statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, selection_steps, train_probes
 from repbench.benchmark.protocol import ProbeSettings, SplitSettings
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream, Measurement, Prediction
+from repbench.downstream.contract import Downstream, Measurement, Prediction, problem_of
 from repbench.downstream.phone import Phone
 from repbench.downstream.speaker import Speaker
 from repbench.errors import NonFiniteError
@@ -52,7 +52,7 @@ class Class:
         return cls(task, plan, *tables)
 
     def job(self, seed: int = 0, fraction: float = 1.0, layers: slice = slice(1, 2)) -> ProbeJob:
-        train = subset(self.plan.train, fraction, seed=seed, salt="test")
+        train = subset(self.plan.train, fraction, problem=problem_of(self.task), seed=seed, salt="test")
         return ProbeJob(train=train, dev=self.plan.dev, layers=layers, seed=seed)
 
     def teach(
@@ -67,7 +67,7 @@ class Class:
         predictor = Predictor(self.task, self.plan.classes, Envelope().info)
         layers = jobs[0].layers
         shape = ProbeShape(
-            head=head, pools=not predictor.asks_frames, num_layers=len(self.train.frames[layers]), width=4,
+            head=head, pools=predictor.pools, num_layers=len(self.train.frames[layers]), width=4,
             hidden_units=settings.hidden_units, classes=self.plan.classes, mix=mix,
         )  # fmt: skip
         shared = ProbeTraining(
@@ -210,7 +210,7 @@ def test_selection_by_counts_is_selection_by_predictions(tones: Corpus) -> None:
 def test_shuffled_labels_are_as_frequent_and_true_of_nothing(tones: Corpus, tmp_path: Path) -> None:
     for task in (Phone(), Speaker()):
         plan = label_splits(tones, task, SplitSettings(), excludes=lambda each: None)
-        dealt = with_shuffled_labels(plan.train, seed=0, salt="s")
+        dealt = with_shuffled_labels(plan.train, problem=problem_of(task), seed=0, salt="s")
         assert [each.utterance for each in dealt] == [each.utterance for each in plan.train]
 
         def labels(examples: object) -> list[str]:
@@ -226,7 +226,7 @@ def test_shuffled_labels_are_as_frequent_and_true_of_nothing(tones: Corpus, tmp_
         frequencies = [labels(dealt).count(label) / len(labels(dealt)) for label in set(labels(dealt))]
         assert agreeing < sum(share**2 for share in frequencies) + 0.15
         assert (
-            with_shuffled_labels(plan.train, seed=0, salt="s")
+            with_shuffled_labels(plan.train, problem=problem_of(task), seed=0, salt="s")
             == dealt
-            != with_shuffled_labels(plan.train, seed=1, salt="s")
+            != with_shuffled_labels(plan.train, problem=problem_of(task), seed=1, salt="s")
         )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from repbench.downstream.heads import HEADS, Head, SeededDropout, build_head, mean_of_each, refuse_head, windows
+from repbench.downstream.problems import FRAMES, SEQUENCES
 from repbench.errors import UsageError
 
 
@@ -115,6 +116,6 @@ def test_dropout_follows_from_its_seed_alone_and_is_left_out_when_scoring() -> N
 
 def test_a_head_that_cannot_answer_is_refused_with_those_that_can() -> None:
     with pytest.raises(UsageError, match=r"no head `gru` for frame-classification.*linear, mlp1, mlp2, concat9"):
-        refuse_head("gru", "frame-classification")
+        refuse_head("gru", FRAMES)
     with pytest.raises(UsageError, match=r"no head `linear` for sequence.*ctc, project_ctc"):
-        refuse_head("linear", "sequence")
+        refuse_head("linear", SEQUENCES)

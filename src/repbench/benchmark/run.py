@@ -43,15 +43,15 @@ from repbench.benchmark.pipeline.setup import (
     refuse_exclusions,
 )
 from repbench.benchmark.pipeline.write_record import score
+from repbench.benchmark.probing.batches import trainable
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
-from repbench.benchmark.probing.sequences import trainable
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream
+from repbench.downstream.contract import Downstream, problem_of
 from repbench.errors import NonFiniteError, UsageError
 from repbench.progress import Reporter, Silence
 from repbench.training.distributed import Processes, expected_processes, joined, local_device
@@ -255,25 +255,23 @@ def _subsets(
     corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
 ) -> dict[RunSetting, Labelled]:
     """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
-    task = context.task
+    task, problem = context.task, problem_of(context.task)
     salt = f"{corpus.fingerprint} {task.info.name}"
     subsets: dict[RunSetting, Labelled] = {}
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
-            splits.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
+            splits.usable(subset(part, setting.fraction, problem=problem, seed=setting.seed, salt=f"{salt} {name}"))
             for name, part in (("train", splits.train), ("dev", splits.dev))
         )
         warnings = missing_classes(task, splits.classes, train, setting.fraction)
         dev = dev or splits.usable(splits.dev)[:1]
         if setting.labels == "shuffled":
             train, dev = (
-                with_shuffled_labels(part, seed=setting.seed, salt=f"{salt} {name}")
+                with_shuffled_labels(part, problem=problem, seed=setting.seed, salt=f"{salt} {name}")
                 for name, part in (("train", train), ("dev", dev))
             )
-        if task.info.problem == "sequence":
-            train, lost = trainable(train, context.upstream)
-            warnings = (*warnings, *lost)
-        subsets[setting] = Labelled(train, dev, warnings)
+        train, lost = trainable(train, context.upstream, problem)
+        subsets[setting] = Labelled(train, dev, (*warnings, *lost))
     return subsets
 
 

@@ -1,1 +1,1 @@
-"""What is asked of the model?"""
+"""Downstream tasks: their contract, problems, heads and metrics."""

@@ -1,48 +1,68 @@
-"""What a downstream is: a question with a measure.
+"""The contract of a downstream: a task with its labels, its classes and its metrics.
 
-A task does not know its corpus: it reads what is true of an utterance and says what is asked of it. A downstream plugin
-(entry-point group `repbench.downstreams`) is a callable that takes the task's options as keywords and returns a
-`Downstream`; a class with keyword-only options is the usual way.
+A task does not know its corpus: it reads the label off an utterance. A downstream plugin (entry-point group
+`repbench.downstreams`) is a callable that takes the task's options as keywords and returns a `Downstream`; a class with
+keyword-only options is the usual way. Its kind (frames, utterances, sequences, or one of its own) is a problem: see
+`repbench.downstream.problems`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from repbench.corpora.contract import Phone, Utterance
+from repbench.corpora.contract import Utterance
+from repbench.downstream.problems import PROBLEMS, Problem, problem_named
+from repbench.downstream.problems.contract import (
+    LabelledUtterance,
+    Labels,
+    Prediction,
+    SplitPolicy,
+    TaskContext,
+    label_names,
+)
+from repbench.downstream.problems.frames import FrameDownstream, FramePrediction
+from repbench.downstream.problems.sequences import SequencePrediction
+from repbench.downstream.problems.utterances import UtterancePrediction
 from repbench.errors import PluginError
 
-CONTRACT_VERSION = 1
+__all__ = [
+    "CONTRACT_VERSION",
+    "Downstream",
+    "DownstreamInfo",
+    "FrameDownstream",
+    "FramePrediction",
+    "LabelSets",
+    "LabelledUtterance",
+    "Labels",
+    "MeasuredByTallies",
+    "Measurement",
+    "MetricInfo",
+    "Prediction",
+    "Problem",
+    "SequencePrediction",
+    "SplitPolicy",
+    "TaskContext",
+    "UtterancePrediction",
+    "label_names",
+    "problem_of",
+    "tallied",
+]
 
-Problem = Literal["frame-classification", "utterance-classification", "sequence"]
-SplitPolicy = Literal["speaker-disjoint", "within-speaker"]
+CONTRACT_VERSION = 1
 
 LabelSets = Mapping[str, tuple[str, ...]]
 """The label sets of a corpus, as in `Corpus.label_sets`."""
 
-Labels = tuple[Phone, ...] | tuple[str, ...] | str
-"""What is true: timed segments for a frame task, class names in order for a sequence, one for an utterance task."""
-
-
-def label_names(labels: Labels) -> tuple[str, ...]:
-    """Every class name in the labels, in order, repeats included."""
-    if isinstance(labels, str):
-        return (labels,)
-    return tuple(each.label if isinstance(each, Phone) else each for each in labels)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricInfo:
-    """What a metric's number means.
+    """Unit, direction and bounds of a metric.
 
     Attributes:
         unit: Of the value.
-        higher_is_better: Which way is up.
+        higher_is_better: Whether a higher value is better.
         lower: Least value it can take; None: any.
         upper: Greatest value it can take; None: any.
     """
@@ -55,20 +75,20 @@ class MetricInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamInfo:
-    """What a task declares of itself.
+    """The declaration of a task.
 
     Attributes:
         name: Name of the task.
-        problem: The shape of the question.
-        split: Which speakers may stand on both sides of a split.
-        default_head: Head used unless another is asked for.
-        metrics: Every metric `measure` returns.
+        problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a problem of its own.
+        split: Which speakers may be on both sides of a split.
+        default_head: Head used unless another is named.
+        metrics: Every metric that is measured.
         primary_metric: The one that selects and ranks.
         contract: Version of this contract.
     """
 
     name: str
-    problem: Problem
+    problem: str | Problem
     split: SplitPolicy
     default_head: str
     metrics: Mapping[str, MetricInfo]
@@ -80,80 +100,9 @@ class DownstreamInfo:
             raise PluginError(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}", key=self.name)
         if self.primary_metric not in self.metrics:
             raise PluginError(f"`primary_metric` {self.primary_metric} is not among the task's metrics", key=self.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FramePrediction:
-    """What was answered at the scored instants of one utterance.
-
-    Attributes:
-        id: The utterance.
-        speaker: Who speaks.
-        group: Its chapter, session or video.
-        confusion: (reference class, estimated class, instants), sorted, no zero counts.
-        edits: Edits between the collapsed sequences.
-        reference_length: Length of the collapsed reference.
-    """
-
-    id: str
-    speaker: str | None
-    group: str | None
-    confusion: tuple[tuple[int, int, int], ...]
-    edits: int
-    reference_length: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UtterancePrediction:
-    """What was answered for one utterance.
-
-    Attributes:
-        id: The utterance.
-        speaker: Who speaks.
-        group: Its chapter, session or video.
-        reference: The true class.
-        scores: One score a class; the highest is the answer (ties to the first).
-    """
-
-    id: str
-    speaker: str | None
-    group: str | None
-    reference: int
-    scores: tuple[float, ...]
-
-    @property
-    def estimated(self) -> int:
-        """The class with the highest score."""
-        return self.scores.index(max(self.scores))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SequencePrediction:
-    """What was answered for one utterance, in order.
-
-    Attributes:
-        id: The utterance.
-        speaker: Who speaks.
-        group: Its chapter, session or video.
-        reference: The true classes.
-        hypothesis: The estimated classes.
-        edits: Fewest substitutions, deletions and insertions that turn one into the other.
-    """
-
-    id: str
-    speaker: str | None
-    group: str | None
-    reference: tuple[int, ...]
-    hypothesis: tuple[int, ...]
-    edits: int
-
-    @property
-    def reference_length(self) -> int:
-        """How many classes are true."""
-        return len(self.reference)
-
-
-Prediction = FramePrediction | UtterancePrediction | SequencePrediction
+        if isinstance(self.problem, Problem) and PROBLEMS.get(self.problem.name, self.problem) is not self.problem:
+            what = f"`problem` has the name of another one, `{self.problem.name}`"
+            raise PluginError(what, key=self.name, do="Give the problem another name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,27 +115,34 @@ class Measurement:
 
 @runtime_checkable
 class Downstream(Protocol):
-    """A question with a measure."""
+    """A task.
+
+    One that measures by tallies, which a new task should, also extends `MeasuredByTallies`. The metrics of a task with
+    `measure` alone are computed from all predictions again for each speaker that is left out: the same values, later.
+
+    A task of frames or utterances may have `primary_of(confusion)`, from counts (C, C), reference by estimated class,
+    to its primary metric (None where it is undefined): selection on dev then builds no predictions.
+    """
 
     info: DownstreamInfo
 
-    def labels(self, utterance: Utterance) -> Labels | None:
-        """What is true of the utterance.
+    def labels(self, utterance: Utterance) -> Any:
+        """The labels of an utterance.
 
         Returns:
-            Timed segments (frame tasks), class names in order (sequences) or a class name (utterance tasks); None where
-            the task, by its own documented rule, asks nothing of such an utterance.
+            Timed segments (frames), class names in order (sequences), a class name (utterances), or what a problem of
+            its own takes; None where the task, by its own documented rule, leaves the utterance out.
 
         Raises:
-            Unlabelled: The task asks, but the corpus does not know.
+            Unlabelled: The utterance is in the task, but the corpus has no label for it.
         """
         ...
 
-    def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
-        """The sorted classes to choose from, known before any test label is seen.
+    def classes(self, label_sets: LabelSets, train: Iterable[Any]) -> tuple[str, ...]:
+        """The sorted classes, known before any test label is seen; none for a problem without classes.
 
         Args:
-            label_sets: What the corpus declares.
+            label_sets: Those that the corpus declares.
             train: Labels of the training utterances.
         """
         ...
@@ -197,34 +153,59 @@ class Downstream(Protocol):
 
 
 @runtime_checkable
-class FrameDownstream(Downstream, Protocol):
-    """A task that is asked at instants."""
-
-    def collapse(self, path: Sequence[int], classes: Sequence[str]) -> list[int]:
-        """A path of classes over time as a sequence of events, by which edits are counted."""
-        ...
-
-
-@runtime_checkable
-class MeasuredByConfusion(Downstream, Protocol):
-    """A task whose primary metric needs only how often each class was taken for each: probes are then selected fast."""
-
-    def primary_of(self, confusion: NDArray[np.int64]) -> float | None:
-        """The primary metric of counts (C, C), reference by estimated class, as `measure` gives it for the predictions.
-
-        None where it is undefined.
-        """
-        ...
-
-
-@runtime_checkable
 class MeasuredByTallies(Downstream, Protocol):
-    """A task that needs to look at each prediction once: its numbers without each speaker in turn are then fast."""
+    """A task that reads each prediction once: a task extends this class and gets `measure` from its two methods."""
 
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Any:
-        """All that `measure` needs of the predictions, in whatever form suits the task."""
+        """Counts or lists of the predictions, from which the metrics follow."""
         ...
 
     def measure_tallies(self, tallies: Sequence[Any], classes: Sequence[str]) -> dict[str, Measurement]:
-        """What `measure` gives of the predictions of all tallies together."""
+        """Every metric of `info.metrics` over the predictions of all tallies together."""
         ...
+
+    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+        """The metrics of one tally of all predictions."""
+        return self.measure_tallies([self.tally(predictions, classes)], classes)
+
+
+def problem_of(task: Downstream) -> Problem:
+    """The task's problem.
+
+    Raises:
+        PluginError: The task names one that there is not.
+    """
+    problem = task.info.problem
+    return problem if isinstance(problem, Problem) else problem_named(problem)
+
+
+def tallied(task: Downstream) -> MeasuredByTallies:
+    """The task, or an adapter for one that has `measure` alone: its tallies are the predictions themselves.
+
+    A subclass that overrides `measure` alone is also one: the tallies that it inherits measure something else.
+    """
+    return task if _has_tallies(task) else _Measuring(task)  # type: ignore[return-value]
+
+
+def _has_tallies(task: Downstream) -> bool:
+    if not all(callable(getattr(task, name, None)) for name in ("tally", "measure_tallies")):
+        return False
+    mro = type(task).__mro__
+    tallies, measure = (
+        next((place for place, each in enumerate(mro) if name in vars(each)), len(mro))
+        for name in ("measure_tallies", "measure")
+    )
+    return tallies <= measure
+
+
+class _Measuring:
+    """The tallies of a task that has `measure` alone."""
+
+    def __init__(self, task: Downstream) -> None:
+        self.info, self.labels, self.classes, self.measure = task.info, task.labels, task.classes, task.measure
+
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Sequence[Prediction]:
+        return predictions
+
+    def measure_tallies(self, tallies: Sequence[Any], classes: Sequence[str]) -> dict[str, Measurement]:
+        return self.measure([each for tally in tallies for each in tally], classes)

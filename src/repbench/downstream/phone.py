@@ -1,10 +1,11 @@
-"""Which phone is being said? Asked every 10 ms, of speakers never heard in training."""
+"""The task `phone`: the phone every 10 ms, of speakers that are not in training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from repbench.downstream.contract import (
     FramePrediction,
     Labels,
     LabelSets,
+    MeasuredByTallies,
     Measurement,
     MetricInfo,
     Prediction,
@@ -34,7 +36,7 @@ class PhoneTally:
     reference_length: int
 
 
-class Phone:
+class Phone(MeasuredByTallies):
     """Frame classification of phones.
 
     Metrics: `accuracy` over all labelled instants (primary); `macro_f1`; `accuracy_nonsilence` over the instants whose
@@ -73,13 +75,9 @@ class Phone:
         """Accuracy."""
         return classification.accuracy(confusion)
 
-    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
-        """The four metrics over the pooled counts."""
-        return self.measure_tallies([self.tally(predictions, classes)], classes)
-
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> PhoneTally:
         """The pooled counts."""
-        frames = [prediction for prediction in predictions if isinstance(prediction, FramePrediction)]
+        frames = cast(Sequence[FramePrediction], predictions)
         return PhoneTally(
             confusion=classification.confusion_of(
                 chain.from_iterable(prediction.confusion for prediction in frames), len(classes)

@@ -1,14 +1,16 @@
-"""Which phones are being said, in which order? Asked of speakers never heard in training, without telling when."""
+"""The task `phone-ctc`: the phones in order, without their times, of speakers that are not in training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from repbench.corpora import contract as corpora
 from repbench.downstream.contract import (
     DownstreamInfo,
     Labels,
     LabelSets,
+    MeasuredByTallies,
     Measurement,
     MetricInfo,
     Prediction,
@@ -19,10 +21,10 @@ from repbench.downstream.phone import SILENCES, phone_set
 from repbench.errors import Unlabelled
 
 
-class PhoneCTC:
+class PhoneCTC(MeasuredByTallies):
     """Recognition of the phones in order, silences left out; two equal phones that follow each other stay two.
 
-    Nothing is asked of an utterance that holds no phone.
+    An utterance without a phone is left out.
 
     Metrics: `phone_error_rate` (primary), edits per reference phone, summed over utterances and divided once.
     """
@@ -46,11 +48,14 @@ class PhoneCTC:
         """The corpus's phone set without its silences."""
         return tuple(label for label in phone_set(label_sets) if label not in SILENCES)
 
-    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> tuple[int, int]:
+        """The edits and the reference length, summed."""
+        sequences = cast(Sequence[SequencePrediction], predictions)
+        return sum(each.edits for each in sequences), sum(each.reference_length for each in sequences)
+
+    def measure_tallies(self, tallies: Sequence[tuple[int, int]], classes: Sequence[str]) -> dict[str, Measurement]:
         """The error rate of the pooled counts."""
-        answers = [prediction for prediction in predictions if isinstance(prediction, SequencePrediction)]
-        num_edits = sum(answer.edits for answer in answers)
-        reference_length = sum(answer.reference_length for answer in answers)
+        num_edits, reference_length = (sum(tally[place] for tally in tallies) for place in (0, 1))
         return {
             "phone_error_rate": Measurement(
                 value=edits.error_rate(num_edits, reference_length),

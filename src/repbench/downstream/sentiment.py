@@ -1,4 +1,4 @@
-"""Is the speaker's message or mood positive or negative? Asked of speakers never heard in training."""
+"""The task `sentiment`: positive or negative, of speakers that are not in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from repbench.corpora.contract import AttributeValue, Utterance
-from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, MetricInfo, Prediction
+from repbench.downstream.contract import (
+    DownstreamInfo,
+    Labels,
+    LabelSets,
+    MeasuredByTallies,
+    Measurement,
+    MetricInfo,
+    Prediction,
+)
 from repbench.downstream.metrics import classification
 from repbench.downstream.utterances import METRICS, confusion_of, measure_confusion, utterance_predictions
 from repbench.errors import DataError, Unlabelled, UsageError
@@ -22,25 +30,25 @@ ATTRIBUTES = ("sentiment", "valence", "emotion")
 POSITIVE = ("positive", "pos", "happy", "happiness", "joy")
 NEGATIVE = ("negative", "neg", "angry", "anger", "sad", "sadness", "fear", "fearful", "disgust")
 UNASKED = ("neutral", "neu", "calm", "surprise", "surprised")
-"""Words that carry neither sign: nothing is asked of such an utterance."""
+"""Words that carry neither sign: such an utterance is left out."""
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class SentimentTally:
-    """The counts of some predictions, and what ranks them."""
+    """The counts of some predictions, and the margins that rank them."""
 
     confusion: classification.Confusion
     positive: list[bool]
     margins: list[float]
 
 
-class Sentiment:
+class Sentiment(MeasuredByTallies):
     """Binary sentiment from any attribute of the corpus.
 
     A word or number is looked up, without regard to case, among `positive`, `negative` and `unasked`. A number in none
-    of them is positive above the middle of its scale, negative below, and not asked in the middle. The corpus declares
+    of them is positive above the middle of its scale, negative below, and left out in the middle. The corpus declares
     the scale (`Utterance.scales`), or `midpoint` gives its middle. Without a scale a number may be the code of a class,
     and like a word in none of the lists it is an error that names it.
 
@@ -50,8 +58,8 @@ class Sentiment:
         attribute: The attribute to read; None: the first of `sentiment`, `valence`, `emotion` that an utterance has.
         positive: Words and numbers of the positive class.
         negative: Words and numbers of the negative class.
-        unasked: Words and numbers of which nothing is asked.
-        midpoint: The middle of the scale on which other numbers lie; None: as the corpus declares.
+        unasked: Words and numbers whose utterances are left out.
+        midpoint: The middle of the scale of other numbers; None: as the corpus declares.
     """
 
     info = DownstreamInfo(
@@ -91,7 +99,7 @@ class Sentiment:
                     )
 
     def labels(self, utterance: Utterance) -> Labels | None:
-        """The sign of what is said: "positive" or "negative"; None where nothing is asked."""
+        """The sign, "positive" or "negative"; None where the utterance is left out."""
         name = next((name for name in self._attributes if name in utterance.attributes), None)
         if name is None:
             raise Unlabelled(
@@ -109,21 +117,17 @@ class Sentiment:
         """Accuracy."""
         return classification.accuracy(confusion)
 
-    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
-        """Accuracy, macro-F1 and the area under the curve of the positive class's margin."""
-        return self.measure_tallies([self.tally(predictions, classes)], classes)
-
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> SentimentTally:
         """The confusion matrix, and the margin of the positive class for each utterance."""
-        answers, positive = utterance_predictions(predictions), classes.index("positive")
+        given, positive = utterance_predictions(predictions), classes.index("positive")
         return SentimentTally(
             confusion=confusion_of(predictions, len(classes)),
-            positive=[answer.reference == positive for answer in answers],
-            margins=[answer.scores[positive] - answer.scores[1 - positive] for answer in answers],
+            positive=[each.reference == positive for each in given],
+            margins=[each.scores[positive] - each.scores[1 - positive] for each in given],
         )
 
     def measure_tallies(self, tallies: Sequence[SentimentTally], classes: Sequence[str]) -> dict[str, Measurement]:
-        """The three metrics over all."""
+        """Accuracy, macro-F1 and the area under the curve of the positive class's margin."""
         area = classification.auc(
             [each for tally in tallies for each in tally.positive],
             [each for tally in tallies for each in tally.margins],
@@ -150,7 +154,7 @@ class Sentiment:
 
 
 def _meant(value: AttributeValue) -> str | float:
-    """A value under the one form by which it is looked up: a number, also one that is written as a word, or a word."""
+    """The form in which a value is looked up: a number, also of one that is written as a word, or a word."""
     if isinstance(value, str):
         word = value.strip().casefold()
         return float(word) if _NUMBER.fullmatch(word) else word

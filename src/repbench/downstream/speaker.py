@@ -1,17 +1,24 @@
-"""Who is speaking? Asked of speakers heard in training, in chapters or sessions that were not."""
+"""The task `speaker`: the speaker among those of training, in chapters or sessions that are not in training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from repbench.corpora.contract import Utterance
-from repbench.downstream.contract import DownstreamInfo, Labels, LabelSets, Measurement, Prediction
+from repbench.downstream.contract import (
+    DownstreamInfo,
+    Labels,
+    LabelSets,
+    MeasuredByTallies,
+    Measurement,
+    Prediction,
+)
 from repbench.downstream.metrics import classification
-from repbench.downstream.utterances import METRICS, confusion_of, measure_classes, measure_confusion
+from repbench.downstream.utterances import METRICS, confusion_of, measure_confusion
 from repbench.errors import Unlabelled
 
 
-class Speaker:
+class Speaker(MeasuredByTallies):
     """Speaker identification among the speakers of the training split.
 
     Metrics: `accuracy` (primary), `macro_f1`.
@@ -33,16 +40,12 @@ class Speaker:
         return utterance.speaker
 
     def classes(self, label_sets: LabelSets, train: Iterable[Labels]) -> tuple[str, ...]:
-        """The speakers heard in training."""
+        """The speakers of training."""
         return tuple(sorted({label for label in train if isinstance(label, str)}))
 
     def primary_of(self, confusion: classification.Confusion) -> float | None:
         """Accuracy."""
         return classification.accuracy(confusion)
-
-    def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
-        """Accuracy and macro-F1."""
-        return measure_classes(predictions, len(classes))
 
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> classification.Confusion:
         """The confusion matrix."""

@@ -1,8 +1,9 @@
-"""What tasks that ask one class of a whole utterance share."""
+"""Metrics that tasks with one class an utterance share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -16,9 +17,9 @@ METRICS = {
 
 
 def confusion_of(predictions: Sequence[Prediction], num_classes: int) -> classification.Confusion:
-    """The classes with the highest scores beside the true ones."""
-    answers = ((answer.reference, answer.estimated, 1) for answer in utterance_predictions(predictions))
-    return classification.confusion_of(answers, num_classes)
+    """(C, C) counts of the estimated classes by their references."""
+    pairs = ((each.reference, each.estimated, 1) for each in utterance_predictions(predictions))
+    return classification.confusion_of(pairs, num_classes)
 
 
 def measure_classes(predictions: Sequence[Prediction], num_classes: int) -> dict[str, Measurement]:
@@ -36,5 +37,5 @@ def measure_confusion(confusion: classification.Confusion) -> dict[str, Measurem
 
 
 def utterance_predictions(predictions: Sequence[Prediction]) -> list[UtterancePrediction]:
-    """The predictions, known to be of utterances."""
-    return [answer for answer in predictions if isinstance(answer, UtterancePrediction)]
+    """The predictions, typed as those of utterances."""
+    return [cast(UtterancePrediction, each) for each in predictions]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,13 +10,12 @@ from typing import Any
 
 import torch
 
-from repbench.benchmark.loading.certificates import Certificate, keep, task_fingerprint
+from repbench.benchmark.loading.certificates import Certificate, declared_as_json, keep, task_fingerprint
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, origin_of
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import open_corpus
 from repbench.errors import plugin_faults
-from repbench.files import canonical_json
 from repbench.progress import Reporter, Silence
 from repbench.registry import registry
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
@@ -68,7 +65,7 @@ def certify_upstream(
         checkpoint=checkpoint,
         fingerprint=fingerprint,
         origin=origin_of(entry),
-        info=_as_json(subject.info),
+        info=declared_as_json(subject.info),
         device=str(subject.device),
         repbench=metadata.version("repbench"),
         results=results,
@@ -114,7 +111,7 @@ def certify_downstream(
         checkpoint=None,
         fingerprint=task_fingerprint(entry.target, origin["file_sha256"], options or {}),
         origin=origin,
-        info=_as_json(task.info),
+        info=declared_as_json(task.info),
         device="cpu",
         repbench=metadata.version("repbench"),
         results=results,
@@ -129,9 +126,3 @@ def _opened(corpus: str | None, folder: Path, reporter: Reporter) -> Corpus:
         return tone_corpus(folder / "tones", num_speakers=3, per_session=2)
     with reporter.stage(f"corpus {corpus}") as advance:
         return open_corpus(corpus, progress=advance)
-
-
-def _as_json(info: Any) -> dict[str, Any]:
-    """A declaration as JSON holds it."""
-    declared: dict[str, Any] = json.loads(canonical_json(dataclasses.asdict(info)))
-    return declared

@@ -1,7 +1,7 @@
 """The promises of a downstream, each a named check: the conformance suite behind `repbench check downstream`.
 
-A task is asked for the labels of a corpus, and measures predictions that are made by hand from its own classes:
-perfect ones, wrong ones, and ones drawn from a seed.
+A task labels a corpus, and measures predictions that its problem makes up from its classes: perfect ones, wrong ones,
+and ones drawn from a seed.
 """
 
 from __future__ import annotations
@@ -9,53 +9,48 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any, cast
 
 from repbench.benchmark.loading.certificates import CheckResult
-from repbench.corpora.contract import Corpus, Phone, Utterance
+from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import (
     Downstream,
     FrameDownstream,
-    FramePrediction,
-    Labels,
     Measurement,
     Prediction,
-    SequencePrediction,
-    UtterancePrediction,
-    label_names,
+    TaskContext,
+    problem_of,
+    tallied,
 )
-from repbench.downstream.heads import HIDDEN_LAYERS
-from repbench.downstream.metrics.edits import count_edits
+from repbench.downstream.problems.contract import Quality
 from repbench.errors import Unlabelled
 from repbench.globalstate import preserved_global_state
 from repbench.testing.conformance import Broken, Held, NotApplicable, NotMeasurable, Suite
 
 NUM_UTTERANCES = 24
-NUM_INSTANTS = 120
 ROUNDING = 1e-9
 """Within which two values of a metric are the same: the order of a sum may change its last digits."""
-
-Answer = Callable[[int, random.Random], int]
-"""From a true class to the answered one."""
 
 
 class DownstreamSubject:
     """A task under examination.
 
     Args:
-        task: The question.
-        corpus: Whose labels it is asked for.
+        task: The task.
+        corpus: The corpus that it labels.
     """
 
     def __init__(self, task: Downstream, corpus: Corpus) -> None:
         self.task = task
+        self.problem = problem_of(task)
         self.corpus = corpus
         self.results: dict[str, CheckResult] = {}
 
-    def labels(self) -> list[Labels]:
-        """What it says is true, where it says anything.
+    def labels(self) -> list[Any]:
+        """The labels of the corpus, without the utterances that it leaves out.
 
         Raises:
             NotMeasurable: The corpus has no label for it.
@@ -65,17 +60,17 @@ class DownstreamSubject:
             raise NotMeasurable(f"the corpus {self.corpus.name} has no label for it; take one that has with --corpus")
         return found
 
-    def _label(self, utterance: Utterance) -> Labels | None:
+    def _label(self, utterance: Utterance) -> Any:
         try:
             return self.task.labels(utterance)
         except Unlabelled:
             return None
 
     def classes(self) -> tuple[str, ...]:
-        """What can be answered; where the corpus has no label for the task, what it says without one.
+        """Its classes; where the corpus has no label for the task, those that it names without one.
 
         Raises:
-            NotMeasurable: It says nothing then.
+            NotMeasurable: It names none then.
         """
         try:
             labels = self.labels()
@@ -86,73 +81,29 @@ class DownstreamSubject:
             raise
         return self.task.classes(self.corpus.label_sets, labels)
 
-    def predictions(self, answer: Answer) -> list[Prediction]:
-        """Hand-made predictions; each class is true somewhere, and what is true does not depend on the answers.
-
-        Raises:
-            NotMeasurable: Nobody has said yet how those of the task's problem are made.
-        """
-        problem = self.task.info.problem
-        if problem not in _MAKERS:
-            raise NotMeasurable(f"there are no hand-made predictions of the problem {problem}")
+    def predictions(self, quality: Quality) -> list[Prediction]:
+        """Made-up predictions; each class is the reference somewhere, whatever their quality."""
+        context = TaskContext(self.task, self.classes())
+        self.refuse_without_methods()
         return [
-            _MAKERS[problem](self.task, self.classes(), number, answer)
-            for number in range(max(NUM_UTTERANCES, 2 * len(self.classes())))
+            self.problem.made_up(context, number, quality, **_who(number))
+            for number in range(max(NUM_UTTERANCES, 2 * len(context.classes)))
         ]
 
+    def refuse_without_methods(self) -> None:
+        """Refuse a task that lacks a method of its problem."""
+        for method in self.problem.task_methods:
+            if not callable(getattr(self.task, method, None)):
+                raise Broken(f"a task of {self.problem.name} must also have `{method}`")
+
     def measured(self, predictions: Sequence[Prediction]) -> dict[str, Measurement]:
-        """What it measures."""
-        return self.task.measure(predictions, self.classes())
-
-
-def _frame_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
-    """A confusion of true and answered paths, with their edits."""
-    if not isinstance(task, FrameDownstream):
-        raise Broken("a frame task must also have `collapse`")
-    truth, guess = random.Random(number), random.Random(f"guess {number}")
-    reference = [index for _ in range(NUM_INSTANTS // 6) for index in [truth.randrange(len(classes))] * 6]
-    reference[:6] = [number % len(classes)] * 6
-    estimated = [answer(index, guess) for index in reference]
-    cells: dict[tuple[int, int], int] = {}
-    for pair in zip(reference, estimated, strict=True):
-        cells[pair] = cells.get(pair, 0) + 1
-    events, found = task.collapse(reference, classes), task.collapse(estimated, classes)
-    return FramePrediction(
-        **_who(number),
-        confusion=tuple((*pair, count) for pair, count in sorted(cells.items())),
-        edits=count_edits(events, found),
-        reference_length=len(events),
-    )
-
-
-def _utterance_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
-    """Scores of which the answered class has the highest."""
-    guess = random.Random(f"guess {number}")
-    reference = number % len(classes)
-    estimated = answer(reference, guess)
-    scores = [guess.uniform(-1, 1) - 3 * (index != estimated) for index in range(len(classes))]
-    return UtterancePrediction(**_who(number), reference=reference, scores=tuple(scores))
+        """Its metrics of these predictions."""
+        task, classes = tallied(self.task), self.classes()
+        return task.measure_tallies([task.tally(predictions, classes)], classes)
 
 
 def _who(number: int) -> dict[str, str]:
     return {"id": f"u{number:03d}", "speaker": f"s{number % 4}", "group": f"g{number % 8}"}
-
-
-def _sequence_prediction(task: Downstream, classes: Sequence[str], number: int, answer: Answer) -> Prediction:
-    """All classes in turn, from another one on in each utterance, and what is answered to each."""
-    guess = random.Random(f"guess {number}")
-    reference = tuple((number + place) % len(classes) for place in range(len(classes)))
-    hypothesis = tuple(answer(index, guess) for index in reference)
-    edits = count_edits(reference, hypothesis)
-    return SequencePrediction(**_who(number), reference=reference, hypothesis=hypothesis, edits=edits)
-
-
-_MAKERS: Mapping[str, Callable[[Downstream, Sequence[str], int, Answer], Prediction]] = {
-    "frame-classification": _frame_prediction,
-    "utterance-classification": _utterance_prediction,
-    "sequence": _sequence_prediction,
-}
-"""How the predictions of each problem are made by hand; another kind of prediction gets its line here."""
 
 
 DOWNSTREAM_CHECKS: Suite[DownstreamSubject] = Suite()
@@ -164,15 +115,15 @@ _check = DOWNSTREAM_CHECKS.check
 @_check("declaration")
 def _declaration(subject: DownstreamSubject) -> Held:
     """The default head exists, and the primary metric is among the metrics."""
-    info = subject.task.info
-    if info.problem != "sequence" and info.default_head not in HIDDEN_LAYERS:
-        raise Broken(f"`default_head` must be one of {', '.join(HIDDEN_LAYERS)}, but is {info.default_head!r}")
-    if info.split not in {"speaker-disjoint", "within-speaker"}:
-        raise Broken(f"`split` must be speaker-disjoint or within-speaker, but is {info.split!r}")
+    info, problem = subject.task.info, subject.problem
+    if info.default_head not in problem.heads:
+        raise Broken(f"`default_head` must be one of {', '.join(problem.heads)}, but is {info.default_head!r}")
+    if info.split not in problem.splits:
+        raise Broken(f"`split` must be {' or '.join(problem.splits)}, but is {info.split!r}")
     for name, metric in info.metrics.items():
         if metric.lower is not None and metric.upper is not None and metric.lower >= metric.upper:
             raise Broken(f"the bounds of {name} are {metric.lower:g} and {metric.upper:g}")
-    return Held(f"{info.problem}, {len(info.metrics)} metrics, primary {info.primary_metric}")
+    return Held(f"{problem.name}, {len(info.metrics)} metrics, primary {info.primary_metric}")
 
 
 @_check("classes-sorted")
@@ -180,7 +131,7 @@ def _classes_sorted(subject: DownstreamSubject) -> Held:
     """`classes` are sorted, each once, and the same whatever the order of the labels."""
     labels, sets = subject.labels(), subject.corpus.label_sets
     classes = subject.task.classes(sets, labels)
-    if not classes or not all(isinstance(each, str) for each in classes):
+    if len(classes) < min(subject.problem.min_classes, 1) or not all(isinstance(each, str) for each in classes):
         raise Broken(f"`classes` must be names, but are {classes!r}")
     if list(classes) != sorted(set(classes)):
         raise Broken(f"`classes` must be sorted and each stand once, but are {', '.join(classes[:6])}")
@@ -189,22 +140,14 @@ def _classes_sorted(subject: DownstreamSubject) -> Held:
     return Held(f"{len(classes)} classes")
 
 
-_FITS: Mapping[str, Callable[[object], bool]] = {
-    "frame-classification": lambda label: isinstance(label, tuple) and all(isinstance(each, Phone) for each in label),
-    "utterance-classification": lambda label: isinstance(label, str),
-    "sequence": lambda label: isinstance(label, tuple) and all(type(each) is str for each in label),
-}
-"""What a label of each problem looks like."""
-
-
 @_check("labels-inside-the-set", after=("classes-sorted",))
 def _labels_inside_the_set(subject: DownstreamSubject) -> Held:
     """Every label fits the problem and is one of the classes."""
     labels, classes = subject.labels(), set(subject.classes())
     for label in labels:
-        if not _FITS[subject.task.info.problem](label):
-            raise Broken(f"a label of a {subject.task.info.problem} task cannot be {_short(label)}")
-    named = chain.from_iterable(label_names(label) for label in labels)
+        if not subject.problem.is_label(label):
+            raise Broken(f"a label of a {subject.problem.name} task cannot be {_short(label)}")
+    named = chain.from_iterable(subject.problem.names(label) for label in labels)
     outside = sorted(set(named) - classes)
     if outside:
         raise Broken(f"not among the classes: {', '.join(map(str, outside[:6]))}", measured=len(outside), allowed=0)
@@ -218,17 +161,17 @@ def _short(value: object) -> str:
 
 @_check("unlabelled-said", after=())
 def _unlabelled_said(subject: DownstreamSubject) -> Held:
-    """Of an utterance of which nothing is known it says `Unlabelled`, or asks nothing; it never makes up a label."""
-    told = subject.labels()
+    """It raises `Unlabelled` for an utterance without any label, or leaves it out; it never makes up a label."""
+    given = subject.labels()
     bare = [
         replace(each, speaker=None, text=None, phones=None, attributes={}, group=None, split=None)
         for each in subject.corpus.utterances
     ]
     found = [subject._label(each) for each in bare]
-    if any(label is not None for label in found) and found != told:
+    if any(label is not None for label in found) and found != given:
         invented = next(label for label in found if label is not None)
         raise Broken(f"it labels an utterance of which nothing is known: {_short(invented)}")
-    if found == told:
+    if found == given:
         raise NotApplicable("its labels need nothing but the sound")
     return Held("raised, or nothing asked")
 
@@ -236,7 +179,7 @@ def _unlabelled_said(subject: DownstreamSubject) -> Held:
 @_check("metrics-as-declared", after=("classes-sorted",))
 def _metrics_as_declared(subject: DownstreamSubject) -> Held:
     """`measure` returns exactly the declared metrics, each a `Measurement`."""
-    measured = subject.measured(subject.predictions(_guess(subject)))
+    measured = subject.measured(subject.predictions("guess"))
     declared = set(subject.task.info.metrics)
     if set(measured) != declared:
         missing, extra = sorted(declared - set(measured)), sorted(set(measured) - declared)
@@ -248,28 +191,14 @@ def _metrics_as_declared(subject: DownstreamSubject) -> Held:
     return Held(", ".join(sorted(declared)))
 
 
-def _guess(subject: DownstreamSubject) -> Answer:
-    count = len(subject.classes())
-    return lambda true, guess: guess.randrange(count)
-
-
-def _wrong(subject: DownstreamSubject) -> Answer:
-    count = len(subject.classes())
-    return lambda true, guess: (true + 1) % count
-
-
-def _right(true: int, guess: random.Random) -> int:
-    return true
-
-
 _MEASURES = ("metrics-as-declared",)
 
 
 @_check("inside-the-bounds", after=_MEASURES)
 def _inside_the_bounds(subject: DownstreamSubject) -> Held:
     """No metric leaves its declared bounds, for guesses as for answers that are all wrong."""
-    for answer in (_guess(subject), _wrong(subject)):
-        for name, measured in subject.measured(subject.predictions(answer)).items():
+    for quality in ("guess", "wrong"):
+        for name, measured in subject.measured(subject.predictions(quality)).items():
             info, value = subject.task.info.metrics[name], measured.value
             low, high = info.lower, info.upper
             if value is None:
@@ -289,8 +218,8 @@ def _bound(value: float | None, none: str) -> str:
 @_check("perfect-scores-perfect", after=_MEASURES)
 def _perfect_scores_perfect(subject: DownstreamSubject) -> Held:
     """A perfect prediction has the best value of every metric, and wrong ones are worse."""
-    perfect = subject.measured(subject.predictions(_right))
-    wrong = subject.measured(subject.predictions(_wrong(subject)))
+    perfect = subject.measured(subject.predictions("right"))
+    wrong = subject.measured(subject.predictions("wrong"))
     for name, info in subject.task.info.metrics.items():
         value, other = perfect[name].value, wrong[name].value
         best = info.upper if info.higher_is_better else info.lower
@@ -307,7 +236,7 @@ def _perfect_scores_perfect(subject: DownstreamSubject) -> Held:
 @_check("order-does-not-matter", after=_MEASURES)
 def _order_does_not_matter(subject: DownstreamSubject) -> Held:
     """The same predictions in another order, or measured again, have the same values."""
-    predictions = subject.predictions(_guess(subject))
+    predictions = subject.predictions("guess")
     shuffled = predictions.copy()
     random.Random(0).shuffle(shuffled)
     first = subject.measured(predictions)
@@ -340,11 +269,10 @@ def _empty_is_undefined(subject: DownstreamSubject) -> Held:
 @_check("collapse", after=("classes-sorted",))
 def _collapse(subject: DownstreamSubject) -> Held:
     """`collapse` makes events of a path: how long a class lasts does not matter, and nothing gives nothing."""
-    task = subject.task
-    if task.info.problem != "frame-classification":
+    if "collapse" not in subject.problem.task_methods:
         raise NotApplicable("only a frame task has paths")
-    if not isinstance(task, FrameDownstream):
-        raise Broken("a frame task must also have `collapse`")
+    subject.refuse_without_methods()
+    task = cast(FrameDownstream, subject.task)
     classes = subject.classes()
     drawn = random.Random(0)
     path = [drawn.randrange(len(classes)) for _ in range(60)]
@@ -363,7 +291,7 @@ def _collapse(subject: DownstreamSubject) -> Held:
 @_check("global-state", after=_MEASURES)
 def _global_state(subject: DownstreamSubject) -> Held:
     """Labelling and measuring leave the state of the process alone."""
-    predictions = subject.predictions(_guess(subject))
+    predictions = subject.predictions("guess")
     deeds: Iterable[tuple[str, Callable[[], object]]] = (
         ("labelling", subject.labels),
         ("measuring", lambda: subject.measured(predictions)),

@@ -1,7 +1,7 @@
-"""Which utterances train, which select, which are scored, and what is true of them.
+"""The labelled utterances of a run: those that train, those that select, and those that are scored.
 
-Divisions, classes and subsets are functions of the corpus, the task and the seeds alone; what an upstream cannot take
-is left out last, and said.
+Divisions, classes and subsets are functions of the corpus, the task and the seeds alone; utterances that the upstream
+cannot take are left out last, with a warning.
 """
 
 from __future__ import annotations
@@ -9,84 +9,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard, cast
 
-import numpy as np
-
-from repbench.benchmark.data.scoring_grid import UNLABELLED, instants_s, labels_at, num_instants
 from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
 from repbench.benchmark.data.splits import divide
 from repbench.benchmark.protocol import SplitSettings
-from repbench.corpora.contract import Corpus, Phone, Utterance
+from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.faults import warnings_of
-from repbench.downstream.contract import Downstream, Labels, label_names
+from repbench.downstream.contract import Downstream, LabelledUtterance, Problem, problem_of
+from repbench.downstream.problems.scoring_grid import UNLABELLED
 from repbench.errors import DataError, PluginError, Unlabelled, UsageError, plugin_faults
 
 _CHECK = "Correct the task; `repbench check downstream` names every promise that it breaks"
 
 Excludes = Callable[[Utterance], str | None]
-"""Why an upstream cannot take an utterance ("shorter than 401 samples"); None if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledUtterance:
-    """An utterance and what is true of it."""
-
-    utterance: Utterance
-    labels: Labels
-
-    @property
-    def id(self) -> str:
-        """The utterance's id."""
-        return self.utterance.id
-
-    def answers(self, index: Mapping[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The right class at each instant, `UNLABELLED` where none is known; one class for a whole utterance.
-
-        Of a sequence, its classes in order.
-        """
-        if not self.is_timed:
-            names = label_names(self.labels)
-            return np.array([index.get(name, UNLABELLED) for name in names], dtype=np.int64)
-        count = num_instants(self.utterance.num_samples, self.utterance.sample_rate_hz)
-        return labels_at(instants_s(count), self.segments, index)
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether it is known when each label is true."""
-        return not isinstance(self.labels, str) and not any(isinstance(each, str) for each in self.labels)
-
-    @property
-    def segments(self) -> tuple[Phone, ...]:
-        """The labels of a frame task."""
-        assert self.is_timed
-        return cast(tuple[Phone, ...], self.labels)
-
+"""The reason why an upstream cannot take an utterance ("shorter than 401 samples"); None if it can."""
 
 LabelledUtterances = tuple[LabelledUtterance, ...]
 
 
 @dataclass(slots=True)
 class HeldOutTest:
-    """The test split, behind a seal that counts how often it was broken.
+    """The test split, which can be opened once.
 
     Attributes:
-        num_listed: Utterances of the test split of which something is asked.
-        excluded: From utterance id to why it cannot be scored.
-        accesses: How often the questions were handed out.
+        num_listed: Utterances of the test split that are in the task.
+        excluded: From the id of one that cannot be scored to the reason.
+        accesses: Number of calls of `open`.
     """
 
     num_listed: int
     excluded: dict[str, str]
-    _questions: LabelledUtterances = field(repr=False)
+    _examples: LabelledUtterances = field(repr=False)
     accesses: int = 0
 
     def open(self) -> LabelledUtterances:
-        """Hand the questions out. To be called once, when nothing is left to select."""
+        """The labelled utterances, after all selection.
+
+        Raises:
+            RuntimeError: It was opened before.
+        """
         self.accesses += 1
         if self.accesses > 1:
             raise RuntimeError("the test split was opened twice")
-        return self._questions
+        return self._examples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +59,13 @@ class LabelledSplits:
     """A corpus divided for a task.
 
     Attributes:
-        train: Learns; includes what the upstream cannot take.
-        dev: Selects; includes what the upstream cannot take.
-        test: Scores, once.
-        unusable: From the id of a train or dev utterance to why the upstream cannot take it.
-        classes: What can be answered, sorted.
-        policy: How the division was made, in words.
-        warnings: What a reader of the score should know of it.
+        train: The utterances that are trained on, with those that the upstream cannot take.
+        dev: The utterances that select, with those that the upstream cannot take.
+        test: The utterances that are scored.
+        unusable: From the id of a train or dev utterance that the upstream cannot take to the reason.
+        classes: The task's classes, sorted.
+        policy: The way of the division, in words.
+        warnings: Facts that a reader of the score needs, in words.
     """
 
     train: LabelledUtterances
@@ -112,27 +77,27 @@ class LabelledSplits:
     warnings: tuple[str, ...]
 
     def usable(self, examples: LabelledUtterances) -> LabelledUtterances:
-        """Those that the upstream can take."""
+        """The examples that the upstream can take."""
         return tuple(example for example in examples if example.id not in self.unusable)
 
 
 def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, excludes: Excludes) -> LabelledSplits:
-    """Divide the corpus, attach the labels, seal the test.
+    """The corpus divided, with labels.
 
     Args:
-        corpus: What is there.
-        task: What is asked.
-        settings: Seed and shares of a division of our own.
-        excludes: Why the upstream cannot take an utterance.
+        corpus: The corpus.
+        task: Gives labels, classes and the split policy.
+        settings: Seed and shares of a seeded division.
+        excludes: The reason why the upstream cannot take an utterance.
 
     Raises:
         DataError: A split is empty, one class is all there is, or the test holds a class that training cannot know.
     """
     division = divide(corpus, task.info.split, settings)
-    train, unlabelled_train = _questions(division.train, task)
-    dev, unlabelled_dev = _questions(division.dev, task)
-    test, excluded = _questions(division.test, task)
-    unasked = len(division.test) - len(test) - len(excluded)
+    train, unlabelled_train = _labelled(division.train, task)
+    dev, unlabelled_dev = _labelled(division.dev, task)
+    test, excluded = _labelled(division.test, task)
+    num_out = len(division.test) - len(test) - len(excluded)
     if not train:
         raise DataError(
             f"No utterance of {corpus.name} can train `{task.info.name}`{_first_reason(unlabelled_train)}",
@@ -154,7 +119,7 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
         policy=division.policy,
         warnings=(
             *division.warnings,
-            *_of_test(unasked, len(division.test), task, classes_of(test)),
+            *_of_test(num_out, len(division.test), task, classes_of(test, problem_of(task))),
             *_lost("train", unlabelled_train | {each.id: unusable[each.id] for each in train if each.id in unusable}),
             *_lost("dev", unlabelled_dev | {each.id: unusable[each.id] for each in dev if each.id in unusable}),
         ),
@@ -166,19 +131,19 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
 def splits_for_probe(
     corpus: Corpus, task: Downstream, classes: Sequence[str], source: str, *, excludes: Excludes
 ) -> LabelledSplits:
-    """A plan that only scores: the official test split or, without one, every utterance.
+    """Splits for scoring alone: the official test split or, without one, every utterance, as test.
 
     Raises:
         DataError: The corpus has nothing to score, or classes that the probe does not know.
     """
     official = [each for each in corpus.utterances if each.split == "test"]
-    examples, excluded = _questions(official or corpus.utterances, task)
+    examples, excluded = _labelled(official or corpus.utterances, task)
     if not examples:
         raise DataError(
             f"{corpus.name} holds no utterance that `{task.info.name}` can score{_first_reason(excluded)}",
             do="Choose another corpus",
         )
-    unknown = sorted(classes_of(examples) - set(classes))
+    unknown = sorted(classes_of(examples, problem_of(task)) - set(classes))
     if unknown:
         raise DataError(
             f"{corpus.name} has classes that the probe does not know: {', '.join(unknown)}",
@@ -209,41 +174,36 @@ def _classes(task: Downstream, corpus: Corpus, train: LabelledUtterances) -> tup
     return classes
 
 
-def _questions(utterances: Iterable[Utterance], task: Downstream) -> tuple[LabelledUtterances, dict[str, str]]:
-    """What is asked of the utterances, and why some that should be asked cannot."""
-    examples, unlabelled = [], {}
+def _labelled(utterances: Iterable[Utterance], task: Downstream) -> tuple[LabelledUtterances, dict[str, str]]:
+    """The labelled utterances of the task, and from the id of one without a label to the reason."""
+    examples, unlabelled, problem = [], {}, problem_of(task)
     for utterance in utterances:
         try:
             with plugin_faults(task.info.name, utterance=utterance.id):
-                said: object = task.labels(utterance)
+                given: object = task.labels(utterance)
         except Unlabelled as reason:
             unlabelled[utterance.id] = reason.what
             continue
-        if said is None:
+        if given is None:
             continue
-        labels = tuple(said) if isinstance(said, list) else said
-        if not _are_labels(labels):
-            what = "`labels` must give a name, names, or timed segments of Phone"
+        labels = tuple(given) if isinstance(given, list) else given
+        if not problem.is_label(labels):
+            what = f"`labels` must give {problem.labels_are}"
             raise PluginError(what, key=task.info.name, utterance=utterance.id, do=_CHECK)
         example = LabelledUtterance(utterance, labels)
-        if _has_an_answer(example):
+        if _is_scored(example, problem):
             examples.append(example)
         else:
             unlabelled[utterance.id] = "no instant of it is labelled"
     return tuple(examples), unlabelled
 
 
-def _are_labels(labels: object) -> TypeGuard[Labels]:
-    if isinstance(labels, str):
+def _is_scored(example: LabelledUtterance, problem: Problem) -> bool:
+    """Whether any of its labels can be scored; so can those of a problem without classes."""
+    names = problem.names(example.labels)
+    if problem.min_classes == 0:
         return True
-    return isinstance(labels, tuple) and any(all(isinstance(each, kind) for each in labels) for kind in (str, Phone))
-
-
-def _has_an_answer(example: LabelledUtterance) -> bool:
-    if isinstance(example.labels, str):
-        return True
-    index = dict.fromkeys(label_names(example.labels), 0)
-    return bool((example.answers(index) != UNLABELLED).any())
+    return bool((problem.scored_classes(example, dict.fromkeys(names, 0)) != UNLABELLED).any())
 
 
 def _reasons(examples: Iterable[LabelledUtterance], excludes: Excludes) -> dict[str, str]:
@@ -251,10 +211,10 @@ def _reasons(examples: Iterable[LabelledUtterance], excludes: Excludes) -> dict[
     return {id_: reason for id_, reason in reasons if reason is not None}
 
 
-def _of_test(unasked: int, num_test: int, task: Downstream, found: set[str]) -> tuple[str, ...]:
+def _of_test(num_out: int, num_test: int, task: Downstream, found: set[str]) -> tuple[str, ...]:
     warnings = []
-    if unasked:
-        warnings.append(f"{unasked} of {num_test} test utterances are not asked, by the rule of `{task.info.name}`")
+    if num_out:
+        warnings.append(f"{num_out} of {num_test} test utterances are not asked, by the rule of `{task.info.name}`")
     if len(found) == 1:
         warnings.append(f"the test split holds only the class {min(found)}: its score says little")
     return tuple(warnings)
@@ -274,51 +234,56 @@ def _check_classes(corpus: Corpus, task: Downstream, splits: LabelledSplits, tes
                 f"The {name} split of {corpus.name} holds no utterance that `{task.info.name}` can use",
                 do="Add utterances or labels to the corpus",
             )
-    if len(splits.classes) < 2:
+    problem = problem_of(task)
+    if len(splits.classes) < problem.min_classes:
         raise DataError(
             f"`{task.info.name}` on {corpus.name} has only the class {', '.join(splits.classes)}",
             do="Choose a corpus with at least two classes",
         )
     for name, examples in (("train", splits.train), ("dev", splits.dev), ("test", test)):
-        unknown = sorted(classes_of(examples) - set(splits.classes))
+        unknown = sorted(classes_of(examples, problem) - set(splits.classes))
         if unknown:
             raise DataError(
                 f"The {name} split of {corpus.name} has classes that training cannot know: {', '.join(unknown)}",
                 do="Correct the corpus's labels or splits",
             )
-    trained = classes_of(splits.usable(splits.train))
-    if len(trained) < 2:
+    trained = classes_of(splits.usable(splits.train), problem)
+    if len(trained) < problem.min_classes:
         raise DataError(
             f"The train split of {corpus.name} holds only the class {', '.join(trained)}",
             do="Choose a corpus with at least two classes",
         )
 
 
-def classes_of(examples: Iterable[LabelledUtterance]) -> set[str]:
-    """Every class that occurs."""
+def classes_of(examples: Iterable[LabelledUtterance], problem: Problem) -> set[str]:
+    """Every class in the labels."""
     found: set[str] = set()
     for example in examples:
-        found.update(label_names(example.labels))
+        found.update(problem.names(example.labels))
     return found
 
 
-def subset(examples: LabelledUtterances, fraction: float, *, seed: int, salt: str) -> LabelledUtterances:
+def subset(
+    examples: LabelledUtterances, fraction: float, *, problem: Problem, seed: int, salt: str
+) -> LabelledUtterances:
     """A nested, stratified subset: a smaller fraction is part of every larger one of the same seed.
 
     Within each stratum (class and speaker; speaker alone where classes vary within an utterance) the utterances are
-    shuffled and spread evenly over (0, 1]; the subset is what lies first. At least one utterance is kept.
+    shuffled and spread evenly over (0, 1]; the subset is the first of these. At least one utterance is kept.
 
     Args:
-        questions: The whole split.
+        examples: The whole split.
         fraction: Share of the utterances to keep, in (0, 1].
+        problem: Gives the class of an utterance.
         seed: Of the shuffle.
-        salt: What else the shuffle depends on (corpus and task).
+        salt: A text on which the shuffle also depends (corpus and task).
     """
     count = max(1, round(fraction * len(examples)))
     if count == len(examples):
         return examples
     place: dict[str, tuple[float, str]] = {}
-    for name, members in grouped(examples, _stratum).items():
+    strata = grouped(examples, lambda each: f"{problem.stratum(each.labels)}\0{each.utterance.speaker}")
+    for name, members in strata.items():
         order = shuffled([example.id for example in members], seed, f"{salt} {name}")
         offset = uniform(f"{seed} {salt} {name} offset")
         for rank, id_ in enumerate(order):
@@ -330,13 +295,10 @@ def subset(examples: LabelledUtterances, fraction: float, *, seed: int, salt: st
 def missing_classes(
     task: Downstream, classes: Sequence[str], train: LabelledUtterances, fraction: float
 ) -> tuple[str, ...]:
-    """What a subset says of the classes that it lost.
-
-    Returns:
-        A warning for a frame task or a sequence; nothing where no class is lost.
+    """A warning that names the classes that a subset lost; none where it has them all.
 
     Raises:
-        UsageError: An utterance task lost a class.
+        UsageError: The problem needs every class.
         DataError: Nothing is left to train on.
     """
     if not train:
@@ -345,15 +307,16 @@ def missing_classes(
             key="--label-fraction",
             do="Take a larger fraction",
         )
-    missing = sorted(set(classes) - classes_of(train))
-    if not missing or (fraction == 1.0 and task.info.problem != "utterance-classification"):
+    problem = problem_of(task)
+    missing = sorted(set(classes) - classes_of(train, problem))
+    if not missing or (fraction == 1.0 and not problem.needs_every_class):
         return ()
     named = f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
     what = (
         f"The fraction {fraction:g} leaves {len(train)} training utterances, none of the "
         f"class{'es' if len(missing) > 1 else ''} {named}"
     )
-    if task.info.problem == "utterance-classification":
+    if problem.needs_every_class:
         raise UsageError(what, key="--label-fraction", do="Take a larger fraction")
     return (what,)
 
@@ -368,8 +331,3 @@ def _first_reason(lost: Mapping[str, str]) -> str:
         return ""
     id_, reason = min(lost.items())
     return f" (such as {id_}: {reason})"
-
-
-def _stratum(example: LabelledUtterance) -> str:
-    label = example.labels if isinstance(example.labels, str) else ""
-    return f"{label}\0{example.utterance.speaker}"

@@ -1,42 +1,33 @@
-"""Controls: what the same probe makes of labels that say nothing, and of the same network untrained.
+"""The control with shuffled labels.
 
-A score is read beside them. What a probe reaches on shuffled labels it owes to the labels' frequencies and to chance;
-the rest is its selectivity. What it reaches on an untrained network it owes to the architecture.
+The score of a probe on shuffled labels is due to the labels' frequencies and to chance; the rest of its score on the
+given labels is its selectivity. (The other control, the untrained network, shows what is due to the architecture.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from repbench.benchmark.data.dataset import LabelledUtterance, LabelledUtterances
+from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.data.seeded_shuffle import shuffled
-from repbench.corpora.contract import Phone
-from repbench.downstream.contract import label_names
+from repbench.downstream.contract import Problem
 
 
-def with_shuffled_labels(examples: LabelledUtterances, *, seed: int, salt: str) -> LabelledUtterances:
-    """The same utterances with their labels dealt anew: as frequent as before, and true of nothing.
+def with_shuffled_labels(examples: LabelledUtterances, *, problem: Problem, seed: int, salt: str) -> LabelledUtterances:
+    """The same utterances with their labels permuted: each value as frequent as before, in other places.
 
     A class of an utterance goes to another utterance; in a timed labelling each segment keeps its times and takes the
     label of another segment, anywhere in the split; so does each place of a sequence.
 
     Args:
-        questions: Of a whole split or a part of it.
+        examples: A whole split or a part of it.
+        problem: Gives the values in labels, and puts others in their place.
         seed: Of the shuffle.
-        salt: What else it depends on (corpus, task and split).
+        salt: A text on which it also depends (corpus, task and split).
     """
-    labels = [label for example in examples for label in label_names(example.labels)]
-    places = [f"{example.id} {number}" for example in examples for number in range(len(label_names(example.labels)))]
+    given = [(example.id, problem.values(example.labels)) for example in examples]
+    labels = [label for _, values in given for label in values]
+    places = [f"{id_} {number}" for id_, values in given for number in range(len(values))]
     order = {place: number for number, place in enumerate(places)}
     dealt = iter([labels[order[place]] for place in shuffled(places, seed, f"{salt} labels")])
-    return tuple(_relabelled(example, dealt) for example in examples)
-
-
-def _relabelled(example: LabelledUtterance, dealt: Iterator[str]) -> LabelledUtterance:
-    if isinstance(example.labels, str):
-        return replace(example, labels=next(dealt))
-    if not example.is_timed:
-        return replace(example, labels=tuple(next(dealt) for _ in example.labels))
-    phones = tuple(Phone(phone.start_s, phone.end_s, next(dealt)) for phone in example.segments)
-    return replace(example, labels=phones)
+    return tuple(replace(example, labels=problem.with_values(example.labels, dealt)) for example in examples)

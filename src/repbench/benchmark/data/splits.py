@@ -1,4 +1,4 @@
-"""Dividing a corpus: its own splits where they serve the task, else a seeded division.
+"""The division of a corpus: its official splits where they satisfy the task's policy, else a seeded one.
 
 A division is a function of the corpus, the task's policy and the seed: never of the upstream or of the order on disk.
 """
@@ -20,14 +20,14 @@ OFFICIAL = "official splits"
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """Utterances that train, select and score.
+    """The utterances of the three splits.
 
     Attributes:
-        train: Learn.
-        dev: Select.
-        test: Are scored.
-        policy: How it was made, in words.
-        warnings: What a reader of a score should know of it.
+        train: Those that are trained on.
+        dev: Those that select.
+        test: Those that are scored.
+        policy: The way of the division, in words.
+        warnings: Facts that a reader of the score needs, in words.
     """
 
     train: list[Utterance]
@@ -41,7 +41,7 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
     """The official splits where they satisfy the policy, else a seeded division of all listed utterances.
 
     Raises:
-        DataError: There are too few utterances to divide, or only some of them say who speaks.
+        DataError: There are too few utterances to divide, or only some of them have a speaker.
     """
     official, reason = _official(corpus, policy, always=settings.official == "always")
     if official is not None:
@@ -65,7 +65,7 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
 
 
 def _each_sound_on_one_side(division: Division) -> Division:
-    """The division without the train utterances whose sound selects or scores too, and so for dev.
+    """The division without train utterances whose sound is also in dev or test, and dev utterances whose is in test.
 
     A corpus may hold a sound under two ids, as long as no two official splits share it.
     """
@@ -81,7 +81,7 @@ def _each_sound_on_one_side(division: Division) -> Division:
 
 
 def _official(corpus: Corpus, policy: SplitPolicy, *, always: bool) -> tuple[Division | None, str | None]:
-    """The official division, or why it is not used; neither where the corpus has none."""
+    """The official division, or the reason why it is not used; neither where the corpus has none."""
     parts = {name: [each for each in corpus.utterances if each.split == name] for name in ("train", "dev", "test")}
     if not any(parts.values()):
         return None, None
@@ -143,7 +143,7 @@ def _by_unit(corpus: Corpus, unit: str, settings: SplitSettings, warnings: tuple
 
 
 def _within_speaker(corpus: Corpus, settings: SplitSettings) -> Division:
-    """By session where each speaker has two or more, else by utterance; every speaker stands on both sides."""
+    """By session where each speaker has two or more, else by utterance; every speaker is on both sides."""
     by_speaker = grouped(corpus.utterances, lambda each: each.speaker or "")
     sessions = {name: grouped(own, lambda each: each.group or "") for name, own in by_speaker.items()}
     in_sessions = all(len(own) >= 2 and "" not in own for own in sessions.values())
@@ -217,7 +217,7 @@ def _cut(
 
 
 def _shared(division: Division, policy: SplitPolicy) -> tuple[str, ...]:
-    """What test has in common with train and dev beyond what the task asks for, in words."""
+    """Speakers or groups that test shares with train or dev against the policy, in words."""
     warnings = []
     for unit in ("speaker", "group") if policy == "speaker-disjoint" else ("group",):
         scored = {getattr(each, unit) for each in division.test} - {None}

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from repbench.benchmark.data.dataset import LabelledUtterance, LabelledUtterances
-from repbench.benchmark.data.scoring_grid import UNLABELLED
+from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import (
     ExtractionOptions,
     FeatureTable,
@@ -23,40 +21,25 @@ from repbench.benchmark.features.extraction import (
 )
 from repbench.benchmark.finetuning.network import Network, upstream_of
 from repbench.benchmark.probing.prediction import Predictor
-from repbench.benchmark.probing.sequences import sequence_loss
 from repbench.benchmark.protocol import ExtractionSettings
-from repbench.downstream.contract import Prediction
+from repbench.downstream.contract import LabelledUtterance, Prediction
 from repbench.errors import NonFiniteError
 
 
 def cost_of(
     predictor: Predictor, scores: Tensor, examples: Sequence[LabelledUtterance], counts: Sequence[int]
 ) -> tuple[Tensor, int]:
-    """Where scores meet labels: the sum of what the answers of a batch cost, and over how many answers.
+    """The loss of a batch as a sum, and its number of terms.
 
     Args:
-        examiner: Knows the answers.
-        scores: (N, C) of all frames of the batch, (N, C + 1) where sequences are asked, (U, C) where utterances are.
-        questions: U of them.
+        predictor: Gives the targets.
+        scores: (N, C) of all frames of the batch, (N, C + 1) with a blank, or (U, C) where the head pools.
+        examples: U of them.
         counts: Frames of each.
     """
-    if predictor.asks_sequences:
-        classes = [predictor.classes_in(example) for example in examples]
-        sizes = torch.tensor([len(each) for each in classes])
-        lengths = torch.tensor(list(counts))
-        mean = sequence_loss(scores, *(each.to(scores.device) for each in (lengths, torch.cat(classes), sizes)))
-        return mean * len(examples), len(examples)
-    pairs = zip(examples, counts, strict=True)
-    answers = torch.cat([targets_of(predictor, example, count) for example, count in pairs]).to(scores.device)
-    cost = F.cross_entropy(scores, answers, ignore_index=UNLABELLED, reduction="sum")
-    return cost, int((answers != UNLABELLED).sum())
-
-
-def targets_of(predictor: Predictor, example: LabelledUtterance, num_frames: int) -> Tensor:
-    """(F,) right classes at the frames, or those of the utterance."""
-    if predictor.asks_frames:
-        return predictor.frame_classes(example, num_frames)
-    return predictor.classes_in(example)
+    targets = [predictor.targets(example, count) for example, count in zip(examples, counts, strict=True)]
+    sizes = torch.tensor([len(each) for each in targets], device=scores.device)
+    return predictor.problem.total_loss(scores, torch.cat(targets).to(scores.device), torch.tensor(counts), sizes)
 
 
 def scores_of(
@@ -111,5 +94,5 @@ def predictions_of(
         scores = table.frames[0, start : start + count]
         if not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)
-        answers.append(predictor.answer(example, scores))
+        answers.append(predictor.prediction(example, scores))
     return answers

@@ -19,16 +19,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from repbench.benchmark.data.dataset import LabelledUtterance, LabelledUtterances
-from repbench.benchmark.data.scoring_grid import UNLABELLED
+from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import ExtractionOptions, extract, num_frames
 from repbench.benchmark.finetuning.network import Network, upstream_of
-from repbench.benchmark.finetuning.prediction import cost_of, scores_of, targets_of
+from repbench.benchmark.finetuning.prediction import cost_of, scores_of
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.training import Selection, selection_steps
 from repbench.benchmark.protocol import ExtractionSettings, FinetuneSettings
 from repbench.corpora.read import read_utterance, samples_at
+from repbench.downstream.contract import LabelledUtterance
 from repbench.downstream.heads import restart_dropout
 from repbench.errors import DataError, NonFiniteError, Terminated, plugin_faults
 from repbench.training.batching import BatchOrder, derived_seed, padded
@@ -302,7 +302,7 @@ class Finetuner(TrainingLoop):
 
     def _num_labels(self, example: LabelledUtterance) -> int:
         count = num_frames(self._upstream, samples_at(example.utterance, self._rate_hz), example.id)
-        return int((targets_of(self.predictor, example, count) != UNLABELLED).sum())
+        return self.predictor.problem.num_targets(self.predictor.targets(example, count).numpy())
 
     def _unfreeze(self) -> None:
         """Let gradients into all of the upstream; the probe itself defines which of its parameters learn."""

@@ -33,7 +33,7 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_fields, record_of
 from repbench.benchmark.records.verify import predictions_beside, refuse_impossible, refuse_nameless, task_of, verify
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Prediction
+from repbench.downstream.contract import Prediction, problem_of
 from repbench.errors import DataError, IntegrityError, RepbenchError
 from repbench.files import create, remove_abandoned, write_text
 
@@ -90,7 +90,8 @@ class Leaderboard:
         record = record_of(fields, path)
         question, protocol = self._taken(record, path)
         beside = path.with_name(PREDICTIONS_FILE)
-        submission = _possible(fields, record, predictions_beside(path, self.head.most_bytes), path, beside)
+        predictions = predictions_beside(path, self.head.most_bytes, problem_of(task_of(record, path)))
+        submission = _possible(fields, record, predictions, path, beside)
         known = self._references(record, protocol)
         if corpus is not None:
             known = self._of_corpus(corpus, record, protocol, known, path)

@@ -14,25 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from repbench.benchmark.data.dataset import LabelledUtterance, label_splits
-from repbench.benchmark.data.scoring_grid import UNLABELLED
+from repbench.benchmark.data.dataset import label_splits
 from repbench.benchmark.leaderboard.submission import Submission, listed, read_plain
-from repbench.benchmark.probing.prediction import events_of
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.records.record import prediction_line
 from repbench.benchmark.records.verify import same
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import (
-    Downstream,
-    FramePrediction,
-    Prediction,
-    SequencePrediction,
-    UtterancePrediction,
-    label_names,
-)
+from repbench.downstream.contract import Downstream, Prediction, TaskContext, problem_of
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, parse_json
 
@@ -172,7 +160,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
         DataError: The corpus cannot be divided for the task.
     """
     plan = label_splits(corpus, task, protocol.split, excludes=lambda _: None)
-    test = plan.test.open()
+    test, problem, context = plan.test.open(), problem_of(task), TaskContext(task, plan.classes)
     return References(
         task=name,
         options=protocol.task,
@@ -180,7 +168,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
         split=protocol.split.model_dump(mode="json"),
         classes=plan.classes,
         baselines=baselines(task, plan.classes, plan.train, test),
-        utterances={question.id: reference_of(_perfect(question, task, plan.classes)) for question in test}
+        utterances={example.id: reference_of(problem.perfect(context, example)) for example in test}
         | dict.fromkeys(plan.test.excluded, ""),
         held_to=OF_CORPUS,
     )
@@ -214,16 +202,8 @@ def read_references(path: Path) -> References:
 
 
 def reference_of(prediction: Prediction) -> str:
-    """A digest of all that is true of an utterance and nothing that was answered."""
-    line = prediction_line(prediction)
-    names = ("speaker", "group", "reference", "reference_length")
-    truth: dict[str, Any] = {name: line[name] for name in names if name in line}
-    if isinstance(prediction, FramePrediction):
-        instants: Counter[int] = Counter()
-        for reference, _, count in prediction.confusion:
-            instants[reference] += count
-        truth["instants"] = sorted(instants.items())
-    return _digest(truth)
+    """A digest of all in a prediction that follows from the corpus, and of nothing that the model gave."""
+    return _digest(prediction.truth())
 
 
 def refuse_doubled(predictions: Iterable[Prediction], file: Path) -> None:
@@ -240,32 +220,6 @@ def refuse_excluded(submission: Submission, file: Path, allowed: int) -> None:
         id_, reason = min(excluded.items())
         what = f"{len(excluded)} test utterances are left out, and {allowed} may be: {id_}: {reason}"
         raise DataError(what, file=file, utterance=id_, do="See `allow_excluded` of the leaderboard")
-
-
-def _perfect(question: LabelledUtterance, task: Downstream, classes: tuple[str, ...]) -> Prediction:
-    """A prediction that answers everything right."""
-    utterance = question.utterance
-    id_, speaker, group = utterance.id, utterance.speaker, utterance.group
-    index = {label: number for number, label in enumerate(classes)}
-    answers = question.answers(index)
-    if task.info.problem == "utterance-classification":
-        scores = tuple(float(number == answers[0]) for number in range(len(classes)))
-        return UtterancePrediction(id=id_, speaker=speaker, group=group, reference=int(answers[0]), scores=scores)
-    if task.info.problem == "sequence":
-        sequence = tuple(index[name] for name in label_names(question.labels))
-        return SequencePrediction(
-            id=id_, speaker=speaker, group=group, reference=sequence, hypothesis=sequence, edits=0
-        )
-    asked = answers != UNLABELLED
-    counts = zip(*np.unique(answers[asked], return_counts=True), strict=True)
-    return FramePrediction(
-        id=id_,
-        speaker=speaker,
-        group=group,
-        confusion=tuple((int(each), int(each), int(count)) for each, count in counts),
-        edits=0,
-        reference_length=len(events_of(task, answers, asked, classes)),
-    )
 
 
 def _digest(value: Any) -> str:

@@ -72,9 +72,9 @@ def read_submission(path: Path, most_bytes: int) -> Submission:
         whole = parse_json(content)
         if not isinstance(whole, dict) or whole.get("schema") != SCHEMA or not isinstance(whole.get("record"), dict):
             raise ValueError(f"the schema is not {SCHEMA}")
-        submission = submission_of(
-            whole["record"], record_of(whole["record"], path), [prediction_of(line) for line in whole["predictions"]]
-        )
+        record = record_of(whole["record"], path)
+        predictions = [prediction_of(line) for line in whole["predictions"]]
+        submission = submission_of(whole["record"], record, predictions)
         if encode(submission).encode("ascii") != content:
             raise ValueError("it is not spelt as `repbench leaderboard add` spells it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

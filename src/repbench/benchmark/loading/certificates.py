@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from repbench.downstream.problems import Problem
 from repbench.files import cache_dir, canonical_json, environment_faults, write_json
 
 Status = Literal["passed", "failed", "not measurable", "not applicable"]
@@ -146,12 +147,21 @@ def certificate_id(kind: Checked, fingerprint: str, info: Any, file_sha256: str 
         kept = json.loads(certificate_file(kind, fingerprint).read_text(encoding="utf-8"))
     if not isinstance(kept, dict) or kept.get("id") != _digest({**kept, "id": None}):
         return None
-    declared = json.loads(canonical_json(dataclasses.asdict(info)))
+    declared = declared_as_json(info)
     valid = {"suite": SUITES[kind], "fingerprint": fingerprint, "info": declared}
     origin = kept.get("origin")
     if not isinstance(origin, dict) or origin.get("file_sha256") != file_sha256:
         return None
     return str(kept["id"]) if all(kept.get(name) == value for name, value in valid.items()) else None
+
+
+def declared_as_json(info: Any) -> dict[str, Any]:
+    """A declaration, a dataclass, as JSON holds it; a task's own problem by its name."""
+    declared: dict[str, Any] = dataclasses.asdict(info)
+    if isinstance(declared.get("problem"), Problem):
+        declared["problem"] = declared["problem"].name
+    parsed: dict[str, Any] = json.loads(canonical_json(declared))
+    return parsed
 
 
 def task_fingerprint(target: str, file_sha256: str | None, options: Mapping[str, Any]) -> str:

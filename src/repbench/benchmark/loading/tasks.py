@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from repbench.downstream.contract import Downstream, DownstreamInfo, FrameDownstream
+from repbench.downstream.contract import Downstream, DownstreamInfo, problem_of
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry
 
@@ -35,8 +35,11 @@ def _held_to_downstream(task: object, entry: Entry) -> Downstream:
             do="See repbench.downstream.contract",
         )
     refuse_info(task.info, DownstreamInfo, entry)
-    if task.info.problem == "frame-classification" and not isinstance(task, FrameDownstream):
-        raise PluginError("A frame task must also have `collapse`", key=entry.qualified, do="See FrameDownstream")
+    problem = problem_of(task)
+    for method in problem.task_methods:
+        if not callable(getattr(task, method, None)):
+            what = f"A task of {problem.name} must also have `{method}`"
+            raise PluginError(what, key=entry.qualified, do=f"See {type(problem).__module__}")
     return task
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -27,8 +27,9 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
-from repbench.downstream.contract import Downstream, Problem
+from repbench.downstream.contract import Downstream, problem_of
 from repbench.downstream.heads import head_info, refuse_head
+from repbench.downstream.problems import PROBLEMS
 from repbench.errors import DataError, PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
@@ -185,10 +186,12 @@ class RunContext:
 
     def probe_shape(self, classes: tuple[str, ...], layer: str) -> ProbeShape:
         """The probe of a setting."""
-        places = self.places(layer)
+        places, problem = self.places(layer), problem_of(self.task)
+        outputs = problem.outputs(len(classes))
         return ProbeShape(
             head=self.head,
-            pools=self.task.info.problem == "utterance-classification",
+            pools=problem.pools,
+            outputs=None if outputs == len(classes) else outputs,
             dropout=self.request.protocol.probe.dropout,
             num_layers=places.stop - places.start,
             width=self.upstream.info.width,
@@ -227,7 +230,7 @@ def prepare(
     assert request.head is not None
     assert request.layer is not None
     head = request.head
-    refuse_head(head, task.info.problem, say=reporter.say)
+    refuse_head(head, problem_of(task), say=reporter.say)
     device = local_device(environment.choose_device(request.device))
     if upstream is None:
         opens = _refuse_to_open if request.finetune else corpus
@@ -265,9 +268,10 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
 
     Its protocol says nothing of head and layer any more, like that of a record.
     """
-    for name in request.protocol.tasks.keys() - set(get_args(Problem)):
+    problem = problem_of(task).name
+    for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
         registry().find("downstream", name)
-    protocol = request.protocol.for_task(request.downstream, task.info.problem)
+    protocol = request.protocol.for_task(request.downstream, problem)
     if request.finetune:  # gradients are computed in float32, and so are the answers
         exact = protocol.extraction.model_copy(update={"precision": "float32"})
         protocol = protocol.model_copy(update={"extraction": exact})
@@ -333,7 +337,7 @@ def _nothing_to_finetune(what: str) -> UsageError:
 def _refuse_constant_input(
     upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
 ) -> None:
-    pooled_alone = task.info.problem == "utterance-classification" and head_info(head).linear_on_mean
+    pooled_alone = problem_of(task).pools and head_info(head).linear_on_mean
     reads_layer_0_alone = layers == (0,) or layer == "all"
     if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
         raise UsageError(

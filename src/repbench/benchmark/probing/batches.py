@@ -1,4 +1,4 @@
-"""What a probe sees in a step: batches of labelled frames, of utterances, and of utterances with their sequences.
+"""Batches of labelled frames or of whole utterances, and the utterances that can be trained on.
 
 Axes: L layers, N frames, D width, U utterances, W frames of a window.
 """
@@ -12,24 +12,27 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
-from repbench.benchmark.data.scoring_grid import UNLABELLED
-from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.extraction import FeatureTable, num_frames
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.protocol import ProbeSettings
+from repbench.corpora.read import samples_at
 from repbench.downstream.heads import windows
+from repbench.downstream.problems import Problem
+from repbench.downstream.problems.scoring_grid import UNLABELLED
 from repbench.errors import DataError
+from repbench.upstream.contract import Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeBatch:
-    """What the probes of a lesson see in a step.
+    """The frames and targets of one step.
 
     Attributes:
-        frames: (L, N, D), the batch's own until the next one is asked for; for a head with context N counts the frames
-            of all windows.
-        counts: (U,) frames of each utterance in turn; None where frames are asked.
-        classes: (N,), (U,), or (S,) the classes of the U sequences, one after the other.
-        num_classes: (U,) classes of each sequence; None where none are asked.
+        frames: (L, N, D), valid until the next batch is drawn; for a head with context N counts the frames of all
+            windows.
+        counts: (U,) frames of each utterance in turn; None in a batch of frames.
+        classes: (S,) targets: one a frame, or those of the U utterances one after the other.
+        num_classes: (U,) targets of each utterance; None where each has one.
     """
 
     frames: Tensor
@@ -49,19 +52,19 @@ class ProbeBatch:
 def batches(
     predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator, *, context: int
 ) -> Iterator[ProbeBatch]:
-    """Endless batches of what a task asks of; `context` is that of the head."""
-    if predictor.asks_frames:
+    """Endless batches of frames or utterances, as the problem has them; `context` is that of the head."""
+    if predictor.problem.batches == "frames":
         return _frame_batches(predictor, train, settings.batch_frames, generator, context)
     return _utterance_batches(predictor, train, settings.batch_utterances, generator)
 
 
 def labelled_frames(predictor: Predictor, table: FeatureTable, examples: LabelledUtterances) -> tuple[Tensor, Tensor]:
-    """Which rows of the table are labelled, and their classes: each (N,)."""
+    """(N,) the rows of the table that have a label, and (N,) their classes."""
     places = table.starts()
     rows, classes = [], []
     for example in examples:
         start, count = places[example.id]
-        labels = predictor.frame_classes(example, count)
+        labels = predictor.targets(example, count)
         labelled = (labels != UNLABELLED).nonzero().flatten()
         rows.append(start + labelled)
         classes.append(labels[labelled])
@@ -81,15 +84,15 @@ def _frame_batches(
     frames = train.table.frames
     rows, classes = (each.to(frames.device) for each in labelled_frames(predictor, train.table, train.examples))
     ends = torch.tensor(train.table.counts, device=frames.device).cumsum(dim=0)
-    room: Tensor | None = None  # of every batch: pages that are new each time would cost as much as the gathering
+    memory: Tensor | None = None  # one for all batches: new pages for each would cost as much as the gathering
     for drawn in _endless_order(len(rows), size, generator):
         chosen = drawn.to(frames.device)
         seen = windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
-        if room is None:
-            room = frames.new_empty(len(frames), len(seen), frames.shape[-1])
-        for layer, chosen_of_layer in zip(frames, room, strict=True):  # two axes go twice as fast as three
+        if memory is None:
+            memory = frames.new_empty(len(frames), len(seen), frames.shape[-1])
+        for layer, chosen_of_layer in zip(frames, memory, strict=True):  # two axes go twice as fast as three
             torch.index_select(layer, 0, seen, out=chosen_of_layer)
-        yield ProbeBatch(room, None, classes[chosen])
+        yield ProbeBatch(memory, None, classes[chosen])
 
 
 def _utterance_batches(
@@ -97,12 +100,12 @@ def _utterance_batches(
 ) -> Iterator[ProbeBatch]:
     """Endless batches of whole utterances."""
     places = train.table.starts()
-    classes = [predictor.classes_in(example) for example in train.examples]
+    classes = [predictor.targets(example, places[example.id][1]) for example in train.examples]
     for chosen in _endless_order(len(classes), size, generator):
         spans = [places[train.examples[index].id] for index in chosen.tolist()]
         frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
         wanted = [classes[index] for index in chosen.tolist()]
-        num_classes = torch.tensor([len(each) for each in wanted]) if predictor.asks_sequences else None
+        num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
         yield ProbeBatch(frames, torch.tensor([count for _, count in spans]), torch.cat(wanted), num_classes)
 
 
@@ -115,3 +118,31 @@ def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterato
             order = torch.cat([order, torch.randperm(count, generator=generator)])
         yield order[:size]
         order = order[size:]
+
+
+def trainable(
+    examples: LabelledUtterances, upstream: Upstream, problem: Problem
+) -> tuple[LabelledUtterances, tuple[str, ...]]:
+    """The utterances that have as many of the upstream's frames as their labels need, and a warning for the others.
+
+    Raises:
+        DataError: None has.
+    """
+    needed = [problem.frames_needed(example.labels) for example in examples]
+    if not any(needed):
+        return examples, ()
+    kept = tuple(
+        example
+        for example, least in zip(examples, needed, strict=True)
+        if least <= num_frames(upstream, samples_at(example.utterance, upstream.info.sample_rate_hz), example.id)
+    )
+    num_lost = len(examples) - len(kept)
+    if not kept and examples:
+        raise DataError(
+            f"None of {len(examples)} training utterances has as many frames as its labels need",
+            utterance=examples[0].id,
+            do="Take an upstream with a shorter hop",
+        )
+    if not num_lost:
+        return kept, ()
+    return kept, (f"{num_lost} of {len(examples)} training utterances have fewer frames than labels: not trained on",)

@@ -47,6 +47,7 @@ class ProbeShape:
         mix: "mean", "weighted" (learnt weights that add up to 1) or "raw" (learnt weights as they are, from 1/12 on);
             of one layer each is that layer.
         dropout: Of the head, in training.
+        outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
     """
 
     head: str
@@ -57,6 +58,7 @@ class ProbeShape:
     classes: tuple[str, ...]
     mix: str
     dropout: float = 0.0
+    outputs: int | None = None
 
 
 class Probe(nn.Module):
@@ -75,7 +77,7 @@ class Probe(nn.Module):
         self.head: Head = build_head(
             shape.head,
             width=shape.width,
-            num_classes=len(shape.classes),
+            num_classes=len(shape.classes) if shape.outputs is None else shape.outputs,
             hidden_units=shape.hidden_units,
             pools=shape.pools,
             generator=generator,
@@ -187,6 +189,14 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     return mean + shift, (squares / len(frames) - mean.square()).clamp_min_(0.0).sqrt_()
 
 
+def fields_of(shape: ProbeShape) -> dict[str, Any]:
+    """The shape as the file of a probe holds it."""
+    fields = {name: getattr(shape, name) for name in ProbeShape.__dataclass_fields__}
+    if shape.outputs is None:  # a field that most files do not have: their bytes stay those of before there was one
+        del fields["outputs"]
+    return fields
+
+
 def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
     """The probe as safetensors; its shape and `facts` (task, upstream, layer) are in the metadata."""
     from safetensors.torch import save
@@ -215,7 +225,7 @@ def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
 
 def shape_json(probe: Probe) -> str:
     """What `probe_in` builds a probe from."""
-    return json.dumps({name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__})
+    return json.dumps(fields_of(probe.shape))
 
 
 @contextmanager
@@ -242,7 +252,8 @@ def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, file
     """The probe of some tensors, in eval mode, and the facts beside its shape in the metadata.
 
     Raises:
-        RepbenchError: The head comes from a package that is missing, or from another one; names `file`.
+        PluginError: The head is not installed.
+        IntegrityError: The installed head comes from another package or version.
     """
     shape, facts = json.loads(metadata["shape"]), json.loads(metadata["facts"])
     refuse_other_head(shape["head"], facts.get("head_origin"), file=file)

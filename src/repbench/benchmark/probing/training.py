@@ -19,15 +19,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import FeatureTable
-from repbench.benchmark.probing.batches import ProbeBatch, batches
+from repbench.benchmark.probing.batches import batches
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
-from repbench.benchmark.probing.sequences import sequence_loss
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
 from repbench.progress import Advance
@@ -173,7 +171,7 @@ class _ProbeGroup:
         batch = next(self._batches).to(self._device)
         standard = self._runs[0].probe.standardise_(batch.frames)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
-        losses = _losses(scores, batch)  # (R,)
+        losses = self._predictor.problem.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()
         finite = [run.is_finite(each, step) for run, each in zip(self._runs, known, strict=True)]
         if not any(finite):
@@ -224,19 +222,6 @@ def _all_diverged(what: str, step: int) -> NonFiniteError:
     return NonFiniteError(
         f"The probe's {what} at step {step}", key="probe.learning_rate", do="Take a smaller learning rate"
     )
-
-
-def _losses(scores: Tensor, batch: ProbeBatch) -> Tensor:
-    """Mean losses (R,) over frames or utterances of scores (R, N, C), (R, U, C) or, with the blank, (R, N, C + 1)."""
-    if batch.num_classes is None:
-        num_probes, num_asked, _ = scores.shape
-        # (R, N, C) -> (N R, C): the order in memory that the product of many probes left
-        rows = scores.transpose(0, 1).flatten(0, 1)
-        costs = F.cross_entropy(rows, batch.classes.repeat_interleave(num_probes), reduction="none")
-        return costs.view(num_asked, num_probes).mean(dim=0)
-    counts, num_classes = batch.counts, batch.num_classes
-    assert counts is not None
-    return torch.stack([sequence_loss(each, counts, batch.classes, num_classes) for each in scores])
 
 
 class _ProbeRun:

@@ -1,6 +1,6 @@
-"""The record: everything a number needs to be believed, compared and made again.
+"""The record of a run: its numbers with everything that is needed to compare them and to compute them again.
 
-`record.json` follows the JSON Schema `record.schema.json` that ships beside this file (`repbench.record/1`). It is
+`record.json` follows the JSON Schema `record.schema.json` in this folder (`repbench.record/1`). It is
 written once, atomically, and never edited; its `id` is a digest of all its other fields. `predictions.jsonl` beside it
 has what the metrics need to be computed again, one utterance a line.
 """
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import from_json
 
 from repbench.configs.requests import argument
-from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
+from repbench.downstream.problems import FRAMES, PROBLEMS, Problem
+from repbench.downstream.problems.contract import Prediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
 from repbench.registry import identity_of_code
@@ -27,7 +28,7 @@ RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 PROBE_FILE = "probe.safetensors"
 NETWORK_FILE = "network.safetensors"
-"""What a fine-tuned record has instead of a probe."""
+"""The weights of a fine-tuned run, in place of a probe."""
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """The largest record that is read."""
@@ -62,7 +63,7 @@ class Origin(_Part):
 
 
 class UpstreamPart(_Part):
-    """Which model; the fingerprint is that of the weights that it began with, also where they were fine-tuned after.
+    """The model; the fingerprint is that of its initial weights, also where they were fine-tuned.
 
     `citation` and `licence` are what the model declares of itself; None in records made before they were kept.
     """
@@ -77,7 +78,7 @@ class UpstreamPart(_Part):
 
 
 class DownstreamPart(_Part):
-    """Which task, the classes that predictions number, and the id of its certificate, if there is one.
+    """The task, the classes that predictions number, and the id of its certificate, if there is one.
 
     All three are None in records made before they were kept here.
     """
@@ -90,7 +91,7 @@ class DownstreamPart(_Part):
 
 
 class CorpusPart(_Part):
-    """Which data, divided how; the origin is that of the plugin that made or opened it, None for a manifest.
+    """The corpus and its division; the origin is that of the plugin that made or opened it, None for a manifest.
 
     `resampler` names what brought sounds of another rate to that of the upstream; None where none had to be, and in
     records made before it was kept.
@@ -122,7 +123,7 @@ class LabelSeconds(_Part):
 
 
 class SelectionPart(_Part):
-    """What was tried, what was taken, and its value on dev."""
+    """The points that were scored on dev, the chosen one, and its value."""
 
     grid: tuple[dict[str, Number], ...]
     chosen: dict[str, Number]
@@ -141,14 +142,14 @@ class Metric(_Part):
 
 
 class Baselines(_Part):
-    """What knowing nothing scores, in the primary metric."""
+    """Chance and majority, in the primary metric."""
 
     chance: Number | None
     majority: Number | None
 
 
 class Cost(_Part):
-    """What it took.
+    """The cost of the run.
 
     `real_time_factor` is seconds of sound for each second that the upstream computes, on the record's device: 10 is ten
     times faster than real time. It is None where frames are read and not computed, and in records made before it was
@@ -165,7 +166,7 @@ class Cost(_Part):
 
 
 class EnvironmentPart(_Part):
-    """Where it was computed."""
+    """The machine and the libraries of the run."""
 
     python: str
     torch: str
@@ -229,7 +230,7 @@ class Record(_Part):
         return self.metrics[self.primary_metric]
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as JSON knows it."""
+        """The record as JSON values."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -272,30 +273,9 @@ def weights_file(record: Record) -> str:
     return NETWORK_FILE if record.mode == "finetune" else PROBE_FILE
 
 
-_COMMON_FIELDS = frozenset({"id", "speaker", "group"})
-_FIELDS = {
-    "scores": _COMMON_FIELDS | {"reference", "scores"},
-    "hypothesis": _COMMON_FIELDS | {"reference", "hypothesis", "edits", "reference_length"},
-    "confusion": _COMMON_FIELDS | {"confusion", "edits", "reference_length"},
-}
-"""What `prediction_line` writes of each kind of prediction, by the field that tells it."""
-
-
 def prediction_line(prediction: Prediction) -> dict[str, Any]:
     """One line of `predictions.jsonl`."""
-    common = {"id": prediction.id, "speaker": prediction.speaker, "group": prediction.group}
-    if isinstance(prediction, UtterancePrediction):
-        return {**common, "reference": prediction.reference, "scores": prediction.scores}
-    if isinstance(prediction, SequencePrediction):
-        return {
-            **common,
-            "reference": prediction.reference,
-            "hypothesis": prediction.hypothesis,
-            "edits": prediction.edits,
-            "reference_length": prediction.reference_length,
-        }
-    counts = prediction.confusion
-    return {**common, "confusion": counts, "edits": prediction.edits, "reference_length": prediction.reference_length}
+    return prediction.as_line()
 
 
 def predictions_digest(predictions: Iterable[Prediction]) -> str:
@@ -309,20 +289,25 @@ def _canonical_lines(predictions: Iterable[Prediction]) -> bytes:
     return b"".join(canonical_json(prediction_line(each)) + b"\n" for each in in_order)
 
 
-def read_predictions(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
+def read_predictions(
+    path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES, *, problem: Problem | None = None
+) -> list[Prediction]:
     """Read `predictions.jsonl`.
 
     Args:
         path: Of the file.
-        most_bytes: What is larger is refused.
+        most_bytes: A larger file is refused.
+        problem: Of the task; None: one of the table.
 
     Raises:
         IntegrityError: Names the line that is not a prediction.
     """
-    return read_predictions_and_digest(path, most_bytes)[0]
+    return read_predictions_and_digest(path, most_bytes, problem=problem)[0]
 
 
-def read_predictions_and_digest(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> tuple[list[Prediction], str]:
+def read_predictions_and_digest(
+    path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES, *, problem: Problem | None = None
+) -> tuple[list[Prediction], str]:
     """As `read_predictions`, with the SHA-256 of the file."""
     try:
         content = read_bounded(path, most_bytes)
@@ -334,7 +319,7 @@ def read_predictions_and_digest(path: Path, most_bytes: int = MAX_PREDICTIONS_BY
     # Line feeds alone part the lines: an id may hold any other separator.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            predictions.append(prediction_of(parse(line)))
+            predictions.append(prediction_of(parse(line), problem))
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"Line {number} is not a prediction: {error}", file=path, do="Run it again") from error
     return predictions, hashlib.sha256(content).hexdigest()
@@ -348,32 +333,18 @@ def _parsed(line: str) -> Any:
         return json.loads(line)
 
 
-def prediction_of(line: dict[str, Any]) -> Prediction:
-    """What a line of `predictions.jsonl` says; a ValueError, KeyError or TypeError where it says none, or more."""
-    kind = "scores" if "scores" in line else "hypothesis" if "hypothesis" in line else "confusion"
-    if unknown := set(line) - _FIELDS[kind]:
-        raise ValueError(f"unknown field `{min(unknown)}`")
-    common = {"id": line["id"], "speaker": line["speaker"], "group": line["group"]}
-    if "scores" in line:
-        return UtterancePrediction(**common, reference=line["reference"], scores=tuple(line["scores"]))
-    if "hypothesis" in line:
-        if line["reference_length"] != len(line["reference"]):
-            raise ValueError("`reference_length` is not the length of `reference`")
-        return SequencePrediction(
-            **common,
-            reference=tuple(line["reference"]),
-            hypothesis=tuple(line["hypothesis"]),
-            edits=line["edits"],
-        )
-    confusion = tuple(map(tuple, line["confusion"]))
-    if set(map(len, confusion)) - {3}:
-        raise ValueError("a cell of `confusion` is not a reference, an estimate and a count")
-    return FramePrediction(
-        **common,
-        confusion=confusion,
-        edits=line["edits"],
-        reference_length=line["reference_length"],
-    )
+def prediction_of(line: dict[str, Any], problem: Problem | None = None) -> Prediction:
+    """The prediction of a line of `predictions.jsonl`.
+
+    Its kind is that of the problem whose predictions have one of the line's fields: `problem` if it does, else one of
+    the table of problems.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is none, or holds more.
+    """
+    several = [*([] if problem is None else [problem]), *PROBLEMS.values()]
+    kind = next((each.prediction for each in several if each.prediction.marker in line), FRAMES.prediction)
+    return kind.of_line(line)
 
 
 def read_record(path: Path) -> Record:
@@ -387,7 +358,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of one `record.json` as they stand there; errors as `read_record`."""
+    """The fields of one `record.json` as they are in the file; errors as `read_record`."""
     try:
         fields = parse_json(read_bounded(path, MAX_RECORD_BYTES))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Are a record's numbers those of its predictions, and its fields those it was sealed with?
+"""Verification: a record's numbers against its predictions, and its fields against its seal.
 
 Every metric and interval is computed again from `predictions.jsonl`, joined by utterance and not by line. Baselines are
 not: they need the labels of the corpus. A record that was changed and sealed anew is found out where its numbers no
@@ -8,12 +8,12 @@ longer follow from its predictions; who changes both has to be found out by runn
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +33,12 @@ from repbench.benchmark.records.record import (
     weights_file,
 )
 from repbench.benchmark.scoring.metrics import Measured, measure_clusters, metrics_part
-from repbench.downstream.contract import (
-    Downstream,
-    FramePrediction,
-    Prediction,
-    Problem,
-    SequencePrediction,
-    UtterancePrediction,
-)
-from repbench.downstream.metrics.edits import count_edits
+from repbench.downstream.contract import Downstream, Prediction, Problem, problem_of
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.registry import RESERVED_PREFIXES, registry
 
 COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
 """Fields that have to agree with one another; where a seal says which was changed, that one is named."""
-
-MOST = 2**53
-"""Counts and scores beyond this are no run's."""
-
-_BELOW = float(MOST).__gt__
 
 TOLERANCE = 1e-9
 """Numbers closer than this are the same: another version of a library may round otherwise."""
@@ -62,22 +49,16 @@ PREDICTIONS = "the predictions give"
 
 _LONGEST = 60
 
-_KINDS: Mapping[Problem, type[Prediction]] = {
-    "frame-classification": FramePrediction,
-    "utterance-classification": UtterancePrediction,
-    "sequence": SequencePrediction,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field that is not what it should be.
+    """A field of a record with another value than it should have.
 
     Attributes:
         field: Its dotted path in the record, such as `metrics.accuracy.value`.
-        stored: What the record says.
-        found: What it should say; for a field that only its seal knows, the digests of both.
-        witness: Who says so, with a verb; None for the seal.
+        stored: The value in the record.
+        found: The value that it should have; for a field that only its seal covers, both are digests.
+        witness: The source of that value, with a verb; None for the seal.
     """
 
     field: str
@@ -109,16 +90,16 @@ def _shown(value: Any, digits: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What verification found.
+    """The result of a verification.
 
     Attributes:
         path: Of the record.
         record: As it was read.
-        fields: The record as it stands in its file.
-        predictions: What was answered.
+        fields: The record as it is in its file.
+        predictions: Those beside the record.
         changes: Every field that was changed, those of the numbers first; empty for a record that holds.
         is_whole: Whether the record's fields are those that its id was made of, be its numbers what they may.
-        measured: What the predictions give.
+        measured: The metrics of the predictions.
     """
 
     path: Path
@@ -136,16 +117,16 @@ class Verification:
 
 
 def verify_record(path: Path, task: Downstream | None = None, *, weights: bool = False) -> Verification:
-    """Compute a record's numbers again from the predictions beside it, and hold its fields to seal and id.
+    """Compute a record's numbers again from its predictions, and compare its fields with its seal and id.
 
     Args:
         path: Of `record.json`, or of its folder.
-        weights: Whether the weights beside it are read too: no number is computed from them.
-        task: What `task_of` gives of it, from one who verifies many records of a task; None: made here.
+        weights: Whether the digest of its weights is checked too; no number is computed from them.
+        task: The record's task, for a caller that verifies many records; None: from `task_of`.
 
     Raises:
-        DataError: There is no record, or there are no predictions beside it.
-        IntegrityError: Either cannot be read as what it should be, or nothing says which classes were asked for.
+        DataError: There is no record, or its folder has no predictions.
+        IntegrityError: One of the two cannot be parsed, or the classes are not known.
         PluginError: The task is installed, but fails.
         UsageError: The task is not installed, or does not take the record's options.
     """
@@ -153,7 +134,8 @@ def verify_record(path: Path, task: Downstream | None = None, *, weights: bool =
     fields = read_fields(path)
     record = record_of(fields, path)
     beside = path.with_name(PREDICTIONS_FILE)
-    predictions, digest = _beside(path, MAX_PREDICTIONS_BYTES)
+    task = task or task_of(record, path)
+    predictions, digest = _beside(path, MAX_PREDICTIONS_BYTES, problem_of(task))
     verdict = verify(fields, record, predictions, path=path, beside=beside, task=task, digest=digest)
     changed = _changed_weights(path, record) if weights else []
     return replace(verdict, changes=(*verdict.changes, *changed))
@@ -172,7 +154,7 @@ def verify(
     """As `verify_record`, of what was read already.
 
     Args:
-        fields: The record as it stands in its file.
+        fields: The record as it is in its file.
         record: The same, parsed.
         predictions: Joined by utterance: their order plays no part.
         path: Of the record, for errors.
@@ -212,15 +194,15 @@ def task_of(record: Record, path: Path | None = None) -> Downstream:
     return build_task(registry().find("downstream", name).entry, record.protocol.get("task", {}))
 
 
-def predictions_beside(path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES) -> list[Prediction]:
-    """The predictions beside a record; errors as `verify_record`."""
-    return _beside(path, most_bytes)[0]
+def predictions_beside(path: Path, most_bytes: int, problem: Problem) -> list[Prediction]:
+    """The predictions in the folder of a record; errors as `verify_record`."""
+    return _beside(path, most_bytes, problem)[0]
 
 
-def _beside(path: Path, most_bytes: int) -> tuple[list[Prediction], str]:
+def _beside(path: Path, most_bytes: int, problem: Problem) -> tuple[list[Prediction], str]:
     beside = path.with_name(PREDICTIONS_FILE)
     try:
-        return read_predictions_and_digest(beside, most_bytes)
+        return read_predictions_and_digest(beside, most_bytes, problem=problem)
     except FileNotFoundError as error:
         raise DataError(
             "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
@@ -254,10 +236,11 @@ def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str],
     twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
     if twice:
         raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
-    frames = [each for each in predictions if isinstance(each, FramePrediction)]
-    cells_hold = _cells_hold(frames, len(classes))
-    for each in predictions:
-        fault = _fault_of(each, len(classes), task, cells_hold)
+    problem = problem_of(task)
+    other = next((each for each in predictions if not isinstance(each, problem.prediction)), None)
+    faults = problem.faults(predictions, len(classes)) if other is None else itertools.repeat(None)
+    for each, found in zip(predictions, faults, strict=False):
+        fault = _fault_of_names(each) or (f"it does not answer {problem.name}" if each is other else found)
         if fault is not None:
             raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
 
@@ -269,50 +252,10 @@ def refuse_nameless(predictions: Sequence[Prediction], file: Path) -> None:
         raise IntegrityError(f"No run writes this id: {nameless.id!r}", file=file, do="Run it again")
 
 
-def _fault_of(prediction: Prediction, num_classes: int, task: Downstream, cells_hold: bool) -> str | None:
+def _fault_of_names(prediction: Prediction) -> str | None:
     if not all(each is None or _is_name(each) for each in (prediction.speaker, prediction.group)):
         return "speaker and group must be names"
-    if not isinstance(prediction, _KINDS[task.info.problem]):
-        return f"it does not answer {task.info.problem}"
-    if isinstance(prediction, UtterancePrediction):
-        if not _counts_within(prediction.reference, most=num_classes - 1):
-            return f"the reference {prediction.reference!r} is none of {num_classes} classes"
-        if len(prediction.scores) != num_classes:
-            return f"{len(prediction.scores)} scores for {num_classes} classes"
-        if set(map(type, prediction.scores)) - {int, float} or not all(map(_BELOW, map(abs, prediction.scores))):
-            return "a score is not a finite number"
-        return None
-    if isinstance(prediction, SequencePrediction):
-        if not all(_counts_within(each, most=num_classes - 1) for each in prediction.reference + prediction.hypothesis):
-            return f"a class of the sequences is none of {num_classes}"
-        edits = count_edits(prediction.reference, prediction.hypothesis)
-        return None if prediction.edits == edits else f"{prediction.edits!r} edits where there are {edits}"
-    if not cells_hold and (fault := _fault_of_cells(prediction, num_classes)) is not None:
-        return fault
-    if not (_counts_within(prediction.edits) and _counts_within(prediction.reference_length)):
-        return f"{prediction.edits!r} edits of {prediction.reference_length!r}"
     return None
-
-
-def _cells_hold(predictions: Sequence[FramePrediction], num_classes: int) -> bool:
-    """Whether every cell of them is possible: one look at tens of thousands of numbers."""
-    numbers = list(chain.from_iterable(chain.from_iterable(each.confusion for each in predictions)))
-    if set(map(type, numbers)) - {int}:
-        return False
-    return _all_within({*numbers[0::3], *numbers[1::3]}, num_classes - 1) and _all_within(set(numbers[2::3]))
-
-
-def _fault_of_cells(prediction: FramePrediction, num_classes: int) -> str | None:
-    for reference, estimated, instants in prediction.confusion:
-        if not all(_counts_within(each, most=num_classes - 1) for each in (reference, estimated)):
-            return f"the confusion of {reference!r} with {estimated!r} is not of {num_classes} classes"
-        if not _counts_within(instants):
-            return f"{instants!r} instants"
-    return None
-
-
-def _all_within(values: Collection[int], most: int = MOST) -> bool:
-    return not values or (min(values) >= 0 and max(values) <= most)
 
 
 def _is_name(value: object) -> bool:
@@ -324,10 +267,6 @@ def _is_name(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _counts_within(value: object, most: int = MOST) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _changed_numbers(record: Record, task: Downstream, found: Mapping[str, Any]) -> Iterator[Change]:

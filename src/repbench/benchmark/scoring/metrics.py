@@ -1,23 +1,23 @@
-"""From predictions to the numbers of a record: values, units, counts and intervals."""
+"""The metrics of a record from its predictions: values, units, counts and intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from repbench.benchmark.scoring.statistics import Interval, LeftOut, crossed_intervals_of, left_out
-from repbench.downstream.contract import Downstream, MeasuredByTallies, Measurement, MetricInfo, Prediction
+from repbench.downstream.contract import Downstream, Measurement, MetricInfo, Prediction, problem_of, tallied
 from repbench.errors import plugin_faults
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a task makes of a run's predictions: all that intervals and comparisons need of it.
+    """The metrics of a run's predictions, as intervals and comparisons need them.
 
     Attributes:
         values: Every metric, whole and without each cluster.
-        unit: What a cluster is: speaker, group, or None where there is one.
+        unit: The unit of a cluster: speaker or group; None where there is one cluster.
         ids: The utterances of each cluster, sorted.
         whole: Every metric with its counts.
     """
@@ -30,26 +30,15 @@ class Measured:
 
 def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> Measured:
     """Measure predictions whole and without each speaker (or group)."""
-    unit, clusters = clusters_of(predictions)
+    unit, clusters = clusters_of(predictions, problem_of(task).resampled)
+    by_tallies = tallied(task)
     with plugin_faults(task.info.name):
-        if _tallies(task):
-            tallies = [[task.tally(cluster, classes)] for cluster in clusters]
-            values = left_out(tallies, lambda several: _values(task.measure_tallies(several, classes)))
-            whole = task.measure_tallies([tally for (tally,) in tallies], classes)
-        else:
-            values = left_out(clusters, lambda items: _values(task.measure(items, classes)))
-            whole = task.measure(predictions, classes)
+        tallies = [by_tallies.tally(cluster, classes) for cluster in clusters]
+        values = left_out(
+            [[tally] for tally in tallies], lambda several: _values(by_tallies.measure_tallies(several, classes))
+        )
+        whole = by_tallies.measure_tallies(tallies, classes)
     return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters), whole)
-
-
-def _tallies(task: Downstream) -> TypeGuard[MeasuredByTallies]:
-    """Whether its tallies say what its `measure` says: not where a subclass has another `measure` alone."""
-    if not isinstance(task, MeasuredByTallies):
-        return False
-    owners = [
-        next(each for each in type(task).__mro__ if name in vars(each)) for name in ("measure_tallies", "measure")
-    ]
-    return issubclass(owners[0], owners[1])
 
 
 def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:
@@ -76,9 +65,11 @@ def metrics_part(
     }
 
 
-def clusters_of(predictions: Sequence[Prediction]) -> tuple[str | None, list[list[Prediction]]]:
-    """What varies: the speakers where two or more are known, else the groups; one cluster where neither is."""
-    for unit in ("speaker", "group"):
+def clusters_of(
+    predictions: Sequence[Prediction], units: Sequence[str] = ("speaker", "group")
+) -> tuple[str | None, list[list[Prediction]]]:
+    """The clusters that intervals resample: of the first unit with two or more known values; else one of them all."""
+    for unit in units:
         names = {getattr(each, unit) for each in predictions}
         if None not in names and len(names) >= 2:
             clusters = [[each for each in predictions if getattr(each, unit) == name] for name in sorted(names)]

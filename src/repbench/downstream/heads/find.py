@@ -11,24 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from repbench.downstream.contract import Problem
-from repbench.downstream.heads.contract import Gives, Head, HeadFactory, HeadInfo
+from repbench.downstream.heads.contract import Head, HeadFactory, HeadInfo
+from repbench.downstream.problems import PROBLEMS, Problem
 from repbench.errors import IntegrityError, PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, identity_of_code, is_packaged, registry, side_effects
 
-HEADS: dict[Problem, tuple[str, ...]] = {
-    "frame-classification": ("linear", "mlp1", "mlp2", "concat9"),
-    "utterance-classification": ("linear", "mlp1", "mlp2", "gru", "project_mean"),
-    "sequence": ("ctc", "project_ctc"),
-}
-"""The built-in heads of each problem, the simplest first."""
-
-NEEDS: dict[Problem, Gives] = {
-    "frame-classification": "frames",
-    "utterance-classification": "utterances",
-    "sequence": "frames with a blank",
-}
-"""The rows of scores that each problem needs."""
+HEADS: dict[str, tuple[str, ...]] = {name: problem.heads for name, problem in PROBLEMS.items()}
+"""The built-in heads of each built-in problem, by its name, the simplest first."""
 
 
 def head_entry(name: str) -> Entry:
@@ -57,12 +46,12 @@ def head_info(name: str) -> HeadInfo:
 
 def heads_for(problem: Problem) -> tuple[str, ...]:
     """Names of the installed heads that fit a problem: the built-in ones, then those of plugins that can be loaded."""
-    found = list(HEADS[problem])
+    found = list(problem.heads)
     for entry in registry().entries("head"):
         if entry.builtin:
             continue
         try:
-            fits = NEEDS[problem] in _loaded(entry).factory.info.gives
+            fits = problem.scores_needed in _loaded(entry).factory.info.gives
         except PluginError:  # `repbench doctor` reports it
             continue
         if fits:
@@ -89,7 +78,7 @@ def refuse_head(name: str, problem: Problem, *, say: Callable[[str], None] | Non
     loaded = _loaded(entry)
     if loaded.changed and say is not None:
         say(f"note: {side_effects(entry, loaded.changed).reason}")
-    if NEEDS[problem] not in loaded.factory.info.gives:
+    if problem.scores_needed not in loaded.factory.info.gives:
         raise _no_head(name, problem)
 
 
@@ -215,4 +204,4 @@ def _refuse_scores(name: str, num_outputs: int, pools: bool, head: nn.Module, gi
 
 def _no_head(name: str, problem: Problem) -> UsageError:
     listed = ", ".join(heads_for(problem))
-    return UsageError(f"There is no head `{name}` for {problem}", key="--head", do=f"Choose one of {listed}")
+    return UsageError(f"There is no head `{name}` for {problem.name}", key="--head", do=f"Choose one of {listed}")

@@ -1,11 +1,11 @@
 """Accuracy, macro-F1 and area under the ROC curve.
 
 Conventions: a confusion matrix is (C, C) integer counts, reference class by row, estimated class by column. Counts are
-pooled over utterances and divided once. What is undefined is None, never 0: an accuracy of no questions, an area under
-a curve of one class.
+pooled over utterances and divided once. What is undefined is None, never 0: an accuracy of no predictions, an area
+under a curve of one class.
 
 Metrics:
-    accuracy: share of questions answered rightly. In [0, 1], higher is better.
+    accuracy: share of items whose estimated class is the reference. In [0, 1], higher is better.
     macro_f1: mean F1 over the classes that occur in the reference; 2TP / (2TP + FP + FN). In [0, 1], higher is better.
     auc: chance that a random positive scores above a random negative, ties one half. In [0, 1], higher is better.
 """
@@ -86,12 +86,12 @@ def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
     """
     if len(references) != len(scores):
         raise ValueError(f"{len(references)} references, but {len(scores)} scores")
-    told = np.asarray(references)
-    if not np.isin(told, (0, 1)).all():
-        raise ValueError(f"references must be true or false, but one is {told[~np.isin(told, (0, 1))][0]!r}")
+    given = np.asarray(references)
+    if not np.isin(given, (0, 1)).all():
+        raise ValueError(f"references must be true or false, but one is {given[~np.isin(given, (0, 1))][0]!r}")
     if np.isnan(np.asarray(scores, dtype=np.float64)).any():
         raise ValueError("scores must be numbers, but one is NaN")
-    positive = told.astype(bool)
+    positive = given.astype(bool)
     if positive.all() or not positive.any():
         return None
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())

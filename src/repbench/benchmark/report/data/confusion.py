@@ -10,7 +10,6 @@ from repbench.benchmark.report.data.compare import Verdicts
 from repbench.benchmark.report.data.evidence import classes_of, predictions_of
 from repbench.benchmark.report.data.gather import Cell, Gathered
 from repbench.benchmark.report.render.escaping import shown
-from repbench.downstream.contract import FramePrediction
 
 MOST_CLASSES = 100
 """A larger matrix cannot be read."""
@@ -86,15 +85,15 @@ def _confusion(cell: Cell) -> Confusion | str | None:
         predictions = predictions_of(run)
         if isinstance(predictions, str):
             return predictions
-        if not any(isinstance(each, FramePrediction) for each in predictions):
+        confused = [cells for each in predictions if (cells := each.confused()) is not None]
+        if not confused:
             return None
         classes = classes_of(run)
         if isinstance(classes, str):
             return classes
         known.add(classes)
-        for prediction in predictions:
-            if isinstance(prediction, FramePrediction):
-                counts.update({(reference, estimated): n for reference, estimated, n in prediction.confusion})
+        for cells in confused:
+            counts.update({(reference, estimated): n for reference, estimated, n in cells})
     if len(known) != 1:
         return "its seeds chose from different classes"
     (classes,) = known

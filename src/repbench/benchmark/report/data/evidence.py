@@ -24,7 +24,7 @@ from repbench.benchmark.scoring.statistics import (
     paired_differences_of,
 )
 from repbench.benchmark.scoring.statistics.intervals import ROUNDING
-from repbench.downstream.contract import Downstream, Prediction, UtterancePrediction
+from repbench.downstream.contract import Downstream, Prediction, problem_of
 from repbench.errors import IntegrityError, RepbenchError
 
 MCNEMAR = "exact McNemar over utterances"
@@ -165,8 +165,8 @@ class Evidence:
 
 
 def _right_answers(predictions: Sequence[Prediction], measured: Measured) -> dict[str, bool]:
-    """Which utterances were answered right; none unless their share is what the task calls accuracy."""
-    right = {each.id: each.estimated == each.reference for each in predictions if isinstance(each, UtterancePrediction)}
+    """Whether the class of each utterance is right; empty unless the share of these is the task's accuracy."""
+    right = {each.id: is_right for each in predictions if (is_right := each.is_right) is not None}
     accuracy = measured.values.whole.get("accuracy")
     if len(right) < max(1, len(predictions)) or accuracy is None:
         return {}
@@ -181,7 +181,9 @@ def _mcnemar_of(a: Mapping[str, bool], b: Mapping[str, bool]) -> float:
 def predictions_of(run: Run) -> list[Prediction] | str:
     """The predictions beside a record, or why there are none."""
     path = run.path.with_name(PREDICTIONS_FILE)
-    return read_predictions(path) if path.is_file() else f"there is no {PREDICTIONS_FILE} beside it"
+    if not path.is_file():
+        return f"there is no {PREDICTIONS_FILE} beside it"
+    return read_predictions(path, problem=problem_of(task_of(run.record)))
 
 
 def classes_of(run: Run) -> tuple[str, ...] | str:

@@ -1,8 +1,7 @@
-"""When a frame task is asked, and which frame answers.
+"""The grid of instants at which frame tasks are scored, and the frame whose scores are taken at each.
 
-The instants lie at (j + ½) · 10 ms and depend on the utterance alone, so every upstream answers the same questions
-whatever its hop. Which frame is nearest is found in whole samples; labels are looked up in seconds, as corpora give
-them.
+The instants are (j + ½) · 10 ms and depend on the utterance alone, so every upstream is scored at the same instants,
+whatever its hop. The nearest frame is found in whole samples; labels are looked up in seconds, as corpora give them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 def num_instants(num_samples: int, sample_rate_hz: int) -> int:
-    """How many instants (j + ½) · 10 ms lie before the end of the utterance."""
+    """The number of instants (j + ½) · 10 ms before the end of the utterance."""
     # (2j + 1) / 200 < n / r  <=>  j < (200 n - r) / (2 r)
     return max(0, -(-(2 * INSTANTS_PER_SECOND * num_samples - sample_rate_hz) // (2 * sample_rate_hz)))
 
@@ -33,7 +32,7 @@ def instants_s(count: int) -> Floats:
 
 
 def nearest_frames(count: int, num_frames: int, *, sample_rate_hz: int, hop: int, first_center: int) -> Integers:
-    """For each of `count` instants the frame whose centre is nearest; the earlier of two equally near.
+    """(count,) the frame whose centre is nearest to each instant; the earlier of two equally near.
 
     Args:
         count: Number of instants.
@@ -42,7 +41,7 @@ def nearest_frames(count: int, num_frames: int, *, sample_rate_hz: int, hop: int
         hop: Samples between two centres.
         first_center: Sample of the first centre.
     """
-    # The instant lies at x = (p - first) / hop frames with p = (2j + 1) r / 200; the nearest is ceil(x - ½).
+    # The instant is at x = (p - first) / hop frames with p = (2j + 1) r / 200; the nearest is ceil(x - ½).
     odd = 2 * np.arange(count, dtype=np.int64) + 1
     numerator = odd * sample_rate_hz - 2 * INSTANTS_PER_SECOND * first_center - INSTANTS_PER_SECOND * hop
     frames = -(-numerator // (2 * INSTANTS_PER_SECOND * hop))

@@ -1,0 +1,383 @@
+"""The contract of a problem: everything that differs between kinds of tasks, in one object a kind.
+
+A kind of task is a `Problem` in a file of its own. The benchmark's code is the same for all kinds and calls the object
+that `DownstreamInfo.problem` names or is. torch is imported inside the functions that compute with tensors, because
+readers of records load none.
+
+Axes: R probes, N rows of scores (frames, or utterances where the head pools), C scores a row, U utterances, S targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repbench.corpora.contract import Phone, Utterance
+from repbench.downstream.problems.scoring_grid import UNLABELLED, Integers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from repbench.downstream.contract import Downstream
+    from repbench.downstream.heads.contract import Gives
+
+SplitPolicy = Literal["speaker-disjoint", "within-speaker"]
+SPLIT_POLICIES: tuple[SplitPolicy, ...] = ("speaker-disjoint", "within-speaker")
+
+Labels = tuple[Phone, ...] | tuple[str, ...] | str
+"""The labels of the built-in problems: timed segments (frames), class names in order (sequences), a class name
+(utterances). Those of another problem may be anything that its `is_label` takes."""
+
+Primary = Callable[[NDArray[np.int64]], float | None]
+"""From a confusion matrix (C, C), reference by estimated class, to the primary metric."""
+
+Quality = Literal["right", "wrong", "guess"]
+"""Of the predictions that the conformance suite makes up."""
+
+MOST = 2**53
+"""Counts and scores beyond this occur in no run."""
+
+
+def label_names(labels: Labels) -> tuple[str, ...]:
+    """Every class name in the labels of a built-in problem, in order, repeats included."""
+    if isinstance(labels, str):
+        return (labels,)
+    return tuple(each.label if isinstance(each, Phone) else each for each in labels)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledUtterance:
+    """An utterance and its labels."""
+
+    utterance: Utterance
+    labels: Any
+
+    @property
+    def id(self) -> str:
+        """The utterance's id."""
+        return self.utterance.id
+
+
+class FrameTimes(Protocol):
+    """The times of an upstream's frames: frame k is centred on sample `first_center_samples + k * hop_samples`."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate in which the other two are counted."""
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between two centres."""
+
+    @property
+    def first_center_samples(self) -> int:
+        """Sample of the first centre."""
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """The task of a run with its classes and, where scores are read, the times of the frames.
+
+    Attributes:
+        task: The task.
+        classes: Its C classes, sorted; empty for a problem without classes.
+        times: Of the upstream's frames; None where nothing depends on them.
+    """
+
+    task: Downstream
+    classes: tuple[str, ...]
+    times: FrameTimes | None = None
+
+    @functools.cached_property
+    def index(self) -> dict[str, int]:
+        """From a class name to its number."""
+        return {label: number for number, label in enumerate(self.classes)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The prediction for one utterance: the base of each problem's own.
+
+    Attributes:
+        id: The utterance.
+        speaker: Its speaker, if known.
+        group: Its chapter, session or video, if known.
+        marker: The field of a line of `predictions.jsonl` that only this kind of prediction has.
+    """
+
+    marker: ClassVar[str]
+
+    id: str
+    speaker: str | None
+    group: str | None
+
+    def as_line(self) -> dict[str, Any]:
+        """The fields of its line of `predictions.jsonl`."""
+        return {name: getattr(self, name) for name in _fields_of(type(self))}
+
+    @classmethod
+    def of_line(cls, line: Mapping[str, Any]) -> Self:
+        """The prediction of a line.
+
+        Raises:
+            ValueError, KeyError, TypeError: The line has other fields, or values of another form.
+        """
+        refuse_unknown_fields(line, _fields_of(cls))
+        return cls(**{name: _frozen(line[name]) for name in _fields_of(cls)})
+
+    def truth(self) -> dict[str, Any]:
+        """The fields that follow from the corpus and not from the model: a leaderboard's references keep their digest.
+
+        By default speaker, group, and the fields `reference` and `reference_length` of the line.
+        """
+        line = self.as_line()
+        return {name: line[name] for name in ("speaker", "group", "reference", "reference_length") if name in line}
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the one class that it predicts is the reference; None where it is not one class."""
+        return None
+
+    def confused(self) -> tuple[tuple[int, int, int], ...] | None:
+        """(reference class, estimated class, count) for a confusion figure; None for a kind that has no figure."""
+        return None
+
+
+def _fields_of(kind: type[Prediction]) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(kind))
+
+
+def _frozen(value: Any) -> Any:
+    """Lists of JSON as tuples, to any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def refuse_unknown_fields(line: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse a line with more fields than its kind of prediction has, with a ValueError."""
+    if unknown := set(line).difference(known):
+        raise ValueError(f"unknown field `{min(unknown)}`")
+
+
+def is_count(value: object, most: int = MOST) -> bool:
+    """Whether a value read from JSON is a whole number from 0 to `most`."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+class Problem(ABC):
+    """A kind of task.
+
+    Attributes:
+        name: As `DownstreamInfo.problem` and the settings `tasks.NAME` spell it.
+        heads: Names of the built-in heads that fit, the simplest first.
+        prediction: Class of its predictions.
+        labels_are: The form of its labels, for an error: "a class name".
+        pools: Whether a head gives one row of scores an utterance, (U, C), rather than one a frame, (N, C).
+        batches: The examples of a training batch: single labelled frames, or whole utterances.
+        counts_targets: Whether utterances have different numbers of targets, so that a batch also holds these numbers.
+        min_classes: Fewest classes that can be trained on.
+        needs_every_class: Whether a subset of the training utterances that lost a class is refused.
+        splits: Split policies that make sense.
+        resampled: Units that intervals resample, by preference: attributes of a prediction.
+        task_methods: Methods of its tasks in addition to those of `Downstream`.
+    """
+
+    name: str
+    heads: tuple[str, ...]
+    prediction: type[Prediction]
+    labels_are: str
+    pools: bool = False
+    batches: Literal["frames", "utterances"] = "utterances"
+    counts_targets: bool = False
+    min_classes: int = 2
+    needs_every_class: bool = False
+    splits: tuple[SplitPolicy, ...] = SPLIT_POLICIES
+    resampled: tuple[str, ...] = ("speaker", "group")
+    task_methods: tuple[str, ...] = ()
+
+    @property
+    def scores_needed(self) -> Gives:
+        """The rows of scores that a head has to give."""
+        return "utterances" if self.pools else "frames"
+
+    # labels
+
+    @abstractmethod
+    def is_label(self, labels: object) -> bool:
+        """Whether labels that a task gives have the form that `labels_are` states."""
+
+    def names(self, labels: Any) -> tuple[str, ...]:
+        """The class names in the labels, in order, repeats included; none for a problem without classes."""
+        return label_names(labels)
+
+    def values(self, labels: Any) -> tuple[Any, ...]:
+        """The values that the control with shuffled labels permutes over a split: the class names."""
+        return self.names(labels)
+
+    @abstractmethod
+    def with_values(self, labels: Any, values: Iterator[Any]) -> Any:
+        """The labels with the next of other `values` in place of each of their own."""
+
+    def stratum(self, labels: Any) -> str:
+        """The class by which subsets of utterances are stratified; "" where classes vary within an utterance."""
+        return ""
+
+    def scored_classes(self, example: LabelledUtterance, index: Mapping[str, int]) -> Integers:
+        """(M,) the reference class of each scored item; `UNLABELLED` for one that has no label or none of `index`."""
+        return np.array([index.get(name, UNLABELLED) for name in self.names(example.labels)], dtype=np.int64)
+
+    # training
+
+    def outputs(self, num_classes: int) -> int:
+        """C, the scores of a row, without the blank that heads for sequences add."""
+        return num_classes
+
+    def frames_needed(self, labels: Any) -> int:
+        """Fewest frames with which an utterance can be trained on."""
+        return 0
+
+    @abstractmethod
+    def targets(self, context: TaskContext, example: LabelledUtterance, num_frames: int) -> NDArray[Any]:
+        """(S,) targets of an utterance; one a frame (`UNLABELLED` where there is none) if batches are of frames."""
+
+    def num_targets(self, targets: NDArray[Any]) -> int:
+        """The number of targets that can be trained on."""
+        return len(targets)
+
+    @abstractmethod
+    def losses(
+        self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None
+    ) -> Tensor:
+        """The mean loss of each of R probes on a batch.
+
+        Args:
+            scores: (R, N, C), or (R, U, C) where the head pools.
+            targets: (S,) of the frames, or of the utterances one after the other.
+            counts: (U,) frames of each utterance; None for a batch of frames.
+            num_targets: (U,) targets of each utterance, where they differ.
+
+        Returns:
+            (R,).
+        """
+
+    def total_loss(self, scores: Tensor, targets: Tensor, counts: Tensor, num_targets: Tensor) -> tuple[Tensor, int]:
+        """The loss of a fine-tuning step as a sum, and its number of terms: the mean loss of U utterances times U.
+
+        Args:
+            scores: (N, C) of the frames of U utterances, or (U, C) where the head pools.
+            targets: (S,) of all utterances, one after the other; `UNLABELLED` among them counts for nothing.
+            counts: (U,) frames of each utterance, on the CPU.
+            num_targets: (U,) targets of each utterance.
+        """
+        given = num_targets if self.counts_targets else None
+        return self.losses(scores[None], targets, counts, given)[0] * len(counts), len(counts)
+
+    # predictions
+
+    @abstractmethod
+    def reference(self, context: TaskContext, example: LabelledUtterance, num_rows: int) -> Any:
+        """The part of a prediction that does not depend on the scores, for an utterance with `num_rows` rows of scores.
+
+        It is computed once for the probes that score the same utterance.
+        """
+
+    @abstractmethod
+    def predict(self, example: LabelledUtterance, reference: Any, scores: Tensor) -> Prediction:
+        """The prediction of (rows, C) scores, on the CPU, against what `reference` gives for the utterance."""
+
+    def primary_of(self, task: Downstream) -> Primary | None:
+        """The task's primary metric as a function of a confusion matrix: selection on dev then builds no predictions.
+
+        None where there is none; else `counted` must be there.
+        """
+        return None
+
+    def counted(self, reference: Any) -> tuple[Integers, Integers]:
+        """(M,) reference classes of an utterance, and (M,) the row of its scores that is taken for each."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def perfect(self, context: TaskContext, example: LabelledUtterance) -> Prediction:
+        """The prediction that is right everywhere, without an upstream."""
+
+    @abstractmethod
+    def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> Prediction:
+        """A prediction for the conformance suite.
+
+        Args:
+            context: The task and its classes.
+            number: Of the utterance. The reference depends on it alone; over 2 C utterances each class occurs.
+            quality: Right everywhere, wrong everywhere, or drawn.
+            who: Id, speaker and group.
+        """
+
+    def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
+        """Why no run writes a prediction, or None, for each in turn; all are of this problem's kind."""
+        return iter([None] * len(predictions))
+
+    # baselines
+
+    def baselines(
+        self, context: TaskContext, train: Sequence[LabelledUtterance], test: Sequence[LabelledUtterance]
+    ) -> dict[str, float | None]:
+        """Chance and majority in the primary metric; None where it is no accuracy.
+
+        Chance draws classes with equal odds. Majority predicts the class most frequent in training, the first of equals
+        (None where nothing was trained on). An error rate has neither: a drawn sequence has no length of its own, and
+        the empty one scores 1 on any corpus.
+        """
+        if context.task.info.primary_metric != "accuracy" or not context.classes:
+            return {"chance": None, "majority": None}
+        known, scored = self._class_counts(context, train), self._class_counts(context, test)
+        majority = float(scored[known.argmax()] / scored.sum()) if known.any() else None
+        return {"chance": 1 / len(context.classes), "majority": majority}
+
+    def _class_counts(self, context: TaskContext, examples: Iterable[LabelledUtterance]) -> Integers:
+        """(C,) how often each class is the reference."""
+        counts = np.zeros(len(context.classes), dtype=np.int64)
+        for example in examples:
+            references = self.scored_classes(example, context.index)
+            counts += np.bincount(references[references != UNLABELLED], minlength=len(context.classes))
+        return counts
+
+
+def made_up_class(reference: int, quality: Quality, num_classes: int, guess: Random) -> int:
+    """The class that a made-up prediction has in place of `reference`."""
+    if quality == "guess":
+        return guess.randrange(num_classes)
+    return reference if quality == "right" else (reference + 1) % num_classes
+
+
+class ClassProblem(Problem):
+    """A problem whose rows of scores give one class each: what frames and utterances share."""
+
+    def losses(
+        self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None
+    ) -> Tensor:
+        """Cross-entropy."""
+        from torch.nn import functional as F
+
+        num_probes, num_rows, _ = scores.shape
+        # (R, N, C) -> (N R, C): no copy, as this is how the product of many probes left them
+        rows = scores.transpose(0, 1).flatten(0, 1)
+        losses = F.cross_entropy(rows, targets.repeat_interleave(num_probes), reduction="none")
+        return losses.view(num_rows, num_probes).mean(dim=0)
+
+    def total_loss(self, scores: Tensor, targets: Tensor, counts: Tensor, num_targets: Tensor) -> tuple[Tensor, int]:
+        """Cross-entropy summed over the labelled rows, and their number."""
+        from torch.nn import functional as F
+
+        total = F.cross_entropy(scores, targets, ignore_index=UNLABELLED, reduction="sum")
+        return total, int((targets != UNLABELLED).sum())
+
+    def primary_of(self, task: Downstream) -> Primary | None:
+        """The task's own `primary_of`, if it has one."""
+        primary: Primary | None = getattr(task, "primary_of", None)
+        return primary
