@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import load_probe
 from repbench.downstream.contract import problem_of
-from repbench.testing import tone_corpus
+from repbench.downstream.problems import FRAMES, add_problem, problem_named
+from repbench.errors import PluginError
+from repbench.testing import Envelope, tone_corpus
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
 from tests.commands import repbench
 from tests.downstream.toy_problem import PhoneCount, Regression
@@ -89,3 +94,29 @@ def test_the_sum_of_a_fine_tuning_step_is_the_mean_loss_times_the_utterances() -
     scores, targets = torch.tensor([[1.0], [4.0]]), torch.tensor([2.0, 2.0])
     total, terms = problem.total_loss(scores, targets, torch.tensor([5, 7]), torch.tensor([1, 1]))
     assert (total.item(), terms) == (5.0, 2)
+
+
+def test_a_fault_of_a_problem_is_that_of_its_task(tmp_path: Path) -> None:
+    class Divides(Regression):
+        def losses(self, scores: Tensor, targets: Tensor, *counts: Tensor | None) -> Tensor:
+            return scores / (1 // 0)
+
+    class Halves(PhoneCount):
+        info = dataclasses.replace(PhoneCount.info, problem=Divides())
+
+    predictor = Predictor(Halves(), (), Envelope().info)
+    with pytest.raises(PluginError, match=r"The plugin failed: ZeroDivisionError.*phone-count"):
+        predictor.losses(torch.zeros(1, 2, 1), torch.zeros(2))
+
+
+def test_a_problem_with_the_name_of_another_is_refused() -> None:
+    class Sequence(Regression):
+        name = "sequence"
+
+    with pytest.raises(PluginError, match="the name of another one, `sequence`"):
+        dataclasses.replace(PhoneCount.info, problem=Sequence())
+    with pytest.raises(PluginError, match="The problem `sequence` is there already"):
+        add_problem(Sequence())
+    with pytest.raises(PluginError, match=r"There is no problem `pairs`.*Choose one of frame-classification, "):
+        problem_named("pairs")
+    add_problem(FRAMES)

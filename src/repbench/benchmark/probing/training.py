@@ -186,7 +186,7 @@ class _ProbeGroup:
         batch = next(self._batches).to(self._device)
         standard = self._pupils[0].probe.standardise_(batch.frames)
         scores = scores_side_by_side([run.probe.train() for run in self._pupils], standard, batch.counts)
-        losses = self._examiner.problem.losses(scores, batch.classes, batch.counts, batch.num_classes)
+        losses = self._examiner.losses(scores, batch.classes, batch.counts, batch.num_classes)
         finite = torch.isfinite(losses).tolist()
         alive = [run.is_finite(known, step) for run, known in zip(self._pupils, finite, strict=True)]
         if not any(alive):
