@@ -52,7 +52,7 @@ def test_an_installed_problem_is_run_verified_and_reported(tones: Path, tmp_path
     assert (metric["ci_unit"], metric["counts"]) == ("group", {"utterances": given["n_scored"]})
     assert metric["value"] < given["baselines"]["majority"]
     assert metric["value"] < shuffled["metrics"]["mean_error"]["value"]
-    (path, *_) = runs.rglob("predictions.jsonl")
+    (path,) = runs.rglob(f"{given['id']}/predictions.jsonl")
     line = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     assert sorted(line) == ["estimate", "group", "id", "reference", "speaker"]
     assert load_probe(path.with_name("probe.safetensors"))[0].shape.outputs == 1
@@ -64,6 +64,13 @@ def test_an_installed_problem_is_run_verified_and_reported(tones: Path, tmp_path
     assert "phone-count" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     results = (tmp_path / "report" / "results.json").read_text(encoding="utf-8")
     assert results.count('"unchecked": null') == results.count('"unchecked"') > 0
+
+    board = tmp_path / "board"
+    assert repbench("leaderboard", "init", board, path.parent, env=env).code == 0
+    added = repbench("leaderboard", "add", path.parent, "--to", board, "--corpus", tones, env=env)
+    assert added.code == 0, added.err
+    built = repbench("leaderboard", "build", board, env=env)
+    assert built.code == 0, built.err
 
     lines = [json.loads(each) for each in path.read_text(encoding="utf-8").splitlines()]
     lines[0]["estimate"] += 1.0

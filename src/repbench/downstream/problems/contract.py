@@ -38,6 +38,9 @@ Labels = tuple[Phone, ...] | tuple[str, ...] | str
 Primary = Callable[[NDArray[np.int64]], float | None]
 """From a confusion matrix (C, C), reference by estimated class, to the primary metric."""
 
+Rows = Literal["frames", "utterances", "frames with a blank"]
+"""The rows of scores that a head gives."""
+
 Quality = Literal["right", "wrong", "guess"]
 """Of the predictions that the conformance suite makes up."""
 
@@ -178,7 +181,8 @@ class Problem(ABC):
         heads: Names of the built-in heads that fit, the simplest first.
         prediction: Class of its predictions.
         labels_are: The form of its labels, for an error: "a class name".
-        pools: Whether a head gives one row of scores an utterance, (U, C), rather than one a frame, (N, C).
+        needs: The rows of scores that a head has to give: one a frame, (N, C); one an utterance, (U, C); or one a frame
+            with the score of a blank after those of the classes, (N, C + 1).
         batches: The examples of a training batch: single labelled frames, or whole utterances.
         counts_targets: Whether utterances have different numbers of targets, so that a batch also holds these numbers.
         min_classes: Fewest classes that can be trained on.
@@ -192,7 +196,7 @@ class Problem(ABC):
     heads: tuple[str, ...]
     prediction: type[Prediction]
     labels_are: str
-    pools: bool = False
+    needs: Rows
     batches: Literal["frames", "utterances"] = "utterances"
     counts_targets: bool = False
     min_classes: int = 2
@@ -200,6 +204,11 @@ class Problem(ABC):
     splits: tuple[SplitPolicy, ...] = SPLIT_POLICIES
     resampled: tuple[str, ...] = ("speaker", "group")
     task_methods: tuple[str, ...] = ()
+
+    @property
+    def pools(self) -> bool:
+        """Whether there is one row of scores an utterance rather than one a frame."""
+        return self.needs == "utterances"
 
     # labels
 

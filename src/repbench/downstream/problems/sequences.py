@@ -95,6 +95,7 @@ class SequenceRecognition(Problem):
     heads = ("ctc", "project_ctc")
     prediction = SequencePrediction
     labels_are = "class names in order"
+    needs = "frames with a blank"
     counts_targets = True
 
     def is_label(self, labels: object) -> bool:
