@@ -18,6 +18,7 @@ from repbench.downstream.problems import PROBLEMS, Problem, problem_named
 from repbench.downstream.problems.contract import (
     LabelledUtterance,
     Labels,
+    MeasuredByConfusion,
     Prediction,
     SplitPolicy,
     TaskContext,
@@ -37,6 +38,7 @@ __all__ = [
     "LabelSets",
     "LabelledUtterance",
     "Labels",
+    "MeasuredByConfusion",
     "MeasuredByTallies",
     "Measurement",
     "MetricInfo",
