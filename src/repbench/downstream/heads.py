@@ -297,7 +297,7 @@ def build_head(
     if name in {"project_mean", "project_ctc"}:
         return ProjectedHead(width=width, num_classes=outputs, units=hidden_units, pools=pools, generator=generator)
     if name != "ctc" and name not in HIDDEN_LAYERS:
-        raise _no_head(name, "", sorted({head for heads in HEADS.values() for head in heads}))
+        raise _no_head(name, "", sorted({head for each in PROBLEMS.values() for head in each.heads}))
     return LayeredHead(
         width=width,
         num_classes=outputs,
