@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import load_probe
 from repbench.downstream.contract import problem_of
-from repbench.testing import tone_corpus
+from repbench.downstream.problems import FRAMES, add_problem, problem_named
+from repbench.errors import PluginError
+from repbench.testing import Envelope, tone_corpus
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
 from tests.commands import repbench
 from tests.downstream.toy_problem import PhoneCount, Regression
@@ -47,7 +52,7 @@ def test_an_installed_problem_is_run_verified_and_reported(tones: Path, tmp_path
     assert (metric["ci_unit"], metric["counts"]) == ("group", {"utterances": given["n_scored"]})
     assert metric["value"] < given["baselines"]["majority"]
     assert metric["value"] < shuffled["metrics"]["mean_error"]["value"]
-    (path, *_) = runs.rglob("predictions.jsonl")
+    (path,) = runs.rglob(f"{given['id']}/predictions.jsonl")
     line = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     assert sorted(line) == ["estimate", "group", "id", "reference", "speaker"]
     assert load_probe(path.with_name("probe.safetensors"))[0].shape.outputs == 1
@@ -59,6 +64,13 @@ def test_an_installed_problem_is_run_verified_and_reported(tones: Path, tmp_path
     assert "phone-count" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     results = (tmp_path / "report" / "results.json").read_text(encoding="utf-8")
     assert results.count('"unchecked": null') == results.count('"unchecked"') > 0
+
+    board = tmp_path / "board"
+    assert repbench("leaderboard", "init", board, path.parent, env=env).code == 0
+    added = repbench("leaderboard", "add", path.parent, "--to", board, "--corpus", tones, env=env)
+    assert added.code == 0, added.err
+    built = repbench("leaderboard", "build", board, env=env)
+    assert built.code == 0, built.err
 
     lines = [json.loads(each) for each in path.read_text(encoding="utf-8").splitlines()]
     lines[0]["estimate"] += 1.0
@@ -89,3 +101,29 @@ def test_the_sum_of_a_fine_tuning_step_is_the_mean_loss_times_the_utterances() -
     scores, targets = torch.tensor([[1.0], [4.0]]), torch.tensor([2.0, 2.0])
     total, terms = problem.total_loss(scores, targets, torch.tensor([5, 7]), torch.tensor([1, 1]))
     assert (total.item(), terms) == (5.0, 2)
+
+
+def test_a_fault_of_a_problem_is_that_of_its_task(tmp_path: Path) -> None:
+    class Divides(Regression):
+        def losses(self, scores: Tensor, targets: Tensor, *counts: Tensor | None) -> Tensor:
+            return scores / (1 // 0)
+
+    class Halves(PhoneCount):
+        info = dataclasses.replace(PhoneCount.info, problem=Divides())
+
+    predictor = Predictor(Halves(), (), Envelope().info)
+    with pytest.raises(PluginError, match=r"The plugin failed: ZeroDivisionError.*phone-count"):
+        predictor.losses(torch.zeros(1, 2, 1), torch.zeros(2))
+
+
+def test_a_problem_with_the_name_of_another_is_refused() -> None:
+    class Sequence(Regression):
+        name = "sequence"
+
+    with pytest.raises(PluginError, match="the name of another one, `sequence`"):
+        dataclasses.replace(PhoneCount.info, problem=Sequence())
+    with pytest.raises(PluginError, match="The problem `sequence` is there already"):
+        add_problem(Sequence())
+    with pytest.raises(PluginError, match=r"There is no problem `pairs`.*Choose one of frame-classification, "):
+        problem_named("pairs")
+    add_problem(FRAMES)

@@ -44,7 +44,7 @@ class Regression(Problem):
     heads = ("linear", "mlp1", "mlp2", "project_mean")
     prediction = Estimate
     labels_are = "a number"
-    pools = True
+    needs = "utterances"
     min_classes = 0
 
     def is_label(self, labels: object) -> bool:

@@ -8,6 +8,7 @@ keyword-only options is the usual way. Its kind (frames, utterances, sequences, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from repbench.downstream.problems import PROBLEMS, Problem, problem_named
 from repbench.downstream.problems.contract import (
     LabelledUtterance,
     Labels,
+    MeasuredByConfusion,
     Prediction,
     SplitPolicy,
     TaskContext,
@@ -36,6 +38,7 @@ __all__ = [
     "LabelSets",
     "LabelledUtterance",
     "Labels",
+    "MeasuredByConfusion",
     "MeasuredByTallies",
     "Measurement",
     "MetricInfo",
@@ -117,7 +120,7 @@ class Measurement:
 class Downstream(Protocol):
     """A task.
 
-    One that measures by tallies, which a new task should, also extends `MeasuredByTallies`. The metrics of a task with
+    One that measures by tallies, which a new task should, extends `MeasuredByTallies`. The metrics of a task with
     `measure` alone are computed from all predictions again for each speaker that is left out: the same values, later.
 
     A task of frames or utterances may have `primary_of(confusion)`, from counts (C, C), reference by estimated class,
@@ -152,17 +155,19 @@ class Downstream(Protocol):
         ...
 
 
-@runtime_checkable
-class MeasuredByTallies(Downstream, Protocol):
-    """A task that reads each prediction once: a task extends this class and gets `measure` from its two methods."""
+class MeasuredByTallies(ABC):
+    """The base of a task that reads each prediction once: it gets `measure` from its two methods.
 
+    No Protocol: a class that extends one without an `__init__` would seem to take any option.
+    """
+
+    @abstractmethod
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Any:
         """Counts or lists of the predictions, from which the metrics follow."""
-        ...
 
+    @abstractmethod
     def measure_tallies(self, tallies: Sequence[Any], classes: Sequence[str]) -> dict[str, Measurement]:
         """Every metric of `info.metrics` over the predictions of all tallies together."""
-        ...
 
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """The metrics of one tally of all predictions."""
@@ -198,14 +203,14 @@ def _has_tallies(task: Downstream) -> bool:
     return tallies <= measure
 
 
-class _Measuring:
+class _Measuring(MeasuredByTallies):
     """The tallies of a task that has `measure` alone."""
 
     def __init__(self, task: Downstream) -> None:
-        self.info, self.labels, self.classes, self.measure = task.info, task.labels, task.classes, task.measure
+        self._task = task
 
     def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> Sequence[Prediction]:
         return predictions
 
     def measure_tallies(self, tallies: Sequence[Any], classes: Sequence[str]) -> dict[str, Measurement]:
-        return self.measure([each for tally in tallies for each in tally], classes)
+        return self._task.measure([each for tally in tallies for each in tally], classes)

@@ -181,13 +181,14 @@ def _labelled(utterances: Iterable[Utterance], task: Downstream) -> tuple[Labell
         try:
             with plugin_faults(task.info.name, utterance=utterance.id):
                 given: object = task.labels(utterance)
+                labels = tuple(given) if isinstance(given, list) else given
+                fits = labels is None or problem.is_label(labels)
         except Unlabelled as reason:
             unlabelled[utterance.id] = reason.what
             continue
-        if given is None:
+        if labels is None:
             continue
-        labels = tuple(given) if isinstance(given, list) else given
-        if not problem.is_label(labels):
+        if not fits:
             what = f"`labels` must give {problem.labels_are}"
             raise PluginError(what, key=task.info.name, utterance=utterance.id, do=_CHECK)
         example = LabelledUtterance(utterance, labels)

@@ -37,9 +37,7 @@ def cost_of(
         examples: U of them.
         counts: Frames of each.
     """
-    targets = [predictor.targets(example, count) for example, count in zip(examples, counts, strict=True)]
-    sizes = torch.tensor([len(each) for each in targets], device=scores.device)
-    return predictor.problem.total_loss(scores, torch.cat(targets).to(scores.device), torch.tensor(counts), sizes)
+    return predictor.total_loss(scores, examples, counts)
 
 
 def scores_of(

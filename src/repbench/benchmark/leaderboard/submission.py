@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from repbench.benchmark.records.record import Record, prediction_line, prediction_of, record_of
-from repbench.downstream.contract import Prediction
+from repbench.benchmark.records.record import Record, is_of_known_kind, prediction_line, prediction_of, record_of
+from repbench.benchmark.records.verify import task_of
+from repbench.downstream.contract import Prediction, problem_of
 from repbench.errors import DataError, IntegrityError
 from repbench.files import parse_json
 
@@ -73,7 +74,9 @@ def read_submission(path: Path, most_bytes: int) -> Submission:
         if not isinstance(whole, dict) or whole.get("schema") != SCHEMA or not isinstance(whole.get("record"), dict):
             raise ValueError(f"the schema is not {SCHEMA}")
         record = record_of(whole["record"], path)
-        predictions = [prediction_of(line) for line in whole["predictions"]]
+        lines = whole["predictions"]
+        problem = None if all(map(is_of_known_kind, lines)) else problem_of(task_of(record, path))
+        predictions = [prediction_of(line, problem) for line in lines]
         submission = submission_of(whole["record"], record, predictions)
         if encode(submission).encode("ascii") != content:
             raise ValueError("it is not spelt as `repbench leaderboard add` spells it")

@@ -102,7 +102,31 @@ class Predictor:
 
     def targets(self, example: LabelledUtterance, num_frames: int) -> Tensor:
         """(S,) the targets of an utterance; (F,) of frames, `UNLABELLED` where there is none."""
-        return torch.from_numpy(self.problem.targets(self.context, example, num_frames))
+        with plugin_faults(self.task.info.name, utterance=example.id):
+            return torch.from_numpy(self.problem.targets(self.context, example, num_frames))
+
+    def losses(
+        self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None
+    ) -> Tensor:
+        """(R,) the mean losses on a batch; arguments as `Problem.losses`."""
+        with plugin_faults(self.task.info.name):
+            return self.problem.losses(scores, targets, counts, num_targets)
+
+    def total_loss(
+        self, scores: Tensor, examples: Sequence[LabelledUtterance], counts: Sequence[int]
+    ) -> tuple[Tensor, int]:
+        """The loss of U utterances as a sum, and its number of terms: see `Problem.total_loss`.
+
+        Args:
+            scores: (N, C) of all frames, (N, C + 1) with a blank, or (U, C) where the head pools.
+            examples: U of them.
+            counts: Frames of each.
+        """
+        targets = [self.targets(example, count) for example, count in zip(examples, counts, strict=True)]
+        sizes = torch.tensor([len(each) for each in targets], device=scores.device)
+        with plugin_faults(self.task.info.name):
+            whole = torch.cat(targets).to(scores.device)
+            return self.problem.total_loss(scores, whole, torch.tensor(list(counts)), sizes)
 
     def predict(self, probe: Probe, labelled: LabelledFeatures) -> list[Prediction]:
         """The probe's predictions, each utterance on its own: no batch, order or padding plays a part."""
@@ -133,7 +157,8 @@ class Predictor:
 
     def prediction(self, example: LabelledUtterance, scores: Tensor) -> Prediction:
         """The prediction of an utterance's scores on the CPU: (F, C), (F, C + 1) with the blank, or (1, C) pooled."""
-        return self.problem.predict(example, self._reference_of(example, len(scores)), scores)
+        with plugin_faults(self.task.info.name, utterance=example.id):
+            return self.problem.predict(example, self._reference_of(example, len(scores)), scores)
 
     def dev_set(self, labelled: LabelledFeatures, device: torch.device) -> DevSet:
         """Dev on a device, laid out once for the many times that probes are scored on it."""

@@ -171,7 +171,7 @@ class _ProbeGroup:
         batch = next(self._batches).to(self._device)
         standard = self._runs[0].probe.standardise_(batch.frames)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
-        losses = self._predictor.problem.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
+        losses = self._predictor.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()
         finite = [run.is_finite(each, step) for run, each in zip(self._runs, known, strict=True)]
         if not any(finite):

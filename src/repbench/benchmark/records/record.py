@@ -278,6 +278,11 @@ def prediction_line(prediction: Prediction) -> dict[str, Any]:
     return prediction.as_line()
 
 
+def is_of_known_kind(line: dict[str, Any]) -> bool:
+    """Whether a line of `predictions.jsonl` has a field by which the table of problems tells its kind."""
+    return any(each.prediction.marker in line for each in PROBLEMS.values())
+
+
 def predictions_digest(predictions: Iterable[Prediction]) -> str:
     """The SHA-256 of `predictions.jsonl` as it is written, however the predictions were spelt and ordered before."""
     return hashlib.sha256(_canonical_lines(predictions)).hexdigest()

@@ -8,7 +8,6 @@ longer follow from its predictions; who changes both has to be found out by runn
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections import Counter
@@ -34,7 +33,7 @@ from repbench.benchmark.records.record import (
 )
 from repbench.benchmark.scoring.metrics import Measured, measure_clusters, metrics_part
 from repbench.downstream.contract import Downstream, Prediction, Problem, problem_of
-from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.errors import DataError, IntegrityError, UsageError, plugin_faults
 from repbench.registry import RESERVED_PREFIXES, registry
 
 COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
@@ -238,8 +237,9 @@ def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str],
         raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
     problem = problem_of(task)
     other = next((each for each in predictions if not isinstance(each, problem.prediction)), None)
-    faults = problem.faults(predictions, len(classes)) if other is None else itertools.repeat(None)
-    for each, found in zip(predictions, faults, strict=False):
+    with plugin_faults(task.info.name):
+        faults = [None] * len(predictions) if other else list(problem.faults(predictions, len(classes)))
+    for each, found in zip(predictions, faults, strict=True):
         fault = _fault_of_names(each) or (f"it does not answer {problem.name}" if each is other else found)
         if fault is not None:
             raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)

@@ -51,7 +51,7 @@ def heads_for(problem: Problem) -> tuple[str, ...]:
         if entry.builtin:
             continue
         try:
-            fits = problem.scores_needed in _loaded(entry).factory.info.gives
+            fits = problem.needs in _loaded(entry).factory.info.gives
         except PluginError:  # `repbench doctor` reports it
             continue
         if fits:
@@ -78,7 +78,7 @@ def refuse_head(name: str, problem: Problem, *, say: Callable[[str], None] | Non
     loaded = _loaded(entry)
     if loaded.changed and say is not None:
         say(f"note: {side_effects(entry, loaded.changed).reason}")
-    if problem.scores_needed not in loaded.factory.info.gives:
+    if problem.needs not in loaded.factory.info.gives:
         raise _no_head(name, problem)
 
 

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from repbench.downstream.contract import Downstream
-    from repbench.downstream.heads.contract import Gives
-
 SplitPolicy = Literal["speaker-disjoint", "within-speaker"]
 SPLIT_POLICIES: tuple[SplitPolicy, ...] = ("speaker-disjoint", "within-speaker")
 
@@ -38,6 +36,9 @@ Labels = tuple[Phone, ...] | tuple[str, ...] | str
 
 Primary = Callable[[NDArray[np.int64]], float | None]
 """From a confusion matrix (C, C), reference by estimated class, to the primary metric."""
+
+Rows = Literal["frames", "utterances", "frames with a blank"]
+"""The rows of scores that a head gives."""
 
 Quality = Literal["right", "wrong", "guess"]
 """Of the predictions that the conformance suite makes up."""
@@ -179,7 +180,8 @@ class Problem(ABC):
         heads: Names of the built-in heads that fit, the simplest first.
         prediction: Class of its predictions.
         labels_are: The form of its labels, for an error: "a class name".
-        pools: Whether a head gives one row of scores an utterance, (U, C), rather than one a frame, (N, C).
+        needs: The rows of scores that a head has to give: one a frame, (N, C); one an utterance, (U, C); or one a frame
+            with the score of a blank after those of the classes, (N, C + 1).
         batches: The examples of a training batch: single labelled frames, or whole utterances.
         counts_targets: Whether utterances have different numbers of targets, so that a batch also holds these numbers.
         min_classes: Fewest classes that can be trained on.
@@ -193,7 +195,7 @@ class Problem(ABC):
     heads: tuple[str, ...]
     prediction: type[Prediction]
     labels_are: str
-    pools: bool = False
+    needs: Rows
     batches: Literal["frames", "utterances"] = "utterances"
     counts_targets: bool = False
     min_classes: int = 2
@@ -203,9 +205,9 @@ class Problem(ABC):
     task_methods: tuple[str, ...] = ()
 
     @property
-    def scores_needed(self) -> Gives:
-        """The rows of scores that a head has to give."""
-        return "utterances" if self.pools else "frames"
+    def pools(self) -> bool:
+        """Whether there is one row of scores an utterance rather than one a frame."""
+        return self.needs == "utterances"
 
     # labels
 
@@ -355,6 +357,15 @@ def made_up_class(reference: int, quality: Quality, num_classes: int, guess: Ran
     return reference if quality == "right" else (reference + 1) % num_classes
 
 
+@runtime_checkable
+class MeasuredByConfusion(Protocol):
+    """The method of a task whose primary metric needs a confusion matrix alone: selection on dev is then faster."""
+
+    def primary_of(self, confusion: NDArray[np.int64]) -> float | None:
+        """The primary metric of counts (C, C), reference by estimated class; None where it is undefined."""
+        ...
+
+
 class ClassProblem(Problem):
     """A problem whose rows of scores give one class each: what frames and utterances share."""
 
@@ -379,5 +390,4 @@ class ClassProblem(Problem):
 
     def primary_of(self, task: Downstream) -> Primary | None:
         """The task's own `primary_of`, if it has one."""
-        primary: Primary | None = getattr(task, "primary_of", None)
-        return primary
+        return task.primary_of if isinstance(task, MeasuredByConfusion) else None

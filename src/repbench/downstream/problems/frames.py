@@ -141,6 +141,7 @@ class FrameClassification(ClassProblem):
     heads = ("linear", "mlp1", "mlp2", "concat9")
     prediction = FramePrediction
     labels_are = "timed segments of Phone"
+    needs = "frames"
     batches = "frames"
     task_methods = ("collapse",)
 

@@ -35,8 +35,6 @@ from repbench.downstream.problems.scoring_grid import Integers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from repbench.downstream.heads.contract import Gives
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequencePrediction(Prediction):
@@ -97,12 +95,8 @@ class SequenceRecognition(Problem):
     heads = ("ctc", "project_ctc")
     prediction = SequencePrediction
     labels_are = "class names in order"
+    needs = "frames with a blank"
     counts_targets = True
-
-    @property
-    def scores_needed(self) -> Gives:
-        """One row a frame, with the score of the blank of CTC last."""
-        return "frames with a blank"
 
     def is_label(self, labels: object) -> bool:
         """Whether labels are names."""

@@ -78,7 +78,7 @@ class UtteranceClassification(ClassProblem):
     heads = ("linear", "mlp1", "mlp2", "gru", "project_mean")
     prediction = UtterancePrediction
     labels_are = "a class name"
-    pools = True
+    needs = "utterances"
     needs_every_class = True
 
     def is_label(self, labels: object) -> bool:
