@@ -395,6 +395,8 @@ def _reply_on_plugin(entry: Entry) -> dict[str, Any]:
 def _unfit(entry: Entry, value: object) -> str | None:
     """Why what an entry point leads to is no plugin of its kind; None if it may be one."""
     what = f"`{entry.target}` is of {type(value).__name__}"
+    if entry.kind == "head" and callable(value) and type(getattr(value, "info", None)).__name__ != "HeadInfo":
+        return f"`{entry.target}` has no `info` of HeadInfo, so it is no factory of heads"
     if entry.kind != "corpus":
         return None if callable(value) else f"{what}, which is no factory: it cannot be called"
     fits = any(callable(getattr(value, name, None)) for name in ("open", "prepare"))
