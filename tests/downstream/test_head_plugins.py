@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from repbench.downstream.heads import HeadInfo, build_head, heads_for, refuse_he
 from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.registry import Registry, registry
 from repbench.testing import tone_corpus
+from tests.benchmark import report_records
 from tests.commands import repbench
 from tests.fake_distributions import install
 
@@ -89,7 +91,7 @@ def test_a_head_that_does_not_fit_is_refused_before_data_is_read(plugin: Path) -
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """The registry with a distribution `loud` 1.0 that has the head `loudest`, and one that is broken."""
     modules = {"loud_head": LOUDEST.replace("heads = ", "unused = ")}
     install(
@@ -98,7 +100,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     install(tmp_path, "broken", "[repbench.heads]\nbroken = no_such_module:Head\n")
     monkeypatch.syspath_prepend(tmp_path)
     registry.cache_clear()
-    yield registry()  # type: ignore[misc]
+    yield registry()
     monkeypatch.undo()
     registry.cache_clear()
 
@@ -144,19 +146,18 @@ def test_scores_of_another_shape_are_refused(tmp_path: Path, plugin: Path) -> No
 
 
 def test_heads_of_two_versions_answer_two_questions(tmp_path: Path) -> None:
-    tone_corpus(tmp_path / "tones", num_speakers=3)
-    done = repbench(
-        "run", "--upstream", "mel", "--downstream", "speaker", "--corpus", tmp_path / "tones", "--out",
-        tmp_path / "runs", "--head", "mlp1", *QUICK,
-    )  # fmt: skip
-    record = read_record(Path(done.json["records"][0]))
+    record = read_record(report_records.write(tmp_path, head="loudest"))
     origin = {"distribution": "loud", "file_sha256": "0" * 64}
     one, other = (
         Record.model_validate({**record.as_dict(), "head_origin": {**origin, "version": version}, "id": version})
         for version in ("1.0", "2.0")
     )
     assert len({identity_of(each) for each in (record, one, other)}) == 3
-    assert len({column.key for column in columns_of([record, one, other]).values()}) == 3
+    columns = columns_of([record, one, other])
+    assert [columns[each.id].facts["head"] for each in (record, one, other)] == [
+        "loudest", "loudest of loud 1.0", "loudest of loud 2.0",
+    ]  # fmt: skip
+    assert len({column.key for column in columns.values()}) == 3
 
 
 @pytest.mark.parametrize(

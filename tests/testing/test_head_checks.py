@@ -60,7 +60,7 @@ class Undeclared(LayeredHead):
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         assert counts is not None
-        parts = [torch.cat([each[:1], each, each[-1:]]) for each in frames.split(counts.tolist())]
+        parts = [torch.cat([each[:1], each, each[-1:]]) for each in torch.split(frames, counts.tolist())]
         return torch.cat([(each[:-2] + each[1:-1] + each[2:]) / 3 for each in parts])
 
 
