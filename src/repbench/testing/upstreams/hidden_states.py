@@ -26,7 +26,7 @@ def _layers_and_width(subject: UpstreamSubject) -> Held:
     for num_samples, size in ((second, 1), (subject.length(2.5 * second), 1), (info.min_samples, 1), (second, 2)):
         if size > 1 and not info.batch_invariant:
             continue
-        states = subject.heard([subject.sound(num_samples, seed) for seed in range(size)])
+        states = subject.run([subject.sound(num_samples, seed) for seed in range(size)])
         if not isinstance(states, HiddenStates):
             raise Broken(f"`forward` must return HiddenStates, but returned a {type(states).__name__}")
         layers, lengths = states.layers, states.lengths
@@ -44,13 +44,13 @@ def _layers_and_width(subject: UpstreamSubject) -> Held:
 def _num_frames(subject: UpstreamSubject) -> Held:
     """`num_frames` is exact for every length."""
     for num_samples in subject.lengths:
-        states = subject.heard([subject.sound(num_samples)])
+        states = subject.run([subject.sound(num_samples)])
         promised, given = subject.upstream.num_frames(num_samples), int(states.lengths[0])
         if type(promised) is not int or promised < 1:
             raise Broken(f"`num_frames({num_samples})` must be a whole number of at least 1, but is {promised!r}")
         if not promised == given == states.layers.shape[2]:
             raise Broken(
-                f"`num_frames({num_samples})` is {promised}, but `forward` says {given} and gives "
+                f"`num_frames({num_samples})` is {promised}, but `forward` returns `lengths` of {given} and "
                 f"{states.layers.shape[2]}",
                 measured=abs(promised - given) or abs(promised - states.layers.shape[2]),
                 allowed=0,
@@ -71,12 +71,12 @@ def _finite(subject: UpstreamSubject) -> Held:
 
 @_check("deterministic", after=SHAPED)
 def _deterministic(subject: UpstreamSubject) -> Held:
-    """In eval mode the same sound gives the same hidden states, whatever was heard in between."""
+    """In eval mode the same sound gives the same hidden states, whatever was run in between."""
     first = subject.alone(subject.second)
     subject.states([subject.sound(subject.length(2.5 * subject.second), seed=1)])
     again = subject.states([subject.sound(subject.second)])[0]
-    found = subject.hold_equal(first, again, "two hearings of one sound")
-    return Held("two hearings of one sound, another between them", found, TOLERANCE)
+    found = subject.hold_equal(first, again, "two runs on one sound")
+    return Held("two runs on one sound, another between them", found, TOLERANCE)
 
 
 def _refuse_unpromised(subject: UpstreamSubject) -> None:
@@ -99,14 +99,14 @@ def _batch_invariant(subject: UpstreamSubject) -> Held:
 
 @_check("padding-invariant", after=STEADY)
 def _padding_invariant(subject: UpstreamSubject) -> Held:
-    """What lies past an utterance's length is ignored, be it zeros, noise, or the room of a longer neighbour."""
+    """Samples past an utterance's length are ignored: zeros, noise, or the padding to a longer neighbour."""
     _refuse_unpromised(subject)
     worst = 0.0
     for num_samples in sorted({subject.info.min_samples, subject.second}):
         sound = subject.sound(num_samples)
         for kind, behind in (("zeros", torch.zeros(num_samples)), ("noise", subject.sound(num_samples, seed=9))):
             padded = torch.cat([sound, behind])[None, : subject.info.max_samples]
-            states = valid(subject.heard_padded(padded, torch.tensor([num_samples])))[0]
+            states = valid(subject.run_padded(padded, torch.tensor([num_samples])))[0]
             what = f"{num_samples} samples with and without {kind} behind them"
             worst = max(worst, subject.hold_equal(subject.alone(num_samples), states, what))
     if UPSTREAM_CHECKS.result("batch-invariant", subject).status == "passed":
@@ -114,14 +114,14 @@ def _padding_invariant(subject: UpstreamSubject) -> Held:
         mixed = [subject.length(each) for each in mixed]
         together = subject.states([subject.sound(each) for each in mixed])
         for num_samples, states in zip(mixed, together, strict=True):
-            what = f"{num_samples} samples beside {mixed[0]} and alone"
+            what = f"{num_samples} samples in a batch with {mixed[0]} and alone"
             worst = max(worst, subject.hold_equal(subject.alone(num_samples), states, what))
-    return Held(f"padded with zeros, with noise, and beside {subject.longest} samples", worst, TOLERANCE)
+    return Held(f"padded with zeros, with noise, and in a batch with {subject.longest} samples", worst, TOLERANCE)
 
 
 @_check("order-invariant", after=STEADY)
 def _order_invariant(subject: UpstreamSubject) -> Held:
-    """The order of a batch does not matter: each row speaks of its own utterance."""
+    """The order of a batch does not matter: each row belongs to its own utterance."""
     _refuse_unpromised(subject)
     lengths = sorted({subject.length(3 * subject.second), subject.second, subject.info.min_samples}, reverse=True)
     sounds = [subject.sound(each) for each in lengths]
@@ -137,19 +137,19 @@ def _order_invariant(subject: UpstreamSubject) -> Held:
 def _zero_past_length(subject: UpstreamSubject) -> Held:
     """Hidden states are zero past each utterance's frames."""
     _refuse_unpromised(subject)
-    states = subject.heard([subject.sound(subject.length(3 * subject.second)), subject.sound(subject.info.min_samples)])
+    states = subject.run([subject.sound(subject.length(3 * subject.second)), subject.sound(subject.info.min_samples)])
     behind = states.layers[:, 1, int(states.lengths[1]) :]
     largest = float(behind.abs().max()) if behind.numel() else 0.0
     if largest != 0:
-        raise Broken("what lies past the frames of the shorter utterance is not zero", measured=largest, allowed=0)
+        raise Broken("values past the frames of the shorter utterance are not zero", measured=largest, allowed=0)
     return Held("the shorter of two utterances", 0.0, 0.0)
 
 
 @_check("hop-and-first-centre", after=STEADY)
 def _hop_and_first_centre(subject: UpstreamSubject) -> Held:
-    """A moved impulse moves layer 0 as `hop_samples` and `first_center_samples` say.
+    """A moved impulse moves layer 0 as `hop_samples` and `first_center_samples` declare.
 
-    Eight places of the impulse, spread evenly over a hop, and eight that lie 20 hops later. A front end answers around
+    Eight places of the impulse, spread evenly over a hop, and eight that are 20 hops later. A front end responds around
     its declared centre to a quarter of a hop; weights may lean to one side, by less than a hop.
     """
     info = subject.info
@@ -205,7 +205,7 @@ def _middle_of_response(subject: UpstreamSubject, quiet: Tensor, silent: Tensor,
 
 @_check("utterance-normalised", after=STEADY)
 def _utterance_normalised(subject: UpstreamSubject) -> Held:
-    """`utterance_normalised` says whether every feature of layer 0 has zero mean over the utterance."""
+    """`utterance_normalised` declares whether every feature of layer 0 has zero mean over the utterance."""
     layer = subject.alone(subject.length(3 * subject.second))[0]
     mean = float(layer.mean(dim=0).abs().max() / layer.square().mean().sqrt().clamp_min(1e-30))
     if subject.info.utterance_normalised and mean > 1e-3:
@@ -217,7 +217,7 @@ def _utterance_normalised(subject: UpstreamSubject) -> Held:
 
 def _withstands(subject: UpstreamSubject, wave: Callable[[Tensor], Tensor]) -> Held:
     for num_samples in sorted({subject.info.min_samples, subject.second, subject.length(3 * subject.second)}):
-        states = subject.heard([wave(torch.arange(num_samples))])
+        states = subject.run([wave(torch.arange(num_samples))])
         if not bool(valid(states)[0].isfinite().all()):
             raise Broken(f"{num_samples} samples give NaN or infinity")
     return Held("finite hidden states")
@@ -225,20 +225,20 @@ def _withstands(subject: UpstreamSubject, wave: Callable[[Tensor], Tensor]) -> H
 
 @_check("silence", after=(*SHAPED, "finite"))
 def _silence(subject: UpstreamSubject) -> Held:
-    """Exact zeros are heard without NaN or infinity."""
+    """Exact zeros give no NaN and no infinity."""
     return _withstands(subject, lambda times: torch.zeros(len(times)))
 
 
 @_check("square-wave", after=(*SHAPED, "finite"))
 def _square_wave(subject: UpstreamSubject) -> Held:
-    """A square wave at full scale is heard without NaN or infinity."""
+    """A square wave at full scale gives no NaN and no infinity."""
     half_period = max(1, subject.info.sample_rate_hz // 200)
     return _withstands(subject, lambda times: 1.0 - 2.0 * (times // half_period % 2).float())
 
 
 @_check("dc", after=(*SHAPED, "finite"))
 def _dc(subject: UpstreamSubject) -> Held:
-    """A constant is heard without NaN or infinity."""
+    """A constant gives no NaN and no infinity."""
     return _withstands(subject, lambda times: torch.full((len(times),), 0.5))
 
 
@@ -260,8 +260,8 @@ def _nan_refused_or_contained(subject: UpstreamSubject) -> Held:
         raise Broken("a NaN in the sound does not show in the hidden states")
     reference = subject.alone(num_samples)
     if how == "contained" and _passed(subject, "batch-invariant"):
-        beside = subject.states([subject.sound(num_samples), damaged])[0]
-        subject.hold_equal(reference, beside, "an utterance beside one with a NaN and alone")
+        together = subject.states([subject.sound(num_samples), damaged])[0]
+        subject.hold_equal(reference, together, "an utterance together with one with a NaN and alone")
     after = subject.states([subject.sound(num_samples)])[0]
     subject.hold_equal(reference, after, "an utterance before and after one with a NaN")
     return Held(how)

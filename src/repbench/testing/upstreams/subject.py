@@ -32,14 +32,14 @@ Build = Callable[[str | None], Upstream]
 
 
 class UpstreamSubject:
-    """An upstream under examination.
+    """An upstream under test.
 
     Args:
-        build: Makes it, again and again: some checks change weights.
-        checkpoint: What `build` is given.
-        seed: Of untrained weights, for the process that builds it by its entry.
-        entry: How another process finds it; None if only this one can.
-        device: Where it is run.
+        build: Builds it; called many times, as some checks change weights.
+        checkpoint: Argument of `build`.
+        seed: Seed of untrained weights, for the process that builds it by its entry.
+        entry: Entry by which another process finds it; None if there is none.
+        device: Device that it is run on.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class UpstreamSubject:
 
     @property
     def info(self) -> UpstreamInfo:
-        """What it declares."""
+        """Its declaration."""
         return self.upstream.info
 
     def build(self) -> Upstream:
-        """Another one of the same, on the device, frozen."""
+        """A new instance on the device, frozen."""
         with preserved_global_state():
             upstream = self.build_from(self.checkpoint)
         module_of(upstream).eval().requires_grad_(False).to(self.device)
@@ -80,17 +80,17 @@ class UpstreamSubject:
 
     @property
     def second(self) -> int:
-        """One second, or what comes nearest."""
+        """Samples of one second, or the nearest length that it takes."""
         return self.length(self.info.sample_rate_hz)
 
     @property
     def longest(self) -> int:
-        """30 s, or what comes nearest."""
+        """Samples of 30 s, or the nearest length that it takes."""
         return self.length(LONGEST_SECONDS * self.info.sample_rate_hz)
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """From the shortest to the longest, one sample to either side of a frame among them."""
+        """Lengths from the shortest to the longest, with some one sample before and after the start of a frame."""
         rate, hop, shortest = self.info.sample_rate_hz, self.info.hop_samples, self.info.min_samples
         wanted: list[float] = [
             shortest + offset for offset in (0, 1, 2, hop - 1, hop, hop + 1, 3 * hop - 1, 3 * hop, 7 * hop + 5)
@@ -100,11 +100,11 @@ class UpstreamSubject:
         return tuple(sorted({self.length(each) for each in wanted}))
 
     def sound(self, num_samples: int, seed: int = 0) -> Tensor:
-        """(T,) speech-like sound of its length and seed."""
+        """(T,) speech-like sound."""
         return speech_like(num_samples, self.info.sample_rate_hz, seed)
 
     def alone(self, num_samples: int, seed: int = 0) -> Tensor:
-        """Hidden states (L, F, D) of `sound(num_samples, seed)` by itself; kept but for the long ones."""
+        """Hidden states (L, F, D) of `sound(num_samples, seed)` alone; cached up to 5 s."""
         if (num_samples, seed) in self._alone:
             return self._alone[num_samples, seed]
         states = self.states([self.sound(num_samples, seed)])[0]
@@ -114,20 +114,20 @@ class UpstreamSubject:
 
     def states(self, sounds: Sequence[Tensor]) -> list[Tensor]:
         """(L, F, D) of each sound in one batch, padded with zeros."""
-        return valid(self.heard(sounds))
+        return valid(self.run(sounds))
 
-    def heard(self, sounds: Sequence[Tensor], upstream: Upstream | None = None) -> HiddenStates:
-        """What the upstream (or another one) says of a batch."""
+    def run(self, sounds: Sequence[Tensor], upstream: Upstream | None = None) -> HiddenStates:
+        """The output of the upstream, or of another one, for a batch of sounds."""
         lengths = torch.tensor([len(each) for each in sounds])
-        return self.heard_padded(nn.utils.rnn.pad_sequence(list(sounds), batch_first=True), lengths, upstream)
+        return self.run_padded(nn.utils.rnn.pad_sequence(list(sounds), batch_first=True), lengths, upstream)
 
-    def heard_padded(self, waveforms: Tensor, lengths: Tensor, upstream: Upstream | None = None) -> HiddenStates:
-        """As `heard`, of a batch that is padded already."""
+    def run_padded(self, waveforms: Tensor, lengths: Tensor, upstream: Upstream | None = None) -> HiddenStates:
+        """As `run`, for a batch that is padded already."""
         with torch.inference_mode():
             return (upstream or self.upstream)(waveforms.to(self.device), lengths.to(self.device))
 
     def difference(self, reference: Tensor, other: Tensor) -> float:
-        """How far two hidden states (L, F, D) lie apart, relative to each layer's root mean square on one second."""
+        """Largest difference of hidden states (L, F, D), relative to each layer's root mean square on one second."""
         if self._scale is None:
             self._scale = root_mean_square(self.alone(self.second))
         return relative_difference(reference, other, self._scale)
@@ -136,7 +136,7 @@ class UpstreamSubject:
         """Their difference.
 
         Raises:
-            Broken: It is too large; `what` says of which two.
+            Broken: It is too large; `what` names the two.
         """
         found = self.difference(reference, other)
         if found > TOLERANCE:
@@ -148,7 +148,7 @@ class UpstreamSubject:
 
 
 def module_of(upstream: Upstream) -> nn.Module:
-    """The upstream as the module it also is."""
+    """The upstream as an `nn.Module`."""
     return cast(nn.Module, upstream)
 
 

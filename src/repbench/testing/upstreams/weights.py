@@ -28,14 +28,14 @@ _check = UPSTREAM_CHECKS.check
 
 @_check("fingerprint-stable")
 def _fingerprint_stable(subject: UpstreamSubject) -> Held:
-    """The fingerprint is a SHA-256 that neither hearing nor building again changes."""
+    """The fingerprint is a SHA-256 that neither running nor building again changes."""
     upstream = subject.upstream
     first = upstream.fingerprint()
     if not isinstance(first, str) or re.fullmatch(r"[0-9a-f]{64}", first) is None:
         raise Broken(f"`fingerprint` must be 64 hexadecimal digits, but is {first!r}")
-    subject.heard([subject.sound(subject.second, seed=3)])
+    subject.run([subject.sound(subject.second, seed=3)])
     if upstream.fingerprint() != first:
-        raise Broken("the fingerprint is another after hearing a sound")
+        raise Broken("the fingerprint is another after running on a sound")
     if subject.build().fingerprint() != first:
         raise Broken("built again from the same checkpoint and seed, it has another fingerprint")
     return Held(first[:16])
@@ -113,7 +113,7 @@ def _link_or_copy(source: Any, target: Any) -> None:
 @_check("dtype-and-device-round-trip", after=STEADY)
 def _round_trip(subject: UpstreamSubject) -> Held:
     """Hidden states are floating point on the device of the sound, and a trip to float64 and back changes nothing."""
-    states = subject.heard([subject.sound(subject.second)])
+    states = subject.run([subject.sound(subject.second)])
     if not states.layers.is_floating_point():
         raise Broken(f"the hidden states are {states.layers.dtype}")
     if states.layers.device.type != subject.device.type:
@@ -133,14 +133,14 @@ def _round_trip(subject: UpstreamSubject) -> Held:
         if there.layers.device.type != other.type:
             raise Broken(f"the sound is on {other.type}, the hidden states are on {there.layers.device.type}")
         module.to(subject.device)
-    back = valid(subject.heard([subject.sound(subject.second)], travelled))[0]
+    back = valid(subject.run([subject.sound(subject.second)], travelled))[0]
     found = subject.hold_equal(subject.alone(subject.second), back, f"before and after a trip to {' and '.join(trips)}")
     return Held(f"to {' and '.join(trips)} and back", found, TOLERANCE)
 
 
 @_check("gradient-when-training", after=STEADY)
 def _gradient_when_training(subject: UpstreamSubject) -> Held:
-    """Where it says that it can be trained, finite gradient reaches every weight that its hidden states depend on.
+    """Where it declares `trainable=True`, finite gradient reaches every weight that its hidden states depend on.
 
     Weights without gradient that change nothing, as those of a head of pre-training, are counted and named.
     """
@@ -175,16 +175,16 @@ def _gradient_when_training(subject: UpstreamSubject) -> Held:
 
 
 def _that_matter(subject: UpstreamSubject, upstream: Upstream, weights: Mapping[str, Tensor]) -> Iterator[str]:
-    """The weights whose change changes what the upstream says of a sound; each is left changed."""
+    """The weights that the hidden states of a sound depend on; each stays changed."""
 
-    def heard() -> Tensor:
-        return valid(subject.heard([subject.sound(subject.second)], upstream))[0]
+    def states() -> Tensor:
+        return valid(subject.run([subject.sound(subject.second)], upstream))[0]
 
-    before = heard()
+    before = states()
     for name, weight in weights.items():
         with torch.no_grad():
             weight.mul_(1.5).add_(0.1)
-        after = heard()
+        after = states()
         if subject.difference(before, after) > TOLERANCE:
             yield name
         before = after
@@ -201,28 +201,28 @@ def _frozen_leaves_no_gradient(subject: UpstreamSubject) -> Held:
         raise Broken("the hidden states require gradient though no parameter does")
     thawed = [name for name, each in module_of(upstream).named_parameters() if each.requires_grad]
     if thawed:
-        raise Broken(f"hearing a sound thawed `{thawed[0]}`")
+        raise Broken(f"running on a sound thawed `{thawed[0]}`")
     return Held("with gradient mode on")
 
 
 @_check("global-state")
 def _global_state(subject: UpstreamSubject) -> Held:
-    """Building and hearing leave the state of the process alone: random numbers, dtype, threads, folder, and more."""
-    for deed, act in (
+    """Building and running leave the state of the process unchanged: random numbers, dtype, threads, and more."""
+    for action, act in (
         ("building it", lambda: subject.build_from(subject.checkpoint)),
-        ("hearing a sound", lambda: subject.heard([subject.sound(subject.second)])),
+        ("running on a sound", lambda: subject.run([subject.sound(subject.second)])),
         ("its fingerprint", subject.upstream.fingerprint),
     ):
         with preserved_global_state() as changed:
             act()
         if changed:
-            raise Broken(f"{deed} changes {', '.join(changed)}")
+            raise Broken(f"{action} changes {', '.join(changed)}")
     return Held("untouched")
 
 
 @_check("works-in-a-worker", after=(*STEADY, "fingerprint-stable"))
 def _works_in_a_worker(subject: UpstreamSubject) -> Held:
-    """Built by name in a process of its own, it has the same fingerprint and says the same."""
+    """Built by name in a process of its own, it has the same fingerprint and hidden states."""
     if subject.entry is None:
         raise NotMeasurable("its factory has no name by which another process could find it")
     sound = subject.sound(subject.second)
