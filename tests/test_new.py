@@ -57,7 +57,7 @@ def test_a_good_name_will_do(name: str) -> None:
         ("Mel-No-CMVN", "`Mel-No-CMVN` is the name of a built-in upstream"),
         ("hf", "`hf` is a reserved prefix"),
         ("PY", "`PY` is a reserved prefix"),
-        ("class", "`class` is a word of Python"),
+        ("class", "`class` is a keyword of Python"),
         ("repbench", "`repbench` is the name of an installed distribution"),
         ("scikit_learn", "`scikit_learn` is the name of an installed distribution"),
         ("sklearn", "`sklearn` is the name of an installed module"),
@@ -91,7 +91,7 @@ def test_the_name_of_an_installed_plugin_or_module_is_refused(tmp_path: Path) ->
     assert module.err.startswith("error: `their_module` is the name of an installed module")
 
 
-@pytest.mark.parametrize("kind", ["upstream", "downstream"])
+@pytest.mark.parametrize("kind", ["upstream", "downstream", "head"])
 def test_the_files_of_a_package(kind: PluginKind, tmp_path: Path) -> None:
     done = repbench("new", kind, "My-Own.thing", "--out", tmp_path / "new", "--json")
 
@@ -108,7 +108,7 @@ def test_the_files_of_a_package(kind: PluginKind, tmp_path: Path) -> None:
         assert "$" + "{" not in path.read_text()
 
 
-@pytest.mark.parametrize("kind", ["upstream", "downstream"])
+@pytest.mark.parametrize("kind", ["upstream", "downstream", "head"])
 def test_the_code_of_a_package_is_tidy(kind: PluginKind, tmp_path: Path) -> None:
     new_package(kind, "my-own", tmp_path)
 
@@ -231,6 +231,28 @@ def test_the_life_of_a_package(kind: PluginKind, tmp_path: Path) -> None:
     assert "my-own" not in listed(f"{kind}s", {}, python)
     gone = repbench("run", *run, "--corpus", tones, "--out", runs, python=python)
     assert (gone.code, f"There is no {kind} `my-own`" in gone.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_the_life_of_a_head(tmp_path: Path) -> None:
+    """Its tests pass, it is installed, listed, checked and run, and its record names the package."""
+    tones, python = tmp_path / "tones", environment_of_its_own(tmp_path / "venv")
+    tone_corpus(tones, num_speakers=3)
+    new_package("head", "my-own", tmp_path)
+    assert "passed" in run_in(tmp_path / "my-own", "pytest", "-q", "-W", "error", env={}).stdout
+    run_in(tmp_path / "my-own", "pip", "install", *PLAINLY, ".", env={}, python=python)
+
+    assert listed("heads", {}, python)["my-own"] == ("my-own", "0.1.0")
+    assert repbench("check", "head", "my-own", python=python).code == 0
+    run = ("run", "--upstream", "mel", "--downstream", "speaker", "--head", "my-own", "--corpus", tones)
+    done = repbench(*run, "--out", tmp_path / "runs", "--json", *QUICK, python=python)
+    assert done.code == 0, done.err
+    (record,) = done.json["results"]
+    assert (record["head"], record["head_origin"]["distribution"]) == ("my-own", "my-own")
+
+    run_in(tmp_path, "pip", "uninstall", "--yes", "my-own", env={}, python=python)
+    gone = repbench(*run, python=python)
+    assert (gone.code, "There is no head `my-own` for utterance-classification" in gone.err) == (2, True)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Progress and tables on a terminal, by rich."""
+"""Progress and tables on a terminal, with rich."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from repbench.errors import Terminated, printable
 from repbench.progress import Advance
 
 _WIDE = 200
-"""Columns of a table that no terminal reads: a file or a pipe wraps nothing."""
+"""Columns of a table that goes to a file or a pipe: no line is wrapped."""
 
 
 class _Console(Console):
-    """A console whose lost reader ends the process as a signal does, through whatever a plugin is doing."""
+    """A console that ends the process when the reader of its output is gone, also from within a plugin's code."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Nobody reads any more: the end of a process that SIGPIPE reaches."""
+        """End the process as SIGPIPE would."""
         raise Terminated(128 + signal.SIGPIPE)
 
 
 class ConsoleReporter:
-    """Tells stderr how far the work has come: bars on a terminal, one line a finished stage elsewhere."""
+    """Progress on stderr: bars on a terminal, one line for each finished stage elsewhere."""
 
     def __init__(self) -> None:
         self._console = _Console(stderr=True)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Advance]:
-        """A stage of the work; it shows nothing if it is never advanced."""
+        """A stage of the work; nothing is shown if it is never advanced."""
         if self._console.is_terminal:
             with self._bar(title) as advance:
                 yield advance
@@ -45,7 +45,7 @@ class ConsoleReporter:
                 yield advance
 
     def say(self, line: str) -> None:
-        """One line on stderr."""
+        """Print one line to stderr."""
         self._console.print(printable(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     @contextmanager
@@ -75,7 +75,7 @@ class ConsoleReporter:
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout, as wide as the terminal, or as wide as it likes where there is none."""
+    """Print a table to stdout, as wide as the terminal, or without a limit where there is none."""
     console = _Console()
     if not console.is_terminal:
         console = _Console(width=_WIDE)

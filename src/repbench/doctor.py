@@ -1,7 +1,7 @@
-"""What is wrong with this installation, and how to mend it: the examination behind `repbench doctor`.
+"""The examination behind `repbench doctor`: faults of this installation, and their cures.
 
-Everything that could hang, exit or crash happens in child processes, each a session of its own that is ended with all
-it started. The child side (`python -m repbench.doctor ANSWER REQUEST`) stands at the end of the file.
+Imports that could hang, exit or crash run in child processes. Each child has a session of its own, which is killed
+with all processes in it. The code of the child (`python -m repbench.doctor ANSWER REQUEST`) is at the end of the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EXTRAS = {
     "slurm": ("submitit",),
     "huggingface": ("transformers",),
 }
-"""What each extra brings, by the module it is imported as; `torchaudio` is tried and not only looked for."""
+"""The modules that each extra installs. `torchaudio` is not listed, as it is tested by use."""
 
 CHILDREN_AT_A_TIME = 2
 
@@ -45,9 +45,9 @@ class PluginRow:
     """One plugin and whether it can be imported.
 
     Attributes:
-        reason: The last line of the traceback, or how the process ended; None if all is well.
-        cure: What to do about it; None if all is well.
-        changed: The global state that its import changed; not a fault, as it is put back.
+        reason: The last line of the traceback, or the way the process ended; None if there is no fault.
+        cure: Remedy; None if there is no fault.
+        changed: The global state that its import changed; not a fault, as it is restored.
     """
 
     name: str
@@ -63,11 +63,11 @@ class PluginRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRow:
-    """One thing repbench stands on, or an extra.
+    """One dependency of repbench, or an extra.
 
     Attributes:
-        detail: Versions and devices if all is well, else what is wrong.
-        cure: What to do about it; None if all is well.
+        detail: Versions and devices, or the fault.
+        cure: Remedy; None if there is no fault.
     """
 
     name: str
@@ -78,14 +78,14 @@ class CheckRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What the examination found.
+    """The results of the examination.
 
     Attributes:
         plugins: Every registered plugin.
         checks: `python`, `torch`, `device`, `soundfile`, `resampling`.
-        extras: Every extra; one that is missing or broken is not a fault of what repbench stands on.
-        problems: What is wrong with distributions and was worked around.
-        notes: Names that clash, and what imports changed and was put back: what their authors should mend.
+        extras: Every extra; a missing or broken one does not count as a fault.
+        problems: Faults of distributions that were worked around.
+        notes: Clashing names and changed global state, which the authors of plugins should correct.
     """
 
     plugins: tuple[PluginRow, ...]
@@ -96,14 +96,14 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """7 if something repbench stands on is broken, else 5 if a plugin is, else 0."""
+        """7 if a dependency is broken, else 5 if a plugin is, else 0."""
         if any(check.status == "broken" for check in self.checks):
             return 7
         return 5 if any(plugin.status == "broken" for plugin in self.plugins) else 0
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is broken; problems that were worked around and missing extras do not count."""
+        """Whether nothing is broken; missing extras and faults that were worked around do not count."""
         return self.exit_code == 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,10 +120,10 @@ class Diagnosis:
 
 
 def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diagnosis:
-    """Import every plugin and everything repbench stands on, in child processes.
+    """Import every plugin and every dependency of repbench in child processes.
 
     Args:
-        timeout_s: How long one child may take, in seconds.
+        timeout_s: Longest time of one child, in seconds.
         plugins: The registry to examine; by default that of this environment.
     """
     found = registry() if plugins is None else plugins
@@ -143,10 +143,10 @@ def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diag
     )
 
 
-def _rows(asked: Iterable[tuple[list[Entry], _Answer]], timeout_s: float) -> dict[Entry, PluginRow]:
-    """The row of each entry; a group whose child failed is asked again one by one."""
+def _rows(answered: Iterable[tuple[list[Entry], _Answer]], timeout_s: float) -> dict[Entry, PluginRow]:
+    """The row of each entry; the plugins of a group whose child failed are imported again one by one."""
     rows: dict[Entry, PluginRow] = {}
-    for group, answer in asked:
+    for group, answer in answered:
         if answer.failure is not None and len(group) > 1:
             alone = [[entry] for entry in group]
             rows |= _rows(zip(alone, _ask(map(_request_for, alone), timeout_s), strict=True), timeout_s)
@@ -172,7 +172,7 @@ def _plugin_row(entry: Entry, reply: dict[str, Any]) -> PluginRow:
 
 
 def _remedy(entry: Entry) -> str:
-    """What helps against a plugin that ends or hangs the process."""
+    """The remedy for a plugin that ends or hangs the process."""
     if entry.builtin:
         return f"Reinstall repbench: pip install --force-reinstall {entry.distribution}"
     return f"Update it, tell its authors, or remove it: pip uninstall {entry.distribution}"
@@ -219,7 +219,7 @@ def _resampling(answer: _Answer) -> CheckRow:
 
 
 def _torchaudio(answer: _Answer) -> CheckRow:
-    """The row of the extra `torchaudio`: judged by its use beside the torch that is installed."""
+    """The row of the extra `torchaudio`, which is tested by use with the installed torch."""
     reply = answer.value or {"reason": answer.failure}
     if "reason" not in reply:
         return CheckRow(name="torchaudio", status="ok", detail=reply["detail"])
@@ -241,7 +241,7 @@ _Task = Literal["torch", "soundfile", "resampling", "torchaudio", "plugins"]
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What a child is to do: import `plugins`, or use what `task` names."""
+    """Work for a child: import the entries if `task` is "plugins", else use the named dependency."""
 
     task: _Task
     entries: tuple[Entry, ...] = ()
@@ -253,7 +253,7 @@ def _request_for(group: Sequence[Entry]) -> _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a child wrote, or how it ended without writing."""
+    """The value that a child wrote, or the way it ended without one."""
 
     value: Any = None
     failure: str | None = None
@@ -261,7 +261,7 @@ class _Answer:
 
 @dataclass(slots=True)
 class _Child:
-    """A running child, its place among the requests, and where it writes."""
+    """A running child, the number of its request, and the folder of its output."""
 
     number: int
     folder: Path
@@ -269,7 +269,7 @@ class _Child:
     started: float = field(default_factory=time.monotonic)
 
     def answer(self, timeout_s: float) -> _Answer | None:
-        """The answer, once there is one or the time is up; None while the child works."""
+        """The answer, or a failure once the time is up; None while the child works."""
         status = self.process.poll()
         if status is None:
             late = time.monotonic() - self.started > timeout_s
@@ -283,7 +283,7 @@ class _Child:
         return f": {words[-1][:200]}" if words else ""
 
     def end(self) -> None:
-        """End the child and whatever it started."""
+        """Kill the child and all processes of its session."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -296,7 +296,7 @@ def _ending(status: int) -> str:
 
 
 def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
-    """Give each request to a child of its own, a few at a time; the answers come in the order of the requests."""
+    """Run each request in a child of its own, a few at a time; the answers are in the order of the requests."""
     waiting = list(enumerate(requests))
     answers: dict[int, _Answer] = {}
     running: list[_Child] = []
@@ -315,7 +315,7 @@ def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
 
 
 def _collect(running: list[_Child], answers: dict[int, _Answer], timeout_s: float) -> list[_Child]:
-    """Note the answers of the children that are done, and return the others."""
+    """Store the answers of the children that are done, and return the other children."""
     unfinished = []
     for child in running:
         answer = child.answer(timeout_s)
@@ -393,8 +393,10 @@ def _reply_on_plugin(entry: Entry) -> dict[str, Any]:
 
 
 def _unfit(entry: Entry, value: object) -> str | None:
-    """Why what an entry point leads to is no plugin of its kind; None if it may be one."""
+    """The reason why the target of an entry point is no plugin of its kind; None if it may be one."""
     what = f"`{entry.target}` is of {type(value).__name__}"
+    if entry.kind == "head" and callable(value) and type(getattr(value, "info", None)).__name__ != "HeadInfo":
+        return f"`{entry.target}` has no `info` of HeadInfo, so it is no factory of heads"
     if entry.kind != "corpus":
         return None if callable(value) else f"{what}, which is no factory: it cannot be called"
     fits = any(callable(getattr(value, name, None)) for name in ("open", "prepare"))
@@ -417,7 +419,7 @@ def _reply(task: str, entries: list[dict[str, Any]]) -> Any:
 
 
 def _child(answer: str, request: str) -> None:
-    """Do what `request` says, write the answer and end at once: a thread that a plugin started must not hold us."""
+    """Run the request, write the answer and exit at once, without waiting for threads that a plugin started."""
     unfinished = Path(answer + ".unfinished")
     unfinished.write_text(json.dumps(_reply(**json.loads(request))), encoding="utf-8")
     unfinished.replace(answer)

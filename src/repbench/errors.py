@@ -1,8 +1,8 @@
-"""The error family: what went wrong, where, what to do, and the exit code that says it to a script.
+"""The errors of repbench, with their exit codes.
 
-Every error the user can meet is a `RepbenchError`. Its message is one line that names the file, utterance or key at
-fault and what to do about it; the same parts are fields, so that `--json` can print them. Anything else that escapes
-is a bug of repbench, exits with 1 and shows its traceback.
+Every error that a user can cause is a `RepbenchError`. Its message is one line with the fault, the file, utterance or
+key, and the remedy; `--json` prints the same parts as fields. Any other exception is a bug of repbench: it exits with 1
+and a traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 
 def printable(text: object) -> str:
-    """Foreign text made safe for one line of a terminal: control, bidi and surrogate characters are escaped."""
+    """Text of others, safe for one line of a terminal: control, bidi and surrogate characters are escaped."""
     return "".join(
         character.encode("unicode_escape", "backslashreplace").decode("ascii")
         if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -26,7 +26,7 @@ def printable(text: object) -> str:
 
 
 def quoted(value: object) -> str:
-    """A path or value for a command that is printed, as a shell reads it back."""
+    """A path or value quoted for a shell command that is printed."""
     return shlex.quote(str(value))
 
 
@@ -38,12 +38,12 @@ class RepbenchError(Exception):
     """A fault with a place and a remedy.
 
     Args:
-        what: What is wrong, as a sentence without its place: "`hop_samples` must be at least 1, but is 0".
+        what: The fault, as a sentence without its place: "`hop_samples` must be at least 1, but is 0".
         file: The file at fault.
         utterance: The id of the utterance at fault.
         key: The configuration key, column or name at fault.
-        do: What the reader can do about it, as a sentence.
-        faults: The faults that this one sums up, if it sums up several.
+        do: The remedy, as a sentence.
+        faults: The single faults, where the error reports several.
     """
 
     exit_code: ClassVar[int] = 1
@@ -78,7 +78,7 @@ class RepbenchError(Exception):
         return f"{_sentence(f'{printable(self.what)}{where}')}{remedy}"
 
     def fields(self) -> dict[str, Any]:
-        """The parts of the error, for `--json`; `faults` stands only where it sums up several."""
+        """The parts of the error, for `--json`; with `faults` only where it reports several."""
         return {
             "error": type(self).__name__,
             "exit_code": self.exit_code,
@@ -92,23 +92,23 @@ class RepbenchError(Exception):
 
 
 class UsageError(RepbenchError):
-    """A command or configuration that cannot be meant; found before any data is read."""
+    """An invalid command or configuration; raised before data is read."""
 
     exit_code = 2
 
 
 class DataError(RepbenchError):
-    """Sound, labels or a corpus that are missing, broken or contradict each other."""
+    """Audio, labels or a corpus that are missing, broken or contradictory."""
 
     exit_code = 3
 
 
 class Unlabelled(DataError):  # noqa: N818 - read as "this utterance is unlabelled"
-    """An utterance lacks the label that a task asks for; in a test split it is an exclusion, never a silence."""
+    """An utterance lacks the label that a task needs. In a test split it is excluded, and the record lists it."""
 
 
 class IntegrityError(RepbenchError):
-    """A checkpoint, cache entry, record or run folder whose bytes are not what they claim."""
+    """A checkpoint, cache entry, record or run folder whose content is damaged or was changed."""
 
     exit_code = 4
 
@@ -126,27 +126,27 @@ class NonFiniteError(RepbenchError):
 
 
 class EnvironmentFault(RepbenchError):  # noqa: N818 - `EnvironmentError` is Python's own name for OSError
-    """Disk, memory, permission, a device or an optional package that is not there."""
+    """Missing disk space, memory, permission, device or optional package."""
 
     exit_code = 7
 
 
 class RunInUseError(RepbenchError):
-    """A run folder that another process holds, or that belongs to another configuration."""
+    """A run folder that another process has locked, or that belongs to another configuration."""
 
     exit_code = 8
 
 
 class Terminated(SystemExit):
-    """The end that a signal asked for, on its way up the stack: whoever catches what a plugin does, lets it pass."""
+    """Raised by the handler of a signal to end the process; handlers of plugin faults do not catch it."""
 
 
 OF_OTHERS = (KeyboardInterrupt, Terminated, GeneratorExit)
-"""What passes through a plugin's code without being its doing. Any other `SystemExit` is: it would end our process."""
+"""Exceptions that a plugin's code passes on. Any other `SystemExit` is a fault of the plugin."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is full; torch raises a plain RuntimeError for that of a CPU."""
+    """Whether an error means that memory is full; torch raises a plain RuntimeError for the CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in str(error)
@@ -156,8 +156,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def plugin_faults(name: str, *, utterance: str | None = None) -> Iterator[None]:
     """Turn whatever a plugin's code raises into a `PluginError` that names it.
 
-    That includes `sys.exit`, which would end our process as if all were done. Our own errors pass as they are, and so
-    do a lack of memory and the end that a signal asks for: they are not the plugin's fault.
+    That includes `sys.exit`, which would end the process with success. Errors of repbench, a lack of memory and the
+    end by a signal pass unchanged: they are not faults of the plugin.
     """
     try:
         yield

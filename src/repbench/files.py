@@ -1,4 +1,4 @@
-"""Writing to disk so that a file is there whole or not at all, and the folder where caches live."""
+"""Atomic writes, bounded reads of files of others, and the folder of caches."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import IO, Any
 from repbench.errors import EnvironmentFault, UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
-"""How unfinished files and folders are named; anything so named may be removed when nobody writes."""
+"""Prefix of unfinished files and folders, which may be removed when no process writes."""
 
 MAX_DEPTH = 32
-"""How deep objects and lists may lie in each other in the JSON of strangers."""
+"""Deepest nesting of JSON of others that is parsed."""
 
 _ENVIRONMENT_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR, errno.EEXIST,
@@ -30,7 +30,7 @@ _ENVIRONMENT_ERRORS = {
 
 @contextlib.contextmanager
 def environment_faults(path: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only place or a missing permission into an `EnvironmentFault` that names `path`."""
+    """Turn a full disk, a read-only folder or a missing permission into an `EnvironmentFault` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -43,7 +43,7 @@ def environment_faults(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under `path` only when the block ends without an exception.
+    """Open a file for writing that is renamed to `path` when the block ends without an exception.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the name in one step; the
     folder is flushed too. After a kill or a power cut `path` holds the old bytes or the new, never a mixture.
@@ -62,7 +62,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """An unfinished file in the folder of `path`, gone at the end of the block unless it was renamed."""
+    """An unfinished file in the folder of `path`, removed at the end of the block unless it was renamed."""
     owner = f"{TEMPORARY_PREFIX}{os.getpid()}@{socket.gethostname()[:64]}-"
     descriptor, name = tempfile.mkstemp(prefix=owner, suffix=f"-{path.name[-40:]}", dir=path.parent)
     try:
@@ -80,14 +80,14 @@ def write_beside(
     same: Callable[[bytes, bytes], bool] = bytes.__eq__,
     do: str = "Choose another --out, or say --overwrite",
 ) -> None:
-    """Write a file, atomically, unless one of other content would be lost.
+    """Write a file atomically, unless it would replace one of other content.
 
     Args:
         path: Of the file.
         content: All of it.
         overwrite: Whether another file may be lost.
         same: Whether two contents say the same.
-        do: What the error tells the user to do.
+        do: The remedy in the error.
 
     Raises:
         UsageError: There is a file of other content, which stays as it is.
@@ -101,11 +101,11 @@ def write_beside(
 
 
 def replaced_ours(path: Path, signature: bytes, content: bytes, *, made_by: str) -> bool:
-    """Write what is made again from the same sources, atomically; a file that somebody else made is not replaced.
+    """Write a file that a command makes from its sources, atomically; a file that it did not make is not replaced.
 
     Args:
         path: Of the file.
-        signature: What stands in the first 64 KiB of each such file.
+        signature: Bytes within the first 64 KiB of each file that the command makes.
         content: All of it.
         made_by: The command that makes such files.
 
@@ -142,7 +142,7 @@ def refuse_of_others(path: Path, signature: bytes, *, made_by: str) -> None:
 
 
 def _finish(stream: IO[bytes], temporary: Path) -> None:
-    """Flush a file to the disk and give it the permissions that a file written plainly would have."""
+    """Flush a file to the disk and give it the permissions of a file from `open`."""
     stream.flush()
     os.fsync(stream.fileno())
     umask = os.umask(0)
@@ -176,7 +176,7 @@ def is_alive(process: int) -> bool:
 
 
 def create(path: Path, text: str) -> bool:
-    """Write a file that must not be there yet, atomically: of several who try at once, one succeeds.
+    """Write a file that must not exist, atomically: of several processes at once, one succeeds.
 
     Returns:
         Whether it was written; False where there is one already, which is left as it is.
@@ -198,7 +198,7 @@ def create(path: Path, text: str) -> bool:
 
 
 def ensure_writable(folder: Path) -> None:
-    """Make a folder and try that files can be written into it, before hours of work end in it.
+    """Make a folder and test that files can be written into it, before long work whose results go there.
 
     Raises:
         EnvironmentFault: They cannot.
@@ -210,7 +210,7 @@ def ensure_writable(folder: Path) -> None:
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """The content of a file of strangers; more than `most_bytes` of it are a ValueError, and are never in memory."""
+    """The content of a file of others; a ValueError, without reading on, if it is larger than `most_bytes`."""
     with path.open("rb") as stream:
         content = stream.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -219,7 +219,7 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """JSON of strangers; what is not UTF-8 or JSON, or is nested deeper than `MAX_DEPTH`, is a ValueError."""
+    """Parse JSON of others; a ValueError if it is not UTF-8 or JSON, or is nested deeper than `MAX_DEPTH`."""
     try:
         value = json.loads(content)
     except RecursionError:
@@ -235,7 +235,7 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def is_surely_flat(content: bytes | str) -> bool:
-    """Whether the brackets of JSON show that it is not nested too deeply: a look that takes no time beside parsing."""
+    """Whether the number of brackets shows that JSON is not nested too deeply; much faster than parsing."""
     text = content.encode("utf-8") if isinstance(content, str) else content
     if b"\\" in text:
         return False
@@ -272,7 +272,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def cache_dir() -> Path:
-    """The folder for what can be made again: `REPBENCH_CACHE`, or the user's cache folder."""
+    """The folder of caches: `REPBENCH_CACHE`, or the user's cache folder."""
     import platformdirs
 
     override = os.environ.get("REPBENCH_CACHE")

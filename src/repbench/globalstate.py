@@ -1,4 +1,4 @@
-"""What belongs to the whole process and not to the code being loaded: noticed when it changes, and put back."""
+"""Global state of the process: changes by a block of code are detected and undone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 _SET_BY_SCIKIT_LEARN = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
-"""Environment variables that `import sklearn` sets for the OpenMP it loads; taking them back would undo its cure."""
+"""Environment variables that `import sklearn` sets for its OpenMP, and that must stay set."""
 
 _FRESH_TORCH: dict[str, Any] = {
     "gradient mode": True,
@@ -26,15 +26,15 @@ _FRESH_TORCH: dict[str, Any] = {
     "precision of float32 products": "highest",
     "precision of float32 in backends": "none",
 }
-"""What torch holds right after its import, beside default device and dtype; its generator is seeded at random then."""
+"""Values of torch right after its import, except default device and dtype; its generator is then seeded at random."""
 
 _CPU = "cpu"
-"""The default device where nobody set one."""
+"""The default device of a fresh torch."""
 
 
 @dataclass(frozen=True, slots=True)
 class _GlobalValue:
-    """One thing the process holds: its name, what it was, and how to read and write it."""
+    """One value of the global state: its name, its value before, and functions that read and write it."""
 
     name: str
     before: Any
@@ -43,7 +43,7 @@ class _GlobalValue:
     same: Callable[[Any, Any], bool] = lambda one, other: bool(one == other)
 
     def put_back(self) -> bool:
-        """Give it its old value; returns whether it had another."""
+        """Restore the value; returns whether it was changed."""
         if self.same(self.before, self.read()):
             return False
         self.write(self.before)
@@ -52,7 +52,7 @@ class _GlobalValue:
 
 @contextlib.contextmanager
 def preserved_global_state() -> Iterator[list[str]]:
-    """Put back, when the block ends in whatever way, what it changed of the state that is everybody's.
+    """Restore global state that the block changed, however the block ends.
 
     That is the working directory, the environment, signal handlers, the random generators of Python, numpy and torch,
     and torch's default device and dtype, number of threads, gradient mode, determinism, cuDNN flags and float32
@@ -61,7 +61,7 @@ def preserved_global_state() -> Iterator[list[str]]:
     for its generator (which is then seeded at random) and its number of threads (which the machine decides).
 
     Yields:
-        A list, empty inside the block, that holds the names of what was changed after it.
+        A list that is empty inside the block and holds the names of the changed values after it.
 
     Example:
         >>> with preserved_global_state() as changed:
@@ -109,7 +109,7 @@ def _process_settings() -> list[_GlobalValue]:
 
 
 def _working_directory() -> str | None:
-    """None where the working directory has been removed: there is nothing to return to."""
+    """The working directory; None where it has been removed."""
     try:
         return os.getcwd()  # noqa: PTH109 - a plain string, as `os.chdir` takes it back
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _working_directory() -> str | None:
 
 
 def _signal_settings() -> list[_GlobalValue]:
-    """The handlers that Python knows of; only the main thread may set any."""
+    """The signal handlers of Python; none in threads other than the main one, which may not set them."""
     if threading.current_thread() is not threading.main_thread():
         return []
     handlers = {number: signal.getsignal(number) for number in signal.Signals}
@@ -143,13 +143,13 @@ def _same_numpy_state(one: Any, other: Any) -> bool:
 
 
 def _torch_settings(torch: Any | None) -> list[_GlobalValue]:
-    """A torch that was there before the block, as it is now."""
+    """The current values of a torch that was loaded before the block."""
     if torch is None:
         return []
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
     cuda = [_cuda_generators(torch)] if torch.cuda.is_initialized() else []
     return [
-        _default_device(torch, _read_device(torch)),  # before all that makes tensors to be written
+        _default_device(torch, _read_device(torch)),  # first, as writing the others makes tensors
         _GlobalValue("default dtype", torch.get_default_dtype(), torch.get_default_dtype, torch.set_default_dtype),
         _GlobalValue("random generator of torch", generator, torch.get_rng_state, torch.set_rng_state, torch.equal),
         _GlobalValue("number of threads", threads, torch.get_num_threads, torch.set_num_threads),
@@ -168,7 +168,7 @@ def _default_device(torch: Any, before: str | None) -> _GlobalValue:
 
 
 def _read_device(torch: Any) -> str | None:
-    """None where a device was set that is not there: asking for it makes a tensor on it."""
+    """The default device; None if it does not exist, as reading it makes a tensor there."""
     try:
         return str(torch.get_default_device())
     except (AssertionError, RuntimeError):
@@ -180,7 +180,7 @@ def _write_device(torch: Any, device: str | None) -> None:
 
 
 def _read_precision(torch: Any) -> str | None:
-    """None where torch's old and new switches contradict each other: then it refuses to say."""
+    """The precision of float32 products; None where switches of torch contradict each other, so that reading fails."""
     try:
         return str(torch.get_float32_matmul_precision())
     except RuntimeError:
@@ -193,7 +193,7 @@ def _write_precision(torch: Any, precision: str | None) -> None:
 
 
 def _fresh_torch_settings(torch: Any | None) -> list[_GlobalValue]:
-    """A torch that the block loaded, as it was right after its import."""
+    """The values right after the import of a torch that the block loaded."""
     if torch is None:
         return []
     return [
@@ -204,7 +204,7 @@ def _fresh_torch_settings(torch: Any | None) -> list[_GlobalValue]:
 
 
 def _torch_switches(torch: Any) -> list[tuple[str, Callable[[], Any], Callable[[Any], object]]]:
-    """The name, reader and writer of each of torch's switches."""
+    """Name, reader and writer of each switch of torch."""
     cudnn = torch.backends.cudnn
     flags = ("benchmark", "deterministic", "enabled", "allow_tf32")
     return [

@@ -1,4 +1,4 @@
-"""What lies in the place of a file that somebody meant: pointers, web pages, archives. Told by the first bytes."""
+"""Recognition of pointers, web pages and archives in the place of a data file, by their first bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RIGHT_FILE = "Give the file that was meant"
 
 
 class OtherFile(NamedTuple):
-    """What a file is (`a gzip file`) and what to do about it."""
+    """A kind of file (`a gzip file`) and the remedy."""
 
     name: str
     do: str
@@ -41,7 +41,7 @@ _BEGINNINGS = (
 
 
 def other_file(head: bytes) -> OtherFile | None:
-    """What a file with these first bytes is, where it is one of what is often found in the place of another.
+    """The kind of a file with these first bytes, among kinds that are often found in the place of another; else None.
 
     Args:
         head: The first bytes of the file, some 64 of them. A byte order mark and white space before them are passed

@@ -1,4 +1,4 @@
-"""How long work reports how far it has come, without knowing who looks on."""
+"""Progress reports of long work, independent of where they are shown."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Advance = Callable[[int, int], None]
 
 
 class Reporter(Protocol):
-    """Someone who looks on."""
+    """A receiver of progress reports."""
 
     def stage(self, title: str) -> AbstractContextManager[Advance]:
-        """A stage of the work; what it gives is called with (done, total) as the work goes on."""
+        """A stage of the work; yields a function that is called with (done, total)."""
         ...
 
     def say(self, line: str) -> None:
-        """Something worth a line of its own."""
+        """Report a line of text."""
         ...
 
 
 class Silence:
-    """Nobody looks on."""
+    """A reporter that reports nothing."""
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Advance]:
-        """A stage that tells nobody."""
+        """A stage without reports."""
         yield lambda done, total: None
 
     def say(self, line: str) -> None:
-        """Nothing."""
+        """Do nothing."""

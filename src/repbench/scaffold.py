@@ -1,7 +1,4 @@
-"""A plugin package of one's own, written from a template: `repbench new`.
-
-What such a package holds stands in `templates/`; here a name is found fit for it, and the files are written.
-"""
+"""A package of a new plugin, written from the files in `templates/`: `repbench new`."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from repbench.errors import UsageError
 from repbench.files import TEMPORARY_PREFIX, environment_faults
 from repbench.registry import BUILTIN_DISTRIBUTION, PLURALS, RESERVED_PREFIXES, normalised, registry
 
-PluginKind = Literal["upstream", "downstream"]
+PluginKind = Literal["upstream", "downstream", "head"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_FACTORIES = {"upstream": "log_band_energies", "downstream": "Attribute"}
-"""What the template's module calls its plugin. It is not made from the name, which could hide one that is imported."""
+_FACTORIES = {"upstream": "log_band_energies", "downstream": "Attribute", "head": "AttentivePool"}
+"""Names of the plugins in the templates' modules. They are not made from NAME, which could hide an imported one."""
 
 _FILES = {
     "pyproject.toml": "pyproject.toml",
@@ -34,23 +31,23 @@ _FILES = {
     "src/{module}.py": "{kind}/module.py",
     "tests/test_{module}.py": "{kind}/test_module.py",
 }
-"""From each file of a package to its template."""
+"""The template of each file of a package."""
 
 
 def new_package(kind: PluginKind, name: str, parent: Path) -> list[Path]:
-    """Write a package that can be installed, is found by repbench and keeps its promises.
+    """Write a package that can be installed and passes `repbench check`.
 
     Args:
-        kind: Of what.
-        name: Of the distribution, of its folder and of the plugin.
-        parent: Where its folder is made.
+        kind: Kind of the plugin.
+        name: Name of the distribution, of its folder and of the plugin.
+        parent: Folder in which the package's folder is made.
 
     Returns:
-        The files, all of which are there or none.
+        The files; all are written or none.
 
     Raises:
-        UsageError: The name will not do, or the folder is there already.
-        EnvironmentFault: The place may not be written to.
+        UsageError: The name is unfit or taken, or the folder exists.
+        EnvironmentFault: `parent` cannot be written to.
     """
     refuse_name(kind, name)
     folder = parent / name
@@ -70,10 +67,10 @@ def new_package(kind: PluginKind, name: str, parent: Path) -> list[Path]:
 
 
 def refuse_name(kind: PluginKind, name: str) -> None:
-    """Refuse what cannot be the name of a distribution, a module and a plugin at once, or is that of another.
+    """Refuse what cannot be the name of a distribution, a module and a plugin at once, or is taken.
 
     Raises:
-        UsageError: Says why, and what to do.
+        UsageError: The name is unfit or taken.
     """
     fault = _shape_fault(name) or _taken(kind, name)
     if fault is not None:
@@ -81,7 +78,7 @@ def refuse_name(kind: PluginKind, name: str) -> None:
 
 
 def module_name(name: str) -> str:
-    """The module of a distribution: `My-Model` is imported as `my_model`."""
+    """The module of a distribution: `my_model` for `My-Model`."""
     return normalised(name).replace("-", "_")
 
 
@@ -91,12 +88,12 @@ def _shape_fault(name: str) -> str | None:
     if module_name(name) in RESERVED_PREFIXES:
         return f"`{name}` is a reserved prefix"
     if keyword.iskeyword(module_name(name)):
-        return f"`{module_name(name)}` is a word of Python, and no module can be called so"
+        return f"`{module_name(name)}` is a keyword of Python, which no module can have as its name"
     return None
 
 
 def _taken(kind: PluginKind, name: str) -> str | None:
-    """Whose name it is already."""
+    """The reason why a name is taken; None if it is free."""
     for entry in registry().entries(kind):
         if normalised(entry.name) == normalised(name):
             whose = f"a built-in {kind}" if entry.builtin else f"another {kind}, of `{entry.distribution}`"
@@ -110,7 +107,7 @@ def _taken(kind: PluginKind, name: str) -> str | None:
 
 
 def _is_importable(module: str) -> bool:
-    """Whether there is such a module; a mere folder of this name in the working folder is none."""
+    """Whether there is such a module; a folder without code in the working folder is none."""
     found = importlib.util.find_spec(module)
     return found is not None and found.origin is not None
 
@@ -120,7 +117,7 @@ def _filled(source: str, words: dict[str, str]) -> str:
 
 
 def _write_folder(folder: Path, texts: dict[str, str]) -> None:
-    """Write files into a folder that appears whole or not at all."""
+    """Write files into a new folder, which is renamed into place when it is complete."""
     with environment_faults(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))

@@ -1,4 +1,4 @@
-"""Which torchaudio works with which torch, as tried; and one line where it cannot be imported.
+"""Pairs of torch and torchaudio that were tested, and the error where torchaudio cannot be imported.
 
 torchaudio serves `torchaudio:` alone. A release of it may not fit the torch that is installed: 2.11.1 declares torch
 2.11 and later, and cannot be loaded beside 2.11. The advice here follows from pairs that were installed and used
@@ -35,7 +35,7 @@ def minor(version: str) -> str:
 
 
 def version_of(distribution: str) -> str | None:
-    """The installed version, from metadata; None if it is not installed."""
+    """The installed version of a distribution, from metadata; None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -49,7 +49,7 @@ def fitting(torch: str) -> str | None:
 
 
 def torchaudio_cure(torch: str) -> str:
-    """How to get a torchaudio that works.
+    """The remedy for a torchaudio that does not work.
 
     Args:
         torch: The version that is installed.
@@ -73,7 +73,7 @@ def import_torchaudio(module: str = "torchaudio") -> ModuleType:
     except Exception as error:  # an OSError, a RuntimeError or an ImportError, by where the two do not fit
         what = f"`torchaudio:` needs torchaudio, which is not installed beside torch {torch}"
         if torchaudio is not None:
-            cause = error.__cause__ or error  # torch wraps what the linker says into "Could not load this library"
+            cause = error.__cause__ or error  # torch wraps the linker's message into "Could not load this library"
             reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
             what = f"torchaudio {torchaudio} cannot be imported beside torch {torch}: {reason}"
         raise EnvironmentFault(what[:400], key="torchaudio", do=torchaudio_cure(torch)) from error
@@ -81,7 +81,7 @@ def import_torchaudio(module: str = "torchaudio") -> ModuleType:
 
 @contextlib.contextmanager
 def without_broken_torchaudio() -> Iterator[None]:
-    """Let packages that are imported here find no torchaudio, if the one that is installed cannot be imported.
+    """Hide torchaudio from packages that the block imports, if the installed one cannot be imported.
 
     transformers imports it wherever it is installed, and cannot be imported where that fails; no model here needs it.
     """

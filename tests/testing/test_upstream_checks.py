@@ -16,9 +16,9 @@ from torch import Tensor
 from repbench.benchmark.loading.certificates import CheckResult
 from repbench.benchmark.loading.upstreams import build_upstream
 from repbench.registry import registry
-from repbench.testing import upstreams
 from repbench.testing.fakes import Envelope
 from repbench.testing.upstreams import UPSTREAM_CHECKS, UpstreamSubject
+from repbench.testing.upstreams import subject as upstream_subject
 from repbench.upstream.contract import HiddenStates, fingerprint_of
 
 
@@ -347,7 +347,7 @@ def test_a_broken_upstream_fails_its_check_and_no_other(
     broken: type[Sound], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CONFIGURED, "gain", 1.0)
-    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 6.0)
+    monkeypatch.setattr(upstream_subject, "LONGEST_SECONDS", 6.0)
     weights = tmp_path / "weights"
     weights.write_bytes(b"weights")
 

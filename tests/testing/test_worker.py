@@ -52,7 +52,7 @@ def test_a_worker_hears_what_this_process_hears() -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("dies", "ended without an answer"), ("exits", "SystemExit: 3"), ("refuses", "ValueError: no weights")],
+    [("dies", "ended without a result"), ("exits", "SystemExit: 3"), ("refuses", "ValueError: no weights")],
 )
 def test_fault_39_a_worker_that_fails_is_told_and_leaves_no_process(name: str, reason: str) -> None:
     with pytest.raises(Broken, match=reason):

@@ -1,6 +1,6 @@
-"""The command line: parse, call, print. Imports nothing heavy before a command needs it.
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it.
 
-Here stands the program and what becomes of a fault; the commands are in the modules beside it.
+This module holds the program and its exit codes; each command is in another module of the package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from repbench.errors import (
 
 app = Commands(
     name="repbench",
-    help="How good is a speech representation, for what, with how few labels, and is the difference real?",
+    help="Benchmark speech representations: probe or fine-tune them on labelled tasks, with intervals and controls.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
@@ -53,23 +53,23 @@ app.add_typer(cache.cache_app, name="cache")
 app.add_typer(leaderboard.leaderboard_app, name="leaderboard")
 app.add_typer(check.check_app, name="check")
 app.add_typer(new.new_app, name="new")
-app.command("list", short_help="What is installed: names, versions, origins.")(installed.list_)
-app.command(short_help="What is broken, and how to mend it.")(installed.doctor)
-app.command(short_help="One upstream, one downstream: a record and a table.")(running.run)
-app.command(short_help="Many pairs: what a plan asks and no record answers yet.")(sweeping.sweep)
-app.command(short_help="Train an upstream; checkpoints, a log.")(running.pretrain)
-app.command(short_help="Tables, curves and a page from records.")(report.report)
-app.command(short_help="Recompute records from their predictions.")(verify.verify)
-app.command(short_help="A checkpoint of an older code, made one of repbench.")(running.convert)
-app.command(short_help="Write hidden states of sound files.")(running.extract)
-app.command(short_help="The whole story, in minutes on two cores.")(running.demo)
+app.command("list", short_help="List installed upstreams, downstreams, corpora and heads.")(installed.list_)
+app.command(short_help="Check the installation and every plugin.")(installed.doctor)
+app.command(short_help="Evaluate an upstream on a downstream task.")(running.run)
+app.command(short_help="Evaluate the pairs of a plan that have no record yet.")(sweeping.sweep)
+app.command(short_help="Pre-train an upstream.")(running.pretrain)
+app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
+app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
+app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)
+app.command(short_help="Write the hidden states of audio files.")(running.extract)
+app.command(short_help="Pre-train, evaluate and report on a small synthetic corpus.")(running.demo)
 
 _NO_FOREIGN_PLUGINS = {
     "PYDANTIC_DISABLE_PLUGINS": "__all__",
     "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
     "TRITON_BACKENDS_IN_TREE": "1",
 }
-"""What keeps pydantic, torch and triton from looking for plugins of their own.
+"""Environment variables that keep pydantic, torch and triton from loading plugins of their own.
 
 Each reads the entry points of every distribution when it is imported, and one malformed `entry_points.txt` anywhere
 ends that import. repbench uses no pydantic plugin and no device but CPU and CUDA, which triton brings with it.
@@ -78,7 +78,7 @@ ends that import. repbench uses no pydantic plugin and no device but CPU and CUD
 _SHOWN_CHARACTERS = 60
 
 _ParsingError: Any = typer.BadParameter.__mro__[2]
-"""What the parser raises for a command that cannot be meant; typer exports only a subclass of it."""
+"""The class of the parser's errors; typer exports only a subclass of it."""
 
 
 def _show_version(value: bool) -> None:
@@ -100,13 +100,13 @@ def _global(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with the code that `repbench.errors` gives the fault."""
+    """Run the command line and exit with the code that `repbench.errors` gives an error."""
     signal.signal(signal.SIGTERM, _terminated)
     for name, value in _NO_FOREIGN_PLUGINS.items():
         os.environ.setdefault(name, value)
     streams.fit_streams()
     try:
-        code = _told()
+        code = _run_and_report()
         sys.stdout.flush()
     except OSError as error:
         code = _unwritable(error)
@@ -117,10 +117,10 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _told() -> int:
-    """Do what the command line says, and print what went wrong; the exit code."""
+def _run_and_report() -> int:
+    """Run the command and print its error, if there is one; returns the exit code."""
     try:
-        return _called()
+        return _run_command()
     except RepbenchError as error:
         return _fail(error)
     except _ParsingError as error:
@@ -133,26 +133,26 @@ def _told() -> int:
             raise
         name = str(error.filename)
         what = f"The name `{name[:_SHOWN_CHARACTERS]}…` is too long for the file system: {len(name)} characters"
-        return _fail(UsageError(what, do="Check what was given in the place of a file, a folder or a name"))
+        return _fail(UsageError(what, do="Check the arguments that name a file or a folder"))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return _fail(EnvironmentFault("Out of memory", do="Take a smaller model, smaller batches, or a larger machine"))
 
 
-def _called() -> int:
-    """Do what the command line says; its exit code.
+def _run_command() -> int:
+    """Run the command; returns its exit code.
 
     Raises:
-        BrokenPipeError: Nobody reads the output any more.
-        PluginError: Code that is not ours asked for the end of the process, where nothing else saw it.
+        BrokenPipeError: The reader of the output is gone.
+        PluginError: Code of a plugin called `sys.exit` where no other handler caught it.
     """
     try:
         return app(prog_name="repbench", standalone_mode=False) or 0
     except Terminated:
         raise
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # which typer makes a SystemExit of
+        if isinstance(error.__context__, BrokenPipeError):  # typer turns it into SystemExit
             raise error.__context__ from None
         what = f"A plugin would end the process: SystemExit: {error}"
         raise PluginError(
@@ -161,7 +161,7 @@ def _called() -> int:
 
 
 def _unwritable(error: OSError) -> int:
-    """The exit code of an output that takes nothing more, which is said where somebody may read it."""
+    """The exit code for an output that cannot be written; prints the error to stderr where that is possible."""
     if error.errno == errno.EPIPE and streams.reader_is_gone():
         streams.let_go()
         return streams.BROKEN_PIPE

@@ -1,4 +1,4 @@
-"""`repbench cache …`: look after stored features."""
+"""`repbench cache …`: list, remove and verify stored features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from repbench.cli.commands import Commands
 from repbench.cli.options import Json
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
 
-cache_app = Commands(help="Look after stored features.", invoke_without_command=True, rich_markup_mode=None)
+cache_app = Commands(
+    help="List, remove and verify stored features.", invoke_without_command=True, rich_markup_mode=None
+)
 
 
 @cache_app.callback()
@@ -18,7 +20,7 @@ def _cache(context: typer.Context) -> None:
     help_if_alone(context)
 
 
-@cache_app.command("list", short_help="What is stored, by upstream.")
+@cache_app.command("list", short_help="List stored features by upstream.")
 def cache_list(as_json: Json = False) -> None:
     """List the stored features: fingerprint and name of the upstream, layers, dtype, precision, utterances,
     bytes."""
@@ -38,12 +40,14 @@ def cache_list(as_json: Json = False) -> None:
 @cache_app.command("clear", short_help="Remove stored features.")
 def cache_clear(
     upstream: Annotated[
-        str | None, typer.Option(metavar="FP", help="Only those of the upstream whose fingerprint begins so.")
+        str | None, typer.Option(metavar="FP", help="Only the upstream whose fingerprint begins with FP.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove all stored features and what was measured of upstreams, or the features of one upstream."""
+    """Remove all stored features and measured costs of upstreams, or the features of one upstream."""
     from repbench.benchmark.features.cost import clear_costs
     from repbench.benchmark.features.maintenance import clear
     from repbench.benchmark.features.shards import store_folder
@@ -58,9 +62,9 @@ def cache_clear(
     typer.echo(f"{store_folder()}: {files} files {done}, {num_bytes} bytes")
 
 
-@cache_app.command("verify", short_help="Read every stored byte again.")
+@cache_app.command("verify", short_help="Compare stored features with their checksums.")
 def cache_verify(as_json: Json = False) -> None:
-    """Hold every stored feature to its checksum, and name those that are damaged."""
+    """Compare all stored features with their checksums, and name those that are damaged."""
     from dataclasses import asdict
 
     from repbench.benchmark.features.maintenance import verify

@@ -1,4 +1,4 @@
-"""How commands are parsed: no value that was given is dropped, and a slip is answered with what was meant."""
+"""Parsing of commands: repeated single options are refused, and errors suggest the likely option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from repbench.errors import UsageError
 
 
 class Command(TyperCommand):
-    """A command that refuses an option with two values, of which one would be dropped, unless it may be repeated."""
+    """A command that refuses two values of an option that takes one; typer would drop the first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.
@@ -24,7 +24,7 @@ class Command(TyperCommand):
         """
         _, extra, order = self.make_parser(ctx).parse_args(args=list(args))
         for option, count in Counter(order).items():
-            is_flag = getattr(option, "is_flag", False)  # an argument is none, and stands in the order once
+            is_flag = getattr(option, "is_flag", False)  # an argument has no such attribute, and occurs once
             is_single = option.param_type_name == "option" and not option.multiple and not is_flag
             if count > 1 and is_single:
                 times = "twice" if count == 2 else f"{count} times"
@@ -38,7 +38,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def _meant(self, argument: str) -> str | None:
-        """The option that `name=value` without one may stand for; None where there is none."""
+        """The option that `name=value` without an option may be meant for; None if there is none."""
         name, equals, value = argument.partition("=")
         options = {each for option in self.params for each in option.opts}
         wanted = f"--{name.replace('_', '-')}"
@@ -58,7 +58,7 @@ class Commands(typer.Typer):
 
 
 def refuse_both(assignments: Sequence[str], key: str, option: str, given: bool) -> None:
-    """Refuse an option beside a `--set` of the same setting.
+    """Refuse an option together with a `--set` of the same setting.
 
     Raises:
         UsageError: Both are given.

@@ -1,4 +1,4 @@
-"""`repbench list` and `repbench doctor`: what is installed, and what of it is broken."""
+"""`repbench list` and `repbench doctor`: installed plugins, and their faults."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from repbench.errors import UsageError
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="upstreams, downstreams or corpora.", show_default=False)
+        str | None, typer.Argument(metavar="KIND", help="upstreams, downstreams, corpora or heads.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what is installed: name, kind, version and origin, from metadata alone."""
+    """List the installed plugins with name, kind, version and origin. None is imported."""
     from repbench.registry import PLURALS, registry
 
     kinds = {plural: singular for singular, plural in PLURALS.items()}
@@ -35,11 +35,11 @@ def list_(
 
 def doctor(
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="How long importing one plugin may take.")
+        float, typer.Option(metavar="SECONDS", min=1, help="Longest time for importing one plugin.")
     ] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Import every plugin in a child process and say what is broken and how to mend it."""
+    """Import every plugin in a child process and list what is broken, with the cause and the cure."""
     from repbench.doctor import examine
 
     diagnosis = examine(timeout)

@@ -1,4 +1,4 @@
-"""What commands print: plain lines on stderr, columns, tables or one JSON object on stdout."""
+"""Output of commands: plain lines on stderr; columns, tables or one JSON object on stdout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def say(line: str) -> None:
-    """A plain line on stderr; never wrapped, never coloured."""
+    """Print a plain line to stderr, neither wrapped nor coloured."""
     sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout; in ASCII where the encoding of stdout lacks a character, so that nothing is lost."""
+    """Print one JSON object to stdout; in ASCII escapes where the encoding of stdout lacks a character."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
     try:
         text.encode(sys.stdout.encoding)
@@ -35,7 +35,7 @@ def print_json(value: Any) -> None:
 
 
 def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
-    """Left-aligned columns of plain text; a column that is empty throughout is left out."""
+    """Print left-aligned columns of plain text, without columns that are empty throughout."""
     cells = [[printable(row.get(heading, "")) for heading in headings] for row in rows]
     shown = [index for index in range(len(headings)) if any(row[index] for row in cells)]
     widths = [max(len(text) for text in (headings[index], *(row[index] for row in cells))) for index in shown]
@@ -44,7 +44,7 @@ def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> No
 
 
 def print_results(results: Sequence[WrittenRecord], as_json: bool) -> None:
-    """The records of a run: a table and their paths, or JSON."""
+    """Print the records of a run: a table and their paths, or JSON."""
     if as_json:
         print_json(
             {
@@ -62,7 +62,7 @@ def print_results(results: Sequence[WrittenRecord], as_json: bool) -> None:
 
 
 def print_matrix(records: Sequence[Record]) -> None:
-    """One table of many records."""
+    """Print one table of many records."""
     from repbench.benchmark.report.render.terminal_table import matrix_table
     from repbench.console import print_table
 
@@ -70,7 +70,7 @@ def print_matrix(records: Sequence[Record]) -> None:
 
 
 def print_files(files: Sequence[Path], as_json: bool) -> None:
-    """The files that were written, one a line, or JSON."""
+    """Print the paths of files, one a line, or JSON."""
     if as_json:
         print_json({"files": [str(path) for path in files]})
         return
@@ -79,6 +79,6 @@ def print_files(files: Sequence[Path], as_json: bool) -> None:
 
 
 def help_if_alone(context: typer.Context) -> None:
-    """A group without a command shows its help."""
+    """Print the help of a group that is called without a command."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

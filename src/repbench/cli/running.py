@@ -1,4 +1,4 @@
-"""`repbench run|pretrain|convert|extract|demo`: what computes."""
+"""`repbench run|pretrain|convert|extract|demo`: the commands that compute."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def run(
     downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")],
     checkpoint: Checkpoint = None,
     corpus: Annotated[
-        str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
+        str, typer.Option(metavar="C", help="Name of a corpus with options, or folder of a manifest.")
     ] = "synthetic",
     layer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="last|first|mean|weighted|K|all",
-            help="What the probe reads; default: the preset's. May be repeated.",
+            help="Layers that the probe reads; default: the preset's. May be repeated.",
         ),
     ] = None,
     label_fraction: Annotated[
@@ -37,38 +37,46 @@ def run(
         str | None,
         typer.Option(
             metavar="H",
-            help="linear, mlp1, mlp2, concat9 (frames), gru, project_mean (utterances), ctc, project_ctc (sequences); "
-            "default: the preset's or the task's.",
+            help="The head; see `repbench list heads`. Built-in: linear, mlp1, mlp2, concat9 (frames), linear, mlp1, "
+            "mlp2, gru, project_mean (utterances), ctc, project_ctc (sequences). Default: the preset's or the task's.",
         ),
     ] = None,
     preset: Annotated[
         str, typer.Option(metavar="P", help="The protocol: default, mockingjay2020, s3prl or superb.")
     ] = "default",
-    config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="F", help="YAML file of settings that differ from the preset.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
     ] = None,
     device: Device = "auto",
-    finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not a probe on it.")] = False,
-    tune: Annotated[bool, typer.Option("--tune", help="Also choose the step size on dev, of the same ones.")] = False,
-    controls: Annotated[
-        bool, typer.Option("--controls", help="Also ask shuffled labels and the untrained upstream.")
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train upstream and head together, not a probe on frozen features.")
     ] = False,
-    allow_excluded: Annotated[int, typer.Option(metavar="N", min=0, help="Test utterances that may go unscored.")] = 0,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Also add records whose learning rate is chosen on the dev set.")
+    ] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also run the controls: shuffled labels, and the untrained upstream.")
+    ] = False,
+    allow_excluded: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Largest number of test utterances that may be left out.")
+    ] = 0,
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
     ] = None,
     plugin: Plugins = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")] = Path("runs"),
     missing_only: Annotated[
-        bool, typer.Option("--missing-only", help="Leave alone what a record in the folder already answers.")
+        bool, typer.Option("--missing-only", help="Skip settings that have a record in the folder.")
     ] = False,
     store_layer: Annotated[
-        list[str] | None, typer.Option(metavar="L", hidden=True, help="A layer to store for runs to come.")
+        list[str] | None, typer.Option(metavar="L", hidden=True, help="A further layer to store features of.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask one downstream of one upstream; write a record for each layer, fraction and seed, and print the table."""
+    """Evaluate an upstream on a downstream task: a record for each layer, fraction and seed, and a table."""
     take_plugins(plugin)
     for key, option, given in (
         ("head", "--head", head is not None),
@@ -102,14 +110,14 @@ def run(
         store_layers=tuple(store_layer or ()),
     )
     results = run_pair(request, ConsoleReporter())
-    if results:  # none where another process leads
+    if results:  # none in a process other than the first
         print_results(results, as_json)
 
 
 def pretrain(
     upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="A model with an objective: mockingjay, apc, …")],
     corpus: Annotated[
-        str, typer.Option(metavar="C", help="A registered corpus with options, or a manifest's folder.")
+        str, typer.Option(metavar="C", help="Name of a corpus with options, or folder of a manifest.")
     ] = "synthetic",
     preset: Annotated[
         str | None,
@@ -119,25 +127,27 @@ def pretrain(
             "own. Default: base on a GPU, tiny without one.",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="F", help="YAML of what differs from the preset.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="F", help="YAML file of settings that differ from the preset.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Updates, as training.steps.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; as training.steps.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The run folder; default: runs/pretrain/UPSTREAM/PRESET-seedN."),
+        typer.Option(metavar="DIR", help="Folder of the run; default: runs/pretrain/UPSTREAM/PRESET-seedN."),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run in the folder, if there is one; --steps may be more."),
+        typer.Option("--resume", help="Continue the run in the folder, if there is one; --steps may be larger."),
     ] = False,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", metavar="CHECKPOINT", help="Begin with these weights; schedule and run are new."),
+        typer.Option("--from", metavar="CHECKPOINT", help="Initial weights; the schedule starts anew."),
     ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of weights, order, masks and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order, masks and dropout.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
@@ -171,14 +181,16 @@ def pretrain(
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Of the Mockingjay code, S3PRL or APC.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for weights and settings.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint of the Mockingjay code, S3PRL or APC.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for weights and settings.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=V", help="A setting that the file cannot tell.")
+        list[str] | None, typer.Option("--set", metavar="A.B=V", help="A setting that the file does not hold.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make safetensors and JSON of a checkpoint of an older code, running nothing that is in it."""
+    """Convert a checkpoint of another code to safetensors and JSON; no code in it is executed."""
     from repbench.configs.loader import apply_overrides
     from repbench.upstream.convert import convert as convert_file
 
@@ -202,7 +214,7 @@ def extract(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the hidden states (L, F, D) of each sound to STEM.safetensors."""
+    """Write the hidden states (L, F, D) of each audio file to STEM.safetensors."""
     take_plugins(plugin)
     from repbench.benchmark.environment import choose_device
     from repbench.benchmark.features.export import ExportOptions, extract_files
@@ -223,10 +235,12 @@ def extract(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where models, records and report go.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for models, records and report.")] = Path(
+        "runs/demo"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Tell the whole story on the synthetic corpus, in minutes on two cores."""
+    """Pre-train, evaluate and report on the synthetic corpus, in minutes on two cores."""
     from repbench.benchmark.demo import demo as tell
     from repbench.console import ConsoleReporter
 

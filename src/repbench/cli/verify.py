@@ -1,4 +1,4 @@
-"""`repbench verify`: are records what their predictions and seals say?"""
+"""`repbench verify`: records compared with their predictions and seals."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 def verify(
     records: Annotated[
-        list[Path], typer.Argument(metavar="RECORD", help="Records, their folders, or folders that hold some.")
+        list[Path], typer.Argument(metavar="RECORD", help="Files record.json, or folders that hold some at any depth.")
     ],
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Compute every metric and interval again from the predictions, and name each field that was changed.
+    """Recompute every metric and interval from the predictions, and name each field that was changed.
 
-    One that cannot be verified does not keep the others from it. Exit 4 if anything was changed.
+    All records are verified, also after one that cannot be. Exit 4 if anything was changed.
     """
     take_plugins(plugin)
     codes = {0}
@@ -50,7 +50,7 @@ def verify(
 
 
 def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verification | RepbenchError]]:
-    """What verification says of each record at or below the places, in their order."""
+    """The result or the error of each record at or below the places, in their order."""
     from repbench.benchmark.records.record import record_paths
     from repbench.benchmark.records.verify import verify_record
 

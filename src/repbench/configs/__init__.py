@@ -1,1 +1,1 @@
-"""Shipped presets, and the strict loader that reads them and yours."""
+"""Presets, and the strict loader of configurations."""

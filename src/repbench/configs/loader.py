@@ -1,7 +1,7 @@
-"""Reading configuration strictly: what a file or a `--set` cannot mean is refused, with its place and a suggestion.
+"""Strict configuration: invalid keys and values of files and `--set` are refused with place and suggestion.
 
 The YAML understood here is a small part of YAML 1.2: mappings with text keys, lists, and scalars. Plain scalars are
-read by the core schema of YAML 1.2, which differs from PyYAML's YAML 1.1 where it hurts: `1e-4` and `4e-4` are numbers;
+read by the core schema of YAML 1.2, which differs from PyYAML's YAML 1.1: `1e-4` and `4e-4` are numbers;
 `yes`, `no`, `on` and `off` are words; `012` is the integer 12, not an octal ten; `1_000` and `12:30` are words. Only
 finite numbers are numbers of a configuration, so `.inf` and `.nan` are refused. Aliases, anchors, merge keys, tags, a
 second document, a key given twice, nesting deeper than 32 and files over 1 MiB are refused too.
@@ -31,7 +31,7 @@ MAX_BYTES = 1 << 20
 """The largest configuration that is read."""
 
 MAX_DEPTH = 32
-"""How deep mappings and lists may lie in each other."""
+"""Deepest nesting of mappings and lists."""
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -41,7 +41,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 ANY_KEY = "*"
-"""Stands for the keys of a mapping, which may be any."""
+"""Placeholder for the keys of a mapping that may have any key."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Models = tuple[type[BaseModel], ...]
@@ -69,18 +69,18 @@ def load_preset(name: str, group: str | None = None) -> dict[str, Any]:
     """Read a preset that ships with repbench.
 
     Args:
-        name: Of the preset.
-        group: Whose preset: an upstream's name, or None for a protocol.
+        name: Name of the preset.
+        group: Name of an upstream, or None for a protocol.
 
     Raises:
-        UsageError: There is no such preset; lists those there are.
+        UsageError: There is no such preset; lists the existing ones.
     """
     shipped = _preset_files(group)
     if name not in shipped:
         listed = ", ".join(f"`{preset}`" for preset in sorted(shipped))
         owner = "" if group is None else f" of {group}"
         what = f"There is no preset `{name}`{owner}"
-        raise UsageError(what, do=f"{_question(name, shipped)}There are: {listed}")
+        raise UsageError(what, do=f"{_suggestion(name, shipped)}There are: {listed}")
     return _tree_of(shipped[name].read_bytes(), f"{name}.yaml" if group is None else f"{group}/{name}.yaml")
 
 
@@ -93,7 +93,7 @@ def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[st
     """Set single keys, as `--set` does.
 
     Args:
-        tree: A configuration; it is left as it is.
+        tree: A configuration; it is not changed.
         assignments: Each `dotted.key=value`. The value is read like a scalar in a file, or like an inline list of
             scalars: `1e-4`, `true`, `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
 
@@ -119,18 +119,18 @@ def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[st
 
 
 def build(model: type[Model], tree: dict[str, Any], source: str | os.PathLike[str]) -> Model:
-    """Make a configuration of a tree, refusing whatever the model does not know or would have to convert.
+    """Validate a tree into a model, without unknown keys and without conversions.
 
     An integer is taken for a float, a list for a tuple and a text for a path or a member of an enumeration; nothing
     else is converted, so `"3"` is not a number and `1` is not true.
 
     Args:
         model: A pydantic model that forbids extra keys, in itself and in its parts.
-        tree: What the file and the overrides say.
-        source: Where that was said: a path, or words such as "the preset `base`".
+        tree: The settings of the file and the overrides.
+        source: Their source, for errors: a path, or words such as "the preset `base`".
 
     Raises:
-        UsageError: Every fault at once, each with its dotted key.
+        UsageError: Names every fault, each with its dotted key.
     """
     try:
         return model.model_validate_json(to_json(tree, inf_nan_mode="constants"), strict=True)
@@ -143,7 +143,7 @@ def build(model: type[Model], tree: dict[str, Any], source: str | os.PathLike[st
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` says instead, mapping by mapping."""
+    """`below`, overridden by `above`, mapping by mapping."""
     both = dict(below)
     for key, value in above.items():
         lower = both.get(key)
@@ -167,7 +167,7 @@ def _preset_files(group: str | None) -> dict[str, Any]:
     return {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
 
 
-def _question(name: str, names: Iterable[str]) -> str:
+def _suggestion(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     return f"Did you mean `{close[0]}`? " if close else ""
 
@@ -334,7 +334,7 @@ def _shown(value: Any) -> str:
 
 
 class _Place(NamedTuple):
-    """Where a fault lies: the keys and list positions that lead there, and the value, if the tree has one."""
+    """The keys and list positions of a fault, and the value there, if the tree has one."""
 
     path: tuple[str | int, ...]
     value: Any
@@ -436,7 +436,7 @@ def _key_paths(model: type[BaseModel], above: tuple[str, ...] = (), outer: Model
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models an annotation speaks of, inside unions and containers too."""
+    """The models in an annotation, inside unions and containers too."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in typing.get_args(annotation):

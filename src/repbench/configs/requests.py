@@ -1,8 +1,8 @@
-"""The arguments of the Python API, held to the types that their documentation promises.
+"""Type checks of the arguments of the Python API.
 
-The command line parses text; a caller in Python may give anything. What is given is refused by name before any work is
-done, not deep inside of it. A path is taken for a text, a text for a path, a list for a tuple and a dictionary for a
-group of settings; nothing else is converted.
+The command line parses text, but a caller in Python may pass any object. Wrong types are refused by name before work
+begins. A path is accepted for a text, a text for a path, a list for a tuple and a dictionary for a group of settings;
+nothing else is converted.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def request_of(kind: type[Request], options: Mapping[str, object]) -> Request:
     """Make a request of keyword arguments.
 
     Args:
-        kind: A dataclass whose annotations say what each field takes.
+        kind: A dataclass whose annotations are the types of its fields.
         options: The arguments by name.
 
     Raises:
-        UsageError: An option is unknown or has a value of another type; says all of them.
+        UsageError: An option is unknown or has a value of another type; names all of them.
     """
     hints = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}  # type: ignore[arg-type]
     faults = [_unknown(name, hints) for name in options if name not in hints]
@@ -46,12 +46,12 @@ def request_of(kind: type[Request], options: Mapping[str, object]) -> Request:
 
 
 def argument(name: str, value: object, hint: Any) -> Any:
-    """A value as its annotation has it.
+    """A value of the type of its annotation.
 
     Args:
-        name: Of the argument.
-        value: What was given.
-        hint: `str | None`, `tuple[int, ...]`, …
+        name: Name of the argument.
+        value: The value.
+        hint: The annotation: `str | None`, `tuple[int, ...]`, …
 
     Raises:
         UsageError: The value is of another type.

@@ -1,4 +1,4 @@
-"""What all configuration models share."""
+"""The base class and common types of configuration models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     command_options: ClassVar[Mapping[str, str]] = {}
-    """From a key that is no setting here to the option of the command that says it."""
+    """For a key that is not a setting, the option of the command with that meaning; for errors."""
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""For plugin authors and for us: the conformance suites, and small fakes.
+"""Tools for tests of plugins: the conformance suites, and small fakes.
 
-`UpstreamSuite` and `DownstreamSuite` are pytest classes, so pytest is imported when they are first used.
+`UpstreamSuite`, `DownstreamSuite` and `HeadSuite` are pytest classes: pytest is imported when one is first used.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from repbench.testing.fakes import Envelope, tone_corpus
-    from repbench.testing.suites import DownstreamSuite, UpstreamSuite
+    from repbench.testing.suites import DownstreamSuite, HeadSuite, UpstreamSuite
 
-__all__ = ["DownstreamSuite", "Envelope", "UpstreamSuite", "tone_corpus"]
+__all__ = ["DownstreamSuite", "Envelope", "HeadSuite", "UpstreamSuite", "tone_corpus"]
 
 _HOMES = {
     "DownstreamSuite": "repbench.testing.suites",
     "Envelope": "repbench.testing.fakes",
+    "HeadSuite": "repbench.testing.suites",
     "UpstreamSuite": "repbench.testing.suites",
     "tone_corpus": "repbench.testing.fakes",
 }

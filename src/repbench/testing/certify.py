@@ -1,4 +1,4 @@
-"""From a name to a certificate: the checks of one upstream or task, made and kept."""
+"""Certificates: run all checks of an upstream or a task by name, and keep the result."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def certify_upstream(
     reporter: Reporter | None = None,
     keeps: bool = True,
 ) -> Certificate:
-    """Hold an upstream to its promises, and keep the certificate if nothing failed and all was tried.
+    """Run all checks of an upstream, and keep the certificate if none failed and all could be tried.
 
     Args:
-        name: Of the upstream.
+        name: Name of the upstream.
         checkpoint: As in `UpstreamFactory`.
-        seed: Of untrained weights.
-        device: Where it is run; the CPU by default.
-        reporter: Who looks on.
-        keeps: Whether the certificate is kept; else that is left to the caller.
+        seed: Seed of untrained weights.
+        device: Device that it is run on; the CPU by default.
+        reporter: Receives the progress.
+        keeps: Whether the certificate is written to the cache.
 
     Raises:
-        UsageError: There is no such upstream, or only a corpus can say what it is.
+        UsageError: There is no such upstream, or it needs a corpus to be built.
         PluginError: It cannot be built.
         EnvironmentFault: The cache cannot be written.
     """
@@ -83,14 +83,14 @@ def certify_downstream(
     reporter: Reporter | None = None,
     keeps: bool = True,
 ) -> Certificate:
-    """Hold a task to its promises, and keep the certificate if nothing failed and all was tried.
+    """Run all checks of a task, and keep the certificate if none failed and all could be tried.
 
     Args:
-        name: Of the task.
-        options: Of the task.
-        corpus: Whose labels it is asked for; None: a small corpus of tones with phones, speakers and sentiment.
-        reporter: Who looks on.
-        keeps: Whether the certificate is kept; else that is left to the caller.
+        name: Name of the task.
+        options: Options of the task.
+        corpus: Corpus whose labels it reads; None: a small corpus of tones with phones, speakers and sentiment.
+        reporter: Receives the progress.
+        keeps: Whether the certificate is written to the cache.
 
     Raises:
         UsageError: There is no such task, or it does not take its options.
@@ -101,9 +101,9 @@ def certify_downstream(
     entry = registry().find("downstream", name).entry
     task = build_task(entry, options or {})
     with tempfile.TemporaryDirectory(prefix="repbench-tones-") as folder:
-        asked = _opened(corpus, Path(folder), reporter)
+        opened = _opened(corpus, Path(folder), reporter)
         with reporter.stage(f"checking {name}") as advance:
-            results = DOWNSTREAM_CHECKS.results(DownstreamSubject(task, asked), advance)
+            results = DOWNSTREAM_CHECKS.results(DownstreamSubject(task, opened), advance)
     origin = origin_of(entry)
     certificate = Certificate(
         kind="downstream",

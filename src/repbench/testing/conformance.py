@@ -1,4 +1,4 @@
-"""What the suites of checks share: a check with a name, how it ends, and a subject whose checks wait for each other."""
+"""The base of the conformance suites: named checks, their results, and checks that depend on other checks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from repbench.registry import last_line
 
 
 class NotMeasurable(Exception):  # noqa: N818 - no error: the check cannot be made
-    """A check cannot be made here; the message says why."""
+    """A check cannot be made here; the message is the reason."""
 
 
 class NotApplicable(Exception):  # noqa: N818 - no error: nothing was promised
-    """Nothing was promised that the check could test; the message says why."""
+    """The subject makes no promise that the check could test; the message is the reason."""
 
 
 class Broken(Exception):  # noqa: N818 - read as "the promise is broken"
@@ -26,7 +26,7 @@ class Broken(Exception):  # noqa: N818 - read as "the promise is broken"
     Args:
         detail: One sentence.
         measured: The number that was compared, if there is one.
-        allowed: What it may be at most.
+        allowed: Largest value that passes.
     """
 
     def __init__(self, detail: str, *, measured: float | None = None, allowed: float | None = None) -> None:
@@ -37,7 +37,7 @@ class Broken(Exception):  # noqa: N818 - read as "the promise is broken"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A promise holds; what was found, and the numbers as in `Broken`."""
+    """A promise holds; the finding, and the numbers as in `Broken`."""
 
     detail: str
     measured: float | None = None
@@ -45,7 +45,7 @@ class Held:
 
 
 class Subject(Protocol):
-    """What is checked; keeps the results of its checks, as one may have to wait for another."""
+    """The plugin under test; holds the results of its checks, on which other checks may depend."""
 
     results: dict[str, CheckResult]
 
@@ -58,10 +58,10 @@ class Check(Generic[Checked]):
     """One promise.
 
     Attributes:
-        id: Readable, stable: records, tests and people name it.
-        promise: What is promised, in one sentence.
-        test: Tries it.
-        after: Ids of the checks without which this one would measure another fault a second time.
+        id: Readable and stable, as certificates and tests refer to it.
+        promise: The promise, in one sentence.
+        test: Tests it.
+        after: Ids of checks that have to pass; else this one would report their fault again.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Suite(Generic[Checked]):
         return register
 
     def result(self, id_: str, subject: Checked) -> CheckResult:
-        """What a check gives; made once for a subject, after those it waits for."""
+        """The result of a check, which runs once for a subject, after those it depends on."""
         if id_ not in subject.results:
             check = self._checks[id_]
             broken = [each for each in check.after if self.result(each, subject).status == "failed"]
@@ -109,7 +109,7 @@ class Suite(Generic[Checked]):
         return subject.results[id_]
 
     def results(self, subject: Checked, advance: Callable[[int, int], None] | None = None) -> tuple[CheckResult, ...]:
-        """What all checks give; `advance` is told (done, total)."""
+        """The results of all checks; `advance` receives (done, total)."""
         found = []
         for done, check in enumerate(self, start=1):
             found.append(self.result(check.id, subject))
@@ -119,7 +119,7 @@ class Suite(Generic[Checked]):
 
 
 def _made(check: Check[Checked], subject: Checked) -> CheckResult:
-    """Make a check; whatever the plugin raises in it, is its result. Global state is put back."""
+    """Run a check; an exception of the plugin is a failure. Global state is restored."""
     made = CheckResult(id=check.id, status="passed", detail="")
     try:
         with preserved_global_state():

@@ -1,7 +1,4 @@
-"""A corpus of tones and an upstream that hears only loudness: small, exact, and made in a second.
-
-They stand in for speech and models where a test needs to know the right answer.
-"""
+"""A corpus of tones and an upstream that computes loudness: small and exact, for tests that need a known result."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from repbench.corpora.contract import SILENCE, Corpus, Draft, DraftUtterance, Ph
 from repbench.upstream.contract import HiddenStates, UpstreamInfo, check_lengths, fingerprint_of
 
 TONES_HZ = {"AA": 400.0, "IY": 900.0, "UW": 1700.0}
-"""The phones of `tone_corpus` beside silence."""
+"""The phones of `tone_corpus`, without silence."""
 
 
 def tone_corpus(
@@ -32,13 +29,13 @@ def tone_corpus(
     sample_rate_hz: int = 16_000,
     salt: str = "",
 ) -> Corpus:
-    """Write a corpus in which every answer can be heard, and open it.
+    """Write a corpus whose labels can all be recognised, and open it.
 
     Each utterance is silence and tones of 0.1 to 0.2 s, one frequency a phone; a hum of its own marks the speaker, a
     high tone the positive sentiment.
 
     Args:
-        folder: Folder of the manifest; the sounds lie in `folder/sounds`.
+        folder: Folder of the manifest; the audio files are in `folder/sounds`.
         num_speakers: Speakers `s0`, `s1`, …
         sessions: Sessions of each, as `group`.
         per_session: Utterances of each session.
@@ -97,7 +94,7 @@ class Envelope(nn.Module):
     """An upstream of block energies: layer 0 the energy, layer 1 a fixed random projection of it.
 
     Args:
-        hop_samples: Samples of a block; frame k speaks of the middle of block k.
+        hop_samples: Samples of a block; the centre of frame k is the middle of block k.
     """
 
     def __init__(self, *, hop_samples: int = 320) -> None:

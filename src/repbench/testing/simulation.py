@@ -1,4 +1,4 @@
-"""Made-up answers whose true accuracy is known: what intervals and tests are tried on.
+"""Simulated answers whose true accuracy is known, for tests of intervals and significance.
 
 A speaker, a seed, their meeting and an utterance each move the odds of a right answer. The utterance's difficulty and
 the speaker's are the same for every seed, as they are when several probes answer one test set.
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Cell = tuple[int, int]
-"""Right answers and questions of one speaker in one run."""
+"""Correct answers and utterances of one speaker in one run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """How much each source moves the log-odds of a right answer: standard deviations of normal effects.
+    """Standard deviations of the normal effects of each source on the log-odds of a correct answer.
 
     Attributes:
         speaker: Of speakers, the same for all seeds.
@@ -48,7 +48,7 @@ class Simulated:
     """Answers of S seeds to the utterances of C speakers, in each of T trials.
 
     Attributes:
-        correct: (T, S, C) right answers.
+        correct: (T, S, C) correct answers.
         counts: (T, C) utterances.
     """
 
@@ -75,12 +75,12 @@ def simulate(
     shared = effects.speaker * normal(trials, 1, speakers, 1) + effects.utterance * normal(trials, 1, speakers, most)
     own = effects.seed * normal(trials, seeds, 1, 1) + effects.meeting * normal(trials, seeds, speakers, 1)
     right = generator.random((trials, seeds, speakers, most)) < _share(effects.mean + shared + own)
-    asked = np.arange(most) < counts[:, None, :, None]
-    return Simulated((right & asked).sum(axis=-1), counts)
+    present = np.arange(most) < counts[:, None, :, None]
+    return Simulated((right & present).sum(axis=-1), counts)
 
 
 def pooled_accuracy(cells: Sequence[Cell]) -> Mapping[str, float | None]:
-    """The measure to go with `Simulated.runs`: right answers over questions, as `accuracy`."""
+    """The measure for `Simulated.runs`: correct answers over utterances, as `accuracy`."""
     total = sum(count for _, count in cells)
     return {"accuracy": sum(correct for correct, _ in cells) / total if total else None}
 

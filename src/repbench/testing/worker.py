@@ -19,12 +19,12 @@ from repbench.registry import Entry
 from repbench.testing.conformance import Broken
 
 TIMEOUT_SECONDS = 300.0
-"""How long building and running one second of sound may take."""
+"""Longest time for building an upstream and running it on one second of sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the process is to build and hear.
+    """The upstream that the process builds, and the sound that it runs it on.
 
     Attributes:
         entry: Of the upstream.
@@ -56,8 +56,8 @@ def heard_in_worker(entry: Entry, checkpoint: str | None, seed: int, sound: Tens
         answer = Path(order.answer)
         if not answer.exists():
             reason = Path(f"{order.answer}.fault")
-            said = reason.read_text(encoding="utf-8") if reason.exists() else "it ended without an answer"
-            raise Broken(f"in a process of its own: {said}")
+            fault = reason.read_text(encoding="utf-8") if reason.exists() else "it ended without a result"
+            raise Broken(f"in a process of its own: {fault}")
         fingerprint = Path(f"{order.answer}.fingerprint").read_text(encoding="utf-8")
         return fingerprint, load_file(answer)["states"]
 
@@ -78,7 +78,7 @@ def _run(order: Order) -> None:
 
 
 def _answer(order: Order) -> None:
-    """What the process does: build, run, write; the tensor last, so that one that is there is whole."""
+    """The work of the process: build, run, write. The tensor is written last: if it exists, all files are complete."""
     from safetensors.torch import load_file, save_file
 
     from repbench.benchmark.loading.upstreams import build_upstream

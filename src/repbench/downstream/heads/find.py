@@ -34,14 +34,19 @@ def head_entry(name: str) -> Entry:
     return entry
 
 
-def head_info(name: str) -> HeadInfo:
-    """The declaration of a head; imports its plugin.
+def head_factory(name: str) -> HeadFactory:
+    """The factory of a head; imports its plugin.
 
     Raises:
         UsageError: There is no such head.
         PluginError: It cannot be loaded, or declares nothing.
     """
-    return _loaded(head_entry(name)).factory.info
+    return _loaded(head_entry(name)).factory
+
+
+def head_info(name: str) -> HeadInfo:
+    """The declaration of a head; errors as `head_factory`."""
+    return head_factory(name).info
 
 
 def heads_for(problem: Problem) -> tuple[str, ...]:

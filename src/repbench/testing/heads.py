@@ -1,0 +1,354 @@
+"""The conformance suite behind `repbench check head`: each promise of a head is a named check.
+
+A head is tried on frames drawn from a seed, in each form that it declares to give. A comparison of scores is relative
+to their root mean square.
+
+Axes: N frames of all utterances in turn, D width, U utterances, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from repbench.benchmark.loading.certificates import CheckResult
+from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe, scores_side_by_side
+from repbench.downstream.heads import Head, HeadFactory, HeadInfo, restart_dropout, windows
+from repbench.globalstate import preserved_global_state
+from repbench.testing.conformance import Broken, Held, NotApplicable, Suite
+
+WIDTH = 6
+NUM_OUTPUTS = 4
+HIDDEN_UNITS = 5
+DROPOUT = 0.4
+COUNTS = (7, 1, 23, 12)
+"""Frames of the utterances of a batch; one has a single frame."""
+
+TOLERANCE = 1e-4
+"""Largest difference of scores, as a share of their root mean square."""
+
+
+class HeadSubject:
+    """A head under test.
+
+    Args:
+        factory: Makes heads; called many times, as some checks change weights.
+    """
+
+    def __init__(self, factory: HeadFactory) -> None:
+        self.factory = factory
+        self.results: dict[str, CheckResult] = {}
+
+    @property
+    def info(self) -> HeadInfo:
+        """Its declaration."""
+        return self.factory.info
+
+    @property
+    def forms(self) -> tuple[bool, ...]:
+        """The values of `pools` that it is built with."""
+        return tuple(sorted({gives == "utterances" for gives in self.info.gives}))
+
+    def build(self, pools: bool, *, seed: int = 1, dropout: float = 0.0) -> Head:
+        """A head in eval mode."""
+        generator = torch.Generator().manual_seed(seed)
+        head = self.factory(
+            width=WIDTH,
+            num_outputs=NUM_OUTPUTS,
+            hidden_units=HIDDEN_UNITS,
+            pools=pools,
+            dropout=dropout,
+            generator=generator,
+        )
+        return head.eval()
+
+    def scores(self, head: Head, utterances: Sequence[Tensor], pools: bool) -> list[Tensor]:
+        """The scores of each utterance (F, D) of one batch: (F, O), or (O,) where it pools."""
+        counts = torch.tensor([len(each) for each in utterances])
+        with torch.no_grad():
+            scores = head(torch.cat(list(utterances)), counts)
+        return list(scores if pools else scores.split(counts.tolist()))
+
+    def hold_equal(self, reference: Tensor, other: Tensor, what: str) -> float:
+        """Their largest difference, relative to the root mean square of `reference`.
+
+        Raises:
+            Broken: It is too large; `what` names the two.
+        """
+        if reference.shape != other.shape:
+            raise Broken(f"{what} have the shapes {tuple(reference.shape)} and {tuple(other.shape)}")
+        scale = float(reference.square().mean().sqrt()) or 1.0
+        found = float((reference - other).abs().max()) / scale
+        if not found <= TOLERANCE:
+            raise Broken(f"{what} differ by {found:.1e} of their root mean square", measured=found, allowed=TOLERANCE)
+        return found
+
+
+def frames_of(counts: Sequence[int] = COUNTS, seed: int = 0) -> list[Tensor]:
+    """(F, D) frames of each utterance, normal."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, WIDTH, generator=generator) for count in counts]
+
+
+HEAD_CHECKS: Suite[HeadSubject] = Suite()
+"""Every check of a head, in order."""
+
+_check = HEAD_CHECKS.check
+
+
+@_check("declaration")
+def _declaration(subject: HeadSubject) -> Held:
+    """The heads that it makes are of the declaration of their factory, and have what the declaration needs."""
+    for pools in subject.forms:
+        head: object = subject.build(pools)
+        if not isinstance(head, Head):
+            raise Broken(f"the factory must return a Head, but returns a {type(head).__name__}")
+        if head.info != subject.info:
+            raise Broken("`info` of the head is not that of its factory")
+    if subject.info.context_frames and "utterances" in subject.info.gives:
+        raise Broken("a head that gives utterances has no `context_frames`")
+    return Held(", ".join(subject.info.gives))
+
+
+_DECLARED = ("declaration",)
+
+
+@_check("scores-as-declared", after=_DECLARED)
+def _scores_as_declared(subject: HeadSubject) -> Held:
+    """Scores are (N, O), or (U, O) where it pools, finite floats, also of utterances of one frame."""
+    for pools in subject.forms:
+        head = subject.build(pools)
+        for counts in (COUNTS, (1,), (40, 1, 1)):
+            with torch.no_grad():
+                scores: object = head(torch.cat(frames_of(counts)), torch.tensor(counts))
+            wanted = (len(counts) if pools else sum(counts), NUM_OUTPUTS)
+            if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
+                found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+                raise Broken(f"{counts} frames of utterances must give scores of shape {wanted}, but give {found}")
+            if not scores.is_floating_point() or not bool(scores.isfinite().all()):
+                raise Broken(f"the scores of {counts} frames of utterances are not finite floats")
+    return Held(f"{NUM_OUTPUTS} outputs")
+
+
+_SHAPED = (*_DECLARED, "scores-as-declared")
+
+
+@_check("deterministic", after=_SHAPED)
+def _deterministic(subject: HeadSubject) -> Held:
+    """In eval mode the same frames give the same scores, whatever was scored between."""
+    for pools in subject.forms:
+        head, utterances = subject.build(pools, dropout=DROPOUT), frames_of()
+        first = torch.cat(subject.scores(head, utterances, pools))
+        subject.scores(head, frames_of(seed=1), pools)
+        subject.hold_equal(first, torch.cat(subject.scores(head, utterances, pools)), "two scorings of the same frames")
+    return Held("twice, other frames between")
+
+
+@_check("drawn-from-its-generator", after=_DECLARED)
+def _drawn_from_its_generator(subject: HeadSubject) -> Held:
+    """The initial weights depend on the generator alone: not on global random state, and they differ between seeds."""
+    for pools in subject.forms:
+        states = []
+        for global_seed, seed in ((0, 1), (1, 1), (0, 2)):
+            torch.manual_seed(global_seed)
+            states.append(subject.build(pools, seed=seed, dropout=DROPOUT).state_dict())
+        first, again, other = states
+        for name, weights in first.items():
+            if not torch.equal(weights, again[name]):
+                raise Broken(f"`{name}` differs between two heads of one seed")
+        if first and all(torch.equal(weights, other[name]) for name, weights in first.items()):
+            raise Broken("heads of two seeds have the same weights")
+    return Held("two seeds, two global states")
+
+
+@_check("alone-and-in-a-batch", after=(*_SHAPED, "deterministic"))
+def _alone_and_in_a_batch(subject: HeadSubject) -> Held:
+    """The scores of an utterance do not depend on the others of its batch, on their lengths or on their order."""
+    worst = 0.0
+    for pools in subject.forms:
+        head, utterances = subject.build(pools), frames_of()
+        alone = [subject.scores(head, [each], pools)[0] for each in utterances]
+        for order in ((0, 1, 2, 3), (3, 1, 0, 2), (2, 0)):
+            together = subject.scores(head, [utterances[number] for number in order], pools)
+            for number, scores in zip(order, together, strict=True):
+                what = f"the scores of {COUNTS[number]} frames alone and in a batch of {len(order)}"
+                worst = max(worst, subject.hold_equal(alone[number], scores, what))
+    return Held(f"{len(COUNTS)} utterances of {min(COUNTS)} to {max(COUNTS)} frames", worst, TOLERANCE)
+
+
+@_check("context-as-declared", after=(*_SHAPED, "deterministic"))
+def _context_as_declared(subject: HeadSubject) -> Held:
+    """The scores of a frame depend on as many frames on either side as `context_frames` states."""
+    if subject.forms == (True,):
+        raise NotApplicable("it gives utterances")
+    head, context = subject.build(False), subject.info.context_frames
+    (frames,) = frames_of((4 * context + 9,))
+    middle = len(frames) // 2
+    reference = subject.scores(head, [frames], False)[0]
+    changed = frames.clone()
+    changed[middle] += 1.0
+    difference = (subject.scores(head, [changed], False)[0] - reference).abs().amax(dim=-1)  # (F,)
+    allowed = TOLERANCE * (float(reference.square().mean().sqrt()) or 1.0)
+    far = (torch.arange(len(frames)) - middle).abs() > context
+    if float(difference[far].max()) > allowed:
+        raise Broken(f"a frame changes scores more than {context} frames away")
+    # (F, D) -> (F (2 context + 1), D), as training gathers the frames of a batch
+    rows = windows(torch.arange(len(frames)), torch.tensor([len(frames)]), context).flatten()
+    with torch.no_grad():
+        gathered = head(frames[rows])
+    found = subject.hold_equal(reference, gathered, "the scores with counts, and without them on windows of frames,")
+    return Held(f"{context} on either side", found, TOLERANCE)
+
+
+@_check("linear-on-mean", after=(*_SHAPED, "deterministic"))
+def _linear_on_mean(subject: HeadSubject) -> Held:
+    """`linear_on_mean` states whether an utterance has the scores of the mean of its frames."""
+    if True not in subject.forms:
+        raise NotApplicable("it gives frames")
+    head = subject.build(True)
+    (frames,) = frames_of((23,))
+    of_frames = subject.scores(head, [frames], True)[0]
+    of_mean = subject.scores(head, [frames.mean(dim=0, keepdim=True)], True)[0]
+    scale = float(of_frames.square().mean().sqrt()) or 1.0
+    found = float((of_frames - of_mean).abs().max()) / scale
+    if subject.info.linear_on_mean != (found <= TOLERANCE):
+        stated = "declared" if subject.info.linear_on_mean else "not declared"
+        raise Broken(
+            f"it is {stated}, but the scores of frames and of their mean differ by {found:.1e}", measured=found
+        )
+    return Held("declared" if subject.info.linear_on_mean else "not declared", found)
+
+
+@_check("one-matrix", after=_SHAPED)
+def _one_matrix(subject: HeadSubject) -> Held:
+    """Where `one_matrix` is declared, `output` holds all parameters, and the scores are its product with its input."""
+    if not subject.info.one_matrix:
+        raise NotApplicable("it is not declared")
+    for pools in subject.forms:
+        head, utterances = subject.build(pools), frames_of()
+        others = [name for name, _ in head.named_parameters() if name not in {"output.weight", "output.bias"}]
+        if others or not isinstance(head.output, torch.nn.Linear):
+            raise Broken(f"`{others[0]}` is a parameter outside of `output`" if others else "`output` is no nn.Linear")
+        frames, counts = torch.cat(utterances), torch.tensor(COUNTS)
+        with torch.no_grad():
+            product = head.output(head.before_output(frames, counts))
+            subject.hold_equal(head(frames, counts), product, "`forward`, and `output` of `before_output`,")
+    return Held("`output` alone")
+
+
+@_check("side-by-side", after=(*_SHAPED, "deterministic"))
+def _side_by_side(subject: HeadSubject) -> Held:
+    """Several heads that are scored in one pass have the scores of each alone."""
+    worst = 0.0
+    for pools in subject.forms:
+        probes = [_probe_of(subject.build(pools, seed=seed), pools) for seed in range(3)]
+        frames, counts = torch.cat(frames_of())[None], torch.tensor(COUNTS)
+        with torch.no_grad():
+            together = scores_side_by_side(probes, frames, counts)
+            for probe, scores in zip(probes, together, strict=True):
+                worst = max(worst, subject.hold_equal(probe(frames, counts), scores, "scores alone and in one pass"))
+    return Held("three heads", worst, TOLERANCE)
+
+
+@_check("gradient-reaches-every-weight", after=_SHAPED)
+def _gradient_reaches_every_weight(subject: HeadSubject) -> Held:
+    """In training a finite gradient that is not zero reaches every parameter."""
+    number = 0
+    for pools in subject.forms:
+        head = subject.build(pools).train()
+        direction = torch.randn(NUM_OUTPUTS, generator=torch.Generator().manual_seed(3))
+        scores = head(torch.cat(frames_of()), torch.tensor(COUNTS))
+        torch.autograd.backward((scores.square() * direction).sum())
+        for name, weight in head.named_parameters():
+            if weight.grad is None or not bool((weight.grad != 0).any()):
+                raise Broken(f"no gradient reaches `{name}`")
+            if not bool(weight.grad.isfinite().all()):
+                raise Broken(f"the gradient of `{name}` is NaN or infinite")
+            number += 1
+    return Held(f"{number} parameters")
+
+
+@_check("dropout-from-its-seed", after=_SHAPED)
+def _dropout_from_its_seed(subject: HeadSubject) -> Held:
+    """In training two heads of one seed drop the same, and after `restart_dropout` the same again."""
+    for pools in subject.forms:
+        for restart in (None, 5):
+            first, other = (_trained_scores(subject, pools, global_seed, restart) for global_seed in (0, 1))
+            if not torch.equal(first, other):
+                raise Broken("the scores in training depend on global random state: drop with SeededDropout")
+    return Held("two global states")
+
+
+def _trained_scores(subject: HeadSubject, pools: bool, global_seed: int, restart: int | None) -> Tensor:
+    """The scores of a second batch in training mode, with the masks restarted before it if `restart` is a seed."""
+    torch.manual_seed(global_seed)
+    head = subject.build(pools, dropout=DROPOUT).train()
+    frames, counts = torch.cat(frames_of()), torch.tensor(COUNTS)
+    with torch.no_grad():
+        head(frames, counts)
+        if restart is not None:
+            restart_dropout(head, restart)
+        scores: Tensor = head(frames, counts)
+    return scores
+
+
+@_check("saved-and-loaded", after=(*_SHAPED, "deterministic"))
+def _saved_and_loaded(subject: HeadSubject) -> Held:
+    """Its weights, saved with a probe and loaded into a head of another seed, give the same scores."""
+    from safetensors.torch import load
+
+    for pools in subject.forms:
+        first, other = (_probe_of(subject.build(pools, seed=seed), pools) for seed in (1, 2))
+        other.load_state_dict(load(encoded_probe(first, {})), strict=True)
+        frames, counts = torch.cat(frames_of())[None], torch.tensor(COUNTS)
+        with torch.no_grad():
+            subject.hold_equal(first(frames, counts), other(frames, counts), "scores before saving and after loading")
+    return Held("as safetensors")
+
+
+@_check("global-state", after=_SHAPED)
+def _global_state(subject: HeadSubject) -> Held:
+    """Building, scoring and training leave the state of the process unchanged: dtype, threads, folder, and more.
+
+    Building may use up numbers of torch's global generator, as every `nn.Linear` does before its weights are drawn.
+    """
+    for pools in subject.forms:
+        with preserved_global_state() as changed:
+            head = subject.build(pools, dropout=DROPOUT)
+        _refuse_changes("building it", set(changed) - {"random generator of torch"})
+        with preserved_global_state() as changed:
+            subject.scores(head, frames_of(), pools)
+        _refuse_changes("scoring", set(changed))
+        with preserved_global_state() as changed:
+            torch.autograd.backward(head.train()(torch.cat(frames_of()), torch.tensor(COUNTS)).sum())
+        _refuse_changes("training", set(changed))
+    return Held("unchanged")
+
+
+def _refuse_changes(action: str, changed: set[str]) -> None:
+    if changed:
+        raise Broken(f"{action} changes {', '.join(sorted(changed))}")
+
+
+def _probe_of(head: Head, pools: bool) -> Probe:
+    """A probe on one layer with this head."""
+    classes = tuple(map(str, range(NUM_OUTPUTS)))
+    shape = ProbeShape(
+        head="linear",
+        pools=pools,
+        num_layers=1,
+        width=WIDTH,
+        hidden_units=HIDDEN_UNITS,
+        classes=classes,
+        mix="mean",
+    )
+    probe = Probe(shape, torch.Generator().manual_seed(0))
+    probe.head = head
+    return probe.eval()
+
+
+def check_head(factory: HeadFactory, advance: Callable[[int, int], None] | None = None) -> tuple[CheckResult, ...]:
+    """The results of all checks; `advance` receives (done, total)."""
+    return HEAD_CHECKS.results(HeadSubject(factory), advance)
