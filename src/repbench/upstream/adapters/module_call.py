@@ -36,7 +36,7 @@ def check_forward(module: nn.Module, spec: str, *, batch_invariant: bool) -> Non
     Args:
         module: The module.
         spec: `module:attribute`, for the error.
-        batch_invariant: As declared; a module that gets padded batches has to be told the lengths.
+        batch_invariant: As declared; a module that gets padded batches needs the lengths.
 
     Raises:
         PluginError: It takes something else; shows the signature and a wrapper.
