@@ -225,6 +225,8 @@ NAMES = {
     ("locks", "owned"): "exclusive_lock",
     ("registry", "Found"): "FoundEntry",
     ("registry", "Loaded"): "LoadedEntry",
+    ("upstream.adapters.huggingface", "HuggingFaceUpstream"): "SpeechEncoder",
+    ("upstream.adapters.torchaudio_bundles", "BundleUpstream"): "SpeechEncoder",
     ("upstream.checkpoints.foreign", "Foreign"): "ForeignCheckpoint",
     ("upstream.mockingjay.model", "Head"): "ReconstructionHead",
 }

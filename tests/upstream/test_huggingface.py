@@ -241,7 +241,7 @@ def test_a_pickle_is_read_only_where_it_is_named(saved: dict[str, Path], tmp_pat
     moved = shutil.copytree(saved["hubert"], tmp_path / "pickled")
     torch.save(load_file(moved / "model.safetensors"), moved / "pytorch_model.bin")
     (moved / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match=r"a pickle, .* say --checkpoint pytorch_model.bin"):
+    with pytest.raises(UsageError, match=r"a pickle, .* give --checkpoint pytorch_model.bin"):
         load_upstream(f"hf:{moved}")
     named = load_upstream(f"hf:{moved}", checkpoint="pytorch_model.bin")
     assert named.fingerprint() == load_upstream(f"hf:{saved['hubert']}").fingerprint()
@@ -390,7 +390,7 @@ def sharded(source: Path, folder: Path, *, misplaced: bool = False) -> Path:
 
 def test_sharded_pickles_are_read_where_their_index_is_named(saved: dict[str, Path], tmp_path: Path) -> None:
     folder = sharded(saved["hubert"], tmp_path / "m")
-    with pytest.raises(UsageError, match=r"an index of pickles, .*say --checkpoint pytorch_model\.bin\.index\.json"):
+    with pytest.raises(UsageError, match=r"an index of pickles, .*give --checkpoint pytorch_model\.bin\.index\.json"):
         load_upstream(f"hf:{folder}")
     index = folder / "pytorch_model.bin.index.json"
     for named in (index.name, str(index)):

@@ -181,7 +181,7 @@ def test_a_file_of_a_checkpoint_stands_for_the_folder(tmp_path: Path, file: str)
 def test_weights_without_their_manifest_are_refused_by_what_is_missing(tmp_path: Path) -> None:
     folder = small_checkpoint(tmp_path / "step-00000040")
     alone = (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
-    with pytest.raises(UsageError, match=r"checkpoint\.json, which says of what model they are, is not beside it"):
+    with pytest.raises(UsageError, match=r"checkpoint\.json, which names their model, is not in its folder"):
         load_upstream("apc", checkpoint=alone)
 
 

@@ -1,1 +1,1 @@
-"""What does a model say of the sound?"""
+"""Models: the contract, front ends, Mockingjay and APC, and adapters for models of other libraries."""

@@ -1,7 +1,7 @@
-"""What an upstream is: a network that turns waveforms into hidden states, and a declaration of what it promises.
+"""The contract of an upstream: a network from waveforms to hidden states, and its declaration.
 
-An upstream plugin (entry-point group `repbench.upstreams`) is an `UpstreamFactory`. Nothing about a model is found by
-feeding it noise: what it is stands in its `UpstreamInfo`, and conformance tests hold the model to it.
+An upstream plugin (entry-point group `repbench.upstreams`) is an `UpstreamFactory`. A model declares its properties in
+`UpstreamInfo`; conformance tests compare them with the model. Nothing is found by feeding it noise.
 
 Axes: L layers, B batch, T samples, F frames, D width.
 """
@@ -26,26 +26,26 @@ CONTRACT_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamInfo:
-    """What an upstream declares of itself.
+    """The declaration of an upstream.
 
-    Frame *k* speaks of the sample `first_center_samples + k * hop_samples`.
+    Frame *k* is centred at sample `first_center_samples + k * hop_samples`.
 
     Attributes:
         name: Name of the model.
-        sample_rate_hz: Rate of the waveforms it takes.
+        sample_rate_hz: Sample rate of the waveforms, in hertz.
         hop_samples: Distance of two frames' centres, in samples at `sample_rate_hz`.
-        first_center_samples: Sample of which frame 0 speaks.
-        min_samples: Shortest waveform it takes; a shorter utterance is an error of the data.
-        max_samples: Longest waveform it takes at once; None: any.
-        batch_invariant: Whether neither neighbours in a batch nor padding change what it says of an utterance; one that
-            cannot promise it says False, and is given each utterance alone.
+        first_center_samples: Centre of frame 0, in samples at `sample_rate_hz`.
+        min_samples: Shortest waveform it takes, in samples; a shorter utterance is an error of the data.
+        max_samples: Longest waveform it takes at once, in samples; None: any.
+        batch_invariant: Whether the hidden states of an utterance depend on it alone, not on padding or on the other
+            utterances of the batch. If False, the upstream gets each utterance alone.
         layer_names: One name a layer, in the order of `HiddenStates.layers`.
         width: D, shared by all layers.
         utterance_normalised: Whether each feature of layer 0 has zero mean over the utterance, so that its mean over
-            time tells nothing.
+            time is constant.
         trainable: Whether it has weights that fine-tuning can change.
-        citation: Where the model was published.
-        licence: Of the weights or the code.
+        citation: The paper of the model.
+        licence: Licence of the weights or the code.
         contract: Version of this contract.
     """
 
@@ -83,7 +83,7 @@ class UpstreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class HiddenStates:
-    """What an upstream says of a batch.
+    """The hidden states of a batch.
 
     Attributes:
         layers: (L, B, F, D) float; zero past each length.
@@ -96,10 +96,10 @@ class HiddenStates:
 
 @runtime_checkable
 class Upstream(Protocol):
-    """An `nn.Module` with a declaration; what stands under `__call__` here is its `forward`.
+    """An `nn.Module` with a declaration; `__call__` here is its `forward`.
 
-    Promises, which `repbench check upstream` holds it to (`repbench.testing.upstreams`): batched equals alone (relative
-    1e-4; unless `info.batch_invariant` says otherwise), order does not matter, eval is deterministic, frozen leaves no
+    Promises that `repbench check upstream` tests (`repbench.testing.upstreams`): batched equals alone (relative 1e-4;
+    unless `info.batch_invariant` is False), order does not matter, eval is deterministic, frozen leaves no
     gradient, no NaN, layer count fixed, `num_frames` true, global state (random numbers, default dtype, threads,
     working folder) untouched.
     """
@@ -113,25 +113,25 @@ class Upstream(Protocol):
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
         """Hidden states of a batch.
 
-        Whatever `repbench.load_upstream` gives refuses another dtype or shape before this is called (`check_call`).
+        Upstreams of `repbench.load_upstream` check dtype and shape before this call (`check_call`).
 
         Args:
-            waveforms: (B, T) float32 at `info.sample_rate_hz`, in [-1, 1]; what lies past a length is ignored.
+            waveforms: (B, T) float32 at `info.sample_rate_hz`, in [-1, 1]; values past a length are ignored.
             lengths: (B,) int64, valid samples, each at least `info.min_samples`.
         """
         ...
 
     def fingerprint(self) -> str:
-        """SHA-256 over weights, configuration and the declared integer `code_version`; `fingerprint_of` computes it."""
+        """SHA-256 of weights, configuration and the declared integer `code_version`, by `fingerprint_of`."""
         ...
 
 
 class UpstreamFactory(Protocol):
-    """What the entry point of an upstream names.
+    """The object that the entry point of an upstream names.
 
-    A factory whose model has a configuration takes its settings as further keywords, and may have an attribute
-    `presets`, a mapping from the name of a preset to its settings; the group `training` among them is not the model's:
-    it is what `repbench pretrain` trains it with.
+    A factory whose model has a configuration takes its settings as further keywords. It may have an attribute
+    `presets`, a mapping from the name of a preset to its settings. Their group `training` does not go to the model: it
+    holds the settings of `repbench pretrain`.
     """
 
     def __call__(self, *, checkpoint: str | None = None, seed: int = 0) -> Upstream:
@@ -142,19 +142,19 @@ class UpstreamFactory(Protocol):
             seed: Seed of untrained weights.
 
         Raises:
-            UsageError: The checkpoint cannot be meant, for example one given to a front end that has no weights.
+            UsageError: The checkpoint is not valid, for example one for a front end, which has no weights.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where an upstream's weights come from; an upstream that knows has it as `provenance`.
+    """The source of an upstream's weights, as its attribute `provenance` if it is known.
 
     Attributes:
-        checkpoint: The checkpoint that was taken, as a path or in words.
-        heard: SHA-256 of the samples (`Utterance.samples_sha256`) of each utterance it learned from, where known.
-        notes: What a reader of its scores should know.
+        checkpoint: The checkpoint, as a path or in words.
+        heard: SHA-256 of the samples (`Utterance.samples_sha256`) of each training utterance, where known.
+        notes: Sentences for the reader of its scores.
     """
 
     checkpoint: str | None = None
@@ -163,18 +163,18 @@ class Provenance:
 
 
 def provenance_of(upstream: object) -> Provenance:
-    """What an upstream says of where its weights come from; nothing, if it says nothing."""
+    """The provenance of an upstream; an empty one if it has none."""
     provenance = getattr(upstream, "provenance", None)
     return provenance if isinstance(provenance, Provenance) else Provenance()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Utterances, or stretches of them, on their way to an objective.
+    """A batch of utterances, or of crops of them, for an objective.
 
     Attributes:
-        values: (B, T) waveforms; for a `FrameObjective`, the frames (B, F, D) it made of them. What lies past a length
-            has no meaning.
+        values: (B, T) waveforms; for a `FrameObjective`, its frames (B, F, D). Values past a length
+            have no meaning.
         lengths: (B,) int64, valid samples or frames.
     """
 
@@ -184,13 +184,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a batch costs.
+    """The loss of a batch.
 
     Attributes:
         value: Scalar with gradient: the mean over `weight` terms.
-        logs: Further numbers worth a curve.
-        weight: How many terms the mean is over. The batches of one step, wherever they were computed, count as one
-            mean of all their terms; a batch with nothing to score has weight 0, and its value is not looked at.
+        logs: Further scalars for the training log.
+        weight: Number of terms of the mean. All batches of an optimiser step, on all processes, are one mean over all
+            their terms. A batch without scored terms has weight 0, and its value is ignored.
     """
 
     value: Tensor
@@ -200,13 +200,13 @@ class Loss:
 
 @runtime_checkable
 class Objective(Protocol):
-    """What an upstream that can be pre-trained has as `objective`.
+    """The pre-training objective of an upstream, its attribute `objective`.
 
-    It may also say `min_frames`, the shortest stretch from which it can learn.
+    It may also have `min_frames`, the shortest crop with a loss.
     """
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Loss:
-        """The loss of a batch; all that is drawn is drawn from `generator`, which lies on the batch's device."""
+        """The loss of a batch; all random draws come from `generator`, which is on the batch's device."""
         ...
 
     def figures(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -219,11 +219,11 @@ class FrameObjective(Objective, Protocol):
     """An objective on frames that do not depend on its weights, so that they can be computed once and kept."""
 
     def frames(self, waveforms: Tensor, lengths: Tensor) -> Batch:
-        """(B, T) waveforms with (B,) lengths to all that `loss` needs of them: (B, F, D) with (B,) counts."""
+        """(B, T) waveforms with (B,) lengths -> the input of `loss`: (B, F, D) with (B,) counts."""
         ...
 
     def num_frames(self, num_samples: int) -> int:
-        """How many `frames` gives for a waveform of `num_samples`, at least the upstream's `min_samples`."""
+        """Frames that `frames` gives for a waveform of `num_samples`, at least the upstream's `min_samples`."""
         ...
 
 
@@ -231,12 +231,12 @@ class FrameObjective(Objective, Protocol):
 class Pretrainable(Upstream, Protocol):
     """An upstream that can be pre-trained.
 
-    `config` is all settings it was built with, so that the factory called with them builds it again.
+    `config` holds all settings, so that the factory builds the same network from them.
     """
 
     @property
     def objective(self) -> Objective:
-        """What it learns from."""
+        """The pre-training objective."""
         ...
 
     @property
@@ -249,7 +249,12 @@ def fingerprint_of(module: nn.Module, config: Mapping[str, Any], code_version: i
     """SHA-256 of a model's weights, configuration and declared code version.
 
     The package's version is not part of it, so that a patch release leaves every cached feature and record valid;
-    `code_version` is raised by hand when the same weights give other numbers.
+    `code_version` is increased by hand when the same weights give other numbers.
+
+    Args:
+        module: The model; its `state_dict` is hashed in the order of the names, whatever the shapes.
+        config: Everything else that determines the hidden states, JSON-able.
+        code_version: As declared.
     """
     digest = hashlib.sha256(canonical_json({"config": dict(config), "code_version": code_version}))
     update_with_tensors(digest, module.state_dict())
@@ -267,7 +272,11 @@ def update_with_tensors(digest: hashlib._Hash, tensors: Mapping[str, Tensor]) ->
 
 
 def check_lengths(info: UpstreamInfo, lengths: Tensor) -> None:
-    """Refuse waveforms outside of what the upstream declares it can take.
+    """Refuse waveforms that are shorter or longer than declared.
+
+    Args:
+        info: The declaration.
+        lengths: (B,) samples.
 
     Raises:
         DataError: A length is below `min_samples` or above `max_samples`.
@@ -286,20 +295,20 @@ def check_lengths(info: UpstreamInfo, lengths: Tensor) -> None:
 
 
 def check_call(upstream: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Refuse a call of an upstream with what is no batch of waveforms; a forward pre-hook of every upstream.
+    """Check the arguments of a call: waveforms (B, T) and lengths (B,); a forward pre-hook of every upstream.
 
-    16-bit integers would give features that are off by log(32768^2) = 20.8, float64 those of another precision, and a
-    waveform (T,) whatever its axes are taken for.
+    16-bit integers would shift log features by log(32768^2) = 20.8, float64 would change their precision, and the axis
+    of a waveform (T,) would be mistaken.
 
     Args:
-        upstream: What is called.
-        given: Its arguments.
-        named: Those that are given by name.
+        upstream: The upstream that is called.
+        given: Its positional arguments.
+        named: Its keyword arguments.
 
     Raises:
         DataError: As `repbench.audio.frames.check_waveforms`.
     """
     arguments = dict(zip(("waveforms", "lengths"), given, strict=False)) | dict(named)
-    if arguments.keys() == {"waveforms", "lengths"}:  # what lacks one is refused by Python itself
+    if arguments.keys() == {"waveforms", "lengths"}:  # Python itself refuses a call that lacks one
         info: Any = upstream.info
         check_waveforms(**arguments, name=info.name)

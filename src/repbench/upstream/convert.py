@@ -1,4 +1,4 @@
-"""From a checkpoint of an older code to a checkpoint of repbench."""
+"""`repbench convert`: a checkpoint of another toolkit becomes a checkpoint of repbench."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint of the released Mockingjay code, S3PRL or APC, and save it as safetensors and JSON.
 
     Args:
-        file: Of an older code; nothing in it is run.
+        file: The checkpoint; no code in it runs.
         out: A new or empty folder.
-        settings: Of the configuration, where the file cannot tell (`residual=False` for a bare APC).
+        settings: Settings that the file lacks (`residual=False` for a bare APC).
 
     Raises:
-        UsageError: There is no such file, or a setting cannot be meant.
-        IntegrityError: It is corrupt, needs code to load, or is of no known layout.
+        UsageError: There is no such file, or a setting is not valid.
+        IntegrityError: It is corrupt, needs code to load, or has no known layout.
     """
     if not file.is_file():
         what = "This is a folder, not a checkpoint of an older code" if file.is_dir() else "There is no such file"
@@ -41,7 +41,7 @@ def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint:
     name = model_of(content)
     if name == "apc":
         network: nn.Module = apc(checkpoint=str(file), **settings)
-    else:  # what is neither is said by Mockingjay's reader, which lists the keys that it found
+    else:  # for an unknown layout Mockingjay's reader lists the keys in its error
         network = mockingjay(checkpoint=str(file), **settings)
     config: Mapping[str, Any] = network.config  # type: ignore[assignment]
     notes = provenance_of(network).notes

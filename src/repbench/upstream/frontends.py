@@ -1,8 +1,10 @@
-"""Front ends as upstreams: the rows that every learned representation has to beat.
+"""Front ends as upstreams: the baselines of every learned representation.
 
-Each is one layer without weights. `mel`, `mel_no_cmvn`, `fbank160`, `mfcc52` and `linear1025` are those of the released
-Mockingjay code (`repbench.audio.legacy`); `fbank`, `fbank_no_cmvn`, `mfcc`, `spectrogram` and APC's `fbank80` are
-Kaldi's (`repbench.audio.kaldi`); `mel80` and `linear` are those S3PRL computes on the fly (`repbench.audio.online`).
+Each has one layer and no weights. `mel`, `mel_no_cmvn`, `fbank160`, `mfcc52` and `linear1025` come from the released
+Mockingjay code (`repbench.audio.legacy`); `fbank`, `fbank_no_cmvn`, `mfcc`, `spectrogram` and APC's `fbank80` from
+Kaldi (`repbench.audio.kaldi`); `mel80` and `linear` from S3PRL's online features (`repbench.audio.online`).
+
+Axes: L layers, B batch, T samples, F frames, D width.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ class FrontEndUpstream(nn.Module):
     """A front end as an upstream of one layer.
 
     Args:
-        name: What the upstream is called.
-        front_end: The function.
-        citation: Where it was published.
+        name: Name of the upstream.
+        front_end: The front end.
+        citation: The paper.
     """
 
     code_version = 1
@@ -48,17 +50,21 @@ class FrontEndUpstream(nn.Module):
         )
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that a waveform of `num_samples` gives."""
+        """Frames of a waveform of `num_samples`."""
         return self.front_end.num_frames(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
-        """(B, T) -> one layer (1, B, F, D)."""
+        """(B, T) -> one layer (1, B, F, D).
+
+        Raises:
+            DataError: A waveform is shorter than declared.
+        """
         check_lengths(self.info, lengths)
         frames, num_frames = self.front_end(waveforms, lengths)
-        return HiddenStates(layers=frames[None], lengths=num_frames)
+        return HiddenStates(layers=frames[None], lengths=num_frames)  # (B, F, D) -> (1, B, F, D)
 
     def fingerprint(self) -> str:
-        """SHA-256 of what the features depend on."""
+        """SHA-256 of the front end's name and the code version."""
         return fingerprint_of(self, {"front_end": self.front_end.name}, self.code_version)
 
 

@@ -1,1 +1,1 @@
-"""Models of other libraries as upstreams: transformers, torchaudio, Python modules, folders of features."""
+"""Models of other libraries as upstreams: transformers, torchaudio, Python modules, and stored features."""

@@ -23,13 +23,13 @@ from repbench.torch_pairs import without_broken_torchaudio
 from repbench.upstream.adapters.huggingface_families import FAMILIES, Family, check_extractor
 from repbench.upstream.adapters.huggingface_files import (
     CONFIG_FILE,
+    citation_and_licence,
     folder_of,
     lasting,
     missing_package,
     read_preprocessor,
     read_settings,
     read_weights,
-    said_by_card,
     weights_files,
 )
 from repbench.upstream.adapters.huggingface_weights import check_weights_folder, loaded
@@ -95,7 +95,7 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
     place = str(folder) if checkpoint is None else checkpoint
     if files and not Path(place).is_dir():
         place = str(files[0])
-    citation, licence = said_by_card(folder)
+    citation, licence = citation_and_licence(folder)
     info = UpstreamInfo(
         name=f"hf:{source}",
         sample_rate_hz=extractor.sampling_rate,

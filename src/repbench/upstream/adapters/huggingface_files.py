@@ -1,6 +1,6 @@
-"""What lies in the folder of a transformers model: where the folder is, its weights, its settings, its model card.
+"""The files of a transformers model: its folder, weights, settings and model card.
 
-Nothing here imports transformers, touches the network or runs code that a file holds.
+Nothing here imports transformers, uses the network or runs code of a file.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
 PICKLE_INDEX_FILE = "pytorch_model.bin.index.json"
 INDEX_ENDING = ".index.json"
-"""How the name of a file ends that says which of several files holds which weight."""
+"""The end of the name of an index, which maps weights to files."""
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", INDEX_ENDING)
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
 _COUNTERS = ("num_batches_tracked", AVERAGING_COUNTER)
-"""Entries of a state dict that count batches, and are no weights."""
+"""Entries of a state dict that are counters of batches, not weights."""
 
 _VOLATILE = {"_name_or_path", "architectures", "dtype", "processor_class", "torch_dtype", "transformers_version"}
-"""Settings that say who saved a model and where, not what it computes."""
+"""Settings about the origin of a model, without effect on its hidden states."""
 
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 _LICENCE = re.compile(r"^license:[ \t]*([\w.+-]+)[ \t]*$", re.MULTILINE)
@@ -42,23 +42,23 @@ _PAPER = re.compile(r"(?:arxiv\.org/(?:abs|pdf)/|arxiv:)(\d{4}\.\d{4,5})", re.IG
 
 
 def missing_package(error: ImportError) -> EnvironmentFault:
-    """What to say where the extra is not installed, or not whole."""
+    """The error for a missing or incomplete extra `huggingface`."""
     what = f"`hf:` needs transformers, which cannot be imported: {error}"
     return EnvironmentFault(what, key="hf", do="Install it: pip install 'repbench[huggingface]'")
 
 
 def folder_of(source: str) -> Path:
-    """The folder of a model: `source` itself or, for the name of a repository, what Hugging Face's cache holds of it.
+    """The folder of a model: `source` itself or, for the name of a repository, its folder in Hugging Face's cache.
 
     Raises:
         UsageError: There is neither.
-        EnvironmentFault: The cache is asked for and huggingface_hub is not installed.
+        EnvironmentFault: `source` is not a folder and huggingface_hub is not installed.
     """
     folder = given_path(Path(source).expanduser(), "--upstream")
     if folder.is_dir():
         return folder
     if _REPOSITORY.fullmatch(source) is None:
-        what = f"`{source}` is no such folder, and cannot be the name of a repository"
+        what = f"`{source}` is not a folder here, and cannot be the name of a repository"
         raise UsageError(what, key="--upstream", do="Give a folder as save_pretrained writes it, or OWNER/NAME")
     try:
         from huggingface_hub import snapshot_download
@@ -98,13 +98,13 @@ def read_settings(folder: Path, *names: str) -> dict[str, Any]:
 
 
 def read_preprocessor(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The settings of the feature extractor, and the file that they stand in.
+    """The settings of the feature extractor, and their file.
 
-    transformers 5 puts them into `processor_config.json` under `feature_extractor`, and reads them there first.
+    transformers 5 writes them into `processor_config.json` under `feature_extractor`, and reads them there first.
 
     Raises:
         UsageError: The folder has no such file.
-        IntegrityError: It is no JSON object, or two files say different things of the same setting.
+        IntegrityError: It is not a JSON object, or two files differ in a setting.
     """
     settings = read_settings(folder, *PREPROCESSOR_FILES)
     files = [folder / name for name in PREPROCESSOR_FILES if (folder / name).is_file()]
@@ -119,34 +119,34 @@ def read_preprocessor(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def nested_preprocessor(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of the feature extractor, wherever they stand among those of a processor."""
+    """The settings of the feature extractor among those of a processor, or `settings` themselves."""
     nested = settings.get("feature_extractor", settings.get("audio_processor"))
     return nested if isinstance(nested, Mapping) else settings
 
 
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those that say who saved them, for a fingerprint."""
+    """Settings without those about their origin, for a fingerprint."""
     return {key: value for key, value in settings.items() if key not in _VOLATILE}
 
 
 def weights_files(folder: Path, wanted: str | None) -> list[Path]:
-    """The files that hold the weights of a model, or the index that names them.
+    """The files of the weights of a model, or their index.
 
     Args:
-        folder: Of the model.
-        wanted: A file, in the folder or elsewhere; naming a pickle is what allows it. A folder, whose safetensors are
-            meant; None: those of the usual names in the folder of the model.
+        folder: The folder of the model.
+        wanted: A file, in the folder or elsewhere; a pickle is read only if it is named. Another folder: its
+            safetensors. None: the files of the usual names in the folder of the model.
 
     Raises:
-        UsageError: There is no such file, or only a pickle, which nobody named.
+        UsageError: There is no such file, or only a pickle, and it is not named.
     """
     if wanted is not None and Path(wanted).is_dir():
         return weights_files(Path(wanted), None)
     if wanted is not None:
         found = next((place for place in (folder / wanted, Path(wanted)) if place.is_file()), None)
         if found is None or not found.name.endswith(_WEIGHTS_ENDINGS):
-            what = f"`{wanted}` is no file of weights in {folder} or here"
-            do = "Name a .safetensors or .bin file or the .index.json of several, say `random`, or nothing"
+            what = f"`{wanted}` is not a file of weights in {folder} or here"
+            do = "Give a .safetensors or .bin file, the .index.json of several, `random`, or nothing"
             raise UsageError(what, key="--checkpoint", do=do)
         return [found]
     if (folder / WEIGHTS_FILE).is_file():
@@ -155,19 +155,19 @@ def weights_files(folder: Path, wanted: str | None) -> list[Path]:
         return [folder / INDEX_FILE]
     for name, kind in ((PICKLE_FILE, "a pickle"), (PICKLE_INDEX_FILE, "an index of pickles")):
         if (folder / name).is_file():
-            what = f"The weights lie in {name} alone, {kind}, which is read only where it is asked for"
-            do = f"Convert them to {WEIGHTS_FILE}, or say --checkpoint {name} to read it without running its code"
+            what = f"The weights are only in {name}, {kind}, which is read only if it is named"
+            do = f"Convert them to {WEIGHTS_FILE}, or give --checkpoint {name} to read it without running its code"
             raise UsageError(what, key="--checkpoint", file=folder, do=do)
     raise UsageError(f"The folder holds no {WEIGHTS_FILE}", key="--upstream", file=folder, do="Fetch it, whole")
 
 
 def read_weights(files: list[Path]) -> dict[str, Tensor]:
-    """The weights in the files, float32 and finite; an index stands for the files that it names.
+    """The weights in the files, float32 and finite; an index is replaced by the files that it names.
 
     Raises:
         UsageError: A file is missing.
-        IntegrityError: A file is damaged or something else, needs code to be read, or holds what cannot be a weight; or
-            an index and its files contradict each other.
+        IntegrityError: A file is damaged or of another kind, needs code to be read, or holds a value that is not a
+            weight; or an index and its files contradict each other.
     """
     weights: dict[str, Tensor] = {}
     for file in files:
@@ -180,7 +180,7 @@ def _read_file(file: Path) -> dict[str, Tensor]:
 
 
 def _read_listed(index: Path) -> dict[str, Tensor]:
-    """The weights in the files that an index names, each in the file that the index says."""
+    """The weights of the files of an index; each file must hold exactly the weights that the index lists for it."""
     places = _places(index)
     names = sorted(set(places.values()))
     missing = [name for name in names if not (index.parent / name).is_file()]
@@ -200,11 +200,11 @@ def _read_listed(index: Path) -> dict[str, Tensor]:
 
 
 def _places(index: Path) -> dict[str, str]:
-    """From the name of each weight to the name of the file beside the index that holds it."""
+    """The file of each weight, by the name of the weight; files are in the folder of the index."""
     found = read_settings(index.parent, index.name).get("weight_map")
     places = found if isinstance(found, dict) else {}
     if not places or any(not isinstance(name, str) or Path(name).name != name for name in places.values()):
-        what = "The index must map every weight to the name of a file beside it"
+        what = "The index must map every weight to the name of a file in its folder"
         raise IntegrityError(what, file=index, key="weight_map", do="Fetch the file again")
     return places
 
@@ -228,8 +228,8 @@ def _checked(state: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     return check_weights({key: state[key] for key in state if key not in counters}, file=file) | counters
 
 
-def said_by_card(folder: Path) -> tuple[str, str]:
-    """Citation and licence by the model card: the first paper on arXiv that it names; each "unknown" if not said."""
+def citation_and_licence(folder: Path) -> tuple[str, str]:
+    """Citation (the first arXiv paper) and licence in the model card; each "unknown" if it is missing."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,13 +1,13 @@
-"""`py:module:attribute`: any `nn.Module` of (waveforms, lengths), with a YAML file that declares what it is.
+"""`py:module:attribute`: any `nn.Module` of (waveforms, lengths), with a declaration in a YAML file.
 
-What `py:` names may be an upstream or the factory of one, which needs no declaration. Else it is an `nn.Module`, a
-class of them, or a function without arguments that returns one; and beside the Python file `models.py` lies
-`models_ATTRIBUTE.info.yaml`, a `Declaration`. `--checkpoint OTHER.yaml` names another one.
+The attribute may be an upstream or the factory of one, which needs no declaration. Otherwise it is an `nn.Module`, a
+subclass of it, or a function without arguments that returns one; the declaration of `ATTRIBUTE` in `models.py` is
+`models_ATTRIBUTE.info.yaml` in the same folder. `--checkpoint OTHER.yaml` names another one.
 
-The module is called with waveforms (B, T) float32 and lengths (B,) int64 and returns one layer (B, F, D), several as
+The module is called with waveforms (B, T) float32 and lengths (B,) int64. It returns one layer (B, F, D), several as
 (L, B, F, D) or as a list of (B, F, D), or `HiddenStates`.
 
-Legend: L layers, B batch, T samples, F frames, D width.
+Axes: L layers, B batch, T samples, F frames, D width.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from repbench.configs.loader import build as build_settings
 from repbench.configs.loader import load_yaml
-from repbench.errors import IntegrityError, PluginError, UsageError
+from repbench.errors import IntegrityError, PluginError, UsageError, is_out_of_memory
 from repbench.upstream.adapters.frame_counts import joined
 from repbench.upstream.adapters.huggingface_files import read_weights
+from repbench.upstream.adapters.module_call import (
+    channel_hint,
+    check_forward,
+    layers_of,
+    transposed_hint,
+)
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
 from repbench.upstream.checkpoints.given_path import given_path
@@ -42,28 +47,28 @@ from repbench.upstream.contract import (
 
 
 class Declaration(BaseModel):
-    """What the author of a module says of it; a waveform of T samples gives
+    """The declaration of a module; a waveform of T samples gives
     (T + padding_samples - window_samples) // hop_samples + 1 frames.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """What the model is called."""
+    """Name of the model."""
     sample_rate_hz: int = Field(16_000, ge=1)
-    """Rate of the waveforms it takes."""
+    """Sample rate of the waveforms it takes, in hertz."""
     hop_samples: int = Field(ge=1)
-    """Distance of two frames' centres."""
+    """Distance of two frames' centres, in samples."""
     first_center_samples: int = Field(ge=0)
-    """Sample of which frame 0 speaks."""
+    """Centre of frame 0, in samples."""
     window_samples: int = Field(ge=1)
-    """Samples that a frame hears before any padding: 400 for wav2vec 2.0's convolutions, the hop for whole blocks."""
+    """Samples that a frame depends on, before padding: 400 for wav2vec 2.0's convolutions, the hop for whole blocks."""
     padding_samples: int = Field(0, ge=0)
-    """Samples that the model adds at both ends together: the window, for a centred spectrogram."""
+    """Samples that the model adds at both ends in total: the window, for a centred spectrogram."""
     min_samples: int | None = Field(None, ge=1)
-    """Shortest waveform it takes; null: what gives one frame."""
+    """Shortest waveform it takes, in samples; null: the shortest that gives one frame."""
     max_samples: int | None = Field(None, ge=1)
-    """Longest waveform it takes; null: any."""
+    """Longest waveform it takes, in samples; null: any."""
     layer_names: tuple[str, ...]
     """One name a layer."""
     width: int = Field(ge=1)
@@ -71,26 +76,26 @@ class Declaration(BaseModel):
     utterance_normalised: bool = False
     """Whether each feature of layer 0 has zero mean over the utterance."""
     batch_invariant: bool = False
-    """Whether padded batches give what each utterance gives alone; false: each is run alone, and never padded."""
+    """Whether padded batches give the same as each utterance alone; false: each one runs alone, without padding."""
     weights: str | None = None
-    """A .safetensors file of the module's state dict, relative to the declaration; null: the module has its weights."""
+    """A .safetensors file of the module's state dict, relative to the declaration; null: the module's own weights."""
     code_version: int = Field(1, ge=1)
-    """Raise it when the same weights give other numbers."""
+    """Increase it when the same weights give other numbers."""
     citation: str = "unknown"
-    """Where the model was published."""
+    """The paper of the model."""
     licence: str = "unknown"
-    """Of the weights or the code."""
+    """Licence of the weights or the code."""
 
 
 class DeclaredModule(nn.Module):
-    """Somebody's module as an upstream.
+    """A declared module as an upstream.
 
     Args:
         module: The module.
-        declared: What it is.
-        declaration_file: Where that stands.
-        sources: Python files it comes from; their bytes are part of the fingerprint.
-        provenance: Where the weights come from.
+        declared: Its declaration.
+        declaration_file: The file of the declaration.
+        sources: Python files of its code; their bytes are part of the fingerprint.
+        provenance: The source of the weights.
     """
 
     def __init__(
@@ -124,7 +129,7 @@ class DeclaredModule(nn.Module):
         )
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that a waveform of `num_samples` gives, as declared."""
+        """Frames of a waveform of `num_samples`, as declared."""
         declared = self.declared
         return (num_samples + declared.padding_samples - declared.window_samples) // declared.hop_samples + 1
 
@@ -132,6 +137,7 @@ class DeclaredModule(nn.Module):
         """(B, T) -> (L, B, F, D).
 
         Raises:
+            DataError: A length is outside of what is declared.
             PluginError: The module does not return what is declared.
         """
         check_lengths(self.info, lengths)
@@ -140,21 +146,32 @@ class DeclaredModule(nn.Module):
         else:
             groups = [(waveforms[row : row + 1, :length], lengths[row : row + 1])
                       for row, length in enumerate(lengths.tolist())]  # fmt: skip
-        return joined([states for group in groups for states in self._hear(*group)])
+        return joined([states for group in groups for states in self._encode(*group)])
 
-    def _hear(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
-        """The hidden states (L, F, D) of each utterance of a batch."""
+    def _encode(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
+        """(B, T) -> B times (L, F, D)."""
         counts = [self.num_frames(length) for length in lengths.tolist()]
-        layers = _layers_of(self.module(waveforms, lengths), self.info.name)
+        layers = layers_of(self._call(waveforms, lengths), self.module, self.info.name)
         expected = (len(self.info.layer_names), len(counts), max(counts), self.info.width)
         if tuple(layers.shape) != expected:
             raise PluginError(
                 f"The declaration promises (L, B, F, D) = {expected} for {lengths.tolist()} samples, but the module "
                 f"returned {tuple(layers.shape)}",
                 key=self.info.name,
-                do="Correct layer_names, hop_samples, window_samples, padding_samples or width in the declaration",
+                do="Correct layer_names, hop_samples, window_samples, padding_samples or width in the declaration"
+                + transposed_hint(tuple(layers.shape), expected),
             )
         return [layers[:, row, :count] for row, count in enumerate(counts)]
+
+    def _call(self, waveforms: Tensor, lengths: Tensor) -> object:
+        try:
+            return self.module(waveforms, lengths)
+        except (RuntimeError, ValueError) as error:
+            hint = channel_hint(self.module)
+            if hint is None or is_out_of_memory(error):
+                raise
+            what = f"The module failed on waveforms {tuple(waveforms.shape)}: {error}"
+            raise PluginError(what, key=self.info.name, do=hint) from error
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights, the declaration, the files of the code and its declared version."""
@@ -162,32 +179,15 @@ class DeclaredModule(nn.Module):
         return fingerprint_of(self, {**declared, "sources_sha256": self._sources_sha256}, self.declared.code_version)
 
 
-def _layers_of(returned: object, name: str) -> Tensor:
-    """What a module returned as (L, B, F, D)."""
-    if isinstance(returned, HiddenStates):
-        return returned.layers
-    if isinstance(returned, list | tuple) and returned and all(_is_layer(each) for each in returned):
-        if len({each.shape for each in returned}) == 1:
-            return torch.stack(list(returned))
-    elif _is_layer(returned):
-        assert isinstance(returned, Tensor)
-        return returned[None]
-    elif isinstance(returned, Tensor) and returned.ndim == 4:
-        return returned
-    what = "The module must return a tensor (B, F, D) or (L, B, F, D), a list of (B, F, D) alike, or HiddenStates"
-    found = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
-    raise PluginError(f"{what}, but returned {found}", key=name, do="See repbench.upstream.adapters.python_module")
-
-
-def _is_layer(value: object) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 3
-
-
 def factory_of(target: object, spec: str) -> Callable[..., object]:
-    """The factory of what `py:SPEC` names: itself if it is one, else one that reads the declaration.
+    """The factory of the upstream that `py:SPEC` names: the target itself, or one that reads the declaration.
+
+    Args:
+        target: The attribute that `py:` names.
+        spec: `module:attribute`.
 
     Raises:
-        PluginError: It is nothing that can be called.
+        PluginError: The target cannot be called.
     """
     if isinstance(target, nn.Module):
         return partial(_ready, target) if isinstance(target, Upstream) else partial(build, target, spec)
@@ -217,15 +217,15 @@ def build(
     """Build the module that `py:SPEC` names, with its declaration, in eval mode.
 
     Args:
-        target: A module, a class of them, or a function that returns one.
+        target: A module, a subclass of `nn.Module`, or a function that returns a module.
         spec: `module:attribute`.
-        checkpoint: A YAML file: the declaration. Any other: the module's weights. `random`: as it is drawn from `seed`.
-        seed: Of what `target` draws when it is called.
+        checkpoint: A YAML file: the declaration. Any other file: the weights. `random`: weights drawn from `seed`.
+        seed: Seed of the weights that `target` draws when it is called.
 
     Raises:
-        UsageError: There is no declaration, or it cannot be meant; or a module that is there already is to be random.
-        IntegrityError: The weights are damaged, or not the module's.
-        PluginError: What it returns is no module.
+        UsageError: The declaration is missing or not valid, or `random` is given for a module that exists already.
+        IntegrityError: The weights are damaged, or do not fit the module.
+        PluginError: `target` returns something else, or the module's `forward` does not take (waveforms, lengths).
     """
     given = None if checkpoint is None else given_path(checkpoint, "--checkpoint")
     is_declaration = given is not None and given.suffix in {".yaml", ".yml"}
@@ -233,7 +233,7 @@ def build(
     if not file.is_file():
         what = f"`py:{spec}` is an nn.Module without a declaration"
         raise UsageError(
-            what, file=file, do="Write it there, or give one with --checkpoint FILE.yaml; see docs/models.md"
+            what, file=file, do="Write it there, or give one with --checkpoint FILE.yaml; see docs/which-way.md"
         )
     declared = build_settings(Declaration, load_yaml(file), file)
     weights = _weights_file(declared, file, None if is_declaration else checkpoint)
@@ -241,6 +241,7 @@ def build(
     if checkpoint == RANDOM and module is target:
         do = "Name its class, or a function that makes it"
         raise UsageError(f"`py:{spec}` is made already and cannot be drawn anew", key="--checkpoint", do=do)
+    check_forward(module, spec, batch_invariant=declared.batch_invariant)
     notes: tuple[str, ...] = ()
     if weights is not None:
         state, notes = unwrapped(read_weights([weights]), file=weights, expected=module.state_dict())
@@ -263,7 +264,7 @@ def _made(target: Callable[[], object], spec: str, seed: int) -> nn.Module:
 
 
 def _beside(spec: str) -> Path:
-    """Where the declaration of `module:attribute` lies unless another is named."""
+    """The default file of the declaration of `module:attribute`."""
     module, _, attribute = spec.partition(":")
     source = _file_of(module) or Path(f"{module}.py")
     return source.with_name(f"{source.stem}_{attribute}.info.yaml")
@@ -280,8 +281,10 @@ def _weights_file(declared: Declaration, file: Path, named: str | None) -> Path 
 
 
 def _sources_of(module: nn.Module, spec: str) -> set[Path]:
-    """The files that say what the module computes: the one that `module:attribute` names, where a function may put
-    together classes of others, and those of the classes that it is made of, without torch's own.
+    """The files of the module's code, without torch's own.
+
+    These are the file that `module:attribute` names, where a function may combine classes of other files, and the files
+    of the classes of the module and its parts.
     """
     classes = {type(each) for each in module.modules()}
     owners = {spec.partition(":")[0], *(each.__module__ for each in classes)}
@@ -290,6 +293,6 @@ def _sources_of(module: nn.Module, spec: str) -> set[Path]:
 
 
 def _file_of(module: str) -> Path | None:
-    """The file of an imported module; None where it has none, as an interpreter's prompt."""
+    """The file of an imported module; None if it has none, such as the interactive prompt."""
     place = getattr(sys.modules.get(module), "__file__", None)
     return Path(place) if place is not None and Path(place).is_file() else None

@@ -1,4 +1,4 @@
-"""Autoregressive predictive coding: a stack of GRUs that learns by telling a frame n steps ahead.
+"""Autoregressive predictive coding (APC): a stack of GRUs trained to predict the frame n steps ahead.
 
 Reference:
     Chung et al., An Unsupervised Autoregressive Model for Speech Representation Learning, Interspeech 2019,

@@ -1,4 +1,4 @@
-"""What an APC is made of. The defaults are those of the released models: 3 x 512, n = 3."""
+"""The settings of APC. The defaults are those of the released models: 3 x 512, n = 3."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repbench.configs.settings import NonNegativeInt, PositiveInt, Probability, 
 
 
 class ApcFeatureSettings(Settings):
-    """What the network reads, and tells ahead."""
+    """The front end of input and target."""
 
     input: str = "fbank80"
     """Front end of the input."""
@@ -24,25 +24,25 @@ class ApcFeatureSettings(Settings):
 
 
 class ApcConfig(Settings):
-    """Sizes and places of everything."""
+    """All settings of an APC."""
 
     features: ApcFeatureSettings = ApcFeatureSettings()
     """Input and target."""
     hidden_size: PositiveInt = 512
     """Width of the hidden states."""
     num_layers: PositiveInt = 3
-    """GRUs on top of each other."""
+    """Number of GRUs."""
     prenet_layers: NonNegativeInt = 0
-    """Layers of Linear, ReLU and dropout before the first GRU."""
+    """Number of layers of Linear, ReLU and dropout before the first GRU."""
     dropout: Probability = 0.1
-    """On the outputs of the prenet and the GRUs."""
+    """Dropout probability on the outputs of the prenet and the GRUs."""
     dropout_on_last: bool = False
-    """Whether the last GRU's output is dropped too (S3PRL)."""
+    """Whether the output of the last GRU has dropout too (S3PRL)."""
     residual: bool = True
-    """Whether each GRU's input is added to its output where they have the same width."""
+    """Whether the input of each GRU is added to its output where the widths agree."""
     residual_on_first: bool = True
-    """Whether the first GRU has a residual too, behind a prenet; false in S3PRL."""
+    """Whether the first GRU has a residual too, after a prenet; false in S3PRL."""
     time_shift: PositiveInt = 3
-    """How many frames ahead the target lies (n)."""
+    """Frames from an input to its target (n)."""
     loss_on: Literal["valid", "padded"] = "valid"
-    """Score valid frames, or all frames of the padded batch, as the released code does."""
+    """Frames of the loss: valid frames, or all frames of the padded batch, as in the released code."""

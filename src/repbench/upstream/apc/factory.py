@@ -11,7 +11,7 @@ from repbench.upstream.checkpoints.factory import NetworkFactory
 
 
 def untrained(settings: ApcConfig, names: Sequence[str] | None = None, seed: int = 0) -> Apc:
-    """An APC with torch's own initial weights, drawn from the generator that the factory has seeded."""
+    """An APC with torch's initial weights, drawn from the generator that `NetworkFactory` seeds."""
     return Apc(settings)
 
 

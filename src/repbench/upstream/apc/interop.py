@@ -1,7 +1,7 @@
-"""APC checkpoints of the original code, of the Mockingjay code and of S3PRL, read into our own names.
+"""Reader of APC checkpoints of the original code, of the Mockingjay code and of S3PRL.
 
-The first two are state dicts without any configuration: sizes are read off the shapes, and what shapes do not tell
-(the residuals, the dropout, how far ahead the target lies) is the setting of the released models unless it is given.
+The first two are state dicts without configuration: sizes come from the shapes; residuals, dropout and time shift are
+those of the released models unless they are given.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from repbench.upstream.checkpoints.foreign import (
     hold_to_shapes,
     model_of,
     named,
+    naming_file,
     numbers,
     refuse_layout,
-    told_of,
     unwrapped,
     whole,
 )
@@ -50,7 +50,7 @@ _GRU = re.compile(r"rnns\.([0-9]+)\.")
 
 
 class _Layout(NamedTuple):
-    """How a toolkit calls the parts, and how many axes their matrices have."""
+    """The names of the parts in a toolkit, and the number of axes of their matrices."""
 
     grus: str
     postnet: str
@@ -69,16 +69,16 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
 
     Args:
         path: The file.
-        settings: A tree of `ApcConfig` that goes before what the file says.
+        settings: A tree of `ApcConfig` that overrides the settings of the file.
 
     Raises:
         IntegrityError: The file is damaged, no checkpoint of APC, or its weights do not fit its settings.
-        UsageError: Its features are none of repbench's, or the settings cannot be meant.
+        UsageError: repbench has no front end for its features, or the settings are not valid.
     """
     content = read_pickle(path)
     if model_of(content) != "apc":
         raise refuse_layout(content, wanted="apc", known=_KNOWN, file=path)
-    with told_of(path):
+    with naming_file(path):
         if isinstance(content.get("model"), dict):
             return _s3prl(content, settings, path)
         return _bare(content, settings, path)
@@ -127,7 +127,7 @@ def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) 
         what = f"The model quantises vectors, which repbench's APC does not: {named(quantised or ['paras.vq'])}"
         raise IntegrityError(what, file=path, do="Give a checkpoint of APC without vector quantisation")
     task = theirs.get("task") if isinstance(theirs.get("task"), dict) else {}
-    told = {
+    found = {
         "features": _features_by_audio(theirs, settings),
         "hidden_size": sizes.get("hidden_size"),
         "num_layers": sizes.get("num_layers"),
@@ -137,27 +137,27 @@ def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) 
         "residual_on_first": False,
         "dropout_on_last": True,
     }
-    missing = [name for name in ("hidden_size", "num_layers", "residual") if told[name] is None]
+    missing = [name for name in ("hidden_size", "num_layers", "residual") if found[name] is None]
     if missing:
         raise IntegrityError(f"`config.model.paras` of the checkpoint lacks {named(missing)}", file=path)
-    config = merged({name: value for name, value in told.items() if value is not None}, settings)
+    config = merged({name: value for name, value in found.items() if value is not None}, settings)
     layout = _Layout(grus="rnn_layers", postnet="postnet", postnet_axes=2, prenet_axes=2)
     step = whole(content.get("Step"))
     return ForeignCheckpoint(
         kind="S3PRL's APC",
         config=config,
         weights=_converted(weights, config, layout, path),
-        step=None if step is None else step + 1,  # S3PRL writes it before it counts the update
+        step=None if step is None else step + 1,  # S3PRL saves before it counts the step
         notes=unwrapping,
     )
 
 
 def _converted(weights: Mapping[str, Tensor], config: dict[str, Any], layout: _Layout, path: Path) -> dict[str, Tensor]:
-    """The weights by our names, once they are found to be those that the settings ask for."""
+    """The weights by our names, after a check that they are exactly those of the settings."""
     names = list(_names(build(ApcConfig, config, path), layout))
     expected: Shapes = {name.theirs: name.shape for name in names}
     hold_to_shapes(expected, weights, file=path)
-    # A convolution of kernel 1 is a matrix with a third axis of 1.
+    # A convolution of kernel 1 is a matrix with a third axis: (H, D, 1) -> (H, D).
     return {
         name.ours: weights[name.theirs].flatten(1) if len(name.shape) == 3 else weights[name.theirs] for name in names
     }

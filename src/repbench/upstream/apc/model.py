@@ -1,7 +1,7 @@
-"""The network: an optional prenet, a stack of unidirectional GRUs with residuals, and a linear postnet.
+"""The network of APC: an optional prenet, a stack of unidirectional GRUs with residuals, and a linear postnet.
 
-What a GRU says of a frame depends on that frame and those before it, so padding behind an utterance cannot reach it;
-rows stay in the caller's order.
+The output of a GRU at a frame depends on that frame and those before it, so padding after an utterance cannot change
+it. Rows stay in the caller's order.
 
 Axes: B batch, F frames, D width of the input, H width of hidden states.
 """
@@ -19,18 +19,17 @@ from repbench.upstream.dropout import dropout
 class Stack(nn.Module):
     """Prenet, GRUs and postnet.
 
-    A prenet layer and the postnet are position-wise: what the original code writes as a convolution of kernel 1 is the
-    same map.
+    A prenet layer and the postnet are position-wise; the original code writes them as convolutions of kernel 1.
 
     Args:
         input_width: D.
         width: H.
-        num_layers: GRUs.
-        prenet_layers: Position-wise layers before them.
-        dropout: After each prenet layer and GRU.
-        dropout_on_last: After the last GRU too.
-        residual: Add each GRU's input to its output where the widths agree.
-        residual_on_first: For the first GRU too.
+        num_layers: Number of GRUs.
+        prenet_layers: Number of position-wise layers before the GRUs.
+        dropout: Dropout probability after each prenet layer and GRU.
+        dropout_on_last: Whether there is dropout after the last GRU.
+        residual: Whether the input of each GRU is added to its output where the widths agree.
+        residual_on_first: Whether that includes the first GRU.
 
     Reference:
         Chung et al., arXiv:1904.03240, section 2.
@@ -64,12 +63,12 @@ class Stack(nn.Module):
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(B, F, D) -> the output of each GRU after its residual, each (B, F, H)."""
         states = frames
-        for layer in self.prenet:
+        for layer in self.prenet:  # (B, F, D) -> (B, F, H)
             states = self._dropped(F.relu(layer(states)))
         outputs = []
         last = len(self.grus) - 1
         for index, gru in enumerate(self.grus):
-            output, _ = gru(states)
+            output, _ = gru(states)  # (B, F, H or D) -> (B, F, H)
             if index < last or self._dropout_on_last:
                 output = self._dropped(output)
             if self._residual and output.shape == states.shape and (index > 0 or self._residual_on_first):

@@ -1,4 +1,4 @@
-"""Checkpoints: our own format, and those of other toolkits read without running code."""
+"""Checkpoints: the format of repbench, and those of other toolkits, which are read without running code."""
 
 from repbench.moved import moved_names
 

@@ -1,4 +1,4 @@
-"""The factory of an upstream with weights: where they come from, and how strictly they are taken."""
+"""The factory of upstreams with weights: it finds the checkpoint and loads it strictly."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from repbench.upstream.checkpoints.native import (
 from repbench.upstream.contract import Provenance
 
 HEARD_FILE = "heard.txt"
-"""In a checkpoint: SHA-256 of the samples of each utterance that was learned from, one a line."""
+"""File of a checkpoint: SHA-256 of the samples of each training utterance, one a line."""
 
 RUNS = Path("runs") / "pretrain"
-"""Where `repbench pretrain` puts its runs, a folder for each upstream."""
+"""Default folder of the runs of `repbench pretrain`; each upstream has a folder in it."""
 
 RANDOM = "random"
 
@@ -48,10 +48,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Presets(Mapping[str, Mapping[str, Any]]):
-    """The presets that ship with repbench for an upstream, read when asked for; each says every setting.
-
-    One that said only what differs from the defaults would say nothing where it is the defaults.
-    """
+    """The presets of an upstream in repbench, read on access; each holds every setting, defaults included."""
 
     upstream: str
     settings: type[BaseModel]
@@ -70,13 +67,13 @@ class Presets(Mapping[str, Mapping[str, Any]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFactory(Generic[Config]):
-    """Builds an upstream from a checkpoint or untrained.
+    """Builds an upstream from a checkpoint, or untrained.
 
     Attributes:
-        name: Of the upstream.
+        name: Name of the upstream.
         settings: The pydantic model of its configuration.
-        untrained: From settings, the names of the weights that there are (None: all) and a seed to a network.
-        read_foreign: Reads checkpoints of the codes that came before.
+        untrained: Builds a network from settings, the names of the available weights (None: all) and a seed.
+        read_foreign: Reads checkpoints of other toolkits.
     """
 
     name: str
@@ -93,14 +90,14 @@ class NetworkFactory(Generic[Config]):
         """Build the upstream in eval mode on the CPU.
 
         Args:
-            checkpoint: None: the newest that `repbench pretrain` made here. A path: a checkpoint or run of repbench, or
-                a file of an older code. `random`: untrained, with the settings of the newest checkpoint, else of the
-                usual preset; `random:PRESET` or `random:PATH`: with those.
-            seed: Of untrained weights.
-            settings: Of the configuration, instead of what checkpoint or preset says.
+            checkpoint: None: the newest one below `runs/pretrain`. A path: a checkpoint or run of repbench, or a file
+                of another toolkit. `random`: untrained, with the settings of the newest checkpoint, else of the usual
+                preset; `random:PRESET` or `random:PATH`: untrained with those settings.
+            seed: Seed of untrained weights.
+            settings: Settings that override those of checkpoint or preset.
 
         Raises:
-            UsageError: There is no checkpoint, or a setting cannot be meant.
+            UsageError: There is no checkpoint, or a setting is not valid.
             IntegrityError: The checkpoint is corrupt, or not of this network.
         """
         if checkpoint is not None and is_untrained(checkpoint):
@@ -132,7 +129,7 @@ class NetworkFactory(Generic[Config]):
         return network.eval()
 
     def _source_of_random(self, source: str) -> tuple[str, Mapping[str, Any]]:
-        """Whose settings an untrained network takes, and the settings."""
+        """The source of the settings of an untrained network, and the settings."""
         if not source:
             newest = self._newest()
             if newest is not None:
@@ -149,7 +146,7 @@ class NetworkFactory(Generic[Config]):
         return source, self._config_of(place) if isinstance(place, Checkpoint) else self.read_foreign(place, {}).config
 
     def _newest(self) -> Checkpoint | None:
-        """The newest checkpoint below `runs/pretrain`; an older one never takes the place of one that is corrupt."""
+        """The newest checkpoint below `runs/pretrain`; an older one never replaces a corrupt one."""
         faults: list[str] = []
         newest = newest_under(RUNS / self.name, faults.append)
         if faults:
@@ -171,7 +168,7 @@ class NetworkFactory(Generic[Config]):
         upstream, config = checkpoint.fields.get("upstream"), checkpoint.fields.get("config")
         if upstream != self.name or not isinstance(config, dict):
             what = f"This is a checkpoint of `{upstream}`, not of `{self.name}`"
-            raise IntegrityError(what, file=checkpoint.path, do=f"Say --upstream {upstream}")
+            raise IntegrityError(what, file=checkpoint.path, do=f"Use --upstream {upstream}")
         return config
 
     def _configured(self, tree: dict[str, Any], source: Path | str) -> Config:
@@ -184,13 +181,15 @@ def _heard(checkpoint: Checkpoint) -> frozenset[str]:
 
 
 def locate(path: Path) -> Checkpoint | Path:
-    """What a path given as checkpoint leads to: a checkpoint of repbench, verified, or a file of an older code.
+    """Resolve a path given as checkpoint: a checkpoint of repbench, verified, or a file of another toolkit.
 
-    A file of a checkpoint stands for the checkpoint. A run folder stands for its newest checkpoint; if that one is
-    corrupt, no older one takes its place.
+    A file of a checkpoint resolves to the checkpoint, and a run folder to its newest checkpoint. If that one is
+    corrupt, no older one replaces it.
 
     Raises:
-        UsageError: There is nothing, a folder without checkpoints, or weights without the manifest of a checkpoint.
+        UsageError: The path is absent, a folder without checkpoints, or weights without a manifest.
+        IntegrityError: The checkpoint is corrupt.
+        EnvironmentFault: The path cannot be read.
     """
     path = given_path(path, "--checkpoint")
     if is_part_of_checkpoint(path):
@@ -212,26 +211,26 @@ def locate(path: Path) -> Checkpoint | Path:
 
 
 def is_part_of_checkpoint(path: Path) -> bool:
-    """Whether a file is of a checkpoint of repbench, which is a folder whose manifest says what the weights are."""
+    """Whether a file belongs to a checkpoint of repbench, a folder with a manifest."""
     names = {WEIGHTS_FILE, TRAINING_FILE, MANIFEST_FILE}
     return path.name in names and path.is_file() and (path.parent / MANIFEST_FILE).is_file()
 
 
 def _refuse_weights_alone(path: Path) -> None:
     if path.suffix == ".safetensors":
-        what = f"This file holds weights alone; {MANIFEST_FILE}, which says of what model they are, is not beside it"
+        what = f"This file holds weights alone; {MANIFEST_FILE}, which names their model, is not in its folder"
         raise UsageError(what, key="--checkpoint", file=path, do="Give the whole folder of the checkpoint")
 
 
 def usual_preset(device: torch.device | None = None) -> str:
-    """`base` on a GPU, `tiny` on a CPU; None: the device that would be taken."""
+    """The default preset: `base` on a GPU, `tiny` on a CPU; None: the default device."""
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     return "base" if on_gpu else "tiny"
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's generator of the CPU starts from `seed`; after, it is as before."""
+    """Seed torch's CPU generator within the block; its state is restored after it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -1,7 +1,7 @@
-"""What checkpoints of other toolkits have in common once they are read: a configuration, and weights by our names.
+"""Shared parts of the readers of other toolkits' checkpoints: names of weights, settings as numbers, strict checks.
 
-Nothing is loaded in part. Every weight of the file must have a place in the model and every place a weight of its
-shape; what is missing, unexpected or misshapen is one error, in the words of the file.
+Nothing is loaded in part: the weights of the file must be exactly those of the model. Missing, unexpected and misshapen
+keys are one error, with the names of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from repbench.errors import IntegrityError, UsageError
 
 _MAX_NAMED = 10
-"""How many keys of each kind of fault are named before the rest is counted."""
+"""Most keys that an error names for each kind of fault; it counts the others."""
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _MAX_CHARACTERS = 100
@@ -27,16 +27,16 @@ _MAX_CHARACTERS = 100
 _GRU_KEY = re.compile(r"(?:rnns|rnn_layers)\.[0-9]+\.")
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""From the names of weights to their shapes."""
+"""The shapes of weights, by name."""
 
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.")
-"""What DataParallel, torch.compile, FSDP and Lightning Fabric put before every name of the model that they wrap."""
+"""Prefixes that DataParallel, torch.compile, FSDP and Lightning Fabric add to every name of a wrapped model."""
 
 _INNER_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What stands within a name where a part of the model was wrapped."""
+"""Parts within a name where a part of the model was wrapped."""
 
 AVERAGING_COUNTER = "n_averaged"
-"""What torch's AveragedModel saves beside the weights of the model that it wraps."""
+"""Counter that torch's AveragedModel saves with the weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,11 @@ class ForeignCheckpoint:
     """A checkpoint of another toolkit.
 
     Attributes:
-        kind: Which toolkit wrote it: "released Mockingjay code", "S3PRL of 2020", "original APC", …
+        kind: The toolkit that wrote it: "released Mockingjay code", "S3PRL of 2020", "original APC", …
         config: Settings of the model, as a tree.
-        weights: By the names of our module's `state_dict`, float32.
-        step: Updates it was trained for, if it says so.
-        notes: What a reader should know of it.
+        weights: float32, by the names of our module's `state_dict`.
+        step: Optimiser steps of its training, if known.
+        notes: Sentences for the reader of its scores.
     """
 
     kind: str
@@ -61,15 +61,15 @@ class ForeignCheckpoint:
 def unwrapped(
     weights: Mapping[str, Any], *, file: Path, expected: Iterable[str] = ()
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Take off what a wrapper of torch put before or within the names of weights.
+    """Remove the parts of names that a wrapper of torch added.
 
     Args:
-        weights: By the names in the file.
-        file: Where they come from.
-        expected: The names that the model has; a prefix that all of them have belongs to the model and stays.
+        weights: Weights by the names in the file.
+        file: Their source, for error messages.
+        expected: The names in the model; a prefix that all of them have belongs to the model and stays.
 
     Returns:
-        The weights by the names of the model that was wrapped, and a note that says what was taken off, if anything.
+        The weights by the names of the wrapped model, and a note on the removed parts, if any.
 
     Raises:
         IntegrityError: Two weights would have one name.
@@ -94,7 +94,7 @@ def unwrapped(
 
 
 def _shared_wrapper(names: Iterable[str]) -> str | None:
-    """The wrapper's prefix that every name begins with, if there is one."""
+    """The prefix of a wrapper that all names share; None if there is none."""
     every = [*names]
     shared = (prefix for prefix in _WRAPPERS if every and all(name.startswith(prefix) for name in every))
     return next(shared, None)
@@ -107,6 +107,11 @@ def _quoted(prefixes: Iterable[str]) -> str:
 def hold_to_keys(module: nn.Module, weights: Mapping[str, Tensor], *, file: Path) -> None:
     """Refuse weights that are not exactly those of the module.
 
+    Args:
+        module: The module.
+        weights: Tensors of any shape, by name.
+        file: Their source, for error messages.
+
     Raises:
         IntegrityError: Keys are missing, unexpected or of another shape; lists them.
     """
@@ -114,7 +119,7 @@ def hold_to_keys(module: nn.Module, weights: Mapping[str, Tensor], *, file: Path
 
 
 def hold_to_shapes(expected: Shapes, weights: Mapping[str, Tensor], *, file: Path) -> None:
-    """As `hold_to_keys`, for the names and shapes that a file is expected to have.
+    """As `hold_to_keys`, for expected names and shapes.
 
     Raises:
         IntegrityError: Keys are missing, unexpected or of another shape; lists them.
@@ -139,7 +144,7 @@ def hold_to_shapes(expected: Shapes, weights: Mapping[str, Tensor], *, file: Pat
 
 
 def named(keys: Iterable[object]) -> str:
-    """The first keys by name, the others by their number."""
+    """A list of keys for an error: the first by name, the number of the others."""
     texts = [str(key) for key in keys]
     others = len(texts) - _MAX_NAMED
     return ", ".join(texts[:_MAX_NAMED]) + (f" and {others} more" if others > 0 else "")
@@ -150,10 +155,10 @@ def _size(shape: Iterable[int]) -> str:
 
 
 def without_twin(weights: dict[str, Tensor], key: str, twin: str, *, file: Path) -> None:
-    """Take out `key`, which is written twice under two names, if it is there.
+    """Remove `key` from `weights` if both names of one weight are there.
 
     Raises:
-        IntegrityError: It is not the same as `twin`.
+        IntegrityError: It differs from `twin`.
     """
     if key not in weights or twin not in weights:
         return
@@ -164,12 +169,12 @@ def without_twin(weights: dict[str, Tensor], key: str, twin: str, *, file: Path)
 
 
 def hold_to_copies(weights: Mapping[str, Tensor], pattern: str, *, file: Path) -> None:
-    """Refuse layers that are said to be shared but differ.
+    """Refuse layers that are shared according to the settings but differ.
 
     Args:
-        weights: By name.
-        pattern: What every name of a layer starts with, its number written as {}.
-        file: Where they come from.
+        weights: Tensors of any shape, by name.
+        pattern: Prefix of the names of a layer, with {} for its number.
+        file: Their source, for error messages.
 
     Raises:
         IntegrityError: A layer differs from the first.
@@ -188,10 +193,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def renamed_last(weights: Mapping[str, Tensor], names: Mapping[str, str], *, file: Path) -> dict[str, Tensor]:
-    """Give the last part of each key its present name: `LayerNorm.gamma` -> `LayerNorm.weight`.
+    """Rename the last part of each key: `LayerNorm.gamma` -> `LayerNorm.weight`.
 
     Raises:
-        IntegrityError: A weight is there under both names.
+        IntegrityError: A weight has both names.
     """
     result: dict[str, Tensor] = {}
     for key, weight in weights.items():
@@ -204,7 +209,7 @@ def renamed_last(weights: Mapping[str, Tensor], names: Mapping[str, str], *, fil
 
 
 def group(tree: Mapping[str, Any], key: str, *, file: Path, of: str = "the checkpoint") -> dict[str, Any]:
-    """A mapping within a mapping.
+    """The mapping at `key` of a mapping.
 
     Raises:
         IntegrityError: There is none.
@@ -217,7 +222,7 @@ def group(tree: Mapping[str, Any], key: str, *, file: Path, of: str = "the check
 
 
 def numbers(tree: Any) -> Any:
-    """A configuration whose numbers are numbers: "4e-4" becomes 0.0004 and "None" becomes None."""
+    """A configuration with texts read as numbers: "4e-4" becomes 0.0004 and "None" becomes None."""
     if isinstance(tree, dict):
         return {key: numbers(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -233,8 +238,8 @@ def numbers(tree: Any) -> Any:
 
 
 @contextmanager
-def told_of(file: Path) -> Iterator[None]:
-    """Name the file in a `UsageError` about what stands in it."""
+def naming_file(file: Path) -> Iterator[None]:
+    """Add `file` to a `UsageError` of the block that names no file."""
     try:
         yield
     except UsageError as fault:
@@ -242,17 +247,17 @@ def told_of(file: Path) -> Iterator[None]:
 
 
 def whole(value: object) -> int | None:
-    """`value` if it is a whole number."""
+    """`value` if it is an int, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def refuse_layout(content: Mapping[str, Any], *, wanted: str, known: str, file: Path) -> IntegrityError:
-    """What to say of a file whose outermost keys are none that `wanted` is known by.
+    """The error for a file that is not a checkpoint of the requested upstream.
 
     Args:
         content: The outermost dict.
-        wanted: The upstream that was asked for, "mockingjay" or "apc".
-        known: The outermost keys that it is known by, in words.
+        wanted: The requested upstream, "mockingjay" or "apc".
+        known: The outermost keys of its checkpoints, in words.
         file: The file.
     """
     other = model_of(content)
@@ -260,7 +265,7 @@ def refuse_layout(content: Mapping[str, Any], *, wanted: str, known: str, file: 
         return IntegrityError(
             f"The checkpoint is of the upstream `{other}`, not `{wanted}`",
             file=file,
-            do=f"Take the upstream `{other}`, or give a checkpoint of `{wanted}`",
+            do=f"Use the upstream `{other}`, or give a checkpoint of `{wanted}`",
         )
     return IntegrityError(
         f"The checkpoint has a layout that is not known: its keys are {named(sorted(map(str, content))) or 'none'}",
@@ -270,7 +275,7 @@ def refuse_layout(content: Mapping[str, Any], *, wanted: str, known: str, file: 
 
 
 def model_of(content: Mapping[str, Any]) -> str | None:
-    """Which upstream a file is of, by its outermost keys; None if they do not say so."""
+    """The upstream of a file, by its outermost keys; None if they are unknown."""
     if "Mockingjay" in content or "Transformer" in content:
         return "mockingjay"
     inner = content["model"] if isinstance(content.get("model"), dict) else content

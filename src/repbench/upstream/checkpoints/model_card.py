@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself to a reader."""
+"""The model card (README.md) of a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Use it with `repbench run --upstream {fields["upstream"]} --checkpoint FOLDER --
 
 
 def _history(fields: Mapping[str, Any]) -> str:
-    """What the weights went through before, a line each."""
+    """Earlier events in the history of the weights, a line each."""
     return "".join(f"- {_sentence(event)}\n" for event in fields.get("history", ()))
 
 

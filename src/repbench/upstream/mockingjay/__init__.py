@@ -1,4 +1,4 @@
-"""Mockingjay: a Transformer encoder that learns by restoring masked stretches of a spectrogram.
+"""Mockingjay: a Transformer encoder trained to reconstruct masked frames of a spectrogram.
 
 Reference:
     Liu et al., Mockingjay: Unsupervised Speech Representation Learning with Deep Bidirectional Transformer Encoders,

@@ -1,4 +1,4 @@
-"""What a Mockingjay is made of. The defaults are BASE of the paper's Table 1."""
+"""The settings of Mockingjay. The defaults are BASE of the paper's Table 1."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from repbench.configs.settings import NonNegative, NonNegativeInt, Positive, Pos
 
 
 class FeatureSettings(Settings):
-    """What the network reads and what it restores; both have to have the same frames."""
+    """The front ends of input and target; both must have the same frames."""
 
     input: str = "mel160"
     """Front end of the input."""
     target: str | None = None
-    """Front end of what is restored; null: the input."""
+    """Front end of the target; null: the input."""
     level_db: float | None = None
-    """Root mean square each waveform is scaled to first, in dB relative to full scale; null: as it is."""
+    """Root mean square to which each waveform is scaled first, in dB relative to full scale; null: not scaled."""
 
     @property
     def restored(self) -> str:
-        """The front end of what is restored."""
+        """The front end of the target."""
         return self.target or self.input
 
     @model_validator(mode="after")
@@ -38,26 +38,26 @@ class FeatureSettings(Settings):
 
 
 class MaskingSettings(Settings):
-    """How stretches of the input are hidden, and what of the restored is scored. Frames are stacked frames."""
+    """The masks of the input and the scored part of the reconstruction. Frames are stacked frames."""
 
     proportion: Probability = 0.15
-    """Share of an utterance's frames that spans are drawn for; 0 scores every frame of the input as it is."""
+    """Proportion of an utterance's frames in masked spans; 0: no masks, and every frame is scored."""
     consecutive: PositiveInt = 7
-    """Frames of a span (the paper's C)."""
+    """Length of a span, in frames (the paper's C)."""
     consecutive_min: PositiveInt | None = None
-    """If set, each utterance draws the length of its spans from consecutive_min to consecutive."""
+    """If set, the length of the spans of an utterance is drawn from consecutive_min to consecutive."""
     overlap: bool = True
-    """Whether spans may overlap, which lowers the share that is hidden; false draws them from a grid."""
+    """Whether spans may overlap, which lowers the masked proportion; false: they are drawn from a grid."""
     zeroed: Probability = 0.8
-    """Share of utterances whose spans are set to zero."""
+    """Proportion of utterances whose spans are set to zero."""
     replaced: Probability = 0.1
-    """Share of utterances whose spans are replaced by others of the same utterance; the rest is left as it is."""
+    """Proportion of utterances whose spans are replaced by others of the same utterance; the rest is unchanged."""
     frequency: Probability = 0.0
-    """Largest share of the dimensions that a hidden band takes (S3PRL); 0: none."""
+    """Largest proportion of the dimensions in a masked band (S3PRL); 0: none."""
     noise: Probability = 0.0
-    """Share of batches to which noise of deviation 0.2 is added (S3PRL)."""
+    """Proportion of batches with added noise of standard deviation 0.2 (S3PRL)."""
     loss_on: Literal["spans", "starts"] = "spans"
-    """Score every frame of a span, as in the paper, or only its first, as the released code did."""
+    """Scored frames of a span: all, as in the paper, or only the first, as in the released code."""
 
     @model_validator(mode="after")
     def _shares_must_fit(self) -> Self:
@@ -71,40 +71,40 @@ class MaskingSettings(Settings):
 
 
 class MockingjayConfig(Settings):
-    """Sizes and places of everything."""
+    """All settings of a Mockingjay."""
 
     features: FeatureSettings = FeatureSettings()
     """Input and target."""
     downsample_rate: PositiveInt = 1
-    """Consecutive frames that are stacked into one."""
+    """Number of consecutive frames that are stacked into one."""
     hidden_size: PositiveInt = 768
     """Width of the hidden states."""
     num_layers: PositiveInt = 3
-    """Encoder layers."""
+    """Number of encoder layers."""
     num_heads: PositiveInt = 12
-    """Attention heads; must divide hidden_size."""
+    """Number of attention heads; must divide hidden_size."""
     feed_forward_size: PositiveInt = 3072
     """Width inside the feed-forward block."""
     activation: Literal["gelu", "relu", "swish"] = "gelu"
-    """Inside the feed-forward block and the head; `gelu` is the exact form."""
+    """Activation of the feed-forward blocks and the head; `gelu` is the exact form."""
     layer_norm: Literal["post", "pre"] = "post"
-    """Normalise after each residual sum, as BERT does, or before each block."""
+    """Place of the normalisation: after each residual sum, as in BERT, or before each block."""
     layer_norm_epsilon: Positive = 1e-12
-    """Added to the variance."""
+    """Epsilon that is added to the variance."""
     hidden_dropout: Probability = 0.1
-    """After the input, the attention and the feed-forward block."""
+    """Dropout probability after the input, the attention and the feed-forward block."""
     attention_dropout: Probability = 0.1
-    """On the attention probabilities."""
+    """Dropout probability on the attention probabilities."""
     position_scale: NonNegative = 1.0
     """Amplitude of the sinusoidal positions."""
     position_offset: NonNegativeInt = 0
-    """In pre-training each utterance's positions start at a random one up to this; 0: at the first."""
+    """Largest random first position of an utterance in pre-training; 0: positions start at the first."""
     initializer_std: Positive = 0.02
-    """Deviation of the untrained weights."""
+    """Standard deviation of the untrained weights."""
     masking: MaskingSettings = MaskingSettings()
     """The pre-training task."""
     loss: Literal["l1", "mse"] = "l1"
-    """Distance of restored and true."""
+    """Distance of reconstruction and target."""
 
     @model_validator(mode="after")
     def _heads_must_divide(self) -> Self:

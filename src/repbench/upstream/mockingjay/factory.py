@@ -14,7 +14,7 @@ from repbench.upstream.mockingjay.upstream import Mockingjay
 
 
 def untrained(settings: MockingjayConfig, names: Sequence[str] | None = None, seed: int = 0) -> Mockingjay:
-    """A Mockingjay with weights drawn from `seed`; without a head, if weights are named and none is a head's."""
+    """A Mockingjay with weights drawn from `seed`; it has a head unless `names` lists no weight of one."""
     with_head = names is None or any(name.startswith("head.") for name in names)
     network = Mockingjay(settings, with_head=with_head)
     initialise(network, settings.initializer_std, torch.Generator().manual_seed(seed))

@@ -1,7 +1,7 @@
-"""Mockingjay checkpoints of the released code and of S3PRL in its three forms, read into our own names.
+"""Reader of Mockingjay checkpoints of the released code and of S3PRL in its three forms.
 
-The file's settings say what the model is, and what the caller sets goes before them. The released code does not say
-which features it was trained on: they are told by the width of the weights and the folder the data lay in.
+The settings come from the file; settings of the caller override them. The released code does not store the features
+of its training: they are inferred from the width of the weights and the folder of the data.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from repbench.upstream.checkpoints.foreign import (
     hold_to_shapes,
     model_of,
     named,
+    naming_file,
     numbers,
     refuse_layout,
     renamed_last,
-    told_of,
     unwrapped,
     whole,
     without_twin,
@@ -69,7 +69,15 @@ _WINDOW = {"frame_length": 25.0, "frame_shift": 10.0}
 
 
 class _Audio(NamedTuple):
-    """Features that S3PRL computes on the fly and a front end gives as well."""
+    """Features that S3PRL computes on the fly and that a front end of repbench gives too.
+
+    Attributes:
+        options: Options that the checkpoint must have.
+        defaults: Kaldi's defaults of these options.
+        delta: Order of the slopes.
+        normalised: The front end with normalisation.
+        plain: The front end without; None if there is none.
+    """
 
     options: dict[str, Any]
     defaults: dict[str, Any]
@@ -96,25 +104,25 @@ _ONLINE_NAMES = {"mel": "mel80", "linear": "linear201"}
 
 @dataclass(kw_only=True)
 class _Source:
-    """A checkpoint taken apart, not yet judged."""
+    """The parts of a checkpoint, not yet checked."""
 
     kind: str
     section: str
-    """Outermost key of the encoder's weights."""
+    """The outermost key of the encoder's weights."""
     model: dict[str, Any]
     """Sizes and dropouts."""
     task: dict[str, Any]
     """Masking and loss."""
     audio: dict[str, Any] | None
-    """Features computed on the fly; None: read from `paths`."""
+    """Settings of features computed on the fly; None: the features are read from `paths`."""
     paths: dict[str, str] = field(default_factory=dict)
-    """Folders of the data, by `data_path` and `target_path`."""
+    """Folders of the data: `data_path` and `target_path`."""
     step: int | None
     notes: list[str] = field(default_factory=list)
 
 
 class _WeightPart(NamedTuple):
-    """A matrix or normalisation, by our name and theirs; of several of theirs ours is the concatenation."""
+    """A matrix or normalisation, by our name and theirs; ours is the concatenation of several of theirs."""
 
     ours: str
     theirs: tuple[str, ...]
@@ -130,15 +138,16 @@ class _WeightPart(NamedTuple):
 def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
     """Read a Mockingjay checkpoint of another toolkit.
 
-    The weights have those of a head if the file has.
-
     Args:
         path: The file.
-        settings: A tree of `MockingjayConfig` that goes before what the file says.
+        settings: A tree of `MockingjayConfig` that overrides the settings of the file.
+
+    Returns:
+        The checkpoint; the weights include a head if the file has one.
 
     Raises:
         IntegrityError: The file is damaged, no checkpoint of Mockingjay, or its weights do not fit its settings.
-        UsageError: Its features are none of repbench's, or the settings cannot be meant.
+        UsageError: repbench has no front end for its features, or the settings are not valid.
     """
     content = read_pickle(path)
     source = _source(content, path)
@@ -164,7 +173,7 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
 
 
 def _source(content: Mapping[str, Any], path: Path) -> _Source:
-    """Which of the known layouts the file has, and its parts."""
+    """The parts of the file, by its layout."""
     if model_of(content) != "mockingjay":
         raise refuse_layout(content, wanted="mockingjay", known=_KNOWN, file=path)
     section = "Mockingjay" if "Mockingjay" in content else "Transformer"
@@ -177,7 +186,7 @@ def _source(content: Mapping[str, Any], path: Path) -> _Source:
 
 
 def _with_settings(content: Mapping[str, Any], section: str, path: Path) -> _Source:
-    """The released code, and S3PRL of 2020."""
+    """The parts of a file of the released code or of S3PRL of 2020."""
     config = numbers(group(group(content, "Settings", file=path), "Config", file=path, of="its `Settings`"))
     model = group(config, section.lower(), file=path, of="its `Settings.Config`")
     dataloader = config.get("dataloader") if isinstance(config.get("dataloader"), dict) else {}
@@ -191,7 +200,7 @@ def _with_settings(content: Mapping[str, Any], section: str, path: Path) -> _Sou
         step=whole(content.get("Global_step")),
     )
     if "Classifier" in content:
-        source.step = None  # counts the classifier's updates
+        source.step = None  # the steps of the classifier
         source.notes.append("it was fine-tuned with a classifier, which is left out")
     if section == "Mockingjay":
         source.notes.append("it was trained to restore the first frame of each hidden span only; here all are scored")
@@ -199,7 +208,9 @@ def _with_settings(content: Mapping[str, Any], section: str, path: Path) -> _Sou
 
 
 def _of_s3prl(content: Mapping[str, Any], path: Path) -> _Source:
-    """S3PRL since 2021: `Config` is the upstream's if it speaks of a transformer, else `Upstream_Config` is."""
+    """The parts of a file of S3PRL since 2021; the upstream's settings are `Config` if it has a `transformer`, else
+    `Upstream_Config`.
+    """
     of_2021 = isinstance(content.get("Config"), dict) and "transformer" in content["Config"]
     key = "Config" if of_2021 else "Upstream_Config"
     config = numbers(group(content, key, file=path))
@@ -210,7 +221,7 @@ def _of_s3prl(content: Mapping[str, Any], path: Path) -> _Source:
         model=group(config, "transformer", file=path, of=f"its `{key}`"),
         task=config["task"] if isinstance(config.get("task"), dict) else {},
         audio=group(config, "audio", file=path, of=f"its `{key}`"),
-        step=None if step is None else step + 1,  # S3PRL writes it before it counts the update
+        step=None if step is None else step + 1,  # S3PRL saves before it counts the step
     )
     longest = source.task.get("sequence_length")
     if longest:
@@ -221,7 +232,7 @@ def _of_s3prl(content: Mapping[str, Any], path: Path) -> _Source:
 
 
 def _weights(content: Mapping[str, Any], source: _Source, path: Path) -> dict[str, Tensor]:
-    """All weights under the names of the file, those written twice once."""
+    """All weights by the names of the file; a weight with two names appears once."""
     state = group(content, source.section, file=path)
     state, notes = unwrapped(state, file=path)
     found = {f"{source.section}.{key}": weight for key, weight in state.items()}
@@ -244,7 +255,7 @@ def _weights(content: Mapping[str, Any], source: _Source, path: Path) -> dict[st
 
 
 def _parts(settings: MockingjayConfig, section: str, *, with_head: bool) -> Iterator[_WeightPart]:
-    """Every part of the model that the settings ask for."""
+    """Every part of the model with these settings."""
     width, inner, rate = settings.hidden_size, settings.feed_forward_size, settings.downsample_rate
     first, stem = f"{section}.input_representations", f"{section}.encoder"
     yield _WeightPart(
@@ -275,7 +286,7 @@ def _parts(settings: MockingjayConfig, section: str, *, with_head: bool) -> Iter
 
 
 def _config(source: _Source, weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The file's settings as a tree of ours."""
+    """The settings of the file as a tree of `MockingjayConfig`."""
     missing = [theirs for theirs in _SIZES.values() if source.model.get(theirs) is None]
     if missing:
         raise IntegrityError(f"The settings of the checkpoint lack {named(missing)}", file=path)
@@ -288,7 +299,7 @@ def _config(source: _Source, weights: Mapping[str, Tensor], settings: Mapping[st
         if source.model.get(theirs) is not None
     }
     config["layer_norm"] = "pre" if source.model.get("pre_layer_norm") else "post"
-    with told_of(path):
+    with naming_file(path):
         config["features"] = _features(source, weights, merged(config, settings), settings, path)
     config["masking"] = _masking(source, config["features"])
     loss = source.task.get("loss")
@@ -312,7 +323,7 @@ def _masking(source: _Source, features: Mapping[str, Any]) -> dict[str, Any]:
     return masking
 
 
-# Which features it was trained on.
+# The features of its training.
 
 
 def _features(
@@ -322,27 +333,27 @@ def _features(
     settings: Mapping[str, Any],
     path: Path,
 ) -> dict[str, Any]:
-    """Input, target and level, as far as the caller does not set them."""
+    """Input, target and level, unless the caller sets them."""
     above = settings.get("features")
     given = above if isinstance(above, Mapping) else {}
     if source.audio is not None:
         return _features_by_audio(source.audio, given)
     rate = whole(config.get("downsample_rate")) or 1
-    told = given.get("input") or _input_by_width(
+    found = given.get("input") or _input_by_width(
         _frame_width(weights, f"{source.section}.input_representations.spec_transform.weight", 1, rate, path),
         source.paths["data_path"],
     )
-    features = {"input": told}
+    features = {"input": found}
     output = f"{_HEAD}.output.weight"
-    if "target" not in given and output in weights and told in FRONT_ENDS:
+    if "target" not in given and output in weights and found in FRONT_ENDS:
         width = _frame_width(weights, output, 0, rate, path)
-        if width != FRONT_ENDS[told].width:
+        if width != FRONT_ENDS[found].width:
             features["target"] = _named_by_width(width, source.paths["target_path"], "features.target")
     return features
 
 
 def _frame_width(weights: Mapping[str, Tensor], key: str, axis: int, rate: int, path: Path) -> int:
-    """The dimensions of a frame, of which a matrix takes or gives `rate`."""
+    """The width D of a frame, from a side of `rate` * D of a matrix; `axis` is the side."""
     if key not in weights or weights[key].ndim != 2:
         raise IntegrityError(f"The checkpoint holds no matrix `{key}`", file=path, key=key)
     width = weights[key].shape[axis]
@@ -358,13 +369,13 @@ def _input_by_width(width: int, data_path: str) -> str:
             "The checkpoint was trained on features of 40 dimensions (fMLLR, which Kaldi makes with its own speaker "
             "models), and repbench has no such front end",
             key="features.input",
-            do="Take a checkpoint that was trained on mel or linear features",
+            do="Use a checkpoint that was trained on mel or linear features",
         )
     return _named_by_width(width, data_path, "features.input")
 
 
 def _named_by_width(width: int, folder: str, key: str) -> str:
-    """The front end of that width; of the two of 160 dimensions the folder tells."""
+    """The front end of that width; the folder decides between the two of width 160."""
     if width == 160:
         return "fbank160" if "fbank" in folder else "mel160"
     if width not in _WIDTHS:
@@ -373,7 +384,7 @@ def _named_by_width(width: int, folder: str, key: str) -> str:
 
 
 def _features_by_audio(audio: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What S3PRL computes on the fly."""
+    """Input, target and level of features that S3PRL computes on the fly."""
     if "kaldi" in audio:
         return {} if given.get("input") else {"input": _by_kaldi(audio)}
     level = audio.get("target_level")
@@ -409,7 +420,7 @@ def _by_kaldi(audio: Mapping[str, Any]) -> str:
     options = {**known.defaults, **_mapping(kaldi.get(kind))}
     others = _others(options, {key: known.options.get(key) for key in options}, f"audio.kaldi.{kind}")
     slopes = {"order": 0, "win_length": 5, **_mapping(audio.get("delta"))}
-    window = slopes["win_length"] if known.delta == 0 else 5  # of no slopes it does not matter
+    window = slopes["win_length"] if known.delta == 0 else 5  # without slopes it has no effect
     others += _others(slopes, {"order": known.delta, "win_length": window}, "audio.delta")
     normalised = bool(_mapping(audio.get("cmvn")).get("use_cmvn"))
     name = known.normalised if normalised else known.plain
@@ -425,7 +436,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _others(found: Mapping[str, Any], wanted: Mapping[str, Any], at: str) -> list[str]:
-    """In what `found` is not `wanted`."""
+    """The differences of `found` from `wanted`, in words."""
     return [f"{at}.{key} is {found.get(key)!r}" for key, value in wanted.items() if found.get(key) != value]
 
 

@@ -1,7 +1,7 @@
-"""Masked acoustic modelling: which frames are hidden, how, and which are scored.
+"""Masked acoustic modelling: the masked frames, their replacements, and the scored frames.
 
-A pure function of the spectrogram, its lengths and a generator; what is given is left as it is. All is drawn and
-applied on the device at once.
+A pure function of the spectrogram, its lengths and a generator; the input is not changed. Everything is drawn and
+applied on the device, for the whole batch at once.
 
 Axes: B batch, F frames, D width.
 """
@@ -19,18 +19,18 @@ from repbench.errors import DataError
 from repbench.upstream.mockingjay.config import MaskingSettings
 
 KINDS = ("zeroed", "replaced", "kept")
-"""What an utterance's spans become, by `Masked.kinds`."""
+"""Treatments of the spans of an utterance, by `Masked.kinds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A spectrogram with hidden stretches.
+    """A masked spectrogram.
 
     Attributes:
-        frames: (B, F, D), what the network sees; zero past each length.
+        frames: (B, F, D), the input of the network; zero past each length.
         spans: (B, F) bool, every frame of every span.
         starts: (B, F) bool, the first frame of every span.
-        band: (B, D) bool, the dimensions that are hidden in all frames.
+        band: (B, D) bool, the dimensions that are masked in all frames.
         kinds: (B,) int64, index into `KINDS`.
     """
 
@@ -42,19 +42,18 @@ class Masked:
 
 
 def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: torch.Generator) -> Masked:
-    """Hide stretches of each utterance.
+    """Mask spans of each utterance.
 
-    An utterance of L frames gets max(1, round(L * proportion / C)) spans of C frames (at most L - 1), whose starts
-    are drawn without repetition from 0 to L - C; so every utterance of two frames or more is masked, and its last
-    frame as easily as its first. (Without overlap, starts lie on a grid, and some lengths leave the last frame out.)
-    Per utterance the spans are zeroed, replaced by other stretches of the utterance, or kept as they are (80/10/10 by
-    default).
+    An utterance of F frames gets max(1, round(F * proportion / C)) spans of C frames (at most F - 1). Their starts are
+    drawn without repetition from 0 to F - C, so every utterance of two frames or more is masked, and its last frame as
+    often as its first. (Without overlap the starts are on a grid, which leaves out the last frame at some lengths.) In
+    each utterance the spans are zeroed, replaced by other spans of the utterance, or kept (80/10/10 by default).
 
     Args:
         frames: (B, F, D).
         lengths: (B,) valid frames.
-        settings: Shares and lengths.
-        generator: On the device of `frames`.
+        settings: Proportions and lengths.
+        generator: A generator on the device of `frames`.
 
     Raises:
         DataError: An utterance has fewer than two frames.
@@ -67,6 +66,7 @@ def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: 
         span = _span_lengths(lengths, settings, generator)
         starts = _starts(lengths, span, num_frames, settings, generator)
         last_start = _last_start(starts)
+        # a frame is in a span if the latest start is at most C - 1 frames before it: (B, F)
         spans = (last_start >= 0) & (torch.arange(num_frames, device=frames.device) - last_start < span[:, None])
     else:
         span = torch.ones_like(lengths)
@@ -74,19 +74,25 @@ def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: 
         last_start = torch.full_like(valid, -1, dtype=torch.int64)
     kinds = _kinds(batch, settings, generator)
     others = _other_stretches(frames, lengths, span, last_start, generator)
+    # (B, F) and (B,) -> (B, F, 1), against (B, F, D)
     masked = torch.where((spans & (kinds == 1)[:, None])[..., None], others, frames)
     masked = masked.masked_fill((spans & (kinds == 0)[:, None])[..., None], 0.0)
     band = _band(batch, width, settings.frequency, generator)
-    masked = masked.masked_fill(band[:, None, :], 0.0)
+    masked = masked.masked_fill(band[:, None, :], 0.0)  # (B, D) -> (B, 1, D)
     if settings.noise > 0 and float(_uniform((), generator)) < settings.noise:
         masked = masked + 0.2 * torch.randn(masked.shape, generator=generator, device=generator.device)
     return Masked(masked.masked_fill(~valid[..., None], 0.0), spans, starts, band, kinds)
 
 
 def scored(masked: Masked, lengths: Tensor, settings: MaskingSettings) -> Tensor:
-    """What is scored: (B, F) bool for whole frames, or (B, F, D) bool where a band is hidden too.
+    """The scored values: (B, F) bool for whole frames, or (B, F, D) bool where a band is masked too.
 
-    Without any masking all valid frames are scored: plain reconstruction.
+    Without any masks all valid frames are scored: plain reconstruction.
+
+    Args:
+        masked: The masked spectrogram.
+        lengths: (B,) valid frames.
+        settings: As in `mask`.
     """
     valid = valid_mask(lengths, masked.spans.shape[1])
     if settings.proportion == 0 and settings.frequency == 0:
@@ -94,6 +100,7 @@ def scored(masked: Masked, lengths: Tensor, settings: MaskingSettings) -> Tensor
     frames = masked.spans if settings.loss_on == "spans" else masked.starts
     if settings.frequency == 0:
         return frames
+    # (B, F, 1) | ((B, 1, D) & (B, F, 1)) -> (B, F, D)
     return frames[..., None] | (masked.band[:, None, :] & valid[..., None])
 
 
@@ -110,16 +117,17 @@ def _starts(
     lengths: Tensor, span: Tensor, num_frames: int, settings: MaskingSettings, generator: torch.Generator
 ) -> Tensor:
     """First frames of spans, drawn without repetition: (B, F) bool."""
-    times = torch.arange(num_frames, device=lengths.device)[None]
-    last = (lengths - span)[:, None]
+    times = torch.arange(num_frames, device=lengths.device)[None]  # (1, F)
+    last = (lengths - span)[:, None]  # (B, 1)
     possible = times <= last
     if not settings.overlap:
-        # Spans on a grid half a span apart, moved by a random offset, cannot overlap (S3PRL).
+        # Spans on a grid with gaps of half a span, shifted by a random offset, cannot overlap (S3PRL).
         pitch = (1.5 * span).round().to(torch.int64)[:, None]
         room = torch.minimum(span[:, None], last) + 1
         offset = (_uniform((len(lengths), 1), generator) * room).floor().to(torch.int64).minimum(room - 1)
         possible &= (times >= offset) & ((times - offset) % pitch == 0)
     wanted = (lengths * settings.proportion / span).round().to(torch.int64).clamp_min(1)
+    # The `wanted` smallest random keys are the starts: a draw without repetition. Impossible starts get keys above 1.
     keys = _uniform((len(lengths), num_frames), generator).masked_fill(~possible, 2.0)
     ranks = keys.argsort(dim=1).argsort(dim=1)
     return (ranks < wanted[:, None]) & possible
@@ -134,22 +142,24 @@ def _last_start(starts: Tensor) -> Tensor:
 def _other_stretches(
     frames: Tensor, lengths: Tensor, span: Tensor, last_start: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """For each frame of a span the frame of another stretch of the utterance that takes its place: (B, F, D)."""
+    """For each frame of a span, the frame of another span of the utterance that replaces it: (B, F, D)."""
     room = (lengths - span + 1)[:, None]
     drawn = (_uniform(tuple(last_start.shape), generator) * room).floor().to(torch.int64).minimum(room - 1)
     start = last_start.clamp_min(0)
     times = torch.arange(frames.shape[1], device=frames.device)[None]
+    # Frame k of a span that starts at s comes from `drawn[s]` + k - s: (B, F)
     source = (drawn.gather(1, start) + times - start).clamp(max=frames.shape[1] - 1)
     return frames.gather(1, source[..., None].expand_as(frames))
 
 
 def _kinds(batch: int, settings: MaskingSettings, generator: torch.Generator) -> Tensor:
     dice = _uniform((batch,), generator)
+    # 0 below `zeroed`, 1 below `zeroed` + `replaced`, else 2: (B,)
     return (dice >= settings.zeroed).to(torch.int64) + (dice >= settings.zeroed + settings.replaced)
 
 
 def _band(batch: int, width: int, share: float, generator: torch.Generator) -> Tensor:
-    """A band of up to `share` of the dimensions for each utterance: (B, D) bool."""
+    """For each utterance a band of up to `share` of the dimensions: (B, D) bool."""
     dims = torch.arange(width, device=generator.device)[None]
     widest = int(width * share)
     if widest == 0:
@@ -164,17 +174,18 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def masked_distance(restored: Tensor, target: Tensor, where: Tensor, loss: str = "l1") -> Tensor:
-    """Mean distance over what is scored, all utterances of the batch together.
+    """Mean distance over the scored values of all utterances of the batch.
 
     Args:
-        restored: (B, F, D).
-        target: (B, F, D).
-        where: (B, F) bool, or (B, F, D) bool.
+        restored: (B, F, D), or the scored frames (N, D).
+        target: Same shape.
+        where: The scored values, bool, of the same shape or without D.
         loss: l1 or mse.
 
     Returns:
         A scalar; 0 where nothing is scored.
     """
     distance = F.l1_loss if loss == "l1" else F.mse_loss
-    told, true = restored[where], target[where]
-    return distance(told, true, reduction="sum") / max(told.numel(), 1)
+    # (B, F, D) -> (scored frames, D) or (scored values,)
+    prediction, reference = restored[where], target[where]
+    return distance(prediction, reference, reduction="sum") / max(prediction.numel(), 1)

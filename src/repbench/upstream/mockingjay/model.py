@@ -1,9 +1,10 @@
-"""The network: stacked frames, a Transformer encoder, and a head that restores the spectrogram.
+"""The network of Mockingjay: stacked frames, a Transformer encoder, and a head that reconstructs the spectrogram.
 
-Every utterance is stacked over its own frames and attends to its own frames alone, so its hidden states do not depend
-on what else is in the batch.
+Each utterance is stacked over its own frames and attends to its own frames only, so its hidden states do not depend on
+the rest of the batch.
 
-Axes: B batch, T samples, F frames, S stacked frames, A attention heads, D width of the input, H width of hidden states.
+Axes: L layers, B batch, F frames, S stacked frames, r frames in a stack, A attention heads, D width of the input, H
+width of the hidden states.
 """
 
 from __future__ import annotations
@@ -26,32 +27,32 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F
 
 
 def stack_frames(frames: Tensor, lengths: Tensor, rate: int) -> tuple[Tensor, Tensor]:
-    """Concatenate every `rate` consecutive frames; what is left over at an utterance's end is dropped.
+    """Concatenate every `rate` consecutive frames; frames left over at the end of an utterance are dropped.
 
     Args:
         frames: (B, F, D).
         lengths: (B,) valid frames.
-        rate: Frames that become one.
+        rate: r, frames of a stack.
 
     Returns:
-        (B, S, D * rate), zero past the (B,) counts, with S = F // rate.
+        (B, S, r * D), zero past the (B,) counts, with S = F // rate.
     """
     counts = lengths.div(rate, rounding_mode="floor")
     batch, num_frames, width = frames.shape
     num_stacked = num_frames // rate
-    # (B, F, D) -> (B, S, D * rate)
+    # (B, F, D) -> (B, S, r * D)
     stacked = frames[:, : num_stacked * rate].reshape(batch, num_stacked, rate * width)
     return stacked.masked_fill(~valid_mask(counts, num_stacked)[..., None], 0.0), counts
 
 
 def tile_frames(stacked: Tensor, counts: Tensor, lengths: Tensor, rate: int) -> Tensor:
-    """Repeat each stacked frame `rate` times, the last one to the utterance's end.
+    """Repeat each stacked frame `rate` times, and the last one to the end of the utterance.
 
     Args:
         stacked: (..., B, S, H).
         counts: (B,) valid stacked frames, each at least 1.
         lengths: (B,) frames of the input.
-        rate: Frames that became one.
+        rate: r, frames of a stack.
 
     Returns:
         (..., B, F, H) with F the largest of `lengths`, zero past each.
@@ -59,6 +60,7 @@ def tile_frames(stacked: Tensor, counts: Tensor, lengths: Tensor, rate: int) -> 
     num_frames = int(lengths.max())
     places = torch.arange(num_frames, device=stacked.device)[None] // rate  # (1, F)
     places = torch.minimum(places, (counts - 1)[:, None])  # (B, F)
+    # (B, F) -> (..., B, F, H)
     index = places[..., None].expand(*stacked.shape[:-2], num_frames, stacked.shape[-1])
     return stacked.gather(-2, index).masked_fill(~valid_mask(lengths, num_frames)[..., None], 0.0)
 
@@ -76,7 +78,7 @@ def sinusoids(num_frames: int, width: int) -> Tensor:
 
 
 class Positions(nn.Module):
-    """The first rows of one table, which grows when a longer utterance comes.
+    """Sinusoidal positions: the first rows of one table, which grows with the longest utterance so far.
 
     Args:
         width: H.
@@ -91,14 +93,15 @@ class Positions(nn.Module):
         self.register_buffer("table", torch.empty(0, width), persistent=False)
 
     def forward(self, num_frames: int, offsets: Tensor | None = None) -> Tensor:
-        """(F, H), or (B, F, H) where (B,) offsets say at which row each utterance starts."""
+        """The rows (F, H), or (B, F, H) with (B,) offsets, the first row of each utterance."""
         needed = num_frames + (0 if offsets is None else int(offsets.max()))
         if needed > len(self.table):
             rows = max(1024, 1 << (needed - 1).bit_length())
-            with torch.inference_mode(False):  # the table outlives the mode in which it is first needed
+            with torch.inference_mode(False):  # the table is kept for later calls in training
                 self.table = (self._scale * sinusoids(rows, self.table.shape[1])).to(self.table)
         if offsets is None:
             return self.table[:num_frames]
+        # (B, 1) + (F,) -> rows (B, F) -> (B, F, H)
         return self.table[offsets[:, None] + torch.arange(num_frames, device=offsets.device)]
 
 
@@ -108,7 +111,7 @@ class Attention(nn.Module):
     Args:
         width: H.
         num_heads: A.
-        dropout: On the probabilities.
+        dropout: Dropout probability on the attention probabilities.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
@@ -119,11 +122,11 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, states: Tensor, valid: Tensor | None) -> Tensor:
-        """(B, S, H) and (B, 1, 1, S) bool, or None if all frames are valid -> (B, S, H)."""
+        """(B, S, H) -> (B, S, H); `valid` is (B, 1, 1, S) bool, or None if all frames are valid."""
         query, key, value = self._parts(states)
         drops = self.training and self.dropout > 0
         if drops and states.device.type == "cpu":
-            # torch has no fused attention with dropout on a CPU; its general form takes three times as long in bf16.
+            # torch has no fused attention with dropout on a CPU; its general form is three times slower in bfloat16.
             probabilities = dropout(_probabilities(query, key, valid), self.dropout, training=True)
             return self._joined(probabilities @ value)
         if query.dtype == torch.bfloat16 and query.device.type == "cpu" and not torch.is_grad_enabled():
@@ -132,7 +135,7 @@ class Attention(nn.Module):
         return self._joined(F.scaled_dot_product_attention(query, key, value, attn_mask=valid, dropout_p=dropped))
 
     def probabilities(self, states: Tensor, valid: Tensor | None) -> Tensor:
-        """Who attends to whom: (B, A, S, S), each row over the keys adding up to 1."""
+        """Attention probabilities (B, A, S, S) of (B, S, H); rows are queries and add up to 1 over the keys."""
         query, key, _ = self._parts(states)
         return _probabilities(query, key, valid)
 
@@ -150,14 +153,14 @@ class Attention(nn.Module):
 
 
 _BLOCK_SCORES = 1 << 20
-"""Attention scores of a CPU that stay in its cache between the steps."""
+"""Attention scores of one block, few enough for the cache of a CPU."""
 
 
 def _attended_in_bfloat16(query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
     """Attention (B, A, S, H / A), a few heads at a time.
 
-    torch's fused attention of a CPU multiplies bfloat16 at the speed of float32; plain products of a block that stays
-    in the cache are half again as fast.
+    On a CPU torch's fused attention multiplies bfloat16 at the speed of float32. Plain products of a block that fits
+    into the cache are 1.5 times as fast.
     """
     batch, num_heads, num_frames, _ = query.shape
     step = max(1, min(num_heads, _BLOCK_SCORES // (batch * num_frames * num_frames)))
@@ -169,6 +172,7 @@ def _attended_in_bfloat16(query: Tensor, key: Tensor, value: Tensor, valid: Tens
 
 
 def _probabilities(query: Tensor, key: Tensor, valid: Tensor | None) -> Tensor:
+    # (B, A, S, H / A) @ (B, A, H / A, S) -> (B, A, S, S)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if valid is not None:
         scores.masked_fill_(~valid, -math.inf)
@@ -182,11 +186,11 @@ class EncoderLayer(nn.Module):
         width: H.
         num_heads: A.
         inner: Width inside the feed-forward block.
-        activation: Between its two matrices.
-        place: Of the normalisation: after each sum, or before each block.
-        epsilon: Of the normalisation.
-        hidden_dropout: After each block.
-        attention_dropout: On the probabilities.
+        activation: Activation between its two matrices.
+        place: Place of the normalisation: after each sum ("post"), or before each block ("pre").
+        epsilon: Epsilon of the normalisation.
+        hidden_dropout: Dropout probability after each block.
+        attention_dropout: Dropout probability on the attention probabilities.
     """
 
     def __init__(
@@ -221,10 +225,11 @@ class EncoderLayer(nn.Module):
         return normed
 
     def probabilities(self, states: Tensor, valid: Tensor | None) -> Tensor:
-        """The layer's attention on (B, S, H): (B, A, S, S)."""
+        """Attention probabilities (B, A, S, S) of the layer on its input (B, S, H)."""
         return self.attention.probabilities(self.attention_norm(states) if self._place == "pre" else states, valid)
 
     def _feed_forward(self, states: Tensor) -> Tensor:
+        # (B, S, H) -> (B, S, inner) -> (B, S, H)
         contracted: Tensor = self.contract(self._activation(self.expand(states)))
         return contracted
 
@@ -233,19 +238,19 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """From stacked frames to hidden states.
+    """The Transformer encoder: stacked frames to hidden states.
 
     Args:
-        input_width: Of a stacked frame.
+        input_width: r * D, width of a stacked frame.
         width: H.
-        num_layers: Encoder layers.
+        num_layers: L, encoder layers.
         num_heads: A.
         inner: Width inside the feed-forward blocks.
-        activation: In the feed-forward blocks.
-        place: Of the normalisation.
-        epsilon: Of the normalisation.
-        hidden_dropout: After the input and each block.
-        attention_dropout: On the probabilities.
+        activation: Activation in the feed-forward blocks.
+        place: Place of the normalisation.
+        epsilon: Epsilon of the normalisation.
+        hidden_dropout: Dropout probability after the input and each block.
+        attention_dropout: Dropout probability on the attention probabilities.
         position_scale: Amplitude of the positions.
     """
 
@@ -289,11 +294,11 @@ class Encoder(nn.Module):
         """The input representation and the output of each layer.
 
         Args:
-            stacked: (B, S, D).
-            counts: (B,) valid frames, each at least 1.
+            stacked: (B, S, r * D).
+            counts: (B,) valid stacked frames, each at least 1.
 
         Returns:
-            One more than layers, each (B, S, H), without meaning past the counts.
+            L + 1 tensors (B, S, H); values past the counts have no meaning.
         """
         states, valid = self._input(stacked, counts)
         outputs = [states]
@@ -304,11 +309,11 @@ class Encoder(nn.Module):
         return [norm(each) for norm, each in zip(self.output_norms, outputs, strict=True)]
 
     def last(self, stacked: Tensor, counts: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """The output of the last layer alone: (B, S, H).
+        """The output (B, S, H) of the last layer.
 
         Args:
-            stacked: (B, S, D).
-            counts: (B,) valid frames, each at least 1.
+            stacked: (B, S, r * D).
+            counts: (B,) valid stacked frames, each at least 1.
             offsets: (B,) position of each utterance's first frame; None: 0.
         """
         states, valid = self._input(stacked, counts, offsets)
@@ -319,7 +324,12 @@ class Encoder(nn.Module):
         return states
 
     def attentions(self, stacked: Tensor, counts: Tensor) -> Tensor:
-        """Who attends to whom in each layer: (B, N, A, S, S), zero in the rows and columns past the counts."""
+        """Attention probabilities (B, L, A, S, S) of each layer, zero in rows and columns past the counts.
+
+        Args:
+            stacked: (B, S, r * D).
+            counts: (B,) valid stacked frames, each at least 1.
+        """
         states, valid = self._input(stacked, counts)
         maps = []
         for layer in self.layers:
@@ -327,25 +337,27 @@ class Encoder(nn.Module):
             maps.append(layer.probabilities(states, valid))
             states = layer(states, valid)
         rows = valid_mask(counts, stacked.shape[1])[:, None, None, :, None]  # (B, 1, 1, S, 1)
+        # L times (B, A, S, S) -> (B, L, A, S, S)
         return torch.stack(maps, dim=1).masked_fill(~rows, 0.0)
 
     def _input(self, stacked: Tensor, counts: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         num_frames = stacked.shape[1]
+        # (B, S, r * D) -> (B, S, H)
         projected = self.input_projection(stacked) + self.positions(num_frames, offsets)
         states = dropout(self.input_norm(projected), self._dropout, self.training)
         if int(counts.min()) == num_frames:
             return states, None
-        return states, valid_mask(counts, num_frames)[:, None, None, :]
+        return states, valid_mask(counts, num_frames)[:, None, None, :]  # (B, S) -> (B, 1, 1, S)
 
 
 class ReconstructionHead(nn.Module):
-    """From hidden states to the restored spectrogram: Linear, activation, LayerNorm, Linear.
+    """Hidden states to the reconstructed spectrogram: Linear, activation, LayerNorm, Linear.
 
     Args:
         width: H.
-        output_width: Of a stacked frame of the target.
-        activation: After the first matrix.
-        epsilon: Of the normalisation.
+        output_width: r * D, width of a stacked frame of the target.
+        activation: Activation after the first matrix.
+        epsilon: Epsilon of the normalisation.
     """
 
     def __init__(self, width: int, output_width: int, *, activation: Activation = "gelu", epsilon: float) -> None:
@@ -356,7 +368,7 @@ class ReconstructionHead(nn.Module):
         self.output = nn.Linear(width, output_width)
 
     def hidden(self, states: Tensor) -> Tensor:
-        """(..., H) -> (..., H), the state from which the spectrogram is read."""
+        """(..., H) -> (..., H), the input of the last matrix."""
         hidden: Tensor = self.norm(self._activation(self.dense(states)))
         return hidden
 
