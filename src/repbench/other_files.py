@@ -1,7 +1,8 @@
-"""What lies in the place of a file that somebody meant: pointers, web pages, archives. Told by the first bytes."""
+"""Files found in the place of the one that was meant, known by their first bytes: pointers, web pages, archives."""
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 _POINTER = "not the file it stands for"
@@ -11,7 +12,7 @@ _RIGHT_FILE = "Give the file that was meant"
 
 
 class OtherFile(NamedTuple):
-    """What a file is (`a gzip file`) and what to do about it."""
+    """The kind of a file (`a gzip file`) and the remedy."""
 
     name: str
     do: str
@@ -33,6 +34,10 @@ _BEGINNINGS = (
     (b"\x28\xb5\x2f\xfd", OtherFile("a Zstandard file", _UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", OtherFile("a 7z archive", _UNPACK)),
     (b"Rar!", OtherFile("a RAR archive", _UNPACK)),
+    (
+        b"ooBinaryFile",
+        OtherFile("a binary TextGrid", "Save it in Praat with `Save as text file...`"),
+    ),
     (b"%PDF", OtherFile("a PDF file", _RIGHT_FILE)),
     (b"<", OtherFile("an HTML or XML page", _WHY)),
     (b"{", OtherFile("a JSON file", _WHY)),
@@ -40,8 +45,21 @@ _BEGINNINGS = (
 )
 
 
+_NO_TEXT = re.compile(
+    rb"(\xef\xbb\xbf)?\s*"
+    rb"(version https://git-lfs|/annex/objects/|ooBinaryFile|\x1f\x8b|PK\x03\x04|<!--|<(!doctype|html|head|body|\?xml)\b)",
+    re.IGNORECASE,
+)
+"""The beginnings that no table, list or label file has. Text may begin with `ID3`, a bracket or a mark like `<eps>`."""
+
+
+def not_text(head: bytes) -> OtherFile | None:
+    """The kind of a file that stands in the place of a text; None where these first bytes may begin a text."""
+    return other_file(head) if _NO_TEXT.match(head) else None
+
+
 def other_file(head: bytes) -> OtherFile | None:
-    """What a file with these first bytes is, where it is one of what is often found in the place of another.
+    """The kind of a file with these first bytes, if it is one that is often found in the place of another.
 
     Args:
         head: The first bytes of the file, some 64 of them. A byte order mark and white space before them are passed

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from repbench.corpora.alignments.interval_files import NUMBER
 from repbench.corpora.alignments.intervals import WINDOW_S, Alignment, Extent
-from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, refuse_other_file
+from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of
 from repbench.corpora.contract import Phone
-from repbench.corpora.textfiles import nfc
+from repbench.corpora.textfiles import nfc, refuse_other_file
 from repbench.errors import DataError
 
 LABEL_S = 0.010
@@ -99,7 +99,7 @@ class MultiUtteranceFile(abc.ABC):
 
     def _refuse_encoding(self, head: bytes) -> None:
         """Refuse what is no text in UTF-8: utterances are found by bytes, because such a file may be large."""
-        refuse_other_file(head, self.path)
+        refuse_other_file(head, self.path, expected="an alignment")
         if encoding_of(head) != "utf-8-sig":
             do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"
             raise DataError("The file is UTF-16, but files of many utterances are read as UTF-8", file=self.path, do=do)
