@@ -1,4 +1,4 @@
-"""Text that comes from files and names: UTF-8 with or without BOM, and one Unicode form for names."""
+"""Text files in UTF-8, with or without BOM, and names in one Unicode form."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _other(found: OtherFile, path: Path, utterance: str | None, expected: str) -
 
 
 def nfc(name: str) -> str:
-    """The name in Unicode's composed form, so that it is one name whichever system wrote it."""
+    """The name in Unicode's composed form, so that names compare equal whichever system wrote them."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 

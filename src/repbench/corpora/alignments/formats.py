@@ -1,4 +1,4 @@
-"""Which format a file of alignments is of; the rule stands in the package's docstring."""
+"""Finding the format of a file of alignments, by the rule in the docstring of the package."""
 
 from __future__ import annotations
 

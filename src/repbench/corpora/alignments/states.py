@@ -1,7 +1,7 @@
 """States of hidden Markov models, and the phones that they make up.
 
 HTS and HTK align states: a phone of five states stands in five lines, `ah[2]` to `ah[6]`, or `s2 … ah`, `s3`, … in the
-output of HTK. A task that asks for phones in order must meet each phone once.
+output of HTK. In a sequence of phones each phone must occur once.
 
 References: Zen, "An example of context-dependent label format for HMM-based speech synthesis" (HTS, 2006); Young et
 al., "The HTK Book", "HVite", option `-f`.

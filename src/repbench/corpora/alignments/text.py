@@ -14,7 +14,7 @@ COMMA = re.compile(r"[+-]?\d+,\d+")
 """A number with a decimal comma."""
 
 DECIMAL_POINTS = r"Write decimal points: `sed -E 's/([0-9]),([0-9])/\1.\2/g' OLD > NEW`"
-"""What to do about decimal commas. They are not read: `1,250` may be a thousand and 250 as well."""
+"""The remedy for decimal commas, which are not read because `1,250` may also be a thousand and 250."""
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -42,8 +42,8 @@ def decode(content: bytes, path: Path, utterance: str | None = None) -> str:
 def encoding_of(content: bytes) -> str:
     """The encoding of a text by its first bytes: `utf-16`, `utf-16-le`, `utf-16-be` or `utf-8-sig`.
 
-    Without a BOM, UTF-16 shows by the NUL beside the first character, which is ASCII in every format here. No text in
-    UTF-8 holds one.
+    Without a BOM, UTF-16 is recognised by the NUL next to the first character, which is ASCII in every
+    format here. No text in UTF-8 holds one.
     """
     if content[:2] in _UTF_16:
         return "utf-16"

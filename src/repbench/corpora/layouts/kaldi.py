@@ -37,7 +37,7 @@ _ARCHIVE = re.compile(r".*:[0-9]+(\[[^\]]*\])?")
 
 
 class TableLine(NamedTuple):
-    """A line `KEY VALUE` of a table and where it stands: `wav.scp:12`."""
+    """A line `KEY VALUE` of a table, and its file and line: `wav.scp:12`."""
 
     value: str
     where: str
@@ -84,11 +84,11 @@ class KaldiData:
         utterances = []
         for name, segment in segments.items():
             with collector.each():
-                stretch = _fit(segment, name)
+                stretch = _value_or_raise(segment, name)
                 utterances.append(
                     DraftUtterance(
                         id=name,
-                        audio=_fit(sounds[stretch.recording], name),
+                        audio=_value_or_raise(sounds[stretch.recording], name),
                         start=stretch.start,
                         end=stretch.end,
                         speaker=speakers[name].value,
@@ -135,8 +135,8 @@ def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, TableLine]:
     return entries
 
 
-def _fit(found: _T | DataError, utterance: str) -> _T:
-    """What was found for an utterance.
+def _value_or_raise(found: _T | DataError, utterance: str) -> _T:
+    """The value found for an utterance.
 
     Raises:
         DataError: It is a fault, of the utterance or of its recording.
@@ -156,7 +156,7 @@ def _found_or_fault(find: Callable[[], _T], *, gather: bool) -> _T | DataError:
 
 
 def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | DataError]:
-    """From each recording to its sound, or to what is wrong with its line where faults are gathered."""
+    """From each recording to its sound, or, where faults are collected, to the fault of its line."""
     path = data / "wav.scp"
     if not path.is_file():
         what = "The folder is not a data folder of Kaldi; looked for wav.scp and utt2spk"
@@ -242,6 +242,7 @@ def _segment(key: str, entry: TableLine, sounds: Mapping[str, object]) -> _Recor
     if cells[0] not in sounds:
         what = f"The recording `{cells[0]}` does not stand in wav.scp"
         raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
+    # Kaldi writes -1 for the end of the recording
     end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
     return _RecordingSegment(cells[0], _seconds(cells[1], entry, key), end)
 

@@ -1,4 +1,4 @@
-"""Precomputed frames as a column of a corpus: declared once, measured for every utterance when a manifest is made."""
+"""Precomputed frames of a corpus: declared once, and measured for every utterance when a manifest is made."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def with_features(
     declared: DraftFeatures | None,
     root: RootFolder,
 ) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None, dict[str, RepbenchError]]:
-    """The utterances with the features that their drafts name, read and checked, and what all features are.
+    """The utterances with the features that their drafts name, read and checked.
 
     Args:
         utterances: As measured from their sound.
         drafts: Their drafts, in the same order.
-        declared: What the features are.
-        root: Under which they must lie.
+        declared: The declaration of the features.
+        root: The folder that must hold them.
 
     Returns:
-        The utterances; what all features are; and from the id of each utterance whose features are missing, corrupt, of
+        The utterances; the declaration; and from the id of each utterance whose features are missing, corrupt, of
         another width or do not fit the duration of its sound, to that fault.
 
     Raises:
@@ -99,7 +99,7 @@ def refuse_unfit_frames(utterance: Utterance, num_frames: int, width: int, decla
     """Refuse frames that are not of the declared width or do not fit the duration of their sound.
 
     Raises:
-        DataError: They are not or do not.
+        DataError: The width differs, or the frames do not fit the duration.
     """
     assert utterance.features is not None
     if width != declared.width:
@@ -117,7 +117,7 @@ def refuse_unfit_frames(utterance: Utterance, num_frames: int, width: int, decla
 
 
 def fault_of_declaration(fields: Mapping[str, Any]) -> str | None:
-    """Why `fields` cannot be a `FeatureDeclaration`; None if they can."""
+    """The reason why `fields` are no `FeatureDeclaration`; None if they are one."""
     for key in sorted(set(fields) ^ set(_TYPES)):
         return f"unknown key `{key}`" if key in fields else f"`{key}` is missing"
     for key, kind in _TYPES.items():
