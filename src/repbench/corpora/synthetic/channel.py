@@ -33,13 +33,13 @@ def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Signal:
     """
     common = math.gcd(SAMPLE_RATE_HZ, sample_rate_hz)
     up, down = SAMPLE_RATE_HZ // common, sample_rate_hz // common
-    # (T,) at the old rate -> (T' + padding,), a whole number of periods of both rates
+    # (T,) -> a multiple of `down` samples, so that the output has a whole number of them
     whole = np.pad(samples / 32768.0, (0, -samples.size % down))
     num_samples = whole.size // down * up
     frequencies_hz = np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE_HZ)
     edge = np.clip((SAMPLE_RATE_HZ / 2 - frequencies_hz) / _EDGE_HZ, 0.0, 1.0)
     spectrum = np.fft.rfft(whole)[: frequencies_hz.size] * (0.5 - 0.5 * np.cos(np.pi * edge))
-    # (T' / 2 + 1,) spectrum -> (T,) at 16 kHz; the factor undoes the other length of the inverse transform
+    # spectrum -> (num_samples,); the factor makes up for the shorter inverse transform
     resampled: Signal = np.fft.irfft(spectrum, num_samples) * (up / down)
     return resampled
 
