@@ -216,7 +216,7 @@ def test_options_of_alignments_without_alignments_are_refused(tmp_path: Path, op
     write_noise(tmp_path / "a.wav", seed=0)
     value = {"tier": "MAU", "relabel": {"x": "sil"}, "keep_labels": True}[option]
     options = PrepareOptions(pattern="{id}.wav", **{option: value})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=rf"`--{option.replace('_', '-')}` says how `--alignments` are read"):
+    with pytest.raises(UsageError, match=rf"`--{option.replace('_', '-')}` is an option of `--alignments`"):
         prepare(PATTERN, tmp_path, options)
 
 

@@ -79,9 +79,10 @@ class PrepareArguments:
     features_first_center: Annotated[
         float, typer.Option(metavar="SECONDS", help="csv: centre of the first of these frames.")
     ] = 0.0
-    features_name: Annotated[str, typer.Option(metavar="NAME", help="csv: name of these features in records.")] = (
-        "features"
-    )
+    features_name: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="csv: name of these features in records."),
+    ] = "features"
     channel: Annotated[
         str | None,
         typer.Option(metavar="N|mix", help="Channel to read of sounds of several, from 1 on, or their mean."),

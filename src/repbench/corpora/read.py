@@ -68,7 +68,7 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
     found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
     if found != expected:
         raise DataError(
-            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest has {expected[0]} at "
             f"{expected[1]} Hz",
             file=utterance.audio,
             utterance=utterance.id,

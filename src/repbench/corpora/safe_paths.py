@@ -35,7 +35,7 @@ class RootFolder:
         inside = self._inside(text)
         if inside is not None:
             return self.join(inside, file=file, utterance=utterance)
-        what = f"The place `{text}` is absolute and does not lie under the root {self.folder}"
+        what = f"The place `{text}` is absolute and is not under the root {self.folder}"
         raise DataError(what, file=file, utterance=utterance, do="Give a root that holds it, or write it relative")
 
     def holds(self, path: str) -> bool:
@@ -85,7 +85,7 @@ class RootFolder:
                 self.join(text, file=path, utterance=utterance)
                 return text
         do = "Give a root that holds every file"
-        raise DataError(f"The file does not lie under the root {self.folder}", file=path, utterance=utterance, do=do)
+        raise DataError(f"The file is not under the root {self.folder}", file=path, utterance=utterance, do=do)
 
     def _real_place(self, text: str) -> str:
         return os.path.realpath(self._prefix + text)

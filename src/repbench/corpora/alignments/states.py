@@ -107,7 +107,7 @@ def htk_states(
         phone = names[0] if names else phone
         if phone is None:
             what = f"The labels are states of HTK, but no phone is named: `{' '.join(cells)[:60]}`"
-            do = "Write the models beside their states (HVite -f -m), or the alignment of phones (without -f)"
+            do = "Write the models with their states (HVite -f -m), or the alignment of phones (without -f)"
             raise DataError(what, file=f"{path}:{line}", utterance=utterance, do=do)
         assert state is not None
         named.append((line, [*cells[:2], f"{phone}[{state[1]}]"]))

@@ -97,16 +97,16 @@ def _difference(utterance: Utterance, found: Measure, sound: Quality) -> DataErr
     """The fault of a sound that differs from the manifest, is too short or is all zeros; None without one."""
     what, do = None, "Prepare the corpus again"
     if found.sample_rate_hz != utterance.sample_rate_hz:
-        what = f"The sound has {found.sample_rate_hz} Hz, but the manifest says {utterance.sample_rate_hz}"
+        what = f"The sound has {found.sample_rate_hz} Hz, but the manifest has {utterance.sample_rate_hz}"
     elif found.num_samples != utterance.num_samples:
-        what = f"The sound has {found.num_samples} samples, but the manifest says {utterance.num_samples}"
+        what = f"The sound has {found.num_samples} samples, but the manifest has {utterance.num_samples}"
     elif found.samples_sha256 != utterance.samples_sha256:
         what = "The samples are not those that the manifest was made of"
     elif utterance.seconds < SHORTEST_SECONDS:
         what = f"The utterance lasts {utterance.seconds:g} s, which is less than a window of {SHORTEST_SECONDS:g} s"
         do = "Take it out of the corpus"
     elif sound.is_silent:
-        what, do = "Every sample is 0: there is nothing to hear", "Take it out of the corpus"
+        what, do = "Every sample is 0", "Take it out of the corpus"
     return None if what is None else DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
 
 

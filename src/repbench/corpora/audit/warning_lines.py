@@ -77,9 +77,8 @@ def _values_only_in_test(utterances: Iterable[Utterance]) -> Iterator[str]:
             if utterance.split is not None and isinstance(value, str):
                 values[name][utterance.split].add(value)
     for name, by_split in sorted(values.items()):
-        names_the_split = (
-            not by_split["test"] & by_split["train"]
-        )  # such as the name of a subset, which differs by design
+        # an attribute that shares no value names the split itself, such as the subset of LibriSpeech
+        names_the_split = not by_split["test"] & by_split["train"]
         only = [] if names_the_split else sorted(by_split["test"] - by_split["train"])
         if only and len(by_split["test"] | by_split["train"]) <= MOST_VALUES:
             yield f"{len(only)} values of `{name}` in test never occur in train: {_named(only)}"

@@ -116,7 +116,7 @@ class _Walk:
         return True
 
     def _refuse_circle(self, link: Path, real: str) -> NoReturn:
-        what = f"The folder is a link that leads back to a folder it lies in, {real}"
+        what = f"The folder is a link that leads back to one of its parents, {real}"
         raise DataError(what, file=link, do=f"Remove it, or leave it out with --exclude '{link.name}'")
 
 

@@ -170,9 +170,9 @@ class _Inspection:
         layout = creation.get_layout()
         # Both before the extent is read: libhdf5 opens the sources of a virtual dataset to find it.
         if layout == self._h5py.h5d.VIRTUAL:
-            self._refuse("is a virtual dataset: its values lie in other datasets")
+            self._refuse("is a virtual dataset: its values are in other datasets")
         if creation.get_external_count():
-            self._refuse("is stored externally: its values lie in another file")
+            self._refuse("is stored externally: its values are in another file")
         filters = self._filters(creation)
         num_items = dataset.get_space().get_simple_extent_npoints()
         if filters and layout != self._h5py.h5d.CHUNKED:

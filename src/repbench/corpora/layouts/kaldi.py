@@ -160,7 +160,7 @@ def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | D
     path = data / "wav.scp"
     if not path.is_file():
         what = "The folder is not a data folder of Kaldi; looked for wav.scp and utt2spk"
-        raise DataError(what, file=data, do="Give it as --root, or as --table beside --root")
+        raise DataError(what, file=data, do="Give it as --root, or as --table with another --root")
     entries = _entries(path)
     return {
         key: _found_or_fault(partial(_sound, key, entry, root, data, entries.values()), gather=gather)
@@ -176,7 +176,7 @@ def _refuse_commands(key: str, entry: TableLine) -> None:
         do = "Write the sounds first, with wav-copy or the command itself, and name the files"
         raise DataError(what, file=entry.where, utterance=key, do=do)
     if _ARCHIVE.fullmatch(entry.value):
-        what = f"The sound lies in an archive, which is not read: `{entry.value[:80]}`"
+        what = f"The sound is in an archive, which is not read: `{entry.value[:80]}`"
         raise DataError(what, file=entry.where, utterance=key, do="Write it to a file with wav-copy, and name that")
 
 
@@ -188,7 +188,7 @@ def _sound(key: str, entry: TableLine, root: RootFolder, data: Path, all_entries
         if not entry.value.startswith("/") or root.holds(entry.value):
             raise
         common = common_folder(each.value for each in all_entries)
-        what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
+        what = f"The sound `{entry.value}` is not under the root {root.folder}"
         do = f"Give the folder of all sounds and the data folder: --root {quoted(common)} --table {quoted(data)}"
         raise DataError(what, file=entry.where, utterance=key, do=do) from error
 

@@ -169,7 +169,7 @@ class SentimentVideos:
         intensities = segment.intensities
         if abs(segment.sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
             values = ", ".join(f"{value:g}" for value in (segment.sentiment, *intensities))
-            what = f"Sentiment must lie in [-3, 3] and emotions in [0, 3], but they are `{values}`"
+            what = f"Sentiment must be in [-3, 3] and emotions in [0, 3], but they are `{values}`"
             raise DataError(what, file=labels, utterance=segment.id, do="Correct the labels")
 
     def _with_sound(

@@ -111,7 +111,7 @@ def _place(path: Path, base: Path) -> tuple[str, ...] | None:
 def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
     depths = {len(place): path for path, place in sounds.items()}
     if len(depths) > 1:
-        what = f"Some sounds lie in folders of videos and others do not, such as {depths[2]}"
+        what = f"Some sounds are in folders of videos and others do not, such as {depths[2]}"
         raise DataError(what, file=depths[3], do="Give all speakers folders of videos, or none")
 
 

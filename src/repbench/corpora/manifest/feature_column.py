@@ -134,9 +134,9 @@ def _fault_of_clock(name: str, hop_s: float, first_center_s: float) -> str | Non
     if not name or not is_encodable(name):
         return "`name` is empty or not valid UTF-8"
     if not (math.isfinite(hop_s) and 0 < hop_s <= 10):
-        return f"`hop_seconds` must lie above 0 and be at most 10, but is {hop_s:g} (a hop in seconds?)"
+        return f"`hop_seconds` must be above 0 and at most 10, but is {hop_s:g} (a hop in seconds?)"
     if not (math.isfinite(first_center_s) and 0 <= first_center_s <= 10):
-        return f"`first_center_seconds` must lie in [0, 10], but is {first_center_s:g} (a time in seconds?)"
+        return f"`first_center_seconds` must be in [0, 10], but is {first_center_s:g} (a time in seconds?)"
     return None
 
 
@@ -164,7 +164,7 @@ def _refuse_two_formats(utterances: Sequence[Utterance]) -> None:
         formats.setdefault(format_of(utterance.features, utterance=utterance.id), utterance)
     if len(formats) > 1:
         second = list(formats.values())[1]
-        what = f"The features lie in files of two formats, {' and '.join(formats)}"
+        what = f"The features are in files of two formats, {' and '.join(formats)}"
         raise DataError(what, file=second.features, utterance=second.id, do="Save all of them in one")
 
 

@@ -92,7 +92,7 @@ def _refuse_header(header: Any, path: Path) -> None:
 
 def open_root(folder: Path, *, follow_links: bool = False) -> RootFolder:
     if not os.path.isdir(folder):  # noqa: PTH112 - `Path.is_dir` raises at names that no file system takes
-        do = "Give the folder where the sounds lie now as `root`, or prepare the corpus again"
+        do = "Give the folder of the sounds as `root`, or prepare the corpus again"
         raise DataError("The root folder of the corpus does not exist", file=folder, do=do)
     return RootFolder(folder, follow_links=follow_links)
 

@@ -154,7 +154,7 @@ class _LineFields:
                 raise self._fault(f"`{name}` is missing", name)
         for name, other in (_FEATURE_FIELDS, _FEATURE_FIELDS[::-1]):
             if name in fields and other not in fields:
-                raise self._fault(f"`{other}` is missing beside `{name}`", other)
+                raise self._fault(f"`{other}` is missing, but there is `{name}`", other)
         rate, num_samples = self._whole("sample_rate_hz"), self._whole("num_samples")
         utterance = Utterance(
             id=nfc(self._name("id")),

@@ -79,7 +79,7 @@ def _refuse_options(options: PrepareOptions) -> None:
             ("--keep-labels", options.keep_labels),
         ):
             if value:
-                what = f"`{flag}` says how `--alignments` are read, but there are none"
+                what = f"`{flag}` is an option of `--alignments`, but there are none"
                 raise UsageError(what, key=flag, do="Give --alignments, the file or folder of them, or leave it out")
     if options.dev_from_train is None:
         return
@@ -87,5 +87,5 @@ def _refuse_options(options: PrepareOptions) -> None:
         what = "`--dev-from-train` divides a list of `--splits`, but there is none"
         raise UsageError(what, key="--dev-from-train", do="Give --splits, or leave it out: a run cuts its own dev")
     if not 0 < options.dev_from_train[0] < 1:
-        what = f"The share of dev must lie between 0 and 1, but is {options.dev_from_train[0]:g}"
+        what = f"The share of dev must be between 0 and 1, but is {options.dev_from_train[0]:g}"
         raise UsageError(what, key="--dev-from-train", do="Write SHARE:SEED, like 0.1:1337")

@@ -35,7 +35,7 @@ def read(folder: Path, *, root: Path | None = None) -> Corpus:
     sounds = open_root(folder / header["root"] if root is None else root, follow_links="links" in header)
     utterances = _read_lines(folder / MANIFEST_FILE, sounds)
     if samples_digest(utterances) != header["samples_sha256"]:
-        what = f"`{MANIFEST_FILE}` does not list the sounds that `{HEADER_FILE}` speaks of"
+        what = f"`{MANIFEST_FILE}` does not list the sounds of `{HEADER_FILE}`"
         raise DataError(what, file=folder / MANIFEST_FILE, key="samples_sha256", do="Prepare the corpus again")
     label_sets = {kind: tuple(labels) for kind, labels in header["label_sets"].items()}
     _refuse_unlisted_labels(utterances, label_sets, folder / MANIFEST_FILE)

@@ -233,8 +233,7 @@ def _refuse_other_files(utterance: Utterance) -> None:
     do = "Give the folder that holds the same sounds, or prepare the corpus again"
     if found != expected:
         what = (
-            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
-            f"{expected[1]} Hz"
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest has {expected[0]} at {expected[1]} Hz"
         )
         raise DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
     if utterance.features is not None and not utterance.features.is_file():

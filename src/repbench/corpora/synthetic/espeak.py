@@ -86,7 +86,7 @@ def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int
         _require(_synthesise(library, text.encode()), f"say {text!r}")
         _require(library.espeak_Terminate(), "end")
     if not chunks:
-        raise EnvironmentFault(f"espeak-ng said nothing for {text!r}", do=_REINSTALL)
+        raise EnvironmentFault(f"espeak-ng gave no speech for {text!r}", do=_REINSTALL)
     return Speech(np.concatenate(chunks), sample_rate_hz, marks)
 
 
