@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 _POINTER = "not the file it stands for"
@@ -33,11 +34,28 @@ _BEGINNINGS = (
     (b"\x28\xb5\x2f\xfd", OtherFile("a Zstandard file", _UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", OtherFile("a 7z archive", _UNPACK)),
     (b"Rar!", OtherFile("a RAR archive", _UNPACK)),
+    (
+        b"ooBinaryFile",
+        OtherFile("a binary TextGrid", "Save it in Praat with `Save as text file...`"),
+    ),
     (b"%PDF", OtherFile("a PDF file", _RIGHT_FILE)),
     (b"<", OtherFile("an HTML or XML page", _WHY)),
     (b"{", OtherFile("a JSON file", _WHY)),
     (b"[", OtherFile("a JSON file", _WHY)),
 )
+
+
+_NO_TEXT = re.compile(
+    rb"(\xef\xbb\xbf)?\s*"
+    rb"(version https://git-lfs|/annex/objects/|ooBinaryFile|\x1f\x8b|PK\x03\x04|<!--|<(!doctype|html|head|body|\?xml)\b)",
+    re.IGNORECASE,
+)
+"""The beginnings that no table, list or label file has. Text may begin with `ID3`, a bracket or a mark like `<eps>`."""
+
+
+def not_text(head: bytes) -> OtherFile | None:
+    """The kind of a file that stands in the place of a text; None where these first bytes may begin a text."""
+    return other_file(head) if _NO_TEXT.match(head) else None
 
 
 def other_file(head: bytes) -> OtherFile | None:

@@ -250,5 +250,5 @@ def test_an_upstream_that_breaks_its_contract_is_named(tones: Corpus, lie: str, 
 
 def test_a_sound_that_is_not_what_the_manifest_says_is_refused(tones: Corpus) -> None:
     changed = dataclasses.replace(tones.utterances[0], num_samples=tones.utterances[0].num_samples - 1)
-    with pytest.raises(DataError, match=r"The sound has \d+ samples at 16000 Hz, but the manifest says"):
+    with pytest.raises(DataError, match=r"The sound has \d+ samples at 16000 Hz, but the manifest has"):
         features(mel(), (changed,))

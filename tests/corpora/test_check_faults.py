@@ -71,7 +71,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a checksum": (
         lambda folder: edited(folder, "d", lambda fields: fields.update(samples_sha256="0" * 64)),
-        "`manifest.jsonl` does not list the sounds that `corpus.json` speaks of",
+        "`manifest.jsonl` does not list the sounds of `corpus.json`",
     ),
     "other samples": (
         lambda folder: rewritten(folder, "d", noise()),
@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "8 kHz named 16 kHz": (
         lambda folder: rewritten(folder, "d", noise(), rate_hz=8_000),
-        "The sound has 8000 Hz, but the manifest says 16000",
+        "The sound has 8000 Hz, but the manifest has 16000",
     ),
     "NaN samples": (nan, "3 of 8000 samples are NaN or infinite"),
     "a part .. in a path": (

@@ -270,7 +270,7 @@ def test_fault_42_features_stay_under_the_root(tmp_path: Path, place: str) -> No
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"hop_seconds": 0.01', '"hop_seconds": 0', "`hop_seconds` must lie above 0"),
+        ('"hop_seconds": 0.01', '"hop_seconds": 0', "`hop_seconds` must be above 0"),
         ('"hop_seconds": 0.01', '"hop_seconds": "x"', "`hop_seconds` has the wrong type"),
         ('"width": 4', '"width": true', "`width` has the wrong type"),
         ('"width": 4', '"wide": 4', "unknown key `wide`"),

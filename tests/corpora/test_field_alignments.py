@@ -216,7 +216,7 @@ def test_options_of_alignments_without_alignments_are_refused(tmp_path: Path, op
     write_noise(tmp_path / "a.wav", seed=0)
     value = {"tier": "MAU", "relabel": {"x": "sil"}, "keep_labels": True}[option]
     options = PrepareOptions(pattern="{id}.wav", **{option: value})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=rf"`--{option.replace('_', '-')}` says how `--alignments` are read"):
+    with pytest.raises(UsageError, match=rf"`--{option.replace('_', '-')}` is an option of `--alignments`"):
         prepare(PATTERN, tmp_path, options)
 
 
@@ -449,22 +449,22 @@ PAGE = b"\n\n<!DOCTYPE html>\n<html lang='en'><head><title>a.TextGrid</title></h
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (LFS, r"is a git-LFS pointer, not the file it stands for .*`git lfs pull`"),
-        (PAGE, r"is an HTML or XML page, not an alignment .*Download the file itself"),
+        (LFS, r"is a git-LFS pointer, not the file it stands for, .*`git lfs pull`"),
+        (PAGE, r"is an HTML or XML page, where an alignment is expected.*Fetch the file again"),
         (b"/annex/objects/SHA256E-s12--abc.TextGrid\n", r"is a git-annex pointer.*`git annex get`"),
-        (b"\x1f\x8b\x08\x00", r"is a gzip file .*Unpack it"),
+        (b"\x1f\x8b\x08\x00", r"is a gzip file, where .*Unpack it"),
     ],
 )
 def test_what_is_no_alignment_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     write_text(tmp_path / "ali" / name).write_bytes(content)
-    with pytest.raises(DataError, match=rf"The file {what}") as caught:
+    with pytest.raises(DataError, match=rf"This {what}") as caught:
         align(noise_draft(tmp_path / "root"), tmp_path / "ali")
     assert caught.value.file == str(tmp_path / "ali" / name)
 
 
 def test_a_binary_textgrid_is_named(tmp_path: Path) -> None:
     write_text(tmp_path / "ali" / "a.TextGrid").write_bytes(b"ooBinaryFile\x08TextGrid\x00\x00")
-    with pytest.raises(DataError, match=r"is a binary TextGrid, which is not read .*Save as text file"):
+    with pytest.raises(DataError, match=r"is a binary TextGrid, where .*Save as text file"):
         align(noise_draft(tmp_path / "root"), tmp_path / "ali")
 
 

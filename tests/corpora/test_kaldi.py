@@ -158,9 +158,7 @@ def test_absolute_paths_under_the_root_are_read(root: Path) -> None:
 def test_the_data_folder_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     (root / "wav").rename(tmp_path / "sounds")
     write_text(root / "wav.scp", f"rec1 {tmp_path}/sounds/rec1.wav", f"rec2 {tmp_path}/sounds/rec2.wav")
-    with pytest.raises(
-        DataError, match=rf"does not lie under the root.*wav\.scp:1.*--root {tmp_path}/sounds --table {root}"
-    ):
+    with pytest.raises(DataError, match=rf"is not under the root.*wav\.scp:1.*--root {tmp_path}/sounds --table {root}"):
         prepare(root)
     draft = KALDI.prepare(tmp_path / "sounds", PrepareOptions(table=root))
     assert (draft.name, draft.root) == ("train", tmp_path / "sounds")
@@ -183,7 +181,7 @@ def test_a_command_is_refused_and_never_run(root: Path, value: str, monkeypatch:
 
 def test_an_archive_is_refused(root: Path) -> None:
     replace_line(root / "wav.scp", 2, "rec2 data/raw_wav.1.ark:12345")
-    with pytest.raises(DataError, match=r"lies in an archive.*wav\.scp:2.*wav-copy"):
+    with pytest.raises(DataError, match=r"is in an archive.*wav\.scp:2.*wav-copy"):
         prepare(root)
 
 
@@ -192,8 +190,8 @@ def test_an_archive_is_refused(root: Path) -> None:
     [
         ("../outside.wav", r"has a part `\.\.`"),
         ("wav/../../outside.wav", r"has a part `\.\.`"),
-        ("ROOT/../outside.wav", "does not lie under the root"),
-        ("/etc/passwd", "does not lie under the root"),
+        ("ROOT/../outside.wav", "is not under the root"),
+        ("/etc/passwd", "is not under the root"),
         ("file:///etc/passwd", "is a URL"),
         ("link.wav", "leads out of the root"),
         ("ROOT/link.wav", "leads out of the root .* by a link, to .*outside"),

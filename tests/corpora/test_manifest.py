@@ -350,7 +350,7 @@ class TestRead:
         folder = written(tmp_path)
         lines = (folder / "manifest.jsonl").read_text("utf-8").splitlines(keepends=True)
         (folder / "manifest.jsonl").write_text("".join(lines[:-1]), "utf-8")
-        with pytest.raises(DataError, match=r"does not list the sounds that `corpus\.json` speaks of"):
+        with pytest.raises(DataError, match=r"does not list the sounds of `corpus\.json`"):
             manifest.read(folder)
         (folder / "manifest.jsonl").write_text("")
         with pytest.raises(DataError, match="lists no utterance"):
@@ -565,7 +565,7 @@ class TestFaults:
     def test_fault_42_a_draft_from_outside_the_root_is_refused(self, tmp_path: Path) -> None:
         draft = replace(noise_draft(tmp_path / "sound"), root=tmp_path / "other")
         (tmp_path / "other").mkdir()
-        with pytest.raises(DataError, match=r"does not lie under the root .*/other.*utterance a"):
+        with pytest.raises(DataError, match=r"is not under the root .*/other.*utterance a"):
             manifest.write(draft, tmp_path / "out")
 
 

@@ -139,7 +139,7 @@ def test_an_end_within_a_frame_behind_the_sound_is_the_end_of_the_sound(tmp_path
         ([(2.0, 1.0, [1.0])], "interval from `2` to `1` s is reversed or negative"),
         ([(1.0, 1.0, [1.0])], "1 of 1 labelled segments.*its interval, at 1 s, has length 0"),
         ([(-1.0, 1.0, [1.0])], "interval from `-1` to `1` s is reversed or negative"),
-        ([(0.0, 1.0, [3.2])], r"Sentiment must lie in \[-3, 3\] and emotions in \[0, 3\], but they are `3\.2`"),
+        ([(0.0, 1.0, [3.2])], r"Sentiment must be in \[-3, 3\] and emotions in \[0, 3\], but they are `3\.2`"),
         ([(0.0, 1.0, [float("nan")])], "NaN or infinite"),
         ([(0.0, float("inf"), [1.0])], "NaN or infinite"),
         ([(0.0, 1.0, [1.0, 0.0])], "must have 1 columns, but has 2"),
@@ -179,7 +179,7 @@ def test_of_equal_intervals_the_first_that_can_be_used_is_kept(tmp_path: Path) -
     [
         ((2.0, 1.0, [1.0]), r"from `2` to `1` s is reversed or negative"),
         ((-0.02, 1.0, [1.0]), r"from `-0\.02` to `1` s is reversed or negative"),
-        ((0.0, 0.5, [3.2]), r"Sentiment must lie in \[-3, 3\]"),
+        ((0.0, 0.5, [3.2]), r"Sentiment must be in \[-3, 3\]"),
         ((2.0, 3.02, [1.0]), r"ends at 3\.02 s, but the sound of `2iD-tVS8NPw` lasts 3 s"),
         ((3.0, 3.005, [1.0]), r"ends at 3\.005 s"),
     ],

@@ -66,7 +66,7 @@ def test_a_prepared_experiment_runs(root: Path, tmp_path: Path) -> None:
         (("--min-utterances", "5"), 3, "None of 4 speakers has 5 utterances; the most is 4"),
         (("--splits", "LISTS", "--dev-from-train", "0.1:1337"), 2, "name a dev split already"),
         (("--splits", "LISTS/none.txt"), 2, "must say its split"),
-        (("--tier", "MAU"), 2, "`--tier` says how `--alignments` are read, but there are none"),
+        (("--tier", "MAU"), 2, "`--tier` is an option of `--alignments`, but there are none"),
         (("--relabel", "breath"), 2, "`breath` is not of the form LABEL=PHONE"),
         (("--relabel", "a=b", "--relabel", "a="), 2, "`a=` names a label twice"),
         (("--alignments", "LISTS"), 3, "such as `19-1-0000`|no alignment"),

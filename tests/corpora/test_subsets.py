@@ -198,7 +198,7 @@ def test_dev_from_train_needs_lists_without_a_dev(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="divides a list of `--splits`, but there is none"):
         prepare(layout, tmp_path, PrepareOptions(dev_from_train=(0.5, 0)))
     for share in (0.0, 1.0, float("nan")):
-        with pytest.raises(UsageError, match="must lie between 0 and 1"):
+        with pytest.raises(UsageError, match="must be between 0 and 1"):
             prepare(layout, tmp_path, PrepareOptions(splits=(tmp_path,), dev_from_train=(share, 0)))
 
 

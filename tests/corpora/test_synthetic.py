@@ -376,7 +376,7 @@ class TestFaults:
             ("print('it', 'hurts', file=sys.stderr); sys.exit(3)", r"ended with exit code 3: it hurts\."),
             ("os.kill(os.getpid(), 9)", r"was ended by signal 9: nothing on its stderr\."),
             ("sys.exit(0)", r"ended after 0 of 2 utterances: nothing on its stderr\."),
-            ("time.sleep(60)", r"has answered nothing for 0\.5 s"),
+            ("time.sleep(60)", r"has given no result for 0\.5 s"),
         ],
     )
     def test_dead_worker_is_named_with_its_last_words(self, tmp_path: Path, death: str, message: str) -> None:

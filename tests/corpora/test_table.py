@@ -235,11 +235,11 @@ def test_an_absolute_place_under_the_root_is_taken(tmp_path: Path) -> None:
         (draft,) = CSV.prepare(given, PrepareOptions()).utterances
         assert (draft.id, draft.audio) == ("a", given / "deep" / "a.wav")
     (root / "t.csv").write_text(f"path\n{tmp_path}/other/a.wav\n{tmp_path}/other/sub/b.wav\n")
-    with pytest.raises(DataError, match=r"absolute and does not lie under the root .*t\.csv:2") as found:
+    with pytest.raises(DataError, match=r"absolute and is not under the root .*t\.csv:2") as found:
         CSV.prepare(root, PrepareOptions())
     assert str(found.value).endswith(f"--root {tmp_path}/other --table {root}/t.csv.")
     (root / "t.csv").write_text(f"path\n{root}/../other/a.wav\n")
-    with pytest.raises(DataError, match="does not lie under the root"):
+    with pytest.raises(DataError, match="is not under the root"):
         CSV.prepare(root, PrepareOptions())
 
 

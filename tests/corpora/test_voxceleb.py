@@ -156,7 +156,7 @@ def test_a_sound_at_another_depth_is_refused(root: Path, name: str) -> None:
 
 def test_mixed_depths_are_refused(root: Path) -> None:
     write_noise(root / "wav" / "id10001" / "a.wav", seed=99)
-    with pytest.raises(DataError, match=r"Some sounds lie in folders of videos and others do not, such as .*/a\.wav"):
+    with pytest.raises(DataError, match=r"Some sounds are in folders of videos and others do not, such as .*/a\.wav"):
         prepare(root)
 
 

@@ -35,7 +35,7 @@ class PrepareArguments:
     """The arguments and options of `repbench corpus prepare`."""
 
     kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, timit, kaldi, csv, …: see `list corpora`.")]
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the corpus lies.")]
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the corpus.")]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the manifest to make.")]
     alignments: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Phone alignments: a file or folder of a known format.")
@@ -45,10 +45,10 @@ class PrepareArguments:
     ] = None
     relabel: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL=PHONE", help="Alignments: what a label stands for; `LABEL=`: it is no label."),
+        typer.Option(metavar="LABEL=PHONE", help="Alignments: phone of a label; `LABEL=`: no label."),
     ] = None
     keep_labels: Annotated[
-        bool, typer.Option("--keep-labels", help="Alignments: take every label as it is, fold nothing.")
+        bool, typer.Option("--keep-labels", help="Alignments: keep every label as it is, without folding.")
     ] = False
     splits: Annotated[
         list[Path] | None,
@@ -65,28 +65,29 @@ class PrepareArguments:
         typer.Option(metavar="FILE", help="csv, mosi, kaldi: the table, labels or data folder, if not in DIR."),
     ] = None
     column: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: what a field is called in the table.")
+        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: column of the table that holds a field.")
     ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="mosei: standard or mockingjay2020, its filter and split.")
     ] = None
     pattern: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="pattern: how files are named, '{speaker}_{emotion}_{_}.wav'.")
+        str | None, typer.Option(metavar="TEXT", help="pattern: names of files, '{speaker}_{emotion}_{_}.wav'.")
     ] = None
     features_hop: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="csv: time between two frames of the column `features`.")
     ] = None
     features_first_center: Annotated[
-        float, typer.Option(metavar="SECONDS", help="csv: the time of which the first of these frames speaks.")
+        float, typer.Option(metavar="SECONDS", help="csv: centre of the first of these frames.")
     ] = 0.0
     features_name: Annotated[
-        str, typer.Option(metavar="NAME", help="csv: what records are to call these features.")
+        str,
+        typer.Option(metavar="NAME", help="csv: name of these features in records."),
     ] = "features"
     channel: Annotated[
         str | None,
         typer.Option(metavar="N|mix", help="Channel to read of sounds of several, from 1 on, or their mean."),
     ] = None
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What tables call the corpus.")] = None
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the corpus in tables.")] = None
     no_resample: Annotated[bool, typer.Option("--no-resample", help="Refuse upstreams of another rate.")] = False
     drop_faulty: Annotated[
         int, typer.Option(metavar="N", min=0, help="Leave out at most N faulty utterances; the manifest names them.")
@@ -132,7 +133,7 @@ class PrepareArguments:
 @corpus_app.command("prepare", short_help="Make a manifest of a corpus.")
 @takes(PrepareArguments)
 def corpus_prepare(arguments: PrepareArguments) -> None:
-    """Make a manifest of a corpus: every sound is read once and its labels are checked; all faults are named."""
+    """Make a manifest of a corpus: every sound is read once, labels are checked, and all faults are reported."""
     from dataclasses import replace
 
     from repbench.console import ConsoleReporter
@@ -184,19 +185,19 @@ def _print_prepared(corpus: Corpus, out: Path, *, replaced: bool, as_json: bool)
     typer.echo(f"{out}: {printable(corpus.name)}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
 
 
-@corpus_app.command("check", short_help="Read every sound again; name what is broken.")
+@corpus_app.command("check", short_help="Read every sound again and report faults.")
 def corpus_check(
     corpus: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered corpus or a manifest's folder.")],
     root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the sounds of a manifest lie now, if they were moved.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the sounds of a manifest, if they were moved.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Take every warning for a problem.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Count every warning as a problem.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write check.json and a page of figures.")
+        Path | None, typer.Option(metavar="DIR", help="Folder for check.json and a page of figures.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read every sound of a corpus again and name what is broken."""
+    """Read every sound of a corpus again and report problems and warnings."""
     from repbench.console import ConsoleReporter
     from repbench.corpora.audit.check import check
     from repbench.corpora.open import open_corpus
@@ -239,13 +240,13 @@ def corpus_check(
     typer.echo("no problems found")
 
 
-@corpus_app.command("move", short_help="Write down where the sounds lie now.")
+@corpus_app.command("move", short_help="Set the folder of moved sounds.")
 def corpus_move(
     corpus: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a manifest.")],
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where its sounds lie now.")],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Folder of its sounds now.")],
     as_json: Json = False,
 ) -> None:
-    """Write down where the sounds of a manifest lie now, after every one of them has been found there."""
+    """Write the new folder of the sounds into a manifest, after every sound has been found there."""
     from repbench.corpora import manifest
 
     moved = manifest.move(corpus, root)
@@ -257,7 +258,7 @@ def corpus_move(
 
 @contextlib.contextmanager
 def _faults_named() -> Iterator[None]:
-    """Where an error sums up several faults, the first of them as lines of their own before it."""
+    """Print the first faults of an error that sums up several, one a line, before the error."""
     try:
         yield
     except RepbenchError as error:

@@ -1,1 +1,1 @@
-"""Which utterances are there, and what is true of them?"""
+"""Corpora: utterances with their labels, layouts on disk, manifests, alignments and audits."""

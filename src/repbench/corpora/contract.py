@@ -1,6 +1,6 @@
-"""What a corpus is: utterances, what is true of them, and where their sound lies.
+"""The contract of corpora: utterances, their labels, and the paths of their sounds.
 
-A corpus does not know tasks. A corpus plugin (entry-point group `repbench.corpora`) is one of two things:
+A corpus is independent of tasks. A corpus plugin (entry-point group `repbench.corpora`) is one of two things:
 
 * a `CorpusSource`: makes or opens a corpus by name (`--corpus synthetic:noisy:small`);
 * a `CorpusLayout`: reads a folder laid out in a known way, from which `repbench corpus prepare` makes a manifest.
@@ -42,16 +42,16 @@ class Phone(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureDeclaration:
-    """What a corpus says of the precomputed frames that lie beside its sound.
+    """The precomputed frames of a corpus, as declared.
 
-    Frame *k* speaks of the time `first_center_seconds + k * hop_seconds` of its utterance.
+    Frame *k* is centred at `first_center_seconds + k * hop_seconds` of its utterance.
 
     Attributes:
-        name: What they are called in records (`fmllr`).
-        hop_seconds: Time between two frames' centres, as declared by whoever made them.
-        first_center_seconds: The time of which frame 0 speaks.
+        name: The name of the features in records (`fmllr`).
+        hop_seconds: Time between the centres of two frames, in seconds.
+        first_center_seconds: Centre of frame 0, in seconds.
         width: Values of a frame.
-        format: In what kind of file they lie.
+        format: Format of the files.
     """
 
     name: str
@@ -63,7 +63,7 @@ class FeatureDeclaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One stretch of speech and what is true of it.
+    """One stretch of speech and its labels.
 
     Attributes:
         id: Unique in the corpus, NFC-normalised.
@@ -72,17 +72,17 @@ class Utterance:
         end: Where it ends, in seconds; None for the end of the file.
         sample_rate_hz: Rate of the file.
         num_samples: Samples of the utterance (after `start`/`end`) at `sample_rate_hz`.
-        speaker: Who speaks, if known.
-        text: What is said, if known.
+        speaker: The speaker, if known.
+        text: The transcript, if known.
         phones: Its alignment, in order and without overlap; None where there is none. Gaps carry no label.
-        attributes: Everything else that is known (`emotion`, `sentiment`, `gender`, `digit`, …).
-        group: What ties utterances together beside the speaker: chapter, session, video.
+        attributes: All other labels (`emotion`, `sentiment`, `gender`, `digit`, …).
+        group: The chapter, session or video that utterances share.
         split: The official split it belongs to, if the corpus has any.
         samples_sha256: SHA-256 of its decoded samples (float32, little endian).
         features: Absolute path of its precomputed frames, if it has any.
         features_sha256: SHA-256 of the bytes of that file.
-        scales: From an attribute whose numbers lie on a scale, as the corpus declares, to the middle of the scale. Any
-            other number may be the code of a class.
+        scales: From each attribute that the corpus declares to be a scale to the middle of the scale. The numbers of
+            other attributes may be codes of classes.
         channel: Which channel of a sound of several is read, from 1 on, or "mix" for their mean; None: the only one.
     """
 
@@ -116,14 +116,14 @@ class Corpus:
 
     Attributes:
         name: Name of the corpus.
-        licence: Under which its sound may be used, as its source says.
+        licence: Licence of the sound, as its source states it.
         utterances: Sorted by id.
-        label_sets: Every label a kind of label can take, sorted: `{"phones": ("AA", …, "sil")}`.
+        label_sets: From each kind of label to all its labels, sorted: `{"phones": ("AA", …, "sil")}`.
         resample: Whether its sound may be resampled to an upstream's rate.
-        fingerprint: SHA-256 of all that a score depends on: labels, splits and samples, not places on disk.
-        notes: What a reader of a score should know of how the corpus was made.
-        features: What the precomputed frames of its utterances are; None where there are none.
-        dropped: From the name of each utterance that was left out when the corpus was prepared to the reason.
+        fingerprint: SHA-256 of all that a score depends on: labels, splits and samples, but not paths.
+        notes: Facts about the making of the corpus that matter to a reader of a score.
+        features: The declaration of its precomputed frames; None where there are none.
+        dropped: From each utterance that was left out when the corpus was prepared to the reason.
     """
 
     name: str
@@ -142,7 +142,7 @@ class DraftUtterance:
     """An utterance as a layout describes it, before its sound has been read. Fields as in `Utterance`.
 
     Attributes:
-        fault: What is wrong with it, where the layout found something; such an utterance is reported with all others.
+        fault: The fault that the layout found in it, if any; reported together with all other faults.
     """
 
     id: str
@@ -162,7 +162,7 @@ class DraftUtterance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftFeatures:
-    """What is declared of precomputed frames before they have been read. Fields as in `FeatureDeclaration`."""
+    """The declaration of precomputed frames that have not been read yet. Fields as in `FeatureDeclaration`."""
 
     name: str
     hop_seconds: float
@@ -171,23 +171,23 @@ class DraftFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a layout read from a folder; `manifest.write` reads the sound and makes it a manifest.
+    """A corpus as a layout describes it; `manifest.write` reads the sound and makes a manifest of it.
 
     Attributes:
         name: Name of the corpus.
         licence: As its source states it, or "unknown".
-        root: The folder under which every sound file must lie.
+        root: The folder that holds every sound file, at any depth.
         utterances: In any order.
         phone_map: From each phone label met in the alignments to the label used (None: not labelled, ignored); the
             map stands in `corpus.json`. None where the corpus has no phones.
         phone_set: All phone labels the corpus may use; defaults to the labels the map leads to.
-        notes: What a reader of a score should know.
-        features: What the precomputed frames are; needed where an utterance has any.
-        faults: What was found that cannot become an utterance: a row without a path, a file whose name says nothing.
-        left_out: From the name of each utterance that the layout itself leaves out to the reason, where its corpus is
-            known to have such; they stand in `corpus.json` beside those of `--drop-faulty`.
+        notes: Facts that matter to a reader of a score.
+        features: The declaration of the precomputed frames; required where an utterance has any.
+        faults: Faults of what cannot become an utterance: a row without a path, a file of another name.
+        left_out: From each utterance that the layout itself leaves out to the reason, for corpora that are known to
+            have such; `corpus.json` lists them together with those of `--drop-faulty`.
         follow_links: Whether a symbolic link may lead out of the root.
-        scales: From an attribute whose numbers lie on a scale to the middle of the scale; `corpus.json` keeps it.
+        scales: From each attribute that is a scale to the middle of the scale; kept in `corpus.json`.
     """
 
     name: str
@@ -206,13 +206,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:
-    """What the command line gives a layout beside the root.
+    """The options of `repbench corpus prepare` for a layout.
 
     Attributes:
         alignments: File or folder of phone alignments.
         tier: Of TextGrids the tier of phones; None for the one that is known by its name.
         relabel: From labels of the alignments to the phones that they stand for; None: not labelled.
-        keep_labels: Whether every label of the alignments is taken as it is, without folding and without a question.
+        keep_labels: Whether the labels of the alignments are neither folded nor checked.
         table: The table of the `csv` layout, the labels of `mosi` and `mosei`; None: the one such file in the root. The
             data folder of the `kaldi` layout; None: the root.
         columns: For the `csv` layout, from the field's name to the table's column name.
@@ -222,15 +222,15 @@ class PrepareOptions:
         splits: Lists of utterances, or folders of them, that go before the official splits of the layout.
         dev_from_train: Share of the list of train that becomes dev, and the seed by which it is drawn.
         min_utterances: How many utterances a speaker must have to stay.
-        exclude: Globs of files and folders under the root that are left out (`layouts.is_excluded`).
+        exclude: Globs of files and folders under the root to leave out (`layouts.is_excluded`).
         follow_links: Whether symbolic links are followed out of the root.
-        gather_faults: Whether a layout goes on after a fault of one utterance and hands it on in its draft, so that all
-            are reported at once; else it raises the first.
-        channel: Which channel is read of a sound of several, from 1 on, or "mix" for their mean; None: such a sound is
-            refused, unless the layout says of an utterance which it is.
+        gather_faults: Whether a layout collects faults of single utterances in its draft, so that all are reported at
+            once; else it raises the first.
+        channel: The channel to read of a sound of several, from 1 on, or "mix" for their mean; None: such a sound is
+            refused, unless the layout gives the channel of the utterance.
 
-    All from `splits` on hold for every layout: `repbench.corpora.manifest.prepare` sees to them. A layout that searches
-    folders reads `exclude` and `follow_links` too.
+    `repbench.corpora.manifest.prepare` applies all options from `splits` on, for every layout. A layout that searches
+    folders must apply `exclude` and `follow_links` itself.
     """
 
     alignments: Path | None = None
@@ -257,7 +257,7 @@ Progress = Advance
 
 @runtime_checkable
 class CorpusSource(Protocol):
-    """A corpus that can be named on the command line."""
+    """A corpus that is opened by its name."""
 
     def open(self, options: tuple[str, ...], *, progress: Progress | None = None) -> Corpus:
         """Open the corpus; `options` are the words after its name (`synthetic:noisy:small` → `("noisy", "small")`).
@@ -270,10 +270,10 @@ class CorpusSource(Protocol):
 
 @runtime_checkable
 class CorpusLayout(Protocol):
-    """A way in which corpora lie on disk."""
+    """A reader of corpora of one form on disk."""
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
-        """Describe what lies under `root`.
+        """Describe the corpus under `root`.
 
         Raises:
             DataError: The folder is not of this layout, or contradicts itself; names the file.

@@ -1,4 +1,4 @@
-"""The faults of a corpus: gathered one by one, reported all at once."""
+"""The faults of a corpus, collected one by one and reported together."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError, IntegrityError, RepbenchError
 
 MOST_NAMED = 10
-"""So many faults are named on a terminal; JSON has all of them."""
+"""The most faults that are printed on a terminal; JSON has all of them."""
 
 _VARYING = re.compile(r"`[^`]*`|(?<!\S)/\S+|\b\d[\w.]*")
 
 
 class Fault(NamedTuple):
-    """What is wrong, and the names of the utterances that a corpus without the fault lacks."""
+    """A fault, and the names of the utterances that are lost by it."""
 
     error: RepbenchError
     names: tuple[str, ...]
 
 
 class FaultCollector:
-    """Lets faults of single utterances pass and keeps them, or raises the first.
+    """Collects the faults of single utterances, or raises the first.
 
     Args:
-        gather: Whether faults are kept.
+        gather: Whether faults are collected.
 
     Attributes:
-        faults: Those that were kept.
+        faults: The collected faults.
     """
 
     def __init__(self, *, gather: bool) -> None:
@@ -41,7 +41,7 @@ class FaultCollector:
 
     @contextlib.contextmanager
     def each(self) -> Iterator[None]:
-        """A block about one utterance; a `DataError` in it ends the block and, where faults are kept, nothing else."""
+        """A block that reads one utterance; when collecting, a `DataError` ends this block alone."""
         try:
             yield
         except DataError as error:
@@ -51,19 +51,19 @@ class FaultCollector:
 
 
 def refuse_faults(faults: Sequence[Fault], *, name: str, num_utterances: int, root: Path, allowed: int) -> None:
-    """Refuse a corpus with more faulty utterances than are allowed, or with no other.
+    """Refuse a corpus with more faulty utterances than are allowed, or with faulty ones only.
 
     Args:
-        faults: All that were found.
-        name: Of the corpus.
-        num_utterances: How many it lists, with the faulty ones.
-        root: Of the corpus.
-        allowed: How many may be left out.
+        faults: All faults.
+        name: Name of the corpus.
+        num_utterances: Utterances of the corpus, the faulty ones included.
+        root: Root of the corpus.
+        allowed: The most utterances that may be left out.
 
     Raises:
         DataError: The one fault; or a summary that counts them by kind, names the file and utterance of the first and
             holds each in `faults`.
-        IntegrityError: The same, where that is the gravest of the faults.
+        IntegrityError: The same, where one of the faults is an IntegrityError.
     """
     num_faulty = sum(len(fault.names) for fault in faults)
     if not faults or (num_faulty <= allowed and num_faulty < num_utterances):
@@ -76,14 +76,14 @@ def refuse_faults(faults: Sequence[Fault], *, name: str, num_utterances: int, ro
 
 
 def _alone(fault: Fault, num_utterances: int) -> RepbenchError:
-    """A single fault, with the way around it where anything would be left."""
+    """A single fault; its remedy names `--drop-faulty` where other utterances remain."""
     error = fault.error
     do = _or_without(error.do or "Mend it", len(fault.names), num_utterances)
     return type(error)(error.what, file=error.file, utterance=error.utterance, key=error.key, do=do)
 
 
 def _or_without(do: str, num_faulty: int, num_utterances: int) -> str:
-    """What to do, and the way around it where anything would be left."""
+    """The remedy, with `--drop-faulty` where other utterances remain."""
     if num_faulty == num_utterances:
         return do
     end = "" if do.endswith((".", "?", "!")) else "."
@@ -107,12 +107,12 @@ def _summary(
 
 
 def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
-    """How often the most frequent kinds of fault occur: `5 × The sound has 2 channels, but one is read`.
+    """The most frequent kinds of fault with their counts: `5 × The sound has 2 channels, but one is read`.
 
-    Faults are of one kind if their texts differ in numbers, quoted names and paths alone; these become `…`.
+    Faults are of one kind if their texts differ only in numbers, quoted names and paths; these become `…`.
 
     Args:
-        found: The text of each fault, and how often it counts.
+        found: The text of each fault, and the number of its utterances.
     """
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = defaultdict(set)
@@ -130,7 +130,7 @@ def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
 def leaks(utterances: Iterable[Utterance]) -> Iterator[DataError]:
     """A fault for each utterance whose sound stands in another official split too.
 
-    The test split is kept as it was published, then dev: of a sound that both train and score, that of train goes.
+    The utterance in test is kept, else the one in dev, so that published test and dev splits stay whole.
     """
     for same in _by_sound(utterances):
         stays = min((each for each in same if each.split is not None), key=lambda each: _KEPT[each.split], default=None)
@@ -143,12 +143,12 @@ _KEPT = {"test": 0, "dev": 1, "train": 2, None: 3}
 
 
 def is_leak(first: Utterance, second: Utterance) -> bool:
-    """Whether two utterances with the same sound lie in two official splits: one could be trained on, one scored."""
+    """Whether two utterances of one sound are in two official splits, so that a model could train on test data."""
     return None not in (first.split, second.split) and first.split != second.split
 
 
 def same_sound(first: Utterance, second: Utterance, *, at: Utterance) -> DataError:
-    """The fault of two utterances with the same sound; `at` is the one whose file it names."""
+    """The fault of two utterances with the same sound; `at` is the one whose file the error names."""
     what = f"The same sound stands under two ids, {both(first, second)}"
     return DataError(what, file=at.audio, utterance=at.id, do="Remove one of them")
 
@@ -159,7 +159,7 @@ def both(first: Utterance, second: Utterance) -> str:
 
 
 def note_on_equal_sounds(utterances: Sequence[Utterance]) -> tuple[str, ...]:
-    """How many utterances have the sound of another one; nothing where none has."""
+    """A note that counts utterances with the sound of another one; empty where there are none."""
     shared = [same for same in _by_sound(utterances) if len(same) > 1]
     if not shared:
         return ()
@@ -169,7 +169,7 @@ def note_on_equal_sounds(utterances: Sequence[Utterance]) -> tuple[str, ...]:
 
 
 def warnings_of(corpus: Corpus) -> tuple[str, ...]:
-    """What every audit and every record of a corpus says: what was left out as faulty, and sounds under several ids."""
+    """The warnings of every audit and record: utterances left out as faulty, and sounds under several ids."""
     equal = note_on_equal_sounds(corpus.utterances)
     if not corpus.dropped:
         return equal

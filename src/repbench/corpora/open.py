@@ -1,4 +1,4 @@
-"""From what stands behind `--corpus` to an open corpus."""
+"""Opening the corpus that `--corpus` names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | Non
 
     Args:
         spec: A name with its options, or a path. What holds a `/`, or is a folder with a manifest, is a path.
-        root: Under which the sounds of a manifest lie now; None for the root it was made with.
-        progress: Told how far a corpus that has to be made has come.
+        root: The folder of the sounds of a manifest, if they were moved; None for the root it was made with.
+        progress: Called with (done, total) while a corpus is made.
 
     Raises:
-        UsageError: No corpus has that name, it is a layout that has to be prepared first, or a root is given for
-            what is no manifest.
+        UsageError: No corpus has that name, it is a layout that must be prepared first, or a root is given
+            although it is no manifest.
         DataError: The folder holds no manifest.
         PluginError: A third party's corpus cannot be loaded or opened.
     """
@@ -58,7 +58,7 @@ def _opened(source: CorpusSource, found: FoundEntry, progress: Progress | None) 
 
 
 def entry_of_corpus(spec: str) -> Entry | None:
-    """Who brings the corpus that stands behind `--corpus`; None for the folder of a manifest.
+    """The registry entry of the corpus that `--corpus` names; None for the folder of a manifest.
 
     Raises:
         UsageError: No corpus has that name.
@@ -68,7 +68,7 @@ def entry_of_corpus(spec: str) -> Entry | None:
 
 
 def is_manifest_path(spec: str) -> bool:
-    """Whether `--corpus` names a place on disk.
+    """Whether `--corpus` names a folder on disk.
 
     Raises:
         DataError: It is a folder without a manifest.

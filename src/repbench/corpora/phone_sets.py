@@ -1,4 +1,4 @@
-"""Which phone labels there are, and how the marks of aligners fold into them.
+"""Phone sets, and the folding of labels and marks of aligners into them.
 
 The Montreal Forced Aligner and the CMU dictionary write ARPABET in capitals with a stress digit on vowels (`AH0`);
 stress is folded away, which leaves the 39 phones of the CMU dictionary and silence. Each of these steps is counted in a
@@ -8,7 +8,7 @@ note:
 2. Where most phones end in a word position of Kaldi (`AH0_B`, `_I`, `_E`, `_S`), the positions come off.
 3. Where all phones are ARPABET in capitals, stress comes off and the set is the 39 phones and `sil`.
 4. Where most phones are ARPABET and some are not, stress comes off too; labels in brackets or without a letter are not
-   labelled, because they can be no phones there, and the others stay beside the phones that were met. (A few of them
+   labelled, because they can be no phones there, and the others are added to the phones that occur. (A few of them
    are refused as mistakes: `rare_non_arpabet`.)
 5. All other phone sets (TIMIT's 61, IPA, SAMPA, numbers, …) stay as they are.
 
@@ -43,11 +43,11 @@ SILENCE_MARKS = frozenset(
         *("h#", "#", "_", "+", "eps", "!sil", "<p:>", "<s>", "</s>", "{sl}"),
     )
 )
-"""What aligners write where nobody speaks, in small letters.
+"""Labels of aligners for silence, in small letters.
 
 Case does not matter (`SIL`, `Sil`, `H#`): no phone set has a phone that differs from these by case alone. They count in
 brackets too (`[SIL]`, `<eps>`), with a word position of Kaldi (`SIL_S`) and, of `sil`, `sp` and `pau`, with a digit
-(`sp1`). Those that stand here in brackets count in these alone: `p:` is a long p in SAMPA.
+(`sp1`). Those that are written here in brackets count only with them: `p:` is a long p in SAMPA.
 """
 
 NOISE_MARKS = frozenset(
@@ -56,13 +56,13 @@ NOISE_MARKS = frozenset(
         *("iver", "unknown", "garbage", "gbg", "<usb>", "<nib>"),
     )
 )
-"""What aligners write where a phone is not known: noise, laughter, a word out of the dictionary.
+"""Labels of aligners for unknown phones: noise, laughter, a word that is not in the dictionary.
 
-WrittenRecord as those of `SILENCE_MARKS` are.
+They are matched as those of `SILENCE_MARKS` are.
 """
 
 RARE_SHARE = 0.05
-"""Where at most this share of the labels is no ARPABET and the others are, it is a mistake and no other phone set."""
+"""Labels that are no ARPABET are taken for mistakes if they are at most this share of all labels."""
 
 MOST_CLASSES = 200
 """More labels than the phone sets in use have (CMU with stress 69, Mandarin with tones some 190), numbers left out."""
@@ -87,12 +87,12 @@ MarkKind = Literal["silence", "noise"]
 
 
 class Folding(NamedTuple):
-    """Where each label leads.
+    """The folding of the labels of a corpus.
 
     Attributes:
         phone_map: From each label to its phone, sorted; None: not labelled.
         phone_set: The sorted phones that it may lead to.
-        notes: What was folded, dropped or taken as it is, with counts and the first labels.
+        notes: Counts of labels that were folded, dropped or kept, with the first of them.
     """
 
     phone_map: dict[str, str | None]
@@ -113,7 +113,7 @@ def fold_map(labels: Iterable[str]) -> tuple[dict[str, str | None], tuple[str, .
 def fold(
     counts: Mapping[str, int], *, relabel: Mapping[str, str | None] | None = None, keep_labels: bool = False
 ) -> Folding:
-    """Where each label of the alignments of a corpus leads; the steps stand at the head of this module.
+    """Fold the labels of the alignments of a corpus, by the steps in the docstring of this module.
 
     Args:
         counts: How often each label occurs. The order plays no part.
@@ -132,7 +132,7 @@ def fold(
 
 
 def relabelled(counts: Mapping[str, int], relabel: Mapping[str, str | None]) -> Counter[str]:
-    """How often each label occurs after relabelling; those that become no label are left out."""
+    """The count of each label after relabelling, without those that become no label."""
     tally: Counter[str] = Counter()
     for label, count in counts.items():
         meant = relabel.get(label, label)
@@ -144,7 +144,7 @@ def relabelled(counts: Mapping[str, int], relabel: Mapping[str, str | None]) -> 
 def rare_non_arpabet(counts: Mapping[str, int]) -> tuple[str, ...]:
     """The labels, sorted, that are no ARPABET although at least 95 % of all phones are; empty where all or few are.
 
-    One mistyped label among millions would else turn the 39 phones into another phone set without a word.
+    Otherwise one mistyped label among millions would silently give another phone set than the 39 phones.
 
     Args:
         counts: How often each label occurs.
@@ -156,11 +156,11 @@ def rare_non_arpabet(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def fault_of_word_labels(counts: Mapping[str, int]) -> str | None:
-    """Why the labels look like words and not like phones, as a sentence; None where they do not.
+    """The reason why the labels look like words, as a sentence; None where they look like phones.
 
-    Words show by their length: of running text some three quarters have three letters or more, of the phone sets in
-    use a tenth or fewer. Where they are shorter, they show by their number: more of them than a phone set has, half of
-    which occur once or twice.
+    Words are recognised by their length: of running text some three quarters have three letters or more, of the phone
+    sets in use a tenth or fewer. Shorter words are recognised by their number: more of them than a phone set has, of
+    which half occur once or twice.
 
     Args:
         counts: How often each label occurs.
@@ -195,7 +195,7 @@ def mark_of(label: str) -> MarkKind | None:
 
 
 class _FoldingRules:
-    """How the labels of one corpus fold.
+    """The rules of folding for the labels of one corpus.
 
     Args:
         counts: How often each label occurs.
@@ -232,7 +232,7 @@ class _FoldingRules:
         self.is_cmu = not keep_labels and not self.non_arpabet
 
     def phone(self, label: str) -> str | None:
-        """Where the label leads; None: not labelled."""
+        """The phone of a label; None: not labelled."""
         if self._keep:
             return label or SILENCE
         if label in self._marks:
@@ -241,7 +241,7 @@ class _FoldingRules:
         return bare.rstrip("012") if self._takes_stress_off and _ARPABET.fullmatch(bare) else bare
 
     def notes(self) -> tuple[str, ...]:
-        """What the rules do to the labels of this corpus."""
+        """Notes on the effect of the rules on this corpus."""
         if self._keep:
             return self._note("{num} of {total} intervals keep their label, nothing is folded: {labels}", self._counts)
         silences = self._chosen("silence", lambda label: label != SILENCE)
@@ -285,7 +285,7 @@ def _is_no_phone(label: str) -> bool:
 def _looks_like_word(label: str) -> bool:
     """Whether a label has a blank, a character of Chinese or Korean, or three letters in a row.
 
-    What stands before `_` does not count (`eng_ae`), and a digit is that of a tone (`ing1`).
+    The part before `_` does not count (`eng_ae`), and a digit is that of a tone (`ing1`).
     """
     name = label.rpartition("_")[2] or label
     if name.casefold() in _LONG_PHONES or any(each.isdigit() for each in name):

@@ -1,4 +1,4 @@
-"""From an utterance to its samples, at the rate a model takes."""
+"""Reading the samples of an utterance at the rate of a model. Axes: T samples."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from repbench.errors import DataError
 
 
 def samples_at(utterance: Utterance, rate_hz: int) -> int:
-    """Samples of the utterance at the model's rate."""
+    """Number of samples of the utterance at the model's rate."""
     return resampled_length(utterance.num_samples, utterance.sample_rate_hz, rate_hz)
 
 
 def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
-    """Refuse a corpus at another rate unless it allows resampling; say which rates are resampled and channels chosen.
+    """Notes on resampling and chosen channels; a corpus at another rate that forbids resampling is refused.
 
     Args:
-        corpus: Its utterances have rates of their own.
-        name: Of the upstream.
-        rate_hz: That it takes.
+        corpus: The corpus.
+        name: Name of the upstream.
+        rate_hz: Sample rate of the upstream, in hertz.
 
     Raises:
         DataError: Names the first utterance at another rate.
@@ -43,7 +43,7 @@ def check_rates(corpus: Corpus, name: str, rate_hz: int) -> tuple[str, ...]:
 
 
 def resampler_for(corpus: Corpus, rate_hz: int) -> str | None:
-    """What brings sounds of the corpus to the model's rate; None if all have it already."""
+    """The resampler that a record names; None if all sounds have the model's rate."""
     return RESAMPLER if any(each.sample_rate_hz != rate_hz for each in corpus.utterances) else None
 
 
@@ -51,12 +51,12 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
     """The utterance's samples (T,) at `rate_hz`.
 
     Args:
-        utterance: What is read.
-        rate_hz: That the model takes.
-        whole: Whether every sample is to be held to the manifest, not only their number.
+        utterance: The utterance.
+        rate_hz: Sample rate of the model, in hertz.
+        whole: Whether the hash of the samples is compared with the manifest too, not only their number.
 
     Raises:
-        DataError: The sound is not what the manifest says.
+        DataError: The sound differs from the manifest.
     """
     samples, source_hz = read_sound(
         utterance.audio,
@@ -68,7 +68,7 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
     found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
     if found != expected:
         raise DataError(
-            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest has {expected[0]} at "
             f"{expected[1]} Hz",
             file=utterance.audio,
             utterance=utterance.id,

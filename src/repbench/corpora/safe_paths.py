@@ -1,4 +1,4 @@
-"""Where a file may lie: places that can be written down, and that stay under their root."""
+"""Paths that stay under their root and can be written as UTF-8."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 class RootFolder:
-    """A folder out of which no place may lead, be it by `..`, an absolute path, a URL or a symbolic link.
+    """A folder that no path may leave by `..`, an absolute path, a URL or a symbolic link.
 
     Args:
         folder: The folder; it is made absolute, and may itself be a symbolic link.
-        follow_links: Whether a symbolic link may lead out.
+        follow_links: Whether a symbolic link may leave it.
     """
 
     def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
@@ -26,7 +26,7 @@ class RootFolder:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
         self._prefix = os.fspath(self.folder).rstrip("/") + "/"
         self._real = os.path.realpath(folder)
-        self._sound_folders: set[str] = set()
+        self._checked_folders: set[str] = set()
 
     def locate(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
         """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `place`."""
@@ -35,15 +35,15 @@ class RootFolder:
         inside = self._inside(text)
         if inside is not None:
             return self.join(inside, file=file, utterance=utterance)
-        what = f"The place `{text}` is absolute and does not lie under the root {self.folder}"
+        what = f"The place `{text}` is absolute and is not under the root {self.folder}"
         raise DataError(what, file=file, utterance=utterance, do="Give a root that holds it, or write it relative")
 
     def holds(self, path: str) -> bool:
-        """Whether an absolute path lies under the root, links aside."""
+        """Whether an absolute path is under the root, links not followed."""
         return self._inside(path) is not None
 
     def _inside(self, path: str) -> str | None:
-        """An absolute path relative to the root, which a link may lead to; None if it lies outside."""
+        """An absolute path relative to the root, which may itself be given through a link; None if it is outside."""
         absolute = os.path.normpath(path)
         folder, name = os.path.split(absolute)
         real = f"{os.path.realpath(folder)}/{name}"
@@ -76,7 +76,7 @@ class RootFolder:
         """The place of `path` relative to the root, with `/` between its parts; the inverse of `place`.
 
         Raises:
-            DataError: The path does not lie under the root, or leads out of it.
+            DataError: The path is not under the root, or leaves it by a link.
         """
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as above
         for root in (self.folder, Path(self._real)):
@@ -85,21 +85,21 @@ class RootFolder:
                 self.join(text, file=path, utterance=utterance)
                 return text
         do = "Give a root that holds every file"
-        raise DataError(f"The file does not lie under the root {self.folder}", file=path, utterance=utterance, do=do)
+        raise DataError(f"The file is not under the root {self.folder}", file=path, utterance=utterance, do=do)
 
     def _real_place(self, text: str) -> str:
         return os.path.realpath(self._prefix + text)
 
     def _leads_out(self, text: str) -> bool:
-        """Whether a symbolic link on the way leads out and must not; folders once found sound are not tried again."""
+        """Whether a symbolic link on the way leaves the root and must not; folders that passed are not tried again."""
         if self._follow_links:
             return False
         path = self._prefix + text
         folder = path.rpartition("/")[0]
-        if folder not in self._sound_folders:
+        if folder not in self._checked_folders:
             if not self._holds(folder):
                 return True
-            self._sound_folders.add(folder)
+            self._checked_folders.add(folder)
         return os.path.islink(path) and not self._holds(path)  # noqa: PTH114 - 100,000 places are read at once
 
     def _holds(self, path: str) -> bool:
@@ -114,7 +114,7 @@ def common_folder(places: Iterable[str]) -> str | None:
 
 
 def _fault_of(text: str) -> str | None:
-    """Why `text` cannot be a place relative to a root; None if it can."""
+    """The reason why `text` cannot be a path relative to a root; None if it can."""
     if not text or "\0" in text:
         return "is empty or holds a NUL"
     if text[0] == "/" or _DRIVE.match(text):

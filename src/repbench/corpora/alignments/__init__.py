@@ -1,6 +1,6 @@
-"""Phone alignments: reading the files that aligners and annotators write, and holding them against the sound.
+"""Phone alignments: reading the files that aligners and annotators write, and comparing them with the sound.
 
-What a file is follows from the ending of its name and, where that leaves a choice, from its first lines:
+The format of a file follows from the ending of its name and, where that is ambiguous, from its first lines:
 
     ending      first lines                               format
     .TextGrid   (any)                                     Praat's TextGrid, long or short form
@@ -13,19 +13,19 @@ What a file is follows from the ending of its name and, where that leaves a choi
     .txt        `utterance label label …`                 label lines: one label every 10 ms
 
 All labels of one label line are whole numbers, or none is. Space separates cells; lines that are blank, and in a CTM
-those that begin with `;;`, are read over. A TextGrid, a `.phn`, a `.lab` and a file of start, end and phone hold one
+those that begin with `;;`, are ignored. A TextGrid, a `.phn`, a `.lab` and a file of start, end and phone hold one
 utterance each and are named after its id: by the stem of the file, or by its place under the folder with `/`, `-` or
-`_` between the parts. A CTM and a file of label lines hold many utterances and may be called anything.
+`_` between the parts. A CTM and a file of label lines hold many utterances and may have any name.
 
 Files of one utterance are UTF-8 or UTF-16, the others UTF-8. The tier of a TextGrid that holds the phones is known by
-its name or named by the user; states of HTS and HTK are joined into phones. By how much an alignment and its sound may
-differ stands in `intervals`, what becomes of its labels in `repbench.corpora.phone_sets`.
+its name or named by the user; states of HTS and HTK are joined into phones. `intervals` holds the tolerances between an
+alignment and its sound, `repbench.corpora.phone_sets` the folding of labels.
 
 A folder is searched as a whole. It must be of one format; its `.txt` files count only where no other ending of the
 table is there, and of them those named after utterances before all others; lists (one word a line) never count.
 
 `unaligned.txt`, anywhere in the folder or above it, or beside the file or above that, lists utterances that have no
-alignment, one id a line; one that has an alignment all the same is refused.
+alignment, one id a line; a listed utterance that has an alignment is refused.
 """
 
 from repbench.corpora.alignments.aligning import align

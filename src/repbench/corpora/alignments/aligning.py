@@ -1,4 +1,4 @@
-"""Giving the utterances of a corpus their phones: the one door for every layout."""
+"""Adding phones to the utterances of a corpus; every layout uses `align`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from repbench.corpora.textfiles import nfc
 from repbench.errors import DataError, UsageError
 
 SMALLEST_REACH = 0.01
-"""Where no alignment of a corpus reaches this share of its sound, their times are in another unit."""
+"""If no alignment of a corpus reaches this share of its sound, the times are in another unit."""
 
 REACH = 0.9
-"""Where no alignment of a corpus with gaps reaches this share of its sound, a note says so."""
+"""If no alignment of a corpus with gaps reaches this share of its sound, a note is given."""
 
 _WAYS_OUT = "Name what it stands for, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
 
@@ -36,21 +36,21 @@ _WAYS_OUT = "Name what it stands for, as in --relabel '{label}=sil' ('{label}=':
 def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptions | None = None) -> Draft:
     """Give each utterance the phones that a file or folder states of it.
 
-    Utterances without an alignment keep None and are counted in a note; alignments of other utterances are read over.
-    Labels fold as `repbench.corpora.phone_sets` says. What was cut, left without a label or folded is counted in notes.
+    Utterances without an alignment keep None and are counted in a note; alignments of other utterances are ignored.
+    Labels are folded by `repbench.corpora.phone_sets`. Notes count what was cut, left without a label or folded.
 
     Args:
         draft: Without phones. The header of each sound is read, to compare lengths.
         source: A file or folder, or from the id of an utterance to its file.
         options: Of the command line: `tier`, `relabel`, `keep_labels`, and whether the fault of one alignment is raised
-            or handed on with its utterance.
+            or kept with its utterance.
 
     Raises:
         UsageError: A tier is named but there are no TextGrids, or a label to be renamed occurs nowhere.
         DataError: The source is missing, mixed, ambiguous or of no known format; no utterance has an alignment; one
             has although it is listed in `unaligned.txt`; an alignment contradicts itself or its sound; most of those
-            that end early fit another rate; the labels look like words; or a few labels are others among ARPABET.
-            Names file and line, and the utterance.
+            that end early fit another rate; the labels look like words; or a few labels are no ARPABET while all others
+            are. Names file and line, and the utterance.
     """
     options = options or PrepareOptions()
     utterances = tuple(draft.utterances)
@@ -83,7 +83,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
 
 
 class _AlignmentCounts:
-    """What was met in the alignments so far.
+    """Counts over the alignments read so far.
 
     Attributes:
         counts: How often each label occurs.
@@ -105,7 +105,7 @@ class _AlignmentCounts:
         self._num_of_states = 0
 
     def add(self, utterance: str, alignment: Alignment, phones: Sequence[Phone], duration_s: float) -> None:
-        """Count the phones of an utterance, as they were held against its sound."""
+        """Count the phones of an utterance, after they were checked against its sound."""
         self.counts.update(phone.label for phone in phones)
         for phone, line in zip(alignment.phones, alignment.lines, strict=True):
             if phone.label not in self._first:
@@ -134,7 +134,7 @@ class _AlignmentCounts:
     def refuse_other_rate(self) -> None:
         """Refuse alignments of another rate or unit; names the first.
 
-        Of another rate are those of which most that end early end where its labels would.
+        They are of another rate if most of those that end early end where labels of that rate would.
         """
         if self._first and self._reach < SMALLEST_REACH:
             file, utterance = next(iter(self._first.values()))
@@ -146,7 +146,7 @@ class _AlignmentCounts:
     def refuse_labels(self, options: PrepareOptions) -> None:
         """Refuse labels that are no phones, and names in `--relabel` that are no labels.
 
-        Labels that are kept as they are, are not questioned.
+        With `keep_labels` the labels themselves are not checked.
         """
         for label in options.relabel:
             if label not in self.counts:
@@ -169,11 +169,11 @@ class _AlignmentCounts:
             raise DataError(words, file=file, utterance=utterance, do=do)
 
     def _place_of(self, label: str, options: PrepareOptions) -> tuple[str, str]:
-        """The first place of a label, which another may have been renamed to."""
+        """File and utterance where a label first occurs, before or after relabelling."""
         return next(place for each, place in self._first.items() if options.relabel.get(each, each) == label)
 
     def notes(self, *, named: bool) -> Iterator[str]:
-        """Where the phones were found, what was cut of them, and how much sound carries no label.
+        """Notes on tiers, states, cut ends, edges and gaps.
 
         Args:
             named: Whether their tier was named on the command line.
@@ -202,7 +202,7 @@ class _AlignmentCounts:
 
 
 class _Extremes:
-    """How many utterances something was found in, the first of them, and the largest of each value."""
+    """The number of utterances with a property, the first of them, and the largest of each value."""
 
     def __init__(self) -> None:
         self.count = 0

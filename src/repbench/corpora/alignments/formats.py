@@ -1,4 +1,4 @@
-"""Which format a file of alignments is of; the rule stands in the package's docstring."""
+"""Finding the format of a file of alignments, by the rule in the docstring of the package."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from repbench.corpora.alignments.interval_files import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
 from repbench.corpora.alignments.intervals import Alignment
 from repbench.corpora.alignments.multi_utterance_files import Ctm, LabelLines, MultiUtteranceFile
-from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, read_text, refuse_other_file
+from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, read_text
 from repbench.corpora.alignments.textgrid import read_alignment
+from repbench.corpora.textfiles import refuse_other_file
 from repbench.errors import DataError, UsageError
 
 TEXTGRID, PHN, HTS, XLABEL = "TextGrid", "TIMIT .phn", "HTS labels", "xlabel"
@@ -94,7 +95,7 @@ def first_lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as stream:
             head = stream.read(256)
-            refuse_other_file(head, path)
+            refuse_other_file(head, path, expected="an alignment")
             if encoding_of(head) != "utf-8-sig":
                 lines = (line for line in read_text(path).splitlines() if line.strip())
                 return list(itertools.islice(lines, _NUM_LINES_READ))

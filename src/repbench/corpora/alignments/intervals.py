@@ -1,4 +1,4 @@
-"""An alignment as a file states it, and holding it against the sound it speaks of."""
+"""An alignment as its file states it, and its comparison with the sound. Times are seconds."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from repbench.corpora.contract import Phone
 from repbench.errors import DataError
 
 LENGTH_TOLERANCE_S = 0.010
-"""By how much an alignment may end past its sound, in seconds: one frame of scoring. What sticks out is cut."""
+"""By how much an alignment may end past its sound, in seconds: one frame of scoring. The rest is cut."""
 
 WINDOW_S = 0.025
 """By how much less than its sound a row of analysis frames may last, in seconds: the window of one frame.
 
-Kaldi, HTK, ESPS and Charsiu place no frame that does not lie in the sound as a whole, so that N samples at 16 kHz have
+Kaldi, HTK, ESPS and Charsiu place only frames that are inside the sound as a whole, so that N samples at 16 kHz have
 floor((N - 400) / 160) + 1 frames of 10 ms, which end 240 to 399 samples before the sound does.
 """
 
 END_GAP_S = 0.5
 """By how much intervals may end before their sound, in seconds, and at most half of it: a gap that carries no label.
 
-Who labels by hand stops after the last phone, some 0.3 s before the end of the recording. Labels of another rate end
+Hand labels stop after the last phone, some 0.3 s before the end of the recording. Labels of another rate end
 as early in a short sound, so that an end beyond `WINDOW_S` must not fit one (`fault_of_rate`). A row of frames has no
 gap at its end and is held to `WINDOW_S`.
 """
 
 ROUNDING_S = 1e-6
-"""Overlap that comes from writing times as decimal text, in seconds; taken away without a word."""
+"""Overlap that comes from writing times as decimal text, in seconds; removed without a note."""
 
 _SLACK_S = 1e-6
 _NEARLY = 0.02
@@ -39,7 +39,7 @@ _RATES = ((1.25, "12.5 ms frames read as 10 ms"), (0.8, "10 ms frames read as 12
 
 
 class Extent(NamedTuple):
-    """What of an alignment claims to be as long as the sound: `what` runs from `start_s` to `end_s`.
+    """A part of an alignment that must be as long as the sound: `what`, from `start_s` to `end_s`.
 
     It may start at any time in the sound (P2FA starts at 12.5 ms, half a window, and FAVE at 20 ms), end `short_s`
     seconds before the sound does, and `LENGTH_TOLERANCE_S` after it.
@@ -53,18 +53,18 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """The phones of one utterance as a file states them, not yet held against the sound.
+    """The phones of one utterance as a file states them, not yet compared with the sound.
 
     Attributes:
-        file: Where they stand.
+        file: Their file.
         phones: In the order of the file; seconds from the start of the utterance.
-        lines: For each phone the line of `file` it stands in.
-        extents: What in the file states a length. Where nothing does, phones that follow each other without a gap
-            from 0 on are taken to speak of the whole sound.
-        short_s: By how much such phones may end before the sound does, in seconds.
+        lines: The line of each phone in `file`.
+        extents: Parts of the file that state a length. Without any, phones without a gap from 0 on are taken to
+            cover the whole sound.
+        short_s: The most by which such phones may end before the sound, in seconds.
         rounding_s: Overlap that comes from the way in which the format writes times, in seconds.
-        tier: The tier of a TextGrid that they stand in.
-        num_states: States of which the phones were put together; 0 where the file states phones.
+        tier: The tier of a TextGrid that holds them.
+        num_states: Number of states that were joined into phones; 0 where the file holds phones.
     """
 
     file: Path
@@ -84,17 +84,17 @@ class Alignment:
 
     @property
     def claims(self) -> tuple[Extent, ...]:
-        """What is to be as long as the sound: `extents`, or the phones as a whole where they have no gap."""
+        """The parts that must be as long as the sound: `extents`, or all phones where they have no gap."""
         if self.extents or not self.phones or self.has_gap:
             return self.extents
         return (Extent("alignment, which has no gap,", 0.0, self.phones[-1].end_s, self.short_s),)
 
 
 def validate_alignment(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
-    """The phones of one alignment, after it has been held against a sound of `duration_s` seconds.
+    """The phones of one alignment, after it has been compared with a sound of `duration_s` seconds.
 
     Raises:
-        DataError: As `validate_alignment_but_rate`, or the alignment ends early and where labels of another rate would.
+        DataError: As `validate_alignment_but_rate`, or the alignment ends where labels of another rate would.
     """
     phones = validate_alignment_but_rate(alignment, duration_s, utterance=utterance)
     fault = fault_of_rate(alignment, duration_s, utterance=utterance)
@@ -106,7 +106,7 @@ def validate_alignment(alignment: Alignment, duration_s: float, *, utterance: st
 def validate_alignment_but_rate(
     alignment: Alignment, duration_s: float, *, utterance: str | None = None
 ) -> tuple[Phone, ...]:
-    """The phones of one of many alignments, held against its sound, which are held to `fault_of_rate` together.
+    """The phones of one of many alignments; the caller judges `fault_of_rate` over all of them.
 
     Raises:
         DataError: The alignment is not as long as the sound (names both lengths), or its intervals contradict each
@@ -134,10 +134,9 @@ def ends_early(alignment: Alignment, duration_s: float) -> bool:
 
 
 def fault_of_rate(alignment: Alignment, duration_s: float, *, utterance: str | None = None) -> DataError | None:
-    """The fault of an alignment that ends early where labels made for another rate or hop would; None without one.
+    """The fault of an alignment that ends early, where labels made for another rate or hop would end; None without one.
 
-    One may end there by chance: of ends that are spread over half a second, one in twenty does. Most of a corpus do
-    not.
+    A single alignment may end there by chance: of ends spread over half a second, one in twenty does.
     """
     if not ends_early(alignment, duration_s):
         return None
@@ -156,7 +155,7 @@ def validate_phones(
     lines: Sequence[int] | None = None,
     rounding_s: float = ROUNDING_S,
 ) -> tuple[Phone, ...]:
-    """Refuse an alignment that contradicts itself or its sound, and clip what rounding let stick out of it.
+    """Refuse an alignment that contradicts itself or its sound, and clip ends that rounding put past the sound.
 
     Gaps are allowed: they carry no label. An end at most `LENGTH_TOLERANCE_S` past the sound is clipped to its end.
 
@@ -166,11 +165,11 @@ def validate_phones(
         utterance: The id that an error names.
         file: The file that an error names.
         lines: For each phone the line of `file` it stands in.
-        rounding_s: Overlap that is taken away without a word, in seconds.
+        rounding_s: Overlap that is removed without a note, in seconds.
 
     Raises:
-        DataError: A time is not finite or negative, an interval ends where or before it starts, starts before the one
-            in front of it has ended, or ends past the sound; names the interval and its line.
+        DataError: A time is not finite or negative, an interval ends where or before it starts, starts before the
+            previous one has ended, or ends past the sound; names the interval and its line.
     """
     checked: list[Phone] = []
     previous_end = 0.0
@@ -181,6 +180,7 @@ def validate_phones(
             where = f" (line {lines[index]})" if lines is not None else ""
             do = "Times in seconds? Check that they are in order and of this sound"
             raise DataError(f"Interval {index + 1}{where} {fault}", file=file, utterance=utterance, do=do)
+        # within the tolerances here: take overlap from the later interval, and cut what is past the sound
         start_s, end_s = max(start_s, previous_end), min(end_s, duration_s)
         if start_s < end_s:
             checked.append(Phone(float(start_s), float(end_s), label))
@@ -189,10 +189,10 @@ def validate_phones(
 
 
 def refuse_other_length(extent: Extent, duration_s: float, path: Path, utterance: str | None) -> None:
-    """Refuse what does not lie in the sound or ends long before it does.
+    """Refuse an extent that is not inside the sound or ends long before it.
 
     Raises:
-        DataError: Names both lengths, and guesses what the times were made for.
+        DataError: Names both lengths, and the likely cause.
     """
     early_s = duration_s - extent.end_s
     short_s = max(WINDOW_S, min(extent.short_s, duration_s / 2))
@@ -215,7 +215,7 @@ def _other_length(extent: Extent, duration_s: float, path: Path, utterance: str 
 
 
 def _fault_of(start_s: float, end_s: float, previous_end: float, duration_s: float) -> str:
-    """What is wrong with an interval, of which something is."""
+    """The fault of an interval that is known to have one."""
     span = f"from {start_s:g} to {end_s:g} s"
     if not (math.isfinite(start_s) and math.isfinite(end_s)):
         return f"has a time that is not a number ({span})"

@@ -1,4 +1,4 @@
-"""Where the alignments of a corpus lie: in files named after utterances, or in files of many."""
+"""Finding the alignment of an utterance: in a file named after it, or in a file of many utterances."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Alignments(Protocol):
     def __contains__(self, utterance: object) -> bool: ...
 
     def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
-        """What is said of an utterance that is there; the rate is that of its sound."""
+        """The alignment of a contained utterance; the rate, in hertz, is that of its sound."""
         ...
 
 
@@ -135,7 +135,7 @@ def open_alignments(source: Path, utterances: Collection[str], *, tier: str | No
 
     Args:
         source: A file or folder of alignments.
-        utterances: The NFC-normalised ids of the corpus, by which files in a folder of `.txt` files are told apart.
+        utterances: The NFC-normalised ids of the corpus, by which alignments are told from other `.txt` files.
         tier: Of TextGrids the tier of phones; None for the one that is known by its name.
 
     Raises:
@@ -164,7 +164,7 @@ def names_of(path: Path, folder: Path) -> set[str]:
 
 
 def read_unaligned(source: Path) -> dict[str, str]:
-    """From the id of each utterance that is listed as unaligned to the place where it is: `unaligned.txt:3`.
+    """From the id of each utterance that is listed as unaligned to its file and line: `unaligned.txt:3`.
 
     Raises:
         DataError: A list is not UTF-8.

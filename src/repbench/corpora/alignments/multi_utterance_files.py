@@ -1,7 +1,7 @@
 """Files that hold many utterances: CTM, and lines of one label every 10 ms.
 
-Such a file may be large (the alignments of LibriSpeech's 360 hours are 13 million lines of CTM), so that it is gone
-through once to learn where each utterance stands, and an utterance is read when it is asked for.
+Such a file may be large (the alignments of LibriSpeech's 360 hours are 13 million lines of CTM), so that it is
+indexed once, and an utterance is read from its place on demand.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import NamedTuple
 
 from repbench.corpora.alignments.interval_files import NUMBER
 from repbench.corpora.alignments.intervals import WINDOW_S, Alignment, Extent
-from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, refuse_other_file
+from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of
 from repbench.corpora.contract import Phone
-from repbench.corpora.textfiles import nfc
+from repbench.corpora.textfiles import nfc, refuse_other_file
 from repbench.errors import DataError
 
 LABEL_S = 0.010
-"""How long one label of a label line lasts, in seconds."""
+"""Duration of one label of a label line, in seconds."""
 
 CTM_ROUNDING_S = 0.0015
 """Overlap in a CTM that comes from rounding start and duration to milliseconds one by one, in seconds."""
 
 
 class _Block(NamedTuple):
-    """Bytes of a file that speak of one utterance; `line` is the number of the first line."""
+    """A run of lines of one utterance, in bytes; `line` is the number of the first line."""
 
     offset: int
     num_bytes: int
@@ -56,14 +56,14 @@ class MultiUtteranceFile(abc.ABC):
 
     @abc.abstractmethod
     def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
-        """What the file says of an utterance; the rate plays no part.
+        """The alignment of an utterance; the rate plays no part.
 
         Raises:
             DataError: A line is broken; names it.
         """
 
     def lines(self, utterance: str) -> Iterator[tuple[int, list[str]]]:
-        """The cells of each line that speaks of an utterance, after the number of the line."""
+        """The cells of each line of an utterance, after the number of the line."""
         with self.path.open("rb") as stream:
             for block in self._blocks[utterance]:
                 stream.seek(block.offset)
@@ -74,7 +74,7 @@ class MultiUtteranceFile(abc.ABC):
                         yield number, cells
 
     def _index(self) -> dict[str, list[_Block]]:
-        """Where each utterance stands; lines that follow each other and have one id are one block."""
+        """The blocks of each utterance; consecutive lines of one id are one block."""
         blocks: dict[str, list[_Block]] = {}
         previous, begin, first_line, offset, number = b"", 0, 1, 0, 0
         for number, line in enumerate(self._raw_lines(), start=1):
@@ -99,7 +99,7 @@ class MultiUtteranceFile(abc.ABC):
 
     def _refuse_encoding(self, head: bytes) -> None:
         """Refuse what is no text in UTF-8: utterances are found by bytes, because such a file may be large."""
-        refuse_other_file(head, self.path)
+        refuse_other_file(head, self.path, expected="an alignment")
         if encoding_of(head) != "utf-8-sig":
             do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"
             raise DataError("The file is UTF-16, but files of many utterances are read as UTF-8", file=self.path, do=do)

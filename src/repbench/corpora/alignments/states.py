@@ -1,7 +1,7 @@
 """States of hidden Markov models, and the phones that they make up.
 
 HTS and HTK align states: a phone of five states stands in five lines, `ah[2]` to `ah[6]`, or `s2 … ah`, `s3`, … in the
-output of HTK. A task that asks for phones in order must meet each phone once.
+output of HTK. In a sequence of phones each phone must occur once.
 
 References: Zen, "An example of context-dependent label format for HMM-based speech synthesis" (HTS, 2006); Young et
 al., "The HTK Book", "HVite", option `-f`.
@@ -107,7 +107,7 @@ def htk_states(
         phone = names[0] if names else phone
         if phone is None:
             what = f"The labels are states of HTK, but no phone is named: `{' '.join(cells)[:60]}`"
-            do = "Write the models beside their states (HVite -f -m), or the alignment of phones (without -f)"
+            do = "Write the models with their states (HVite -f -m), or the alignment of phones (without -f)"
             raise DataError(what, file=f"{path}:{line}", utterance=utterance, do=do)
         assert state is not None
         named.append((line, [*cells[:2], f"{phone}[{state[1]}]"]))

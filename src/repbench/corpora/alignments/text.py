@@ -1,4 +1,4 @@
-"""The text of a file of alignments: its encoding, and what may stand there instead of it."""
+"""The text of a file of alignments, in UTF-8 or UTF-16."""
 
 from __future__ import annotations
 
@@ -7,47 +7,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from repbench.corpora.textfiles import refuse_other_file
 from repbench.errors import DataError
-
-_OTHER_FILES = (
-    (b"version https://git-lfs", "a git-LFS pointer, not the file it stands for", "Run `git lfs pull` where it lies"),
-    (b"/annex/objects/", "a git-annex pointer, not the file it stands for", "Run `git annex get` where it lies"),
-    (b"ooBinaryFile", "a binary TextGrid, which is not read", "Save it in Praat with `Save as text file...`"),
-    (b"\x1f\x8b", "a gzip file", "Unpack it"),
-    (b"PK\x03\x04", "a zip archive", "Unpack it"),
-)
-"""First bytes of what is found in the place of an alignment, what that is, and what to do."""
-
-_PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
-"""How a web page begins, in small letters; a mark such as `<eps>` begins with `<` too."""
 
 COMMA = re.compile(r"[+-]?\d+,\d+")
 """A number with a decimal comma."""
 
 DECIMAL_POINTS = r"Write decimal points: `sed -E 's/([0-9]),([0-9])/\1.\2/g' OLD > NEW`"
-"""What to do about decimal commas. They are not read: `1,250` may be a thousand and 250 as well."""
+"""The remedy for decimal commas, which are not read because `1,250` may also be a thousand and 250."""
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
-def refuse_other_file(head: bytes, path: Path, utterance: str | None = None) -> None:
-    """Refuse what is no alignment by its first bytes.
-
-    Args:
-        head: The first bytes of the file, some 64 of them.
-        path: The file, for the error.
-        utterance: The id, for the error.
-
-    Raises:
-        DataError: It is a pointer, a page or a file of another kind; says which, and what to do.
-    """
-    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    if start[:16].lower().startswith(_PAGES):
-        do = "Download the file itself, not the page that shows it"
-        raise DataError("The file is an HTML or XML page, not an alignment", file=path, utterance=utterance, do=do)
-    for signature, kind, do in _OTHER_FILES:
-        if start.startswith(signature):
-            raise DataError(f"The file is {kind}", file=path, utterance=utterance, do=do)
 
 
 def decode(content: bytes, path: Path, utterance: str | None = None) -> str:
@@ -56,7 +25,7 @@ def decode(content: bytes, path: Path, utterance: str | None = None) -> str:
     Raises:
         DataError: It is another kind of file, or not valid in its encoding.
     """
-    refuse_other_file(content[:256], path, utterance)
+    refuse_other_file(content[:256], path, utterance, expected="an alignment")
     encoding = encoding_of(content)
     try:
         text = content.decode(encoding)
@@ -73,8 +42,8 @@ def decode(content: bytes, path: Path, utterance: str | None = None) -> str:
 def encoding_of(content: bytes) -> str:
     """The encoding of a text by its first bytes: `utf-16`, `utf-16-le`, `utf-16-be` or `utf-8-sig`.
 
-    Without a BOM, UTF-16 shows by the NUL beside the first character, which is ASCII in every format here. No text in
-    UTF-8 holds one.
+    Without a BOM, UTF-16 is recognised by the NUL next to the first character, which is ASCII in every
+    format here. No text in UTF-8 holds one.
     """
     if content[:2] in _UTF_16:
         return "utf-16"

@@ -63,7 +63,7 @@ OTHER_PHONE_TIER = re.compile(
 )
 """Tiers of phones elsewhere: WebMAUS `MAU`, EMU `Phonetic`, SPPAS `PhonAlign`, hand labels `segments`, `phoneme`.
 
-They count only where no tier is called `phones`: some files hold stretches of speech in a tier `segments` beside it.
+They count only where no tier is called `phones`: some files have a second tier `segments` with stretches of speech.
 """
 
 _CHRONOLOGICAL = "Praat chronological TextGrid text file"
@@ -132,7 +132,7 @@ def _tier_fault(grid: TextGrid, what: str, do: str, utterance: str | None) -> Da
 
 
 def read_phones(path: Path, duration_s: float, *, utterance: str | None = None) -> tuple[Phone, ...]:
-    """The phones of a TextGrid, after it has been held against a sound of `duration_s` seconds.
+    """The phones of a TextGrid, after it has been compared with a sound of `duration_s` seconds.
 
     The TextGrid and its phone tier must start at 0 and be as long as the sound to within `LENGTH_TOLERANCE_S`: labels
     made for another rate or stride are refused here, even where all of them would fit.

@@ -1,1 +1,1 @@
-"""The audit of a corpus: every sound decoded and compared with the manifest, and a page of figures."""
+"""Audits of corpora: every sound is decoded and compared with the manifest; a page shows the figures."""

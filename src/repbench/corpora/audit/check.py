@@ -32,7 +32,7 @@ _T = TypeVar("_T", int, str)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundFigures:
-    """How the sounds of a corpus were recorded, over all samples that could be decoded.
+    """Recording quality of a corpus, over all samples that could be decoded.
 
     Attributes:
         clipped_share: Share of samples at full scale.
@@ -54,30 +54,30 @@ class SoundFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         name: Name of the corpus.
-        licence: Under which its sound may be used.
-        fingerprint: Of the corpus.
-        num_utterances: Utterances listed.
+        licence: Licence of its sound.
+        fingerprint: Fingerprint of the corpus.
+        num_utterances: Number of utterances.
         seconds: Their total duration.
-        num_speakers: Speakers named.
-        rates: Utterances by sample rate in hertz.
+        num_speakers: Number of known speakers.
+        rates: Number of utterances by sample rate in hertz.
         shortest_seconds: Duration of the shortest utterance.
         median_seconds: The median duration.
         longest_seconds: Duration of the longest.
-        splits: Utterances by official split; "none" where an utterance has none.
-        coverage: By what can be known of an utterance (`phones`, `speaker`, `attributes.emotion`, …), how many have it,
+        splits: Number of utterances by official split; "none" for utterances without one.
+        coverage: For each field (`phones`, `speaker`, `attributes.emotion`, …) the number of utterances that have it,
             by split and in `all`.
         aligned_share: Share of the duration of the aligned utterances that carries a phone; None without alignments.
-        label_counts: By kind of label, how often each occurs: `phones` (intervals), `speakers` (utterances), and every
-            attribute with few values (utterances).
-        sound: How the sounds were recorded; None if none could be decoded.
-        flagged: By what was noticed of their sound or labels (`clipped`, `narrow`, …), the ids of the utterances.
-        problems: One line for each thing that is broken; a corpus with any is not to be scored.
-        warnings: One line for each thing that a reader of a score should know.
-        exit_code: 0 without problems; else that of the gravest: 3 for data, 4 for bytes that are not what they claim.
+        label_counts: For each kind of label the count of each label: `phones` (intervals), `speakers` (utterances), and
+            every attribute with few values (utterances).
+        sound: Recording quality; None if no sound could be decoded.
+        flagged: For each flag of sound or labels (`clipped`, `narrow`, …) the ids of the utterances.
+        problems: One line for each problem; a corpus with problems must not be used for scores.
+        warnings: One line for each warning.
+        exit_code: 0 without problems; else 3 for broken data, or 4 for files whose content is not what it claims.
     """
 
     name: str
@@ -109,7 +109,7 @@ class CheckReport:
 
 
 def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = None) -> CheckReport:
-    """Decode every sound of a corpus again and report what it is and what is wrong with it.
+    """Decode every sound of a corpus again and report figures, problems and warnings.
 
     A broken utterance does not stop the audit: each is named in `problems`.
 
@@ -120,9 +120,9 @@ def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = N
     """
     utterances = corpus.utterances
     durations = [utterance.seconds for utterance in utterances] or [0.0]
-    heard = list(read_all(corpus, progress))
-    flagged = flagged_utterances(utterances, heard)
-    problems = [*problems_of(corpus, heard), *overlaps(utterances)]
+    findings = list(read_all(corpus, progress))
+    flagged = flagged_utterances(utterances, findings)
+    problems = [*problems_of(corpus, findings), *overlaps(utterances)]
     warnings = [
         *warnings_of(corpus),
         *shared_warnings(utterances),
@@ -146,7 +146,7 @@ def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = N
         coverage=_coverage(utterances),
         aligned_share=aligned_share([utterance for utterance in utterances if utterance.phones is not None]),
         label_counts=_label_counts(utterances),
-        sound=_sound_figures(heard),
+        sound=_sound_figures(findings),
         flagged=flagged,
         problems=tuple(lines),
         warnings=() if strict else tuple(warnings),
@@ -154,8 +154,8 @@ def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = N
     )
 
 
-def _sound_figures(heard: Sequence[UtteranceFindings]) -> SoundFigures | None:
-    sounds = [found.sound for found in heard if not isinstance(found.sound, DataError)]
+def _sound_figures(findings: Sequence[UtteranceFindings]) -> SoundFigures | None:
+    sounds = [found.sound for found in findings if not isinstance(found.sound, DataError)]
     num_samples = sum(measure.num_samples for measure, _ in sounds)
     if not sounds:
         return None

@@ -1,7 +1,7 @@
 """The audit of a corpus as a page of figures: one file, no script, nothing fetched, read from disk.
 
-Whatever a corpus calls its speakers and labels is text here and nothing else: jinja2 escapes it in the page, matplotlib
-in the figures, and `printable` takes the control characters out of both.
+Names of speakers and labels are escaped by jinja2 in the page and by matplotlib in the figures; `printable` removes
+control characters from both.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ def write_page(corpus: Corpus, report: CheckReport, out: Path) -> Path:
     """Write `check.json` and `index.html` into a folder.
 
     Args:
-        corpus: What was audited.
-        report: What was found.
-        out: The folder, made if need be.
+        corpus: The audited corpus.
+        report: The result of the audit.
+        out: The folder; made if it does not exist.
 
     Returns:
         The page.
 
     Raises:
-        EnvironmentFault: The place may not be written to.
+        EnvironmentFault: The folder may not be written to.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

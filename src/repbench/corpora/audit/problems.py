@@ -23,23 +23,23 @@ SHORTEST_SECONDS = 0.025
 
 
 class UtteranceFindings(NamedTuple):
-    """What was found in the files of an utterance: each a fault, or what was measured."""
+    """Findings in the files of an utterance: measures of the sound or its fault, and the fault of the features."""
 
     sound: tuple[Measure, Quality] | DataError
     features_fault: RepbenchError | None
 
 
 def read_all(corpus: Corpus, progress: Progress | None) -> Iterator[UtteranceFindings]:
-    """Read the files of each utterance, in their order and a few at a time."""
+    """Read the files of each utterance in order, a few at a time."""
 
-    def hear(utterance: Utterance) -> UtteranceFindings:
+    def read_files(utterance: Utterance) -> UtteranceFindings:
         return UtteranceFindings(_sound(utterance), _features_fault(utterance, corpus))
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, heard in enumerate(pool.map(hear, corpus.utterances), start=1):
+        for done, found in enumerate(pool.map(read_files, corpus.utterances), start=1):
             if progress is not None:
                 progress(done, len(corpus.utterances))
-            yield heard
+            yield found
 
 
 def _sound(utterance: Utterance) -> tuple[Measure, Quality] | DataError:
@@ -58,7 +58,7 @@ def _sound(utterance: Utterance) -> tuple[Measure, Quality] | DataError:
 
 
 def _features_fault(utterance: Utterance, corpus: Corpus) -> RepbenchError | None:
-    """What is wrong with the precomputed frames of an utterance; None if nothing is, or if it has none."""
+    """The fault of the precomputed frames of an utterance; None without one, or without frames."""
     if utterance.features is None or corpus.features is None:
         return None
     try:
@@ -72,16 +72,17 @@ def _features_fault(utterance: Utterance, corpus: Corpus) -> RepbenchError | Non
     return IntegrityError(what, file=utterance.features, utterance=utterance.id, do=do)
 
 
-def problems_of(corpus: Corpus, heard: Sequence[UtteranceFindings]) -> Iterator[RepbenchError]:
+def problems_of(corpus: Corpus, findings: Sequence[UtteranceFindings]) -> Iterator[RepbenchError]:
     if not corpus.utterances:
         yield DataError("The corpus has no utterance", do="Prepare it again")
     seen: dict[str, dict[str | None, Utterance]] = defaultdict(dict)
-    for utterance, found in zip(corpus.utterances, heard, strict=True):
+    for utterance, found in zip(corpus.utterances, findings, strict=True):
         fault = found.sound if isinstance(found.sound, DataError) else _difference(utterance, *found.sound)
         if fault is not None:
             yield fault
         if found.features_fault is not None:
             yield found.features_fault
+        # both the hash of the manifest and that of the sound, so that a replaced file is compared too
         digests = {utterance.samples_sha256}
         if not isinstance(found.sound, DataError):
             digests.add(found.sound[0].samples_sha256)
@@ -92,20 +93,20 @@ def problems_of(corpus: Corpus, heard: Sequence[UtteranceFindings]) -> Iterator[
             seen[digest].setdefault(utterance.split, utterance)
 
 
-def _difference(utterance: Utterance, found: Measure, heard: Quality) -> DataError | None:
-    """What the sound is and the manifest does not say; None where they agree and there is something to hear."""
+def _difference(utterance: Utterance, found: Measure, sound: Quality) -> DataError | None:
+    """The fault of a sound that differs from the manifest, is too short or is all zeros; None without one."""
     what, do = None, "Prepare the corpus again"
     if found.sample_rate_hz != utterance.sample_rate_hz:
-        what = f"The sound has {found.sample_rate_hz} Hz, but the manifest says {utterance.sample_rate_hz}"
+        what = f"The sound has {found.sample_rate_hz} Hz, but the manifest has {utterance.sample_rate_hz}"
     elif found.num_samples != utterance.num_samples:
-        what = f"The sound has {found.num_samples} samples, but the manifest says {utterance.num_samples}"
+        what = f"The sound has {found.num_samples} samples, but the manifest has {utterance.num_samples}"
     elif found.samples_sha256 != utterance.samples_sha256:
         what = "The samples are not those that the manifest was made of"
     elif utterance.seconds < SHORTEST_SECONDS:
         what = f"The utterance lasts {utterance.seconds:g} s, which is less than a window of {SHORTEST_SECONDS:g} s"
         do = "Take it out of the corpus"
-    elif heard.is_silent:
-        what, do = "Every sample is 0: there is nothing to hear", "Take it out of the corpus"
+    elif sound.is_silent:
+        what, do = "Every sample is 0", "Take it out of the corpus"
     return None if what is None else DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
 
 
@@ -119,6 +120,7 @@ def overlaps(utterances: Iterable[Utterance]) -> Iterator[DataError]:
         first = round((utterance.start or 0.0) * utterance.sample_rate_hz)
         cut[utterance.audio, utterance.channel].append((first, first + utterance.num_samples, utterance))
     for stretches in cut.values():
+        # a sweep from the left: `reach` is the furthest end so far, `owner` the utterance that ends there
         stretches.sort(key=lambda stretch: (stretch[0], stretch[1], stretch[2].id))
         reach, owner, whole = stretches[0][1], stretches[0][2], stretches[0][:2]
         for first, last, utterance in stretches[1:]:

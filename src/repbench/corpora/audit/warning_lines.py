@@ -70,14 +70,15 @@ def _phones_that_never_occur(corpus: Corpus) -> Iterator[str]:
 
 
 def _values_only_in_test(utterances: Iterable[Utterance]) -> Iterator[str]:
-    """A warning for each named attribute of which the test split asks what train does not teach."""
+    """A warning for each attribute with values in test that never occur in train."""
     values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for utterance in utterances:
         for name, value in utterance.attributes.items():
             if utterance.split is not None and isinstance(value, str):
                 values[name][utterance.split].add(value)
     for name, by_split in sorted(values.items()):
-        names_the_split = not by_split["test"] & by_split["train"]  # a subset's name, say, teaches nothing
+        # an attribute that shares no value names the split itself, such as the subset of LibriSpeech
+        names_the_split = not by_split["test"] & by_split["train"]
         only = [] if names_the_split else sorted(by_split["test"] - by_split["train"])
         if only and len(by_split["test"] | by_split["train"]) <= MOST_VALUES:
             yield f"{len(only)} values of `{name}` in test never occur in train: {_named(only)}"
@@ -86,25 +87,25 @@ def _values_only_in_test(utterances: Iterable[Utterance]) -> Iterator[str]:
 _FLAGS: Mapping[str, tuple[str, Callable[[Quality], bool]]] = {
     "clipped": (
         f"are clipped ({CLIPPED_RUN_SAMPLES} or more samples at full scale in a row)",
-        lambda heard: heard.longest_clip_samples >= CLIPPED_RUN_SAMPLES,
+        lambda sound: sound.longest_clip_samples >= CLIPPED_RUN_SAMPLES,
     ),
     "zeros": (
         f"are digital silence (exact zeros) for more than {LARGEST_ZERO_SHARE:.0%}",
-        lambda heard: heard.zero_share > LARGEST_ZERO_SHARE and not heard.is_silent,
+        lambda sound: sound.zero_share > LARGEST_ZERO_SHARE and not sound.is_silent,
     ),
-    "offset": (f"have a DC offset above {LARGEST_OFFSET:g}", lambda heard: abs(heard.offset) > LARGEST_OFFSET),
-    "narrow": ("look like 8 kHz sound stored at a higher rate", lambda heard: heard.is_narrow),
+    "offset": (f"have a DC offset above {LARGEST_OFFSET:g}", lambda sound: abs(sound.offset) > LARGEST_OFFSET),
+    "narrow": ("look like 8 kHz sound stored at a higher rate", lambda sound: sound.is_narrow),
 }
 _BARELY_ALIGNED = f"carry phones for less than {SMALLEST_ALIGNED_SHARE:.0%} of their duration"
 
 
 def flagged_utterances(
-    utterances: Sequence[Utterance], heard: Sequence[UtteranceFindings]
+    utterances: Sequence[Utterance], findings: Sequence[UtteranceFindings]
 ) -> dict[str, tuple[str, ...]]:
     flagged = {
         kind: tuple(
             utterance.id
-            for utterance, found in zip(utterances, heard, strict=True)
+            for utterance, found in zip(utterances, findings, strict=True)
             if not isinstance(found.sound, DataError) and is_flagged(found.sound[1])
         )
         for kind, (_, is_flagged) in _FLAGS.items()

@@ -1,11 +1,11 @@
-"""Computational sequences (`.csd`), read by mmsdk after the guard has judged the file.
+"""Computational sequences (`.csd`), read by mmsdk after `check_hdf5` has accepted the file.
 
 A computational sequence is a HDF5 file with, for each video, `intervals` (N, 2) in seconds and `features` (N, C).
 
 mmsdk (on the registry: `cmu-multimodal-sdk`; 0.0.6 was tried) reads and writes them on Python 3.11 and NumPy 2, but:
-it does not declare what it imports (the extra `mosi` does); it prints to the standard output, which is held back here;
+it does not declare what it imports (the extra `mosi` does); it prints to the standard output, which is suppressed here;
 it takes a name without ".csd" for a new, empty sequence and one that is a URL for something to download, so that only
-absolute paths that end in `.csd` are given to it; it leaves the file open; and compiling it warns of `is` beside a
+absolute paths that end in `.csd` are given to it; it leaves the file open; and compiling it warns of `is` with a
 literal.
 """
 
@@ -81,7 +81,7 @@ def _opened(mmdatasdk: Any, path: Path) -> Any:
 
 @contextlib.contextmanager
 def _translated_faults(path: Path) -> Iterator[None]:
-    """What mmsdk and h5py raise at a file of another form, as an error that names the file."""
+    """A block in which errors of mmsdk and h5py at a file of another form become errors that name the file."""
     try:
         yield
     except (RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError, OSError) as error:

@@ -26,10 +26,10 @@ from repbench.corpora.textfiles import read_utf8
 from repbench.errors import DataError, UsageError
 
 FIELDS = ("id", "path", "start", "end", "speaker", "text", "group", "split", "alignment", "features")
-"""What a column can stand for; every other column is an attribute."""
+"""The fields that a column can hold; every other column is an attribute."""
 
 NEMO_PATH = "audio_filepath"
-"""What manifests of NeMo call the path; `offset` and `duration` beside it are seconds of that file."""
+"""The column of paths in manifests of NeMo; with it, `offset` and `duration` are seconds of that file."""
 
 _NEMO_TIMES = ("offset", "duration")
 _PATHS = ("file_name", NEMO_PATH)
@@ -42,7 +42,7 @@ _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,
 
 
 class TableRow(NamedTuple):
-    """One row: its cells by column, stripped, and where it stands: `table.csv:12`."""
+    """One row: its cells by column, stripped, and its file and line: `table.csv:12`."""
 
     cells: dict[str, str]
     where: str
@@ -50,14 +50,14 @@ class TableRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """A table and which of its columns stand for which field.
+    """A table and the columns of its fields.
 
     Attributes:
         rows: Its rows.
         column_of: From each field that the table has to its column.
         attribute_columns: The columns that are no field.
-        notes: What was made of its columns that its reader may not expect.
-        is_nemo: Whether `offset` and `duration` say which part of a sound an utterance is, as in manifests of NeMo.
+        notes: Notes on columns that are read under another name or skipped.
+        is_nemo: Whether `offset` and `duration` give the part of the sound, as in manifests of NeMo.
     """
 
     rows: tuple[TableRow, ...]
@@ -74,21 +74,21 @@ class SourceTable:
 class CsvTable:
     """The layout `csv`: a table of utterances, their sound under the root.
 
-    The columns `id`, `path`, `start`, `end`, `speaker`, `text`, `group`, `split`, `alignment` and `features` say what
-    they are called (`columns` names others); only `path` is needed. `path` is relative to the root, or absolute and
-    under it; `alignment`, the file of its phones, to `--alignments` or else the root; `features`, its precomputed
+    The columns `id`, `path`, `start`, `end`, `speaker`, `text`, `group`, `split`, `alignment` and `features` hold the
+    fields of these names (`columns` gives other names); only `path` is needed. It is relative to the root, or absolute
+    and under it; `alignment`, the file of its phones, to `--alignments` or else the root; `features`, its precomputed
     frames, whose hop must be declared, to the root. `start` and `end` are seconds; an end at most `OVERSHOOT_S` past
     its sound is cut there and counted in a note. `split` is train, dev or test; `id` defaults to the name of the file
     without its ending. Every other column becomes an attribute: whole numbers if all its cells are whole numbers,
-    decimals if all are numbers, else strings. Space around a cell is taken away; an empty cell says that nothing is
-    known. A table that names no alignment takes those of `--alignments` as any layout does.
+    decimals if all are numbers, else strings. Space around a cell is removed; an empty cell is an unknown
+    value. A table that names no alignment takes those of `--alignments` as any layout does.
 
     Names of columns are matched without regard to case where they differ in nothing else. Without a column `path`,
-    `file_name` (Hugging Face) and `audio_filepath` (NeMo) are taken for it; beside the latter `offset` and `duration`
-    say which part of the sound is meant. A first column without a name is the index that pandas writes.
+    `file_name` (Hugging Face) and `audio_filepath` (NeMo) are taken for it; with the latter, `offset` and `duration`
+    give the part of the sound. A first column without a name is the index that pandas writes.
 
     A `.tsv` is split at tabs and its quotes are text; a `.csv` is split at the comma, semicolon, tab or bar, whichever
-    its header has most of, and quotes its cells as RFC 4180 says. A `.jsonl`, `.ndjson` or `.json` holds an object a
+    its header has most of, and quotes its cells as in RFC 4180. A `.jsonl`, `.ndjson` or `.json` holds an object a
     line, or one list of objects, without lists and objects in them.
     """
 
@@ -167,7 +167,7 @@ def _refuse_unknown_fields(columns: Mapping[str, str]) -> None:
 
 
 _Records = list[tuple[str, list[str]]]
-"""Of each row where it stands, and its cells."""
+"""The file and line of each row, and its cells."""
 
 
 def _records(path: Path) -> tuple[list[str], _Records]:
@@ -382,7 +382,7 @@ def _attributes(table: SourceTable) -> list[dict[str, AttributeValue]]:
 
 
 def column_type(cells: Sequence[str]) -> Callable[[str], AttributeValue]:
-    """What reads every cell that is not empty: `int`, `float` or `str`. `007` is a name, not a number."""
+    """The type of all cells that are not empty: `int`, `float` or `str`. `007` is a name, not a number."""
     known = [cell for cell in cells if cell]
     if all(_WHOLE.fullmatch(cell) for cell in known):
         return int
@@ -392,6 +392,6 @@ def column_type(cells: Sequence[str]) -> Callable[[str], AttributeValue]:
 
 
 def _is_padded(cell: str) -> bool:
-    """Whether a number has zeros in front that a name would lose."""
+    """Whether a number has leading zeros, which it would lose as a number."""
     digits = cell.lstrip("+-")
     return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()

@@ -26,9 +26,9 @@ def refuse_missing_root(root: Path) -> None:
 def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Path | None = None) -> Iterator[Path]:
     """Every file anywhere under a folder, sorted; names that begin with a dot are passed over, folders of them too.
 
-    What `options.exclude` names is passed over too. A link to a folder that is found at its own place is passed over;
-    one that leads out of the root is followed with `options.follow_links`, and else refused. A link to a file is given
-    as it is, even if it leads to nothing: an utterance that has gone must not vanish without a word.
+    What `options.exclude` names is passed over too. A link to a folder under the root is passed over; one that
+    leads out of the root is followed with `options.follow_links`, and else refused. A link to a file is kept even if it
+    leads to nothing, so that the lost utterance is reported.
 
     Args:
         folder: The root of the corpus, or a folder in it.
@@ -36,7 +36,7 @@ def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Pa
         root: The root of the corpus; None: the folder itself.
 
     Raises:
-        DataError: A linked folder leads out of the root or back to a folder that it lies in.
+        DataError: A linked folder leads out of the root or back to one of its own parents.
         EnvironmentFault: A folder may not be read.
     """
     walk = _Walk(folder if root is None else root, options or PrepareOptions())
@@ -44,7 +44,7 @@ def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Pa
 
 
 def excluded_files(root: Path, options: PrepareOptions) -> Counter[str]:
-    """How many files under a root each glob of `options.exclude` leaves out; errors as `files_under`."""
+    """The number of files that each glob of `options.exclude` leaves out; errors as `files_under`."""
     walk = _Walk(root, options)
     for _ in walk.files(root, walk.chain(root)):
         pass
@@ -70,7 +70,7 @@ class _Walk:
         return frozenset(os.path.realpath(each) for each in (folder, *above))
 
     def files(self, folder: Path, chain: frozenset[str]) -> Iterator[Path]:
-        """The files under a folder; `chain` holds the real places of the folder and of all that it lies in."""
+        """The files under a folder; `chain` holds the real paths of the folder and of its parents."""
         for path in self._listed(folder):
             if path.name.startswith(".") or self._is_excluded(path):
                 continue
@@ -116,15 +116,15 @@ class _Walk:
         return True
 
     def _refuse_circle(self, link: Path, real: str) -> NoReturn:
-        what = f"The folder is a link that leads back to a folder it lies in, {real}"
+        what = f"The folder is a link that leads back to one of its parents, {real}"
         raise DataError(what, file=link, do=f"Remove it, or leave it out with --exclude '{link.name}'")
 
 
 def is_excluded(place: str, globs: Sequence[str]) -> bool:
     """Whether a place relative to the root is left out.
 
-    A glob without `/` speaks of the name of the file or of any folder it lies in; one with `/` of the place itself, or
-    of that of a folder it lies in, part by part, with `**` for any number of parts. `*`, `?` and `[…]` are as in a
+    A glob without `/` matches the name of the file or of one of its folders; one with `/` matches the path itself, or
+    that of one of its folders, part by part, with `**` for any number of parts. `*`, `?` and `[…]` are as in a
     shell.
 
     Example:

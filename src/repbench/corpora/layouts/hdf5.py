@@ -1,7 +1,7 @@
-"""A guard before HDF5: what a file holds is judged before any library reads it.
+"""A check of HDF5 files before any library reads their data.
 
 HDF5 is a file system in a file. It can point at other files (external links, external storage, virtual datasets), name
-one object twice, and declare arrays far larger than itself. None of that stands in a file of labels, so `check_hdf5`
+one object twice, and declare arrays far larger than itself. A file of labels needs none of that, so `check_hdf5`
 refuses it. The walk opens an object only after the link to it has been judged.
 
 Labels are distributed packed: CMU's own writer passes them through gzip. libhdf5 unpacks a chunk to whatever its stream
@@ -36,11 +36,10 @@ MAX_DEPTH = 16
 """Groups within groups; a computational sequence has three."""
 
 MAX_UNPACKED_BYTES = 1 << 28
-"""To what all packed arrays of a file may unpack together: more than two hundred times the labels of CMU-MOSEI's 23,259
-segments."""
+"""The most bytes of all arrays of a file once unpacked: over 200 times the labels of CMU-MOSEI's 23,259 segments."""
 
 MAX_RATIO = 100
-"""How many times its stored bytes a packed array may declare: the labels of CMU-MOSI reach 2, zeros 1,000."""
+"""The most times its stored bytes that a packed array may declare: the labels of CMU-MOSI reach 2, zeros 1,000."""
 
 SMALL_BYTES = 1 << 16
 """Up to this size an array may be packed at any ratio: a few equal numbers in a chunk of HDF5's own choice are."""
@@ -169,11 +168,11 @@ class _Inspection:
     def _judge_dataset(self, dataset: Any) -> None:
         creation = dataset.get_create_plist()
         layout = creation.get_layout()
-        # Both before the extent is asked for: that of a virtual dataset is found by opening its sources.
+        # Both before the extent is read: libhdf5 opens the sources of a virtual dataset to find it.
         if layout == self._h5py.h5d.VIRTUAL:
-            self._refuse("is a virtual dataset: its values lie in other datasets")
+            self._refuse("is a virtual dataset: its values are in other datasets")
         if creation.get_external_count():
-            self._refuse("is stored externally: its values lie in another file")
+            self._refuse("is stored externally: its values are in another file")
         filters = self._filters(creation)
         num_items = dataset.get_space().get_simple_extent_npoints()
         if filters and layout != self._h5py.h5d.CHUNKED:

@@ -17,16 +17,16 @@ _ONE_A_LINE = 'Write one object a line, like {"path": "a.wav", "speaker": "s1"}'
 
 
 def is_json(path: Path, text: str) -> bool:
-    """Whether a table is in JSON: its name says so, or it begins like an object."""
+    """Whether a table is in JSON, by its ending or because it begins like an object."""
     return path.suffix.lower() in ENDINGS or text.lstrip().startswith("{")
 
 
 def read_json_table(text: str, path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """The names of all columns, and of each row where it stands and its cells as text; what a row lacks is empty.
+    """The names of all columns, and for each row its file and line and its cells as text; missing cells are empty.
 
     Args:
-        text: Of the file.
-        path: Of the file, for errors.
+        text: The text of the file.
+        path: The file, for errors.
 
     Raises:
         DataError: It is neither, a key stands twice in an object, or a value is a list or an object.

@@ -37,7 +37,7 @@ _ARCHIVE = re.compile(r".*:[0-9]+(\[[^\]]*\])?")
 
 
 class TableLine(NamedTuple):
-    """A line `KEY VALUE` of a table and where it stands: `wav.scp:12`."""
+    """A line `KEY VALUE` of a table, and its file and line: `wav.scp:12`."""
 
     value: str
     where: str
@@ -84,11 +84,11 @@ class KaldiData:
         utterances = []
         for name, segment in segments.items():
             with collector.each():
-                stretch = _fit(segment, name)
+                stretch = _value_or_raise(segment, name)
                 utterances.append(
                     DraftUtterance(
                         id=name,
-                        audio=_fit(sounds[stretch.recording], name),
+                        audio=_value_or_raise(sounds[stretch.recording], name),
                         start=stretch.start,
                         end=stretch.end,
                         speaker=speakers[name].value,
@@ -135,8 +135,8 @@ def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, TableLine]:
     return entries
 
 
-def _fit(found: _T | DataError, utterance: str) -> _T:
-    """What was found for an utterance.
+def _value_or_raise(found: _T | DataError, utterance: str) -> _T:
+    """The value found for an utterance.
 
     Raises:
         DataError: It is a fault, of the utterance or of its recording.
@@ -156,11 +156,11 @@ def _found_or_fault(find: Callable[[], _T], *, gather: bool) -> _T | DataError:
 
 
 def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | DataError]:
-    """From each recording to its sound, or to what is wrong with its line where faults are gathered."""
+    """From each recording to its sound, or, where faults are collected, to the fault of its line."""
     path = data / "wav.scp"
     if not path.is_file():
         what = "The folder is not a data folder of Kaldi; looked for wav.scp and utt2spk"
-        raise DataError(what, file=data, do="Give it as --root, or as --table beside --root")
+        raise DataError(what, file=data, do="Give it as --root, or as --table with another --root")
     entries = _entries(path)
     return {
         key: _found_or_fault(partial(_sound, key, entry, root, data, entries.values()), gather=gather)
@@ -176,7 +176,7 @@ def _refuse_commands(key: str, entry: TableLine) -> None:
         do = "Write the sounds first, with wav-copy or the command itself, and name the files"
         raise DataError(what, file=entry.where, utterance=key, do=do)
     if _ARCHIVE.fullmatch(entry.value):
-        what = f"The sound lies in an archive, which is not read: `{entry.value[:80]}`"
+        what = f"The sound is in an archive, which is not read: `{entry.value[:80]}`"
         raise DataError(what, file=entry.where, utterance=key, do="Write it to a file with wav-copy, and name that")
 
 
@@ -188,7 +188,7 @@ def _sound(key: str, entry: TableLine, root: RootFolder, data: Path, all_entries
         if not entry.value.startswith("/") or root.holds(entry.value):
             raise
         common = common_folder(each.value for each in all_entries)
-        what = f"The sound `{entry.value}` does not lie under the root {root.folder}"
+        what = f"The sound `{entry.value}` is not under the root {root.folder}"
         do = f"Give the folder of all sounds and the data folder: --root {quoted(common)} --table {quoted(data)}"
         raise DataError(what, file=entry.where, utterance=key, do=do) from error
 
@@ -242,6 +242,7 @@ def _segment(key: str, entry: TableLine, sounds: Mapping[str, object]) -> _Recor
     if cells[0] not in sounds:
         what = f"The recording `{cells[0]}` does not stand in wav.scp"
         raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
+    # Kaldi writes -1 for the end of the recording
     end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
     return _RecordingSegment(cells[0], _seconds(cells[1], entry, key), end)
 

@@ -26,8 +26,8 @@ _LOOKED_FOR = "train-*, dev-* or test-* with SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNN
 class LibriSpeech:
     """The layout `librispeech`: a folder of subsets, or one subset.
 
-    The split is that of the subset's name; the group is the chapter. The text comes from the `.trans.txt` beside the
-    sound and the gender from SPEAKERS.TXT, where they are there. `alignments` is a file or folder of any
+    The split is that of the subset's name; the group is the chapter. The text comes from the `.trans.txt` of the
+    chapter and the gender from SPEAKERS.TXT, if present. `alignments` is a file or folder of any
     format of `repbench.corpora.alignments`.
     """
 
@@ -118,7 +118,7 @@ def _transcripts(subset: Path) -> dict[str, str]:
 
 
 def _genders(root: Path) -> dict[str, str]:
-    """From the speaker to "F" or "M", of SPEAKERS.TXT in the root or beside it; empty where there is none."""
+    """From the speaker to "F" or "M", of SPEAKERS.TXT in the root or in its parent; empty where there is none."""
     for folder in (root, root.resolve().parent):
         path = folder / "SPEAKERS.TXT"
         if path.is_file():

@@ -20,8 +20,8 @@ SPEAKER = "LJ"
 class LJSpeech:
     """The layout `ljspeech`: a folder with `wavs/`.
 
-    The text is the normalised transcription of `metadata.csv`, where that is there; clips without one are counted.
-    Alignments are those of `alignments`, or else the TextGrids of the folder `TextGrid/` beside the sounds. There are
+    The text is the normalised transcription of `metadata.csv`, if present; clips without one are counted.
+    Alignments are those of `alignments`, or else the TextGrids of the folder `TextGrid/` in the root. There are
     no official splits.
     """
 
@@ -37,8 +37,8 @@ class LJSpeech:
         ]
         notes = text_notes(utterances, len(texts))
         draft = Draft(name="ljspeech", licence="public domain", root=root, utterances=utterances, notes=notes)
-        beside = root / "TextGrid"
-        alignments = beside if options.alignments is None and beside.is_dir() else options.alignments
+        own = root / "TextGrid"
+        alignments = own if options.alignments is None and own.is_dir() else options.alignments
         return draft if alignments is None else align(draft, alignments, options)
 
 

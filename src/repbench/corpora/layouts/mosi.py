@@ -1,4 +1,4 @@
-"""CMU-MOSI and CMU-MOSEI: opinions in videos, their labels as mmsdk distributes them, their sound beside.
+"""CMU-MOSI and CMU-MOSEI: opinions in videos, with labels as mmsdk distributes them and sound files.
 
 Reference: Zadeh et al., "MOSI: Multimodal Corpus of Sentiment Intensity and Subjectivity Analysis in Online Opinion
 Videos" (arXiv:1606.06259); Zadeh et al., "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable
@@ -61,7 +61,7 @@ class SentimentVideos:
     Attributes:
         name: mosi or mosei.
         dataset: What mmsdk calls it.
-        has_emotions: Whether the labels may have the six emotions beside the sentiment.
+        has_emotions: Whether the labels may have the six emotions after the sentiment.
         padding_seconds: How far an interval may reach beyond either end of its sound, where it is cut off.
         variants: Ways to choose and divide the utterances; the first is the default.
     """
@@ -73,7 +73,7 @@ class SentimentVideos:
     variants: tuple[str, ...]
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
-        """Describe the labelled intervals and where their sound lies.
+        """Describe the labelled intervals and their sounds.
 
         Raises:
             UsageError: The variant is unknown, or an option is given that is not read.
@@ -142,7 +142,7 @@ class SentimentVideos:
     def _usable(
         self, listed: Sequence[LabelledSegment], labels: Path, collector: FaultCollector
     ) -> tuple[list[LabelledSegment], dict[str, str]]:
-        """The opinions whose labels can be used, none of them before the start of its video; and those left out."""
+        """The segments with usable labels, cut at the start of their video; and those left out."""
         usable: list[LabelledSegment] = []
         left_out: dict[str, str] = {}
         seen: dict[tuple[str, float, float], LabelledSegment] = {}
@@ -169,13 +169,13 @@ class SentimentVideos:
         intensities = segment.intensities
         if abs(segment.sentiment) > _MAX_SENTIMENT or not all(0 <= value <= _MAX_INTENSITY for value in intensities):
             values = ", ".join(f"{value:g}" for value in (segment.sentiment, *intensities))
-            what = f"Sentiment must lie in [-3, 3] and emotions in [0, 3], but they are `{values}`"
+            what = f"Sentiment must be in [-3, 3] and emotions in [0, 3], but they are `{values}`"
             raise DataError(what, file=labels, utterance=segment.id, do="Correct the labels")
 
     def _with_sound(
         self, segments: Sequence[LabelledSegment], root: Path, labels: Path, collector: FaultCollector
     ) -> list[DraftUtterance]:
-        """Each segment as an utterance whose sound has been found and is as long as the labels say."""
+        """Each segment as an utterance with its sound, whose length fits the labels."""
         folder = root / "wav" if (root / "wav").is_dir() else root
         sounds = _sounds(folder)
         lengths: dict[Path, SoundInfo] = {}
@@ -294,6 +294,7 @@ def split_by_video(videos: Iterable[str], *, seed: int = 29, train_share: float 
     """
     names = sorted(set(videos))
     order = np.random.RandomState(seed).permutation(len(names))
+    # NumPy's `RandomState` and the rounding down are part of the published split
     num_train = int(train_share * len(names))
     return {names[index]: "train" if place < num_train else "test" for place, index in enumerate(order)}
 
@@ -366,7 +367,7 @@ def _notes_on_left_out(left_out: Mapping[str, str], num_listed: int) -> Iterator
 
 
 def _notes_on_ends(kept: Sequence[LabelledSegment], utterances: Sequence[DraftUtterance]) -> Iterator[str]:
-    """How many intervals were cut off at either end of their sound."""
+    """A note that counts the intervals cut at either end of their sound."""
     num_starts = sum(each.cut_at_start for each in kept)
     num_ends = sum(each.start is not None and each.end is None for each in utterances)
     if num_starts or num_ends:

@@ -15,11 +15,11 @@ _FLAG_OF = {
     "variant": "--variant",
     "pattern": "--pattern",
 }
-"""The options that a layout itself reads; `repbench.corpora.manifest.prepare` sees to the others."""
+"""The options that a layout applies itself; `repbench.corpora.manifest.prepare` applies the others."""
 
 
 _OF_ALIGNMENTS = {"tier": "--tier", "relabel": "--relabel", "keep_labels": "--keep-labels"}
-"""Options that say how alignments are read: a layout that reads alignments reads them too."""
+"""The options of alignments: a layout that reads alignments reads them too."""
 
 
 def refuse_options(layout: str, options: PrepareOptions, *, reads: Collection[str] = ()) -> None:
@@ -27,7 +27,7 @@ def refuse_options(layout: str, options: PrepareOptions, *, reads: Collection[st
 
     Args:
         layout: Name of the layout.
-        options: What was given.
+        options: The given options.
         reads: The fields of `PrepareOptions` that the layout reads.
 
     Raises:

@@ -1,15 +1,15 @@
-"""Corpora whose files say in their names what they hold: any, through one pattern, and two that are named by codes.
+"""Corpora whose labels are in the names of the files: any by a pattern, and two that use codes.
 
 A pattern is text with fields: `{speaker}_{emotion}_{take}.wav`.
 
 * `{speaker}`, `{group}`, `{id}`, `{text}` and `{split}` (train, dev or test) fill the utterance's own fields; `{_}` is
-  read over; every other name is an attribute, of numbers if all its values are numbers.
+  ignored; every other name is an attribute, of numbers if all its values are numbers.
 * `{name:2}` is two characters long. A field without a length holds one character or more, but never `/`.
-* All else stands for itself. It must end in the ending of the files, which may be written in capitals or small letters.
-* `/` stands between folders: the pattern speaks of the last parts of a place, so one without `/` speaks of names alone,
-  wherever under the root they lie.
+* All other characters match themselves. The pattern must end in the ending of the files, in capital or small letters.
+* `/` separates folders: the pattern matches the last parts of a path, so one without `/` matches names in any folder
+  under the root.
 
-Every file under the root with that ending must match, and in one way only: `{a}_{b}.wav` says nothing of `x_y_z.wav`.
+Every file under the root with that ending must match, and in one way only: `{a}_{b}.wav` is refused for `x_y_z.wav`.
 Without `{id}`, the id is what matched, without its ending and with `-` for `/`.
 
 References: Livingstone and Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS)" (PLoS ONE
@@ -42,13 +42,13 @@ _MEND = "Write it like '{speaker}_{emotion}_{take}.wav'"
 
 @dataclass(frozen=True, slots=True)
 class FilePattern:
-    """A pattern that has been understood.
+    """A parsed pattern.
 
     Attributes:
         text: As it was written.
         names: Its fields in their order, without `_`.
         ending: The ending of the files, in small letters: `.wav`.
-        num_parts: Parts of a place that it speaks of.
+        num_parts: Number of parts of a path that it matches.
         shortest: Matches with each field as short as it can be, from the left.
         longest: Matches with each field as long as it can be: another match, if there is one.
     """
@@ -61,7 +61,7 @@ class FilePattern:
     longest: re.Pattern[str]
 
     def read(self, path: Path, root: Path) -> dict[str, str] | None:
-        """What the fields hold in the place of a file; None where it does not match.
+        """The values of the fields in the path of a file; None where it does not match.
 
         Raises:
             DataError: It matches in more than one way.
@@ -76,12 +76,12 @@ class FilePattern:
         return dict(zip(self.names, match.groups(), strict=True))
 
     def subject(self, path: Path, root: Path) -> str:
-        """The parts of a place that the pattern speaks of."""
+        """The last parts of a path, which the pattern matches."""
         return "/".join(path.relative_to(root).parts[-self.num_parts :])
 
 
 def read_pattern(text: str) -> FilePattern:
-    """Understand a pattern; its rules stand at the head of this module.
+    """Parse a pattern, by the rules in the docstring of this module.
 
     Raises:
         UsageError: It has no field or no ending, a field stands twice, or a brace is not of a field.
@@ -133,8 +133,8 @@ class CodedField:
 
     Attributes:
         field: The field.
-        into: What its meaning is called: the field itself, another attribute or one of `FIELDS`.
-        meanings: From each code there is to its meaning.
+        into: The name of its meaning: the field itself, another attribute or one of `FIELDS`.
+        meanings: From each code to its meaning.
     """
 
     field: str
@@ -144,13 +144,13 @@ class CodedField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatternLayout:
-    """A layout of files that say in their names what they hold.
+    """A layout of files with labels in their names.
 
     Attributes:
         name: Name of the corpus.
         licence: As its source states it, or "unknown".
-        pattern: How its files are named; None: `--pattern` says.
-        codes: Fields that are codes. One that is not in its table is refused.
+        pattern: The pattern of its files; None: the one of `--pattern`.
+        codes: Fields that are codes. An unknown code is refused.
     """
 
     name: str
@@ -202,7 +202,7 @@ class PatternLayout:
 def _matches(
     pattern: FilePattern, root: Path, options: PrepareOptions, collector: FaultCollector
 ) -> dict[Path, dict[str, str]]:
-    """What the name of every file says.
+    """The values of the fields for every file.
 
     Raises:
         DataError: There is no file, none matches or, where faults are not gathered, some do not.

@@ -1,4 +1,4 @@
-"""Ends of utterances that lie a little past their file, because tables round times."""
+"""Ends of utterances a little past the end of their file, because tables round times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repbench.corpora.contract import DraftUtterance
 from repbench.errors import DataError
 
 OVERSHOOT_S = 0.5
-"""By how much the `end` of an utterance may lie past its file, in seconds.
+"""The most by which the `end` of an utterance may exceed its file, in seconds.
 
 Tables round to 10 ms or to 100 ms, and cut recordings lose the samples after the last whole block. Kaldi's
 `extract-segments` cuts such ends at the file up to the same bound (its default of `--max-overshoot`), so a data folder
@@ -20,7 +20,7 @@ gives the same utterances here as there.
 
 
 def cut_at_sounds(utterances: Iterable[DraftUtterance]) -> tuple[list[DraftUtterance], tuple[str, ...]]:
-    """The utterances, their ends cut at the end of their file where they lie at most `OVERSHOOT_S` past it.
+    """The utterances; ends at most `OVERSHOOT_S` past the end of their file are cut there.
 
     An end further out, or an utterance that starts past its file, stays as it is and is refused where its sound is
     read.
@@ -62,7 +62,7 @@ def _header(audio: Path, headers: dict[Path, SoundInfo | None]) -> SoundInfo | N
 
 
 def _overshoot(utterance: DraftUtterance, info: SoundInfo | None) -> float | None:
-    """How far the end lies past the file, in seconds; None where there is nothing to cut or it is too far out."""
+    """The time from the end of the file to `end`, in seconds; None if it is not to be cut."""
     if info is None or utterance.end is None or round(utterance.end * info.sample_rate_hz) <= info.num_samples:
         return None
     over_s = utterance.end - info.seconds

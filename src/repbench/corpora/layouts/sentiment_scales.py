@@ -1,8 +1,8 @@
-"""From a number of opinion to the name of a class, by the rules that publications use.
+"""Classes of sentiment and emotion from numbers, by the rules of publications.
 
-Conventions: sentiment lies in [-3, 3], from strongly negative to strongly positive; an emotion's intensity in [0, 3].
-Both are means over annotators and so rarely whole. Classes that stand for a number are named by it, with its sign:
-"-3" … "0" … "+3".
+Conventions: sentiment is in [-3, 3], from strongly negative to strongly positive; the intensity of an emotion is in
+[0, 3]. Both are means over annotators and so rarely whole. Classes of whole numbers are named by number and sign: "-3"
+… "0" … "+3".
 
 `two_classes`, `three_classes` and `seven_classes` are S3PRL's for CMU-MOSEI (`downstream/mosei`). The released code of
 Mockingjay calls its seven classes rounded but cuts the decimals off (2.8 → 2, -0.6 → 0), which makes the neutral class

@@ -8,11 +8,11 @@ from repbench.corpora.contract import DraftUtterance
 
 
 def text_notes(utterances: Sequence[DraftUtterance], num_texts: int = 0) -> tuple[str, ...]:
-    """What is missing where a corpus has texts: utterances without one, and texts without a sound.
+    """Notes on utterances without a text and texts without a sound.
 
     Args:
-        utterances: Of the corpus.
-        num_texts: How many texts its files hold; 0 where each stands with its utterance.
+        utterances: The utterances of the corpus.
+        num_texts: Number of texts in separate files; 0 where each text comes with its utterance.
     """
     num_with_text = sum(utterance.text is not None for utterance in utterances)
     notes = []

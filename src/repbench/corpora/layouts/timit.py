@@ -29,10 +29,10 @@ SAMPLE_RATE_HZ = 16_000
 """The rate at which TIMIT was published and its labels count samples, whatever rate a copy of its sound has."""
 
 UNLABELLED_S = 0.1
-"""How much of a sound may follow its last phone, in seconds: nobody marked the last silence exactly."""
+"""The most sound after the last phone, in seconds: the last silence was not marked exactly."""
 
 UNLABELLED_SHARE = 0.1
-"""The same as a share, of a long sound; more, and the labels are of another sound or rate."""
+"""The same for long sounds, as a share of the sound; with more, the labels are of another sound or rate."""
 
 _MERGED = {
     "aa": ("ao",),
@@ -80,7 +80,7 @@ DEV_SPEAKERS = frozenset(
         *("FMML0", "MRWS1"),
     )
 )
-"""The 50 test speakers that select: those of Halberstadt, which Kaldi's recipe uses too."""
+"""The 50 test speakers of the dev split: those of Halberstadt, which Kaldi's recipe uses too."""
 
 _LOOKED_FOR = "TRAIN or TEST with DR1-DR8/SPEAKER/SENTENCE.WAV, such as TRAIN/DR1/FCJF0/SA1.WAV"
 _FILE = re.compile(r"(S[AIX][0-9]+)\.(wav|wav\.wav|flac|phn|txt|wrd)", re.IGNORECASE)
@@ -92,7 +92,7 @@ _SPLITS = ("TRAIN", "TEST")
 
 @dataclass(frozen=True, slots=True)
 class _SentenceFiles:
-    """What lies of one sentence; `files` from the ending, in small letters, to the file."""
+    """The files of one sentence; `files` maps the ending, in small letters, to the file."""
 
     part: str
     dialect: str
@@ -160,7 +160,7 @@ TIMIT = Timit()
 
 
 def _sentences(root: Path, options: PrepareOptions, collector: FaultCollector) -> list[_SentenceFiles]:
-    """Every sentence of which a file lies under `root`."""
+    """Every sentence with a file under `root`."""
     found: dict[str, _SentenceFiles] = {}
     for folder in sorted(path for path in root.iterdir() if path.name.upper() in _SPLITS and path.is_dir()):
         for path in files_under(folder, options, root=root):
@@ -177,7 +177,7 @@ def _sentences(root: Path, options: PrepareOptions, collector: FaultCollector) -
 
 
 def _read_place(path: Path, folder: Path) -> tuple[_SentenceFiles | None, str]:
-    """Which sentence a file is of, and its kind; no sentence for what TIMIT's documentation and tools leave around."""
+    """The sentence of a file, and its kind; no sentence for documentation and files of tools."""
     named = _FILE.fullmatch(path.name)
     folders = path.relative_to(folder).parts[:-1]
     if named and len(folders) == 2 and _DIALECT.fullmatch(folders[0]) and _SPEAKER.fullmatch(folders[1]):

@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, frozenset[str]] = {
     "gender": frozenset({"gender", "sex"}),
     "nationality": frozenset({"nationality"}),
 }
-"""What columns of the table of speakers are called, in small letters and without blanks and underscores."""
+"""Names of the columns of the table of speakers, in small letters, without blanks and underscores."""
 
 _GENDERS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _LOOKED_FOR = "SPEAKER/VIDEO/NAME.wav or SPEAKER/NAME.wav in wav/, in dev/wav/ and test/wav/, or in the root"
@@ -38,12 +38,12 @@ _LOOKED_FOR = "SPEAKER/VIDEO/NAME.wav or SPEAKER/NAME.wav in wav/, in dev/wav/ a
 class SpeakerFolders:
     """The layout `voxceleb`: a folder of speakers' folders, each with videos' folders or with sounds.
 
-    The folders of speakers lie in `wav/`, in `dev/wav/` and `test/wav/`, or else in the root itself. With videos (or
+    The folders of speakers are in `wav/`, in `dev/wav/` and `test/wav/`, or else in the root itself. With videos (or
     chapters, or sessions) the group is `SPEAKER/VIDEO`; without, there is none. The id is the place under the speakers'
     folders with `-` between its parts.
 
     `iden_split.txt` in the root gives the official splits of speaker identification, `vox1_meta.csv` the attributes
-    `gender` and `nationality`, where they are there.
+    `gender` and `nationality`, if present.
     """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
@@ -98,7 +98,7 @@ def _places(base: Path, root: Path, options: PrepareOptions, collector: FaultCol
 
 
 def _place(path: Path, base: Path) -> tuple[str, ...] | None:
-    """The parts of the place of a sound; None for a file that is none."""
+    """The parts of the path of a sound; None for other files."""
     if not is_sound(path):
         return None
     place = path.relative_to(base).with_suffix("").parts
@@ -111,7 +111,7 @@ def _place(path: Path, base: Path) -> tuple[str, ...] | None:
 def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
     depths = {len(place): path for path, place in sounds.items()}
     if len(depths) > 1:
-        what = f"Some sounds lie in folders of videos and others do not, such as {depths[2]}"
+        what = f"Some sounds are in folders of videos and others do not, such as {depths[2]}"
         raise DataError(what, file=depths[3], do="Give all speakers folders of videos, or none")
 
 
@@ -180,7 +180,7 @@ def _unquoted(text: str) -> str:
 
 
 def _columns(header: Sequence[str], path: Path) -> dict[str, int]:
-    """Where speaker, gender and nationality stand in a row."""
+    """The indices of speaker, gender and nationality in a row."""
     plain = [re.sub(r"[\s_-]", "", name).casefold() for name in header]
     index_of = {
         name: next(index for index, column in enumerate(plain) if column in known)

@@ -1,4 +1,4 @@
-"""From the draft of a corpus to its utterances: every sound read, every claim held against it, every fault kept."""
+"""Checking the draft of a corpus: every sound is read, compared with its labels, and every fault is collected."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from repbench.errors import DataError, IntegrityError, RepbenchError, printable
 
 
 class DraftChecker:
-    """The utterances of a draft on their way into a manifest, and the faults that were met.
+    """Makes utterances of a draft and collects their faults.
 
     Args:
-        draft: What a layout made of a folder.
-        root: Of the draft.
+        draft: The corpus as a layout describes it.
+        root: Root of the draft.
 
     Attributes:
-        faults: In the order of the names of their utterances, once the utterances have been looked at.
-        num_listed: Utterances of the draft, and what could not become one.
+        faults: The faults, sorted by the names of their utterances once all utterances have been checked.
+        num_listed: Utterances of the draft, with those that the layout could not describe.
 
     Raises:
         DataError: The draft is empty.
@@ -64,9 +64,9 @@ class DraftChecker:
         self._drafts = [each for each in self._with_own_ids(named) if self._is_fit(each)]
 
     def utterances(self, progress: Progress | None) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None]:
-        """Read every sound, and give those without a fault, in the order of their ids; and what their features are.
+        """The utterances without a fault, sorted by id, and the declaration of their features. Reads every sound.
 
-        A sound that two official splits share stays in one of them, test before dev before train.
+        A sound that is in two official splits is kept in one of them: test before dev before train.
         """
         drafts, measured = self._measured(progress)
         lost_all = bool(self.faults) and all(draft.features is None for draft in drafts)
@@ -81,7 +81,7 @@ class DraftChecker:
         return tuple(each for each in placed if each.id not in lost), features
 
     def notes(self, utterances: Sequence[Utterance]) -> Iterator[str]:
-        """What was left out, which sounds stand under several ids, and how they became samples."""
+        """Notes on faulty utterances, on sounds under several ids, and on the decoding."""
         if self.faults:
             counted = "; ".join(counts_by_kind([(each.error.what, len(each.names)) for each in self.faults]))
             num_faulty = sum(len(each.names) for each in self.faults)
@@ -90,7 +90,7 @@ class DraftChecker:
         yield from notes_on_sounds(utterances, [self._measures[each.id] for each in utterances])
 
     def dropped(self) -> dict[str, str]:
-        """From the name of each utterance that is left out to the reason."""
+        """From each utterance that is left out to the reason."""
         reasons = {printable(name): printable(reason) for name, reason in self._draft.left_out.items()}
         for error, names in self.faults:
             for name in names:
@@ -102,12 +102,12 @@ class DraftChecker:
         self.faults.append(Fault(error, names))
 
     def _relative(self, path: str | Path) -> str:
-        """Where a file lies under the root, to name it by."""
+        """The path of a file under the root, for notes."""
         text = os.fspath(path)
         return text.removeprefix(os.fspath(self._root.folder).rstrip("/") + "/")
 
     def _named(self, item: DraftUtterance) -> DraftUtterance | None:
-        """The utterance under its normalised names; None where they cannot be written down."""
+        """The utterance with normalised names; None where a name cannot be written as UTF-8."""
         try:
             return _normalised(item)
         except DataError as error:
@@ -115,7 +115,7 @@ class DraftChecker:
             return None
 
     def _is_fit(self, item: DraftUtterance) -> bool:
-        """Whether its layout found no fault, and its sound lies where it can be read."""
+        """Whether the layout found no fault, and the sound is a file under the root."""
         try:
             if item.fault is not None:
                 raise item.fault
@@ -148,7 +148,7 @@ class DraftChecker:
         return unique
 
     def _measured(self, progress: Progress | None) -> tuple[list[DraftUtterance], list[Utterance]]:
-        """The drafts whose sound is whole and fits what is said of it, and their utterances."""
+        """The drafts whose sound is whole and fits their labels, and the utterances made of them."""
         drafts, utterances = [], []
         with contextlib.closing(measure_all(self._drafts, progress)) as results:
             for item, result in zip(self._drafts, results, strict=True):
@@ -165,7 +165,7 @@ class DraftChecker:
 
 def _refuse_dangling(draft: DraftUtterance) -> None:
     """Refuse a symbolic link to a sound that is not there, as git-annex and interrupted downloads leave them."""
-    # `Path.exists` raises at names that no file system takes; such a sound is missing, which its reader says.
+    # `Path.exists` raises at names that no file system takes; such a sound is missing, and `measure` refuses it.
     if os.path.islink(draft.audio) and not os.path.exists(draft.audio):  # noqa: PTH110, PTH114
         what = f"The sound is a link to `{draft.audio.readlink()}`, which is not there"
         do = "Fetch what it leads to (`git annex get`, or the download again), or remove the link"
@@ -175,7 +175,7 @@ def _refuse_dangling(draft: DraftUtterance) -> None:
 def measure_all(
     utterances: Sequence[Utterance | DraftUtterance], progress: Progress | None = None
 ) -> Generator[Measure | DataError, None, None]:
-    """Decode the sound of each utterance, in their order and a few at a time; a broken one yields its error."""
+    """Decode the sound of each utterance in order, a few at a time; a broken one yields its error."""
 
     def measured(utterance: Utterance | DraftUtterance) -> Measure | DataError:
         try:
@@ -197,7 +197,7 @@ def measure_all(
 
 
 def _normalised(draft: DraftUtterance) -> DraftUtterance:
-    """The draft under its NFC-normalised id and speaker, after its names have been found fit to be written."""
+    """The draft with NFC-normalised id and speaker; names that cannot be written are refused."""
     for name in ("id", "speaker", "group", "text"):
         value = getattr(draft, name)
         if value is not None and not is_encodable(value):
@@ -241,7 +241,7 @@ def _attributes(item: DraftUtterance) -> dict[str, AttributeValue]:
 def _folded(
     phones: tuple[Phone, ...], duration_s: float, utterance: str, phone_map: Mapping[str, str | None] | None
 ) -> tuple[Phone, ...]:
-    """The phones checked against their sound, under the labels of the corpus; what is not labelled becomes a gap."""
+    """The phones, checked against their sound and with the labels of the corpus; unlabelled ones become gaps."""
     checked = validate_phones(phones, duration_s, utterance=utterance)
     met = {phone.label for phone in checked}
     known = {label: label for label in met - {""}} if phone_map is None else phone_map

@@ -1,4 +1,4 @@
-"""Precomputed frames as a column of a corpus: declared once, measured for every utterance when a manifest is made."""
+"""Precomputed frames of a corpus: declared once, and measured for every utterance when a manifest is made."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def with_features(
     declared: DraftFeatures | None,
     root: RootFolder,
 ) -> tuple[tuple[Utterance, ...], FeatureDeclaration | None, dict[str, RepbenchError]]:
-    """The utterances with the features that their drafts name, read and checked, and what all features are.
+    """The utterances with the features that their drafts name, read and checked.
 
     Args:
         utterances: As measured from their sound.
         drafts: Their drafts, in the same order.
-        declared: What the features are.
-        root: Under which they must lie.
+        declared: The declaration of the features.
+        root: The folder that must hold them.
 
     Returns:
-        The utterances; what all features are; and from the id of each utterance whose features are missing, corrupt, of
+        The utterances; the declaration; and from the id of each utterance whose features are missing, corrupt, of
         another width or do not fit the duration of its sound, to that fault.
 
     Raises:
@@ -99,7 +99,7 @@ def refuse_unfit_frames(utterance: Utterance, num_frames: int, width: int, decla
     """Refuse frames that are not of the declared width or do not fit the duration of their sound.
 
     Raises:
-        DataError: They are not or do not.
+        DataError: The width differs, or the frames do not fit the duration.
     """
     assert utterance.features is not None
     if width != declared.width:
@@ -117,7 +117,7 @@ def refuse_unfit_frames(utterance: Utterance, num_frames: int, width: int, decla
 
 
 def fault_of_declaration(fields: Mapping[str, Any]) -> str | None:
-    """Why `fields` cannot be a `FeatureDeclaration`; None if they can."""
+    """The reason why `fields` are no `FeatureDeclaration`; None if they are one."""
     for key in sorted(set(fields) ^ set(_TYPES)):
         return f"unknown key `{key}`" if key in fields else f"`{key}` is missing"
     for key, kind in _TYPES.items():
@@ -134,9 +134,9 @@ def _fault_of_clock(name: str, hop_s: float, first_center_s: float) -> str | Non
     if not name or not is_encodable(name):
         return "`name` is empty or not valid UTF-8"
     if not (math.isfinite(hop_s) and 0 < hop_s <= 10):
-        return f"`hop_seconds` must lie above 0 and be at most 10, but is {hop_s:g} (a hop in seconds?)"
+        return f"`hop_seconds` must be above 0 and at most 10, but is {hop_s:g} (a hop in seconds?)"
     if not (math.isfinite(first_center_s) and 0 <= first_center_s <= 10):
-        return f"`first_center_seconds` must lie in [0, 10], but is {first_center_s:g} (a time in seconds?)"
+        return f"`first_center_seconds` must be in [0, 10], but is {first_center_s:g} (a time in seconds?)"
     return None
 
 
@@ -164,7 +164,7 @@ def _refuse_two_formats(utterances: Sequence[Utterance]) -> None:
         formats.setdefault(format_of(utterance.features, utterance=utterance.id), utterance)
     if len(formats) > 1:
         second = list(formats.values())[1]
-        what = f"The features lie in files of two formats, {' and '.join(formats)}"
+        what = f"The features are in files of two formats, {' and '.join(formats)}"
         raise DataError(what, file=second.features, utterance=second.id, do="Save all of them in one")
 
 

@@ -34,9 +34,8 @@ def corpus_of(
 def _on_scales(utterances: tuple[Utterance, ...], header: Mapping[str, Any]) -> tuple[Utterance, ...]:
     """The utterances with the scales that the corpus declares.
 
-    A manifest of `mosi` or `mosei` that was made before scales were declared is known by the classes that these layouts
-    put beside the number. Scales are no part of the fingerprint: they say how a number is read, and without one it is
-    not read at all.
+    A manifest of `mosi` or `mosei` that was made before scales were declared is recognised by the classes that these
+    layouts add to the number. Scales are no part of the fingerprint: tasks do not read a number without one.
     """
     scales = header.get("scales")
     if scales is None:
@@ -49,7 +48,7 @@ def _fingerprint(
     label_sets: Mapping[str, tuple[str, ...]],
     features: FeatureDeclaration | None,
 ) -> str:
-    """SHA-256 of the label sets, the declared features, and what is true of every utterance wherever its sound lies."""
+    """SHA-256 of the label sets, the declared features and the path-free fields of every utterance."""
     digest = hashlib.sha256(canonical_json({kind: list(labels) for kind, labels in label_sets.items()}))
     if features is not None:
         digest.update(b"\n" + canonical_json(asdict(features)))
@@ -60,5 +59,5 @@ def _fingerprint(
 
 
 def samples_digest(utterances: Iterable[Utterance]) -> str:
-    """SHA-256 over the hashes of all samples, in the order of the ids."""
+    """SHA-256 of the hashes of all samples, in the order of the ids."""
     return hashlib.sha256("\n".join(item.samples_sha256 for item in utterances).encode("ascii")).hexdigest()

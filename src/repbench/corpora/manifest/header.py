@@ -39,7 +39,7 @@ _OPTIONAL = {"features", "links", "dropped", "scales"}
 
 
 def manifest_header(folder: Path) -> dict[str, Any] | None:
-    """What the `corpus.json` of a folder says; None where the folder holds no manifest."""
+    """The content of the `corpus.json` of a folder; None where the folder holds no manifest."""
     try:
         return read_header(folder)
     except DataError:
@@ -92,13 +92,13 @@ def _refuse_header(header: Any, path: Path) -> None:
 
 def open_root(folder: Path, *, follow_links: bool = False) -> RootFolder:
     if not os.path.isdir(folder):  # noqa: PTH112 - `Path.is_dir` raises at names that no file system takes
-        do = "Give the folder where the sounds lie now as `root`, or prepare the corpus again"
+        do = "Give the folder of the sounds as `root`, or prepare the corpus again"
         raise DataError("The root folder of the corpus does not exist", file=folder, do=do)
     return RootFolder(folder, follow_links=follow_links)
 
 
 def written_root(root: Path, out: Path) -> str:
-    """The root as `corpus.json` holds it: relative where the sounds lie in the manifest's folder and move with it."""
+    """The root as written in `corpus.json`: relative if it is inside the folder of the manifest, so that both move."""
     text = root.relative_to(out).as_posix() if root.is_relative_to(out) else str(root)
     if not is_encodable(text):
         raise DataError("The name of the root folder is not valid UTF-8", file=root, do="Rename it")

@@ -35,42 +35,42 @@ _FIELDS = frozenset(
 
 
 class ManifestLine(NamedTuple):
-    """An utterance and where it was written: `…/manifest.jsonl:12`."""
+    """An utterance and its line: `…/manifest.jsonl:12`."""
 
     utterance: Utterance
     where: str
 
 
 def format_line(utterance: Utterance, place: str, features: str | None = None) -> str:
-    """The utterance as one line of canonical JSON, its sound at `place`; what it does not have is left out.
+    """The utterance as one line of canonical JSON; fields without a value are left out.
 
     Args:
         utterance: The utterance.
-        place: Of its sound, relative to the root.
-        features: Place of its precomputed frames, relative to the root; None where it has none.
+        place: Path of its sound, relative to the root.
+        features: Path of its precomputed frames, relative to the root; None where it has none.
     """
     where = {"audio": place, "start": utterance.start, "end": utterance.end, "features": features}
     where |= {"channel": utterance.channel}
-    return _encode_known(_truths(utterance) | where | {"phones": utterance.phones})
+    return _encode_known(_path_free_fields(utterance) | where | {"phones": utterance.phones})
 
 
 def portable_line(utterance: Utterance) -> str:
-    """What is true of the utterance wherever its sound lies, as one line of canonical JSON to be hashed.
+    """The fields of the utterance that do not depend on paths, as one line of canonical JSON to be hashed.
 
-    `audio`, `start`, `end`, `channel` and the place of `features` are left out. The times of phones stand as the
-    SHA-256 of their float64 values, because millions of them are hashed each time a corpus is opened and writing them
-    as decimals would take most of the time.
+    `audio`, `start`, `end`, `channel` and the place of `features` are left out. Times of phones are replaced by
+    the SHA-256 of their float64 values: millions of them are hashed each time a corpus is opened, and writing them as
+    decimals would take most of the time.
     """
     phones = None
     if utterance.phones is not None:
         times = np.array([phone[:2] for phone in utterance.phones], dtype="<f8")
         labels = [phone.label for phone in utterance.phones]
         phones = {"labels": labels, "times_sha256": hashlib.sha256(times.tobytes()).hexdigest()}
-    return _encode_known(_truths(utterance) | {"phones": phones})
+    return _encode_known(_path_free_fields(utterance) | {"phones": phones})
 
 
-def _truths(utterance: Utterance) -> dict[str, Any]:
-    """What is known beside the phones and the place."""
+def _path_free_fields(utterance: Utterance) -> dict[str, Any]:
+    """All fields but the phones and the paths."""
     return {
         "id": utterance.id,
         "sample_rate_hz": utterance.sample_rate_hz,
@@ -97,11 +97,11 @@ def parse_line(line: bytes, root: RootFolder, where: str) -> ManifestLine:
 
     Args:
         line: UTF-8 JSON without its newline.
-        root: Under which the sound must lie.
+        root: The folder that must hold the sound.
         where: File and line, for errors.
 
     Raises:
-        DataError: The line is not JSON, has an unknown, missing or wrong field, or its sound lies out of the root.
+        DataError: The line is not JSON, has an unknown, missing or wrong field, or its sound is outside the root.
     """
     try:
         fields = strict_json(line)
@@ -154,7 +154,7 @@ class _LineFields:
                 raise self._fault(f"`{name}` is missing", name)
         for name, other in (_FEATURE_FIELDS, _FEATURE_FIELDS[::-1]):
             if name in fields and other not in fields:
-                raise self._fault(f"`{other}` is missing beside `{name}`", other)
+                raise self._fault(f"`{other}` is missing, but there is `{name}`", other)
         rate, num_samples = self._whole("sample_rate_hz"), self._whole("num_samples")
         utterance = Utterance(
             id=nfc(self._name("id")),
@@ -243,7 +243,7 @@ class _LineFields:
         phones = self._fields["phones"]
         if not isinstance(phones, list):
             raise self._fault(f"`phones` must be a list, but is {_shown(phones)}", "phones")
-        if (checked := _sound_phones(phones, duration_s)) is not None:
+        if (checked := _valid_phones(phones, duration_s)) is not None:
             return checked
         for index, phone in enumerate(phones):
             if not _is_phone(phone):
@@ -270,8 +270,8 @@ def is_attribute(name: Any, value: Any) -> bool:
     return is_encodable(value) if type(value) is str else _is_finite_number(value)
 
 
-def _sound_phones(phones: list[Any], duration_s: float) -> tuple[Phone, ...] | None:
-    """The phones if nothing is wrong with them; None if each must be looked at (millions are read, faults are rare)."""
+def _valid_phones(phones: list[Any], duration_s: float) -> tuple[Phone, ...] | None:
+    """The phones if all are valid, else None. A fast path: millions of phones are read, and faults are rare."""
     checked = []
     previous_end = 0.0
     for phone in phones:

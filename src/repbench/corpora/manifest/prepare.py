@@ -1,4 +1,4 @@
-"""From a folder on disk to the draft of a manifest: the layout describes it, the options choose of it."""
+"""The draft of a manifest from a folder on disk: a layout describes the folder, and options select and split."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from repbench.errors import DataError, UsageError
 
 
 def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
-    """Describe what lies under `root`, and keep and divide of it what the options say.
+    """Describe the corpus under `root`, with the utterances and splits that the options select.
 
     Speakers are counted over all utterances of the corpus, listed or not. Faults of single utterances are in the draft:
     `repbench.corpora.manifest.write` reports them with those of the sounds.
 
     Raises:
-        UsageError: An option needs another that is not there, or cannot be meant.
-        DataError: As `CorpusLayout.prepare`, or the lists of splits are broken or speak of another corpus.
+        UsageError: An option needs another one, or has a value that is not allowed.
+        DataError: As `CorpusLayout.prepare`, or the lists of splits are broken or of another corpus.
     """
     _refuse_options(options)
     lists = read_lists(options.splits) if options.splits else None
@@ -63,7 +63,7 @@ def _is_excluded(path: str | Path, draft: Draft, options: PrepareOptions) -> boo
 
 
 def _with_channel(draft: Draft, channel: Channel) -> Draft:
-    """The draft with a channel for each utterance of which the layout does not say one."""
+    """The draft with `channel` for each utterance whose channel the layout does not give."""
     utterances = [each if each.channel is not None else replace(each, channel=channel) for each in draft.utterances]
     return replace(draft, utterances=utterances)
 
@@ -79,7 +79,7 @@ def _refuse_options(options: PrepareOptions) -> None:
             ("--keep-labels", options.keep_labels),
         ):
             if value:
-                what = f"`{flag}` says how `--alignments` are read, but there are none"
+                what = f"`{flag}` is an option of `--alignments`, but there are none"
                 raise UsageError(what, key=flag, do="Give --alignments, the file or folder of them, or leave it out")
     if options.dev_from_train is None:
         return
@@ -87,5 +87,5 @@ def _refuse_options(options: PrepareOptions) -> None:
         what = "`--dev-from-train` divides a list of `--splits`, but there is none"
         raise UsageError(what, key="--dev-from-train", do="Give --splits, or leave it out: a run cuts its own dev")
     if not 0 < options.dev_from_train[0] < 1:
-        what = f"The share of dev must lie between 0 and 1, but is {options.dev_from_train[0]:g}"
+        what = f"The share of dev must be between 0 and 1, but is {options.dev_from_train[0]:g}"
         raise UsageError(what, key="--dev-from-train", do="Write SHARE:SEED, like 0.1:1337")

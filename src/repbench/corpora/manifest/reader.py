@@ -20,11 +20,11 @@ from repbench.errors import DataError
 
 
 def read(folder: Path, *, root: Path | None = None) -> Corpus:
-    """Open a manifest. No sound is decoded; a sound that has gone missing is found where it is used.
+    """Open a manifest. No sound is decoded; a missing sound is refused where it is used.
 
     Args:
         folder: The folder of the manifest.
-        root: The folder under which the sounds lie now; None for the one written in `corpus.json`.
+        root: The folder of the sounds, if they were moved; None for the one in `corpus.json`.
 
     Raises:
         DataError: The folder is not a manifest, a line is wrong (names file, line and utterance), a place leads out of
@@ -35,7 +35,7 @@ def read(folder: Path, *, root: Path | None = None) -> Corpus:
     sounds = open_root(folder / header["root"] if root is None else root, follow_links="links" in header)
     utterances = _read_lines(folder / MANIFEST_FILE, sounds)
     if samples_digest(utterances) != header["samples_sha256"]:
-        what = f"`{MANIFEST_FILE}` does not list the sounds that `{HEADER_FILE}` speaks of"
+        what = f"`{MANIFEST_FILE}` does not list the sounds of `{HEADER_FILE}`"
         raise DataError(what, file=folder / MANIFEST_FILE, key="samples_sha256", do="Prepare the corpus again")
     label_sets = {kind: tuple(labels) for kind, labels in header["label_sets"].items()}
     _refuse_unlisted_labels(utterances, label_sets, folder / MANIFEST_FILE)
@@ -66,7 +66,7 @@ def _read_lines(path: Path, root: RootFolder) -> tuple[Utterance, ...]:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Millions of small objects without a cycle are about to be made; looking through them takes half of the time."""
+    """A block without garbage collection: it makes millions of objects without a cycle."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What is to be said of the sounds of a corpus: which channels are read, what a decoder made, unknown lengths."""
+"""Notes on the sounds of a corpus: channels, lossy formats, unknown lengths."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from repbench.corpora.contract import Utterance
 
 
 def notes_on_sounds(utterances: Sequence[Utterance], measures: Sequence[Measure]) -> Iterator[str]:
-    """What a reader of a score should know of how the sounds became samples.
+    """Notes on the decoding of the sounds.
 
     Args:
-        utterances: Of the corpus.
-        measures: Of their sounds.
+        utterances: The utterances of the corpus.
+        measures: Measures of their sounds, in the same order.
     """
     yield from notes_on_channels(utterances)
     lossy = Counter(measured.kind for measured in measures if measured.is_lossy)
@@ -30,7 +30,7 @@ def notes_on_sounds(utterances: Sequence[Utterance], measures: Sequence[Measure]
 
 
 def notes_on_channels(utterances: Iterable[Utterance]) -> Iterator[str]:
-    """Which channels are read of the sounds that have several."""
+    """Notes on the channels that are read of sounds of several."""
     channels = [utterance.channel for utterance in utterances]
     for channel, count in sorted(Counter(channels).items(), key=str):
         if channel is not None:

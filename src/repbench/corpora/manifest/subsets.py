@@ -1,4 +1,4 @@
-"""Parts of a corpus that protocols ask for: splits by lists of utterances, and speakers with enough of them."""
+"""Splits by lists of utterances, and the speakers with enough utterances, as published protocols use them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LOOKED_FOR = "train*.txt, dev*.txt, valid*.txt or test*.txt"
 
 @dataclass(frozen=True, slots=True)
 class SplitLists:
-    """Which utterances make up which split.
+    """Splits given by lists of utterances.
 
     Attributes:
         split_of: From the id of each listed utterance to its split, in the order of the lists.
-        names: The files they come from.
+        names: Names of the list files.
     """
 
     split_of: Mapping[str, Split]
@@ -35,8 +35,8 @@ def read_lists(places: Sequence[Path]) -> SplitLists:
     """Read lists of utterances, one id a line.
 
     Args:
-        places: Files, or folders of them. The name of a file says of which split it is: `train*.txt`, `dev*.txt` or
-            `valid*.txt`, `test*.txt`; other files in a folder are read over.
+        places: Files, or folders of them. The split of a file follows from its name: `train*.txt`, `dev*.txt` or
+            `valid*.txt`, `test*.txt`; other files in a folder are ignored.
 
     Raises:
         DataError: A place is missing, holds no list or is empty; a line is not one id; an id is listed twice.
@@ -70,6 +70,7 @@ def dev_from_train(lists: SplitLists, share: float, seed: int) -> SplitLists:
         raise UsageError("The lists name a dev split already", key="--dev-from-train", do="Leave one of them out")
     if "train" not in lists.split_of.values():
         raise UsageError("The lists name no train split", key="--dev-from-train", do="Give a list of train")
+    # the order of the lines matters: the shuffle permutes positions
     train = [identifier for identifier, split in lists.split_of.items() if split == "train"]
     random.Random(seed).shuffle(train)
     dev: dict[str, Split] = dict.fromkeys(train[int(len(train) * (1 - share)) :], "dev")
@@ -77,12 +78,12 @@ def dev_from_train(lists: SplitLists, share: float, seed: int) -> SplitLists:
 
 
 def with_splits(draft: Draft, lists: SplitLists) -> Draft:
-    """The draft with the splits of the lists; utterances in none of them belong to no split, or to train.
+    """The draft with the splits of the lists; utterances in no list belong to no split, or to train.
 
     A list names an utterance by its id, or by the place of its sound under the root, or by the end of that place where
     no other sound has the same; with or without its ending. A place that several utterances are cut from names all of
     them. Where the lists name dev or test and no train, as those of Speech Commands do, all others are train. Notes
-    count what is not there and what is not listed.
+    count listed utterances that are missing and utterances that are not listed.
 
     Raises:
         DataError: No utterance of the corpus is listed, one is listed twice, or a name could be of two sounds.
@@ -118,7 +119,7 @@ def with_splits(draft: Draft, lists: SplitLists) -> Draft:
 
 
 def _other_corpus(first: DraftUtterance, num_utterances: int, lists: SplitLists, names: _UtteranceNames) -> DataError:
-    """The fault of lists that name no utterance: one name of each side."""
+    """The fault of lists that name no utterance of the corpus; gives one name of each."""
     listed = next(iter(lists.split_of))
     what = (
         f"None of the {num_utterances} utterances of the corpus is in {', '.join(lists.names)}: the lists name "
@@ -129,12 +130,12 @@ def _other_corpus(first: DraftUtterance, num_utterances: int, lists: SplitLists,
 
 
 class _UtteranceNames:
-    """What the utterances of a corpus may be called in lists.
+    """Finds the utterances of a corpus by their names in lists.
 
     Args:
-        utterances: Of the corpus.
-        root: Of the corpus.
-        listed: All names in the lists. Folders that each of them begins with may be those that the root lies in.
+        utterances: The utterances of the corpus.
+        root: Root of the corpus.
+        listed: All names in the lists. The folders that all of them begin with may be parents of the root.
     """
 
     def __init__(self, utterances: Sequence[DraftUtterance], root: Path, listed: Iterable[str]) -> None:
@@ -149,12 +150,12 @@ class _UtteranceNames:
                 self._by_place[place].append(index)
 
     def place(self, utterance: DraftUtterance) -> str:
-        """Where its sound lies under the root."""
+        """Path of its sound under the root."""
         path = utterance.audio
         return nfc((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
 
     def of(self, listed: str) -> Sequence[int]:
-        """The numbers of the utterances that a name in a list means; empty for one of another corpus.
+        """The indices of the utterances that a name in a list stands for; empty for a name of another corpus.
 
         Raises:
             DataError: It is the end of the place of two sounds.
@@ -194,7 +195,7 @@ class _UtteranceNames:
 
 
 def _as_place(listed: str) -> str:
-    """A name in a list as a place under a root."""
+    """A name in a list as a path under a root."""
     return listed.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
@@ -209,7 +210,7 @@ def _common_folders(places: Iterable[str]) -> tuple[str, ...]:
 
 
 def with_frequent_speakers(draft: Draft, minimum: int) -> Draft:
-    """The draft with only the utterances of speakers who have at least `minimum` of them; a note says what is left.
+    """The draft with only the utterances of speakers who have at least `minimum` of them; a note counts them.
 
     Raises:
         DataError: No speaker has as many, or no speaker is known.
@@ -245,14 +246,14 @@ def _lists_at(place: Path) -> list[Path]:
 
 
 def _prefix(path: Path) -> str:
-    """What the name of a list begins with; empty for other files."""
+    """The prefix of the name of a list; empty for other files."""
     if path.suffix.lower() != ".txt":
         return ""
     return next((prefix for prefix in _SPLIT_OF_PREFIX if path.name.lower().startswith(prefix)), "")
 
 
 def _ids(path: Path) -> Iterator[tuple[str, str]]:
-    """Each id of a list, after the place where it stands: `train.txt:3`."""
+    """Each id of a list, after its file and line: `train.txt:3`."""
     for number, line in text_lines(path):
         identifier = nfc(line.strip())
         if len(identifier.split()) > 1:

@@ -43,30 +43,30 @@ def write(
     drop_faulty: int = 0,
     overwrite: bool = False,
 ) -> Corpus:
-    """Read every sound of a draft, check all that it says, and write the manifest folder `out`.
+    """Read every sound of a draft, check its labels, and write the manifest folder `out`.
 
     A new folder appears whole or not at all; in one that is a manifest already, each file is replaced whole. Every
-    utterance is looked at before a fault is raised, so that all of them are named at once.
+    utterance is checked before a fault is raised, so that all faults are reported together.
 
     Args:
-        draft: What a layout made of a folder.
+        draft: The corpus as a layout describes it.
         out: The folder of the manifest. It may be an older manifest of the same corpus, empty, or hold the root of the
             corpus.
         resample: Whether the sound may be resampled to the rate of an upstream.
         progress: Called with (utterances read, all utterances).
-        drop_faulty: How many faulty utterances may be left out; `corpus.json` names each with the reason.
+        drop_faulty: The most faulty utterances that may be left out; `corpus.json` names each with the reason.
         overwrite: Whether the manifest of another corpus may be replaced.
 
     Returns:
         The corpus, as `read` would open it.
 
     Raises:
-        UsageError: `out` holds something else than a manifest, or the manifest of another corpus.
-        DataError: A sound is missing or broken, an id stands twice, the same sound stands in two splits, an alignment
-            contradicts its sound, a label is unknown, or a place leads out of the root. Several faults are one error
+        UsageError: `out` holds other files, or the manifest of another corpus.
+        DataError: A sound is missing or broken, an id occurs twice, the same sound is in two splits, an alignment
+            contradicts its sound, a label is unknown, or a path leaves the root. Several faults are one error
             that counts them by kind and holds each in `faults`.
-        IntegrityError: Features are truncated, lie about their size or need code to load.
-        EnvironmentFault: The disk is full or the place may not be written to.
+        IntegrityError: Features are truncated, have another size than their header states, or need code to load.
+        EnvironmentFault: The disk is full or the folder may not be written to.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - collapses `..` as text, keeps links
     root = open_root(draft.root, follow_links=draft.follow_links)
@@ -102,18 +102,18 @@ def write(
 
 
 def move(folder: Path, root: Path) -> Corpus:
-    """Write into `corpus.json` where the sounds lie now, after every file has been found there.
+    """Write the new root of the sounds into `corpus.json`, after every file has been found there.
 
     Args:
         folder: The folder of the manifest.
-        root: The folder under which the sounds lie now.
+        root: The folder of the sounds now.
 
     Returns:
-        The corpus, whose fingerprint is what it was.
+        The corpus; its fingerprint is unchanged.
 
     Raises:
         DataError: The folder is not a manifest; or a sound is missing under the new root, or has another rate or
-            length than the manifest says. Nothing was written.
+            length than in the manifest. Nothing was written.
         EnvironmentFault: The manifest may not be written to.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
@@ -169,11 +169,12 @@ def _tools() -> dict[str, str]:
 
 
 def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse to write into a folder that holds anything but an older manifest of the corpus, or the corpus itself."""
+    """Refuse a folder that holds anything but an older manifest of the corpus, or the corpus itself."""
     if not os.path.lexists(out):
         return
     if not out.is_dir():
         raise UsageError("The manifest is a folder, but this is not", file=out, key="--out", do="Choose another place")
+    # unfinished files of a process that was killed do not count
     names = {path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)}
     header = manifest_header(out)
     if header is not None:
@@ -186,7 +187,7 @@ def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -
 
 
 def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse to replace the manifest of another corpus: one of another name, or whose sounds lie elsewhere."""
+    """Refuse to replace the manifest of another corpus: one of another name, or of another root."""
     lies = Path(os.path.abspath(out / header["root"]))  # noqa: PTH100 - as above
     if overwrite or (header["name"] == name and os.path.realpath(lies) == os.path.realpath(root)):
         return
@@ -196,7 +197,7 @@ def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name:
 
 
 def _refuse_foreign_files(names: set[str], out: Path) -> None:
-    """Refuse to replace a file of the corpus that only bears the name of a manifest's."""
+    """Refuse to replace a file of the corpus that has the name of a file of a manifest."""
     for name in sorted(names):
         what = f"The folder of the corpus has a `{name}` of its own, which the manifest would replace"
         raise UsageError(what, file=out / name, key="--out", do="Choose another place")
@@ -225,15 +226,14 @@ def _fill(folder: Path, lines: str, header: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_files(utterance: Utterance) -> None:
-    """Refuse a sound whose header is not what the manifest says, and features that are gone."""
+    """Refuse a sound whose header differs from the manifest, and missing features."""
     info = inspect(utterance.audio, utterance=utterance.id, channel=utterance.channel)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
     found, expected = (last - first, info.sample_rate_hz), (utterance.num_samples, utterance.sample_rate_hz)
     do = "Give the folder that holds the same sounds, or prepare the corpus again"
     if found != expected:
         what = (
-            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest says {expected[0]} at "
-            f"{expected[1]} Hz"
+            f"The sound has {found[0]} samples at {found[1]} Hz, but the manifest has {expected[0]} at {expected[1]} Hz"
         )
         raise DataError(what, file=utterance.audio, utterance=utterance.id, do=do)
     if utterance.features is not None and not utterance.features.is_file():

@@ -1,6 +1,6 @@
 """The corpus that needs no download: sentences spoken by espeak-ng, with exact phone times.
 
-`synthetic[:clean|noisy|hard][:tiny|small|full]`, in either order; `noisy:small` if nothing is said. It is made once
+`synthetic[:clean|noisy|hard][:tiny|small|full]`, in either order; `noisy:small` by default. It is made once
 into the cache, by worker processes, and is the same for every number of workers. espeak-ng comes with the extra `demo`.
 """
 

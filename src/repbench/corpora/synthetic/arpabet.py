@@ -1,11 +1,11 @@
 """From espeak-ng's phones to ARPABET, and from its marks to phones that cover the speech.
 
-espeak-ng's American English tells apart more phones than ARPABET's 39 (reduced vowels, flaps, linking sounds). Each of
-its phones becomes one ARPABET phone, so that every boundary is one that espeak-ng itself set and none is guessed:
+espeak-ng's American English distinguishes more phones than ARPABET's 39 (reduced vowels, flaps, linking sounds). Each
+of its phones becomes one ARPABET phone, so that every boundary is one that espeak-ng itself set and none is guessed:
 
 * reduced vowels become the full vowel of their quality (`@ a#` AH, `I2 I#` IH), stressed and unstressed `3` ER;
 * vowels that espeak-ng colours by a following r in one piece keep the vowel alone (`A@` AA, `O@` AO, `e@` EH); where it
-  speaks an r of its own (`r r-`), that is R;
+  has a separate r (`r r-`), that is R;
 * syllabic consonants become the consonant (`@L` L, `n-` N), flap and glottal stop T, the glide that links vowels Y.
 """
 
@@ -75,7 +75,7 @@ _LONGEST_CLOSURE_SECONDS = 0.06
 
 
 class PhoneMark(NamedTuple):
-    """Where espeak-ng says a phone begins: its sample and its mnemonic."""
+    """The start of a phone in the output of espeak-ng: its sample and its mnemonic."""
 
     sample: int
     mnemonic: str

@@ -1,4 +1,4 @@
-"""From the plan to a folder: voices, workers, sound files, manifest."""
+"""Building a synthetic corpus from its plan: voices, workers, sound files, manifest."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
     Args:
         spec: Which corpus.
         out: An empty folder, which may be renamed afterwards.
-        num_workers: Processes that speak at the same time.
-        progress: Called with (utterances done, all utterances); one that is spoken and not yet read is half done.
+        num_workers: Number of worker processes.
+        progress: Called with (utterances done, all utterances); one that is synthesised but not yet read counts half.
 
     Raises:
         EnvironmentFault: espeak-ng is not installed, or a worker failed.
@@ -44,7 +44,7 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
     home = scratch / "home"
     sound.mkdir()
     _write_espeak_home(home, data, spec)
-    answers = worker_pool.run(
+    results = worker_pool.run(
         [_job(utterance) for utterance in planned],
         scratch,
         worker_pool.WorkerCommand([str(sound), str(home), spec.condition.name]),
@@ -52,7 +52,7 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
         progress=_half(progress, 0, 2 * len(planned)),
     )
     shutil.rmtree(scratch)
-    draft = _draft(spec, planned, answers, sound)
+    draft = _draft(spec, planned, results, sound)
     return manifest.write(draft, out, resample="allowed", progress=_half(progress, len(planned), 2 * len(planned)))
 
 
@@ -69,7 +69,7 @@ def _espeak_data() -> Path:
 
 
 def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec) -> None:
-    """Give espeak-ng a home with English alone and our voices; its own data folder is large and not ours to write."""
+    """Write a data folder for espeak-ng with English and our voices; its own is large and must not be changed."""
     for name in _DATA_FILES:
         target = home / "espeak-ng-data" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +91,10 @@ def _job(utterance: PlannedUtterance) -> dict[str, str]:
 
 
 def _draft(
-    spec: SyntheticSpec, planned: Sequence[PlannedUtterance], answers: Sequence[dict[str, Any]], sound: Path
+    spec: SyntheticSpec, planned: Sequence[PlannedUtterance], results: Sequence[dict[str, Any]], sound: Path
 ) -> Draft:
-    versions = sorted({answer["espeak_ng"] for answer in answers if "espeak_ng" in answer})
-    phones = {answer["id"]: _phones(answer["phones"]) for answer in answers if "id" in answer}
+    versions = sorted({result["espeak_ng"] for result in results if "espeak_ng" in result})
+    phones = {result["id"]: _phones(result["phones"]) for result in results if "id" in result}
     return Draft(
         name=spec.corpus_name,
         licence=LICENCE,
@@ -111,8 +111,8 @@ def _draft(
     )
 
 
-def _phones(answer: Sequence[tuple[int, int, str]]) -> tuple[Phone, ...]:
-    return tuple(Phone(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, label) for start, end, label in answer)
+def _phones(result: Sequence[tuple[int, int, str]]) -> tuple[Phone, ...]:
+    return tuple(Phone(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, label) for start, end, label in result)
 
 
 def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...], sound: Path) -> DraftUtterance:
@@ -129,7 +129,7 @@ def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...], sou
 
 
 def _half(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """`progress` of one half of the work, said in whole utterances: each is counted in both halves of `total`."""
+    """`progress` for one half of the work, in whole utterances: each is counted in both halves of `total`."""
     if progress is None:
         return None
     return lambda done, _: progress((before + done) // 2, total // 2)

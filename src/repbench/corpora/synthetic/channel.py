@@ -1,7 +1,6 @@
-"""From the speech to the recording: the room, the channel, the noise and the level. Nothing here moves a phone.
+"""Recording conditions of synthetic speech: room, channel, noise and level. Phones keep their times.
 
-T is the number of samples. Filters have zero phase, or let the direct sound come first, so that the phones stay where
-they are.
+Axes: T samples. Filters have zero phase, or the direct sound comes first, so that the phones stay in place.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _FFT_BLOCK_SAMPLES = 2048  # lengths without large prime factors: five times as 
 
 
 def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Signal:
-    """`samples` at 16 kHz, in [-1, 1]; sample k of the input lies at k * 16000 / `sample_rate_hz` of the output.
+    """`samples` at 16 kHz, in [-1, 1]; sample k of the input is at k * 16000 / `sample_rate_hz` of the output.
 
     By the Fourier transform, with a soft edge at 8 kHz so that nothing rings. The end is filled up with silence, by
     less than 30 ms.
@@ -34,23 +33,25 @@ def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Signal:
     """
     common = math.gcd(SAMPLE_RATE_HZ, sample_rate_hz)
     up, down = SAMPLE_RATE_HZ // common, sample_rate_hz // common
+    # (T,) -> a multiple of `down` samples, so that the output has a whole number of them
     whole = np.pad(samples / 32768.0, (0, -samples.size % down))
     num_samples = whole.size // down * up
     frequencies_hz = np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE_HZ)
     edge = np.clip((SAMPLE_RATE_HZ / 2 - frequencies_hz) / _EDGE_HZ, 0.0, 1.0)
     spectrum = np.fft.rfft(whole)[: frequencies_hz.size] * (0.5 - 0.5 * np.cos(np.pi * edge))
+    # spectrum -> (num_samples,); the factor makes up for the shorter inverse transform
     resampled: Signal = np.fft.irfft(spectrum, num_samples) * (up / down)
     return resampled
 
 
 def record(speech: Signal, condition: RecordingCondition, *, session: str, utterance: str) -> NDArray[np.int16]:
-    """What the microphone hears of `speech`, as 16-bit samples that never clip.
+    """Record `speech` under a condition, as 16-bit samples that never clip.
 
     Args:
         speech: (T,), at 16 kHz, with the silence around it.
-        condition: Which room, channel and noise.
-        session: Room, channel, kind of noise and level belong to it.
-        utterance: The noise itself and its strength belong to it.
+        condition: Ranges of room, channel and noise.
+        session: Seeds room, channel, kind of noise and level.
+        utterance: Seeds the noise itself and its strength.
 
     Returns:
         (T,), speech and noise.
@@ -72,12 +73,14 @@ def _in_room(speech: Signal, condition: RecordingCondition, draws: np.random.Gen
         return speech
     seconds = draws.uniform(*condition.reverberation_seconds)
     times = np.arange(1, int(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    # exponential decay by 60 dB, a factor of 1000, in `seconds`
     tail = draws.normal(size=times.size) * np.exp(-np.log(1e3) * times / seconds)
     direct_to_echo = 10.0 ** (draws.uniform(2.0, 8.0) / 20.0)
     echo = np.concatenate([[1.0], tail / (np.linalg.norm(tail) * direct_to_echo)])
     num_points = speech.size + echo.size + -echo.size % _FFT_BLOCK_SAMPLES
-    heard: Signal = np.fft.irfft(np.fft.rfft(speech, num_points) * np.fft.rfft(echo, num_points), num_points)
-    return heard[: speech.size]
+    # padded to the length of the linear convolution, so that the end does not wrap to the start
+    echoed: Signal = np.fft.irfft(np.fft.rfft(speech, num_points) * np.fft.rfft(echo, num_points), num_points)
+    return echoed[: speech.size]
 
 
 def _response_db(deviation_db: float, num_samples: int, draws: np.random.Generator) -> Signal:

@@ -1,4 +1,4 @@
-"""What a synthetic corpus can be: its conditions, its sizes, and where its random numbers come from."""
+"""Conditions and sizes of synthetic corpora, and the generator of their random numbers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SAMPLE_RATE_HZ = 16_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingCondition:
-    """How the speech was recorded.
+    """A recording condition.
 
     Attributes:
-        name: As it is given on the command line.
-        voice_spread: How far the speakers' voices lie apart; 1 is a mixed group, less is closer.
+        name: Name on the command line.
+        voice_spread: Spread of the voices of the speakers; 1 is a mixed group, less makes them more alike.
         snr_db: Range of the signal-to-noise ratio, in dB; None for no noise.
         channel_db: Standard deviation of a session's channel response and level, in dB.
         reverberation_seconds: Range of the time in which a room's echo falls by 60 dB; None for no room.
@@ -45,10 +45,10 @@ class RecordingCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSize:
-    """How much is spoken.
+    """The size of a corpus.
 
     Attributes:
-        name: As it is given on the command line.
+        name: Name on the command line.
         num_speakers: Speakers of each split; none belongs to two.
         num_sessions: Recording sessions of each speaker.
         num_per_session: Utterances of each session; even, so that both sentiments are equally frequent.
@@ -88,7 +88,7 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSpec:
-    """Which synthetic corpus is meant."""
+    """The condition and the size of a synthetic corpus."""
 
     condition: RecordingCondition
     size: CorpusSize
@@ -100,12 +100,12 @@ class SyntheticSpec:
 
     @property
     def corpus_name(self) -> str:
-        """What the corpus is called."""
+        """Name of the corpus."""
         return f"synthetic:{self.condition.name}:{self.size.name}"
 
 
 def parse(options: tuple[str, ...]) -> SyntheticSpec:
-    """Read `("tiny", "clean")`, in either order; what is not said is `noisy` and `small`.
+    """Read `("tiny", "clean")`, in either order; the defaults are `noisy` and `small`.
 
     Raises:
         UsageError: An option is unknown, or two contradict each other; the message lists those that exist.

@@ -1,8 +1,8 @@
 """espeak-ng through ctypes. Imported by the worker alone: the library is GPL-3 and may take its process down with it.
 
-What espeak-ng says depends on what it has said before (its flutter runs on) and, where a voice is breathy, on the time
-of day (it seeds its noise with it). The library is therefore loaded anew for every utterance, in a few milliseconds,
-and given a seed, which makes the samples a function of what `speak` is asked.
+The samples of espeak-ng depend on earlier calls (its flutter runs on) and, for a breathy voice, on the time of day,
+which seeds its noise. The library is therefore loaded anew for every utterance, in a few milliseconds,
+and given a seed, which makes the samples a function of the arguments of `speak`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Speech(NamedTuple):
-    """What espeak-ng said: `samples` (T,), their rate, and where each phone begins."""
+    """Synthesised speech: `samples` (T,), their rate in hertz, and the start of each phone."""
 
     samples: NDArray[np.int16]
     sample_rate_hz: int
@@ -60,12 +60,12 @@ class Speech(NamedTuple):
 
 
 def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int, home: Path) -> Speech:
-    """Say `text`.
+    """Synthesise `text`.
 
     Args:
-        text: What to say.
+        text: The text, in English.
         voice: Name of a voice file in `home`.
-        words_per_minute: Pace.
+        words_per_minute: Speaking rate.
         pitch: 0 to 100; 50 is the voice's own.
         seed: Of the noise in the voice; at least 1.
         home: The folder that holds `espeak-ng-data`.
@@ -86,7 +86,7 @@ def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int
         _require(_synthesise(library, text.encode()), f"say {text!r}")
         _require(library.espeak_Terminate(), "end")
     if not chunks:
-        raise EnvironmentFault(f"espeak-ng said nothing for {text!r}", do=_REINSTALL)
+        raise EnvironmentFault(f"espeak-ng gave no speech for {text!r}", do=_REINSTALL)
     return Speech(np.concatenate(chunks), sample_rate_hz, marks)
 
 
@@ -110,7 +110,7 @@ def _fresh_library() -> Iterator[Any]:
 
 
 def _listener() -> tuple[list[NDArray[np.int16]], list[PhoneMark], Any]:
-    """Lists that fill up while espeak-ng speaks, and the callback that fills them."""
+    """Lists of samples and marks, and the callback of espeak-ng that fills them."""
     chunks: list[NDArray[np.int16]] = []
     marks: list[PhoneMark] = []
 

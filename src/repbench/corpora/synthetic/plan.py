@@ -1,4 +1,4 @@
-"""Who says what, when: every utterance of a corpus before any is spoken."""
+"""The plan of a synthetic corpus: speaker, session, split and text of every utterance."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from repbench.corpora.synthetic.voices import VOICE_NAME_FORMAT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedUtterance:
-    """One utterance to be spoken.
+    """One utterance to be synthesised.
 
     Attributes:
         id: Unique in the corpus: `s003-b-007` is the eighth utterance of the second session of speaker `s003`.
         speaker: Id of the speaker, and name of the voice.
-        session: What is spoken in one sitting, over one channel.
+        session: Recording session; its utterances share one channel.
         split: The official split.
-        text: What is said.
-        sentiment: What its words say.
+        text: The sentence.
+        sentiment: Sentiment of its words.
     """
 
     id: str

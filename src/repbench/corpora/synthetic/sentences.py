@@ -1,6 +1,6 @@
-"""What is said: sentences whose words carry the sentiment, and whose frames belong to one split alone.
+"""Sentences whose words carry the sentiment, and whose frames belong to one split each.
 
-A frame is a sentence with slots. A neutral slot (`person`, `thing`, `place`) says nothing of the sentiment; the others
+A frame is a sentence with slots. A neutral slot (`person`, `thing`, `place`) carries no sentiment; the others
 (`quality`, `deed`, `outcome`) are filled with words of one polarity. The words are shared by all splits, so that they
 can be learned; each frame belongs to one split, so that no sentence of one split occurs in another.
 """
@@ -103,7 +103,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 class Sentence(NamedTuple):
-    """A sentence and what its words say."""
+    """A sentence and the sentiment of its words."""
 
     text: str
     sentiment: Polarity
@@ -113,8 +113,8 @@ class SentencePool:
     """Draws the sentences of one split, none of them twice.
 
     Args:
-        split: Whose frames to use.
-        generator: Where the draws come from.
+        split: The split whose frames are used.
+        generator: The source of all draws.
     """
 
     def __init__(self, split: Split, generator: np.random.Generator) -> None:

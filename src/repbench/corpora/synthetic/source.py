@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 class SyntheticSource:
     """Opens a synthetic corpus, and makes it first where the cache does not hold it.
 
-    Two processes that ask for the same corpus at the same time both get it, whole: one waits for the other, and where
-    locks do not work (some network disks) both make it and the first to finish wins.
+    Two processes that open the same corpus at the same time both get it whole: one waits for the other; where locks do
+    not work (some network disks) both make it, and the first to finish is used.
 
     Attributes:
-        num_workers: Processes that speak at the same time; None for one a processor core. Changes nothing but the time.
+        num_workers: Number of worker processes; None for one a processor core. Affects the time only.
     """
 
     num_workers: int | None = None
@@ -111,7 +111,7 @@ def _build_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unfinished_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that says who works in it, gone when the block ends."""
+    """A folder next to `folder`, with process and host in its name; removed when the block ends."""
     name = f"{_unfinished_prefix(folder)}{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}"
     unfinished = folder.with_name(name)
     unfinished.mkdir()
@@ -141,7 +141,7 @@ def _publish(unfinished: Path, folder: Path) -> Corpus:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-built beside `folder`."""
+    """Remove unfinished folders of killed processes next to `folder`."""
     for leftover in folder.parent.glob(f"{_unfinished_prefix(folder)}*"):
         if _is_in_use(leftover):
             continue
@@ -152,7 +152,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _is_in_use(leftover: Path) -> bool:
-    """Whether a process may still work there: one of another machine is believed for a day."""
+    """Whether a process may still work there; a folder of another machine counts as in use for a day."""
     owner = re.search(r"-(\d+)@(.+)-[0-9a-f]{8}(-damaged)?$", leftover.name)
     if owner is None:
         return False

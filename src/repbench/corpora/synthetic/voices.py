@@ -1,4 +1,4 @@
-"""Who speaks: voices of espeak-ng, drawn from the corpus seed."""
+"""Voices of espeak-ng, drawn from the corpus seed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NUM_FORMANTS = 9  # espeak-ng's formants 0 to 8; 0 is a low-frequency addition,
 
 
 class Voice(NamedTuple):
-    """How one speaker speaks.
+    """The voice of one speaker.
 
     Attributes:
         definition: The text of the espeak-ng voice file.
-        words_per_minute: Habitual pace.
+        words_per_minute: Mean speaking rate.
     """
 
     definition: str

@@ -1,8 +1,10 @@
-"""The process that speaks: `python -m repbench.corpora.synthetic.worker JOBS RESULTS PARENT SOUND HOME CONDITION`.
+"""The worker process that synthesises speech.
 
-It reads utterances from JOBS (one JSON object a line), writes each as a WAV file into SOUND and says so with one JSON
-object a line in RESULTS; the first line names espeak-ng's version. A fault ends it with a traceback on stderr. What it
-writes for an utterance depends on nothing but that utterance.
+    python -m repbench.corpora.synthetic.worker JOBS RESULTS PARENT SOUND HOME CONDITION
+
+It reads utterances from JOBS (one JSON object a line), writes each as a WAV file into SOUND, and adds a JSON object
+as a line to RESULTS; the first line names espeak-ng's version. A fault ends it with a traceback on stderr. Its
+output for an utterance depends on that utterance alone.
 """
 
 from __future__ import annotations
@@ -27,24 +29,24 @@ _PITCH_DEVIATION = 8.0
 
 
 def main(arguments: list[str]) -> None:
-    """Speak every utterance of a list; stops early if the process PARENT, which asked for it, is gone."""
+    """Synthesise every utterance of a list; stops early if the process PARENT has ended."""
     jobs, results, sound, home = (Path(arguments[index]).absolute() for index in (0, 1, 3, 4))
     parent, condition = int(arguments[2]), CONDITIONS[arguments[5]]
     os.chdir(home)  # espeak-ng cuts the name of its data folder at about 160 bytes, and then exits: let it be short
-    with results.open("w", encoding="utf-8", buffering=1) as answers:
-        print(json.dumps({"espeak_ng": espeak.version()}), file=answers)
+    with results.open("w", encoding="utf-8", buffering=1) as results_file:
+        print(json.dumps({"espeak_ng": espeak.version()}), file=results_file)
         for line in jobs.read_text(encoding="utf-8").splitlines():
             if os.getppid() != parent:
                 return
-            print(json.dumps(speak(json.loads(line), condition, sound)), file=answers)
+            print(json.dumps(speak(json.loads(line), condition, sound)), file=results_file)
 
 
 def speak(job: dict[str, str], condition: RecordingCondition, sound: Path) -> dict[str, object]:
-    """Speak one utterance into `sound`; the working folder holds `espeak-ng-data` with the speaker's voice.
+    """Synthesise one utterance into `sound`; the working folder holds `espeak-ng-data` with the speaker's voice.
 
     Args:
         job: Its `id`, `speaker`, `session` and `text`.
-        condition: How it is recorded.
+        condition: The recording condition.
         sound: The folder for the WAV file.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The worker processes: starting them, watching them, and ending them whatever happens."""
+"""Worker processes: started, watched, and ended on every way out."""
 
 from __future__ import annotations
 
@@ -149,5 +149,5 @@ def _watch(workers: Sequence[_Worker], total: int, progress: Progress | None, st
             return
         if time.monotonic() > deadline:
             slowest = next(worker for worker, code in zip(workers, codes, strict=True) if code is None)
-            raise slowest.fault(f"has answered nothing for {stall_seconds:g} s")
+            raise slowest.fault(f"has given no result for {stall_seconds:g} s")
         time.sleep(_POLL_SECONDS)
