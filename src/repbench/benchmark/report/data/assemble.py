@@ -127,34 +127,34 @@ class Report:
         rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
         unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
         marks = [self.mark(cell) for cell in rivals]
-        told = _told(len(rivals), marks.count("tied"), marks.count("untested"))
+        comparison = _comparison(len(rivals), marks.count("tied"), marks.count("untested"))
         if rivals:
-            told += f" ({self._tests(rivals)})"
+            comparison += f" ({self._tests(rivals)})"
         if unchecked and not compared:
-            told += "; no number could be checked"
+            comparison += "; no number could be verified"
         elif unchecked:
-            told += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
-        return BestOfColumn(best, len(rivals), told, self.verdicts.resolution.get(best.comparison_key))
+            comparison += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
+        return BestOfColumn(best, len(rivals), comparison, self.verdicts.resolution.get(best.comparison_key))
 
     def _tests(self, rivals: Iterable[Cell]) -> str:
         tests = dict.fromkeys(self.verdicts.tests[each.key] for each in rivals if each.key in self.verdicts.tests)
-        return "; ".join(tests) or "no test: one speaker or group alone, or nothing that differs"
+        return "; ".join(tests) or "no test: only one speaker or group, or no difference"
 
 
 @dataclass(frozen=True, slots=True)
 class BestOfColumn:
-    """The best of a column in words.
+    """The best number of a column, in words.
 
     Attributes:
         cell: The best number.
-        others: Rows it was compared with.
-        told: Whether it is told apart from them.
-        resolution: The smallest difference that would be seen.
+        others: Number of rows that it was compared with.
+        comparison: Whether it is significantly better than they are, in words.
+        resolution: The smallest detectable difference.
     """
 
     cell: Cell
     others: int
-    told: str
+    comparison: str
     resolution: float | None
 
     @property
@@ -167,28 +167,32 @@ class BestOfColumn:
         """The whole of it."""
         cell = self.cell
         labels = "" if cell.row.fraction == 1.0 else f" with {cell.row.labels} of the labels"
-        could = "" if self.resolution is None else f"; {self.could}"
-        return f"{cell.column.title}{labels}: {self.who} has {number(cell.value)}, {self.told}{could}"
+        detectable = "" if self.resolution is None else f"; {self.detectable}"
+        return f"{cell.column.title}{labels}: {self.who} has {number(cell.value)}, {self.comparison}{detectable}"
 
     @property
-    def could(self) -> str:
-        """What the test set could show, of two typical rows."""
-        return f"this test set could show differences from about {number(self.resolution)}"
+    def detectable(self) -> str:
+        """The smallest difference between two typical rows that the test set can show."""
+        return f"smallest detectable difference about {number(self.resolution)}"
 
 
-def _told(others: int, tied: int, untested: int) -> str:
-    """In words from how many other rows the best one is told apart, and with how many it could not be compared."""
+def _comparison(others: int, tied: int, untested: int) -> str:
+    """Of how many other rows the best one is significantly better, and against how many it was not tested."""
     if not others:
-        return "with nothing to compare it with"
+        return "no other row to compare with"
     if untested == others:
-        return f"not compared with the {others} others" if others > 1 else "not compared with the other row"
+        return f"not tested against the {others} other rows" if others > 1 else "not tested against the other row"
     if untested:
-        return f"{_told(others - untested, tied, 0)}, and not compared with {untested} more"
+        return f"{_comparison(others - untested, tied, 0)}, and not tested against {untested} more"
     if not tied:
-        return "told apart from every other row" if others > 1 else "told apart from the other row"
+        return "significantly better than every other row" if others > 1 else "significantly better than the other row"
     if tied == others:
-        return f"not told apart from any of the {others} others" if others > 1 else "not told apart from the other row"
-    return f"not told apart from {tied} of the {others} others"
+        return (
+            f"not significantly better than any of the {others} other rows"
+            if others > 1
+            else "not significantly better than the other row"
+        )
+    return f"not significantly better than {tied} of the {others} other rows"
 
 
 def assemble(
@@ -238,7 +242,7 @@ def assemble(
 
 def _refuse(gathered: Gathered) -> None:
     path, reason = next(iter([*((run.path, str(run.fault)) for run in gathered.failed), *gathered.unreadable.items()]))
-    raise IntegrityError(f"No record can be believed; of this one: {reason}", file=path, do="Run it again")
+    raise IntegrityError(f"No record passes verification; of this one: {reason}", file=path, do="Run it again")
 
 
 def _missing(gathered: Gathered) -> list[str]:
@@ -260,15 +264,19 @@ def _few_seeds(gathered: Gathered) -> Iterator[str]:
     """Where numbers know nothing of other seeds, or more of them than those beside them."""
     cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
     if cells and all(len(cell.runs) == 1 for cell in cells):
-        yield "every number is of one seed: intervals and comparisons say nothing of what another seed would have given"
+        yield "every number is from one seed: intervals and comparisons do not include the variance between seeds"
         return
     for column in gathered.columns:
         counts = Counter(len(cell.runs) for cell in gathered.column_cells(column))
         if len(counts) < 2:
             continue
-        numbers = "; ".join(f"{count} of {seeds} seed{'s' * (seeds > 1)}" for seeds, count in sorted(counts.items()))
-        alone = ": one seed has no variance over seeds, and is told from others too easily" if 1 in counts else ""
-        yield f"{column.title}: numbers of unequally many seeds ({numbers}){alone}"
+        numbers = "; ".join(f"{count} with {seeds} seed{'s' * (seeds > 1)}" for seeds, count in sorted(counts.items()))
+        alone = (
+            ": without the variance between seeds, a number from one seed looks significantly different too easily"
+            if 1 in counts
+            else ""
+        )
+        yield f"{column.title}: unequal numbers of seeds ({numbers}){alone}"
 
 
 def _unchecked(gathered: Gathered) -> list[str]:
@@ -278,6 +286,6 @@ def _unchecked(gathered: Gathered) -> list[str]:
             if run.unchecked is not None:
                 reasons.setdefault(run.unchecked, []).append(cell.row)
     return [
-        f"{len(rows)} record{'s' * (len(rows) > 1)} could not be computed again ({rows[0].title} among them): {reason}"
+        f"{len(rows)} record{'s' * (len(rows) > 1)} could not be recomputed ({rows[0].title} among them): {reason}"
         for reason, rows in reasons.items()
     ]

@@ -105,9 +105,9 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
-        *([("failures", "Not believed")] if not_believed else []),
+        *([("failures", "Records left out")] if not_believed else []),
         *([("notes", "Notes")] if report.notes else []),
-        ("questions", "Questions"),
+        ("questions", "Columns"),
         ("records", "Records"),
     ]
     filters = _filters(report)
@@ -125,13 +125,13 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "num_costs": len(COST_COLUMNS),
         "varied": tables.varied(report),
         "untested": " ".join(tables.untested_sentence(report)),
-        "numbers_say": " ".join(tables.numbers_say(report)),
+        "seeds": " ".join(tables.seeds_and_checks(report)),
         "overall": overall,
         "control_tables": controls,
         "published": published,
         "failures": not_believed,
         "notes": report.notes,
-        "questions": [
+        "column_facts": [
             (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
             for column in gathered.all_columns
         ],
@@ -146,9 +146,9 @@ def _summary(report: Report) -> str:
     parts = (
         _count(report.num_records, "record"),
         _count(len(systems), "system"),
-        _count(len(gathered.columns), "question"),
+        _count(len(gathered.columns), "column"),
     )
-    return f"{', '.join(parts)}; newest record of {shown(newest[:10])}. Drawn from the records alone."
+    return f"{', '.join(parts)}; newest record of {shown(newest[:10])}. Made from the records alone."
 
 
 def _count(count: int, what: str) -> str:
@@ -215,7 +215,7 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
     ]
     return {
         "name": row.system.name,
-        "asked_how": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
+        "setting": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
         + f"layer {shown(row.layer, 20)}, {row.labels}",
         "tags": ["reference"] if row.system.is_baseline else [],
         "mode": _MODES[row.mode],
@@ -227,7 +227,7 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
         "labels": row.labels,
         "cells": [_cell(report, gathered.cell(row, column)) for column in gathered.columns],
         "covered": gathered.covered(row),
-        "asked": len(gathered.columns),
+        "num_columns": len(gathered.columns),
         "costs": costs,
     }
 
@@ -277,8 +277,8 @@ def _known(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
 def _entry(cell: Cell) -> dict[str, Any]:
     row, first = cell.row, cell.runs[0].record
     facts = [
-        ("question", cell.column.title),
-        ("asked", f"{_MODES[row.mode]}, {row.labels} of the labels ({as_time(cell.label_seconds)})"),
+        ("column", cell.column.title),
+        ("setting", f"{_MODES[row.mode]}, {row.labels} of the labels ({as_time(cell.label_seconds)})"),
         ("95 %", f"{interval(cell.interval)} over {cell.interval_unit}s" if cell.interval else "no interval"),
         ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
         ("weights", shown(row.system.checkpoint or "none", 200)),
@@ -290,7 +290,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         ),
         (
             "checked",
-            "; ".join(dict.fromkeys(run.unchecked or "computed again from its predictions" for run in cell.runs)),
+            "; ".join(dict.fromkeys(run.unchecked or "recomputed from its predictions" for run in cell.runs)),
         ),
         *(
             ("warning", shown(warning, 400))
@@ -317,23 +317,23 @@ def _entry(cell: Cell) -> dict[str, Any]:
 
 def _sections(report: Report) -> Iterator[Section]:
     yield from _section(
-        "labels", "Few labels", "How far each system comes with few labels; the bands are 95 % intervals.",
+        "labels", "Label efficiency", "Metric over seconds of labelled sound; the bands are 95 % intervals.",
         report.efficiencies, lambda each: (figures.efficiency_figure(each), tables.efficiency(each)),
     )  # fmt: skip
     yield from _section(
-        "layers", "Layer by layer", "Where in a model the answer is.",
+        "layers", "Layer by layer", "Score of each layer of a model; the bands are 95 % intervals.",
         report.profiles, lambda each: (figures.layers_figure(each), tables.layers(each)),
     )  # fmt: skip
     yield from _section(
-        "cost", "Accuracy and cost", "The green steps join what nothing at most as costly beats.",
+        "cost", "Accuracy and cost", "Metric over multiply-accumulates; the green steps are the Pareto front.",
         report.fronts, lambda each: (figures.cost_figure(each), tables.front(each)),
     )  # fmt: skip
     yield from _section(
-        "confusions", "What is taken for what", "Of the best system of a frame task, pooled over its seeds.",
+        "confusions", "Confusions", "Confusion matrix of the best system of a frame task, pooled over its seeds.",
         report.confusions, lambda each: (figures.confusion_figure(each), tables.most_confused(each)),
     )  # fmt: skip
     yield from _section(
-        "rates", "Learning rates", "The best dev value at each rate that was tried.",
+        "rates", "Learning rates", "Best dev value at each learning rate of the grid.",
         report.sensitivities, lambda each: (figures.sensitivity_figure(each), tables.learning_rates(each)),
     )  # fmt: skip
 
@@ -343,5 +343,5 @@ def _section(
 ) -> Iterator[Section]:
     if subjects:
         left_out = len(subjects) - MOST_FIGURES
-        more = f"{left_out} more of these are not drawn; results.json has their numbers." if left_out > 0 else ""
+        more = f"{left_out} more are not drawn; results.json has their numbers." if left_out > 0 else ""
         yield Section(key, title, text, [draw(each) for each in subjects[:MOST_FIGURES]], more)

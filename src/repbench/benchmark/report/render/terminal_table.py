@@ -16,7 +16,7 @@ from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.gather import ReportRow, rows_of
 from repbench.benchmark.report.render.escaping import shown
 
-_CAPTION = "primary metrics, {}; chance and majority stand in their own rows; – was not asked"
+_CAPTION = "primary metrics, {}; chance and majority in rows of their own; –: not measured"
 
 
 def matrix_table(records: Sequence[Record]) -> Table:
@@ -90,7 +90,7 @@ def _names(rows: Sequence[ReportRow]) -> dict[str, str]:
 def _of_seeds(counts: set[int]) -> str:
     fewest, most = min(counts, default=1), max(counts, default=1)
     if most == 1:
-        return "each of one seed"
+        return "each from one seed"
     return f"means over {most} seeds" if fewest == most else f"means over {fewest} to {most} seeds"
 
 

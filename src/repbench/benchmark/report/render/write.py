@@ -77,7 +77,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
 
     Args:
         request: Of what, where to, and how.
-        reporter: Told of what is not believed.
+        reporter: Receives a line for each record that is left out.
 
     Raises:
         UsageError: A file of another making has the name of one that is to be written.
@@ -95,7 +95,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
     report = assemble(request.runs, request.published, request.heading, processes=request.processes)
-    for line in (*_not_believed(report), *(f"note: {note}" for note in report.notes)):
+    for line in (*_left_out(report), *(f"note: {note}" for note in report.notes)):
         reporter.say(line)
     replaced = [
         replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
@@ -117,12 +117,12 @@ def _removed_published(out: Path) -> bool:
     return True
 
 
-def _not_believed(report: Report) -> Iterator[str]:
+def _left_out(report: Report) -> Iterator[str]:
     """A line for each record that is left out."""
     for run in report.gathered.failed:
-        yield f"not believed: {run.path}: {run.fault}"
+        yield f"left out: {run.path}: {run.fault}"
     for path, reason in report.gathered.unreadable.items():
-        yield f"not believed: {path}: {reason}"
+        yield f"left out: {path}: {reason}"
 
 
 def write_layer_figures(
@@ -147,12 +147,12 @@ def write_layer_figures(
     reporter = reporter or Silence()
     ensure_writable(out)
     report = assemble(runs)
-    for line in (*_not_believed(report), *(f"note: {note}" for note in report.gathered.notes)):
+    for line in (*_left_out(report), *(f"note: {note}" for note in report.gathered.notes)):
         reporter.say(line)
     profiles = report.profiles
     if not profiles:
         names = ", ".join(map(str, runs))
-        raise DataError("No system was asked at two layers or more", file=names, do="Run one with --layer all")
+        raise DataError("No system has numbers for two layers or more", file=names, do="Run one with --layer all")
     files: list[Path] = []
     for name, each in zip(_figure_names([each.column for each in profiles]), profiles, strict=True):
         path = out / f"layers-{name}.svg"
