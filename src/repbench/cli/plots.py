@@ -97,7 +97,7 @@ def plot_layers(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Draw what each layer of a model scores, an SVG for each question, with 95 % intervals."""
+    """Draw what each layer of a model scores, an SVG for each column of a report, with 95 % intervals."""
     from repbench.benchmark.report import write_layer_figures
     from repbench.console import ConsoleReporter
 

@@ -1,4 +1,4 @@
-"""`repbench verify`: are records what their predictions and seals say?"""
+"""`repbench verify`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def verify(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Compute every metric and interval again from the predictions, and name each field that was changed.
+    """Recompute every metric and interval from the predictions, and name each field that was changed.
 
-    One that cannot be verified does not keep the others from it. Exit 4 if anything was changed.
+    A record that cannot be verified does not stop the others. Exit code 4 if anything was changed.
     """
     take_plugins(plugin)
     codes = {0}
@@ -50,7 +50,7 @@ def verify(
 
 
 def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verification | RepbenchError]]:
-    """What verification says of each record at or below the places, in their order."""
+    """The verification of each record at or below the places, in order; or its error."""
     from repbench.benchmark.records.record import record_paths
     from repbench.benchmark.records.verify import verify_record
 

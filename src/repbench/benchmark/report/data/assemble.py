@@ -1,4 +1,4 @@
-"""A report before it has a form: everything that its tables and figures show."""
+"""The contents of a report: everything that its tables and figures show."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ PUBLISHED = {
     "mockingjay2020": (tables.mockingjay_table2, tables.mockingjay_figure3),
     "superb": (tables.superb,),
 }
-"""What `--with-published` can name."""
+"""The values of `--with-published`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What stands above a report beside its numbers.
+    """The heading of a report.
 
     Attributes:
-        title: Of the report.
+        title: Title of the report.
         text: Paragraphs of plain text, one a line; empty for none.
-        refused: From the file of what was refused before the report, as it is to be shown, to why.
-        root: Files below it are shown as seen from there; None: as they were given.
+        refused: From a file that was refused before the report, as shown, to the reason.
+        root: Folder that files are shown relative to; None: files are shown as given.
     """
 
     title: str = "repbench report"
@@ -54,28 +54,28 @@ class Heading:
 
     @property
     def paragraphs(self) -> list[str]:
-        """The text, part by part."""
+        """The paragraphs of the text."""
         return [line for line in self.text.splitlines() if line.strip()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything a report shows.
+    """The contents of a report.
 
     Attributes:
         gathered: The table.
-        verdicts: What is told apart in it.
-        overall: From mode and share of labels to the numbers over all tasks; empty with one task.
+        verdicts: The comparisons of its cells.
+        overall: From mode and label fraction to the aggregates over all tasks; empty with one task.
         controls: Shuffled labels and untrained networks, by column.
-        costs: From the key of a row to what it takes.
-        efficiencies: Curves over labels, by column.
-        profiles: Numbers by layer, by column.
-        confusions: Of frame tasks, by column.
-        fronts: Value and cost, by column.
+        costs: From the key of a row to its costs.
+        efficiencies: Label-efficiency curves, by column.
+        profiles: Layer profiles, by column.
+        confusions: Confusion matrices of frame tasks, by column.
+        fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
-        published: Set apart.
-        notes: What a reader should know.
-        heading: What stands above it all.
+        published: Published tables.
+        notes: Sentences for the reader.
+        heading: Title and text above the report.
     """
 
     gathered: Gathered
@@ -94,21 +94,21 @@ class Report:
 
     @property
     def num_records(self) -> int:
-        """Records that stand behind the table."""
+        """Number of records in the table."""
         return sum(len(cell.runs) for cell in self.gathered.cells.values())
 
     @property
     def seeds(self) -> int:
-        """What most numbers of the table are a mean over; of equals the most."""
+        """The most frequent number of seeds; of equally frequent ones the largest."""
         return self.gathered.usual_seeds
 
     def flags(self, cell: Cell) -> list[str]:
-        """What is to be said of a number beside it: what it lacks, and how many seeds it has if not as many as most."""
+        """The remarks on a number, with its number of seeds where that is not the usual one."""
         several = len(cell.runs)
         return [*cell.flags, *([f"{several} seed{'s' * (several > 1)}"] if several != self.seeds else [])]
 
     def mark(self, cell: Cell) -> Literal["best", "tied", "untested", ""]:
-        """What a cell is in its column and group."""
+        """The mark of a cell in its column and group."""
         if cell.key in self.verdicts.best:
             return "best"
         if cell.key in self.verdicts.untested:
@@ -116,7 +116,7 @@ class Report:
         return "tied" if cell.key in self.verdicts.tied else ""
 
     def verdict_lines(self) -> list[BestOfColumn]:
-        """What is best in each column: with the most labels that were used there, of all modes the best."""
+        """The best number of each column at its largest label fraction, over all modes."""
         return [self._verdict(column) for column in self.gathered.columns]
 
     def _verdict(self, column: Column) -> BestOfColumn:
@@ -159,12 +159,12 @@ class BestOfColumn:
 
     @property
     def who(self) -> str:
-        """System and layer, and the mode where it is not the usual one."""
+        """System and layer, and the mode if it is fine-tuning."""
         return f"{self.cell.row.title}{', fine-tuned' if self.cell.row.mode == 'finetune' else ''}"
 
     @property
     def sentence(self) -> str:
-        """The whole of it."""
+        """All of it in one sentence."""
         cell = self.cell
         labels = "" if cell.row.fraction == 1.0 else f" with {cell.row.labels} of the labels"
         detectable = "" if self.resolution is None else f"; {self.detectable}"
@@ -202,17 +202,17 @@ def assemble(
     *,
     processes: int = 1,
 ) -> Report:
-    """Read the records and work out everything that is shown of them.
+    """Read and verify the records and compute the contents of a report.
 
     Args:
         places: Records, and folders that hold some at any depth.
-        published: Tables to show beside.
-        heading: What stands above it.
-        processes: Among which the check of many records is divided, as `checking` says.
+        published: Published tables to include.
+        heading: Title and text above the report.
+        processes: Number of processes that verify many records; see `checking`.
 
     Raises:
         DataError: A place does not exist, or there is no record.
-        IntegrityError: There is no record that can be believed.
+        IntegrityError: No record passes verification.
     """
     heading = heading or Heading()
     loaded = load(places, heading.root, partial(read_and_check, processes=processes))
@@ -246,7 +246,7 @@ def _refuse(gathered: Gathered) -> None:
 
 
 def _missing(gathered: Gathered) -> list[str]:
-    """The rows without which a table can mislead."""
+    """Notes on missing rows of mel and of untrained networks."""
     notes: list[str] = []
     for column in gathered.columns:
         cells = gathered.column_cells(column)
@@ -261,7 +261,7 @@ def _missing(gathered: Gathered) -> list[str]:
 
 
 def _few_seeds(gathered: Gathered) -> Iterator[str]:
-    """Where numbers know nothing of other seeds, or more of them than those beside them."""
+    """Notes on single or unequal numbers of seeds."""
     cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
     if cells and all(len(cell.runs) == 1 for cell in cells):
         yield "every number is from one seed: intervals and comparisons do not include the variance between seeds"
