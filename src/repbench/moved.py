@@ -157,6 +157,7 @@ NAMES = {
     ("benchmark.features.shards", "Origin"): "ShardOrigin",
     ("benchmark.leaderboard.settings", "Head"): "LeaderboardSettings",
     ("benchmark.leaderboard.settings", "Question"): "AcceptedTask",
+    ("benchmark.leaderboard.settings", "question_of"): "accepted_task",
     ("benchmark.pipeline.setup", "Answered"): "TrainedResult",
     ("benchmark.pipeline.setup", "Setting"): "RunSetting",
     ("benchmark.pipeline.setup", "Stage"): "RunContext",
