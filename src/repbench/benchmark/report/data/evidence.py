@@ -126,7 +126,7 @@ class Evidence:
             unit = self._found[runs_a[0].path].measured.unit
             return Comparison(difference, difference.p_value, f"paired t over {unit}s{seeds}")
         p_value = self._mcnemar(runs_a, runs_b) if metric == "accuracy" else None
-        clusters = self._found[runs_a[0].path].measured.values.without  # empty where there is one
+        clusters = self._found[runs_a[0].path].measured.values.without  # empty with one cluster
         is_equal = p_value is None and difference.value == 0 and len(clusters) > 1
         return Comparison(difference, p_value, None if p_value is None else MCNEMAR, is_equal)
 

@@ -1,7 +1,7 @@
-"""`index.html`: the report as one page that loads nothing and runs only the script it was made with.
+"""`index.html`: the report as one page that loads nothing and runs only its own script.
 
-Whatever a record calls its systems, tasks and corpora is text here and nothing else: jinja2 escapes it in the page,
-`ElementTree` in the figures, and the content security policy forbids every script and style but the two of the page.
+Names of systems, tasks and corpora are untrusted text: jinja2 escapes them in the page, `ElementTree` in the figures,
+and the content security policy allows only the script and the style of the page.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from repbench.errors import printable
 _TEMPLATES = Path(__file__).parent / "templates"
 _MODES = {"frozen": "frozen", "finetune": "fine-tuned"}
 _LONGEST = 2000
-"""Characters of a path."""
+"""Most characters of a path."""
 
 MOST_FIGURES = 12
-"""Of one kind; the tables have all."""
+"""Most figures of one kind; results.json has the numbers of all."""
 
 Subject = TypeVar("Subject")
 
 
 class Filter(NamedTuple):
-    """What rows or columns can be chosen by."""
+    """A selector of rows or columns."""
 
     key: str
     label: str
@@ -47,7 +47,7 @@ class Filter(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Figures of one kind, each with its numbers."""
+    """The figures of one kind, each with its table."""
 
     key: str
     title: str
@@ -89,7 +89,7 @@ def _hash(text: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A value as it may stand in the page; markup made here is left as it is."""
+    """A value made printable; markup is left as it is."""
     return printable(value) if type(value) is str else value
 
 
@@ -170,7 +170,7 @@ def _filters(report: Report) -> list[Filter]:
 
 
 def _one_mode(filters: Sequence[Filter]) -> str:
-    """A class that hides the column of modes where there is one mode."""
+    """The class that hides the column of modes where there is one mode."""
     return "" if any(each.key == "mode" and len(each.choices) > 1 for each in filters) else " single"
 
 
@@ -246,7 +246,7 @@ def _cell(report: Report, cell: Cell | None) -> dict[str, Any] | None:
 
 
 def _bar(report: Report, cell: Cell) -> dict[str, float | None] | None:
-    """Where value and interval lie between the least and the greatest number of the column, in percent."""
+    """Positions of value and interval between the smallest and the largest number of the column, in percent."""
     cells = [each for each in report.gathered.column_cells(cell.column) if each.value is not None]
     ends = [value for each in cells for value in _ends(each)]
     low, high = min(ends), max(ends)
@@ -284,9 +284,9 @@ def _entry(cell: Cell) -> dict[str, Any]:
         ("weights", shown(row.system.checkpoint or "none", 200)),
         *(("from", shown(origin, 200)) for origin in cell.origins),
         *(
-            (name, shown(said, 200))
-            for name, said in (("published in", row.system.citation), ("licence", row.system.licence))
-            if said is not None
+            (name, shown(value, 200))
+            for name, value in (("published in", row.system.citation), ("licence", row.system.licence))
+            if value is not None
         ),
         (
             "checked",
