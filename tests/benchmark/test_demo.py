@@ -74,7 +74,7 @@ def test_the_matrix_averages_nothing_but_seeds(tmp_path: Path) -> None:
     assert rows["apc (runs/a), layer last"] == [clean, hard, mlp]
     assert rows["apc (runs/b), layer 0"] == ["–", other, "–"]
     assert {"clean", "hard", "head = linear", "head = mlp1"} <= set(re.split(r"\s{2,}|\n", text))
-    assert "each of one seed" in " ".join(text.split())
+    assert "each from one seed" in " ".join(text.split())
 
 
 def test_the_matrix_keeps_tuned_rates_and_shuffled_labels_apart(tmp_path: Path) -> None:

@@ -189,17 +189,17 @@ def test_missing_test_utterances_are_refused(board: Path, speaker: Path, other: 
     with pytest.raises(DataError, match="The record scored 24 utterances, but 23 predictions are there"):
         Leaderboard(board).add(speaker)
     Leaderboard(board).add(other)
-    with pytest.raises(DataError, match=r"1 of 24 test utterances are not answered: s\d-\d\d"):
+    with pytest.raises(DataError, match=r"1 of 24 test utterances have no prediction: s\d-\d\d"):
         Leaderboard(board).add(speaker)
     make_consistent(speaker)
-    with pytest.raises(DataError, match="1 of 24 test utterances are not answered"):
+    with pytest.raises(DataError, match="1 of 24 test utterances have no prediction"):
         Leaderboard(board).add(speaker)
 
 
 def test_doubled_test_utterances_are_refused(board: Path, speaker: Path) -> None:
     edit_predictions(speaker, lambda lines: lines.append(lines[0]))
     make_consistent(speaker)
-    with pytest.raises(DataError, match="An utterance is answered twice"):
+    with pytest.raises(DataError, match="An utterance has two predictions"):
         Leaderboard(board).add(speaker)
 
 
@@ -223,7 +223,9 @@ def test_a_test_set_without_its_hard_utterances_is_refused_with_the_reason(
     edit_predictions(speaker, lose_one)
     make_consistent(speaker)
     edit(speaker, leave_one_out, sealed_anew=True)
-    with pytest.raises(DataError, match="The first submission to a question sets its references, but 1 utterances"):
+    with pytest.raises(
+        DataError, match="The first submission of a task and corpus sets its references, but 1 utterances"
+    ):
         Leaderboard(board).add(speaker)
     Leaderboard(board).add(other)
     with pytest.raises(DataError, match=f"1 test utterances are left out, and 0 may be: {gone}: too hard"):
@@ -362,7 +364,7 @@ def test_other_predictions_under_a_known_id_are_refused(board: Path, speaker: Pa
         ({"protocols": [{}]}, r"probe\.batch_frames is 256, and not 2048.*--set probe\.steps=1000"),
         ({"heads": ["linear"]}, r"its head is mlp1.*Run it with --head linear"),
         ({"modes": ["finetune"]}, "its mode is frozen"),
-        ({"references": "0" * 16}, "the leaderboard asks for 0{16}"),
+        ({"references": "0" * 16}, "the leaderboard requires 0{16}"),
     ],
     ids=["corpus", "protocol", "head", "mode", "references"],
 )
@@ -485,9 +487,9 @@ def into_a_pipe(path: Path) -> None:
     [
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1)),
-            "not spelt|was changed|not finite|says",
+            "not in the form|was changed|not finite|says",
         ),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")), "it is not spelt as"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")), "it is not in the form"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "This is not a submission"),
         (lambda path: path.write_bytes(b"[" * 200_000), "it is nested too deeply"),
         (lambda path: path.write_bytes(b'{"schema": "repbench.submission/1", "record": {}}'), "not a record"),

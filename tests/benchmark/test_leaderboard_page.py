@@ -133,7 +133,7 @@ def test_what_does_not_hold_is_left_out_and_said(board: Path) -> None:
     assert done.code == 4
     assert f"error: This file is not named after its record, {good.stem} (file {bad})" in done.err
     page = (board / "page" / "index.html").read_text(encoding="utf-8")
-    assert "Not believed" in page
+    assert "Records left out" in page
     assert "submissions/0123456789abcdef.json" in page
     assert len(list((board / "page" / "records").iterdir())) == 1
 

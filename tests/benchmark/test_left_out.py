@@ -35,7 +35,7 @@ def test_fault_what_a_figure_of_layers_leaves_out_is_said(tmp_path: Path) -> Non
     broken.write_text(broken.read_text().replace('"seed": 0', '"seed": 1'))
     write_layer_figures([runs], tmp_path / "out", reporter=said)
     lines = "\n".join(said.lines)
-    assert f"not believed: {broken}" in lines
+    assert f"left out: {broken}" in lines
     assert "of 2 records, the newest of each seed counts (1)" in lines
     assert f"has room for {MOST_LINES} lines; left out: model{MOST_LINES}" in lines
 

@@ -17,7 +17,7 @@ from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.benchmark.plots.attention import attention_pictures
 from repbench.benchmark.plots.canvas import PictureSubject, style
 from repbench.benchmark.plots.hidden import hidden_pictures, load_mix
-from repbench.benchmark.plots.plotting import Kind, PlotRequest, plot
+from repbench.benchmark.plots.plotting import PictureKind, PlotRequest, plot
 from repbench.benchmark.plots.spectrograms import SpectrogramModel, sounds_of, spectrogram_pictures, spectrograms_of
 from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe
 from repbench.errors import DataError, IntegrityError, UsageError
@@ -84,7 +84,7 @@ def ticks_of(figure: Figure) -> list[str]:
     ],
 )
 def test_the_same_command_leaves_the_same_files(
-    kind: Kind, names: list[str], sound: Path, large: Path, tmp_path: Path
+    kind: PictureKind, names: list[str], sound: Path, large: Path, tmp_path: Path
 ) -> None:
     command = ("plot", kind, sound, "--upstream", "mockingjay", "--checkpoint", large, "--format", "png,svg")
     done = repbench(*command, "--out", tmp_path / "one", "--json")
@@ -171,7 +171,7 @@ def test_a_sound_that_is_too_short_to_hide_a_part_of_is_named(tmp_path: Path) ->
 def test_silence_and_strange_names_can_be_drawn(tmp_path: Path) -> None:
     silent = tmp_path / ("$\\frac{1}{2}$ 声音 \u202e" + "x" * 150 + ".wav")
     soundfile.write(silent, np.zeros(16_000), 16_000)
-    kinds: tuple[Kind, ...] = ("hidden", "reconstruction", "attention")
+    kinds: tuple[PictureKind, ...] = ("hidden", "reconstruction", "attention")
     for kind in kinds:
         request = PlotRequest(
             kind=kind,

@@ -335,9 +335,9 @@ def test_a_changed_record_is_left_out_and_said(runs: Path, tmp_path: Path) -> No
     assert "metrics.accuracy.value" in failed[str(paths[1])]
     assert "not a record" in failed[str(paths[2])]
     assert finished.json["records"] == len(paths) - 3
-    assert finished.err.count("not believed") == 3
+    assert finished.err.count("left out: ") == 3
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
-    assert "Not believed" in page
+    assert "Records left out" in page
     assert "0.999" not in re.sub(r"<li class=\"bad\">.*?</li>", "", page)
 
 
@@ -349,7 +349,7 @@ def test_a_record_without_predictions_is_shown_and_said_to_be_unchecked(tmp_path
     stated = cell.runs[0].record.primary.ci95
     assert cell.interval is not None
     assert (cell.interval.low, cell.interval.high) == stated
-    assert any("could not be computed again" in note and "predictions.jsonl" in note for note in report.notes)
+    assert any("could not be recomputed" in note and "predictions.jsonl" in note for note in report.notes)
 
 
 def test_no_code_is_imported_because_a_record_names_it(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_no_code_is_imported_because_a_record_names_it(tmp_path: Path) -> None:
 
 def test_only_broken_records_are_refused(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="No record can be believed"):
+    with pytest.raises(IntegrityError, match="No record passes verification"):
         assemble([tmp_path])
     with pytest.raises(DataError, match="There is no record here"):
         assemble([tmp_path / "nowhere"])
@@ -445,7 +445,7 @@ def test_plot_layers_draws_what_was_asked_layer_by_layer(runs: Path, tmp_path: P
     write(tmp_path / "alone")
     finished = repbench("plot", "layers", tmp_path / "alone", "--out", tmp_path / "plots")
     assert finished.code == 3
-    assert "No system was asked at two layers" in finished.err
+    assert "No system has numbers for two layers" in finished.err
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -614,12 +614,12 @@ def test_every_form_says_how_many_seeds_a_number_has(tmp_path: Path) -> None:
         for seed in range(seeds):
             write(tmp_path / "runs", upstream=upstream, seed=seed)
     report = assemble([tmp_path / "runs"])
-    assert any("1 of 1 seed; 2 of 2 seeds" in note and "too easily" in note for note in report.notes)
+    assert any("1 with 1 seed; 2 with 2 seeds" in note and "too easily" in note for note in report.notes)
     shown = forms(tmp_path)
     for name in ("report.md", "report.tex", "index.html"):
         text = shown[name].replace("\\", "")
         assert len(re.findall(r"[( ]1 seed[)<]", text)) == 1, name
-        assert "mean over 2 seeds unless it says otherwise" in text, name
+        assert "mean over 2 seeds unless marked otherwise" in text, name
         assert "over speakers and seeds" in text, name
     assert {(c["num_seeds"]) for c in json.loads(shown["results.json"])["cells"]} == {1, 2}
     lines = [line for line in csv.DictReader(shown["results.csv"].splitlines()) if line["cell"]]
@@ -632,8 +632,8 @@ def test_with_one_seed_nothing_is_said_to_be_over_seeds(tmp_path: Path) -> None:
     shown = forms(tmp_path)
     for name in ("report.md", "report.tex", "index.html"):
         assert "and seeds" not in shown[name], name
-        assert "Each number is of one seed." in shown[name], name
-    assert "every number is of one seed" in shown["report.md"]
+        assert "Each number is from one seed." in shown[name], name
+    assert "every number is from one seed" in shown["report.md"]
 
 
 @pytest.mark.parametrize(("speakers", "test"), [(5, "paired t over speakers"), (1, "exact McNemar over utterances")])
@@ -671,7 +671,7 @@ def test_instants_of_one_speaker_are_never_tested(tmp_path: Path) -> None:
     assert not report.verdicts.p_values
     assert marks_of(report)["mel"] == "untested"
     assert not report.verdicts.tied
-    assert "not compared with the other row (no test" in report.verdict_lines()[0].sentence
+    assert "not tested against the other row (no test" in report.verdict_lines()[0].sentence
 
 
 def test_fault_what_could_not_be_compared_has_another_sign_than_what_does_not_differ(tmp_path: Path) -> None:
@@ -680,13 +680,13 @@ def test_fault_what_could_not_be_compared_has_another_sign_than_what_does_not_di
     write(runs, upstream="good", skill=0.99, speakers=1)
     found = forms(tmp_path)
     assert re.search(r"^\| mel .* 0\.\d+ \? ", found["report.md"], re.MULTILINE)
-    assert "could not be compared with it" in found["report.md"]
+    assert "?: not tested against it" in found["report.md"]
     assert r"\untested" in found["report.tex"].partition(r"\begin{document}")[2]
-    assert "could not be compared with the best" in found["index.html"]
+    assert "not tested against the best" in found["index.html"]
     assert "untested" in found["results.csv"]
     assert '"not_compared_with_best": true' in found["results.json"]
     assert '"tied_with_best": true' not in found["results.json"]
-    assert "≈ " not in found["report.md"].partition("## Scores")[2].partition("Best of each column")[0]
+    assert "≈ " not in found["report.md"].partition("## Scores")[2].partition("The best number of each column")[0]
 
 
 def test_systems_that_agree_everywhere_do_not_differ(tmp_path: Path) -> None:
@@ -723,7 +723,7 @@ def test_rows_that_answered_other_tasks_are_not_said_to_be_comparable(tmp_path: 
     text = forms(tmp_path)["report.md"].replace("\\", "")
     rows = dict(re.findall(r"\| (\w) \| last \| [^|]* \| [^|]* \| (1/2 \w) \|", text))
     assert rows["a"] == rows["c"] != rows["b"]
-    assert "Only rows that answered the same can be compared" in text
+    assert "Only rows with the same letter" in text
 
 
 def test_the_mean_says_where_guessing_has_no_number(tmp_path: Path) -> None:
@@ -797,9 +797,9 @@ def test_latex_has_verdicts_notes_failures_and_ids(tmp_path: Path) -> None:
     bad.with_name("predictions.jsonl").write_text("{}\n", encoding="utf-8")
     write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out", formats=("tex",)))
     text = (tmp_path / "out" / "report.tex").read_text("utf-8")
-    for expected in ("In short", "Notes", "Not believed", "no untrained row", "Records", good.parent.name):
+    for expected in ("In short", "Notes", "Records left out", "no untrained row", "Records", good.parent.name):
         assert expected in text, expected
-    assert bad.parent.name in text.split("Not believed")[1]
+    assert bad.parent.name in text.split("Records left out")[1]
 
 
 def test_a_command_is_shown_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -342,7 +342,7 @@ def test_a_flat_curve_has_its_own_height_and_the_unit_of_time_does_not_matter() 
 
 def test_one_budget_is_no_curve() -> None:
     assert label_efficiency_area([60], [0.3]) is None
-    for seconds, match in (([60, 60], "stands twice"), ([0, 60], "positive"), ([60], "1 budgets, but 2 values")):
+    for seconds, match in (([60, 60], "two values"), ([0, 60], "positive"), ([60], "1 budgets, but 2 values")):
         with pytest.raises(ValueError, match=match):
             label_efficiency_area(seconds, [0.3, 0.4])
 

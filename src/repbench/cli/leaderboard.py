@@ -22,21 +22,23 @@ def _leaderboard(context: typer.Context) -> None:
     help_if_alone(context)
 
 
-@leaderboard_app.command("init", short_help="Begin one: write its leaderboard.yaml.")
+@leaderboard_app.command("init", short_help="Write the leaderboard.yaml of a new one.")
 def leaderboard_init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The leaderboard to begin.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new leaderboard.")],
     records: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RECORD", help="Records, or folders that hold some, whose questions it is to take."),
+        typer.Argument(
+            metavar="RECORD", help="Records, or folders that hold some, whose tasks and corpora it accepts."
+        ),
     ] = None,
     title: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Shown at the top of the page; default: the folder's name.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the leaderboard.yaml that `add` and `build` read: title, rules, and the questions that records answer.
+    """Write the leaderboard.yaml that `add` and `build` read: title, rules, and the accepted tasks, from records.
 
-    Without a record there is one question, whose corpus is to be filled in.
+    Without a record there is one task, whose corpus is left to fill in.
     """
     from repbench.benchmark.leaderboard.settings import write_head
     from repbench.benchmark.records.record import read_records
@@ -48,18 +50,18 @@ def leaderboard_init(
         say("next: write the fingerprint of the corpus into its questions, then repbench leaderboard add")
 
 
-@leaderboard_app.command("add", short_help="Take records in, each computed again.")
+@leaderboard_app.command("add", short_help="Verify records and add them.")
 def leaderboard_add(
     records: Annotated[list[Path], typer.Argument(metavar="RECORD", help="Records or their folders.")],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The leaderboard: a folder with leaderboard.yaml.")],
     corpus: Annotated[
-        str | None, typer.Option(metavar="C", help="Hold the references to this corpus, and not to submissions.")
+        str | None, typer.Option(metavar="C", help="Take the references from this corpus, not from submissions.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check records, compute their numbers again from their predictions, and take in those that hold.
+    """Recompute the numbers of records from their predictions, and add those that pass.
 
-    One that is refused does not keep the others from it; the exit code is the highest of all.
+    A record that is refused does not stop the others; the exit code is the highest of all.
     """
     from repbench.benchmark.leaderboard import Leaderboard
     from repbench.console import ConsoleReporter
@@ -84,13 +86,13 @@ def leaderboard_add(
             {"path": printable(place), "submission": str(admitted.path), "new": admitted.is_new, "error": None}
         )
         if not as_json:
-            typer.echo(f"{printable(admitted.path)}{'' if admitted.is_new else ': was there already'}")
+            typer.echo(f"{printable(admitted.path)}{'' if admitted.is_new else ': already there'}")
     if as_json:
         print_json({"leaderboard": str(to), "records": results})
     raise typer.Exit(code)
 
 
-@leaderboard_app.command("build", short_help="Make the page again from the folder.")
+@leaderboard_app.command("build", short_help="Write the page from the folder.")
 def leaderboard_build(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The leaderboard.")],
     out: Annotated[
@@ -98,9 +100,9 @@ def leaderboard_build(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every submission again, and make the page of those that hold.
+    """Check every submission again, and write the page of those that pass.
 
-    What does not hold is named and left out; the exit code is then the highest of all, and the page is there.
+    Submissions that fail are named and left out; the exit code is then the highest of all, and the page is written.
     """
     from repbench.benchmark.leaderboard import Leaderboard
     from repbench.benchmark.leaderboard.page import build

@@ -1,4 +1,4 @@
-"""`repbench plot …`: draw what an upstream makes of sound, and what its layers score."""
+"""`repbench plot …`: pictures of an upstream's states on sound files, and of the scores of its layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from repbench.cli.output import help_if_alone, print_files
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from repbench.benchmark.plots.plotting import Kind
+    from repbench.benchmark.plots.plotting import PictureKind
 
 plot_app = Commands(
-    help="Draw what an upstream makes of sound, and what its layers score.",
+    help="Draw states of an upstream on sound files, and the scores of its layers.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -28,7 +28,7 @@ def _plot_alone(context: typer.Context) -> None:
     help_if_alone(context)
 
 
-def _draw(kind: Kind, audio: Sequence[Path], as_json: bool, **options: Any) -> None:
+def _draw(kind: PictureKind, audio: Sequence[Path], as_json: bool, **options: Any) -> None:
     """Draw pictures of a kind; options as fields of `PlotRequest`."""
     from repbench.benchmark.plots.plotting import PlotRequest, plot
     from repbench.console import ConsoleReporter
@@ -36,7 +36,7 @@ def _draw(kind: Kind, audio: Sequence[Path], as_json: bool, **options: Any) -> N
     print_files(plot(PlotRequest(kind=kind, files=tuple(audio), **options), ConsoleReporter()), as_json)
 
 
-def _add(kind: Kind, short_help: str, text: str) -> None:
+def _add(kind: PictureKind, short_help: str, text: str) -> None:
     """Add the command of a kind that has no options of its own."""
 
     @plot_app.command(kind, short_help=short_help, help=text)
@@ -58,8 +58,8 @@ def _add(kind: Kind, short_help: str, text: str) -> None:
 _add(
     "reconstruction",
     "Spectrograms: predicted, true, filled in.",
-    "Draw the spectrogram that a model predicts, the true one, and what it fills in where stretches are hidden.\n\n"
-    "Of a linear spectrogram, as Mockingjay LARGE predicts it, sounds are written too.",
+    "Draw the spectrogram that a model predicts, the target, and the prediction with hidden input spans.\n\n"
+    "Predictions of linear spectrograms, as of Mockingjay LARGE, are written as sounds too.",
 )
 
 
@@ -86,7 +86,7 @@ def plot_hidden(
 _add(
     "attention",
     "Attention maps of every layer and head.",
-    "Draw who attends to whom, a file for each layer and a panel for each head.",
+    "Draw attention maps, a file for each layer and a panel for each head.",
 )
 
 
@@ -97,7 +97,7 @@ def plot_layers(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Draw what each layer of a model scores, an SVG for each question, with 95 % intervals."""
+    """Draw the score of each layer of a model, an SVG for each column of a report, with 95 % intervals."""
     from repbench.benchmark.report import write_layer_figures
     from repbench.console import ConsoleReporter
 

@@ -1,4 +1,4 @@
-"""`repbench report`: tables, curves and a page from records alone."""
+"""`repbench report`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Draw tables, curves and a page from records alone.
 
-    Every record is checked against its id and its predictions; what fails is left out, and said.
+    Every record is verified against its id and its predictions; those that fail are named and left out.
     """
     from repbench.benchmark.report import FORMATS, PUBLISHED, ReportRequest, write_report
     from repbench.console import ConsoleReporter
@@ -68,8 +68,8 @@ def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _chosen(asked: Iterable[str], offered: Iterable[str], option: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in asked))
+def _chosen(given: Iterable[str], offered: Iterable[str], option: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in given))
     known = list(offered)
     for name in names:
         if name not in known:

@@ -1,4 +1,4 @@
-"""`repbench sweep`: the matrix."""
+"""`repbench sweep`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 
 def sweep(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="Lists of upstreams, downstreams, corpora, …")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records go, and are looked for.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the records are written and looked for.")] = Path(
+        "runs"
+    ),
     launcher: Annotated[
         str, typer.Option(metavar="local|slurm", help="Processes of this machine, or jobs of a cluster.")
     ] = "local",
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Upstream × corpus at a time on this machine.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing and what it may cost.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what is missing and an estimate of the time.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Ask what a plan asks and no record answers yet; what fails leaves the others running."""
+    """Make the records of a plan that do not exist yet; a failure does not stop the others."""
     from repbench.benchmark.sweep.sweep import SweepRequest
     from repbench.benchmark.sweep.sweep import sweep as sweep_plan
     from repbench.console import ConsoleReporter

@@ -1,4 +1,4 @@
-"""`repbench verify`: records compared with their predictions and seals."""
+"""`repbench verify`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def verify(
 ) -> None:
     """Recompute every metric and interval from the predictions, and name each field that was changed.
 
-    All records are verified, also after one that cannot be. Exit 4 if anything was changed.
+    A record that cannot be verified does not stop the others. Exit code 4 if anything was changed.
     """
     take_plugins(plugin)
     codes = {0}
@@ -50,7 +50,7 @@ def verify(
 
 
 def _verdicts(places: Iterable[Path]) -> Iterator[tuple[Path, Verification | RepbenchError]]:
-    """The result or the error of each record at or below the places, in their order."""
+    """The verification of each record at or below the places, in order; or its error."""
     from repbench.benchmark.records.record import record_paths
     from repbench.benchmark.records.verify import verify_record
 

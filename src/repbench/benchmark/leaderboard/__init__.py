@@ -1,7 +1,7 @@
-"""A leaderboard: a folder of submitted records, one file each, that anyone can check and draw again.
+"""A leaderboard: a folder of submitted records, one file each, that anyone can verify and publish again.
 
-`head` says what is taken, `submission` is the form of a file, `references` what every submission has to have answered,
-`board` admits and checks, `page` draws.
+`settings` defines the accepted tasks, `submission` the file format, `references` the test split that submissions are
+checked against; `board` adds and checks submissions, and `page` writes the page.
 """
 
 from repbench.benchmark.leaderboard.board import Admitted, Leaderboard

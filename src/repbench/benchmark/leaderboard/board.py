@@ -1,8 +1,8 @@
-"""Admitting records to a leaderboard, and checking those that are in it.
+"""Adding records to a leaderboard, and checking its submissions.
 
-Everything a submission says is checked when it is added and again when the page is made, for a file may come into the
-folder by other ways. Nothing is locked: a file is there whole or not at all, and of two that would write the same one
-the second is held to what the first wrote.
+A submission is checked when it is added and again when the page is made, because a file can reach the folder in other
+ways. There are no locks: files appear whole or not at all, and of two processes that write the same file the second is
+checked against what the first wrote.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from repbench.benchmark.leaderboard.references import (
 from repbench.benchmark.leaderboard.settings import (
     AcceptedTask,
     LeaderboardSettings,
+    accepted_task,
     protocol_of,
-    question_of,
     read_head,
 )
 from repbench.benchmark.leaderboard.submission import Submission, encode, read_submission, submission_of
@@ -46,9 +46,9 @@ class Admitted:
     """A record of a leaderboard.
 
     Attributes:
-        path: Of its file.
-        record: What it says.
-        is_new: Whether it was not there before.
+        path: Its file.
+        record: The record.
+        is_new: Whether it was added now.
     """
 
     path: Path
@@ -57,13 +57,13 @@ class Admitted:
 
 
 class Leaderboard:
-    """A folder with a head, submissions and references.
+    """A folder with settings, submissions and references.
 
     Args:
-        folder: Of the leaderboard.
+        folder: Folder of the leaderboard.
 
     Raises:
-        UsageError: The folder has no head, or one that cannot be meant.
+        UsageError: The folder has no settings, or invalid ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,24 +71,24 @@ class Leaderboard:
         self.head: LeaderboardSettings = read_head(folder)
 
     def add(self, place: Path, corpus: Corpus | None = None) -> Admitted:
-        """Check a record, compute its numbers again from its predictions, and take it in.
+        """Check a record, recompute its numbers from its predictions, and add it.
 
         Args:
-            place: `record.json` or its folder; the predictions lie beside it.
-            corpus: What the references are held to; None: the references that are there, or, for the first submission
-                to a question, its own.
+            place: `record.json` or its folder, which holds the predictions too.
+            corpus: Source of the references; None: the existing references, or, for the first submission to a task,
+                its own.
 
         Raises:
-            UsageError: The leaderboard does not take such a record, or its task is not installed.
-            DataError: It did not answer exactly the test split.
+            UsageError: The leaderboard does not accept such a record, or its task is not installed.
+            DataError: Its predictions are not exactly of the test split.
             IntegrityError: A number does not follow from the predictions, a field or a reference was changed, or
-                another submission has its id.
+                another submission has the same id.
             EnvironmentFault: The folder may not be written to.
         """
         path = place / RECORD_FILE if place.is_dir() else place
         fields = read_fields(path)
         record = record_of(fields, path)
-        question, protocol = self._taken(record, path)
+        accepted, protocol = self._accepted(record, path)
         beside = path.with_name(PREDICTIONS_FILE)
         predictions = predictions_beside(path, self.head.most_bytes, problem_of(task_of(record, path)))
         submission = _possible(fields, record, predictions, path, beside)
@@ -99,13 +99,13 @@ class Leaderboard:
             known.hold(submission, path, self.head.allow_excluded)
         _verify(submission, path, beside)
         expected = known or references_of_submission(submission, protocol, path)
-        _refuse_other_digest(expected, question, path)
+        _refuse_other_digest(expected, accepted, path)
         text = self._bounded(submission, path)
         self._keep(expected, submission, path)
         return self._put(submission, text, path)
 
     def submissions(self) -> Iterator[tuple[Path, Submission | RepbenchError]]:
-        """Every file of the folder of submissions in the order of their names: checked, or why it is not believed."""
+        """Every file of the submissions, in order of names: the checked submission, or the error of its check."""
         for path in sorted((self.folder / SUBMISSIONS_FOLDER).glob("*")):
             if path.name.startswith("."):
                 continue
@@ -121,22 +121,22 @@ class Leaderboard:
         if path.name != f"{record.id}.json":
             do = "Add the record again with `repbench leaderboard add`"
             raise IntegrityError(f"This file is not named after its record, {record.id}", file=path, do=do)
-        question, protocol = self._taken(record, path)
+        accepted, protocol = self._accepted(record, path)
         known = self._references(record, protocol)
         if known is None:
             do = "Add one of its records with `repbench leaderboard add`"
-            raise DataError("There are no references for its question", file=path, do=do)
-        _refuse_other_digest(known, question, path)
+            raise DataError("There are no references for its task and corpus", file=path, do=do)
+        _refuse_other_digest(known, accepted, path)
         known.hold(submission, path, self.head.allow_excluded)
         _verify(submission, path, path)
         return submission
 
-    def _taken(self, record: Record, path: Path) -> tuple[AcceptedTask, Protocol]:
+    def _accepted(self, record: Record, path: Path) -> tuple[AcceptedTask, Protocol]:
         protocol = protocol_of(record, path)
-        return question_of(self.head, record, protocol, path), protocol
+        return accepted_task(self.head, record, protocol, path), protocol
 
     def _references(self, record: Record, protocol: Protocol) -> References | None:
-        """What every submission to the record's question is held to, if there was one."""
+        """The references of the record's task and corpus; None before the first submission."""
         name = references_name(
             record.downstream.name, protocol.task, record.corpus.fingerprint, protocol.split.model_dump(mode="json")
         )
@@ -146,7 +146,7 @@ class Leaderboard:
     def _of_corpus(
         self, corpus: Corpus, record: Record, protocol: Protocol, known: References | None, path: Path
     ) -> References:
-        """The references of the corpus; where there are some already, they have to be the same."""
+        """The references of the corpus, which must equal existing ones."""
         if corpus.fingerprint != record.corpus.fingerprint:
             what = f"The record is of a corpus with the fingerprint {record.corpus.fingerprint[:16]}"
             raise DataError(f"{what}, and {corpus.name} has {corpus.fingerprint[:16]}", file=path, key="--corpus")
@@ -165,7 +165,7 @@ class Leaderboard:
         return text
 
     def _keep(self, expected: References, submission: Submission, path: Path) -> None:
-        """Write the references down; where another submission did so first, hold this one to those."""
+        """Write the references; if another submission wrote them first, check this one against those."""
         file = self.folder / REFERENCES_FOLDER / expected.file_name
         if create(file, expected.encode()):
             return
@@ -188,11 +188,11 @@ class Leaderboard:
 def _possible(
     fields: dict[str, Any], record: Record, predictions: Sequence[Prediction], path: Path, beside: Path
 ) -> Submission:
-    """A submission that a run could have written, be it true or not.
+    """A submission with content that a run can write, whether or not it is true.
 
     Raises:
-        DataError: It answers an utterance twice.
-        IntegrityError: It holds what no run writes, or does not name its classes.
+        DataError: It has two predictions of an utterance.
+        IntegrityError: Its content is not that of a run, or it does not name its classes.
         UsageError: Its task is not installed.
     """
     if record.downstream.classes is None:
@@ -205,10 +205,10 @@ def _possible(
 
 
 def _verify(submission: Submission, path: Path, beside: Path) -> None:
-    """Refuse a record whose numbers do not follow from its predictions, or that was changed after it was sealed.
+    """Refuse a record whose numbers do not follow from its predictions, or that was changed.
 
     Raises:
-        DataError: It is as it was sealed, but not all of its predictions are there.
+        DataError: The record is unchanged, but predictions are missing.
         IntegrityError: It was changed.
     """
     verdict = verify(submission.fields, submission.record, submission.predictions, path=path, beside=beside)
@@ -223,7 +223,7 @@ def _verify(submission: Submission, path: Path, beside: Path) -> None:
     raise IntegrityError(f"{first.sentence}{also}", file=path, key=first.field, do="Submit what the run wrote")
 
 
-def _refuse_other_digest(references: References, question: AcceptedTask, path: Path) -> None:
-    if question.references not in {None, references.digest}:
-        what = f"The references have the digest {references.digest}, and the leaderboard asks for {question.references}"
-        raise IntegrityError(what, file=path, do="Run it again on the corpus of the question")
+def _refuse_other_digest(references: References, accepted: AcceptedTask, path: Path) -> None:
+    if accepted.references not in {None, references.digest}:
+        what = f"The references have the digest {references.digest}, but the leaderboard requires {accepted.references}"
+        raise IntegrityError(what, file=path, do="Run it again on the corpus of the leaderboard")

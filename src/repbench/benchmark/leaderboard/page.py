@@ -1,6 +1,6 @@
-"""The page of a leaderboard, made again from its folder.
+"""The page of a leaderboard, written from its folder.
 
-The accepted records are laid out beside the page as runs are, so that whoever reads it can take them and verify them.
+The accepted records are written next to the page in the layout of runs, so that readers can verify them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ RECORDS_FOLDER = "records"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A page and what it was made of.
+    """A page and its sources.
 
     Attributes:
-        files: The page and its tables.
-        accepted: Files of the submissions that stand on it.
-        refused: From the file of each other one to why.
+        files: Files of the page.
+        accepted: Files of the submissions on it.
+        refused: From the file of each other submission to its error.
     """
 
     files: tuple[Path, ...]
@@ -37,15 +37,15 @@ class Built:
 
 
 def build(board: Leaderboard, out: Path, reporter: Reporter | None = None) -> Built:
-    """Check every submission, and write the page of those that hold.
+    """Check every submission, and write the page of those that pass.
 
     Args:
         board: The leaderboard.
-        out: Folder of the page; what it holds of an earlier one is replaced.
-        reporter: Told how far it has come.
+        out: Folder of the page; files of an earlier page are replaced.
+        reporter: Receives notes.
 
     Raises:
-        DataError: There is no submission that holds.
+        DataError: No submission passes.
         EnvironmentFault: The place may not be written to.
     """
     reporter = reporter or Silence()
@@ -73,7 +73,7 @@ def build(board: Leaderboard, out: Path, reporter: Reporter | None = None) -> Bu
 
 
 def _lay_out(submissions: Iterable[Submission], folder: Path) -> tuple[Path, ...]:
-    """Write each record and its predictions into a folder named by its id, and remove those of earlier pages."""
+    """Write each record and its predictions into a folder named after its id; remove those of earlier pages."""
     several = {submission.record.id: submission for submission in submissions}
     for earlier in folder.glob("*"):
         if earlier.name not in several and _is_ours(earlier):
@@ -82,7 +82,7 @@ def _lay_out(submissions: Iterable[Submission], folder: Path) -> tuple[Path, ...
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds a record and its predictions, and nothing else that removing it would lose."""
+    """Whether a folder holds nothing but a record and its predictions."""
     return (
         folder.is_dir()
         and not folder.is_symlink()

@@ -1,7 +1,7 @@
-"""What every submission to a question has to have answered: the utterances of its test split and what is true of them.
+"""References of a task and corpus: the utterances of the test split, with a digest of the labels of each.
 
-A submission brings its own references. They are held to a file that was written with the first accepted submission, or
-from the corpus itself; the file has a digest for each utterance, so that the one that was forged can be named.
+A submission contains its own references. They are compared with a file that was written with the first accepted
+submission, or from the corpus itself; its digests name the utterances that were forged.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ SCHEMA: Final = "repbench.references/1"
 _MOST_BYTES: Final = 256 << 20
 
 _NAMED = 5
-"""Ids that an error names."""
+"""Most ids in an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The test split of a task on a corpus, and what is true of it.
+    """The test split of a task on a corpus, with digests of its labels.
 
     Attributes:
-        task: Name of the downstream.
-        options: Of the task.
-        corpus: Fingerprint.
-        split: How a corpus without fitting splits of its own is divided.
-        classes: What can be answered.
-        baselines: What knowing nothing scores.
-        utterances: From id to the digest of what is true of it.
-        held_to: Where this was learned: "the corpus", or the id of a submission.
+        task: Name of the task.
+        options: Options of the task.
+        corpus: Fingerprint of the corpus.
+        split: Split settings of the protocol.
+        classes: Names of the classes.
+        baselines: Scores of chance and majority.
+        utterances: From id to the digest of the labels.
+        held_to: Source of the references: "the corpus", or the id of a submission.
     """
 
     task: str
@@ -63,11 +63,11 @@ class References:
 
     @property
     def file_name(self) -> str:
-        """A function of the question alone, so that two submissions to it meet in one file."""
+        """Name of its file, which depends on task, options, corpus and split alone."""
         return references_name(self.task, self.options, self.corpus, self.split)
 
     def encode(self) -> str:
-        """The one spelling of the file."""
+        """The canonical text of the file."""
         head = {
             "baselines": self.baselines, "classes": list(self.classes), "corpus": self.corpus, "digest": self.digest,
             "held_to": self.held_to, "options": self.options, "schema": SCHEMA, "split": self.split, "task": self.task,
@@ -78,17 +78,17 @@ class References:
         return "{\n" + ",\n".join(fields) + "\n}\n"
 
     def hold(self, submission: Submission, file: Path, allow_excluded: int) -> None:
-        """Refuse a submission that has not answered this, all of this, and nothing else.
+        """Refuse a submission whose utterances or labels differ from these.
 
         Raises:
-            DataError: Utterances are missing, too many, or answered twice.
-            IntegrityError: Classes, baselines or what is true of an utterance are not those expected.
+            DataError: Utterances are missing, or not of the test split.
+            IntegrityError: Classes, baselines or labels differ.
         """
         found = {each.id: reference_of(each) for each in submission.predictions}
         excluded = submission.record.excluded
         missing = sorted(self.utterances.keys() - found.keys() - excluded.keys())
         if missing:
-            what = f"{len(missing)} of {len(self.utterances)} test utterances are not answered: {_some(missing)}"
+            what = f"{len(missing)} of {len(self.utterances)} test utterances have no prediction: {_some(missing)}"
             raise DataError(what, file=file, utterance=missing[0], do="Run it again")
         unasked = sorted((found.keys() | excluded.keys()) - self.utterances.keys())
         if unasked:
@@ -105,10 +105,12 @@ class References:
                 f"The references of {len(forged)} utterances are not those of {self._witness}: {_some(forged)} "
                 "(class, speaker, group, labelled instants and events count)"
             )
-            raise IntegrityError(what, file=file, utterance=forged[0], do="Run it again on the corpus of the question")
+            raise IntegrityError(
+                what, file=file, utterance=forged[0], do="Run it again on the corpus of the leaderboard"
+            )
 
     def _hold_baselines(self, submission: Submission, file: Path) -> None:
-        """They follow from the labels of train and test; a probe trained elsewhere has none of its own."""
+        """Baselines follow from the labels of train and test; a probe trained on another corpus has none."""
         stated = submission.record.baselines.model_dump()
         for name, value in self.baselines.items():
             if not same(stated[name], value):
@@ -130,7 +132,7 @@ def references_name(task: str, options: dict[str, Any], corpus: str, split: dict
 
 
 def references_of_submission(submission: Submission, protocol: Protocol, file: Path) -> References:
-    """The references as a first submission has them, which must be complete.
+    """The references of a first submission, which must be complete.
 
     Raises:
         DataError: It left utterances out.
@@ -138,7 +140,7 @@ def references_of_submission(submission: Submission, protocol: Protocol, file: P
     record = submission.record
     if record.excluded:
         left_out = f"{len(record.excluded)} utterances are left out"
-        what = f"The first submission to a question sets its references, but {left_out}"
+        what = f"The first submission of a task and corpus sets its references, but {left_out}"
         raise DataError(what, file=file, utterance=min(record.excluded), do="Give --corpus, or a complete one first")
     assert record.downstream.classes is not None
     return References(
@@ -154,10 +156,10 @@ def references_of_submission(submission: Submission, protocol: Protocol, file: P
 
 
 def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: Protocol) -> References:
-    """The references as the corpus has them, what no upstream could take included.
+    """The references of a corpus, with utterances that upstreams cannot process.
 
     Raises:
-        DataError: The corpus cannot be divided for the task.
+        DataError: The corpus cannot be split for the task.
     """
     plan = label_splits(corpus, task, protocol.split, excludes=lambda _: None)
     test, problem, context = plan.test.open(), problem_of(task), TaskContext(task, plan.classes)
@@ -175,11 +177,11 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
 
 
 def read_references(path: Path) -> References:
-    """Read the references of a question.
+    """Read a file of references.
 
     Raises:
-        DataError: There is none.
-        IntegrityError: The file holds none, or is not spelt as it should be.
+        DataError: There is no such file.
+        IntegrityError: The file holds no references, or is not in canonical form.
     """
     content = read_plain(path, _MOST_BYTES)
     try:
@@ -195,7 +197,7 @@ def read_references(path: Path) -> References:
             held_to=fields["held_to"],
         )
         if known.encode().encode("ascii") != content or known.file_name != path.name:
-            raise ValueError("it is not spelt as `repbench leaderboard add` spells it")
+            raise ValueError("it is not in the form that `repbench leaderboard add` writes")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"These are no references: {error}", file=path, do="Take it from the history") from error
     return known
@@ -207,14 +209,14 @@ def reference_of(prediction: Prediction) -> str:
 
 
 def refuse_doubled(predictions: Iterable[Prediction], file: Path) -> None:
-    """Refuse predictions that answer an utterance twice, with a DataError."""
+    """Raise a DataError for two predictions of an utterance."""
     twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
     if twice:
-        raise DataError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
+        raise DataError("An utterance has two predictions", file=file, utterance=twice[0], do="Run it again")
 
 
 def refuse_excluded(submission: Submission, file: Path, allowed: int) -> None:
-    """Refuse a submission that leaves out more than is allowed, with a DataError."""
+    """Raise a DataError for a submission that leaves out more utterances than allowed."""
     excluded = submission.record.excluded
     if len(excluded) > allowed:
         id_, reason = min(excluded.items())

@@ -1,4 +1,4 @@
-"""The head of a leaderboard: its title, its rules, and what it takes. Written by people, in YAML."""
+"""Settings of a leaderboard, written by hand in YAML: its title, rules and accepted tasks."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ HEAD_FILE: Final = "leaderboard.yaml"
 
 
 class AcceptedTask(Settings):
-    """A question that the leaderboard takes answers to."""
+    """A task and corpus that the leaderboard accepts records of."""
 
     task: str
     """Name of the downstream."""
     corpus: Annotated[str, Field(min_length=16)]
-    """The corpus's fingerprint, or 16 digits and more of its beginning."""
+    """Fingerprint of the corpus, or at least its first 16 digits."""
     references: str | None = None
-    """Digest of ids and references of the test split; null: those of the first submission, or of `--corpus`."""
+    """Digest of the references of the test split; null: those of the first submission, or of `--corpus`."""
     protocols: tuple[dict[str, Any], ...] = ({},)
-    """What may differ from the default protocol: `{}` is the default itself."""
+    """Accepted protocols, as differences from the default protocol; `{}` is the default itself."""
     heads: tuple[str, ...] | None = None
-    """Heads that are taken; null: any."""
+    """Accepted heads; null: any."""
     modes: tuple[Literal["frozen", "finetune"], ...] = ("frozen", "finetune")
-    """Modes that are taken."""
+    """Accepted modes."""
 
 
 class LeaderboardSettings(Settings):
-    """What a leaderboard is called, and what it takes."""
+    """Title, rules and accepted tasks of a leaderboard."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
-    """Shown at the top of the page."""
+    """Title of the page."""
     rules: Annotated[str, Field(max_length=4000)] = ""
-    """Shown on the page; plain text, a paragraph a line."""
+    """Text on the page: plain text, one paragraph per line."""
     questions: Annotated[tuple[AcceptedTask, ...], Field(min_length=1)]
-    """What is taken; everything else is refused."""
+    """Accepted tasks and corpora; other records are refused."""
     allow_excluded: NonNegativeInt = 0
     """Most test utterances that a submission may leave out."""
     max_submission_mib: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 64.0
@@ -54,15 +54,15 @@ class LeaderboardSettings(Settings):
 
     @property
     def most_bytes(self) -> int:
-        """The largest file of a submission, in bytes."""
+        """Largest file of a submission, in bytes."""
         return int(self.max_submission_mib * (1 << 20))
 
 
 def read_head(folder: Path) -> LeaderboardSettings:
-    """Read the head of a leaderboard.
+    """Read the settings of a leaderboard.
 
     Raises:
-        UsageError: There is none, or it says what it cannot mean; names every key.
+        UsageError: There are none, or they are invalid; names every key.
     """
     path = folder / HEAD_FILE
     if not path.is_file():
@@ -97,16 +97,16 @@ _NO_CORPUS = "0" * 16
 
 
 def write_head(folder: Path, title: str, records: Sequence[Record] = ()) -> Path:
-    """Write the head of a new leaderboard that takes what some records answer.
+    """Write the settings of a new leaderboard that accepts some records.
 
     Args:
-        folder: Of the leaderboard, made if need be.
-        title: Shown at the top of the page.
-        records: Of each task and corpus, their protocols, heads and modes are taken. Without any there is one question,
-            whose corpus is left to fill in.
+        folder: Folder of the leaderboard, created if necessary.
+        title: Title of the page.
+        records: Their tasks and corpora with their protocols, heads and modes are accepted. Without any there is one
+            task, whose corpus is left to fill in.
 
     Raises:
-        UsageError: There is a head already, or a record has settings that are not known here.
+        UsageError: There are settings already, or a record has settings that this version does not know.
     """
     questions: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -136,72 +136,72 @@ def _question_text(task: str, corpus: str, protocols: Sequence[Any], heads: Sequ
 
 
 def _plain(value: Any) -> str:
-    """A value as YAML in one line, which JSON is."""
+    """A value as YAML in one line, by way of JSON."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _tree(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
-    """The settings by group, from dotted names to what is said."""
+    """The differing settings of a protocol as a tree, from their dotted names."""
     tree: dict[str, Any] = {}
-    for name, (said, _) in differences.items():
+    for name, (value, _) in differences.items():
         *groups, last = name.split(".")
         below = tree
         for group in groups:
             below = below.setdefault(group, {})
-        below[last] = said
+        below[last] = value
     return tree
 
 
 def protocol_of(record: Record, file: Path) -> Protocol:
-    """The record's protocol, as this version of repbench knows it.
+    """The protocol of a record.
 
     Raises:
-        UsageError: It has settings that are not known here.
+        UsageError: It has settings that this version does not know.
     """
     return build(Protocol, record.protocol, file)
 
 
-def question_of(head: LeaderboardSettings, record: Record, protocol: Protocol, file: Path) -> AcceptedTask:
-    """The question of the head that a record answers.
+def accepted_task(head: LeaderboardSettings, record: Record, protocol: Protocol, file: Path) -> AcceptedTask:
+    """The accepted task that a record belongs to.
 
     Raises:
-        UsageError: There is none; says what comes nearest and in what the record differs.
+        UsageError: There is none; names the differences to the closest one.
     """
-    reasons = [_refusal(question, record, protocol) for question in head.questions]
-    for question, reason in zip(head.questions, reasons, strict=True):
+    reasons = [_refusal(each, record, protocol) for each in head.questions]
+    for each, reason in zip(head.questions, reasons, strict=True):
         if reason is None:
-            return question
+            return each
     key, what, do = max((reason for reason in reasons if reason is not None), key=lambda each: _ORDER.index(each[0]))
-    raise UsageError(f"This leaderboard does not take the record: {what}", file=file, key=key, do=do)
+    raise UsageError(f"This leaderboard does not accept the record: {what}", file=file, key=key, do=do)
 
 
 _ORDER = ("downstream.name", "corpus.fingerprint", "mode", "head", "protocol")
-"""What is looked at first: the reason that comes last is that of the nearest question."""
+"""Order of the checks: the task whose check fails last is the closest."""
 
 
-def _refusal(question: AcceptedTask, record: Record, protocol: Protocol) -> tuple[str, str, str] | None:
-    """The key that does not fit, what is wrong with it, and what to do; None where all fits."""
-    if record.downstream.name != question.task:
-        return "downstream.name", f"its task is {record.downstream.name}", f"Answer {question.task}"
-    if not record.corpus.fingerprint.startswith(question.corpus):
-        what = f"its corpus has the fingerprint {record.corpus.fingerprint[:16]}, and not {question.corpus[:16]}"
+def _refusal(accepted: AcceptedTask, record: Record, protocol: Protocol) -> tuple[str, str, str] | None:
+    """Key, fault and remedy of the first check that fails; None if the record is accepted."""
+    if record.downstream.name != accepted.task:
+        return "downstream.name", f"its task is {record.downstream.name}", f"Run {accepted.task}"
+    if not record.corpus.fingerprint.startswith(accepted.corpus):
+        what = f"its corpus has the fingerprint {record.corpus.fingerprint[:16]}, and not {accepted.corpus[:16]}"
         return "corpus.fingerprint", what, "Run it on the corpus that the leaderboard names"
-    if record.mode not in question.modes:
-        return "mode", f"its mode is {record.mode}", f"Take {' or '.join(question.modes)}"
-    if question.heads is not None and record.head not in question.heads:
-        return "head", f"its head is {record.head}", f"Run it with --head {' or '.join(question.heads)}"
-    differences = [_differences(protocol, asked, record) for asked in question.protocols]
+    if record.mode not in accepted.modes:
+        return "mode", f"its mode is {record.mode}", f"Take {' or '.join(accepted.modes)}"
+    if accepted.heads is not None and record.head not in accepted.heads:
+        return "head", f"its head is {record.head}", f"Run it with --head {' or '.join(accepted.heads)}"
+    differences = [_differences(protocol, changes, record) for changes in accepted.protocols]
     if all(differences):
         fewest = min(differences, key=len)
-        what = "; ".join(f"{name} is {said}, and not {asked}" for name, (said, asked) in fewest.items())
-        wanted = " ".join(f"--set {quoted(f'{name}={as_yaml(asked)}')}" for name, (_, asked) in fewest.items())
-        return "protocol", what, f"Run it with {wanted}"
+        what = "; ".join(f"{name} is {found}, and not {wanted}" for name, (found, wanted) in fewest.items())
+        options = " ".join(f"--set {quoted(f'{name}={as_yaml(wanted)}')}" for name, (_, wanted) in fewest.items())
+        return "protocol", what, f"Run it with {options}"
     return None
 
 
-def _differences(protocol: Protocol, asked: Mapping[str, Any], record: Record) -> dict[str, tuple[Any, Any]]:
-    """The settings in which a protocol differs from the default changed by what is asked: as it is, as asked."""
-    said = flat(protocol.model_dump(mode="json"))
-    wanted = flat(merged(Protocol().model_dump(mode="json"), asked))
-    names = sorted(name for name in said.keys() | wanted.keys() if has_effect(name, record))
-    return {name: (said.get(name), wanted.get(name)) for name in names if said.get(name) != wanted.get(name)}
+def _differences(protocol: Protocol, changes: Mapping[str, Any], record: Record) -> dict[str, tuple[Any, Any]]:
+    """The settings in which a protocol differs from an accepted one, each with both values."""
+    found = flat(protocol.model_dump(mode="json"))
+    wanted = flat(merged(Protocol().model_dump(mode="json"), changes))
+    names = sorted(name for name in found.keys() | wanted.keys() if has_effect(name, record))
+    return {name: (found.get(name), wanted.get(name)) for name in names if found.get(name) != wanted.get(name)}

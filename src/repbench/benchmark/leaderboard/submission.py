@@ -1,9 +1,9 @@
-"""The form of a submission: one JSON file that holds a record and its predictions.
+"""The file of a submission: one JSON file with a record and its predictions.
 
-A submission has one spelling: keys are sorted, predictions stand by id and one a line, everything beyond ASCII is
-escaped, the file ends in a newline. So the same submission is the same bytes whoever adds it; git merges two of them
-without a question, its differences are readable line by line, and a name that holds control or bidi characters shows as
-an escape to whoever reviews it. It is not compressed: git does that, and what is compressed cannot be reviewed.
+A submission has one canonical form: keys are sorted, predictions are in order of ids and one per line, characters
+beyond ASCII are escaped, the file ends in a newline. Equal submissions have equal bytes, git merges submissions without
+conflicts and shows differences line by line, and control or bidi characters in names appear as escapes in a review. The
+file is not compressed: git compresses it, and a compressed file cannot be reviewed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Submission:
     """A record and its predictions.
 
     Attributes:
-        fields: The record as it was written.
+        fields: Fields of the record as written.
         record: The same, parsed.
-        predictions: By id.
+        predictions: In order of ids.
     """
 
     fields: dict[str, Any]
@@ -41,19 +41,19 @@ class Submission:
 
 
 def submission_of(fields: dict[str, Any], record: Record, predictions: Iterable[Prediction]) -> Submission:
-    """A submission, its predictions in order."""
+    """A submission, its predictions in order of ids."""
     return Submission(fields, record, tuple(sorted(predictions, key=lambda each: each.id)))
 
 
 def encode(submission: Submission) -> str:
-    """The one spelling of a submission."""
+    """The canonical text of a submission."""
     lines = [_encode(prediction_line(each)) for each in submission.predictions]
     record = json.dumps(submission.fields, indent=1, sort_keys=True, allow_nan=False)
     return f'{{\n"predictions": {listed(lines)},\n"record": {record},\n"schema": "{SCHEMA}"\n}}\n'
 
 
 def listed(lines: Sequence[str], brackets: str = "[]") -> str:
-    """A JSON list or object with one member a line."""
+    """A JSON list or object with one member per line."""
     members = ",\n".join(lines)
     return f"{brackets[0]}\n{members}\n{brackets[1]}" if lines else brackets
 
@@ -63,10 +63,10 @@ def _encode(value: Any) -> str:
 
 
 def read_submission(path: Path, most_bytes: int) -> Submission:
-    """Read a file of a leaderboard's folder, which anyone may have put there.
+    """Read a submission, which comes from an untrusted source.
 
     Raises:
-        IntegrityError: It is a link or no file, is too large, is no submission, or is not spelt as one is.
+        IntegrityError: It is not a plain file, is too large, is not a submission, or is not in canonical form.
     """
     content = read_plain(path, most_bytes)
     try:
@@ -79,7 +79,7 @@ def read_submission(path: Path, most_bytes: int) -> Submission:
         predictions = [prediction_of(line, problem) for line in lines]
         submission = submission_of(whole["record"], record, predictions)
         if encode(submission).encode("ascii") != content:
-            raise ValueError("it is not spelt as `repbench leaderboard add` spells it")
+            raise ValueError("it is not in the form that `repbench leaderboard add` writes")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"This is not a submission: {error}"
         raise IntegrityError(what, file=path, do="Add the record again with `repbench leaderboard add`") from error
@@ -87,11 +87,11 @@ def read_submission(path: Path, most_bytes: int) -> Submission:
 
 
 def read_plain(path: Path, most_bytes: int) -> bytes:
-    """The content of a plain file: links are not followed, and pipes and devices not waited for.
+    """The content of a plain file; links are not followed, pipes and devices are not opened.
 
     Raises:
-        DataError: There is none.
-        IntegrityError: It is something else, or too large.
+        DataError: There is no such file.
+        IntegrityError: It is not a plain file, or too large.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Attention maps: who attends to whom, a panel for each head.
+"""Attention maps, a figure for each layer and a panel for each head.
 
 Axes: N layers, A heads, S frames of the upstream.
 """
@@ -36,7 +36,7 @@ class Attentive(Upstream, Protocol):
 
 
 def require_attention(upstream: Upstream) -> Attentive:
-    """The upstream, if it has attention.
+    """The upstream, which must have attention.
 
     Raises:
         UsageError: It has none.

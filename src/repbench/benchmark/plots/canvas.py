@@ -1,6 +1,4 @@
-"""How pictures look, and how they become files that are the same each time.
-
-Matplotlib is used without pyplot, and its settings hold only inside `style`.
+"""Drawing of pictures, and saving them to reproducible files.
 
 Axes: F frames, D dimensions.
 """
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg")
 DOTS_PER_INCH = 120
 MARK = "#1b7f4d"
-"""Colour of what is marked."""
+"""Colour of marks."""
 
 _INK, _PALE, _EMPTY = "#1a1a1a", "#555555", "#e6e6e6"
 _LONGEST_NAME = 60
@@ -40,11 +38,11 @@ _STYLE = {"font.size": 10.0, "axes.facecolor": _EMPTY, "svg.fonttype": "path"}
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure on its way to a file.
+    """A figure and the name of its file.
 
     Attributes:
-        name: What its file is called after the stem of the sound.
-        figure: What is drawn.
+        name: Name of its file, after the stem of the sound.
+        figure: The figure.
     """
 
     name: str
@@ -53,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where frames lie in time; each is drawn half a hop to both sides of its centre."""
+    """The times of frames; each is drawn half a hop to both sides of its centre."""
 
     sample_rate_hz: int
     hop_samples: int
@@ -61,16 +59,16 @@ class Clock:
 
     @classmethod
     def of(cls, info: UpstreamInfo) -> Clock:
-        """That of an upstream's frames."""
+        """The clock of an upstream's frames."""
         return cls(info.sample_rate_hz, info.hop_samples, info.first_center_samples)
 
     @classmethod
     def of_front_end(cls, front_end: FrontEnd, sample_rate_hz: int) -> Clock:
-        """That of a front end's frames."""
+        """The clock of a front end's frames."""
         return cls(sample_rate_hz, front_end.hop_samples, front_end.first_center_samples)
 
     def edges(self, first: int, last: int) -> tuple[float, float]:
-        """Where frame `first` starts and the one before `last` ends, in seconds."""
+        """Start of frame `first` and end of the frame before `last`, in seconds."""
         start = self.first_center_samples - self.hop_samples / 2
         left, right = (start + self.hop_samples * frame for frame in (first, last))
         return left / self.sample_rate_hz, right / self.sample_rate_hz
@@ -78,12 +76,12 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class PictureSubject:
-    """What a picture is of.
+    """The subject of a picture.
 
     Attributes:
-        upstream: Its name.
-        origin: Where its weights come from; empty if it has none.
-        file: The sound.
+        upstream: Name of the upstream.
+        origin: Source of its weights; empty if it has none.
+        file: The sound file.
         seconds: Duration of the sound.
     """
 
@@ -105,7 +103,7 @@ def style() -> AbstractContextManager[None]:
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """An empty figure that belongs to nobody but the caller."""
+    """An empty figure, independent of pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,7 +113,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 
 
 def set_title(figure: Figure, what: str, subject: PictureSubject) -> None:
-    """What is drawn, and below it of whom, on the figure's left."""
+    """Set the title, with the subject below it, at the left of the figure."""
     width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
     lines = [line for text in (what, str(subject)) for line in textwrap.wrap(text, width)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
@@ -129,9 +127,9 @@ def draw_frames(
     Args:
         axes: To draw on.
         frames: (F, D).
-        clock: Where they lie.
+        clock: Times of the frames.
         seconds: Duration of the sound.
-        first_frame: Number of the first of `frames`; what lies before it stays empty.
+        first_frame: Index of the first of `frames`; the time before it stays empty.
         options: For `Axes.imshow`.
     """
     left, right = clock.edges(first_frame, first_frame + len(frames))
@@ -153,10 +151,10 @@ def spectrum_ticks(axes: Axes, centres_hz: Tensor) -> None:
 
 
 def save(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
-    """Write a figure as what its file is called; without dates, so that the same figure has the same bytes.
+    """Write a figure in the format of its file name; without dates, so that equal figures have equal bytes.
 
     Raises:
-        UsageError: Another picture is there, and `overwrite` is false.
+        UsageError: The file exists with other content, and `overwrite` is false.
     """
     format_ = path.suffix.removeprefix(".")
     nothing = ("Date", "Creator", "Format", "Type") if format_ == "svg" else ("Software",)
@@ -166,7 +164,7 @@ def save(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
 
 
 def percentile(values: Tensor, share: float) -> float:
-    """The value that a share of all values lie below."""
+    """The quantile of all values at a share."""
     import numpy as np
 
     return float(np.quantile(values.cpu().numpy(), share))  # torch.quantile takes no more than 2 ** 24 values

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINEAR_BELOW = 1e-3
-"""Where the colour scale turns from linear to logarithmic."""
+"""Absolute value at which the colour scale changes from linear to logarithmic."""
 
 
 def load_mix(run: Path, upstream: Upstream) -> Probe:
@@ -45,7 +45,7 @@ def load_mix(run: Path, upstream: Upstream) -> Probe:
         upstream: The model whose layers it mixes.
 
     Raises:
-        UsageError: There is no such run, or it mixes no layers.
+        UsageError: There is no such run, or it does not mix layers.
         IntegrityError: Its probe is broken, or was trained on another model.
     """
     folder = run.parent if run.name in {RECORD_FILE, PROBE_FILE} else run
@@ -71,11 +71,11 @@ def hidden_pictures(
     """Draw the first layer, the last, and the weighted sum.
 
     Args:
-        upstream: Whose states they are.
+        upstream: The upstream of the states.
         layers: (L, F, D).
-        subject: What stands in the title.
-        mix: Sums the layers as a probe learned to, each standardised by the statistics of its training; None: their
-            plain mean.
+        subject: Subject in the title.
+        mix: Probe whose weights sum the layers, each standardised by the statistics of its training; None: the plain
+            mean.
     """
     names = upstream.info.layer_names
     if mix is None:

@@ -1,4 +1,4 @@
-"""From sound files to pictures on disk: what `repbench plot` does."""
+"""From sound files to pictures on disk, for `repbench plot`."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from repbench.upstream.checkpoints.factory import RUNS, NetworkFactory, is_untra
 from repbench.upstream.checkpoints.native import Checkpoint, newest_under
 from repbench.upstream.contract import Upstream
 
-Kind = Literal["reconstruction", "hidden", "attention"]
+PictureKind = Literal["reconstruction", "hidden", "attention"]
 Product = Picture | tuple[str, Tensor]
 """A picture, or a name and (T,) samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotRequest:
-    """What `repbench plot` is asked for.
+    """The arguments of `repbench plot`.
 
     Attributes:
-        kind: What is drawn.
-        files: Sound files; no two of the same stem.
+        kind: Kind of picture.
+        files: Sound files with different stems.
         upstream: Name of the model.
         checkpoint: As for `load_upstream`.
         out: Folder to write into.
         formats: png, svg or both, by commas.
-        seed: Of hidden stretches, of the phases of sound, and of untrained weights.
-        resample: Whether a sound of another rate may be resampled.
-        weights: Folder of a run whose layer mix sums the hidden states.
+        seed: Seed of hidden spans, of the phases of sound, and of untrained weights.
+        resample: Whether sounds of another rate are resampled.
+        weights: Folder of a run whose layer weights sum the hidden states.
         overwrite: Whether pictures and sounds of other content may be replaced.
     """
 
-    kind: Kind
+    kind: PictureKind
     files: tuple[Path, ...]
     upstream: str
     checkpoint: str | None = None
@@ -68,18 +68,18 @@ class PlotRequest:
 
 
 def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
-    """Draw what is asked for; pictures are `OUT/STEM_NAME.png`, sounds `OUT/STEM_NAME.wav`.
+    """Draw pictures of sound files; pictures are `OUT/STEM_NAME.png`, sounds `OUT/STEM_NAME.wav`.
 
     Args:
-        request: What to draw.
-        reporter: Told of the files done.
+        request: The arguments.
+        reporter: Receives progress.
 
     Returns:
-        What was written.
+        The files that were written.
 
     Raises:
-        UsageError: The request cannot be meant, the upstream does not have what is to be drawn, or another picture
-            has the name of one that is to be written.
+        UsageError: The request is invalid, the upstream cannot be drawn this way, or a file of other content has the
+            name of one to be written.
         DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
     """
     reporter = reporter or Silence()
@@ -103,16 +103,16 @@ def plot(request: PlotRequest, reporter: Reporter | None = None) -> list[Path]:
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    asked = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    unknown = [part for part in asked if part not in FORMATS]
+    formats = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    unknown = [part for part in formats if part not in FORMATS]
     if unknown:
         what = f"There is no format `{unknown[0]}`"
         raise UsageError(what, key="--format", do=f"Choose {', '.join(FORMATS)} or both, with a comma between them")
-    return asked
+    return formats
 
 
 def _origin(name: str, checkpoint: str | None, seed: int) -> tuple[str | None, str]:
-    """The checkpoint to load, and what a title calls it."""
+    """The checkpoint to load, and its description in titles."""
     factory = registry().find("upstream", name).entry.load()
     if checkpoint is not None and is_untrained(checkpoint):
         source = checkpoint.partition(":")[2]
@@ -133,7 +133,7 @@ Drawer = Callable[[Tensor, PictureSubject], Iterator[Product]]
 
 
 def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Drawer:
-    """What draws one sound; what the upstream does not have is refused here, before any sound is read."""
+    """The function that draws one sound; refuses an unsuitable upstream before any sound is read."""
     if request.kind == "attention":
         attentive = require_attention(upstream)
         return lambda samples, subject: attention_pictures(attentive, samples, subject)
@@ -158,7 +158,7 @@ def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Dra
 
 
 def _named(products: Iterator[Product], file: Path) -> Iterator[Product]:
-    """The same; an error of the data names the file."""
+    """The products; an error of the data names the file."""
     try:
         yield from products
     except DataError as error:
@@ -178,7 +178,7 @@ def _write(product: Product, request: PlotRequest, stem: str, formats: tuple[str
 
 
 def _as_wav(samples: Tensor, rate_hz: int) -> bytes:
-    """A WAV of 16-bit samples; what is louder than full scale is made as loud."""
+    """A WAV file of 16-bit samples; a sound above full scale is scaled down to it."""
     import soundfile
 
     fitting = samples / samples.abs().max().clamp_min(1.0)

@@ -1,4 +1,4 @@
-"""Spectrograms that a model predicts, the true one, and what it fills in where stretches were hidden.
+"""Spectrograms: predicted by a model, the target, and predicted with spans of the input hidden.
 
 Axes: T samples, F frames, S stacked frames, D width.
 """
@@ -46,11 +46,11 @@ class Spectrogram:
     """A spectrogram of one utterance.
 
     Attributes:
-        name: predicted, true or filled.
-        what: What it is, for the title.
+        name: predicted, true or filled; part of the file name.
+        what: Description in the title.
         frames: (F, D).
-        first_frame: Of which frame of the utterance the first speaks.
-        hidden: Stretches that the model did not see, as (first frame, frame after the last).
+        first_frame: Index in the utterance of its first frame.
+        hidden: Hidden spans, as (first frame, frame after the last).
     """
 
     name: str
@@ -61,7 +61,7 @@ class Spectrogram:
 
 
 def require_predictor(upstream: Upstream) -> SpectrogramModel:
-    """The upstream, if it predicts spectrograms.
+    """The upstream, which must predict spectrograms.
 
     Raises:
         UsageError: It does not.
@@ -80,18 +80,17 @@ def target_of(model: SpectrogramModel) -> str:
 
 
 def spectrograms_of(model: SpectrogramModel, samples: Tensor, seed: int) -> list[Spectrogram]:
-    """What a model makes of an utterance, (T,) samples; the true spectrogram is among it.
+    """The spectrograms that a model predicts of an utterance, (T,) samples, and the target.
 
-    Mockingjay predicts from the clean input, and fills in what is hidden by spans of the number and length of its
-    pre-training, drawn from `seed`. Here all are set to zero: those that pre-training leaves or replaces hide nothing
-    that could be seen to be filled in; neither a band is hidden nor noise added. APC's frame t is what it told of it at
-    t - n.
+    Mockingjay predicts from the clean input, and from an input with hidden spans of the number and length of its
+    pre-training, drawn from `seed`. All spans are set to zero here, because frames that pre-training leaves or replaces
+    are not visibly filled in; no band is hidden and no noise added. Frame t of APC is its prediction at t - n.
 
     Raises:
         DataError: The utterance has too few frames.
     """
     with torch.no_grad():
-        return _restored(model, samples, seed) if isinstance(model, Mockingjay) else _told(model, samples)
+        return _restored(model, samples, seed) if isinstance(model, Mockingjay) else _shifted(model, samples)
 
 
 def _restored(model: Mockingjay, samples: Tensor, seed: int) -> list[Spectrogram]:
@@ -123,22 +122,22 @@ def _restored(model: Mockingjay, samples: Tensor, seed: int) -> list[Spectrogram
     ]
 
 
-def _told(model: Apc, samples: Tensor) -> list[Spectrogram]:
+def _shifted(model: Apc, samples: Tensor) -> list[Spectrogram]:
     shift = model.settings.time_shift
     frames, counts = model.front_end(samples[None], torch.tensor([len(samples)]))
     count = int(counts[0])
     if count <= shift:
-        raise DataError(f"APC tells {shift} frames ahead, but the sound has {count}")
-    told = model.prediction(frames)[0, : count - shift]
+        raise DataError(f"APC predicts {shift} frames ahead, but the sound has {count}")
+    predicted = model.prediction(frames)[0, : count - shift]
     what = f"predicted, each frame from those up to {shift} before it"
     return [
-        Spectrogram(name="predicted", what=what, frames=told, first_frame=shift),
+        Spectrogram(name="predicted", what=what, frames=predicted, first_frame=shift),
         Spectrogram(name="true", what="true", frames=frames[0]),
     ]
 
 
 def _stretches(hidden: Sequence[bool]) -> tuple[tuple[int, int], ...]:
-    """Runs of true, as (first, after the last)."""
+    """Runs of True, as (first, after the last)."""
     runs = (list(run) for is_hidden, run in groupby(range(len(hidden)), key=lambda frame: hidden[frame]) if is_hidden)
     return tuple((run[0], run[-1] + 1) for run in runs)
 
@@ -146,12 +145,12 @@ def _stretches(hidden: Sequence[bool]) -> tuple[tuple[int, int], ...]:
 def spectrogram_pictures(
     model: SpectrogramModel, spectrograms: Sequence[Spectrogram], subject: PictureSubject
 ) -> Iterator[Picture]:
-    """Draw spectrograms in the colours of one scale, that of the true one; slopes are left out.
+    """Draw spectrograms in the colour scale of the true one; slopes are left out.
 
     Args:
-        model: Whose they are.
-        spectrograms: Of one utterance.
-        subject: What stands in the title.
+        model: The model of the spectrograms.
+        spectrograms: Spectrograms of one utterance.
+        subject: Subject in the title.
     """
     target = target_of(model)
     static = dimensions_of(target).static
@@ -202,9 +201,9 @@ def _drawn(
 def sounds_of(
     model: SpectrogramModel, spectrograms: Sequence[Spectrogram], samples: Tensor, seed: int
 ) -> Iterator[tuple[str, Tensor]]:
-    """Sound of what was predicted and filled in, by name; none if the target is not linear.
+    """Sounds of the predicted and filled-in spectrograms, by name; none if the target is not linear.
 
-    The target's mean and deviation over the utterance, which its normalisation took away, are put back first: see
+    The mean and deviation of the target over the utterance, which normalisation removed, are restored first: see
     `sound_of`.
     """
     target = target_of(model)

@@ -18,7 +18,7 @@ _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two w
 
 
 def results_table(records: Sequence[Record]) -> Table:
-    """The metrics of each record, the primary one first and beside it what knowing nothing scores."""
+    """The metrics of each record, the primary one first, with the scores of chance and majority."""
     varying = _what_varies(records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_CAPTION, caption_justify="left")
     for heading in ("upstream", "downstream", "corpus", *varying, "metric"):

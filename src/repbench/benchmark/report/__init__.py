@@ -1,8 +1,9 @@
-"""Tables, curves and a page from records alone: what `repbench report` does.
+"""Reports from records alone, for `repbench report`.
 
-`reading` finds the records, `evidence` computes their numbers again, `questions` says which share a column, `gather`
-lays out the table, `compare` what is told apart in it; `efficiency`, `layers`, `cost`, `confusion` and `sensitivity`
-each work out one section; `assemble` puts all together, and each `render_…` gives it one form.
+In `data`, `reading` finds the records, `evidence` recomputes their numbers, `columns` decides which share a column,
+`gather` lays out the table and `compare` tests its differences; `efficiency`, `layers`, `cost`, `confusion` and
+`sensitivity` compute one section each, and `assemble` calls them all. `render` has one module for each form, and
+`published` the numbers of others.
 """
 
 from repbench.benchmark.report.data.assemble import PUBLISHED, Heading, PublishedName, Report, assemble

@@ -1,5 +1,5 @@
-"""Many upstreams, tasks and corpora: what is asked of them, what is missing, who does it, and what came of it.
+"""Sweeps over many upstreams, tasks and corpora.
 
-`plan` reads the question, `look` says what is there already, `forecast` what the rest will cost, `jobs` does one
-upstream on one corpus, `launchers` start jobs here or on a cluster, and `sweep` calls them in that order.
+`plan` reads the plan, `inventory` finds existing records, `forecast` estimates the rest, `jobs` runs the pairs of one
+upstream and corpus, `launchers` start jobs here or on a cluster, and `sweep` calls them in that order.
 """

@@ -95,13 +95,13 @@ def _inventory(pair: RunCall, opened: Callable[[], Corpus], counted: CountedSoun
         context = prepare(request, Silence(), opened)
         settings, corpus = settings_of(context.request, context.upstream), opened()
         folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
-        answers = answers_in(folder, lambda line: None)  # the run itself reports records that do not count
+        existing = answers_in(folder, lambda line: None)  # the run itself reports records that do not count
         wanted = [identity_to_be(context, corpus, each) for each in settings]
-        there = [answers[each] for each in wanted if each in answers]
+        there = [existing[each] for each in wanted if each in existing]
         num_records += len(wanted)
         paths += [str(each.path) for each in there]
-        known += [each.record for each in answers.values()]
-        train_seconds += [each.record.cost.train_seconds for each in answers.values() if _alike(each.record, context)]
+        known += [each.record for each in existing.values()]
+        train_seconds += [each.record.cost.train_seconds for each in existing.values() if _alike(each.record, context)]
         if len(there) < len(wanted) and pair.mode == "frozen":
             sound_seconds += _missing_sound_seconds(context, corpus, counted)
     newest = max(known, key=lambda record: record.created, default=None)

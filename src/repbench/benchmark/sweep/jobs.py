@@ -1,7 +1,7 @@
-"""A job: one upstream on one corpus, pair after pair, each pair in a process of its own.
+"""A job: the pairs of one upstream and one corpus, one after the other, each in a process of its own.
 
-One process a pair, so that what breaks, crashes or runs out of memory takes nothing with it. One job after the other
-for an upstream and a corpus, so that its features are extracted once and read from the store after that.
+A pair that crashes or runs out of memory ends its own process alone. The pairs of a job run in sequence, so that the
+first stores the features and the others read them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Final
 from repbench.errors import EnvironmentFault, PluginError, RepbenchError, Terminated
 
 GRACE_SECONDS: Final = 10.0
-"""How long a process that was asked to end may take."""
+"""Longest time between the signal to end and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,10 @@ class RunCall:
     """One call of `repbench run`; fields as its options.
 
     Attributes:
-        label: What the upstream is called in what is printed.
+        label: Name of the upstream in the output.
         mode: frozen or finetune.
         plugins: Files that are plugins without packaging.
-        timeout_min: Minutes after which it is ended; None: it may take any time. No option of `repbench run`.
+        timeout_min: Minutes after which it is ended; None: no limit. Not an option of `repbench run`.
     """
 
     upstream: str
@@ -59,11 +59,11 @@ class RunCall:
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """Its name in the output."""
         return f"{self.label} · {self.downstream} · {self.corpus} · {self.mode} · {self.layer}"
 
     def command(self, store_layers: Sequence[str] = ()) -> list[str]:
-        """The command line that asks it."""
+        """Its command line, without `repbench run`."""
         options: dict[str, object] = {
             "--upstream": self.upstream,
             "--downstream": self.downstream,
@@ -93,7 +93,7 @@ class RunCall:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> RunCall:
-        """A pair as JSON knows it."""
+        """A pair from the fields of its JSON object."""
         lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
         return cls(**{**fields, **lists})
 
@@ -103,41 +103,41 @@ class Job:
     """The pairs of one upstream and one corpus.
 
     Attributes:
-        pairs: In the order in which they are asked.
+        pairs: In the order in which they run.
     """
 
     pairs: tuple[RunCall, ...]
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """Its name in the output."""
         return f"{self.pairs[0].label} · {self.pairs[0].corpus}"
 
     def without(self, done: Sequence[RunCall]) -> Job | None:
-        """The job without pairs that are done; None if nothing is left."""
+        """The job without the given pairs; None if no pair is left."""
         left = tuple(pair for pair in self.pairs if pair not in done)
         return Job(left) if left else None
 
     def as_json(self) -> str:
-        """For a child process."""
+        """The job as JSON, for a child process."""
         return json.dumps([asdict(pair) for pair in self.pairs])
 
     @classmethod
     def of_json(cls, text: str) -> Job:
-        """What `as_json` wrote."""
+        """A job from what `as_json` wrote."""
         return cls(tuple(RunCall.of(fields) for fields in json.loads(text)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a pair.
+    """The result of a pair.
 
     Attributes:
         pair: The pair.
         exit_code: As `repbench run` gives it.
-        records: Paths of the records that answer it.
-        error: The line that says why it failed; "" if it did not.
-        seconds: What it took.
+        records: Paths of its records.
+        error: The last line of its errors; "" if it did not fail.
+        seconds: Wall time.
     """
 
     pair: RunCall
@@ -148,11 +148,11 @@ class Outcome:
 
 
 class Stopped(Exception):  # noqa: N818 - read as "the work was stopped"
-    """No process is started any more."""
+    """The child processes are being ended, and no other starts."""
 
 
 class Children:
-    """The processes that were started and have not ended; all end when the block does."""
+    """The running child processes; all are ended at the end of the block."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -167,10 +167,10 @@ class Children:
 
     @contextlib.contextmanager
     def started(self, command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-        """A process that is over when the block is.
+        """A child process, which has ended when the block ends.
 
         Raises:
-            Stopped: The others are being ended.
+            Stopped: `stop` was called.
         """
         with self._lock:
             if self._stopped:
@@ -189,7 +189,7 @@ class Children:
                 self._running.discard(child)
 
     def stop(self) -> None:
-        """Ask every process to end, and see to it; no second signal comes between."""
+        """End every child process, without interruption by a second signal."""
         with _undisturbed():
             with self._lock:
                 self._stopped = True
@@ -200,12 +200,12 @@ class Children:
 
     @property
     def stopped(self) -> bool:
-        """Whether the end was called for."""
+        """Whether `stop` was called."""
         return self._stopped
 
 
 def end(children: Sequence[subprocess.Popen[str]]) -> None:
-    """Wait for processes that were asked to end, or are about to; kill those that do not."""
+    """Wait for processes that have received SIGTERM or are about to exit; kill those that do not end."""
     deadline = time.monotonic() + GRACE_SECONDS
     for child in children:
         try:
@@ -217,7 +217,7 @@ def end(children: Sequence[subprocess.Popen[str]]) -> None:
 
 @contextlib.contextmanager
 def threads_over(children: Children, count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that wait for children; when the block is left by an exception, the children end and so the threads."""
+    """A pool of threads that wait for children; an exception in the block ends the children, and so the threads."""
     with ThreadPoolExecutor(count) as threads:
         try:
             yield threads
@@ -228,18 +228,22 @@ def threads_over(children: Children, count: int) -> Iterator[ThreadPoolExecutor]
 
 
 def run_job(job: Job, children: Children, say: Callable[[str], None], environment: Mapping[str, str]) -> list[Outcome]:
-    """Ask the pairs of a job one after the other; what became of each, also of those that failed."""
+    """Run the pairs of a job one after the other.
+
+    Returns:
+        The outcome of each pair, failures included.
+    """
     outcomes = []
     for pair, store_layers in _with_layers_to_store(job.pairs):
         if children.stopped:
             break
         with contextlib.suppress(Stopped):
-            outcomes.append(_ask(pair, store_layers, children, say, environment))
+            outcomes.append(_run(pair, store_layers, children, say, environment))
     return outcomes
 
 
 def run_job_elsewhere(text: str) -> list[dict[str, Any]]:
-    """What a cluster runs: a job as JSON, asked pair after pair; the outcomes as plain values."""
+    """Run a job, given as JSON, on a node of a cluster; the outcomes as plain values."""
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
@@ -250,13 +254,13 @@ def run_job_elsewhere(text: str) -> list[dict[str, Any]]:
 
 
 def outcome_of(fields: Mapping[str, Any]) -> Outcome:
-    """What `run_job_elsewhere` gave, as an `Outcome`."""
+    """An outcome from the plain values of `run_job_elsewhere`."""
     return Outcome(**{**fields, "pair": RunCall.of(fields["pair"])})
 
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Inside, the main thread does not hear SIGINT and SIGTERM."""
+    """Inside, the main thread ignores SIGINT and SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -283,7 +287,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _with_layers_to_store(pairs: Sequence[RunCall]) -> Iterator[tuple[RunCall, tuple[str, ...]]]:
-    """Each pair, and the layers that later ones read of the same sounds: the first stores them beside its own."""
+    """Each pair with the layers of later pairs of its task, which the first pair stores together with its own."""
     seen: set[str] = set()
     for pair in pairs:
         others = [each.layer for each in pairs if each.downstream == pair.downstream and each.mode == "frozen"]
@@ -292,7 +296,7 @@ def _with_layers_to_store(pairs: Sequence[RunCall]) -> Iterator[tuple[RunCall, t
         yield pair, tuple(dict.fromkeys(each for each in others if each != pair.layer)) if first else ()
 
 
-def _ask(
+def _run(
     pair: RunCall,
     store_layers: Sequence[str],
     children: Children,
@@ -306,11 +310,11 @@ def _ask(
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
             options = {"stdin": subprocess.DEVNULL, "stdout": printed, "stderr": subprocess.PIPE}
             with children.started(command, env=dict(environment), **options) as child:
-                words = _Words(child, lambda line: say(f"[{pair.name}] {line}"))
+                errors = _ErrorLines(child, lambda line: say(f"[{pair.name}] {line}"))
                 child.wait(limit_seconds)
-            last = words.last()
+            last = errors.last()
             printed.seek(0)
-            told = printed.read()
+            output = printed.read()
     except OSError as error:
         fault = EnvironmentFault(f"The process cannot be started: {error.strerror}", do="Run it again")
         return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line())
@@ -323,24 +327,24 @@ def _ask(
         return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line(), seconds=time.monotonic() - started)
     if children.stopped:
         raise Stopped
-    return _outcome(pair, child.returncode, told, last, time.monotonic() - started)
+    return _outcome(pair, child.returncode, output, last, time.monotonic() - started)
 
 
-class _Words:
-    """What a child says on stderr, passed on line by line.
+class _ErrorLines:
+    """The stderr of a child, forwarded line by line.
 
-    It is listened to beside the wait for the child, because what the child itself started may live on and hold its
-    stderr open.
+    A thread of its own reads it while the child is waited for, because processes that the child started may outlive it
+    and keep its stderr open.
     """
 
     def __init__(self, child: subprocess.Popen[str], say: Callable[[str], None]) -> None:
         self._child = child
         self._say = say
         self._last = ""
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         assert self._child.stderr is not None
         with self._child.stderr as lines:
             for line in lines:
@@ -348,23 +352,25 @@ class _Words:
                 self._say(line.rstrip())
 
     def last(self) -> str:
-        """The last line of a child that has ended."""
-        self._listener.join(GRACE_SECONDS)
+        """The last line of a child that has ended; "" if it wrote none."""
+        self._reader.join(GRACE_SECONDS)
         return self._last
 
 
-def _outcome(pair: RunCall, code: int, told: str, last: str, seconds: float) -> Outcome:
+def _outcome(pair: RunCall, code: int, output: str, last: str, seconds: float) -> Outcome:
     if code < 0:
         ended = f"The process was ended by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
         fault: RepbenchError = EnvironmentFault(ended, do="Run it alone to see more")
         return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line(), seconds=seconds)
     if code:
-        line = last.removeprefix("error: ") or f"exit code {code}, and no word why"
+        line = last.removeprefix("error: ") or f"exit code {code}, without an error message"
         return Outcome(pair=pair, exit_code=code, error=line, seconds=seconds)
     try:
-        records = tuple(map(str, json.loads(told.rstrip("\n").rpartition("\n")[2])["records"]))
+        records = tuple(map(str, json.loads(output.rstrip("\n").rpartition("\n")[2])["records"]))
     except (ValueError, KeyError, TypeError) as error:
-        unread = PluginError("Something printed between the lines of --json", key=pair.name, do="Mend the plugin")
+        unread = PluginError(
+            "Something printed to stdout besides the JSON of --json", key=pair.name, do="Let the plugin print to stderr"
+        )
         return Outcome(pair=pair, exit_code=unread.exit_code, error=f"{unread.line()} {error}", seconds=seconds)
     return Outcome(pair=pair, exit_code=0, records=records, seconds=seconds)
 

@@ -1,4 +1,4 @@
-"""Who does the jobs: processes of this machine, or a cluster that SLURM keeps."""
+"""Launchers of jobs: processes of this machine, or a SLURM cluster through submitit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from repbench.benchmark.sweep.plan import Slurm
 
 JOBS_FOLDER = ".slurm"
-"""Below the folder of the records: what was submitted, and what the jobs said."""
-LOOK_SECONDS = 15.0
-"""How often the queue is asked for jobs that left no word."""
+"""Below the folder of the records: the submitted jobs and their logs."""
+POLL_SECONDS = 15.0
+"""Seconds between two queries of the queue for jobs that left no result."""
 
 Say = Callable[[str], None]
 Launch = Generator[list[Outcome], None, None]
-"""Outcomes as they come, a job's at a time."""
+"""The outcomes of one job after the other, as jobs end."""
 
 
 def launch_here(
     jobs: Sequence[Job], at_once: int, children: Children, say: Say, environment: Mapping[str, str]
 ) -> Launch:
-    """Do the jobs on this machine, `at_once` at a time."""
+    """Run the jobs on this machine, `at_once` at a time."""
     with threads_over(children, at_once) as threads:
         waiting = {threads.submit(run_job, job, children, say, environment) for job in jobs}
         while waiting:
@@ -41,23 +41,23 @@ def launch_here(
 
 
 def launch_on_cluster(jobs: Sequence[Job], out: Path, settings: Slurm, say: Say) -> Launch:
-    """Submit each job by submitit, wait, and collect.
+    """Submit each job through submitit and collect the outcomes.
 
     Raises:
-        EnvironmentFault: submitit is not installed, or there is no SLURM here.
-        UsageError: SLURM does not take the settings.
+        EnvironmentFault: submitit is not installed, or this machine has no SLURM.
+        UsageError: SLURM refuses the settings.
     """
     submitted = _submit(jobs, out, settings, say)
-    looked = time.monotonic()
+    polled = time.monotonic()
     try:
         while submitted:
             for each in [each for each in submitted if _has_result(each, settings)]:
                 yield _collected(each, submitted.pop(each))
-            if submitted and settings.executor == "slurm" and time.monotonic() - looked > LOOK_SECONDS:
+            if submitted and settings.executor == "slurm" and time.monotonic() - polled > POLL_SECONDS:
                 for each, state in _gone(submitted).items():
                     job = submitted.pop(each)
                     yield _collected(each, job) if _has_result(each, settings) else _lost(each, job, state)
-                looked = time.monotonic()
+                polled = time.monotonic()
             if submitted:
                 time.sleep(1)
     finally:
@@ -96,7 +96,7 @@ def _submit(jobs: Sequence[Job], out: Path, settings: Slurm, say: Say) -> dict[A
 
 
 def _parameters(settings: Slurm) -> dict[str, Any]:
-    """As submitit names them; those of SLURM alone begin with `slurm_`."""
+    """The settings under the names of submitit, where those of SLURM begin with `slurm_`."""
     parameters: dict[str, Any] = {"name": "repbench", "timeout_min": settings.timeout_min}
     shared = {"cpus_per_task": settings.cpus_per_task, "mem_gb": settings.mem_gb}
     own = {
@@ -116,29 +116,29 @@ def _collected(submitted: Any, job: Job) -> list[Outcome]:
 
 
 def _lost(submitted: Any, job: Job, why: str) -> list[Outcome]:
-    """A job that ended without saying what became of its pairs: all count as failed, those that are there too."""
+    """Failures of all pairs of a job that ended without a result, even of pairs whose records exist."""
     what = f"The SLURM job {submitted.job_id} ended without a result: {why}"
     fault = EnvironmentFault(what, file=submitted.paths.stderr, do="Read its log, and sweep again")
     return [Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line()) for pair in job.pairs]
 
 
 def _has_result(submitted: Any, settings: Slurm) -> bool:
-    """Whether a job left its result. submitit would also ask the accounting, which not every cluster keeps."""
+    """Whether a job left its result. submitit itself would query the job accounting, which not every cluster has."""
     return bool(submitted.paths.result_pickle.exists() if settings.executor == "slurm" else submitted.done())
 
 
 def _gone(submitted: Iterable[Any]) -> dict[Any, str]:
-    """The jobs that the queue holds no more, and the state in which they left it."""
+    """The jobs that have left the queue, with their last state."""
     states = {each: _state(each) for each in submitted}
     return {each: state for each, state in states.items() if state in _ENDED}
 
 
 def _state(submitted: Any) -> str:
     command = ["squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={submitted.job_id}"]
-    asked = subprocess.run(command, capture_output=True, text=True)
-    if asked.returncode != 0:
-        return "gone" if "Invalid job id" in asked.stderr else "unknown"
-    return asked.stdout.strip() or "gone"
+    finished = subprocess.run(command, capture_output=True, text=True)
+    if finished.returncode != 0:
+        return "gone" if "Invalid job id" in finished.stderr else "unknown"
+    return finished.stdout.strip() or "gone"
 
 
 _ENDED = {

@@ -1,6 +1,6 @@
-"""What a sweep asks: a YAML file of lists, and the pairs and jobs that it comes to.
+"""The plan of a sweep, a YAML file of lists, and the pairs and jobs that follow from it.
 
-Paths in a plan are relative to the plan's own folder, so that a plan can be kept and handed on with what it speaks of.
+Paths in a plan are relative to the folder of the plan, so that a plan can be moved together with the files it names.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from repbench.registry import Kind, registry
 from repbench.upstream.checkpoints.factory import RANDOM, is_untrained
 
 READ_ALL = ("all", "weighted", "mean")
-"""Layers that read every layer: they are asked first, and what they stored serves the others."""
+"""Values of `layers` that read every layer: they run first, and the others read the features that they stored."""
 
 
 def _known(kind: Kind) -> Callable[[str], str]:
     def find(name: str) -> str:
         if kind == "corpus" and "/" in name:
             return name
-        return _told(lambda: registry().find(kind, name), name)
+        return _checked(lambda: registry().find(kind, name), name)
 
     return find
 
@@ -43,15 +43,15 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _preset(name: str) -> str:
-    return _told(lambda: load_protocol(name), name)
+    return _checked(lambda: load_protocol(name), name)
 
 
 def _assignment(text: str) -> str:
-    return _told(lambda: load_protocol(assignments=[text]), text)
+    return _checked(lambda: load_protocol(assignments=[text]), text)
 
 
-def _told(check: Callable[[], object], value: str) -> str:
-    """The value, if the check passes; what the check complains of, told as pydantic understands it."""
+def _checked(check: Callable[[], object], value: str) -> str:
+    """The value, if the check passes; its error as one that pydantic collects."""
     try:
         check()
     except RepbenchError as error:
@@ -65,19 +65,19 @@ Once = AfterValidator(_once)
 AtLeastOne = Field(min_length=1)
 
 
-class AskedUpstream(Settings):
-    """An upstream that needs more than its name."""
+class PlannedUpstream(Settings):
+    """An upstream with a checkpoint or a label."""
 
     name: Upstream
     """As `repbench list upstreams` shows it."""
     checkpoint: str | None = None
-    """A path, `random`, or nothing for the newest checkpoint of the upstream."""
+    """A path, `random`, or null for the newest checkpoint of the upstream."""
     label: str | None = None
-    """What it is called in what the sweep prints and in `exclude`; default: name and checkpoint."""
+    """Its name in the output of the sweep and in `exclude`; default: name and checkpoint."""
 
 
 class Exclusion(Settings):
-    """Pairs that are not asked: all that agree in what is said here."""
+    """Pairs that are left out: those that match every field given."""
 
     upstream: str | None = None
     """Name or label."""
@@ -91,7 +91,7 @@ class Exclusion(Settings):
     """As in `layers`."""
 
     def covers(self, pair: RunCall) -> bool:
-        """Whether the pair is left out."""
+        """Whether the pair matches."""
         return (
             self.upstream in {None, pair.label, pair.upstream}
             and self.downstream in {None, pair.downstream}
@@ -102,14 +102,14 @@ class Exclusion(Settings):
 
 
 class FinetunePart(Settings):
-    """What the mode `finetune` asks in place of what the plan says of all modes; what is not said is as for all."""
+    """Lists of the mode `finetune` in place of those of the plan; a list that is not given is that of the plan."""
 
     downstreams: (
         Annotated[tuple[Annotated[str, AfterValidator(_known("downstream"))], ...], AtLeastOne, Once] | None
     ) = None
     """Names of tasks."""
     layers: Annotated[tuple[str | NonNegativeInt, ...], AtLeastOne, Once] | None = None
-    """As `layers`; not `all`, of which each layer would need a fine-tuning of its own."""
+    """As `layers`; not `all`, because each layer would need a fine-tuning of its own."""
     label_fractions: Annotated[tuple[Fraction, ...], AtLeastOne, Once] | None = None
     """As `label_fractions`."""
     seeds: Annotated[tuple[NonNegativeInt, ...], AtLeastOne, Once] | None = None
@@ -117,37 +117,37 @@ class FinetunePart(Settings):
 
 
 class Slurm(Settings):
-    """What `--launcher slurm` asks of the cluster for each job; what is not said is left to the cluster."""
+    """Resources of each job under `--launcher slurm`; the cluster chooses those that are not given."""
 
     executor: Literal["slurm", "local", "debug"] = "slurm"
-    """submitit's executor; `local` and `debug` take the same road without a cluster."""
+    """Executor of submitit; `local` and `debug` run the same code without a cluster."""
     partition: str | None = None
-    """Queue."""
+    """Partition that jobs are submitted to."""
     timeout_min: PositiveInt = 240
-    """Minutes a job may take; what is missing then is done by the next sweep."""
+    """Time limit of a job, in minutes; the next sweep makes the records that are still missing."""
     cpus_per_task: PositiveInt | None = None
-    """Cores of a job."""
+    """Cores per job."""
     mem_gb: Positive | None = None
-    """GB of memory of a job."""
+    """Memory per job, in GB."""
     gres: str | None = None
-    """Generic resources, as in `gpu:1`."""
+    """Generic resources per job, as in `gpu:1`."""
     account: str | None = None
-    """Who pays."""
+    """Account that the jobs are charged to."""
     setup: tuple[str, ...] = ()
-    """Shell lines that run before a job."""
+    """Shell commands that run before each job."""
 
 
 class SweepPlan(Settings):
-    """The lists whose combinations are asked."""
+    """The lists whose combinations are run."""
 
-    upstreams: Annotated[tuple[Upstream | AskedUpstream, ...], AtLeastOne, Once]
+    upstreams: Annotated[tuple[Upstream | PlannedUpstream, ...], AtLeastOne, Once]
     """Names, or mappings of name, checkpoint and label."""
     downstreams: Annotated[tuple[Annotated[str, AfterValidator(_known("downstream"))], ...], AtLeastOne, Once]
     """Names of tasks."""
     corpora: Annotated[tuple[Annotated[str, AfterValidator(_known("corpus"))], ...], AtLeastOne, Once] = ("synthetic",)
     """Registered names with options, or folders of manifests."""
     modes: Annotated[tuple[Literal["frozen", "finetune"], ...], AtLeastOne, Once] = ("frozen",)
-    """Whether the upstream stays as it is."""
+    """Whether the upstream stays frozen or is fine-tuned."""
     layers: Annotated[tuple[str | NonNegativeInt, ...], AtLeastOne, Once] = ("last",)
     """As `--layer`: last, first, mean, weighted, all, a number or a name."""
     label_fractions: Annotated[tuple[Fraction, ...], AtLeastOne, Once] = (1.0,)
@@ -163,23 +163,23 @@ class SweepPlan(Settings):
     tune: bool = False
     """Whether learning rates are chosen on dev, as `--tune`; fine-tuning takes its rates from the protocol."""
     controls: bool = False
-    """Whether controls are asked too, as `--controls`."""
+    """Whether controls run too, as `--controls`."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N."""
     allow_excluded: NonNegativeInt = 0
-    """Test utterances that may go unscored."""
+    """Most test utterances that may be left out of a score."""
     finetune: FinetunePart = FinetunePart()
-    """What differs in the mode `finetune`."""
+    """Lists of the mode `finetune`."""
     exclude: tuple[Exclusion, ...] = ()
-    """Pairs that are not asked."""
+    """Pairs that are left out."""
     plugins: Annotated[tuple[str, ...], Once] = ()
     """Files that are plugins without packaging, as `--plugin`."""
     look_timeout_min: Positive = 10
-    """Minutes the look at a job may take; after that nothing is known of it before it runs."""
+    """Time limit of a job's inventory, in minutes; after that the forecast leaves the job out, and it runs last."""
     pair_timeout_min: Positive | None = 1440
-    """Minutes a pair may take before it is ended and counts as failed; null: any time."""
+    """Time limit of a pair, in minutes, after which it is ended and counts as failed; null: no limit."""
     slurm: Slurm = Slurm()
-    """The jobs on a cluster."""
+    """Resources of the jobs on a cluster."""
 
     @model_validator(mode="after")
     def _labels_part(self) -> SweepPlan:
@@ -188,15 +188,14 @@ class SweepPlan(Settings):
 
     @model_validator(mode="after")
     def _modes_fit(self) -> SweepPlan:
-        said = self.finetune.model_fields_set
-        if "finetune" not in self.modes and said:
-            raise ValueError("`finetune` says what differs in a mode that is not among `modes`")
+        if "finetune" not in self.modes and self.finetune.model_fields_set:
+            raise ValueError("`finetune` holds lists of a mode that is not among `modes`")
         if "finetune" in self.modes and "all" in self.of_mode("finetune").layers:
             raise ValueError("each of `all` layers would need a fine-tuning of its own: give `finetune.layers`")
         return self
 
     def of_mode(self, mode: str) -> SweepPlan:
-        """The plan as it holds for one mode alone."""
+        """The plan with the lists of one mode."""
         if mode != "finetune":
             return self
         own = {name: getattr(self.finetune, name) for name in self.finetune.model_fields_set}
@@ -204,16 +203,16 @@ class SweepPlan(Settings):
 
     def named_upstreams(self) -> list[tuple[str, str | None, str]]:
         """Name, checkpoint and label of each upstream."""
-        asked = [AskedUpstream(name=each) if isinstance(each, str) else each for each in self.upstreams]
-        return [(each.name, each.checkpoint, each.label or _label(each)) for each in asked]
+        named = [PlannedUpstream(name=each) if isinstance(each, str) else each for each in self.upstreams]
+        return [(each.name, each.checkpoint, each.label or _label(each)) for each in named]
 
 
 def load_plan(path: Path) -> SweepPlan:
-    """Read a plan; its paths become paths from here.
+    """Read a plan; its paths become relative to the current folder.
 
     Raises:
         UsageError: Every fault at once, each with its dotted key.
-        PluginError: A file of `plugins` is none.
+        PluginError: A file of `plugins` is not a plugin.
     """
     tree = _rooted(load_yaml(path), path.parent)
     for file in _files(tree):
@@ -228,10 +227,10 @@ def _files(tree: dict[str, Any]) -> list[str]:
 
 
 def jobs_of(plan: SweepPlan, out: Path, source: Path) -> list[Job]:
-    """The jobs of a plan, one for each upstream and corpus that have a pair left, in the order of the plan.
+    """The jobs of a plan, one for each upstream and corpus with a pair that is not excluded, in the order of the plan.
 
     Raises:
-        UsageError: Nothing is left, or an exclusion leaves nothing out.
+        UsageError: The exclusions match every pair, or one of them matches none.
     """
     pairs = _pairs(plan, out)
     idle = [index for index, each in enumerate(plan.exclude) if not any(each.covers(pair) for pair in pairs)]
@@ -240,7 +239,7 @@ def jobs_of(plan: SweepPlan, out: Path, source: Path) -> list[Job]:
         raise UsageError(faults, file=source, do="Correct its names, or remove it")
     left = [pair for pair in pairs if not any(each.covers(pair) for each in plan.exclude)]
     if not left:
-        raise UsageError("`exclude` leaves nothing to ask", file=source)
+        raise UsageError("`exclude` leaves out every pair", file=source)
     places = list(dict.fromkeys((pair.label, pair.corpus) for pair in left))
     return [Job(tuple(pair for pair in left if (pair.label, pair.corpus) == place)) for place in places]
 
@@ -255,7 +254,7 @@ def _pairs(plan: SweepPlan, out: Path) -> list[RunCall]:
 def _pairs_at(
     plan: SweepPlan, out: Path, named: tuple[str, str | None, str], corpus: str, mode: str
 ) -> Iterator[RunCall]:
-    """The pairs of one upstream, corpus and mode; `plan` is what holds for the mode."""
+    """The pairs of one upstream, corpus and mode; `plan` holds the lists of the mode."""
     upstream, checkpoint, label = named
     layers = sorted(map(str, plan.layers), key=lambda layer: layer not in READ_ALL)
     for downstream, layer in itertools.product(plan.downstreams, layers):
@@ -282,12 +281,12 @@ def _pairs_at(
         )
 
 
-def _label(asked: AskedUpstream) -> str:
-    return asked.name if asked.checkpoint is None else f"{asked.name} {asked.checkpoint}"
+def _label(upstream: PlannedUpstream) -> str:
+    return upstream.name if upstream.checkpoint is None else f"{upstream.name} {upstream.checkpoint}"
 
 
 def _rooted(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with the paths of `corpora`, checkpoints, plugins and exclusions as they are from here."""
+    """The tree with the paths of corpora, checkpoints, plugins and exclusions relative to the current folder."""
     changed = dict(tree)
     if isinstance(plugins := tree.get("plugins"), list):
         changed["plugins"] = [_from_here(folder / each) if isinstance(each, str) else each for each in plugins]
@@ -323,7 +322,7 @@ def _checkpoint(given: Any, folder: Path) -> Any:
 
 
 def _from_here(path: Path) -> str:
-    """A path with a `/` in it, relative to the current folder where it lies below."""
+    """A path with a `/` in it, relative to the current folder if it is inside."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
     below = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
     return str(below) if len(below.parts) > 1 else f"./{below}"

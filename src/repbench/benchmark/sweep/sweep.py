@@ -1,4 +1,4 @@
-"""From a plan to its records: read it, look what is missing, forecast, do the jobs, and sum up."""
+"""From a plan to its records: read the plan, make the inventory and the forecast, run the jobs, summarise."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Status = Literal["ok", "failed", "already there"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRequest:
-    """What `repbench sweep` is asked for.
+    """The arguments of `repbench sweep`.
 
     Attributes:
         plan: The YAML file.
         out: Folder under which each record gets its own.
         launcher: local or slurm.
-        jobs: How many jobs run at a time on this machine.
+        jobs: Number of jobs at a time on this machine.
         dry_run: Whether to stop after the forecast.
     """
 
@@ -46,15 +46,15 @@ class SweepRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSummary:
-    """What stands of a pair at the end.
+    """The state of a pair after the sweep.
 
     Attributes:
         pair: The pair.
         status: ok: records were made; already there: none was missing.
         made: Paths of the records that this sweep made.
-        existing: Paths of those that were there before.
-        exit_code: Of the pair.
-        error: Why it failed.
+        existing: Paths of those that existed before.
+        exit_code: That of `repbench run`.
+        error: The line of its error; "" if it did not fail.
     """
 
     pair: RunCall
@@ -83,7 +83,7 @@ class PairSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """How it ended; without rows where only a forecast was wanted."""
+    """The result of a sweep; a dry run has no rows."""
 
     forecast: Forecast
     rows: tuple[PairSummary, ...]
@@ -94,7 +94,7 @@ class Swept:
         return max((row.exit_code for row in self.rows), default=0)
 
     def line(self) -> str:
-        """How many pairs came to what."""
+        """The number of pairs of each status."""
         counts = Counter(row.status for row in self.rows)
         return ", ".join(f"{counts[status]} {status}" for status in ("ok", "already there", "failed"))
 
@@ -111,12 +111,12 @@ class Swept:
 
 
 def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
-    """Ask what a plan asks and no record below `out` answers yet.
+    """Make the records of a plan that do not exist below `out` yet.
 
-    A pair that fails leaves the others running; what became of each is in the rows.
+    A pair that fails does not stop the others; the rows hold the result of each.
 
     Raises:
-        UsageError: The plan cannot be meant.
+        UsageError: The plan is invalid.
         RunInUseError: Another sweep writes below `out`.
         EnvironmentFault: `out` cannot be written to, or there is no SLURM.
     """
@@ -130,7 +130,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     alone = nullcontext() if request.dry_run else exclusive_lock(request.out / LOCK_FILE, "sweeps here")
     with alone, Children() as children:
         for job in jobs:
-            reporter.say(f"{job.name}: {'; '.join(_asked(pair) for pair in job.pairs)}")
+            reporter.say(f"{job.name}: {'; '.join(_described(pair) for pair in job.pairs)}")
         limit_seconds = plan.look_timeout_min * 60
         expected = forecast(jobs, request.jobs, children, environment_for(request.jobs), limit_seconds=limit_seconds)
         for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.jobs, len(jobs))):
@@ -138,7 +138,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         if request.dry_run:
             return Swept(forecast=expected, rows=())
         left = left_to_do(jobs, expected)
-        # Where nothing is missing, no launcher has to be there.
+        # Where nothing is missing, no launcher has to be installed.
         outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter) if left else {}
     return Swept(
         forecast=expected,
@@ -146,15 +146,15 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     )
 
 
-def _asked(pair: RunCall) -> str:
+def _described(pair: RunCall) -> str:
     how = "" if pair.mode == "frozen" else f"{pair.mode}, "
     return f"{pair.downstream} ({how}layer {pair.layer})"
 
 
 def left_to_do(jobs: Sequence[Job], expected: Forecast) -> list[Job]:
-    """The jobs without pairs whose records are all there. What controls a pair is to have, only its run can tell.
+    """The jobs without pairs whose records all exist. A pair with controls stays: only its run knows which it needs.
 
-    Those whose look took too long come last: they may hang again, and the others need not wait for that.
+    Jobs whose inventory took too long come last: they may hang again, and the others do not wait for them.
     """
     complete = [pair for pair, each in expected.pairs.items() if each.complete and not pair.controls]
     left = [left for job in jobs if (left := job.without(complete)) is not None]
@@ -179,14 +179,14 @@ def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict
                 reporter.say(f"{outcome.pair.name}: {word} after {outcome.seconds:.0f} s")
     except BaseException:
         num_pairs = sum(len(job.pairs) for job in jobs)
-        reporter.say(f"stopped: {len(outcomes)} of {num_pairs} pairs were told of; the same command does the rest")
+        reporter.say(f"stopped: {len(outcomes)} of {num_pairs} pairs ended; the same command does the rest")
         raise
     return outcomes
 
 
 def _row(pair: RunCall, before: PairInventory, outcome: Outcome | None) -> PairSummary:
-    answered = outcome.records if outcome is not None else ()
-    made = tuple(path for path in answered if path not in before.records)
+    paths = outcome.records if outcome is not None else ()
+    made = tuple(path for path in paths if path not in before.records)
     code = outcome.exit_code if outcome is not None else 0
     status: Status = "failed" if code else "ok" if made else "already there"
     error = outcome.error if outcome is not None else ""

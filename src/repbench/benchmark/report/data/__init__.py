@@ -1,1 +1,1 @@
-"""What a report shows, worked out from records, before it has a form."""
+"""The contents of a report, computed from records, independent of its form."""

@@ -1,4 +1,4 @@
-"""A report before it has a form: everything that its tables and figures show."""
+"""The contents of a report: everything that its tables and figures show."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ PUBLISHED = {
     "mockingjay2020": (tables.mockingjay_table2, tables.mockingjay_figure3),
     "superb": (tables.superb,),
 }
-"""What `--with-published` can name."""
+"""The values of `--with-published`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What stands above a report beside its numbers.
+    """The heading of a report.
 
     Attributes:
-        title: Of the report.
+        title: Title of the report.
         text: Paragraphs of plain text, one a line; empty for none.
-        refused: From the file of what was refused before the report, as it is to be shown, to why.
-        root: Files below it are shown as seen from there; None: as they were given.
+        refused: From a file that was refused before the report, as shown, to the reason.
+        root: Folder that files are shown relative to; None: files are shown as given.
     """
 
     title: str = "repbench report"
@@ -54,28 +54,28 @@ class Heading:
 
     @property
     def paragraphs(self) -> list[str]:
-        """The text, part by part."""
+        """The paragraphs of the text."""
         return [line for line in self.text.splitlines() if line.strip()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything a report shows.
+    """The contents of a report.
 
     Attributes:
         gathered: The table.
-        verdicts: What is told apart in it.
-        overall: From mode and share of labels to the numbers over all tasks; empty with one task.
+        verdicts: The comparisons of its cells.
+        overall: From mode and label fraction to the aggregates over all tasks; empty with one task.
         controls: Shuffled labels and untrained networks, by column.
-        costs: From the key of a row to what it takes.
-        efficiencies: Curves over labels, by column.
-        profiles: Numbers by layer, by column.
-        confusions: Of frame tasks, by column.
-        fronts: Value and cost, by column.
+        costs: From the key of a row to its costs.
+        efficiencies: Label-efficiency curves, by column.
+        profiles: Layer profiles, by column.
+        confusions: Confusion matrices of frame tasks, by column.
+        fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
-        published: Set apart.
-        notes: What a reader should know.
-        heading: What stands above it all.
+        published: Published tables.
+        notes: Sentences for the reader.
+        heading: Title and text above the report.
     """
 
     gathered: Gathered
@@ -94,21 +94,21 @@ class Report:
 
     @property
     def num_records(self) -> int:
-        """Records that stand behind the table."""
+        """Number of records in the table."""
         return sum(len(cell.runs) for cell in self.gathered.cells.values())
 
     @property
     def seeds(self) -> int:
-        """What most numbers of the table are a mean over; of equals the most."""
+        """The most frequent number of seeds; of equally frequent ones the largest."""
         return self.gathered.usual_seeds
 
     def flags(self, cell: Cell) -> list[str]:
-        """What is to be said of a number beside it: what it lacks, and how many seeds it has if not as many as most."""
+        """The remarks on a number, with its number of seeds where that is not the usual one."""
         several = len(cell.runs)
         return [*cell.flags, *([f"{several} seed{'s' * (several > 1)}"] if several != self.seeds else [])]
 
     def mark(self, cell: Cell) -> Literal["best", "tied", "untested", ""]:
-        """What a cell is in its column and group."""
+        """The mark of a cell in its column and group."""
         if cell.key in self.verdicts.best:
             return "best"
         if cell.key in self.verdicts.untested:
@@ -116,7 +116,7 @@ class Report:
         return "tied" if cell.key in self.verdicts.tied else ""
 
     def verdict_lines(self) -> list[BestOfColumn]:
-        """What is best in each column: with the most labels that were used there, of all modes the best."""
+        """The best number of each column at its largest label fraction, over all modes."""
         return [self._verdict(column) for column in self.gathered.columns]
 
     def _verdict(self, column: Column) -> BestOfColumn:
@@ -127,68 +127,72 @@ class Report:
         rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
         unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)
         marks = [self.mark(cell) for cell in rivals]
-        told = _told(len(rivals), marks.count("tied"), marks.count("untested"))
+        comparison = _comparison(len(rivals), marks.count("tied"), marks.count("untested"))
         if rivals:
-            told += f" ({self._tests(rivals)})"
+            comparison += f" ({self._tests(rivals)})"
         if unchecked and not compared:
-            told += "; no number could be checked"
+            comparison += "; no number could be verified"
         elif unchecked:
-            told += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
-        return BestOfColumn(best, len(rivals), told, self.verdicts.resolution.get(best.comparison_key))
+            comparison += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
+        return BestOfColumn(best, len(rivals), comparison, self.verdicts.resolution.get(best.comparison_key))
 
     def _tests(self, rivals: Iterable[Cell]) -> str:
         tests = dict.fromkeys(self.verdicts.tests[each.key] for each in rivals if each.key in self.verdicts.tests)
-        return "; ".join(tests) or "no test: one speaker or group alone, or nothing that differs"
+        return "; ".join(tests) or "no test: only one speaker or group, or no difference"
 
 
 @dataclass(frozen=True, slots=True)
 class BestOfColumn:
-    """The best of a column in words.
+    """The best number of a column, in words.
 
     Attributes:
         cell: The best number.
-        others: Rows it was compared with.
-        told: Whether it is told apart from them.
-        resolution: The smallest difference that would be seen.
+        others: Number of rows that it was compared with.
+        comparison: Whether it is significantly better than they are, in words.
+        resolution: The smallest detectable difference.
     """
 
     cell: Cell
     others: int
-    told: str
+    comparison: str
     resolution: float | None
 
     @property
     def who(self) -> str:
-        """System and layer, and the mode where it is not the usual one."""
+        """System and layer, and the mode if it is fine-tuning."""
         return f"{self.cell.row.title}{', fine-tuned' if self.cell.row.mode == 'finetune' else ''}"
 
     @property
     def sentence(self) -> str:
-        """The whole of it."""
+        """All of it in one sentence."""
         cell = self.cell
         labels = "" if cell.row.fraction == 1.0 else f" with {cell.row.labels} of the labels"
-        could = "" if self.resolution is None else f"; {self.could}"
-        return f"{cell.column.title}{labels}: {self.who} has {number(cell.value)}, {self.told}{could}"
+        detectable = "" if self.resolution is None else f"; {self.detectable}"
+        return f"{cell.column.title}{labels}: {self.who} has {number(cell.value)}, {self.comparison}{detectable}"
 
     @property
-    def could(self) -> str:
-        """What the test set could show, of two typical rows."""
-        return f"this test set could show differences from about {number(self.resolution)}"
+    def detectable(self) -> str:
+        """The smallest difference between two typical rows that the test set can show."""
+        return f"smallest detectable difference about {number(self.resolution)}"
 
 
-def _told(others: int, tied: int, untested: int) -> str:
-    """In words from how many other rows the best one is told apart, and with how many it could not be compared."""
+def _comparison(others: int, tied: int, untested: int) -> str:
+    """Of how many other rows the best one is significantly better, and against how many it was not tested."""
     if not others:
-        return "with nothing to compare it with"
+        return "no other row to compare with"
     if untested == others:
-        return f"not compared with the {others} others" if others > 1 else "not compared with the other row"
+        return f"not tested against the {others} other rows" if others > 1 else "not tested against the other row"
     if untested:
-        return f"{_told(others - untested, tied, 0)}, and not compared with {untested} more"
+        return f"{_comparison(others - untested, tied, 0)}, and not tested against {untested} more"
     if not tied:
-        return "told apart from every other row" if others > 1 else "told apart from the other row"
+        return "significantly better than every other row" if others > 1 else "significantly better than the other row"
     if tied == others:
-        return f"not told apart from any of the {others} others" if others > 1 else "not told apart from the other row"
-    return f"not told apart from {tied} of the {others} others"
+        return (
+            f"not significantly better than any of the {others} other rows"
+            if others > 1
+            else "not significantly better than the other row"
+        )
+    return f"not significantly better than {tied} of the {others} other rows"
 
 
 def assemble(
@@ -198,17 +202,17 @@ def assemble(
     *,
     processes: int = 1,
 ) -> Report:
-    """Read the records and work out everything that is shown of them.
+    """Read and verify the records and compute the contents of a report.
 
     Args:
         places: Records, and folders that hold some at any depth.
-        published: Tables to show beside.
-        heading: What stands above it.
-        processes: Among which the check of many records is divided, as `checking` says.
+        published: Published tables to include.
+        heading: Title and text above the report.
+        processes: Number of processes that verify many records; see `checking`.
 
     Raises:
         DataError: A place does not exist, or there is no record.
-        IntegrityError: There is no record that can be believed.
+        IntegrityError: No record passes verification.
     """
     heading = heading or Heading()
     loaded = load(places, heading.root, partial(read_and_check, processes=processes))
@@ -238,11 +242,11 @@ def assemble(
 
 def _refuse(gathered: Gathered) -> None:
     path, reason = next(iter([*((run.path, str(run.fault)) for run in gathered.failed), *gathered.unreadable.items()]))
-    raise IntegrityError(f"No record can be believed; of this one: {reason}", file=path, do="Run it again")
+    raise IntegrityError(f"No record passes verification; of this one: {reason}", file=path, do="Run it again")
 
 
 def _missing(gathered: Gathered) -> list[str]:
-    """The rows without which a table can mislead."""
+    """Notes on missing rows of mel and of untrained networks."""
     notes: list[str] = []
     for column in gathered.columns:
         cells = gathered.column_cells(column)
@@ -257,18 +261,22 @@ def _missing(gathered: Gathered) -> list[str]:
 
 
 def _few_seeds(gathered: Gathered) -> Iterator[str]:
-    """Where numbers know nothing of other seeds, or more of them than those beside them."""
+    """Notes on single or unequal numbers of seeds."""
     cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
     if cells and all(len(cell.runs) == 1 for cell in cells):
-        yield "every number is of one seed: intervals and comparisons say nothing of what another seed would have given"
+        yield "every number is from one seed: intervals and comparisons do not include the variance between seeds"
         return
     for column in gathered.columns:
         counts = Counter(len(cell.runs) for cell in gathered.column_cells(column))
         if len(counts) < 2:
             continue
-        numbers = "; ".join(f"{count} of {seeds} seed{'s' * (seeds > 1)}" for seeds, count in sorted(counts.items()))
-        alone = ": one seed has no variance over seeds, and is told from others too easily" if 1 in counts else ""
-        yield f"{column.title}: numbers of unequally many seeds ({numbers}){alone}"
+        numbers = "; ".join(f"{count} with {seeds} seed{'s' * (seeds > 1)}" for seeds, count in sorted(counts.items()))
+        alone = (
+            ": without the variance between seeds, a number from one seed looks significantly different too easily"
+            if 1 in counts
+            else ""
+        )
+        yield f"{column.title}: unequal numbers of seeds ({numbers}){alone}"
 
 
 def _unchecked(gathered: Gathered) -> list[str]:
@@ -278,6 +286,6 @@ def _unchecked(gathered: Gathered) -> list[str]:
             if run.unchecked is not None:
                 reasons.setdefault(run.unchecked, []).append(cell.row)
     return [
-        f"{len(rows)} record{'s' * (len(rows) > 1)} could not be computed again ({rows[0].title} among them): {reason}"
+        f"{len(rows)} record{'s' * (len(rows) > 1)} could not be recomputed ({rows[0].title} among them): {reason}"
         for reason, rows in reasons.items()
     ]

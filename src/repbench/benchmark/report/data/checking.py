@@ -1,6 +1,6 @@
-"""Records read and verified, in several processes where there are many of them.
+"""Reading and verifying records, in several processes where there are many.
 
-A process more costs the import of the statistics, so a few records are read in the one there is.
+Each process imports the statistics, so few records are read in this process alone.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.reading import Run, read_run
 
 FEW = 100
-"""So many records take about as long as a process to start."""
+"""Number of records whose verification takes about as long as the start of a process."""
 
 _AT_ONCE = 16
-"""Records that a process is handed together."""
+"""Records that a process receives at a time."""
 
 
 def read_and_check(paths: Sequence[Path], root: Path | None = None, *, processes: int = 1) -> Iterator[Run | str]:
-    """Each record with its verdict and what was measured for it, in the order of the paths; or why it is none.
+    """Each record with its verification and recomputed metrics, or the reason that it cannot be read, in order.
 
     Args:
         paths: Of the records.
-        root: Where their files are seen from.
-        processes: Among which the work is divided; with more than one, the module that was started must be one that can
-            be imported, as that of a command can.
+        root: Folder that files are shown relative to.
+        processes: Number of processes; with more than one, the main module must be importable, as that of a command
+            is.
     """
     if processes < 2 or len(paths) <= FEW:
         evidence = Evidence()
@@ -45,13 +45,13 @@ def read_and_check(paths: Sequence[Path], root: Path | None = None, *, processes
 
 
 def _rarely_collect() -> None:
-    """Predictions are tens of thousands of tuples that make no cycles: looking for some takes an eighth of the time."""
+    """Collect garbage rarely: predictions are tens of thousands of tuples without cycles, and the search takes 1/8."""
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
 
 
 _of_worker: list[Evidence] = []
-"""Tasks are made once a process."""
+"""One `Evidence` for each worker process, so that tasks are built once."""
 
 
 def _in_worker(path: Path, root: Path | None) -> Run | str:

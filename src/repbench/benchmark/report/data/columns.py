@@ -1,12 +1,12 @@
-"""Which numbers may share a column: those that answer one question.
+"""Columns of a report: the sets of records whose numbers can be compared.
 
-A question is a task (by name, package and release) with its options and classes, a corpus (by fingerprint), a division
-of it, a head, and every setting that can change a number. Whatever differs makes another column, and the column says
-what.
+The records of a column share the task (name, package and release) with its options and classes, the corpus (by
+fingerprint) and its split, the head, and every setting that can change a number. Records that differ in one of them are
+in different columns, and the heading names the difference.
 
-Settings of fine-tuning cannot change a number of a frozen model, nor settings of a probe one of a fine-tuned model, so
-they part no numbers of that mode. A column may hold both modes: the settings of a probe that stand beside those of a
-fine-tuning in some record, or the only ones that there are of each.
+Settings of fine-tuning cannot change the number of a frozen model, nor settings of a probe that of a fine-tuned one, so
+they do not separate records of that mode. A column can hold both modes: probe settings and fine-tuning settings that
+some record has together, or the only ones of each mode.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from repbench.files import canonical_json
 from repbench.registry import BUILTIN_DISTRIBUTION, registry
 
 WITHOUT_EFFECT = frozenset({"extraction.batch_seconds", "extraction.store_gib", "head", "layer", "tasks"})
-"""Settings that cannot change a number (how much is computed at once, how much is kept), and those that a record has
-settled: its head and layer stand in fields of their own."""
+"""Settings that cannot change a number (batch size and store size), and those that a record has in fields of its own
+(head and layer)."""
 
 _OF_ONE_MODE = NOT_OF_A_MODE["frozen"] | NOT_OF_A_MODE["finetune"]
 
 UNKNOWN = "unknown"
-"""What older records do not say."""
+"""Stands for facts that older records do not have."""
 
 Digest = str
-"""A digest of all that the numbers of a column have in common."""
+"""SHA-256 of the facts that the records of a column share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One question, asked of every system alike.
+    """A column: numbers that can be compared.
 
     Attributes:
-        key: Names it in pages and files.
+        key: Its id in pages and files.
         task: Name of the downstream.
         corpus: Name of the corpus.
         metric: The primary metric.
         unit: Of the metric.
-        higher_is_better: Which way is up.
-        differs: What parts it from the other columns of its task and corpus, "name = value".
-        facts: All that its numbers have in common, by name.
-        chance: Primary metric of guessing; None where undefined or not one number.
-        majority: Of always answering the most frequent class.
+        higher_is_better: Direction of the metric.
+        differs: Facts that distinguish it from other columns of its task and corpus, as "name = value".
+        facts: The facts that its records share, by name.
+        chance: Primary metric of guessing; None where it is undefined or differs between records.
+        majority: Primary metric of predicting the most frequent class; None likewise.
     """
 
     key: str
@@ -69,32 +69,32 @@ class Column:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Task and corpus, by fingerprint: what counts once where many tasks are taken together."""
+        """Task and corpus fingerprint; columns that share them count once in aggregates over tasks."""
         return self.task, self.facts["corpus"]
 
     @property
     def shuffled(self) -> bool:
-        """Whether the labels were dealt anew: a control, and no score."""
+        """Whether the labels were shuffled, which makes it a control."""
         return self.facts["labels"] == "shuffled"
 
     @property
     def tuned(self) -> bool:
-        """Whether the step size was chosen on dev."""
+        """Whether the learning rate was chosen on dev."""
         return self.facts["probe.tune"] == str(True)
 
     @property
     def title(self) -> str:
-        """Task, corpus and what differs, on one line."""
+        """Task, corpus and differences, on one line."""
         return " · ".join(shown(part) for part in (self.task, self.corpus, *self.differs))
 
     @property
     def direction(self) -> str:
-        """An arrow that points to where numbers are better."""
+        """An arrow in the direction of better numbers."""
         return "↑" if self.higher_is_better else "↓"
 
     @property
     def best_possible(self) -> float | None:
-        """What a perfect system scores, where the unit says so."""
+        """The score of a perfect system; None where the unit does not imply one."""
         if not self.unit.startswith("proportion"):
             return None if self.higher_is_better else 0.0
         return 1.0 if self.higher_is_better else 0.0
@@ -105,33 +105,33 @@ class Column:
 
 
 def columns_of(records: Sequence[Record]) -> dict[str, Column]:
-    """The column of each record, by the record's id; columns are made in the order of task, corpus, difference."""
+    """The column of each record, by the record's id; columns are numbered by task, corpus and difference."""
     by_id = {record.id: record for record in records}
     known = {record.id: _facts(record, by_id) for record in records}
-    questions: dict[Digest, list[Record]] = defaultdict(list)
+    groups: dict[Digest, list[Record]] = defaultdict(list)
     facts: dict[Digest, dict[str, str]] = {}
     for several in _alike(records, known).values():
         for record_ids in _of_both_modes(several):
             together = {name: value for id_ in record_ids for name, value in known[id_].read.items()}
-            question = _digest([by_id[record_ids[0]].downstream.name, together])
-            questions[question] = [by_id[id_] for id_ in record_ids]
-            facts[question] = together
+            digest = _digest([by_id[record_ids[0]].downstream.name, together])
+            groups[digest] = [by_id[id_] for id_ in record_ids]
+            facts[digest] = together
     of_record: dict[str, Column] = {}
-    for number, (question, differs) in enumerate(_told_apart(questions, facts), start=1):
-        column = _column(f"c{number}", questions[question], facts[question], differs)
-        of_record |= {record.id: column for record in questions[question]}
+    for number, (digest, differs) in enumerate(_distinguished(groups, facts), start=1):
+        column = _column(f"c{number}", groups[digest], facts[digest], differs)
+        of_record |= {record.id: column for record in groups[digest]}
     return of_record
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a record's number depends on, by name.
+    """The facts that the number of a record depends on, by name.
 
     Attributes:
-        common: What both modes read.
-        frozen: Settings that a frozen model alone reads, as the record says them.
-        finetune: Settings that a fine-tuned one alone reads.
-        mode: Of the record: which of the two it reads.
+        common: Facts of both modes.
+        frozen: Settings that only frozen runs read.
+        finetune: Settings that only fine-tuning reads.
+        mode: Mode of the record, which decides which of the two it reads.
     """
 
     common: dict[str, str]
@@ -141,12 +141,12 @@ class _Facts:
 
     @property
     def read(self) -> dict[str, str]:
-        """All that its number depends on."""
+        """The facts of its own mode."""
         return self.common | (self.frozen if self.mode == "frozen" else self.finetune)
 
 
 def _alike(records: Iterable[Record], known: Mapping[str, _Facts]) -> dict[Digest, dict[str, _Facts]]:
-    """The facts of records that are alike in all that both modes read."""
+    """The facts of records, grouped by the facts of both modes."""
     alike: dict[Digest, dict[str, _Facts]] = defaultdict(dict)
     for record in records:
         alike[_digest([record.downstream.name, known[record.id].common])][record.id] = known[record.id]
@@ -154,10 +154,10 @@ def _alike(records: Iterable[Record], known: Mapping[str, _Facts]) -> dict[Diges
 
 
 def _of_both_modes(alike: Mapping[str, _Facts]) -> list[list[str]]:
-    """The ids of the records of each column: those that read the same settings, and the other mode's beside them.
+    """The ids of the records of each column: those with the same settings, paired with a set of the other mode.
 
-    Settings of a probe and settings of a fine-tuning go together where a record states both, best a record of each
-    mode, and where there is one of each.
+    Probe settings and fine-tuning settings are paired where a record states both, preferably records of both modes, and
+    where there is only one set of each.
     """
     frozen: dict[Digest, list[str]] = defaultdict(list)
     finetune: dict[Digest, list[str]] = defaultdict(list)
@@ -168,12 +168,12 @@ def _of_both_modes(alike: Mapping[str, _Facts]) -> list[list[str]]:
         stated[pair].append(facts.mode)
     if len(frozen) == len(finetune) == 1:
         stated = {(next(iter(frozen)), next(iter(finetune))): []}
-    beside: dict[Digest, Digest] = {}
+    partner: dict[Digest, Digest] = {}
     for one, other in sorted(stated, key=lambda pair: (-len(set(stated[pair])), -len(stated[pair]), pair)):
-        if one in frozen and other in finetune and one not in beside and other not in beside.values():
-            beside[one] = other
-    alone = [ids for other, ids in finetune.items() if other not in beside.values()]
-    return [*([*ids, *(finetune[beside[one]] if one in beside else [])] for one, ids in frozen.items()), *alone]
+        if one in frozen and other in finetune and one not in partner and other not in partner.values():
+            partner[one] = other
+    alone = [ids for other, ids in finetune.items() if other not in partner.values()]
+    return [*([*ids, *(finetune[partner[one]] if one in partner else [])] for one, ids in frozen.items()), *alone]
 
 
 def has_effect(name: str, record: Record) -> bool:
@@ -186,7 +186,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
     settings = {**flat(Protocol().model_dump(mode="json")), **flat(record.protocol)}
     tuned = bool(settings.get("probe.tune"))
     without = WITHOUT_EFFECT | (unread_settings(record.mode, record.head, tuned=tuned) - _OF_ONE_MODE)
-    told = {name: _value(value) for name, value in sorted(settings.items()) if name not in without}
+    effective = {name: _value(value) for name, value in sorted(settings.items()) if name not in without}
     corpus = record.corpus
     distribution = _distribution(record)
     common = {
@@ -200,10 +200,10 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
         "head": record.head if record.head_origin is None else f"{record.head} of {record.head_origin.identity}",
         # A model at the rate of the corpus needs none: it belongs beside those that are resampled as it is done today.
         "resampler": corpus.resampled_by or RESAMPLER,
-        **{name: value for name, value in told.items() if name not in _OF_ONE_MODE},
+        **{name: value for name, value in effective.items() if name not in _OF_ONE_MODE},
     }
     frozen, finetune = (
-        {name: value for name, value in told.items() if name in NOT_OF_A_MODE[other]}
+        {name: value for name, value in effective.items() if name in NOT_OF_A_MODE[other]}
         for other in ("finetune", "frozen")
     )
     if not tuned:
@@ -212,7 +212,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
 
 
 def _distribution(record: Record) -> str:
-    """The package that brought the task; what older records leave unsaid is known of built-ins by their names."""
+    """The package of the task; older records do not name it, but built-in tasks are known by name."""
     if record.downstream.origin is not None:
         return record.downstream.origin.distribution
     builtin = {entry.name for entry in registry().entries("downstream") if entry.builtin}
@@ -220,17 +220,17 @@ def _distribution(record: Record) -> str:
 
 
 def _release(distribution: str, version: str) -> str:
-    """The version that may change what a task asks: of another's package any, of repbench no patch release."""
+    """The part of a version that can change a task: all of it, and major and minor number for repbench itself."""
     return ".".join(version.split(".")[:2]) if distribution == BUILTIN_DISTRIBUTION else version or UNKNOWN
 
 
 def _classes(classes: Sequence[str] | None) -> str:
-    """How many there are, and the beginning of a digest of them in their order."""
+    """Number of classes, and the first digits of the digest of their names in order."""
     return UNKNOWN if classes is None else f"{len(classes)} ({_digest(classes)[:8]})"
 
 
 def _policy(record: Record, by_id: Mapping[str, Record]) -> str:
-    """How the corpus was divided; a probe that was trained elsewhere is known by the question it was trained on."""
+    """The split; a probe trained on another corpus is described by the column that it was trained in."""
     policy = record.corpus.split_policy
     found = PROBE_SOURCE.search(policy)
     source = by_id.get(found[1]) if found else None
@@ -248,25 +248,25 @@ def _digest(value: Any) -> Digest:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def _told_apart(
-    questions: Mapping[Digest, Sequence[Record]], facts: Mapping[Digest, Mapping[str, str]]
+def _distinguished(
+    groups: Mapping[Digest, Sequence[Record]], facts: Mapping[Digest, Mapping[str, str]]
 ) -> Iterable[tuple[Digest, tuple[str, ...]]]:
-    """Each question with what parts it from others of its task and corpus, in the order of columns.
+    """Each group with the facts that distinguish it from others of its task and corpus, in the order of columns.
 
-    Questions of shuffled labels are told apart among themselves, and each says that it is one.
+    Groups with shuffled labels are compared among themselves, and each is named as such.
     """
     families: dict[tuple[str, str, str], list[Digest]] = defaultdict(list)
-    for question, records in questions.items():
-        labels = facts[question]["labels"]
-        families[records[0].downstream.name, records[0].corpus.name, labels].append(question)
+    for digest, records in groups.items():
+        labels = facts[digest]["labels"]
+        families[records[0].downstream.name, records[0].corpus.name, labels].append(digest)
     for (*_, labels), family in sorted(families.items()):
-        names = dict.fromkeys(name for question in family for name in facts[question])
+        names = dict.fromkeys(name for digest in family for name in facts[digest])
         varying = [name for name in names if len({facts[one][name] for one in family if name in facts[one]}) > 1]
         if len({tuple(facts[one].get(name) for name in varying) for one in family}) < len(family):
             varying = [name for name in names if len({facts[one].get(name) for one in family}) > 1]
         varying += ["labels"] * (labels != "given")
         labelled = [(tuple(f"{name} = {facts[one].get(name, '–')}" for name in varying), one) for one in family]
-        yield from ((question, label) for label, question in sorted(labelled))
+        yield from ((digest, label) for label, digest in sorted(labelled))
 
 
 def _column(key: str, records: Sequence[Record], facts: Mapping[str, str], differs: tuple[str, ...]) -> Column:
@@ -286,6 +286,6 @@ def _column(key: str, records: Sequence[Record], facts: Mapping[str, str], diffe
 
 
 def _common(values: Iterable[float | None]) -> float | None:
-    """The one value that all have; None if they differ."""
+    """The value that all have; None if they differ."""
     several = set(values)
     return several.pop() if len(several) == 1 else None

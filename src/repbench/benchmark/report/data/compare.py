@@ -1,7 +1,7 @@
-"""What is best, what cannot be told from it, and what many tasks say together.
+"""The best number of each column, the numbers that do not differ significantly from it, and aggregates over tasks.
 
-Only rows of one mode and one share of labels are compared, and only numbers that follow from predictions. The family
-for Holm's adjustment is every comparison with a best number that a report shows, of all modes, shares and columns.
+Rows are compared within one mode and label fraction, and only by numbers that were recomputed from predictions. The
+family of Holm's adjustment is every comparison with a best number in the report, over all modes, fractions and columns.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from repbench.benchmark.scoring.statistics import (
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What is told apart.
+    """The results of the comparisons.
 
     Attributes:
-        best: Keys of the cells that are best in their column and group.
-        tied: Keys of those that were compared with a best one and cannot be told from it.
-        untested: Keys of those that could not be compared with it: there is one speaker or group alone, or there are no
-            predictions of the same utterances.
+        best: Keys of the best cell of each column and group.
+        tied: Keys of cells that do not differ significantly from the best one.
+        untested: Keys of cells that could not be tested against it: there is only one speaker or group, or there are
+            no predictions of the same utterances.
         p_values: From the key of a cell to the p-value of its difference to the best one, before adjustment.
-        tests: From the same key to what gave the p-value.
-        resolution: From the keys of mode, share of labels and column to the smallest difference that would be seen
-            with 80 % power, the median over the comparisons made there.
+        tests: From the same key to the name of the test.
+        resolution: From mode, label fraction and key of the column to the smallest difference detectable with 80 %
+            power, the median over the comparisons there.
     """
 
     best: frozenset[str]
@@ -46,7 +46,7 @@ class Verdicts:
 
 
 def compare(gathered: Gathered, evidence: Evidence) -> Verdicts:
-    """Find the best of each column and group, and what is tied with it."""
+    """Find the best cell of each column and group, and test the others against it."""
     families: dict[str, Mapping[str, Comparison | None]] = {}
     resolution: dict[tuple[str, float, str], float] = {}
     for group in gathered.groups:
@@ -82,14 +82,14 @@ def compare(gathered: Gathered, evidence: Evidence) -> Verdicts:
 
 
 def _leader(cells: Sequence[Cell]) -> Cell | None:
-    """The best of two or more; one alone is best of nothing."""
+    """The best of two or more cells; None of fewer."""
     if len(cells) < 2:
         return None
     return max(cells, key=lambda cell: cell.signed_value)
 
 
 def _tied(families: Mapping[str, Mapping[str, Comparison | None]]) -> frozenset[str]:
-    """What cannot be told from the best of its family, adjusted for all families together."""
+    """Keys of cells without a significant difference from the best of their family, adjusted over all families."""
     p_values = {
         best: {key: None if each is None else each.p_value for key, each in family.items()}
         for best, family in families.items()
@@ -97,8 +97,8 @@ def _tied(families: Mapping[str, Mapping[str, Comparison | None]]) -> frozenset[
     tied: set[str] = set()
     for best, family in p_values.items():
         others = (other.values() for key, other in p_values.items() if key != best)
-        beside = [p for values in others for p in values if p is not None]
-        tied |= tie_group(best, family, beside=beside) - {best}
+        shown_too = [p for values in others for p in values if p is not None]
+        tied |= tie_group(best, family, beside=shown_too) - {best}
     return frozenset(tied)
 
 
@@ -111,13 +111,13 @@ def _resolution(comparison: Comparison | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class RowAggregates:
-    """A row's numbers over the tasks of its group.
+    """The aggregates of a row over the tasks of its group.
 
     Attributes:
-        row: Whose they are.
-        answered: Keys of the columns that went into them.
-        mean: Of normalised scores.
-        borda: Points for rows left behind.
+        row: The row.
+        answered: Keys of the columns that they are computed from.
+        mean: Mean of normalised scores.
+        borda: Borda points.
     """
 
     row: ReportRow
@@ -128,12 +128,12 @@ class RowAggregates:
 
 @dataclass(frozen=True, slots=True)
 class GroupAggregates:
-    """Many tasks together, for the rows of one mode and share of labels.
+    """The aggregates of the rows of one mode and label fraction.
 
     Attributes:
         columns: One for each task and corpus.
-        relative: Those of them on which guessing or perfection has no number.
-        rows: Of each row its numbers.
+        relative: Those of them without a chance level or a perfect score.
+        rows: The aggregates of each row.
     """
 
     columns: tuple[Column, ...]
@@ -142,12 +142,11 @@ class GroupAggregates:
 
 
 def overall(gathered: Gathered, group: tuple[str, float]) -> GroupAggregates | None:
-    """Two numbers over all tasks for each row of a group, never one alone; None where there is one task or one row.
+    """The aggregates of each row of a group; None where there is only one task or one row.
 
-    Each task and corpus counts once: by the column that most rows answered; of equals by the tuned one, and of those by
-    the one that stands first. Numbers that do not follow from predictions count as not there. The mean is of scores
-    where guessing is 0 and a perfect system 1; where either has no number, the worst and best of the column stand for
-    them.
+    Each task and corpus counts once: by the column with the most rows, of equals by the tuned one, else by the first.
+    Numbers that were not recomputed from predictions count as missing. Scores are normalised so that chance is 0 and a
+    perfect system 1; where either is undefined, the worst and the best of the column take their place.
     """
     rows = gathered.group_rows(group)
     columns = _one_a_subject(gathered, rows)
@@ -183,7 +182,7 @@ def overall(gathered: Gathered, group: tuple[str, float]) -> GroupAggregates | N
 
 
 def _one_a_subject(gathered: Gathered, rows: Sequence[ReportRow]) -> tuple[Column, ...]:
-    """The columns that stand for the tasks that rows answered, in the order of columns."""
+    """One column for each task and corpus that the rows have numbers for, in the order of columns."""
     counts = {
         column.key: sum(_value(gathered.cell(row, column)) is not None for row in rows) for column in gathered.columns
     }

@@ -1,4 +1,4 @@
-"""What is taken for what: the confusion matrix of a frame task, pooled over the seeds of its best system."""
+"""Confusion matrices of frame tasks, pooled over the seeds of the best system."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from repbench.benchmark.report.data.gather import Cell, Gathered
 from repbench.benchmark.report.render.escaping import shown
 
 MOST_CLASSES = 100
-"""A larger matrix cannot be read."""
+"""Most classes of a matrix that is drawn."""
 
 MOST_PAIRS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class ConfusedPair:
-    """A class and what it is taken for.
+    """A reference class and a class predicted in its place.
 
     Attributes:
-        reference: What was said.
-        estimated: What was heard.
-        count: Instants.
-        share: Of the instants of the reference.
+        reference: Name of the reference class.
+        estimated: Name of the predicted class.
+        count: Number of instants.
+        share: Their share of the instants of the reference.
     """
 
     reference: str
@@ -36,12 +36,12 @@ class ConfusedPair:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """The answers of one cell.
+    """The confusion matrix of one cell.
 
     Attributes:
-        cell: Whose answers they are.
+        cell: The cell.
         classes: Names, in the order of the task.
-        shares: shares[r][e]: of the instants of r, those answered e; None where r never occurs.
+        shares: shares[r][e]: share of the instants of r predicted as e; None where r never occurs.
         pairs: The most frequent confusions.
     """
 
@@ -52,7 +52,7 @@ class Confusion:
 
 
 def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion], list[str]]:
-    """A matrix for each column of a frame task, and why a column has none."""
+    """A matrix for each column of a frame task, and a note for each that has none."""
     found: list[Confusion] = []
     notes: list[str] = []
     for column in gathered.columns:
@@ -68,7 +68,7 @@ def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion],
 
 
 def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | None:
-    """The best of the column's first group: all labels, or the most that anyone had."""
+    """The best cell of the column's first group, which has the largest label fraction."""
     cells = gathered.column_cells(column)
     best = next((cell for cell in cells if cell.key in verdicts.best), None)
     known = sorted((cell for cell in cells if cell.value is not None), key=lambda cell: not cell.compared)
@@ -76,7 +76,7 @@ def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | N
 
 
 def _confusion(cell: Cell) -> Confusion | str | None:
-    """The pooled answers; None for a task that is not asked at instants; else why there are none."""
+    """The pooled matrix; None for a task without frame predictions; else the reason that there is none."""
     counts: Counter[tuple[int, int]] = Counter()
     known: set[tuple[str, ...]] = set()
     for run in cell.runs:
@@ -95,7 +95,7 @@ def _confusion(cell: Cell) -> Confusion | str | None:
         for cells in confused:
             counts.update({(reference, estimated): n for reference, estimated, n in cells})
     if len(known) != 1:
-        return "its seeds chose from different classes"
+        return "its seeds have different classes"
     (classes,) = known
     if len(classes) > MOST_CLASSES:
         return f"{len(classes)} classes are too many to draw"

@@ -1,4 +1,4 @@
-"""What a score owes to labels and to pre-training: how far it is above shuffled labels and untrained weights."""
+"""Controls: the improvement of a score over shuffled labels and over untrained weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from repbench.benchmark.scoring.statistics import Interval
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How much better a number is than its control.
+    """The improvement of a number over its control.
 
     Attributes:
-        control: The number that it is measured against.
-        value: Positive where the control is worse, whichever way is up.
-        interval: Of the value, 95 %, paired over the same utterances; None where it cannot be had.
+        control: The control.
+        value: Positive where the control is worse, whatever the direction of the metric.
+        interval: 95 %, paired over the same utterances; None where it is undefined.
     """
 
     control: Cell
@@ -32,8 +32,8 @@ class Controlled:
 
     Attributes:
         cell: The number.
-        selectivity: Over the same setting with shuffled labels; None where that was not asked.
-        training: Over the same network untrained; None where that was not asked.
+        selectivity: Improvement over the same setting with shuffled labels; None without such a record.
+        training: Improvement over the same network untrained; None without such a record.
     """
 
     cell: Cell
@@ -50,7 +50,7 @@ class Controls:
 
 
 def controls(gathered: Gathered, evidence: Evidence) -> list[Controls]:
-    """The columns in which some number has a control."""
+    """The columns in which a number has a control."""
     found = (Controls(column, tuple(_controlled(gathered, evidence, column))) for column in gathered.columns)
     return [each for each in found if each.controlled]
 
@@ -72,7 +72,7 @@ def _same_but_labels(one: Column, other: Column) -> bool:
 
 
 def _untrained_row(row: ReportRow, untrained: list[ReportRow]) -> ReportRow | None:
-    """The same network with random weights, asked the same way: that of this checkpoint, or the only one there is."""
+    """The row of the same network untrained, in the same setting: that of this checkpoint, or the only one."""
     if row.system.untrained:
         return None
     alike = [

@@ -1,4 +1,4 @@
-"""How far few labels lead: a curve over seconds of labelled sound for each system asked with several shares of them."""
+"""Label efficiency: a curve over seconds of labelled sound for each system with several label fractions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Curve:
     """One system, mode and layer in one column.
 
     Attributes:
-        name: Of the system, with mode and layer.
-        system: Whose curve it is.
-        cells: By rising seconds.
+        name: Name of the system, with mode and layer.
+        system: The system.
+        cells: In ascending order of seconds.
         area: Mean height over the logarithm of seconds; None with fewer than two budgets.
         to_reach: Seconds of labels with which it reaches the target; None if it does not.
     """
@@ -30,12 +30,12 @@ class Curve:
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """Of labelled sound, mean over seeds."""
+        """Seconds of labelled sound of each cell, mean over seeds."""
         return tuple(cell.label_seconds for cell in self.cells)
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Of the metric, mean over seeds."""
+        """Metric of each cell, mean over seeds."""
         return tuple(cell.value for cell in self.cells if cell.value is not None)
 
 
@@ -44,10 +44,10 @@ class Efficiency:
     """The curves of a column.
 
     Attributes:
-        column: The question.
-        curves: The largest area first.
-        target: What mel reaches with all labels; None where nobody asked it.
-        same_range: Whether all curves span the same budgets, so that their areas can be compared.
+        column: The column.
+        curves: In descending order of area.
+        target: Metric of mel with all labels; None without such a record.
+        same_range: Whether all curves span the same label budgets, so that their areas can be compared.
     """
 
     column: Column
@@ -57,7 +57,7 @@ class Efficiency:
 
 
 def efficiencies(gathered: Gathered) -> list[Efficiency]:
-    """The columns in which some system was asked with two or more shares of the labels."""
+    """The columns in which a system has two or more label fractions."""
     found = (_efficiency(gathered, column) for column in gathered.columns)
     return [each for each in found if each.curves]
 
@@ -97,7 +97,7 @@ def _curve(column: Column, cells: list[Cell], target: float | None, names_layer:
 
 
 def as_time(seconds: float) -> str:
-    """Seconds as a reader takes them in."""
+    """A duration in s, min or h."""
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:,.3g} h"

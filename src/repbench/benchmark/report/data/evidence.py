@@ -1,7 +1,7 @@
-"""What the predictions beside a record say: its numbers verified, and differences between systems.
+"""Verification of records from their predictions, and differences between systems.
 
-Where predictions, classes or the task's package are missing, a number can be shown but neither checked nor compared. A
-task is found among the installed packages only: nothing is imported because a record names it.
+Without predictions, classes or the package of the task, a number is shown but neither verified nor compared. A task is
+found among the installed packages only: nothing is imported because a record names it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from repbench.downstream.contract import Downstream, Prediction, problem_of
 from repbench.errors import IntegrityError, RepbenchError
 
 MCNEMAR = "exact McNemar over utterances"
-"""The test where utterances are all that can vary."""
+"""The test where only utterances vary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Comparison:
     """Two systems on the same utterances.
 
     Attributes:
-        difference: How far one is from the other.
-        p_value: That there is no difference; None where nothing could test it.
-        test: What gave the p-value; None with it.
-        is_equal: Whether every speaker or group, of two or more, has the same number by both: nothing differs.
+        difference: Difference of their means.
+        p_value: p-value of no difference; None without a test.
+        test: Name of the test; None without one.
+        is_equal: Whether each of two or more speakers or groups has the same number in both.
     """
 
     difference: Difference
@@ -49,14 +49,14 @@ class Comparison:
 
 
 class Evidence:
-    """The predictions of runs, each read once, and what follows from them."""
+    """The recomputed metrics of records, each computed once, and comparisons of them."""
 
     def __init__(self) -> None:
         self._found: dict[Path, RecomputedMetrics] = {}
         self._tasks: dict[str, Downstream] = {}
 
     def checked(self, run: Run) -> Run:
-        """The run, verified: with its fault, or with why it could not be."""
+        """The run after verification, with its fault or the reason that it could not be verified."""
         if run.is_checked:
             if run.found is not None:
                 self._found[run.path] = run.found
@@ -83,14 +83,14 @@ class Evidence:
         return replace(run, fault=f"{first.field} was changed: {first.stored}, but {first.found} was found{also}")
 
     def taken(self, path: Path) -> RecomputedMetrics | None:
-        """What was found for a run that was verified, to be kept elsewhere."""
+        """Remove and return the recomputed metrics of a verified run."""
         return self._found.pop(path, None)
 
     def task(self, record: Record) -> Downstream:
-        """The record's task, made once for all records with its options.
+        """The task of a record, built once for all records with the same options.
 
         Raises:
-            RepbenchError: None is installed, or it does not take the record's options.
+            RepbenchError: It is not installed, or refuses the options of the record.
         """
         key = json.dumps([record.downstream.name, record.protocol.get("task", {})], sort_keys=True)
         if key not in self._tasks:
@@ -98,9 +98,9 @@ class Evidence:
         return self._tasks[key]
 
     def interval(self, runs: Sequence[Run], metric: str) -> tuple[Interval | None, str | None]:
-        """Of the mean over the runs' seeds, within what the metric can be, and what it is over.
+        """The interval of the mean over the seeds, clipped to the range of the metric, and its unit.
 
-        One run that could not be verified keeps the interval that its record states.
+        A single run that could not be verified keeps the interval of its record.
         """
         several = self._several(runs)
         if several is None:
@@ -113,10 +113,10 @@ class Evidence:
         return within, None if within is None else several[0].unit
 
     def comparison(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Comparison | None:
-        """A's mean minus B's on the same utterances, and whether that may be chance; None where it cannot be had.
+        """Mean of A minus mean of B on the same utterances, with a test; None where it is undefined.
 
-        Speakers (or groups) and seeds vary. Where there are none to vary, utterances do if the metric is the accuracy
-        of one answer each; instants of one utterance never do, for they depend on one another.
+        The test varies speakers (or groups) and seeds. With one speaker or group, it varies utterances if the metric is
+        the accuracy of one prediction each; instants of an utterance are dependent and are never tested.
         """
         difference = self.difference(runs_a, runs_b, metric)
         if difference is None:
@@ -126,12 +126,12 @@ class Evidence:
             unit = self._found[runs_a[0].path].measured.unit
             return Comparison(difference, difference.p_value, f"paired t over {unit}s{seeds}")
         p_value = self._mcnemar(runs_a, runs_b) if metric == "accuracy" else None
-        clusters = self._found[runs_a[0].path].measured.values.without  # empty where there is one
+        clusters = self._found[runs_a[0].path].measured.values.without  # empty with one cluster
         is_equal = p_value is None and difference.value == 0 and len(clusters) > 1
         return Comparison(difference, p_value, None if p_value is None else MCNEMAR, is_equal)
 
     def _mcnemar(self, runs_a: Sequence[Run], runs_b: Sequence[Run]) -> float | None:
-        """The largest over the pairs of a run of A and one of B, so that no lucky seed tells two systems apart."""
+        """The largest p-value over the pairs of a run of A and one of B, so that no single seed decides."""
         a, b = ([self._found[run.path].right for run in runs] for runs in (runs_a, runs_b))
         pairs = [(one, other) for one in a for other in b]
         if not all(one and other and one.keys() & other.keys() for one, other in pairs):
@@ -139,7 +139,7 @@ class Evidence:
         return max(_mcnemar_of(one, other) for one, other in pairs if one and other)
 
     def difference(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Difference | None:
-        """A's mean minus B's on the same utterances; None where it cannot be had."""
+        """Mean of A minus mean of B on the same utterances; None where it is undefined."""
         a, b = self._several(runs_a), self._several(runs_b)
         if a is None or b is None:
             return None
@@ -153,7 +153,7 @@ class Evidence:
         return paired_differences_of([each.values for each in a], [each.values for each in b])[metric]
 
     def _several(self, runs: Sequence[Run]) -> list[Measured] | None:
-        """What the runs' predictions give, if all were verified and all were asked the same."""
+        """The metrics of the runs, if all were verified and have the same utterances."""
         known = [self._found[run.path].measured for run in runs if run.path in self._found]
         return known if len(known) == len(runs) and len({each.ids for each in known}) == 1 else None
 
@@ -179,7 +179,7 @@ def _mcnemar_of(a: Mapping[str, bool], b: Mapping[str, bool]) -> float:
 
 
 def predictions_of(run: Run) -> list[Prediction] | str:
-    """The predictions beside a record, or why there are none."""
+    """The predictions of a record, or the reason that there are none."""
     path = run.path.with_name(PREDICTIONS_FILE)
     if not path.is_file():
         return f"there is no {PREDICTIONS_FILE} beside it"
@@ -187,7 +187,7 @@ def predictions_of(run: Run) -> list[Prediction] | str:
 
 
 def classes_of(run: Run) -> tuple[str, ...] | str:
-    """The classes that the run chose from, as the record or its probe has them; or why they are not known."""
+    """The classes of a run, from its record or its probe; or the reason that they are not known."""
     if run.record.downstream.classes is not None:
         return run.record.downstream.classes
     from safetensors import SafetensorError, safe_open

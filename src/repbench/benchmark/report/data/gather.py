@@ -1,4 +1,4 @@
-"""From records to a table: a row is one system, mode, layer and share of labels; a cell is the mean over its seeds."""
+"""From records to a table: a row is a system, mode, layer and label fraction; a cell is the mean over its seeds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from repbench.benchmark.scoring.statistics import Interval
 from repbench.upstream.checkpoints.factory import is_untrained
 
 BASELINE = "mel"
-"""The upstream that others are measured against."""
+"""The upstream that others are compared with."""
 
 Machine = str
 """A device, its processor and the number of torch threads, in words."""
 
 Identity = tuple[str, str | None, str | None]
-"""Of a system: upstream, the checkpoint of a random one, the fingerprint of any other."""
+"""Identity of a system: upstream, its checkpoint if untrained, its fingerprint if not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class System:
     """A model with its weights.
 
     Attributes:
-        name: As shown: no two systems have the same.
+        name: Unique name in the report.
         upstream: Name of the upstream.
-        checkpoint: Where the weights came from.
-        fingerprint: Of the weights; None where they are random and each seed has its own.
-        origin: The package that brought it.
-        citation: Where it was published, as its records say; None where none does.
-        licence: Of its weights or code, likewise.
+        checkpoint: Source of the weights.
+        fingerprint: Fingerprint of the weights; None where they are random and differ by seed.
+        origin: The package of the upstream.
+        citation: Its publication, from its records; None where no record has one.
+        licence: Licence of its weights or code, likewise.
     """
 
     name: str
@@ -56,13 +56,13 @@ class System:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether others are measured against it."""
+        """Whether it is the baseline."""
         return self.upstream == BASELINE
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """A system and how it was asked."""
+    """A system, mode, layer and label fraction."""
 
     key: str
     system: System
@@ -72,12 +72,12 @@ class ReportRow:
 
     @property
     def group(self) -> tuple[str, float]:
-        """What may be ranked together: one mode and one share of the labels."""
+        """Mode and label fraction: rows that share them are ranked together."""
         return self.mode, self.fraction
 
     @property
     def labels(self) -> str:
-        """The share of the labels, in percent."""
+        """The label fraction, in percent."""
         return f"{100 * self.fraction:g} %"
 
     @property
@@ -91,10 +91,10 @@ class Cell:
     """One number of the table.
 
     Attributes:
-        key: Names it in pages and files.
-        column: The question.
-        row: Who was asked.
-        runs: The records behind it, one a seed, by seed.
+        key: Its id in pages and files.
+        column: Its column.
+        row: Its row.
+        runs: Its records, one for each seed, in order of seeds.
         value: Mean over the seeds of the primary metric; None where it is undefined in one of them.
         interval: 95 %, over speakers or groups and over seeds.
         interval_unit: speaker or group.
@@ -135,7 +135,7 @@ class Cell:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Which packages brought upstream, task and corpus, as its runs say; manifests and older records say less."""
+        """The packages of upstream, task and corpus, as far as its records name them."""
         records = [run.record for run in self.runs]
         parts = [part for each in records for part in (each.upstream, each.downstream, each.corpus)]
         known = [(part.name, part.origin) for part in parts]
@@ -143,18 +143,18 @@ class Cell:
 
     @property
     def unchecked(self) -> str | None:
-        """Why it could not be computed again from predictions, all of it or a part; None where it was."""
+        """The reasons that records of it could not be recomputed from predictions; None if all were."""
         reasons = dict.fromkeys(run.unchecked for run in self.runs if run.unchecked is not None)
         return "; ".join(reasons) or None
 
     @property
     def compared(self) -> bool:
-        """Whether it can be best of something: it is defined, and follows from predictions."""
+        """Whether it takes part in comparisons: it is defined, and was recomputed from predictions."""
         return self.value is not None and self.unchecked is None
 
     @property
     def flags(self) -> list[str]:
-        """What is to be said of it wherever it stands."""
+        """Remarks that every table shows with it."""
         return [
             *([f"without {self.excluded}"] if self.excluded else []),
             *(["unchecked"] if self.unchecked is not None else []),
@@ -162,22 +162,22 @@ class Cell:
 
     @property
     def excluded(self) -> int:
-        """Most test utterances that one of its runs left out."""
+        """Largest number of test utterances that one of its records left out."""
         return max(len(run.record.excluded) for run in self.runs)
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything a report shows, before it has a form.
+    """The table of a report, independent of its form.
 
     Attributes:
-        columns: Those that most rows answered first.
-        controls: The same questions with shuffled labels: no scores, but what scores are read beside.
-        rows: By share of labels, mode, and how well they do in the first column.
+        columns: In descending order of their number of rows.
+        controls: Columns with shuffled labels.
+        rows: By label fraction, mode, and score in the first column.
         cells: By the keys of row and column.
-        failed: Records that are not believed.
-        unreadable: From the file of what is no record to why.
-        notes: What a reader should know.
+        failed: Records that failed verification.
+        unreadable: From a file that is not a record to the reason.
+        notes: Sentences for the reader.
     """
 
     columns: tuple[Column, ...]
@@ -189,7 +189,7 @@ class Gathered:
     notes: tuple[str, ...]
 
     def cell(self, row: ReportRow, column: Column) -> Cell | None:
-        """The number of a row in a column; None where nobody asked."""
+        """The cell of a row in a column; None without records."""
         return self.cells.get((row.key, column.key))
 
     def column_cells(self, column: Column) -> list[Cell]:
@@ -198,7 +198,7 @@ class Gathered:
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
-        """Every question that has a number, controls last."""
+        """Every column, controls last."""
         return (*self.columns, *self.controls)
 
     def row_cells(self, row: ReportRow) -> list[Cell]:
@@ -207,42 +207,42 @@ class Gathered:
 
     @functools.cached_property
     def usual_seeds(self) -> int:
-        """What most numbers are a mean over, controls left out; of equals the most."""
+        """The most frequent number of seeds without controls; of equally frequent ones the largest."""
         counts = Counter(len(cell.runs) for column in self.columns for cell in self.column_cells(column))
         return max(counts, key=lambda seeds: (counts[seeds], seeds), default=1)
 
     def covered(self, row: ReportRow) -> int:
-        """How many questions a row has answered, controls left out."""
+        """Number of columns in which a row has a number, controls left out."""
         return sum((row.key, column.key) in self.cells for column in self.columns)
 
     @property
     def groups(self) -> tuple[tuple[str, float], ...]:
-        """The modes and shares of labels that rows have, in their order."""
+        """Modes and label fractions of the rows, in order."""
         return tuple(dict.fromkeys(row.group for row in self.rows))
 
     def group_rows(self, group: tuple[str, float]) -> list[ReportRow]:
-        """The rows of one mode and share of labels."""
+        """The rows of one mode and label fraction."""
         return [row for row in self.rows if row.group == group]
 
 
 def gather(loaded: LoadedRecords, evidence: Evidence) -> Gathered:
-    """Check every record, and lay out those that are believed."""
+    """Verify every record, and lay out those that pass."""
     checked = [run if run.fault is not None else evidence.checked(run) for run in loaded.runs]
-    believed = [run for run in checked if run.fault is None]
-    records = [run.record for run in believed]
+    passed = [run for run in checked if run.fault is None]
+    records = [run.record for run in passed]
     column_of, row_of = columns_of(records), rows_of(records)
     grouped: dict[tuple[ReportRow, str], list[Run]] = defaultdict(list)
-    for run in believed:
+    for run in passed:
         grouped[row_of[run.record.id], column_of[run.record.id].key].append(run)
     columns = {column.key: column for column in column_of.values()}
     cells, notes = _cells(grouped, columns, evidence)
     filled = Counter(column_key for _, column_key in cells)
     in_order = sorted(columns.values(), key=lambda column: (-filled[column.key], int(column.key[1:])))
-    asked = tuple(column for column in in_order if not column.shuffled)
+    scored = tuple(column for column in in_order if not column.shuffled)
     return Gathered(
-        columns=asked,
+        columns=scored,
         controls=tuple(column for column in in_order if column.shuffled),
-        rows=tuple(sorted(dict.fromkeys(row_of.values()), key=lambda row: _order(row, asked, cells))),
+        rows=tuple(sorted(dict.fromkeys(row_of.values()), key=lambda row: _order(row, scored, cells))),
         cells=cells,
         failed=tuple(run for run in checked if run.fault is not None),
         unreadable=loaded.unreadable,
@@ -316,23 +316,23 @@ def _systems(records: Iterable[Record]) -> dict[str, System]:
             checkpoint=each[0].upstream.checkpoint,
             fingerprint=identity[2],
             origin=each[0].upstream.origin.shown(),
-            citation=_said(other.upstream.citation for other in each),
-            licence=_said(other.upstream.licence for other in each),
+            citation=_joined(other.upstream.citation for other in each),
+            licence=_joined(other.upstream.licence for other in each),
         )
         for identity, each in members.items()
         for record in each
     }
 
 
-def _said(values: Iterable[str | None]) -> str | None:
-    """What records of one system say, each once, in one order; None where none says anything."""
+def _joined(values: Iterable[str | None]) -> str | None:
+    """The different values of a system's records, sorted; None where no record has one."""
     return "; ".join(sorted({value for value in values if value})) or None
 
 
 def _names(
     firsts: Mapping[Identity, Record],
 ) -> dict[Identity, str]:
-    """A name for each system: the upstream's, and as much of checkpoint and fingerprint as tells them apart."""
+    """A unique name for each system: the upstream's, with checkpoint and fingerprint as far as necessary."""
     candidates = {
         identity: (
             shown(name) if random is None else f"{shown(name)} (untrained)",
@@ -359,7 +359,7 @@ def _of_checkpoint(record: Record, random: str | None) -> str:
 
 
 def _order(row: ReportRow, columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]) -> tuple[object, ...]:
-    """Many labels first, then by mode, then the best in the first column, the next, and so on; unchecked ones last."""
+    """Sort key: label fraction descending, mode, then score in each column; cells that are not compared come last."""
     places: list[tuple[bool, float]] = []
     for column in columns:
         cell = cells.get((row.key, column.key))

@@ -1,4 +1,4 @@
-"""Where in a model the answer is: a number for each layer of a system that was asked layer by layer."""
+"""Layer profiles: the number of each layer of a system that was probed layer by layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, Sys
 from repbench.benchmark.report.render.escaping import shown
 
 _MOST_DIGITS = 4
-"""Of a layer's number; a longer one is a name."""
+"""Most digits of a layer number; a longer one is a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class Profile:
     """One system, mode and share of labels.
 
     Attributes:
-        name: Of the system, with mode and share of labels where they are not frozen and all.
-        system: Whose layers they are.
+        name: Name of the system, with mode and label fraction where they are not frozen and 1.
+        system: The system.
         cells: By layer number.
-        weighted: What the learned mix of all layers scores; None where it was not asked.
+        weighted: The number of the learned mix of all layers; None without such a record.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Profile:
     weighted: Cell | None
 
     def layer_name(self, number: int) -> str:
-        """What the model calls the layer."""
+        """The name of a layer in the model."""
         names = self.cells[number].runs[0].record.upstream.layer_names
         return shown(names[number], 20) if number < len(names) else str(number)
 
@@ -44,7 +44,7 @@ class LayerProfiles:
 
 
 def layer_profiles(gathered: Gathered) -> list[LayerProfiles]:
-    """The columns in which some system was asked at two or more layers."""
+    """The columns in which a system has numbers for two or more layers."""
     found = (LayerProfiles(column, tuple(_profiles(gathered, column))) for column in gathered.columns)
     return [each for each in found if each.profiles]
 
@@ -74,7 +74,7 @@ def _name(row: ReportRow) -> str:
 
 
 def layer_number(cell: Cell) -> int | None:
-    """The number of the one layer that was read; None for a mix, and for `last` and `first`, which stand elsewhere."""
+    """The number of the layer that a cell reads; None for a mix, and for `last` and `first`."""
     layer, names = cell.row.layer, cell.runs[0].record.upstream.layer_names
     if layer in names:
         return names.index(layer)

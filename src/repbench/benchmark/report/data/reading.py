@@ -1,4 +1,4 @@
-"""Records as a report finds them: read, checked against their own id, each once."""
+"""Reading the records of a report: each once, checked against its id."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from repbench.errors import DataError, IntegrityError
 
 @dataclass(frozen=True, slots=True)
 class RecomputedMetrics:
-    """What the predictions of a record give.
+    """The metrics recomputed from the predictions of a record.
 
     Attributes:
-        measured: The metrics, whole and by cluster.
-        right: Which utterances were answered right, where utterances are all that can vary.
+        measured: The metrics over all clusters and without each cluster.
+        right: Whether each utterance was predicted correctly; empty where speakers or groups vary.
     """
 
     measured: Measured
@@ -27,16 +27,16 @@ class RecomputedMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A record and where it lies.
+    """A record with its file and the result of its verification.
 
     Attributes:
-        path: Of its `record.json`.
-        record: What it says.
-        fault: Why it is not believed; None while nothing speaks against it.
-        unchecked: Why its numbers could not be computed again; None where they were.
-        root: Where its file is seen from; None: from where the report is made.
-        is_checked: Whether it was verified when it was read.
-        found: What its predictions give, where it was verified and holds.
+        path: Its `record.json`.
+        record: The record.
+        fault: The reason that verification failed; None if it has not failed.
+        unchecked: The reason that its numbers could not be recomputed; None if they were.
+        root: Folder that its file is shown relative to; None: the file is shown as given.
+        is_checked: Whether verification has run.
+        found: The recomputed metrics, if verification passed.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def place(self) -> str:
-        """Its file, as it is shown."""
+        """Its file, as the report shows it."""
         if self.root is None or not self.path.is_relative_to(self.root):
             return str(self.path)
         return str(self.path.relative_to(self.root))
@@ -57,11 +57,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecords:
-    """What was found.
+    """The records that were found.
 
     Attributes:
         runs: Every record that could be read, in the order of their paths.
-        unreadable: From the file of what is no record, or cannot be read, to why.
+        unreadable: From a file that is not a record, or cannot be read, to the reason.
     """
 
     runs: tuple[Run, ...]
@@ -69,7 +69,7 @@ class LoadedRecords:
 
 
 def read_run(path: Path, root: Path | None = None) -> Run | str:
-    """A record, held to its own id; or why it is none."""
+    """A record, checked against its id; or the reason that it cannot be read."""
     try:
         fields = read_fields(path)
         record = record_of(fields, path)
@@ -83,12 +83,12 @@ def load(
     root: Path | None = None,
     read: Callable[[Sequence[Path], Path | None], Iterable[Run | str]] | None = None,
 ) -> LoadedRecords:
-    """Read every record at or below the places, to be shown as seen from `root`.
+    """Read every record at or below the places.
 
     Args:
         places: Records, and folders that hold some at any depth.
-        root: Where their files are seen from.
-        read: Gives for each path a run or why there is none, in their order; None: `read_run`.
+        root: Folder that files are shown relative to.
+        read: From paths to a run or a reason for each, in order; None: `read_run`.
 
     Raises:
         DataError: A place does not exist, or none holds a record.

@@ -1,4 +1,4 @@
-"""How much the learning rate matters: the best dev value at each rate that a record tried."""
+"""Sensitivity to the learning rate: the best dev value at each rate of a record's grid."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TriedRates:
     """The rates of one cell.
 
     Attributes:
-        cell: Whose they are.
+        cell: The cell.
         dev_values: From learning rate to the best dev value over the steps, mean over the seeds.
-        chosen: The rates that its records took.
+        chosen: The rates that its records chose.
     """
 
     cell: Cell
@@ -34,7 +34,7 @@ class Sensitivity:
 
 
 def sensitivities(gathered: Gathered) -> list[Sensitivity]:
-    """The columns in which learning rates were tried, with the most labels that were used there."""
+    """The columns with grids of learning rates, each at its largest label fraction."""
     found: list[Sensitivity] = []
     for column in gathered.columns:
         tried = [each for cell in gathered.column_cells(column) if len((each := _tried(cell)).dev_values) > 1]

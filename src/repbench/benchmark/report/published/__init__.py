@@ -1,7 +1,7 @@
-"""Numbers that others published, as they published them, each with its source and date.
+"""Published numbers of other papers, unchanged, each table with its source and date.
 
-They were measured with other data, heads and budgets: they may stand beside our rows, set apart, and are never ranked
-with them.
+They were measured with other data, heads and budgets, so a report shows them in a section of their own and never ranks
+them with its rows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Published:
     """A published table.
 
     Attributes:
-        title: What it shows.
-        source: Where it stands.
+        title: Title of the table.
+        source: Paper and table.
         date: Year and month of that source.
-        notes: What a reader has to know before comparing.
+        notes: Caveats of a comparison.
         values: Model -> column -> number; a cell that was not published is absent.
         about: Model -> column -> text.
     """

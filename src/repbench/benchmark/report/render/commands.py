@@ -1,4 +1,4 @@
-"""The command line that makes a record again."""
+"""The command line that reproduces a record."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from repbench.errors import printable
 from repbench.registry import registry
 
 PROBE_SOURCE = re.compile(r"scored by the probe of ([0-9a-f]{16})$")
-"""How the split policy names the run whose probe scored a corpus."""
+"""The part of a split policy that names the run whose probe scored the corpus."""
 
 LONGEST_COMMAND = 1900
-"""Characters of a command that is shown; of a longer one nothing is, for a part of a command is another command."""
+"""Most characters of a command that is shown; a longer one is not shown at all, because a part of it would be wrong."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
 def commands_of(records: Sequence[Record]) -> list[str]:
-    """The commands that make several records again: one for those that differ in nothing but the seed."""
+    """The commands that reproduce several records: one for all that differ in the seed alone."""
     seeds: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         seeds[command_of(record, seeds=())].append(record)
@@ -35,7 +35,7 @@ def commands_of(records: Sequence[Record]) -> list[str]:
 def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
     """`repbench run …` with every option that differs from its default, as a shell reads it; with its seed, or `seeds`.
 
-    A corpus that is a folder is known by its name and fingerprint alone; its place is left for the reader to fill in.
+    A record has name and fingerprint of a corpus folder but not its path, which the reader fills in.
     """
     parts = ["repbench", "run", *_pair(record)]
     probe = PROBE_SOURCE.search(record.corpus.split_policy)
@@ -49,7 +49,7 @@ def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
 
 
 def shown_command(command: str) -> str | None:
-    """A command as it can be shown and copied; None where it is too long for that."""
+    """A command as it is shown; None where it is too long."""
     line = printable(command)
     return line if len(line) <= LONGEST_COMMAND else None
 

@@ -1,6 +1,6 @@
-"""Foreign names made safe for where they stand: a page, a table of Markdown or LaTeX, a spreadsheet.
+"""Escaping of untrusted names for Markdown, LaTeX and spreadsheets.
 
-HTML is escaped by jinja2, JSON by `json`; both get `shown` text. Nothing here looks at what a name means.
+HTML is escaped by jinja2 and JSON by `json`; both receive `shown` text.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from repbench.errors import printable
 
 LONGEST = 60
-"""Characters of a name that tables and figures show; JSON has all of it."""
+"""Most characters of a name in tables and figures; JSON has all of it."""
 
 LONGEST_TITLE = 200
-"""Characters of a title."""
+"""Most characters of a title."""
 
 LONGEST_TEXT = 4000
-"""Characters of a paragraph."""
+"""Most characters of a paragraph."""
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()!|~$@#])")
 _LATEX = {
@@ -34,7 +34,7 @@ _AFTER_SEMICOLON = re.compile(rf"(;[\s\"']*)(?=[{re.escape(''.join(_FORMULA_STAR
 
 
 def shown(text: object, longest: int = LONGEST) -> str:
-    """A name for one line: control and bidi characters escaped, its middle left out where it is too long."""
+    """A name on one line: control and bidi characters escaped, the middle of a long one left out."""
     line = printable(text)
     if len(line) <= longest:
         return line
@@ -43,13 +43,13 @@ def shown(text: object, longest: int = LONGEST) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text for a cell or a line of Markdown that stands for itself alone, addresses included."""
+    """Text for a cell or a line of Markdown, without markup; addresses do not become links."""
     escaped = _MARKDOWN.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
     return re.sub(r"(?i)(www)\.|(:)(?=//)", lambda found: f"{found[1] or ''}\\{'.' if found[1] else ':'}", escaped)
 
 
 def latex(text: str) -> str:
-    """Text for LaTeX with T1 fonts; a letter that they lack becomes its number."""
+    """Text for LaTeX with T1 fonts; a letter that they lack becomes its code point."""
     return "".join(_latex_character(character) for character in text)
 
 
@@ -62,10 +62,10 @@ def _latex_character(character: str) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """Text for a CSV cell that no spreadsheet takes for a formula.
+    """Text for a CSV cell that no spreadsheet evaluates as a formula.
 
-    Where a semicolon parts cells, as in many countries, a spreadsheet that opens the file parts this text too, whatever
-    quotes stand around it: what follows a semicolon is the beginning of a cell there.
+    Where semicolons separate cells, as in many countries, a spreadsheet splits this text too, despite quotes around it,
+    so text after a semicolon is escaped like the beginning of a cell.
     """
     inert = _AFTER_SEMICOLON.sub(r"\1'", text)
     return f"'{inert}" if inert.startswith(_FORMULA_STARTS) else inert

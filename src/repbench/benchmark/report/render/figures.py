@@ -1,4 +1,4 @@
-"""What is drawn of a report: curves over labels, profiles over layers, costs, confusions, learning rates."""
+"""The figures of a report: metric over labels, layers, cost and learning rates, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_LINES = len(SERIES)
-"""Lines of one figure that can be told apart; the tables have all."""
+"""Most lines of one figure; the tables have all."""
 
 _WIDTH, _HEIGHT = 4.7, 3.3
 _LINE_OF_LEGEND = 0.21
 
 
 def efficiency_figure(efficiency: Efficiency) -> Figure:
-    """Metric over seconds of labels, on a logarithmic axis, with bands."""
+    """Metric over seconds of labelled sound, on a logarithmic axis, with 95 % bands."""
     column, curves = efficiency.column, efficiency.curves[:MOST_LINES]
     words = [
         f"{curve.name}: {number(curve.values[0])} with {as_time(curve.seconds[0])} of labels, "
@@ -46,12 +46,12 @@ def efficiency_figure(efficiency: Efficiency) -> Figure:
         _finish(axes, column, len(curves) + (efficiency.target is not None))
 
     size = _size(len(curves) + 1)
-    title = f"Few labels: {column.title}"
+    title = f"Label efficiency: {column.title}"
     return draw(f"labels-{column.key}", title, "; ".join([*words, _left_out(len(efficiency.curves))]), size, paint)
 
 
 def layers_figure(profiles: LayerProfiles) -> Figure:
-    """Metric by layer, with bands; the learned mix of all layers as a line across."""
+    """Metric by layer, with 95 % bands; the learned mix of all layers as a dashed line."""
     column, shown_profiles = profiles.column, profiles.profiles[:MOST_LINES]
     words = [
         f"{profile.name}: " + ", ".join(f"{profile.layer_name(n)} {number(c.value)}" for n, c in profile.cells.items())
@@ -75,7 +75,7 @@ def layers_figure(profiles: LayerProfiles) -> Figure:
 
 
 def cost_figure(front: Front) -> Figure:
-    """Metric over multiply-accumulates a second of sound; the front is a staircase."""
+    """Metric over multiply-accumulates per second of sound; the Pareto front as steps."""
     column = front.column
     points = _readable(front)
     words = [f"{cell.row.title}: {number(cell.value)} at {as_count(macs)} MACs/s" for macs, cell in points]
@@ -99,14 +99,14 @@ def cost_figure(front: Front) -> Figure:
         axes.set_xlim(least / 1.6, right)
         ticks = sorted({place(macs) for macs, _ in points})
         _log_ticks(axes, ticks, lambda macs: "0" if macs == least else as_count(macs), pad=False)
-        axes.set_xlabel("multiply-accumulates a second of sound")
+        axes.set_xlabel("multiply-accumulates per second of sound")
         _finish(axes, column, 0)
 
     return draw(f"cost-{column.key}-{front.mode}", front.title, "; ".join(words), (_WIDTH, _HEIGHT), paint)
 
 
 def sensitivity_figure(sensitivity: Sensitivity) -> Figure:
-    """Dev value by learning rate; what was chosen stands out."""
+    """Dev value by learning rate; chosen rates are ringed."""
     column, tried = sensitivity.column, sensitivity.tried[:MOST_LINES]
     words = [
         f"{each.cell.row.title}: "
@@ -131,7 +131,7 @@ def sensitivity_figure(sensitivity: Sensitivity) -> Figure:
 
 
 def confusion_figure(confusion: Confusion) -> Figure:
-    """The matrix; the darker a square, the larger its share of the row."""
+    """The confusion matrix; the darker a square, the larger its share of the row."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -164,13 +164,14 @@ def confusion_figure(confusion: Confusion) -> Figure:
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.tick_params(length=0)
         axes.set_aspect("equal")
-        axes.set_xlabel("answered")
-        axes.set_ylabel("true")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("reference")
         axes.spines[["top", "right"]].set_visible(True)
 
-    title = f"What is taken for what: {cell.column.title}, {cell.row.title}"
+    title = f"Confusions: {cell.column.title}, {cell.row.title}"
     words = "; ".join(
-        f"{pair.reference} taken for {pair.estimated} in {pair.share:.0%} of its instants" for pair in confusion.pairs
+        f"{pair.reference} predicted as {pair.estimated} at {pair.share:.0%} of its instants"
+        for pair in confusion.pairs
     )
     return draw(f"confusion-{cell.column.key}", title, f"Most confused: {words}", (_WIDTH, _WIDTH), paint)
 
@@ -200,7 +201,7 @@ def _size(num_names: int) -> tuple[float, float]:
 
 
 def _log_ticks(axes: Axes, places: Sequence[float], label: object, *, pad: bool = True) -> None:
-    """A logarithmic axis with plain numbers at the places that were measured, as far as they have room."""
+    """A logarithmic axis with plain numbers at the measured points, as far as there is room."""
     from math import log
     from typing import cast
 
@@ -220,7 +221,7 @@ def _log_ticks(axes: Axes, places: Sequence[float], label: object, *, pad: bool 
 
 
 def _readable(front: Front) -> list[tuple[int, Cell]]:
-    """The points of the front and as many others as there is room for names."""
+    """The points of the front, and the best others as far as there is room for their names."""
     on_front = [point for point in front.points if point[1].key in front.front]
     others = [point for point in front.points if point[1].key not in front.front]
     others.sort(key=lambda point: -point[1].signed_value)
@@ -228,7 +229,7 @@ def _readable(front: Front) -> list[tuple[int, Cell]]:
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, Cell]]) -> None:
-    """Names beside points, moved up as far as they would overlap."""
+    """Write names next to points, moved up where they would overlap."""
     middle = (points[0][0] * points[-1][0]) ** 0.5
     values = [cell.value or 0.0 for _, cell in points]
     gap = 0.062 * ((max(values) - min(values)) or 1.0)

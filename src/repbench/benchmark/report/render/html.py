@@ -1,7 +1,7 @@
-"""`index.html`: the report as one page that loads nothing and runs only the script it was made with.
+"""`index.html`: the report as one page that loads nothing and runs only its own script.
 
-Whatever a record calls its systems, tasks and corpora is text here and nothing else: jinja2 escapes it in the page,
-`ElementTree` in the figures, and the content security policy forbids every script and style but the two of the page.
+Names of systems, tasks and corpora are untrusted text: jinja2 escapes them in the page, `ElementTree` in the figures,
+and the content security policy allows only the script and the style of the page.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from repbench.errors import printable
 _TEMPLATES = Path(__file__).parent / "templates"
 _MODES = {"frozen": "frozen", "finetune": "fine-tuned"}
 _LONGEST = 2000
-"""Characters of a path."""
+"""Most characters of a path."""
 
 MOST_FIGURES = 12
-"""Of one kind; the tables have all."""
+"""Most figures of one kind; results.json has the numbers of all."""
 
 Subject = TypeVar("Subject")
 
 
 class Filter(NamedTuple):
-    """What rows or columns can be chosen by."""
+    """A selector of rows or columns."""
 
     key: str
     label: str
@@ -47,7 +47,7 @@ class Filter(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Figures of one kind, each with its numbers."""
+    """The figures of one kind, each with its table."""
 
     key: str
     title: str
@@ -89,7 +89,7 @@ def _hash(text: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A value as it may stand in the page; markup made here is left as it is."""
+    """A value made printable; markup is left as it is."""
     return printable(value) if type(value) is str else value
 
 
@@ -105,9 +105,9 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
-        *([("failures", "Not believed")] if not_believed else []),
+        *([("failures", "Records left out")] if not_believed else []),
         *([("notes", "Notes")] if report.notes else []),
-        ("questions", "Questions"),
+        ("questions", "Columns"),
         ("records", "Records"),
     ]
     filters = _filters(report)
@@ -125,13 +125,13 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "num_costs": len(COST_COLUMNS),
         "varied": tables.varied(report),
         "untested": " ".join(tables.untested_sentence(report)),
-        "numbers_say": " ".join(tables.numbers_say(report)),
+        "seeds": " ".join(tables.seeds_and_checks(report)),
         "overall": overall,
         "control_tables": controls,
         "published": published,
         "failures": not_believed,
         "notes": report.notes,
-        "questions": [
+        "column_facts": [
             (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
             for column in gathered.all_columns
         ],
@@ -146,9 +146,9 @@ def _summary(report: Report) -> str:
     parts = (
         _count(report.num_records, "record"),
         _count(len(systems), "system"),
-        _count(len(gathered.columns), "question"),
+        _count(len(gathered.columns), "column"),
     )
-    return f"{', '.join(parts)}; newest record of {shown(newest[:10])}. Drawn from the records alone."
+    return f"{', '.join(parts)}; newest record of {shown(newest[:10])}. Made from the records alone."
 
 
 def _count(count: int, what: str) -> str:
@@ -170,7 +170,7 @@ def _filters(report: Report) -> list[Filter]:
 
 
 def _one_mode(filters: Sequence[Filter]) -> str:
-    """A class that hides the column of modes where there is one mode."""
+    """The class that hides the column of modes where there is one mode."""
     return "" if any(each.key == "mode" and len(each.choices) > 1 for each in filters) else " single"
 
 
@@ -215,7 +215,7 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
     ]
     return {
         "name": row.system.name,
-        "asked_how": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
+        "setting": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
         + f"layer {shown(row.layer, 20)}, {row.labels}",
         "tags": ["reference"] if row.system.is_baseline else [],
         "mode": _MODES[row.mode],
@@ -227,7 +227,7 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
         "labels": row.labels,
         "cells": [_cell(report, gathered.cell(row, column)) for column in gathered.columns],
         "covered": gathered.covered(row),
-        "asked": len(gathered.columns),
+        "num_columns": len(gathered.columns),
         "costs": costs,
     }
 
@@ -246,7 +246,7 @@ def _cell(report: Report, cell: Cell | None) -> dict[str, Any] | None:
 
 
 def _bar(report: Report, cell: Cell) -> dict[str, float | None] | None:
-    """Where value and interval lie between the least and the greatest number of the column, in percent."""
+    """Positions of value and interval between the smallest and the largest number of the column, in percent."""
     cells = [each for each in report.gathered.column_cells(cell.column) if each.value is not None]
     ends = [value for each in cells for value in _ends(each)]
     low, high = min(ends), max(ends)
@@ -277,20 +277,20 @@ def _known(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
 def _entry(cell: Cell) -> dict[str, Any]:
     row, first = cell.row, cell.runs[0].record
     facts = [
-        ("question", cell.column.title),
-        ("asked", f"{_MODES[row.mode]}, {row.labels} of the labels ({as_time(cell.label_seconds)})"),
+        ("column", cell.column.title),
+        ("setting", f"{_MODES[row.mode]}, {row.labels} of the labels ({as_time(cell.label_seconds)})"),
         ("95 %", f"{interval(cell.interval)} over {cell.interval_unit}s" if cell.interval else "no interval"),
         ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
         ("weights", shown(row.system.checkpoint or "none", 200)),
         *(("from", shown(origin, 200)) for origin in cell.origins),
         *(
-            (name, shown(said, 200))
-            for name, said in (("published in", row.system.citation), ("licence", row.system.licence))
-            if said is not None
+            (name, shown(value, 200))
+            for name, value in (("published in", row.system.citation), ("licence", row.system.licence))
+            if value is not None
         ),
         (
             "checked",
-            "; ".join(dict.fromkeys(run.unchecked or "computed again from its predictions" for run in cell.runs)),
+            "; ".join(dict.fromkeys(run.unchecked or "recomputed from its predictions" for run in cell.runs)),
         ),
         *(
             ("warning", shown(warning, 400))
@@ -317,23 +317,23 @@ def _entry(cell: Cell) -> dict[str, Any]:
 
 def _sections(report: Report) -> Iterator[Section]:
     yield from _section(
-        "labels", "Few labels", "How far each system comes with few labels; the bands are 95 % intervals.",
+        "labels", "Label efficiency", "Metric over seconds of labelled sound; the bands are 95 % intervals.",
         report.efficiencies, lambda each: (figures.efficiency_figure(each), tables.efficiency(each)),
     )  # fmt: skip
     yield from _section(
-        "layers", "Layer by layer", "Where in a model the answer is.",
+        "layers", "Layer by layer", "Score of each layer of a model; the bands are 95 % intervals.",
         report.profiles, lambda each: (figures.layers_figure(each), tables.layers(each)),
     )  # fmt: skip
     yield from _section(
-        "cost", "Accuracy and cost", "The green steps join what nothing at most as costly beats.",
+        "cost", "Accuracy and cost", "Metric over multiply-accumulates; the green steps are the Pareto front.",
         report.fronts, lambda each: (figures.cost_figure(each), tables.front(each)),
     )  # fmt: skip
     yield from _section(
-        "confusions", "What is taken for what", "Of the best system of a frame task, pooled over its seeds.",
+        "confusions", "Confusions", "Confusion matrix of the best system of a frame task, pooled over its seeds.",
         report.confusions, lambda each: (figures.confusion_figure(each), tables.most_confused(each)),
     )  # fmt: skip
     yield from _section(
-        "rates", "Learning rates", "The best dev value at each rate that was tried.",
+        "rates", "Learning rates", "Best dev value at each learning rate of the grid.",
         report.sensitivities, lambda each: (figures.sensitivity_figure(each), tables.learning_rates(each)),
     )  # fmt: skip
 
@@ -343,5 +343,5 @@ def _section(
 ) -> Iterator[Section]:
     if subjects:
         left_out = len(subjects) - MOST_FIGURES
-        more = f"{left_out} more of these are not drawn; results.json has their numbers." if left_out > 0 else ""
+        more = f"{left_out} more are not drawn; results.json has their numbers." if left_out > 0 else ""
         yield Section(key, title, text, [draw(each) for each in subjects[:MOST_FIGURES]], more)

@@ -1,4 +1,4 @@
-r"""`report.tex`: the tables with booktabs, a document that compiles as it is and whose tables can be copied out."""
+r"""`report.tex`: the report as a LaTeX document with booktabs tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.gather import Cell
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, latex, shown
-from repbench.benchmark.report.render.markdown import ELSEWHERE, NOT_BELIEVED, failures, record_line
+from repbench.benchmark.report.render.markdown import ELSEWHERE, LEFT_OUT, failures, record_line
 from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
 
 MOST_NUMBERS = 6
@@ -47,7 +47,7 @@ def _lines(report: Report) -> Iterator[str]:
         for each in report.published:
             yield from _table(published_table(each))
     yield from _listed("Notes", report.notes)
-    yield from _listed(NOT_BELIEVED, failures(report))
+    yield from _listed(LEFT_OUT, failures(report))
     yield from _listed("Records", (record_line(cell) for cell in _cells(report)))
 
 

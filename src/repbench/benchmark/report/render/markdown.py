@@ -1,4 +1,4 @@
-"""`report.md`: the tables for a reader of plain text."""
+"""`report.md`: the report as Markdown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
 from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
 
-NOT_BELIEVED = "Not believed: in no number above"
-TOO_LONG = "The command is too long to be shown; results.json has it."
-ELSEWHERE = "Published elsewhere: other data, heads and budgets, never ranked with ours"
+LEFT_OUT = "Records left out: they failed verification"
+TOO_LONG = "The command is too long to show here; results.json has it."
+ELSEWHERE = "Published elsewhere: other data, heads and budgets, not ranked with the rows above"
 
 
 def results(report: Report) -> str:
@@ -45,7 +45,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def record_line(cell: Cell) -> str:
-    """A number's records in words."""
+    """A number and the ids of its records, on one line."""
     ids = " ".join(run.record.id for run in cell.runs)
     return f"{cell.row.title}, {cell.row.labels}, {cell.row.mode}, {cell.column.title}: {ids}"
 
@@ -78,12 +78,12 @@ def _value(value: PlainCell) -> str:
 def _failures(report: Report) -> Iterator[str]:
     lines = failures(report)
     if lines:
-        yield f"\n## {NOT_BELIEVED}\n"
+        yield f"\n## {LEFT_OUT}\n"
         yield from (f"* {markdown(line)}" for line in lines)
 
 
 def failures(report: Report) -> list[str]:
-    """What is not believed and why, a line each."""
+    """A line for each record that failed verification."""
     gathered = report.gathered
     named = [
         f"{run.record.id}, {shown(run.record.upstream.name)} on {shown(run.record.downstream.name)}: {run.fault}"
@@ -93,7 +93,7 @@ def failures(report: Report) -> list[str]:
 
 
 def _code(text: str) -> str:
-    """Inline code, whatever backticks the text holds."""
+    """Inline code with a fence longer than any run of backticks in the text."""
     fence = "`"
     while fence in text:
         fence += "`"

@@ -1,8 +1,8 @@
-"""Figures as SVG that a strict page may hold: real text, classes for colours, no style, no script, no address.
+"""Figures as SVG for a strict content security policy: real text, classes for colours, no style, script or address.
 
-Matplotlib writes `style="…"` everywhere, which a strict content security policy forbids: every property becomes an
-attribute of its own. Colours of the page stand as stand-ins while drawing and as classes after, so that they follow
-the reader's light or dark scheme; a file of its own gets the light ones.
+Matplotlib writes `style="…"` attributes, which the policy forbids, so every property becomes an attribute of its own.
+Drawing uses placeholder colours, which become classes, so that figures follow the light or dark scheme of the page; a
+separate file gets the light colours.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, LINE, MARK, CARD = "#010203", "#040506", "#070809", "#0a0b0c"
-"""Stand-ins for the page's text, lines, best and background."""
+"""Placeholders for the colours of text, lines, best numbers and background."""
 
 SERIES = tuple(f"#0{number}1{number}2{number}" for number in range(8))
-"""Stand-ins for the colours of systems, in order."""
+"""Placeholders for the colours of systems, in order."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "d")
-"""Beside the colours, so that lines can be told apart without them."""
+"""Markers of systems, so that lines differ without colours too."""
 
 _CLASSES = {INK: "ink", LINE: "line", MARK: "mark", CARD: "card"} | {
     colour: f"s{number}" for number, colour in enumerate(SERIES)
@@ -52,10 +52,10 @@ class Figure:
     """A figure.
 
     Attributes:
-        key: Names it in a page, and its file.
-        title: What it shows.
-        text: The same in words, for those who do not see it.
-        svg: Markup for a page.
+        key: Its id in a page, and the name of its file.
+        title: Title of the figure.
+        text: Description for screen readers.
+        svg: Markup for the page.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Figure:
     svg: str
 
     def as_file(self) -> str:
-        """The figure as a file of its own, in the colours of a light page."""
+        """The figure as a separate file, in light colours."""
         root = Xml.fromstring(self.svg)
         root.set("xmlns", "http://www.w3.org/2000/svg")
         root.set("font-family", _FONT)
@@ -123,7 +123,7 @@ def _for_page(drawn: str, key: str, title: str, text: str) -> str:
 
 
 def _without_style(element: Xml.Element, key: str) -> None:
-    """Properties as attributes, colours of the page as classes, ids that no other figure has."""
+    """Turn properties into attributes, placeholder colours into classes, and make ids unique to the figure."""
     classes: list[str] = []
     for declaration in element.attrib.pop("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))

@@ -1,4 +1,4 @@
-"""The tables of a report as rows of plain text, which Markdown, LaTeX and the page dress each in their way."""
+"""The tables of a report as plain text; Markdown, LaTeX and the page add their own markup."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ Subject = TypeVar("Subject")
 
 
 def legend(report: Report) -> str:
-    """How the tables of scores are to be read."""
+    """The legend of the tables of scores."""
     sentences = (
-        "Best of each column in bold; ≈: not told apart from it (paired over the same utterances, Holm over all "
-        "comparisons with a best number of this report, 5 %).",
+        "The best number of each column is bold; ≈: no significant difference from it (test paired over the same "
+        "utterances, Holm adjustment over all comparisons with a best number, 5 %).",
         *untested_sentence(report),
-        f"In brackets the 95 % interval over {varied(report)}.",
-        *numbers_say(report),
-        "↑ higher is better, ↓ lower. An empty cell was not asked.",
+        f"In brackets: 95 % interval over {varied(report)}.",
+        *seeds_and_checks(report),
+        "↑: higher is better, ↓: lower is better. Empty cells were not measured.",
     )
     return " ".join(sentences)
 
 
-def numbers_say(report: Report) -> Iterator[str]:
-    """How many seeds a number has, and what is said beside it."""
+def seeds_and_checks(report: Report) -> Iterator[str]:
+    """Sentences on the seeds of a number and on numbers that were not verified."""
     yield seeds_sentence(report)
     if any(cell.unchecked is not None for cell in report.gathered.cells.values()):
-        yield "“unchecked”: could not be computed again from predictions, and is neither best nor compared."
+        yield "“unchecked”: could not be recomputed from predictions, and is left out of every comparison."
 
 
 def untested_sentence(report: Report) -> Iterator[str]:
-    """What the sign of a comparison that could not be made means, where there is one."""
+    """The meaning of `?`, where a table has one."""
     if report.verdicts.untested:
         yield (
-            "?: could not be compared with it (one speaker or group alone, or a difference that is the same in each), "
-            "which says nothing of whether they differ."
+            "?: not tested against it (only one speaker or group, or the same difference in each); whether they differ "
+            "is not known."
         )
 
 
 def varied(report: Report) -> str:
-    """What the intervals of the table are over."""
+    """The units that the intervals of the table are over."""
     cells = report.gathered.cells.values()
     units = sorted({str(cell.interval_unit) for cell in cells if cell.interval_unit is not None})
     names = " or ".join(f"{shown(unit)}s" for unit in units) or "speakers"
@@ -67,11 +67,11 @@ def varied(report: Report) -> str:
 
 
 def seeds_sentence(report: Report) -> str:
-    """How many seeds a number of the table has."""
+    """A sentence on the number of seeds."""
     counts = {len(cell.runs) for column in report.gathered.columns for cell in report.gathered.column_cells(column)}
-    each = f"the mean over {report.seeds} seeds" if report.seeds > 1 else "of one seed"
-    unless = " unless it says otherwise" if len(counts) > 1 else ""
-    alone = " A number of one seed says nothing of other seeds." if 1 in counts else ""
+    each = f"the mean over {report.seeds} seeds" if report.seeds > 1 else "from one seed"
+    unless = " unless marked otherwise" if len(counts) > 1 else ""
+    alone = " Intervals of one seed do not include the variance between seeds." if 1 in counts else ""
     return f"Each number is {each}{unless}.{alone}"
 
 
@@ -159,7 +159,7 @@ def sources(report: Report) -> Iterator[PlainTable]:
         TableColumn("published in", lambda each: shown(each.citation or "", 200), is_name=True),
         TableColumn("licence", lambda each: shown(each.licence or "", 80), is_name=True),
     )
-    note = "As each model declares of itself; what a training started from or learned from may ask for more."
+    note = "As the models declare; licences of initial checkpoints and of training data may add conditions."
     if known:
         yield table("Models", columns, known, (note,))
 
@@ -239,17 +239,17 @@ def overall(aggregates: GroupAggregates, group: tuple[str, float]) -> PlainTable
 def _notes(aggregates: GroupAggregates, letters: Mapping[frozenset[str], str]) -> Iterator[str]:
     relative = ", ".join(column.title for column in aggregates.relative)
     if len(aggregates.relative) == len(aggregates.columns):
-        scores = "on which the worst row of a column is 0 and the best 1: of this table alone"
+        scores = "scaled so that the worst row of a column is 0 and the best 1, which holds for this table alone"
     elif relative:
         scores = (
-            f"on which guessing is 0 and a perfect system 1; in {relative}, where guessing or perfection has no "
+            f"scaled so that chance is 0 and a perfect system 1; in {relative}, where chance or perfection has no "
             "number, the worst row shown is 0 and the best 1"
         )
     else:
-        scores = "on which guessing is 0 and a perfect system 1"
-    yield f"Mean: of scores {scores}. Borda: points for systems left behind, summed over tasks."
+        scores = "scaled so that chance is 0 and a perfect system 1"
+    yield f"Mean: mean of scores {scores}. Borda: number of systems outranked, summed over tasks."
     yield (
-        "Each task and corpus counts once, by the column that most rows answered (of equals the tuned one): "
+        "Each task and corpus counts once, by the column with the most rows (of equals the tuned one): "
         f"{'; '.join(column.title for column in aggregates.columns)}."
     )
     if letters:
@@ -257,7 +257,7 @@ def _notes(aggregates: GroupAggregates, letters: Mapping[frozenset[str], str]) -
             f"{letter}: {', '.join(column.title for column in aggregates.columns if column.key in keys) or 'nothing'}"
             for keys, letter in letters.items()
         )
-        yield f"Only rows that answered the same can be compared. {several}."
+        yield f"Only rows with the same letter, which have the same columns, can be compared. {several}."
 
 
 def _letters() -> Iterator[str]:
@@ -272,7 +272,7 @@ def controls(each: Controls) -> PlainTable:
     untrained = any(one.training is not None for one in each.controlled)
     columns: list[TableColumn[Controlled]] = [
         TableColumn("system", lambda one: one.cell.row.system.name, is_name=True),
-        TableColumn("asked", lambda one: _setting(one.cell.row), is_name=True),
+        TableColumn("setting", lambda one: _setting(one.cell.row), is_name=True),
         TableColumn(shown(each.column.metric), lambda one: _unmarked(one.cell)),
     ]
     notes = []
@@ -281,14 +281,14 @@ def controls(each: Controls) -> PlainTable:
             TableColumn("shuffled labels", lambda one: one.selectivity and _unmarked(one.selectivity.control)),
             TableColumn("selectivity", lambda one: _gained(one.selectivity)),
         ]
-        notes.append("Selectivity: how much better than on shuffled labels, which say nothing.")
+        notes.append("Selectivity: improvement over the same setting with shuffled labels.")
     if untrained:
         columns += [
             TableColumn("untrained", lambda one: one.training and _unmarked(one.training.control)),
             TableColumn("gained by training", lambda one: _gained(one.training)),
         ]
-        notes.append("Gained by training: how much better than the same network untrained.")
-    notes.append("In brackets 95 % intervals, paired over the same utterances.")
+        notes.append("Gained by training: improvement over the same network untrained.")
+    notes.append("The intervals are of 95 %, paired over the same utterances.")
     return table(f"Controls: {each.column.title}", columns, each.controlled, (" ".join(notes),))
 
 
@@ -318,8 +318,8 @@ def efficiency(each: Efficiency) -> PlainTable:
         TableColumn(f"labels to reach {target}", to_reach),
         TableColumn("measured", measured),
     )
-    notes = () if each.same_range else ("The curves span different budgets: their areas cannot be compared.",)
-    return table(f"Few labels: {each.column.title}", columns, each.curves, notes)
+    notes = () if each.same_range else ("The curves span different label budgets: their areas cannot be compared.",)
+    return table(f"Label efficiency: {each.column.title}", columns, each.curves, notes)
 
 
 def layers(each: LayerProfiles) -> PlainTable:
@@ -346,7 +346,7 @@ def learning_rates(each: Sensitivity) -> PlainTable:
     rates = sorted({rate for tried in each.tried for rate in tried.dev_values})
     columns: list[TableColumn[TriedRates]] = [TableColumn("system", lambda tried: tried.cell.row.title, is_name=True)]
     columns += [TableColumn(f"{rate:g}", partial(_at_rate, rate=rate)) for rate in rates]
-    return table(f"Learning rates, on dev: {each.column.title}", columns, each.tried, ("Chosen in bold.",))
+    return table(f"Learning rates, on dev: {each.column.title}", columns, each.tried, ("Chosen rates are bold.",))
 
 
 def _at_rate(tried: TriedRates, rate: float) -> PlainCell:
@@ -368,16 +368,16 @@ def front(each: Front) -> PlainTable:
         TableColumn("parameters", lambda point: point[1].runs[0].record.cost.parameters, as_count),
         TableColumn(shown(each.column.metric), score),
     )
-    return table(each.title, columns, each.points, ("The front in bold.",))
+    return table(each.title, columns, each.points, ("Points of the Pareto front are bold.",))
 
 
 def most_confused(each: Confusion) -> PlainTable:
     """The most frequent confusions."""
     columns: tuple[TableColumn[ConfusedPair], ...] = (
-        TableColumn("said", lambda pair: pair.reference, is_name=True),
-        TableColumn("heard", lambda pair: pair.estimated, is_name=True),
+        TableColumn("reference", lambda pair: pair.reference, is_name=True),
+        TableColumn("predicted", lambda pair: pair.estimated, is_name=True),
         TableColumn("instants", lambda pair: pair.count),
-        TableColumn("share of what was said", lambda pair: pair.share, number),
+        TableColumn("share of reference", lambda pair: pair.share, number),
     )
     return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
 

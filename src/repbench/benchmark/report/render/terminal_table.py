@@ -1,4 +1,4 @@
-"""One table of many records: a row for each system and layer, a column for each question and share of the labels."""
+"""One table of many records: a row for each system and layer, a column for each task, corpus and label fraction."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.gather import ReportRow, rows_of
 from repbench.benchmark.report.render.escaping import shown
 
-_CAPTION = "primary metrics, {}; chance and majority stand in their own rows; – was not asked"
+_CAPTION = "primary metrics, {}; chance and majority in rows of their own; –: not measured"
 
 
 def matrix_table(records: Sequence[Record]) -> Table:
-    """The primary metric of every system at every question and share of the labels; means over seeds, of nothing else.
+    """The primary metric of every system in every column, as means over seeds alone.
 
-    Rows and columns are those of a report: records that differ in corpus, head, protocol or division stand in different
-    columns, those that differ in weights, mode or layer in different rows. Names say only what differs. Of several
+    Rows and columns are those of a report: records that differ in corpus, head, protocol or split are in different
+    columns, those that differ in weights, mode or layer in different rows. Names hold only the differences. Of several
     records of one seed the newest counts.
     """
     column_of, row_of = columns_of(records), rows_of(records)
@@ -53,11 +53,11 @@ def matrix_table(records: Sequence[Record]) -> Table:
 
 
 def _columns(records: Sequence[Record], column_of: Mapping[str, Column]) -> dict[tuple[str, float], tuple[str, ...]]:
-    """From the key of a question and the share of the labels to the lines of its heading, in the order of the table."""
-    asked = {(column_of[record.id].key, record.label_fraction): column_of[record.id] for record in records}
-    several = len({column.corpus for column in asked.values()}) > 1
-    places = sorted(asked, key=lambda place: (int(place[0][1:]), place[1]))
-    return {place: tuple(_heading(asked[place], place[1], names_corpus=several)) for place in places}
+    """From key and label fraction of a column to the lines of its heading, in the order of the table."""
+    used = {(column_of[record.id].key, record.label_fraction): column_of[record.id] for record in records}
+    several = len({column.corpus for column in used.values()}) > 1
+    places = sorted(used, key=lambda place: (int(place[0][1:]), place[1]))
+    return {place: tuple(_heading(used[place], place[1], names_corpus=several)) for place in places}
 
 
 def _heading(column: Column, fraction: float, *, names_corpus: bool) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _row_of_all_shares(row: ReportRow) -> str:
 
 
 def _names(rows: Sequence[ReportRow]) -> dict[str, str]:
-    """What the rows are called: the system, whether it was fine-tuned, and the layer where layers differ."""
+    """The names of the rows: the system, whether it was fine-tuned, and the layer where layers differ."""
     names_layer = len({row.layer for row in rows}) > 1
     return {
         _row_of_all_shares(row): ", ".join(
@@ -90,7 +90,7 @@ def _names(rows: Sequence[ReportRow]) -> dict[str, str]:
 def _of_seeds(counts: set[int]) -> str:
     fewest, most = min(counts, default=1), max(counts, default=1)
     if most == 1:
-        return "each of one seed"
+        return "each from one seed"
     return f"means over {most} seeds" if fewest == most else f"means over {fewest} to {most} seeds"
 
 

@@ -1,4 +1,4 @@
-"""From records on disk to a report on disk."""
+"""Writing a report from records to files."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ _WRITERS: dict[Format, tuple[str, Callable[[Report], str], bytes]] = {
     "csv": ("results.csv", csv.results, b"kind,task,corpus,differs,metric,"),
     "json": ("results.json", _json, b'"schema": "repbench.report/'),
 }
-"""Of each format the file, what makes it, and by what a file that was made so is known."""
+"""Of each format the name of the file, its writer, and bytes that identify a file of an earlier report."""
 
 _PUBLISHED = ("published.csv", csv.published, b"title,source,date,model,quantity,value")
 
 _COMMAND = "repbench report"
 
 FORMATS = tuple(_WRITERS)
-"""What a report can be written as."""
+"""The formats of a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """What `repbench report` is asked for.
+    """The arguments of `repbench report`.
 
     Attributes:
         runs: Records, and folders that hold some at any depth.
         out: Folder to write into.
         formats: Any of `FORMATS`.
-        published: Published tables to show beside, set apart.
-        heading: What stands above it.
-        processes: Among which the check of many records is divided.
+        published: Published tables to include.
+        heading: Title and text above the report.
+        processes: Number of processes that verify many records.
     """
 
     runs: tuple[Path, ...]
@@ -66,23 +66,23 @@ class ReportRequest:
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    """A report and where it lies."""
+    """A report and its files."""
 
     files: tuple[Path, ...]
     report: Report
 
 
 def write_report(request: ReportRequest, reporter: Reporter | None = None) -> WrittenReport:
-    """Draw a report from records alone.
+    """Write a report from records alone.
 
     Args:
-        request: Of what, where to, and how.
-        reporter: Told of what is not believed.
+        request: The arguments.
+        reporter: Receives a line for each record that is left out.
 
     Raises:
-        UsageError: A file of another making has the name of one that is to be written.
+        UsageError: A file that is not of an earlier report has the name of one to be written.
         DataError: A place does not exist, or there is no record.
-        IntegrityError: No record can be believed.
+        IntegrityError: No record passes verification.
         EnvironmentFault: The place may not be written to.
     """
     reporter = reporter or Silence()
@@ -95,7 +95,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
     report = assemble(request.runs, request.published, request.heading, processes=request.processes)
-    for line in (*_not_believed(report), *(f"note: {note}" for note in report.notes)):
+    for line in (*_left_out(report), *(f"note: {note}" for note in report.notes)):
         reporter.say(line)
     replaced = [
         replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
@@ -109,7 +109,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
 
 
 def _removed_published(out: Path) -> bool:
-    """Remove the published numbers that an earlier report left; a file of another making stays."""
+    """Remove the published numbers of an earlier report; any other file of that name stays."""
     path = out / _PUBLISHED[0]
     if path.is_symlink() or not path.is_file() or not path.read_bytes().startswith(_PUBLISHED[2]):
         return False
@@ -117,42 +117,42 @@ def _removed_published(out: Path) -> bool:
     return True
 
 
-def _not_believed(report: Report) -> Iterator[str]:
+def _left_out(report: Report) -> Iterator[str]:
     """A line for each record that is left out."""
     for run in report.gathered.failed:
-        yield f"not believed: {run.path}: {run.fault}"
+        yield f"left out: {run.path}: {run.fault}"
     for path, reason in report.gathered.unreadable.items():
-        yield f"not believed: {path}: {reason}"
+        yield f"left out: {path}: {reason}"
 
 
 def write_layer_figures(
     runs: Sequence[Path], out: Path, *, overwrite: bool = False, reporter: Reporter | None = None
 ) -> list[Path]:
-    """Draw `OUT/layers-TASK-CORPUS.svg` for each question that some system was asked layer by layer.
+    """Draw `OUT/layers-TASK-CORPUS.svg` for each column in which a system has numbers for several layers.
 
-    Where several questions are of one task and corpus, the names also have what parts them.
+    Where several columns share task and corpus, the file names include their differences.
 
     Args:
         runs: Records, and folders that hold some at any depth.
         out: Folder to write into.
         overwrite: Whether figures of other content may be replaced.
-        reporter: Told of what is left out.
+        reporter: Receives a line for each record or system that is left out.
 
     Raises:
         UsageError: Another figure has the name of one that is to be written.
-        DataError: A place does not exist, or no system was asked at two layers.
-        IntegrityError: No record can be believed.
+        DataError: A place does not exist, or no system has two layers.
+        IntegrityError: No record passes verification.
         EnvironmentFault: The place may not be written to.
     """
     reporter = reporter or Silence()
     ensure_writable(out)
     report = assemble(runs)
-    for line in (*_not_believed(report), *(f"note: {note}" for note in report.gathered.notes)):
+    for line in (*_left_out(report), *(f"note: {note}" for note in report.gathered.notes)):
         reporter.say(line)
     profiles = report.profiles
     if not profiles:
         names = ", ".join(map(str, runs))
-        raise DataError("No system was asked at two layers or more", file=names, do="Run one with --layer all")
+        raise DataError("No system has numbers for two layers or more", file=names, do="Run one with --layer all")
     files: list[Path] = []
     for name, each in zip(_figure_names([each.column for each in profiles]), profiles, strict=True):
         path = out / f"layers-{name}.svg"
@@ -165,7 +165,7 @@ def write_layer_figures(
 
 
 def _figure_names(columns: Sequence[Column]) -> list[str]:
-    """From each question a name of its own that every file system takes."""
+    """A unique name for each column that every file system accepts."""
     short = [_file_name(column.task, column.corpus) for column in columns]
     whole = [_file_name(column.task, column.corpus, *column.differs) for column in columns]
     names = [long if short.count(name) > 1 else name for name, long in zip(short, whole, strict=True)]

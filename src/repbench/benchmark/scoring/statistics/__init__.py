@@ -1,7 +1,7 @@
-"""How sure a number is, whether two differ, and what many say together; pure functions, seeded where they draw.
+"""Intervals, tests and aggregates, as pure functions.
 
-`intervals` has intervals and paired differences over speakers and seeds, `significance` what is told apart in a table,
-`labels` how far few labels lead, `aggregates` one number of many tasks.
+`intervals` has intervals and paired differences over speakers and seeds, `significance` tests and their adjustment for
+many comparisons, `labels` label efficiency, `aggregates` means and Borda points over many tasks.
 """
 
 from repbench.benchmark.scoring.statistics.aggregates import Aggregate, borda, normalised_means

@@ -1,8 +1,8 @@
-"""One number of many tasks. Aggregators disagree, so show at least two, each with its coverage.
+"""Aggregates over tasks. They can rank systems differently, so show at least two, each with its coverage.
 
-Conventions: a table maps system -> task -> value. A missing cell, absent or None, is never a zero: it adds nothing to
-its system's number, takes nothing from it, and lowers its coverage. Numbers of unlike coverage were earned on unlike
-tasks: show the coverage beside them, and rank together only what is covered alike.
+Conventions: a table maps system -> task -> value. A missing cell, absent or None, is not a zero: it leaves the
+aggregate of its system unchanged and lowers its coverage. Aggregates of different coverage are computed from different
+tasks: show the coverage with them, and rank only systems with the same tasks.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Table = Mapping[str, Mapping[str, float | None]]
+TaskValues = Mapping[str, Mapping[str, float | None]]
+"""System -> task -> value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One number of a system over many tasks.
+    """An aggregate of a system over tasks.
 
     Attributes:
-        value: The number; None where no task of the system can be compared.
-        scored: Tasks for which the system has a value.
-        tasks: Tasks of the table.
+        value: The aggregate; None where no task of the system can be compared.
+        scored: Number of tasks with a value of the system.
+        tasks: Number of tasks of the table.
     """
 
     value: float | None
@@ -30,12 +31,12 @@ class Aggregate:
 
     @property
     def coverage(self) -> float:
-        """Share of the tasks that the system has a value for."""
+        """Share of the tasks with a value of the system."""
         return self.scored / self.tasks
 
 
 def normalised_means(
-    table: Table,
+    table: TaskValues,
     higher_is_better: Mapping[str, bool],
     *,
     zeros: Mapping[str, float] | None = None,
@@ -46,14 +47,14 @@ def normalised_means(
     `zero` is the worst and `one` the best value in the task's column unless they are given, such as those of a mel
     baseline and of the best system known; then a score can lie outside [0, 1]. With SUPERB's FBANK and its best known
     values, and tasks of one metric each, a thousand times this mean is the formula known as SUPERB's score. A task
-    whose zero is its one tells nothing apart and is left out of every mean. Values taken from the column change with
-    the systems shown: such means are of this table alone.
+    whose zero equals its one is left out of every mean. Values taken from the column change with the systems in it:
+    such means hold for this table alone.
 
     Args:
         table: System -> task -> value.
         higher_is_better: Direction of each task; it names the tasks.
-        zeros: Task -> the value that counts 0.
-        ones: Task -> the value that counts 1.
+        zeros: Task -> the value with score 0.
+        ones: Task -> the value with score 1.
     """
     columns = _columns(table, higher_is_better)
     scores: dict[str, list[float]] = {system: [] for system in table}
@@ -70,13 +71,12 @@ def normalised_means(
     }
 
 
-def borda(table: Table, higher_is_better: Mapping[str, bool]) -> dict[str, Aggregate]:
-    """Points for systems left behind: n - rank in each task, average ranks for ties, summed.
+def borda(table: TaskValues, higher_is_better: Mapping[str, bool]) -> dict[str, Aggregate]:
+    """Borda points: the sum over tasks of n - rank, where n is the number of systems and ties share the average rank.
 
-    That is so of a full table, n being the number of systems. In a task that only k systems have, k - rank is stretched
-    from at most k - 1 to at most n - 1; the mean over the tasks a system has, times the number of tasks, stands for
-    the sum. A missing task thus counts like the mean of the others, not like a last place. A task that one system
-    alone has compares nothing.
+    In a task with values of only k systems, k - rank is scaled from [0, k - 1] to [0, n - 1]. The sum is replaced by
+    the mean over the tasks of a system times the number of tasks, so a missing task counts like the mean of the others,
+    not like a last place. A task with one system is left out.
 
     Args:
         table: System -> task -> value.
@@ -100,8 +100,8 @@ def borda(table: Table, higher_is_better: Mapping[str, bool]) -> dict[str, Aggre
     }
 
 
-def _columns(table: Table, higher_is_better: Mapping[str, bool]) -> dict[str, dict[str, float]]:
-    """Task -> the values of the systems that have it."""
+def _columns(table: TaskValues, higher_is_better: Mapping[str, bool]) -> dict[str, dict[str, float]]:
+    """Task -> system -> value, without missing cells."""
     undirected = {task for row in table.values() for task in row} - higher_is_better.keys()
     if undirected:
         raise ValueError(f"no direction is given for {', '.join(sorted(undirected))}")

@@ -1,9 +1,9 @@
 """Intervals of a value and of a difference, over speakers and seeds.
 
-Utterances of one speaker are not independent, so what varies is the speaker (or, without speakers, the group): the
-cluster. Each cluster is left out in turn (the jackknife), and Student's t is taken: with few clusters a normal or
-percentile interval is too short. Every seed is asked of the same clusters, so seeds and clusters are crossed; each adds
-its own variance (docs/design/0009-intervals.md has the simulations).
+Utterances of one speaker are not independent, so the speaker (or, without speakers, the group) is the sampling unit,
+the cluster. Each cluster is left out in turn (the jackknife), and Student's t is used, because with few clusters a
+normal or percentile interval is too short. Every seed has the same clusters, so seeds and clusters are crossed and each
+adds its own variance (docs/design/0009-intervals.md has the simulations).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Item = TypeVar("Item")
 Measure = Callable[[list[Item]], Mapping[str, float | None]]
 
 ROUNDING = 1e-12
-"""Values closer than this are the same: a sum in another order may differ in its last digits."""
+"""Largest difference of equal values: sums in another order can differ in their last digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A two-sided interval; of 95 % unless another level was asked for."""
+    """A two-sided interval, of 95 % by default."""
 
     low: float
     high: float
@@ -30,11 +30,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a measure gives of one run.
+    """The values of one run, over all clusters and without each.
 
     Attributes:
-        whole: Its values over all clusters.
-        without: Its values without each cluster in turn; empty with fewer than two clusters.
+        whole: Values over all clusters.
+        without: Values without each cluster in turn; empty with fewer than two clusters.
     """
 
     whole: Mapping[str, float | None]
@@ -43,12 +43,12 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far one method is from another.
+    """The difference between two methods.
 
     Attributes:
         value: A minus B; None where either is undefined.
         interval: Of the value; None as in `paired_differences`.
-        p_value: Two-sided, of Student's t test that there is no difference; None with the interval.
+        p_value: Two-sided, of Student's t test; None with the interval.
         standard_error: Of the value; None with the interval.
         degrees_of_freedom: Of the t distribution; None with the interval.
     """
@@ -62,14 +62,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class _Error:
-    """A standard error and the degrees of freedom it is known with."""
+    """A standard error with its degrees of freedom."""
 
     size: float
     degrees_of_freedom: float
 
 
 def left_out(clusters: Sequence[Sequence[Item]], measure: Measure[Item]) -> LeftOut:
-    """Measure a run whole and without each of its clusters: all that intervals and differences need of it.
+    """Measure a run over all clusters and without each; intervals and differences need nothing else of it.
 
     Args:
         clusters: The items of each cluster.
@@ -93,13 +93,13 @@ def jackknife_intervals(
     """Intervals of every value of `measure`, from leaving each cluster out once.
 
     With m clusters, value v and leave-one-out values v_i, the pseudo-values m v - (m - 1) v_i have mean p and standard
-    error s; the interval is v ± t s with m - 1 degrees of freedom. Where every cluster agrees, s is 0 and says nothing
-    of the next cluster: there is no interval.
+    error s; the interval is v ± t s with m - 1 degrees of freedom. Where all clusters agree, s is 0, which says
+    nothing about other clusters: there is no interval.
 
     Args:
         clusters: The items of each cluster.
         measure: From items to named values; None where undefined.
-        level: Coverage aimed at.
+        level: Nominal coverage.
 
     Returns:
         An interval for each value; None with fewer than two clusters, where a value is undefined without one of them,
@@ -116,16 +116,16 @@ def crossed_intervals(
 ) -> dict[str, Interval | None]:
     """Intervals of the mean over seeds of every value of `measure`, for other seeds and other clusters.
 
-    With S seeds and m clusters, let v_s be the value of seed s, and let C be the squared jackknife error of the mean
-    of the v_s, clusters left out of all seeds at once. The squared error is C + var(v_s) / S. What clusters and seeds
-    do only together is in both terms, which errs to the safe side. Welch and Satterthwaite's degrees of freedom,
+    With S seeds and m clusters, let v_s be the value of seed s, and let C be the squared jackknife error of the mean of
+    the v_s, clusters left out of all seeds at once. The squared error is C + var(v_s) / S. The interaction of clusters
+    and seeds is in both terms, so the interval is rather too long. Welch and Satterthwaite's degrees of freedom,
     (C + V)² / (C² / (m - 1) + V² / (S - 1)), with V = var(v_s) / S, lie between the smaller of S - 1 and m - 1 and
-    their sum. One seed gives `jackknife_intervals`, which says nothing of other seeds.
+    their sum. One seed gives `jackknife_intervals`, which do not include the variance between seeds.
 
     Args:
         runs: `runs[s][c]` has the items of cluster c in the run of seed s; the same clusters in the same order.
         measure: From items to named values; None where undefined.
-        level: Coverage aimed at.
+        level: Nominal coverage.
 
     Returns:
         An interval for each value; None with fewer than two clusters, where a value is undefined in one of the runs or
@@ -141,7 +141,7 @@ def crossed_intervals(
 
 
 def crossed_intervals_of(runs: Sequence[LeftOut], *, level: float = 0.95) -> dict[str, Interval | None]:
-    """As `crossed_intervals`, of runs that are measured already."""
+    """As `crossed_intervals`, from measured runs."""
     _validate(runs)
     intervals: dict[str, Interval | None] = {}
     for name in runs[0].whole:
@@ -157,22 +157,22 @@ def paired_differences(
     *,
     level: float = 0.95,
 ) -> dict[str, Difference]:
-    """How far the mean over the seeds of method A is from that of method B, on the same utterances.
+    """Mean over the seeds of method A minus that of method B, on the same utterances.
 
     Clusters are paired: C is the squared jackknife error of the difference of the means, each cluster left out of every
-    run of both methods at once. Seeds are not: seed 0 of A has nothing in common with seed 0 of B, so each method adds
+    run of both methods at once. Seeds are not paired: seed 0 of A is unrelated to seed 0 of B, so each method adds
     V = var(v_s) / S of its own. The squared error is C + V_A + V_B with Satterthwaite's degrees of freedom, as in
-    `crossed_intervals`. A method with one seed adds nothing: the difference then speaks of that very run.
+    `crossed_intervals`. A method with one seed adds nothing: the difference then holds for that run alone.
 
     Args:
         runs_a: As in `crossed_intervals`, of A.
         runs_b: Of B, with the same clusters in the same order; there may be another number of seeds.
         measure: From items to named values; None where undefined.
-        level: Coverage aimed at.
+        level: Nominal coverage.
 
     Returns:
         The difference for each value; without interval and p-value where there are fewer than two clusters, where a
-        value is undefined in one of the runs or without one of the clusters, and where every cluster says the same.
+        value is undefined in one of the runs or without one of the clusters, and where all clusters agree.
 
     Raises:
         ValueError: There is no run, or the runs have unlike numbers of clusters.
@@ -184,7 +184,7 @@ def paired_differences(
 def paired_differences_of(
     runs_a: Sequence[LeftOut], runs_b: Sequence[LeftOut], *, level: float = 0.95
 ) -> dict[str, Difference]:
-    """As `paired_differences`, of runs that are measured already."""
+    """As `paired_differences`, from measured runs."""
     _validate(runs_a)
     _validate(runs_b)
     _validate([*runs_a, *runs_b])
@@ -194,17 +194,17 @@ def paired_differences_of(
 def smallest_difference(
     standard_error: float, degrees_of_freedom: float, *, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """The smallest true difference that a test as sure as this one would find.
+    """The smallest true difference that a test with this standard error detects with a given power.
 
     The d for which a two-sided t test at `level`, with this standard error and these degrees of freedom, sees a
     difference of the right sign with probability `power`: P(T > t) = power for T noncentral with parameter d / error.
-    It looks forward, to a comparison of the same size; of the difference that was found it says nothing new.
+    It is about a future comparison of the same size, not about the difference that was found.
 
     Args:
         standard_error: Of a `Difference`.
         degrees_of_freedom: Of the same.
-        level: 1 minus the chance of seeing a difference where there is none.
-        power: Chance of seeing it where there is one; above (1 - level) / 2 and below 1.
+        level: 1 minus the probability of a false difference.
+        power: Probability of detecting it; above (1 - level) / 2 and below 1.
     """
     if not (1 - level) / 2 < power < 1:
         raise ValueError(f"`power` must lie between {(1 - level) / 2:g} and 1, but is {power:g}")
@@ -245,7 +245,7 @@ def _difference(a: Sequence[LeftOut], b: Sequence[LeftOut], name: str, level: fl
 
 
 def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
-    """The error of the mean over the runs of the first method, less that of the second if there is one."""
+    """The error of the mean over the runs of the first method, minus that of the second if there is one."""
     parts = [_cluster_part(methods, name), *(_seed_part(runs, name) for runs in methods if len(runs) > 1)]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
@@ -258,7 +258,7 @@ def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
 
 
 def _cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
-    """The jackknife's error, each cluster left out of all runs at once."""
+    """The jackknife error, each cluster left out of all runs at once."""
     values: list[float] = []
     count = len(methods[0][0].without)
     for absent in range(count):
@@ -303,7 +303,7 @@ def _interval(value: float, error: _Error, level: float) -> Interval:
 
 
 def _quantile(probability: float, degrees_of_freedom: float) -> float:
-    """Of Student's t; `scipy.special` has it without the second that `scipy.stats` takes to be imported."""
+    """Quantile of Student's t. `scipy.special` imports a second faster than `scipy.stats`."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees_of_freedom, probability))

@@ -1,4 +1,4 @@
-"""How far few labels lead: one number for a curve over label budgets, since a single budget can rank models wrongly."""
+"""Label efficiency: summaries of a curve over label budgets, because a single budget can rank models wrongly."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from itertools import pairwise
 
 
 def label_efficiency_area(seconds: Sequence[float], values: Sequence[float]) -> float | None:
-    """Mean height of a label-efficiency curve: its trapezoid area over the logarithm of seconds, over its breadth.
+    """Mean height of a label-efficiency curve: its trapezoid area over the logarithm of seconds, divided by its width.
 
-    In the unit of the values; a constant curve has its own value. The base of the logarithm and the unit of time do not
-    matter, the range of budgets does: areas over unlike ranges cannot be compared.
+    It has the unit of the values, and a constant curve has its own value. The base of the logarithm and the unit of
+    time have no effect; areas over different ranges of budgets cannot be compared.
 
     Args:
-        seconds: Of labelled sound, positive, no two alike, in any order.
-        values: Of the metric at each; one curve, or means over seeds.
+        seconds: Seconds of labelled sound: positive, distinct, in any order.
+        values: Metric at each budget; of one run, or means over seeds.
 
     Returns:
         The area; None with fewer than two budgets.
 
     Raises:
-        ValueError: The lengths differ, or the seconds are not as they must be.
+        ValueError: The lengths differ, or the seconds are not positive and distinct.
     """
     points = _curve(seconds, values)
     if len(points) < 2:
@@ -39,10 +39,10 @@ def labels_to_reach(
         seconds: As in `label_efficiency_area`.
         values: As there.
         target: The value to reach.
-        higher_is_better: Whether reaching is rising to the target, or falling to it.
+        higher_is_better: Whether the curve reaches the target from below, or from above.
 
     Returns:
-        The seconds; the smallest budget where that reaches it already (it may need fewer); None if none reaches it.
+        The seconds; the smallest budget where that reaches it already (fewer may suffice); None if none reaches it.
 
     Raises:
         ValueError: As `label_efficiency_area`.
@@ -58,11 +58,11 @@ def labels_to_reach(
 
 
 def _curve(seconds: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """(log seconds, value), by rising seconds."""
+    """(log seconds, value), in ascending order of seconds."""
     if len(seconds) != len(values):
         raise ValueError(f"{len(seconds)} budgets, but {len(values)} values")
     if any(not 0 < budget < math.inf for budget in seconds):
         raise ValueError("seconds of labelled sound must be positive and finite")
     if len(set(seconds)) < len(seconds):
-        raise ValueError("a budget stands twice on one curve; take the mean over seeds first")
+        raise ValueError("a curve has two values for one budget; take the mean over seeds first")
     return sorted((math.log(budget), value) for budget, value in zip(seconds, values, strict=True))

@@ -1,4 +1,4 @@
-"""What is told apart: tests of two systems, and what remains of them when many are shown."""
+"""Tests of two systems, and their adjustment for many comparisons."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """McNemar's exact test: the two-sided binomial p-value of the utterances that only one system has right.
+    """McNemar's exact test: the two-sided binomial p-value of the utterances that only one system predicts correctly.
 
     It assumes independent items: frames never are, and utterances of few speakers call for `paired_differences`. The
     p-value is 1.0 where both systems make the same errors.
 
     Args:
-        only_a: Utterances that A has right and B wrong.
-        only_b: Utterances that B has right and A wrong.
+        only_a: Number of utterances that A predicts correctly and B does not.
+        only_b: Number of utterances that B predicts correctly and A does not.
 
     Reference:
         McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947.
@@ -28,10 +28,10 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for the family that they form, in the order given.
+    """Holm's adjustment of a family of p-values, in the order given.
 
-    The k-th smallest of n is multiplied by n - k + 1, never falls below the one before it, and never exceeds 1. What is
-    then at most α can be called a difference, with at most α for one false call among all.
+    The k-th smallest of n is multiplied by n - k + 1, and is at least the one before it and at most 1. The probability
+    of a false difference anywhere in the family is at most α if adjusted values up to α count as differences.
 
     Reference:
         Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
@@ -47,16 +47,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def tie_group(
     best: str, p_values: Mapping[str, float | None], *, beside: Sequence[float] = (), level: float = 0.95
 ) -> frozenset[str]:
-    """The systems that cannot be told from the best, the best among them.
+    """The systems that do not differ significantly from the best, with the best itself.
 
-    The family is what is shown: the comparisons of the best with each other system and those in `beside`, adjusted by
-    `holm`. A comparison that is undefined (one cluster, or systems that agree everywhere) tells nothing apart.
+    The family is the comparisons of the best with each other system and those in `beside`, adjusted by `holm`. An
+    undefined comparison (one cluster, or systems with equal numbers in each) is no significant difference.
 
     Args:
         best: The system with the best value.
         p_values: Of the difference between the best and each other system.
-        beside: p-values of the other comparisons shown with these, such as those in other columns of the table.
-        level: 1 minus the chance of telling equals apart anywhere in the family.
+        beside: p-values of the other comparisons in the family, such as those in other columns of a table.
+        level: 1 minus the probability of a false difference anywhere in the family.
     """
     known = {name: p_value for name, p_value in p_values.items() if p_value is not None and name != best}
     adjusted = dict(zip(known, holm([*known.values(), *beside]), strict=False))
