@@ -285,3 +285,19 @@ def test_a_window_in_float64_leaves_nothing_of_a_constant_in_the_bins_beside_it(
     frames, _ = online.log_linear(torch.ones(1, 4000), torch.tensor([4000]), cmvn=False)
     expected = torch.full_like(frames[0, 3:-3, 4:], float(np.log(1e-10)))
     torch.testing.assert_close(frames[0, 3:-3, 4:], expected, rtol=0, atol=1e-4)
+
+
+@every_front_end
+def test_waveforms_are_not_changed(front_end: FrontEnd) -> None:
+    samples, lengths = batch([wave("wav2"), wave("wav1")])
+    before = samples.clone()
+    front_end(samples, lengths)
+    assert torch.equal(samples, before)
+
+
+def test_bands_of_mfcc52_reach_at_most_80_db_below_the_loudest_of_the_utterance() -> None:
+    """All bands of a tone 90 dB below another one are at that bound, and so equal: their cosine sums are zero."""
+    tone = torch.sin(torch.arange(8000) * 0.3)
+    cepstra, _ = legacy.mfcc52(torch.cat([tone, 10 ** (-90 / 20) * tone])[None], torch.tensor([16000]), cmvn=False)
+    assert cepstra[0, 60:, 1:26].abs().max() < 1e-3
+    assert cepstra[0, :40, 1:26].abs().max() > 10
