@@ -24,7 +24,7 @@ from repbench.benchmark.features.extraction import (
     why_excluded,
 )
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.errors import EnvironmentFault, NonFiniteError, PluginError, UsageError
+from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, UsageError
 from repbench.testing import Envelope, tone_corpus
 from repbench.upstream.contract import HiddenStates
 
@@ -60,6 +60,9 @@ def test_an_unknown_layer_is_refused_with_the_layers_that_there_are() -> None:
     with pytest.raises(UsageError, match=r"envelope has no layer `8`.*from 0 to 7, or a, b, c, d, e, f, …") as caught:
         layer_indices(many, "8")
     assert caught.value.key == "--layer"
+    seven = dataclasses.replace(INFO, layer_names=tuple("abcdefg"))
+    with pytest.raises(UsageError, match=r"or a, b, c, d, e, f, …"):
+        layer_indices(seven, "7")
     six = dataclasses.replace(INFO, layer_names=tuple("abcdef"))
     with pytest.raises(UsageError, match=r"or a, b, c, d, e, f\.?$"):
         layer_indices(six, "-1")
@@ -136,6 +139,7 @@ def test_batches_are_filled_by_length_up_to_the_padded_budget(
 def test_features_are_rounded_and_what_a_dtype_cannot_hold_is_refused() -> None:
     frames = torch.tensor([[1.0, 70_000.0]])
     assert torch.equal(rounded(frames, "float32", "u"), frames)
+    assert torch.equal(rounded(frames / 0, "float32", "u"), frames / 0), "float32 is kept as it is"
     assert rounded(frames, "bfloat16", "u").dtype == torch.bfloat16
     with pytest.raises(NonFiniteError, match=r"A feature of 70000 is too large for float16") as caught:
         rounded(-frames, "float16", "u")
@@ -203,3 +207,29 @@ def test_sounds_are_padded_and_run_in_the_precision_without_gradient(precision: 
     assert (upstream.product, upstream.records) == (dtype, False)
     assert upstream.given == ([[0.5] * 400 + [0.0], [0.25] * 401], [400, 401])
     assert states.lengths.tolist() == [upstream.num_frames(400), upstream.num_frames(401)]
+
+
+class Listing(Envelope):
+    """An upstream that returns one part of its hidden states as a list."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        states = super().forward(waveforms, lengths)
+        return dataclasses.replace(states, **{self.part: getattr(states, self.part).tolist()})
+
+
+@pytest.mark.parametrize("part", ["layers", "lengths"])
+def test_a_part_of_the_hidden_states_that_is_no_tensor_is_named(part: str) -> None:
+    with pytest.raises(PluginError, match=rf"`HiddenStates\.{part}` must be a tensor, but is a list"):
+        run_sounds(Listing(part), [torch.zeros(400)], device=CPU, names=["u"])
+
+
+def test_a_sound_that_is_not_the_one_of_the_manifest_is_refused(tones: Corpus) -> None:
+    other = dataclasses.replace(tones.utterances[0], samples_sha256="0" * 64)
+    options = ExtractionOptions(batch_seconds=2.0, device=CPU)
+    with pytest.raises(DataError, match="not the one that the manifest was made of") as caught:
+        extract(Envelope(), [tones.utterances[1], other], [0], options)
+    assert caught.value.utterance == other.id
