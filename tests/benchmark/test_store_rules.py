@@ -1,4 +1,4 @@
-"""When the store stores, what it reads, and what it says, in small examples."""
+"""The feature store in small examples: quota, disk, batches, damage."""
 
 from __future__ import annotations
 
