@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 from repbench.benchmark.features import allocation, store
-from repbench.benchmark.features.extraction import table_index
+from repbench.benchmark.features.extraction import ExtractionOptions, table_index
 from repbench.benchmark.features.shards import ShardOrigin, UnwrittenLayer, read_index, write_shard
 from repbench.benchmark.features.store import FeatureStore, bytes_below, discard, origin_for
 from repbench.corpora.contract import Corpus, Utterance
@@ -172,3 +173,18 @@ def test_half_precision_is_what_is_read_back(four: tuple[Utterance, ...], tmp_pa
         table, _ = stored(tmp_path, four, dtype="float16")
         assert table.frames.dtype == torch.float32
         assert torch.equal(table.frames, table.frames.half().float())
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "float32"), ("float16", "bfloat16")])
+def test_features_of_another_dtype_or_precision_are_not_taken_for_those_of_the_store(
+    dtype: str, precision: str, four: tuple[Utterance, ...], tmp_path: Path
+) -> None:
+    upstream = Listening()
+    origin = origin_for(upstream, upstream.fingerprint(), "float16")
+    features = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=1e9, say=print)
+    options = ExtractionOptions(batch_seconds=1.0, device=torch.device("cpu"), dtype="float16")
+    with pytest.raises(ValueError, match="the store has the origin"):
+        features.extract(four, [0], dataclasses.replace(options, dtype=dtype, precision=precision))
+    assert upstream.num_heard == 0
+    features.extract(four, [0], options)
+    assert upstream.num_heard == 4
