@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,46 @@ def test_features_of_another_dtype_or_precision_are_not_taken_for_those_of_the_s
     assert upstream.num_heard == 0
     features.extract(four, [0], options)
     assert upstream.num_heard == 4
+
+
+def test_a_batch_is_named_after_the_sounds_in_it(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    """A name of before has to be the name of now: it decides what is computed together with what is missing."""
+    stored(tmp_path, four, [0], batch_seconds=60)
+    in_order = sorted(four, key=lambda each: (each.num_samples, four.index(each)))
+    sounds = " ".join(f"{each.samples_sha256}@16000" for each in in_order)
+    names = {entry.batch for path in shards(tmp_path) for entry in read_index(path).entries}
+    assert names == {hashlib.sha256(sounds.encode()).hexdigest()[:16]}
+
+
+@pytest.mark.parametrize(("more", "sizes"), [(0, [2, 2]), (1, [3, 1])])
+def test_a_shard_is_written_when_its_entries_reach_the_size(
+    more: int, sizes: list[int], four: tuple[Utterance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = sorted(four, key=lambda each: (each.num_samples, four.index(each)))
+    monkeypatch.setattr(store, "SHARD_BYTES", num_bytes(tuple(in_order[:2]), 1, 4) + more)
+    stored(tmp_path, four, [0], batch_seconds=0.1)
+    found = [sorted(four.index(each) for each in four if _holds(path, each)) for path in shards(tmp_path)]
+    expected = [in_order[: sizes[0]], in_order[sizes[0] :]]
+    assert sorted(found) == sorted(sorted(four.index(each) for each in part) for part in expected)
+
+
+def _holds(path: Path, utterance: Utterance) -> bool:
+    return any(entry.sound.startswith(utterance.samples_sha256) for entry in read_index(path).entries)
+
+
+def test_the_age_of_a_shard_counts_from_the_shard_before(
+    four: tuple[Utterance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock moves by 6 s each time it is read: by 6 s from one batch to the next, and 6 s for a shard."""
+    clock = itertools.count(1000.0, 6.0)
+    monkeypatch.setattr("repbench.benchmark.features.store.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(store, "SHARD_SECONDS", 12.0)
+    stored(tmp_path, four, [0], batch_seconds=0.1)
+    assert sorted(len(read_index(path).entries) for path in shards(tmp_path)) == [2, 2]
+
+
+def test_a_shard_that_cannot_be_opened_does_not_hide_the_others(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    stored(tmp_path, four)
+    (shard,) = shards(tmp_path)
+    shard.with_name("0.shard").symlink_to("nowhere")
+    assert stored(tmp_path, four)[1] == 0
