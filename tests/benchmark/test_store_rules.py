@@ -233,3 +233,19 @@ def test_a_shard_that_cannot_be_opened_does_not_hide_the_others(four: tuple[Utte
     (shard,) = shards(tmp_path)
     shard.with_name("0.shard").symlink_to("nowhere")
     assert stored(tmp_path, four)[1] == 0
+
+
+def test_the_bytes_of_a_store_are_those_of_its_shards(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    assert bytes_below(tmp_path) == 0
+    stored(tmp_path, four[:2])
+    stored(tmp_path, four[2:])
+    (first, second) = shards(tmp_path)
+    (first.parent / "other").write_text("not a shard")
+    assert bytes_below(tmp_path) == first.stat().st_size + second.stat().st_size
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_origin_has_everything_that_entries_have_in_common(precision: str) -> None:
+    assert origin_for(Listening(), "f", "float16", precision) == ShardOrigin(
+        fingerprint="f", sample_rate_hz=16_000, width=4, dtype="float16", precision=precision
+    )
