@@ -120,6 +120,7 @@ def test_a_damaged_entry_is_read_from_the_next_shard_that_has_it(four: tuple[Utt
     assert said.lines == [
         f"note: 1 stored features are damaged ({asked_first}: its checksum does not hold) and are computed again"
     ]
+    assert stored(tmp_path, four)[1] == 0, "the damaged entry is replaced, and not read a second time"
 
 
 def test_a_shard_that_is_gone_when_it_is_read_is_computed_without_a_word(
@@ -249,3 +250,25 @@ def test_an_origin_has_everything_that_entries_have_in_common(precision: str) ->
     assert origin_for(Listening(), "f", "float16", precision) == ShardOrigin(
         fingerprint="f", sample_rate_hz=16_000, width=4, dtype="float16", precision=precision
     )
+
+
+def test_a_closed_store_says_so_once(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    upstream, said = Listening(), Said()
+    origin = origin_for(upstream, upstream.fingerprint(), "float32")
+    features = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=0, say=said.say)
+    options = ExtractionOptions(batch_seconds=1.0, device=torch.device("cpu"))
+    for _ in range(2):
+        features.extract(four, [0], options)
+    assert (len(said.lines), features.is_closed, upstream.num_heard) == (1, True, 8)
+
+
+def test_of_several_damaged_shards_the_first_is_named(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    stored(tmp_path, four[:2], [0])
+    stored(tmp_path, four[2:], [0])
+    for shard in shards(tmp_path):
+        flip(shard, read_index(shard).entries[0].offset)
+    said = Said()
+    stored(tmp_path, four, [0], say=said.say)
+    (line,) = said.lines
+    first = next(path for path in shards(tmp_path) if _holds(path, four[0]))
+    assert line.startswith(f"note: 2 stored features are damaged ({first}: ")
