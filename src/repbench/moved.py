@@ -143,6 +143,7 @@ MODULES = {
 """From the old module to the new one, both below `repbench.`."""
 
 NAMES = {
+    ("audio.filterbanks", "MelBand"): "BankBlock",
     ("audio.griffinlim", "Linear"): "LinearTarget",
     ("audio.headers.header", "Held"): "SampleBytes",
     ("audio.legacy", "Shape"): "TransformShape",

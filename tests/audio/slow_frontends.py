@@ -1,4 +1,4 @@
-"""The front ends once more, slowly: numpy, float64, one window at a time, from their formulas and not from our code."""
+"""A slow second implementation of the front ends, from their formulas: numpy, float64, one window at a time."""
 
 from __future__ import annotations
 

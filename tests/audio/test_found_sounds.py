@@ -1,4 +1,4 @@
-"""WAV and FLAC as they are found: what stands around the sound, headers of streams, and what a header may claim."""
+"""WAV and FLAC files from the field: data around the sound, headers of streams, and limits of declared sizes."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_scipy_agrees_on_what_stands_around(tmp_path: Path, name: str) -> None:
 
 
 def flac(samples: np.ndarray = SAMPLES, total: int | None = None) -> bytes:
-    """A FLAC that says that it holds `total` samples; None: as many as it does."""
+    """A FLAC that declares `total` samples; None: the right number."""
     stream = io.BytesIO()
     soundfile.write(stream, samples, 16_000, format="FLAC", subtype="PCM_16")
     content = bytearray(stream.getvalue())

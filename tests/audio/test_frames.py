@@ -1,4 +1,4 @@
-"""What front ends share, by examples of a few numbers."""
+"""The shared parts of the front ends, in examples of a few numbers."""
 
 from __future__ import annotations
 

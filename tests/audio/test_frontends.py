@@ -1,4 +1,4 @@
-"""Front ends: what the reference systems computed, the same alone and in any batch, defined for everything."""
+"""Front ends: equal to the reference systems, the same alone and in any batch, finite for any input."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_cmvn_gives_zero_mean_and_unit_deviation_and_one_frame_is_zeros(front_en
 
 @pytest.mark.parametrize("front_end", [legacy.MEL160_NO_CMVN, kaldi.FBANK_NO_CMVN], ids=lambda each: each.name)
 def test_a_moved_impulse_moves_the_frames(front_end: FrontEnd) -> None:
-    """Frame k speaks of sample first_center + k * hop: an impulse there is loudest there."""
+    """Frame k is centred on sample first_center + k * hop: an impulse there is loudest there."""
     for frame in (10, 11):
         samples = torch.zeros(16000)
         samples[front_end.first_center_samples + frame * front_end.hop_samples] = 0.9

@@ -1,4 +1,4 @@
-"""Sound of linear spectrograms: what was heard comes back, up to its phases."""
+"""Inversion of linear spectrograms: the sound is restored, up to its phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MP3, Ogg Vorbis and Ogg Opus: the samples are the decoder's, every one of them; what is cut is refused."""
+"""MP3, Ogg Vorbis and Ogg Opus: all samples of the decoder are read, and truncated files are refused."""
 
 from __future__ import annotations
 

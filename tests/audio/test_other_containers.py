@@ -1,4 +1,4 @@
-"""AIFF and AU: read as libsndfile reads them, and never fewer samples than their headers say."""
+"""AIFF and AU: the samples of libsndfile, and never fewer than the header declares."""
 
 from __future__ import annotations
 

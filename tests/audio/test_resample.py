@@ -39,7 +39,7 @@ def sine(frequency_hz: float, rate_hz: int) -> np.ndarray[tuple[int], np.dtype[n
 
 
 def inner_peak(samples: torch.Tensor) -> float:
-    """Of the middle of a second at 16 kHz, where the ends of the sound cannot be heard."""
+    """Of the middle of a second at 16 kHz, where the ends of the sound have no effect."""
     return float(samples[2000:14000].abs().max())
 
 

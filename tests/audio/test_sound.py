@@ -1,4 +1,4 @@
-"""Sound files: what is read, and what is refused rather than half read."""
+"""Sound files: they are read whole or refused."""
 
 from __future__ import annotations
 

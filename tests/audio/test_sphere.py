@@ -1,4 +1,4 @@
-"""NIST SPHERE files, written byte by byte: what is read, and what is refused rather than half read."""
+"""NIST SPHERE files, written byte by byte: they are read whole or refused."""
 
 from __future__ import annotations
 

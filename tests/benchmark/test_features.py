@@ -1,4 +1,4 @@
-"""Every batch is held to the contract: what an upstream may not return, and who is named for it."""
+"""Every batch is checked against the contract, and an error names the upstream and the utterance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 class Spoilt(Envelope):
-    """An upstream that spoils what it says from its second batch on."""
+    """An upstream that spoils its output from its second batch on."""
 
     def __init__(self, spoil: Spoil) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def test_fault_37_the_utterance_that_is_nan_is_named(tones: Corpus) -> None:
 
 
 class CountsTheBatch(Envelope):
-    """What it says depends on its neighbours."""
+    """An upstream that records the sizes of its batches."""
 
     def __init__(self, *, batch_invariant: bool) -> None:
         super().__init__()

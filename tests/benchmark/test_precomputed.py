@@ -1,4 +1,4 @@
-"""Frames that lie in the corpus are probed as if they had just been computed."""
+"""Frames in a corpus are probed as if they had just been computed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def with_mel(folder: Path, *, ending: str = "npy", sample_rate_hz: int = 16_000, salt: str = "") -> Corpus:
-    """The corpus of tones, and beside each sound the frames that `mel` computes of it."""
+    """The corpus of tones, with a file of the frames of `mel` next to each sound."""
     tones = tone_corpus(folder, sample_rate_hz=sample_rate_hz, salt=salt)
     upstream = load_upstream("mel")
     if ending == "safetensors":

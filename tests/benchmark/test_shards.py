@@ -1,4 +1,4 @@
-"""The bytes of a shard: what is written is read, and what is not what was written is noticed."""
+"""The bytes of a shard: written entries are read back, and damaged ones are detected."""
 
 from __future__ import annotations
 

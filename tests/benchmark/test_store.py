@@ -1,4 +1,4 @@
-"""What an upstream once said is not computed again, and never a wrong thing is read for it."""
+"""The feature store: stored features are not computed again, and no wrong feature is ever read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BATCH_SECONDS = 5.0
 
 
 class Listening(Envelope):
-    """An envelope that counts the utterances it hears."""
+    """An envelope that counts the utterances of its batches."""
 
     def __init__(self, *, hop_samples: int = 320) -> None:
         super().__init__(hop_samples=hop_samples)
@@ -93,7 +93,7 @@ def stored(
     say: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[FeatureTable, int]:
-    """The features through a store in `folder`, and how many utterances the upstream had to hear."""
+    """The features through a store in `folder`, and the number of utterances that were computed."""
     upstream = upstream or Listening()
     origin = origin_for(upstream, upstream.fingerprint(), dtype, precision)
     features = FeatureStore(

@@ -1,14 +1,17 @@
-"""When the store stores, what it reads, and what it says, in small examples."""
+"""The feature store in small examples: quota, disk, batches, damage."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 
 from repbench.benchmark.features import allocation, store
-from repbench.benchmark.features.extraction import table_index
+from repbench.benchmark.features.extraction import ExtractionOptions, table_index
 from repbench.benchmark.features.shards import ShardOrigin, UnwrittenLayer, read_index, write_shard
 from repbench.benchmark.features.store import FeatureStore, bytes_below, discard, origin_for
 from repbench.corpora.contract import Corpus, Utterance
@@ -117,6 +120,7 @@ def test_a_damaged_entry_is_read_from_the_next_shard_that_has_it(four: tuple[Utt
     assert said.lines == [
         f"note: 1 stored features are damaged ({asked_first}: its checksum does not hold) and are computed again"
     ]
+    assert stored(tmp_path, four)[1] == 0, "the damaged entry is replaced, and not read a second time"
 
 
 def test_a_shard_that_is_gone_when_it_is_read_is_computed_without_a_word(
@@ -172,3 +176,99 @@ def test_half_precision_is_what_is_read_back(four: tuple[Utterance, ...], tmp_pa
         table, _ = stored(tmp_path, four, dtype="float16")
         assert table.frames.dtype == torch.float32
         assert torch.equal(table.frames, table.frames.half().float())
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "float32"), ("float16", "bfloat16")])
+def test_features_of_another_dtype_or_precision_are_not_taken_for_those_of_the_store(
+    dtype: str, precision: str, four: tuple[Utterance, ...], tmp_path: Path
+) -> None:
+    upstream = Listening()
+    origin = origin_for(upstream, upstream.fingerprint(), "float16")
+    features = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=1e9, say=print)
+    options = ExtractionOptions(batch_seconds=1.0, device=torch.device("cpu"), dtype="float16")
+    with pytest.raises(ValueError, match="the store has the origin"):
+        features.extract(four, [0], dataclasses.replace(options, dtype=dtype, precision=precision))
+    assert upstream.num_heard == 0
+    features.extract(four, [0], options)
+    assert upstream.num_heard == 4
+
+
+def test_a_batch_is_named_after_the_sounds_in_it(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    """A name of before has to be the name of now: it decides what is computed together with what is missing."""
+    stored(tmp_path, four, [0], batch_seconds=60)
+    in_order = sorted(four, key=lambda each: (each.num_samples, four.index(each)))
+    sounds = " ".join(f"{each.samples_sha256}@16000" for each in in_order)
+    names = {entry.batch for path in shards(tmp_path) for entry in read_index(path).entries}
+    assert names == {hashlib.sha256(sounds.encode()).hexdigest()[:16]}
+
+
+@pytest.mark.parametrize(("more", "sizes"), [(0, [2, 2]), (1, [3, 1])])
+def test_a_shard_is_written_when_its_entries_reach_the_size(
+    more: int, sizes: list[int], four: tuple[Utterance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = sorted(four, key=lambda each: (each.num_samples, four.index(each)))
+    monkeypatch.setattr(store, "SHARD_BYTES", num_bytes(tuple(in_order[:2]), 1, 4) + more)
+    stored(tmp_path, four, [0], batch_seconds=0.1)
+    found = [sorted(four.index(each) for each in four if _holds(path, each)) for path in shards(tmp_path)]
+    expected = [in_order[: sizes[0]], in_order[sizes[0] :]]
+    assert sorted(found) == sorted(sorted(four.index(each) for each in part) for part in expected)
+
+
+def _holds(path: Path, utterance: Utterance) -> bool:
+    return any(entry.sound.startswith(utterance.samples_sha256) for entry in read_index(path).entries)
+
+
+def test_the_age_of_a_shard_counts_from_the_shard_before(
+    four: tuple[Utterance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock moves by 6 s each time it is read: by 6 s from one batch to the next, and 6 s for a shard."""
+    clock = itertools.count(1000.0, 6.0)
+    monkeypatch.setattr("repbench.benchmark.features.store.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(store, "SHARD_SECONDS", 12.0)
+    stored(tmp_path, four, [0], batch_seconds=0.1)
+    assert sorted(len(read_index(path).entries) for path in shards(tmp_path)) == [2, 2]
+
+
+def test_a_shard_that_cannot_be_opened_does_not_hide_the_others(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    stored(tmp_path, four)
+    (shard,) = shards(tmp_path)
+    shard.with_name("0.shard").symlink_to("nowhere")
+    assert stored(tmp_path, four)[1] == 0
+
+
+def test_the_bytes_of_a_store_are_those_of_its_shards(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    assert bytes_below(tmp_path) == 0
+    stored(tmp_path, four[:2])
+    stored(tmp_path, four[2:])
+    (first, second) = shards(tmp_path)
+    (first.parent / "other").write_text("not a shard")
+    assert bytes_below(tmp_path) == first.stat().st_size + second.stat().st_size
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_origin_has_everything_that_entries_have_in_common(precision: str) -> None:
+    assert origin_for(Listening(), "f", "float16", precision) == ShardOrigin(
+        fingerprint="f", sample_rate_hz=16_000, width=4, dtype="float16", precision=precision
+    )
+
+
+def test_a_closed_store_says_so_once(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    upstream, said = Listening(), Said()
+    origin = origin_for(upstream, upstream.fingerprint(), "float32")
+    features = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=0, say=said.say)
+    options = ExtractionOptions(batch_seconds=1.0, device=torch.device("cpu"))
+    for _ in range(2):
+        features.extract(four, [0], options)
+    assert (len(said.lines), features.is_closed, upstream.num_heard) == (1, True, 8)
+
+
+def test_of_several_damaged_shards_the_first_is_named(four: tuple[Utterance, ...], tmp_path: Path) -> None:
+    stored(tmp_path, four[:2], [0])
+    stored(tmp_path, four[2:], [0])
+    for shard in shards(tmp_path):
+        flip(shard, read_index(shard).entries[0].offset)
+    said = Said()
+    stored(tmp_path, four, [0], say=said.say)
+    (line,) = said.lines
+    first = next(path for path in shards(tmp_path) if _holds(path, four[0]))
+    assert line.startswith(f"note: 2 stored features are damaged ({first}: ")

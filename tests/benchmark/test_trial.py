@@ -1,4 +1,4 @@
-"""What a stranger's upstream hears before a run: a broken promise ends it before any sound of the corpus is heard."""
+"""The check of a plugin's upstream before a run: a broken promise ends it before any sound of the corpus is read."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 
-class MelBand(NamedTuple):
+class BankBlock(NamedTuple):
     """A range of bins and the few bands that are not zero there.
 
     Attributes:
@@ -46,24 +46,24 @@ class MelBank:
     def __init__(self, bank: Tensor, num_blocks: int = 4) -> None:
         num_bands = bank.shape[1]
         edges = [round(i * len(bank) / num_blocks) for i in range(num_blocks + 1)]
-        self._parts = []
+        self._blocks = []
         for first, last in pairwise(edges):
-            fed = bank[first:last].any(dim=0).nonzero().flatten()
+            fed = bank[first:last].any(dim=0).nonzero().flatten()  # bands with a weight in this range of bins
             width = min(num_bands, self._LANES * math.ceil((int(fed[-1]) + 1 - int(fed[0])) / self._LANES))
             low = min(int(fed[0]), num_bands - width)
             weights = bank[first:last, low : low + width].contiguous()
-            self._parts.append(MelBand(slice(first, last), slice(low, low + width), weights))
+            self._blocks.append(BankBlock(slice(first, last), slice(low, low + width), weights))
 
     def to(self, device: torch.device) -> MelBank:
         """The bank on `device`."""
         moved = copy.copy(self)
-        moved._parts = [part._replace(weights=part.weights.to(device)) for part in self._parts]
+        moved._blocks = [block._replace(weights=block.weights.to(device)) for block in self._blocks]
         return moved
 
     def add(self, power: Tensor, mel: Tensor) -> None:
         """Add the bands of (N, bins) power to (N, bands) in place."""
-        for part in self._parts:
-            mel[:, part.bands].addmm_(power[:, part.bins], part.weights)
+        for block in self._blocks:
+            mel[:, block.bands].addmm_(power[:, block.bins], block.weights)
 
 
 @lru_cache(maxsize=32)
@@ -125,14 +125,14 @@ def cosine_transform(num_inputs: int, num_outputs: int) -> Tensor:
     """Orthonormal DCT-II: (num_inputs, num_outputs) float64; x @ it are the first coefficients."""
     angles = math.pi / num_inputs * (torch.arange(num_inputs, dtype=torch.float64)[:, None] + 0.5)
     transform = torch.cos(angles * torch.arange(num_outputs)) * math.sqrt(2.0 / num_inputs)
-    transform[:, 0] *= math.sqrt(0.5)
+    transform[:, 0] *= math.sqrt(0.5)  # the constant has twice the power of a cosine
     return transform
 
 
 def _triangles(positions: Tensor, edges: Tensor) -> Tensor:
     """(bins,) positions and (bands + 2,) edges on one scale -> (bins, bands), 1 at each middle edge."""
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    rising = (positions[:, None] - left) / (centre - left)
+    rising = (positions[:, None] - left) / (centre - left)  # (bins, 1) - (bands,) -> (bins, bands)
     falling = (right - positions[:, None]) / (right - centre)
     return torch.minimum(rising, falling).clamp_min(0.0)
 

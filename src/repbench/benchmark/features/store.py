@@ -104,9 +104,13 @@ class FeatureStore:
     ) -> FeatureTable:
         """Read the features that are stored, compute and store the others.
 
-        Arguments, result and errors as `features.extraction.extract`; the options have the dtype and precision of the
-        store.
+        Arguments, result and errors as `features.extraction.extract`.
+
+        Raises:
+            ValueError: The options have another dtype or precision than the store.
         """
+        if (options.dtype, options.precision) != (self._origin.dtype, self._origin.precision):
+            raise ValueError(f"the store has the origin {self._origin}, but the options are {options}")
         index = table_index(self._upstream, utterances)
         frames = allocate_table((len(layers), sum(index.counts), self._upstream.info.width), self._root)  # (L, N, D)
         damaged: list[StoredKey] = []
