@@ -262,7 +262,7 @@ def _call(line: str, follower: Follower | None = None) -> None:
 
 
 def followed(source: Path, python: str) -> dict[str, list[Any]]:
-    """What `follow` finds, in a process of its own with an empty cache."""
+    """The result of `follow`, in a process of its own with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "REPBENCH_CACHE": f"{folder}/cache", "COLUMNS": "200"}
         command = [python, str(Path(__file__).resolve()), str(source.parent.resolve()), "--follow"]
