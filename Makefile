@@ -93,6 +93,6 @@ fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
 .PHONY: mutants
-# Do the tests notice small faults in the numerics? A table, half an hour: docs/design/0014-mutants.md.
+# Small faults in the numerics that no test notices: a table, half an hour (docs/design/0014-mutants.md).
 mutants: $(VENV)/.dev
 	$(BIN)/python benchmarks/mutants/run.py

@@ -1,6 +1,6 @@
-"""How often intervals cover: those of repbench beside those that are usual, on simulated answers with a known truth.
+"""Coverage of confidence intervals, those of repbench and the usual ones, on simulated predictions of known accuracy.
 
-Speakers, seeds, their meeting and utterances have random effects; answers are right or wrong; accuracy is pooled.
+Speakers, seeds, their interaction and utterances have random effects; predictions are right or wrong, accuracy pooled.
 Prints the share of trials in which a nominal 95 % interval holds the true accuracy, with its mean width, and writes
 both. At the end the least that the interval over seeds can cover, whatever the shares of speakers and seeds.
 

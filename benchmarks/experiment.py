@@ -1,7 +1,7 @@
-"""The experiment that shows what pre-training is worth: both models, their untrained twins and mel, at few labels.
+"""Gain of pre-training: Mockingjay, APC, the same networks untrained, and mel, at several label fractions.
 
-Pre-trains Mockingjay and APC for some minutes each on a corpus, then asks the phone question of mel, of both, and of
-both untrained, at 1, 10 and 100 % of the labels and three seeds, and prints one table. The number of steps is found
+Pre-trains Mockingjay and APC for some minutes each on a corpus, then probes phones on mel, on both, and on both
+untrained, at 1, 10 and 100 % of the labels and three seeds, and prints one table. The number of steps is found
 from the speed of a short trial. Everything is done by the command line, and is written under --out.
 
     python benchmarks/experiment.py --minutes 10 --preset base --corpus synthetic:noisy:full --device cuda

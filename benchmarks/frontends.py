@@ -1,11 +1,11 @@
-"""Every front end on the same 200 utterances, beside librosa and torchaudio, in one run, one thread each.
+"""Speed of every front end, of librosa and of torchaudio on the same 200 utterances, in one run, one thread each.
 
 Usage: python benchmarks/frontends.py [--out benchmarks/results/frontends.json]
 
 The sound is LibriSpeech, LJSpeech and nEMO below REPBENCH_TEST_DATA where that is set, else the synthetic corpus. Each
-way is timed over all utterances, one call an utterance, in turns; the median of the turns is told. What stands beside
-a front end computes the same features where the library has them: 80 log-mel bands with slopes for librosa, Kaldi's
-fbank for torchaudio's compliance module, an 80-band log-mel for its transform.
+function is timed over all utterances, one call an utterance, in turns; the result is the median of the turns. A library
+is compared where it computes the same features: 80 log-mel bands with slopes for librosa, Kaldi's fbank for
+torchaudio's compliance module, an 80-band log-mel for its transform.
 """
 
 from __future__ import annotations

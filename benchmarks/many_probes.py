@@ -1,8 +1,9 @@
-"""Seven label fractions x five seeds x five learning rates of one pair, beside that pair alone: `repbench run`, cold.
+"""Time of seven label fractions x five seeds x five learning rates of one pair, and of that pair alone, cold.
 
 Both are whole commands with a feature store of their own, empty; the second trains 175 probes and writes 70 records,
-the default rate and the tuned one. What the probes cost grows with their number, width and steps and not with the
-corpus; what the upstream costs grows with the corpus. So the ratio depends on both: the result says what each took.
+the default rate and the tuned one. The cost of probes grows with their number, width and steps and not with the
+corpus; that of the upstream grows with the corpus. So the ratio depends on both, and the result has the seconds of
+each.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Usage: python benchmarks/mel160.py [--out benchmarks/results/mel160.json]
 
 The sound is LibriSpeech and LJSpeech below REPBENCH_TEST_DATA where that is set, else the synthetic corpus. Each way is
-timed over all utterances, in turns, and the median of the turns is told. Both compute 80 log-mel bands and their
+timed over all utterances, in turns, and the result is the median of the turns. Both compute 80 log-mel bands and their
 slopes; neither normalises.
 """
 

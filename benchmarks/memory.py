@@ -1,6 +1,6 @@
-"""Does the memory of a run grow with the corpus? The peak of anonymous memory with half of a corpus and with all of it.
+"""Peak of anonymous memory of a run with half of a corpus and with all of it.
 
-Anonymous memory is what the system cannot take back; pages of files, such as those of a large feature table, are not
+Anonymous memory is what the system cannot reclaim; pages of files, such as those of a large feature table, are not
 counted. It is read from /proc every 20 ms while `repbench run` goes on, with an empty feature store and a full one.
 """
 

@@ -1,4 +1,4 @@
-"""Mockingjay BASE beside S3PRL 0.4.18 in one run: training, extraction, and the first forward.
+"""Speed of Mockingjay BASE here and in S3PRL 0.4.18, in one run: training, extraction, and the first forward.
 
 Both networks have the same sizes (3 layers of 768 on Kaldi's fbank240) and get the same batches: 8 stretches of 400
 frames to train on, from features already made; ten utterances of ten seconds from waveforms to extract, one at a time

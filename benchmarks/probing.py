@@ -1,4 +1,4 @@
-"""What it costs to ask `phone` of Mockingjay BASE: `repbench run` beside S3PRL 0.4.18, with the same weights.
+"""Time of a phone probe on Mockingjay BASE, by `repbench run` and by S3PRL 0.4.18, with the same weights.
 
 Both read one file, a checkpoint in S3PRL's form with untrained weights of BASE (3 layers of 768 on Kaldi's fbank240),
 and train a linear classifier of frames on its last layer: the same corpus and division, AdamW at the same rate, as many
@@ -9,10 +9,10 @@ cold in bfloat16, and warm. It runs before S3PRL and again after it, and its sec
 whose pace changes within minutes favours neither.
 
 An epoch of S3PRL takes minutes and is as long as the next: `--measured` of them are run as it runs them, and its time
-is that of the measured steps and evaluations, times the number there would be. What its frozen network says is kept
-on the way, so that the classifier can then be trained through the epochs that are left and the accuracies be those of
-the same number of steps. Its recipes score test beside dev each time (`eval_dataloaders`); the result says what it
-takes with dev alone and with both.
+is that of the measured steps and evaluations, times the number there would be. The features of its frozen network are
+kept meanwhile, so that the classifier can then be trained through the epochs that are left and the accuracies be those
+of the same number of steps. Its recipes score test and dev each time (`eval_dataloaders`); the result has the seconds
+with dev alone and with both.
 
 S3PRL is not a dependency; see the head of `mockingjay.py`.
 """

@@ -1,4 +1,4 @@
-"""How long `repbench report` takes for 2,000 records, every number of them computed again from its predictions.
+"""Time of `repbench report` for 2,000 records, every number of them recomputed from its predictions.
 
 The records are those of a grid: 20 systems, of which one is mel, at three tasks with three shares of the labels, at
 five layers of two tasks, and fine-tuned at one; five seeds of each. A record has the predictions of 200 utterances, as

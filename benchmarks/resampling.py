@@ -1,4 +1,4 @@
-"""Resamplers side by side: what they keep, what they let through, how long the result is, and what a clip costs.
+"""Resamplers compared: pass-band, rejection, length of the result, delay, and seconds a clip.
 
 Usage: python benchmarks/resampling.py [--out benchmarks/results/resampling.json]
 
@@ -8,7 +8,7 @@ tenth of a second left out:
 * pass-band: the largest deviation of a tone's gain from 1 below 85 % and below 95 % of the lower Nyquist frequency;
 * rejection: the strongest residue of a tone that the new rate cannot hold (an alias), or, from a lower rate, of
   everything that is not the tone (an image), both relative to the tone;
-* length: whether `num_samples * target / source`, rounded up or to the nearest, foretells the length of the result for
+* length: whether `num_samples * target / source`, rounded up or to the nearest, predicts the length of the result for
   random lengths and pairs of rates;
 * delay: by how many samples of the new rate an impulse has moved;
 * seconds a clip, one thread, the median of several turns.

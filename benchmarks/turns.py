@@ -1,4 +1,4 @@
-"""Timing several ways of doing the same over the same sounds, in turns, and what to write down of it."""
+"""Timing of several functions over the same sounds, in turns, and the JSON of the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Sphinx makes the site of these pages. What it is written in and why stands in design/0012-the-manual.md."""
+"""Settings of Sphinx, which makes the site of these pages; the reasons are in design/0012-the-manual.md."""
 
 from importlib.metadata import version as version_of
 

@@ -66,7 +66,7 @@ def imports_of(path: Path, modules: Iterable[str], package: str = "repbench") ->
 
 
 def import_graph(source: Path) -> Graph:
-    """What each module of a package imports of it."""
+    """The modules of a package with those of it that each imports."""
     modules = modules_of(source)
     return {name: imports_of(path, modules, source.name) for name, path in modules.items()}
 

@@ -1,10 +1,10 @@
-"""Does the newest that the version ranges allow still work? Installed without the lock, in an environment of its own.
+"""Tests the newest releases that the version ranges allow, without the lock, in an environment of its own.
 
 Usage: python tools/canary.py [--project DIR|WHEEL] [--environment DIR] [--extra NAME] [--lock FILE] [--check COMMAND]
 
 Needs the standard library alone. It installs the project with its newest dependencies, runs each check in that
-environment, and ends with one line: what came out, and which releases are newer than those of the lock. Exit code 0 if
-all checks passed, else 1. What the checks print stands in `canary.log` in the environment's folder.
+environment, and ends with one line: the outcome, and which releases are newer than those of the lock. Exit code 0 if
+all checks passed, else 1. The output of the checks is in `canary.log` in the environment's folder.
 """
 
 from __future__ import annotations

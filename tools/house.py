@@ -82,7 +82,7 @@ def functions_of_many_parameters(source: Path) -> list[str]:
                 each = node.args
                 parameters = [arg.arg for arg in (*each.posonlyargs, *each.args, *each.kwonlyargs)]
                 parameters += [arg.arg for arg in (each.vararg, each.kwarg) if arg is not None]
-                count = len([one for index, one in enumerate(parameters) if index or one not in {"self", "cls"}])
+                count = len([one for one in parameters if one not in {"self", "cls"}])
                 if count > MOST_PARAMETERS:
                     found.append(f"{name}.{owners.get(id(node), '')}{node.name} ({count})")
     return sorted(found)
@@ -262,7 +262,7 @@ def _call(line: str, follower: Follower | None = None) -> None:
 
 
 def followed(source: Path, python: str) -> dict[str, list[Any]]:
-    """What `follow` finds, in a process of its own with an empty cache."""
+    """The result of `follow`, in a process of its own with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "REPBENCH_CACHE": f"{folder}/cache", "COLUMNS": "200"}
         command = [python, str(Path(__file__).resolve()), str(source.parent.resolve()), "--follow"]
@@ -321,6 +321,9 @@ def measurements(source: Path, python: str | None) -> dict[str, Any]:
             "modules that one request enters": len(entered := {edge[2] for edge in ways["edges"]}),
             "of them in benchmark/": sum(name.startswith("benchmark.") for name in entered),
             "climbs of one request": [f"{a}.{b} → {c}.{d}" for a, b, c, d in upward],
+            "of them from one room to another": sum(
+                edge[0].split(".")[:2] != edge[2].split(".")[:2] for edge in upward
+            ),
             "files crossed by one waveform": ways["sound"],
             "files crossed by one record": ways["record"],
         }

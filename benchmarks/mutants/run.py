@@ -1,4 +1,4 @@
-"""Do the tests notice small faults in the numerics? `make mutants`; docs/design/0014-mutants.md.
+"""Small faults in the numerics that no test notices: `make mutants`; docs/design/0014-mutants.md.
 
     python benchmarks/mutants/run.py [MODULE…] [--again] [--sample N] [--seed S] [--out FILE]
 
