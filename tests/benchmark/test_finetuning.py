@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.features import extraction
 from repbench.benchmark.finetuning import trainer
 from repbench.benchmark.finetuning.network import Network, load_network
 from repbench.benchmark.finetuning.prediction import predictions_of
@@ -165,6 +166,21 @@ def test_the_gradient_of_the_whole_network_is_clipped_to_its_norm(tones: Path, t
                 assert norms == pytest.approx([clip, clip], rel=1e-3)
     finally:
         hook.remove()
+
+
+def test_some_utterances_spread_over_train_standardise_the_input_of_the_head(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, extract = list[int](), extraction.extract
+
+    def counted(upstream: Any, utterances: Any, *given: Any, **named: Any) -> Any:
+        counts.append(len(utterances))
+        return extract(upstream, utterances, *given, **named)
+
+    monkeypatch.setattr(trainer, "extract", counted)
+    for most in (3, 1000):
+        run(request(ENVELOPE, tones, tmp_path, finetune__steps=1, finetune__statistics_utterances=most))
+    assert counts == [3, 8]
 
 
 # what is kept

@@ -307,6 +307,21 @@ def test_a_corpus_without_a_long_enough_utterance_is_said(tones: Path, tmp_path:
         run_pretraining(request("apc", tones, tmp_path, training__min_frames=5000))
 
 
+@pytest.mark.parametrize(("dev_seconds", "utterances"), [(1000.0, 3), (3.0, 2), (0.1, 1)])
+def test_the_dev_loss_is_computed_on_dev_seconds(
+    dev_seconds: float, utterances: int, corpus: Corpus, tmp_path: Path
+) -> None:
+    counts = list[int]()
+
+    def loss(model: Listener, batch: Batch) -> Loss:
+        if not model.training:
+            counts.append(len(batch.lengths))
+        return model.mean_energy(batch)
+
+    trainer(Listener(loss), corpus.utterances, tmp_path, dev_seconds=dev_seconds).fit()
+    assert sum(counts) == utterances
+
+
 def test_held_out_utterances_may_all_be_too_short(corpus: Corpus, tmp_path: Path) -> None:
     learner = trainer(Listener(), corpus.utterances, tmp_path)
     learner.dev = []

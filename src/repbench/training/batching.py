@@ -1,6 +1,6 @@
-"""Which stretches of which utterances make which batch: pure functions of the seed and the number of the batch.
+"""The order of batches: which stretches of which utterances, as a function of the seed and the number of the batch.
 
-Nothing is remembered between batches, so a resumed run and each process of many find their own by its number alone.
+There is no state between batches, so a resumed run and each of several processes find their batches by number alone.
 
 Axes: B batch, F frames (or samples), D width.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 _BIN_WIDTH = 1.05
-"""Lengths within 5 % of each other count as the same, so that who meets whom changes from epoch to epoch."""
+"""Lengths within 5 % of each other count as equal, so that batches mix other utterances in each epoch."""
 
 
 def derived_seed(seed: int, *names: object) -> int:
@@ -36,12 +36,12 @@ class Stretch:
 
 @dataclass(slots=True)
 class BatchOrder:
-    """An endless sequence of batches of like lengths, epoch after epoch; each epoch hears each utterance once.
+    """An endless sequence of batches of similar lengths; each epoch has one stretch of each utterance.
 
     Attributes:
-        lengths: Frames of each utterance.
-        crop: The longest stretch; None: whole utterances.
-        budget: Frames of a batch, padding included.
+        lengths: Frames (or samples) of each utterance.
+        crop: Frames of the longest stretch; None: whole utterances.
+        budget: Frames of a batch, padding included; a longer stretch is a batch of its own.
         seed: Of the order and the stretches.
     """
 
@@ -59,7 +59,7 @@ class BatchOrder:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in which each utterance is heard once; the same in every epoch."""
+        """Number of batches with one stretch of each utterance; the same in every epoch."""
         return len(self._groups)
 
     def batch(self, number: int) -> list[Stretch]:
@@ -86,13 +86,13 @@ class BatchOrder:
 
 
 def _upper_edge(length: int) -> int:
-    """The longest length that counts as the same as `length`."""
+    """The longest length that counts as equal to `length`."""
     number = math.ceil(math.log(length) / math.log(_BIN_WIDTH) - 1e-9)
     return max(length, math.floor(_BIN_WIDTH**number))
 
 
 def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """Runs of ascending lengths whose padded size stays within the budget, as (first, end)."""
+    """Batches of ascending lengths whose padded size is within the budget, as (first, end) of their indices."""
     groups, first = [], 0
     for index, edge in enumerate(edges):
         if index > first and (index - first + 1) * edge > budget:
@@ -103,6 +103,6 @@ def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
 
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """(F, …) each -> (B, F, …) with zeros behind, and (B,) lengths."""
+    """Pad tensors (F, …) with zeros at the end: (B, F, …), and (B,) lengths."""
     lengths = torch.tensor([len(part) for part in parts], dtype=torch.int64)
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True), lengths

@@ -25,13 +25,13 @@ from repbench.errors import NonFiniteError
 def cost_of(
     predictor: Predictor, scores: Tensor, examples: Sequence[LabelledUtterance], counts: Sequence[int]
 ) -> tuple[Tensor, int]:
-    """Where scores meet labels: the sum of what the answers of a batch cost, and over how many answers.
+    """Loss of a batch, summed over its labels, and the number of these labels (or sequences).
 
     Args:
-        examiner: Knows the answers.
-        scores: (N, C) of all frames of the batch, (N, C + 1) where sequences are asked, (U, C) where utterances are.
-        questions: U of them.
-        counts: Frames of each.
+        predictor: Of the task.
+        scores: (N, C) of all frames of the batch, (N, C + 1) of sequence tasks, (U, C) of utterance tasks.
+        examples: U of them.
+        counts: Frames of each example.
     """
     if predictor.asks_sequences:
         classes = [predictor.classes_in(example) for example in examples]
@@ -46,7 +46,7 @@ def cost_of(
 
 
 def targets_of(predictor: Predictor, example: LabelledUtterance, num_frames: int) -> Tensor:
-    """(F,) right classes at the frames, or those of the utterance."""
+    """Targets of an example: (F,) classes of its frames, (1,) the class of the utterance, or (S,) of its sequence."""
     if predictor.asks_frames:
         return predictor.frame_classes(example, num_frames)
     return predictor.classes_in(example)
@@ -55,12 +55,12 @@ def targets_of(predictor: Predictor, example: LabelledUtterance, num_frames: int
 def scores_of(
     network: Network, examples: LabelledUtterances, extraction: ExtractionSettings, *, device: torch.device
 ) -> FeatureTable:
-    """What a network answers, as a table of scores: (1, N, C) of all frames, or (1, U, C).
+    """Scores of a network, as a table: (1, N, C) of all frames, or (1, U, C).
 
     Args:
         network: On `device`; in eval mode after.
-        questions: In the order of the table.
-        extraction: How much goes through the upstream at once, and what its features are rounded to.
+        examples: In the order of the table.
+        extraction: Batch size of the upstream, and rounding of its features.
         device: Where it is computed.
 
     Raises:
@@ -90,18 +90,18 @@ def predictions_of(
     *,
     device: torch.device,
 ) -> list[Prediction]:
-    """The network's answer to every question; arguments as `scores_of`.
+    """The network's prediction of every example; arguments as `scores_of`.
 
     Raises:
         NonFiniteError: A score is NaN or infinite; names the utterance.
     """
     table = scores_of(network, examples, extraction, device=device)
     places = table.starts()
-    answers = []
+    predictions = []
     for example in examples:
         start, count = places[example.id]
         scores = table.frames[0, start : start + count]
         if not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)
-        answers.append(predictor.answer(example, scores))
-    return answers
+        predictions.append(predictor.answer(example, scores))
+    return predictions

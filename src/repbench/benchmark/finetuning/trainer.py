@@ -85,11 +85,11 @@ class Finetuner(TrainingLoop):
         predictor: Of the task, for the network's classes.
         settings: Of the fine-tuning.
         extraction: Settings for scoring dev.
-        heard: Utterances whose initial features standardise the input of the head.
         train: Utterances to learn from.
         dev: Utterances to select on.
         folder: Of the checkpoints, by which an interrupted training resumes; this process holds its lock.
         standardise: Whether the input of the head is standardised.
+        standardised_on: Utterances whose initial features give the statistics for that.
         title: Of the training, for the reporter.
     """
 
@@ -102,11 +102,11 @@ class Finetuner(TrainingLoop):
     predictor: Predictor
     settings: FinetuneSettings
     extraction: ExtractionSettings
-    heard: LabelledUtterances
     train: LabelledUtterances
     dev: LabelledUtterances
     folder: Path
     standardise: bool = True
+    standardised_on: LabelledUtterances = ()
     title: str = "fine-tuning"
     _examples: LabelledUtterances = field(init=False)
     _progress: _Progress = field(init=False, default_factory=_Progress)
@@ -339,11 +339,11 @@ class Finetuner(TrainingLoop):
 
     def _standardise(self) -> None:
         """Give the probe the statistics of the initial features of some utterances, spread over all."""
-        every = math.ceil(len(self.heard) / self.settings.statistics_utterances)
+        every = math.ceil(len(self.standardised_on) / self.settings.statistics_utterances)
         self.network.eval()
         table = extract(
             self._upstream,
-            [example.utterance for example in self.heard[::every]],
+            [example.utterance for example in self.standardised_on[::every]],
             self.network.layers,
             batch_seconds=self.extraction.batch_seconds,
             device=self.device,

@@ -13,8 +13,8 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import has_effect
 from repbench.benchmark.report.render.commands import as_yaml
-from repbench.configs.loader import build, flat, load_yaml, merged
-from repbench.configs.settings import NonNegativeInt, Settings
+from repbench.configs.loader import build, load_yaml, merged
+from repbench.configs.settings import NonNegativeInt, Settings, flat
 from repbench.errors import UsageError, quoted
 from repbench.files import canonical_json, create
 

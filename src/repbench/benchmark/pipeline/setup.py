@@ -1,10 +1,10 @@
-"""What all settings of a run share: the request, the upstream, the task, and what is refused before data is read."""
+"""Set-up of a run: the request, the upstream and the task that all its settings share, checked before data is read."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from repbench.benchmark import environment
-from repbench.benchmark.data.dataset import HeldOutTest, LabelledUtterances, seconds_of
+from repbench.benchmark.data.dataset import HeldOutTest, LabelledSplits, LabelledUtterances, seconds_of
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
 from repbench.benchmark.features.extraction import FeatureTable, layer_indices
 from repbench.benchmark.features.shards import store_folder
@@ -25,6 +25,7 @@ from repbench.benchmark.probing.probe import ProbeShape
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
+from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, Problem
@@ -40,28 +41,28 @@ from repbench.upstream.contract import Upstream, UpstreamInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What `repbench run` is asked for.
+    """Arguments of `repbench run`.
 
     Attributes:
         upstream: Name of the model.
         downstream: Name of the task.
-        checkpoint: Path of its weights, "random", or None.
+        checkpoint: Path of the model's weights, "random", or None.
         corpus: A registered name with options, or the folder of a manifest.
         layer: last, first, mean, weighted, a number or name, or all; None: the protocol's.
-        layers: Several of these, each a record, in place of `layer`.
-        label_fractions: Shares of the labelled training utterances, each a record.
-        seeds: Each a record.
+        layers: Several layers in place of `layer`, one record each.
+        label_fractions: Shares of the labelled training utterances, one record each.
+        seeds: Seeds of the probe, one record each.
         head: Name of the head; None: the protocol's or, without one, the task's default.
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
-        finetune: Whether the whole network is trained, and not a probe on what it says frozen.
-        tune: Whether the step size is also chosen on dev: each record of the default has one beside it.
-        controls: Whether shuffled labels and the untrained upstream are asked too.
-        probe: Folder of a run whose probe is to score this corpus, without training.
-        out: Folder under which each record gets its own.
-        missing_only: Whether what a record below `out` already answers is left as it is, and that record given.
-        store_layers: Layers, named as in `layer`, that are extracted and stored beside it for runs to come.
+        finetune: Whether the whole network is trained, not a probe on frozen features.
+        tune: Whether to add, to each record, one whose learning rate is chosen on dev.
+        controls: Whether to add the records of shuffled labels and of the untrained upstream.
+        probe: Folder of a run whose probe scores this corpus, without training.
+        out: Folder below which each record has its own.
+        missing_only: Whether settings that have a record below `out` are skipped, and that record returned.
+        store_layers: Layers, named as in `layer`, that are extracted and stored in the same pass, for later runs.
     """
 
     upstream: str
@@ -87,11 +88,14 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class WrittenRecord:
-    """A record and where it lies."""
+    """A record and its file."""
 
     path: Path
     record: Record
 
+
+HEARD_DIGITS = 16
+"""Hexadecimal digits of the SHA-256 of each sound that a probe was trained and selected on, in its file."""
 
 Labels = Literal["given", "shuffled"]
 
@@ -101,7 +105,15 @@ _MIXES = {"softmax": "weighted", "raw": "raw"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSetting:
-    """What one record of a run is made with."""
+    """The settings in which one record of a run differs from the others.
+
+    Attributes:
+        layer: As in `RunRequest.layer`.
+        fraction: Share of the training labels.
+        seed: Of the probe.
+        labels: Those of the corpus, or shuffled ones (a control).
+        tuned: Whether the learning rate is chosen on dev.
+    """
 
     layer: str
     fraction: float
@@ -110,14 +122,14 @@ class RunSetting:
     tuned: bool = False
 
     def protocol(self, common: Protocol) -> Protocol:
-        """The protocol of the record."""
+        """The protocol of the record, from that of the run."""
         probe = common.probe.model_copy(update={"tune": self.tuned})
         return common.model_copy(update={"probe": probe, "labels": self.labels})
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The labelled utterances of a fraction and seed, and what to say of them."""
+    """The labelled utterances of a fraction and seed, and the warnings about them."""
 
     train: LabelledUtterances
     dev: LabelledUtterances
@@ -125,13 +137,43 @@ class Labelled:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of labelled sound, by split."""
+        """Seconds of labelled sound, by split."""
         return {"train": seconds_of(self.train), "dev": seconds_of(self.dev)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunData:
+    """The corpus of a run, divided and labelled.
+
+    Attributes:
+        corpus: Of all splits.
+        splits: Of the corpus, for the task.
+        notes: Warnings about the way from the sound to the frames, such as resampling.
+    """
+
+    corpus: Corpus
+    splits: LabelledSplits
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedTest:
+    """The test split after training, and what its scores are compared with.
+
+    Attributes:
+        examples: Of the test split.
+        baselines: Value of each baseline; None where it is undefined.
+        trained_on: Sounds and speakers of train and dev, as they are saved with the probe.
+    """
+
+    examples: LabelledUtterances
+    baselines: Mapping[str, float | None]
+    trained_on: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedResult:
-    """A trained probe on its way to a record; after fine-tuning the stage's upstream is the one trained with it."""
+    """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it."""
 
     setting: RunSetting
     trained: TrainedProbe
@@ -144,7 +186,21 @@ class TrainedResult:
 class RunContext:
     """What all settings of a run share.
 
-    Its `fingerprint` is that of the weights that the upstream began with, also where they are fine-tuned after.
+    Attributes:
+        request: With the protocol, head and layer of the task.
+        upstream: On `device`, in eval mode.
+        upstream_entry: Where the upstream comes from.
+        task: With its options.
+        task_entry: Where the task comes from.
+        head: Name of the head.
+        device: Where everything is computed.
+        reporter: Receives progress, notes and warnings.
+        layers: Indices of the layers that any setting reads, and of those to be stored, ascending.
+        fingerprint: Of the weights that the upstream began with, also where they are fine-tuned after.
+        cost: Of the upstream.
+        environment: As records state it.
+        store: Of features; None where they are not kept.
+        extract_seconds: Spent on features so far.
     """
 
     request: RunRequest
@@ -163,7 +219,12 @@ class RunContext:
     extract_seconds: float = 0.0
 
     def extract(self, title: str, examples: LabelledUtterances) -> FeatureTable:
-        """Features of the questions' utterances, for the layers that any setting reads."""
+        """Features of all examples, at `layers`.
+
+        Args:
+            title: Of the stage of the reporter.
+            examples: In the order of the table.
+        """
         started = time.monotonic()
         with self.reporter.stage(title) as advance:
             table = features_of(
@@ -181,7 +242,7 @@ class RunContext:
         return table
 
     def places(self, layer: str) -> slice:
-        """Where the layers that a `--layer` reads stand among those of a table."""
+        """The layers that a `--layer` reads, as a slice of the layers of a table."""
         wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
         return slice(wanted[0], wanted[-1] + 1)
 
@@ -207,13 +268,17 @@ class RunContext:
 def prepare(
     request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus], *, upstream: Upstream | None = None
 ) -> RunContext:
-    """Load what is asked for and refuse what cannot be meant, before any data is read.
+    """Load upstream and task, and refuse what does not go together, before any data is read.
 
     Args:
-        request: What is asked for.
-        reporter: Looks on.
-        corpus: Opens the corpus; called only for an upstream that is what the corpus says it is.
-        upstream: One that is built already.
+        request: As given.
+        reporter: Receives notes and warnings.
+        corpus: Opens the corpus; called only for an upstream whose frames are read from the corpus.
+        upstream: Given where it is built already, as a fine-tuned one.
+
+    Raises:
+        UsageError: An option contradicts another, the upstream or the task.
+        PluginError: The upstream or the task breaks its contract.
     """
     if request.finetune:
         _refuse_to_finetune(request)
@@ -270,7 +335,7 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     for name in request.protocol.tasks.keys() - set(get_args(Problem)):
         registry().find("downstream", name)
     protocol = request.protocol.for_task(request.downstream, task.info.problem)
-    if request.finetune:  # gradients are computed in float32, and so are the answers
+    if request.finetune:  # gradients are computed in float32, and so are the scores
         exact = protocol.extraction.model_copy(update={"precision": "float32"})
         protocol = protocol.model_copy(update={"extraction": exact})
     return replace(
@@ -290,12 +355,12 @@ def _fingerprint(upstream: Upstream) -> str:
 
 
 def _content(fingerprint: str, code: str | None) -> str:
-    """By what features are found: the upstream's fingerprint, and the code of one that no package answers for."""
+    """Key of stored features: the upstream's fingerprint, with the hash of its code where that is in no package."""
     return fingerprint if code is None else hashlib.sha256(f"{fingerprint} {code}".encode()).hexdigest()
 
 
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
-    """Where the upstream's features are kept; frames that it reads from the corpus are not."""
+    """The store of the upstream's features; frames that are read from the corpus are not stored again."""
     settings = request.protocol.extraction
     if isinstance(upstream, FrameReader) or not settings.store_gib or request.finetune:
         return None
@@ -354,6 +419,7 @@ def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
 
 
 def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
+    """Open the corpus of a request."""
     entry = entry_of_corpus(request.corpus)
     if entry is not None:
         say_side_effects(entry, reporter.say)
@@ -364,16 +430,39 @@ def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
     return corpus
 
 
+def open_test(context: RunContext, data: RunData) -> OpenedTest:
+    """Open the test split, which is counted in the record, and compute its baselines."""
+    splits = data.splits
+    examples = splits.test.open()
+    known = baselines(context.task, splits.classes, splits.train, examples)
+    return OpenedTest(examples=examples, baselines=known, trained_on=sounds_and_speakers(splits))
+
+
+def sounds_and_speakers(splits: LabelledSplits) -> dict[str, list[str]]:
+    """The sounds and speakers of train and dev, whatever the label fraction, as a probe's file states them."""
+    utterances = [example.utterance for example in (*splits.train, *splits.dev)]
+    return {
+        "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
+        "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),
+    }
+
+
 def refuse_exclusions(test: HeldOutTest, allowed: int) -> None:
+    """Refuse a test split of which more utterances than `allowed` cannot be scored.
+
+    Raises:
+        DataError: Names one of them, and the reason.
+    """
     if len(test.excluded) > allowed:
         id_, reason = min(test.excluded.items())
         raise DataError(
             f"{len(test.excluded)} of {test.num_listed} test utterances cannot be scored, such as {id_}: {reason}",
             utterance=id_,
-            do=f"Mend the corpus, or say --allow-excluded {len(test.excluded)}",
+            do=f"Repair the corpus, or say --allow-excluded {len(test.excluded)}",
         )
 
 
 def module_of(upstream: Upstream) -> nn.Module:
+    """The upstream as the module that it is."""
     assert isinstance(upstream, nn.Module)
     return upstream

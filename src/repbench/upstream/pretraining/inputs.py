@@ -1,4 +1,4 @@
-"""Where the batches of pre-training come from: frames kept in memory, frames made anew, or waveforms.
+"""Inputs of pre-training: frames kept in memory, frames computed for each batch, or waveforms.
 
 Axes: B batch, T samples, F frames, D width.
 """
@@ -20,14 +20,14 @@ from repbench.training.batching import Stretch, padded
 from repbench.upstream.contract import Batch, FrameObjective, Objective
 
 _READ_AHEAD = 4
-"""Batches whose sounds are read while another is computed on."""
+"""Batches whose sounds are read ahead, while the model computes."""
 
 _KEEPING_SECONDS = 60.0
-"""Sound that goes through the front end at once when frames are kept."""
+"""Seconds of sound in one batch of the front end, where frames are kept."""
 
 
 class Sounds(Protocol):
-    """Utterances as an objective takes them."""
+    """The utterances of a split as batches of an objective's inputs."""
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -40,7 +40,7 @@ class Sounds(Protocol):
 
 
 class Kept:
-    """Frames computed once.
+    """Frames computed once and kept in memory.
 
     Args:
         frames: Of each utterance, (F, D).
@@ -53,7 +53,7 @@ class Kept:
         self.lengths: Sequence[int] = [len(each) for each in frames]
 
     def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
-        """(B, F, D) each."""
+        """One batch (B, F, D) for each list of stretches."""
         for wanted in stretches:
             parts = [self._frames[each.index][each.start : each.start + each.length] for each in wanted]
             values, lengths = padded(parts)
@@ -61,12 +61,12 @@ class Kept:
 
 
 class Fresh:
-    """Sounds read for each batch, in threads ahead of it; frames of the whole utterance are made on the device.
+    """Sounds read for each batch, in threads ahead of it; frames of whole utterances are computed on the device.
 
     Args:
-        utterances: In the order of their indices.
-        objective: Makes the frames, if it has any; else batches are waveforms.
-        rate_hz: That the upstream takes.
+        utterances: In the order of the indices of stretches.
+        objective: Computes the frames; one without frames takes waveforms.
+        rate_hz: Sampling rate of the upstream.
         device: Where batches go.
     """
 
@@ -80,7 +80,7 @@ class Fresh:
         self.lengths: Sequence[int] = unit_lengths(utterances, objective, rate_hz)
 
     def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
-        """(B, F, D) each, or (B, T) for an objective on waveforms."""
+        """One batch (B, F, D), or (B, T) for an objective on waveforms, for each list of stretches."""
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool:
             for wanted, sounds in _ahead(pool, self._read, iter(stretches)):
                 yield self._batch(wanted, sounds)
@@ -104,7 +104,7 @@ class Fresh:
 def _ahead(
     pool: ThreadPoolExecutor, read: object, stretches: Iterator[Sequence[Stretch]]
 ) -> Iterator[tuple[Sequence[Stretch], list[Tensor]]]:
-    """Each list of stretches with its sounds, the next few already being read."""
+    """Each list of stretches with its sounds, while the next few are read."""
     waiting: list[tuple[Sequence[Stretch], Future[list[Tensor]]]] = []
     assert callable(read)
     for wanted in islice(stretches, _READ_AHEAD):
@@ -133,15 +133,15 @@ def gather(
     device: torch.device,
     progress: Advance,
 ) -> Sounds:
-    """Keep the frames of all utterances in memory if they fit, else make them anew for each batch.
+    """Keep the frames of all utterances in memory if they fit, else compute them for each batch.
 
     Args:
         utterances: Each at least as long as the upstream takes.
         objective: Of the upstream, on `device`.
-        rate_hz: That the upstream takes.
-        keep_bytes: Memory that kept frames may take.
+        rate_hz: Sampling rate of the upstream.
+        keep_bytes: Memory for kept frames.
         device: Where batches go.
-        progress: Told of the utterances done, if any are kept.
+        progress: Called with the utterances done and all utterances, if frames are kept.
     """
     if not isinstance(objective, FrameObjective) or not utterances:
         return Fresh(utterances, objective, rate_hz, device)

@@ -1,8 +1,7 @@
 """Pre-training of any upstream that has an objective.
 
 The order of batches, the stretches, the masks and the dropout of a step are functions of the seed and the number of
-the batch alone. So a resumed run continues bit for bit from weights, optimiser and step; and one process that
-accumulates two batches does what two processes do with one each.
+the batch alone.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ from repbench.upstream.pretraining.settings import TrainingSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A part of the training in which batches are made the same way.
+    """A part of the training with one order of batches.
 
     Attributes:
-        first: Its first step.
-        end: The step after its last.
-        order: Its batches.
+        first: The first step.
+        end: The step after the last.
+        order: Of the batches.
     """
 
     first: int
@@ -50,11 +49,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Describe:
-    """What the trainer does not know and every checkpoint says.
+    """Contents of a checkpoint that come from outside of the trainer.
 
     Attributes:
         fields: Of the manifest: upstream, config, corpus, …
-        texts: From the manifest's fields, dev loss included, to small files: the model card, what was heard.
+        texts: From the manifest's fields, dev loss included, to small files: the model card, the list of sounds.
     """
 
     fields: Mapping[str, Any]
@@ -63,13 +62,13 @@ class Describe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """How a training ended.
+    """Result of a training.
 
     Attributes:
         checkpoint: The last one; None on processes that do not lead.
         step: Steps taken.
-        dev_loss: Of the last checkpoint, if it was asked.
-        signal: The signal that ended it early, if one did.
+        dev_loss: Of the last checkpoint; None where it was not computed.
+        signal: The signal that ended the training early; None otherwise.
     """
 
     checkpoint: Checkpoint | None
@@ -356,6 +355,6 @@ class Trainer(TrainingLoop):
 def long_enough(
     utterances: Sequence[Utterance], min_frames: int, objective: Objective, rate_hz: int
 ) -> list[Utterance]:
-    """The utterances that have enough frames to learn from."""
+    """The utterances of at least `min_frames` frames (or samples)."""
     lengths = unit_lengths(utterances, objective, rate_hz)
     return [each for each, length in zip(utterances, lengths, strict=True) if length >= min_frames]
