@@ -268,7 +268,7 @@ def test_the_saved_network_answers_as_it_did(tones: Path, uninterrupted: Written
         ({"layer": "all"}, "Each layer would need a fine-tuning of its own.*--layer"),
         ({"tune": True}, "Fine-tuning takes its rates from the protocol.*--tune"),
         ({"upstream": "mel", "checkpoint": None}, "`mel` has no weights: there is nothing to fine-tune"),
-        ({"upstream": "precomputed", "checkpoint": None}, "Frames that lie in a corpus have no weights"),
+        ({"upstream": "precomputed", "checkpoint": None}, "Frames that are read from a corpus have no weights"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_refused_before_data_is_read(

@@ -37,7 +37,7 @@ def choose_device(name: str) -> torch.device:
         )
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise EnvironmentFault(
-            f"There are {torch.cuda.device_count()} CUDA devices, but {name} was asked for",
+            f"There are {torch.cuda.device_count()} CUDA devices, but the given one is {name}",
             key="--device",
             do="Choose a smaller number",
         )

@@ -61,7 +61,7 @@ class Finetuned:
 
 @dataclass(slots=True)
 class _Progress:
-    """What a checkpoint holds beside weights, optimizer and step.
+    """Contents of a checkpoint other than weights, optimizer and step.
 
     Attributes:
         grid: Step and dev value of each point that has a value.

@@ -284,7 +284,7 @@ def prepare(
         _refuse_to_finetune(request)
     for fraction in request.label_fractions:
         if not 0 < fraction <= 1:
-            raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
+            raise UsageError(f"A label fraction must be in (0, 1], but is {fraction:g}", key="--label-fraction")
     upstream_entry = registry().find("upstream", request.upstream).entry
     task_entry = registry().find("downstream", request.downstream).entry
     for entry in (task_entry, upstream_entry):
@@ -330,7 +330,7 @@ def prepare(
 def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     """The request with the head, the layer and the protocol that hold for the task.
 
-    Its protocol says nothing of head and layer any more, like that of a record.
+    Head and layer of its protocol are back at their defaults, like those of a record.
     """
     for name in request.protocol.tasks.keys() - set(get_args(Problem)):
         registry().find("downstream", name)
@@ -392,7 +392,7 @@ def _refuse_to_finetune(request: RunRequest) -> None:
 
 
 def _refuse_to_open() -> Corpus:
-    raise _nothing_to_finetune("Frames that lie in a corpus have no weights")
+    raise _nothing_to_finetune("Frames that are read from a corpus have no weights")
 
 
 def _nothing_to_finetune(what: str) -> UsageError:

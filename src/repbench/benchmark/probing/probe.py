@@ -160,7 +160,10 @@ def weights_of(logits: Tensor, mix: str) -> Tensor:
 def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     """Mean and floored standard deviation of each layer's dimensions over all frames: two (L, 1, D), from float64.
 
-    Read once and in blocks, so that the memory does not grow with the corpus.
+    Frames are read once and in blocks, so that the memory does not grow with the corpus.
+
+    Args:
+        table: Frames (L, N, D) of the training split.
     """
     means, deviations = [], []
     for layer in table.frames:
@@ -175,9 +178,8 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
 def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) in float64 of (N, D) frames.
 
-    Both are sums over one pass of what is left when the first block's mean is taken off, so that the difference
-    between the mean square and the squared mean loses no digits. A product with ones adds up ten times as fast as a sum
-    over the first axis.
+    Both are sums, in one pass, of the frames minus the mean of the first block, so that the difference between the mean
+    square and the squared mean loses no digits.
     """
     blocks = torch.split(frames, _STATISTICS_ROWS)
     room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
@@ -185,6 +187,7 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     shift = blocks[0].mean(dim=0, dtype=torch.float64)
     total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
     for block in blocks:
+        # (N,) @ (N, D) -> (D,): a product with ones is ten times as fast as a sum over the first axis
         left = room[: len(block)].copy_(block).sub_(shift)
         total += ones[: len(block)] @ left
         squares += ones[: len(block)] @ left.square_()
@@ -219,7 +222,7 @@ def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
 
 
 def shape_json(probe: Probe) -> str:
-    """What `probe_in` builds a probe from."""
+    """The shape of a probe, for the metadata of its file."""
     return json.dumps({name: getattr(probe.shape, name) for name in ProbeShape.__dataclass_fields__})
 
 
@@ -244,7 +247,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Probe, dict[str, Any]]:
-    """The probe of some tensors, in eval mode, and the facts beside its shape in the metadata."""
+    """The probe of some tensors, in eval mode, and the facts in the metadata."""
     shape, facts = json.loads(metadata["shape"]), json.loads(metadata["facts"])
     probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
     probe.load_state_dict(dict(tensors), strict=True)
