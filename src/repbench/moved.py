@@ -152,12 +152,14 @@ NAMES = {
     ("benchmark.data.dataset", "SealedTest"): "HeldOutTest",
     ("benchmark.data.dataset", "make_plan"): "label_splits",
     ("benchmark.data.dataset", "plan_for_probe"): "splits_for_probe",
+    ("benchmark.demo", "Story"): "DemoResult",
     ("benchmark.features.shards", "Draft"): "UnwrittenLayer",
     ("benchmark.features.shards", "Entry"): "StoredLayer",
     ("benchmark.features.shards", "Origin"): "ShardOrigin",
     ("benchmark.leaderboard.settings", "Head"): "LeaderboardSettings",
     ("benchmark.leaderboard.settings", "Question"): "AcceptedTask",
     ("benchmark.pipeline.setup", "Answered"): "TrainedResult",
+    ("benchmark.pipeline.setup", "Labelled"): "LabelledSubset",
     ("benchmark.pipeline.setup", "Setting"): "RunSetting",
     ("benchmark.pipeline.setup", "Stage"): "RunContext",
     ("benchmark.pipeline.setup", "Written"): "WrittenRecord",
@@ -193,6 +195,10 @@ NAMES = {
     ("registry", "Loaded"): "LoadedEntry",
     ("upstream.checkpoints.foreign", "Foreign"): "ForeignCheckpoint",
     ("upstream.mockingjay.model", "Head"): "ReconstructionHead",
+    ("upstream.pretraining.inputs", "Fresh"): "FreshInputs",
+    ("upstream.pretraining.inputs", "Kept"): "KeptFrames",
+    ("upstream.pretraining.inputs", "Sounds"): "TrainingInputs",
+    ("upstream.pretraining.trainer", "Stage"): "TrainingStage",
 }
 """From a new module and the name that something had there to the name it has."""
 

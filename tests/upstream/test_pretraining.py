@@ -37,7 +37,7 @@ from repbench.upstream.checkpoints.native import (
 from repbench.upstream.contract import Batch, Loss
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.pretraining import inputs
-from repbench.upstream.pretraining.inputs import Fresh, Kept, Sounds
+from repbench.upstream.pretraining.inputs import FreshInputs, KeptFrames, TrainingInputs
 from repbench.upstream.pretraining.settings import CurriculumStage, TrainingSettings
 from tests.commands import repbench as command
 from tests.upstream.small_training import (
@@ -110,17 +110,17 @@ def test_kept_and_fresh_features_give_the_identical_weights(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = list[str]()
-    kinds: tuple[type, ...] = (Kept, Fresh)
+    kinds: tuple[type, ...] = (KeptFrames, FreshInputs)
     for kind in kinds:
 
-        def noted(*given: Any, kind: Callable[..., Sounds] = kind) -> Sounds:
+        def noted(*given: Any, kind: Callable[..., TrainingInputs] = kind) -> TrainingInputs:
             made.append(kind.__name__)
             return kind(*given)
 
         monkeypatch.setattr(inputs, kind.__name__, noted)
     kept = trained(request("apc", tones, tmp_path / "kept"))
     fresh = trained(request("apc", tones, tmp_path / "fresh", training__keep_features_gib=0.0))
-    assert made == ["Kept", "Kept", "Fresh", "Fresh"]
+    assert made == ["KeptFrames", "KeptFrames", "FreshInputs", "FreshInputs"]
     assert same(kept, fresh)
 
 

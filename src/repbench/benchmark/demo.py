@@ -37,14 +37,14 @@ SETTINGS = ("probe.steps=500", "finetune.steps=60", "finetune.selection_points=2
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class DemoResult:
     """Results of a demo: the records, and the files of the report."""
 
     written: tuple[WrittenRecord, ...]
     report: tuple[Path, ...]
 
 
-def demo(out: Path, reporter: Reporter) -> Story:
+def demo(out: Path, reporter: Reporter) -> DemoResult:
     """Run the demonstration; models, records and report go below `out`."""
     checkpoints = {}
     for upstream, (steps, changes) in PRETRAINING.items():
@@ -73,7 +73,7 @@ def demo(out: Path, reporter: Reporter) -> Story:
         written += run(request_of_pair, reporter)
     reporter.say(f"repbench report {quoted(records)} --out {quoted(out / 'report')}")
     files = write_report(ReportRequest(runs=(records,), out=out / "report"), reporter).files
-    return Story(tuple(written), files)
+    return DemoResult(tuple(written), files)
 
 
 def _requests(checkpoints: dict[str, str], out: Path) -> Iterator[RunRequest]:

@@ -32,7 +32,7 @@ from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, 
 from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
-    Labelled,
+    LabelledSubset,
     Labels,
     RunContext,
     RunData,
@@ -148,7 +148,7 @@ def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
 
 
 def _probed(
-    context: RunContext, data: RunData, subsets: Mapping[RunSetting, Labelled], settings: Sequence[RunSetting]
+    context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], settings: Sequence[RunSetting]
 ) -> list[WrittenRecord]:
     """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
     splits = data.splits
@@ -227,7 +227,7 @@ def _notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
     return [*([f"the checkpoint is {provenance.checkpoint}"] if chosen else []), *provenance.notes]
 
 
-def _warnings_of(subsets: Iterable[Labelled]) -> list[str]:
+def _warnings_of(subsets: Iterable[LabelledSubset]) -> list[str]:
     """The warnings of all subsets, each once."""
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
@@ -250,11 +250,11 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
 
 def _subsets(
     corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
-) -> dict[RunSetting, Labelled]:
+) -> dict[RunSetting, LabelledSubset]:
     """Train and dev of each setting: drawn by corpus, task, seed and fraction alone, then without unusable examples."""
     task = context.task
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[RunSetting, Labelled] = {}
+    subsets: dict[RunSetting, LabelledSubset] = {}
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
             splits.usable(subset(part, setting.fraction, seed=setting.seed, salt=f"{salt} {name}"))
@@ -270,7 +270,7 @@ def _subsets(
         if task.info.problem == "sequence":
             train, lost = trainable(train, context.upstream)
             warnings = (*warnings, *lost)
-        subsets[setting] = Labelled(train, dev, warnings)
+        subsets[setting] = LabelledSubset(train, dev, warnings)
     return subsets
 
 
@@ -279,7 +279,7 @@ def _train(
     splits: LabelledSplits,
     train: FeatureTable,
     dev: FeatureTable,
-    subsets: Mapping[RunSetting, Labelled],
+    subsets: Mapping[RunSetting, LabelledSubset],
     settings: Sequence[RunSetting],
 ) -> list[TrainedResult]:
     """Train the probes of all settings; the learning rates of one setting in one pass over the features."""

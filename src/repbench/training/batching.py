@@ -22,6 +22,7 @@ _BIN_WIDTH = 1.05
 def derived_seed(seed: int, *names: object) -> int:
     """A seed for one purpose, below 2^63."""
     text = "\0".join(map(str, (seed, *names)))
+    # 8 bytes, and one bit less: `manual_seed` takes signed 64-bit integers
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
@@ -74,19 +75,23 @@ class BatchOrder:
 
     def _planned(self, epoch: int) -> list[list[Stretch]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", epoch))
+        # Shuffled before a stable sort: utterances of one bin of lengths meet others in each epoch.
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
         order = sorted(shuffled, key=self._bins.__getitem__)
         places = torch.rand(len(self.lengths), generator=generator, dtype=torch.float64).tolist()
+        # `_groups` is the same in every epoch, because the sorted bins are.
         batches = [[self._stretch(index, places[index]) for index in order[first:end]] for first, end in self._groups]
         return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
     def _stretch(self, index: int, place: float) -> Stretch:
         length = self._capped(self.lengths[index])
+        # `place` in [0, 1) -> start in [0, longest start]
         return Stretch(index, int(place * (self.lengths[index] - length + 1)), length)
 
 
 def _upper_edge(length: int) -> int:
     """The longest length that counts as equal to `length`."""
+    # 1e-9 against rounding: a length that is itself an edge is in its own bin
     number = math.ceil(math.log(length) / math.log(_BIN_WIDTH) - 1e-9)
     return max(length, math.floor(_BIN_WIDTH**number))
 

@@ -145,6 +145,7 @@ def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any])
     """Upstream and probe as safetensors; shape, facts and a digest of the weights are in the metadata."""
     from safetensors.torch import save
 
+    # one flat name space: the names of a state_dict of `Network`
     tensors = {f"{_UPSTREAM}{name}": tensor for name, tensor in upstream.state_dict().items()}
     tensors |= {f"{_PROBE}{name}": tensor for name, tensor in probe.state_dict().items()}
     # Tied weights share memory, which safetensors refuses.

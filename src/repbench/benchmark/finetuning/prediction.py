@@ -74,10 +74,10 @@ def scores_of(
     results = run_batches(upstream, splits, network.layers, batches, device=device, dtype=extraction.dtype)
     with torch.inference_mode():
         for batch, features in results:
-            for index, frames in zip(batch, features, strict=True):
+            for index, frames in zip(batch, features, strict=True):  # frames: (L, F, D)
                 counts = torch.tensor([splits.counts[index]], device=device)
                 scores[index] = network.scores(frames.float().to(device), counts).cpu()
-    rows = [scores[index] for index in range(len(examples))]
+    rows = [scores[index] for index in range(len(examples))]  # (F, C) or (1, C) each
     counts_of_rows = tuple(len(each) for each in rows)
     return FeatureTable(torch.cat(rows)[None], counts_of_rows, tuple(example.id for example in examples))
 

@@ -161,7 +161,7 @@ class Finetuner(TrainingLoop):
         while True:
             step = self.step
             batch = [self._examples[stretch.index] for stretch in order.batch(step)]
-            own = batch[self.processes.rank :: self.processes.count]
+            own = batch[self.processes.rank :: self.processes.count]  # lengths are sorted: shares are alike
             # A process without a share computes the loss of one utterance with weight 0, so that all its parameters
             # have gradients for the sum over processes.
             share, weight = (own, 1) if own else (batch[:1], 0)
@@ -248,6 +248,7 @@ class Finetuner(TrainingLoop):
             self.reporter.say(
                 f"step {self.step} of {self.settings.steps}: loss {loss:.4f}, {self._measure} on dev {shown}"
             )
+        # Only the leading process scores dev; the sum passes its count on to the others, which add 0.
         stale = torch.tensor(float(progress.stale) if self.processes.leads else 0.0, device=self.device)
         progress.stale = int(self.processes.sum(stale))
 

@@ -23,7 +23,7 @@ from repbench.benchmark.finetuning.prediction import predictions_of
 from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner
 from repbench.benchmark.loading.upstreams import code_of
 from repbench.benchmark.pipeline.setup import (
-    Labelled,
+    LabelledSubset,
     RunContext,
     RunData,
     RunSetting,
@@ -51,7 +51,7 @@ class _FinetunedNetwork(NamedTuple):
 
 
 def finetuned(
-    context: RunContext, data: RunData, subsets: Mapping[RunSetting, Labelled], processes: Processes
+    context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], processes: Processes
 ) -> list[WrittenRecord]:
     """Fine-tune a network for each setting, and write its record.
 
@@ -100,7 +100,7 @@ def finetuned(
 def _scored(
     context: RunContext,
     data: RunData,
-    subsets: Mapping[RunSetting, Labelled],
+    subsets: Mapping[RunSetting, LabelledSubset],
     predictor: Predictor,
     trained: Mapping[RunSetting, _FinetunedNetwork],
 ) -> list[WrittenRecord]:

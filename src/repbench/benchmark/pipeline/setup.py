@@ -128,7 +128,7 @@ class RunSetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledSubset:
     """The labelled utterances of a fraction and seed, and the warnings about them."""
 
     train: LabelledUtterances

@@ -144,7 +144,7 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
     outputs = [probe.head.output for probe in probes]
     # R matrices (C, D) -> (R C + spare, D)
     columns = num_probes * outputs[0].out_features
-    spare = -columns % _TILE_COLUMNS
+    spare = -columns % _TILE_COLUMNS  # rows of zeros, whose scores are cut off below
     weights = torch.cat([*(output.weight for output in outputs), read.new_zeros(spare, read.shape[1])])
     biases = torch.cat([*(output.bias for output in outputs), read.new_zeros(spare)])
     scores = F.linear(read, weights, biases)
@@ -168,7 +168,7 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     means, deviations = [], []
     for layer in table.frames:
         mean, deviation = moments_of(layer)
-        moving = deviation[deviation > 0]
+        moving = deviation[deviation > 0]  # (D',): constant dimensions would pull the median down
         floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
         means.append(mean[None])
         deviations.append(deviation.clamp_min(floor)[None])

@@ -26,7 +26,7 @@ _KEEPING_SECONDS = 60.0
 """Seconds of sound in one batch of the front end, where frames are kept."""
 
 
-class Sounds(Protocol):
+class TrainingInputs(Protocol):
     """The utterances of a split as batches of an objective's inputs."""
 
     @property
@@ -39,7 +39,7 @@ class Sounds(Protocol):
         ...
 
 
-class Kept:
+class KeptFrames:
     """Frames computed once and kept in memory.
 
     Args:
@@ -55,12 +55,13 @@ class Kept:
     def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
         """One batch (B, F, D) for each list of stretches."""
         for wanted in stretches:
+            # (F, D) of each whole utterance -> (length, D) of its stretch
             parts = [self._frames[each.index][each.start : each.start + each.length] for each in wanted]
             values, lengths = padded(parts)
             yield Batch(values.to(self._device, non_blocking=True), lengths.to(self._device))
 
 
-class Fresh:
+class FreshInputs:
     """Sounds read for each batch, in threads ahead of it; frames of whole utterances are computed on the device.
 
     Args:
@@ -93,7 +94,8 @@ class Fresh:
             cut = [sound[each.start : each.start + each.length] for each, sound in zip(wanted, sounds, strict=True)]
             values, lengths = padded(cut)
             return Batch(values.to(self._device), lengths.to(self._device))
-        waveforms, samples = padded(sounds)
+        waveforms, samples = padded(sounds)  # (B, T), (B,)
+        # Whole utterances go through the front end, because CMVN and deltas depend on frames outside of the stretch.
         with torch.no_grad():
             whole = self._objective.frames(waveforms.to(self._device), samples.to(self._device)).values
         parts = [whole[row, each.start : each.start + each.length] for row, each in enumerate(wanted)]
@@ -132,7 +134,7 @@ def gather(
     keep_bytes: float,
     device: torch.device,
     progress: Advance,
-) -> Sounds:
+) -> TrainingInputs:
     """Keep the frames of all utterances in memory if they fit, else compute them for each batch.
 
     Args:
@@ -144,15 +146,17 @@ def gather(
         progress: Called with the utterances done and all utterances, if frames are kept.
     """
     if not isinstance(objective, FrameObjective) or not utterances:
-        return Fresh(utterances, objective, rate_hz, device)
+        return FreshInputs(utterances, objective, rate_hz, device)
     first = _frames_of(objective, [read_utterance(utterances[0], rate_hz)], device)[0]
+    # bytes of one frame (D,) times the frames of all utterances
     needed = first.element_size() * first.shape[1] * sum(unit_lengths(utterances, objective, rate_hz))
     if needed > keep_bytes:
-        return Fresh(utterances, objective, rate_hz, device)
+        return FreshInputs(utterances, objective, rate_hz, device)
     kept: list[Tensor] = []
     budget = int(_KEEPING_SECONDS * rate_hz)
     while len(kept) < len(utterances):
         sounds, samples = list[Tensor](), 0
+        # as many utterances as one batch of the front end takes, but at least one
         for each in utterances[len(kept) :]:
             samples += samples_at(each, rate_hz)
             if sounds and samples > budget:
@@ -160,7 +164,7 @@ def gather(
             sounds.append(read_utterance(each, rate_hz))
         kept += _frames_of(objective, sounds, device)
         progress(len(kept), len(utterances))
-    return Kept(kept, device)
+    return KeptFrames(kept, device)
 
 
 def _frames_of(objective: FrameObjective, sounds: Sequence[Tensor], device: torch.device) -> list[Tensor]:
@@ -168,4 +172,5 @@ def _frames_of(objective: FrameObjective, sounds: Sequence[Tensor], device: torc
     with torch.no_grad():
         batch = objective.frames(waveforms.to(device), samples.to(device))
     rows = zip(batch.values.cpu(), batch.lengths.tolist(), strict=True)
+    # (B, F, D) -> (F, D) each, cloned: a view would keep the padded batch in memory
     return [values[:count].clone() for values, count in rows]
