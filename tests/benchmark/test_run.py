@@ -190,7 +190,7 @@ def test_a_probe_that_does_not_say_what_it_heard_is_refused(tones: Path, tmp_pat
         ({"downstream": "fone"}, "no downstream `fone`.*Did you mean `phone`"),
         ({"layer": "3"}, "mel has no layer `3`"),
         ({"head": "gru"}, "no head `gru`"),
-        ({"label_fractions": (0.0,)}, r"must lie in \(0, 1\]"),
+        ({"label_fractions": (0.0,)}, r"must be in \(0, 1\]"),
         ({"device": "tpu"}, "no device `tpu`"),
         ({"checkpoint": "x.pt"}, "`mel` has no weights"),
         ({"downstream": "speaker", "head": "linear"}, "sees only the mean over time.*it would see a constant"),
