@@ -30,20 +30,18 @@ from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.loading.upstreams import untrained_like
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
+from repbench.benchmark.pipeline.run_data import RunData, open_test, refuse_exclusions
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
     LabelledSubset,
     Labels,
     RunContext,
-    RunData,
     RunRequest,
     RunSetting,
     TrainedResult,
     WrittenRecord,
     open_corpus_of,
-    open_test,
     prepare,
-    refuse_exclusions,
 )
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor

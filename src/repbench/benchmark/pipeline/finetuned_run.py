@@ -22,15 +22,14 @@ from repbench.benchmark.finetuning.network import Network
 from repbench.benchmark.finetuning.prediction import predictions_of
 from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner
 from repbench.benchmark.loading.upstreams import code_of
+from repbench.benchmark.pipeline.run_data import RunData, open_test
 from repbench.benchmark.pipeline.setup import (
     LabelledSubset,
     RunContext,
-    RunData,
     RunSetting,
     TrainedResult,
     WrittenRecord,
     module_of,
-    open_test,
 )
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import Predictor

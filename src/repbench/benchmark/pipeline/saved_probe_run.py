@@ -15,17 +15,14 @@ from repbench.benchmark.data.dataset import (
 from repbench.benchmark.features.invariance_check import try_together
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.finetuning.network import SavedNetwork, load_network
+from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, OpenedTest, RunData, refuse_exclusions
 from repbench.benchmark.pipeline.setup import (
-    HEARD_DIGITS,
-    OpenedTest,
-    RunData,
     RunRequest,
     RunSetting,
     TrainedResult,
     WrittenRecord,
     open_corpus_of,
     prepare,
-    refuse_exclusions,
 )
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor

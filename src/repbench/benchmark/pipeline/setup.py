@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from repbench.benchmark import environment
-from repbench.benchmark.data.dataset import HeldOutTest, LabelledSplits, LabelledUtterances, seconds_of
+from repbench.benchmark.data.dataset import LabelledUtterances, seconds_of
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
 from repbench.benchmark.features.extraction import FeatureTable, layer_indices
 from repbench.benchmark.features.shards import store_folder
@@ -25,12 +25,11 @@ from repbench.benchmark.probing.probe import ProbeShape
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
-from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, Problem
 from repbench.downstream.heads import LINEAR_ON_MEAN, refuse_head
-from repbench.errors import DataError, PluginError, UsageError, plugin_faults
+from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
@@ -94,9 +93,6 @@ class WrittenRecord:
     record: Record
 
 
-HEARD_DIGITS = 16
-"""Hexadecimal digits of the SHA-256 of each sound that a probe was trained and selected on, in its file."""
-
 Labels = Literal["given", "shuffled"]
 
 _MIXES = {"softmax": "weighted", "raw": "raw"}
@@ -139,36 +135,6 @@ class LabelledSubset:
     def seconds(self) -> dict[str, float]:
         """Seconds of labelled sound, by split."""
         return {"train": seconds_of(self.train), "dev": seconds_of(self.dev)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunData:
-    """The corpus of a run, divided and labelled.
-
-    Attributes:
-        corpus: Of all splits.
-        splits: Of the corpus, for the task.
-        notes: Warnings about the way from the sound to the frames, such as resampling.
-    """
-
-    corpus: Corpus
-    splits: LabelledSplits
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedTest:
-    """The test split after training, and what its scores are compared with.
-
-    Attributes:
-        examples: Of the test split.
-        baselines: Value of each baseline; None where it is undefined.
-        trained_on: Sounds and speakers of train and dev, as they are saved with the probe.
-    """
-
-    examples: LabelledUtterances
-    baselines: Mapping[str, float | None]
-    trained_on: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,38 +394,6 @@ def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
     if request.device == "auto" and not torch.cuda.is_available():
         reporter.say("note: no CUDA device was found, so the CPU computes")
     return corpus
-
-
-def open_test(context: RunContext, data: RunData) -> OpenedTest:
-    """Open the test split, which is counted in the record, and compute its baselines."""
-    splits = data.splits
-    examples = splits.test.open()
-    known = baselines(context.task, splits.classes, splits.train, examples)
-    return OpenedTest(examples=examples, baselines=known, trained_on=sounds_and_speakers(splits))
-
-
-def sounds_and_speakers(splits: LabelledSplits) -> dict[str, list[str]]:
-    """The sounds and speakers of train and dev, whatever the label fraction, as a probe's file states them."""
-    utterances = [example.utterance for example in (*splits.train, *splits.dev)]
-    return {
-        "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
-        "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),
-    }
-
-
-def refuse_exclusions(test: HeldOutTest, allowed: int) -> None:
-    """Refuse a test split of which more utterances than `allowed` cannot be scored.
-
-    Raises:
-        DataError: Names one of them, and the reason.
-    """
-    if len(test.excluded) > allowed:
-        id_, reason = min(test.excluded.items())
-        raise DataError(
-            f"{len(test.excluded)} of {test.num_listed} test utterances cannot be scored, such as {id_}: {reason}",
-            utterance=id_,
-            do=f"Repair the corpus, or say --allow-excluded {len(test.excluded)}",
-        )
 
 
 def module_of(upstream: Upstream) -> nn.Module:

@@ -14,7 +14,8 @@ from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.finetuning.network import encoded_network, facts_of
 from repbench.benchmark.loading.certificates import certificate_id, task_fingerprint
 from repbench.benchmark.loading.upstreams import origin_of
-from repbench.benchmark.pipeline.setup import OpenedTest, RunContext, RunData, TrainedResult, WrittenRecord, module_of
+from repbench.benchmark.pipeline.run_data import OpenedTest, RunData
+from repbench.benchmark.pipeline.setup import RunContext, TrainedResult, WrittenRecord, module_of
 from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
 from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, weights_file, write_record
