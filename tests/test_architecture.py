@@ -33,7 +33,7 @@ ROOMS = {
     "benchmark": {
         "demo": {"pipeline", "protocol", "report", "run"},
         "sweep": {"pipeline", "protocol", "records", "run"},
-        "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records", "scoring"},
+        "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records"},
         "leaderboard": {"data", "protocol", "records", "report", "scoring"},
         "pipeline": {
             "data", "environment", "features", "finetuning", "loading", "probing", "protocol", "records", "scoring",

@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a folder that a kill frees, and a line that says who holds it."""
+"""Locks between processes, which a kill frees, with a line that names the holder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def exclusive_lock(lock: Path, doing: str, *, wait: Callable[[str], None] | None
     """Hold a lock file while the block runs; a killed process leaves no lock behind.
 
     Args:
-        lock: The file; who holds it stands beside it.
-        doing: What the owner does there, for those who come second: "trains here".
-        wait: Told whom this process waits for. None: it does not wait.
+        lock: The lock file; the file with the suffix `.owner` names its holder.
+        doing: Completes "process N on HOST …" in the error of a second process: "trains here".
+        wait: Called with that line before waiting for the holder. None: do not wait.
 
     Raises:
-        RunInUseError: Another process holds it, and this one is not to wait.
+        RunInUseError: Another process holds the lock, and `wait` is None.
+        EnvironmentFault: The lock file cannot be written.
     """
     from filelock import FileLock, Timeout
 

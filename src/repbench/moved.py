@@ -160,6 +160,7 @@ NAMES = {
     ("benchmark.features.invariance_check", "try_together"): "check_invariance",
     ("benchmark.features.maintenance", "Holding"): "StoredFeatures",
     ("benchmark.features.maintenance", "holdings"): "stored_features",
+    ("benchmark.demo", "Story"): "DemoResult",
     ("benchmark.features.shards", "Draft"): "UnwrittenLayer",
     ("benchmark.features.shards", "Entry"): "StoredLayer",
     ("benchmark.features.shards", "Origin"): "ShardOrigin",
@@ -171,6 +172,7 @@ NAMES = {
     ("benchmark.leaderboard.settings", "Question"): "AcceptedTask",
     ("benchmark.leaderboard.settings", "question_of"): "accepted_task",
     ("benchmark.pipeline.setup", "Answered"): "TrainedResult",
+    ("benchmark.pipeline.setup", "Labelled"): "LabelledSubset",
     ("benchmark.pipeline.setup", "Setting"): "RunSetting",
     ("benchmark.pipeline.setup", "Stage"): "RunContext",
     ("benchmark.pipeline.setup", "Written"): "WrittenRecord",
@@ -235,6 +237,10 @@ NAMES = {
     ("upstream.adapters.torchaudio_bundles", "BundleUpstream"): "SpeechEncoder",
     ("upstream.checkpoints.foreign", "Foreign"): "ForeignCheckpoint",
     ("upstream.mockingjay.model", "Head"): "ReconstructionHead",
+    ("upstream.pretraining.inputs", "Fresh"): "FreshInputs",
+    ("upstream.pretraining.inputs", "Kept"): "KeptFrames",
+    ("upstream.pretraining.inputs", "Sounds"): "TrainingInputs",
+    ("upstream.pretraining.trainer", "Stage"): "TrainingStage",
 }
 """From a new module and the name that something had there to the name it has."""
 

@@ -1,4 +1,4 @@
-"""The demo says commands that ask what it asks; one table shows many records."""
+"""The demo prints the commands of its requests; one table shows many records."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.benchmark.report_records import write
 CHECKPOINTS = {"apc": "o/pretrain/apc", "mockingjay": "o/pretrain/mockingjay"}
 
 
-def test_each_command_that_is_said_asks_what_is_done() -> None:
-    questions = list(demo._questions(CHECKPOINTS))
-    said = [shlex.split(demo._command(question)) for question in questions]
-    for question, words in zip(questions, said, strict=True):
+def test_each_printed_command_is_that_of_its_request() -> None:
+    requests = list(demo._requests(CHECKPOINTS, Path("o/records")))
+    commands = [shlex.split(demo._command(request)) for request in requests]
+    for request, words in zip(requests, commands, strict=True):
         options = dict(zip(words[2::2], words[3::2], strict=False))
         assert words[:2] == ["repbench", "run"]
-        assert options["--upstream"] == question.upstream
-        assert ("--checkpoint" in words) == (question.checkpoint is not None)
-        assert ("--finetune" in words) == question.finetune
+        assert options["--upstream"] == request.upstream
+        assert ("--checkpoint" in words) == (request.checkpoint is not None)
+        assert ("--finetune" in words) == request.finetune
         fractions = [float(words[place + 1]) for place, word in enumerate(words) if word == "--label-fraction"]
-        assert tuple(fractions or [1.0]) == question.label_fractions
+        assert tuple(fractions or [1.0]) == request.label_fractions
         assert [words[place + 1] for place, word in enumerate(words) if word == "--set"] == list(demo.SETTINGS)
-    assert len({tuple(words) for words in said}) == len(said)
-    assert {question.finetune for question in questions} == {False, True}
+    assert len({tuple(words) for words in commands}) == len(commands)
+    assert {request.finetune for request in requests} == {False, True}
 
 
 def drawn(root: Path) -> tuple[str, dict[str, list[str]]]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.features import extraction
 from repbench.benchmark.finetuning import trainer
 from repbench.benchmark.finetuning.network import Network, load_network
 from repbench.benchmark.finetuning.prediction import predictions_of
@@ -167,6 +168,21 @@ def test_the_gradient_of_the_whole_network_is_clipped_to_its_norm(tones: Path, t
         hook.remove()
 
 
+def test_some_utterances_spread_over_train_standardise_the_input_of_the_head(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, extract = list[int](), extraction.extract
+
+    def counted(upstream: Any, utterances: Any, *given: Any, **named: Any) -> Any:
+        counts.append(len(utterances))
+        return extract(upstream, utterances, *given, **named)
+
+    monkeypatch.setattr(trainer, "extract", counted)
+    for most in (3, 1000):
+        run(request(ENVELOPE, tones, tmp_path, finetune__steps=1, finetune__statistics_utterances=most))
+    assert counts == [3, 8]
+
+
 # what is kept
 
 
@@ -252,7 +268,7 @@ def test_the_saved_network_answers_as_it_did(tones: Path, uninterrupted: Written
         ({"layer": "all"}, "Each layer would need a fine-tuning of its own.*--layer"),
         ({"tune": True}, "Fine-tuning takes its rates from the protocol.*--tune"),
         ({"upstream": "mel", "checkpoint": None}, "`mel` has no weights: there is nothing to fine-tune"),
-        ({"upstream": "precomputed", "checkpoint": None}, "Frames that lie in a corpus have no weights"),
+        ({"upstream": "precomputed", "checkpoint": None}, "Frames that are read from a corpus have no weights"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_refused_before_data_is_read(

@@ -157,7 +157,7 @@ def test_a_saved_probe_scores_another_corpus(tones: Path, tmp_path: Path) -> Non
     for option, change in (("--layer", {"layer": "first"}), ("--seed", {"seeds": (4,)}), ("--head", {"head": "mlp2"})):
         with pytest.raises(UsageError, match=rf"already trained \(key {option}\)"):
             go(tmp_path / "other", tmp_path, downstream="sentiment", probe=source.path.parent, **change)
-    with pytest.raises(UsageError, match="answers sentiment on mel, not phone on mel"):
+    with pytest.raises(UsageError, match="trained for sentiment on mel, not for phone on mel"):
         go(tones, tmp_path, probe=source.path.parent)
     tone_corpus(tmp_path / "five", num_speakers=5)
     (five,) = go(tmp_path / "five", tmp_path / "runs", downstream="speaker")
@@ -179,7 +179,7 @@ def test_a_probe_that_does_not_say_what_it_heard_is_refused(tones: Path, tmp_pat
     file = source.path.parent / "probe.safetensors"
     probe, facts = load_probe(file)
     file.write_bytes(encoded_probe(probe, {name: fact for name, fact in facts.items() if name != "heard"}))
-    with pytest.raises(IntegrityError, match=r"does not say its heard.*probe\.safetensors"):
+    with pytest.raises(IntegrityError, match=r"lacks heard.*probe\.safetensors"):
         go(tones, tmp_path, probe=source.path.parent)
 
 
@@ -190,7 +190,7 @@ def test_a_probe_that_does_not_say_what_it_heard_is_refused(tones: Path, tmp_pat
         ({"downstream": "fone"}, "no downstream `fone`.*Did you mean `phone`"),
         ({"layer": "3"}, "mel has no layer `3`"),
         ({"head": "gru"}, "no head `gru`"),
-        ({"label_fractions": (0.0,)}, r"must lie in \(0, 1\]"),
+        ({"label_fractions": (0.0,)}, r"must be in \(0, 1\]"),
         ({"device": "tpu"}, "no device `tpu`"),
         ({"checkpoint": "x.pt"}, "`mel` has no weights"),
         ({"downstream": "speaker", "head": "linear"}, "sees only the mean over time.*it would see a constant"),

@@ -71,6 +71,13 @@ def test_a_class_an_object_and_a_function_become_upstreams(models: str, attribut
     assert tuple(states.layers.shape) == (2, 1, 3, 4)
 
 
+def test_padding_samples_count_into_the_frames(models: str, tmp_path: Path) -> None:
+    (tmp_path / f"{models}_ready.info.yaml").write_text(DECLARED + "padding_samples: 320\n")
+    upstream = load_upstream(f"py:{models}:ready")
+    assert upstream.num_frames(1_000) == (1_000 + 320 - 320) // 320 + 1
+    assert upstream.info.min_samples == 1
+
+
 def test_a_module_that_hears_padding_is_never_given_any(models: str) -> None:
     upstream = load_upstream(f"py:{models}:ready")
     padded, lengths = torch.ones(2, 6_400), torch.tensor([6_400, 1_000])

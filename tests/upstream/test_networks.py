@@ -52,6 +52,11 @@ def test_positions_start_where_they_are_said_to() -> None:
     assert torch.equal(model.encoder.positions(5, torch.tensor([0, 7]))[1], sinusoids(12, 16)[7:])
 
 
+def test_positions_have_the_amplitude_position_scale() -> None:
+    model = load_upstream("mockingjay", checkpoint="random", **SMALL, position_scale=0.5)
+    assert torch.equal(model.encoder.positions(5), 0.5 * sinusoids(5, 16))
+
+
 def test_random_positions_change_the_loss_with_the_generator_alone() -> None:
     model = load_upstream("mockingjay", checkpoint="random", **SMALL, position_offset=500)
     plain = load_upstream("mockingjay", checkpoint="random", **SMALL)

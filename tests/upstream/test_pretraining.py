@@ -37,7 +37,7 @@ from repbench.upstream.checkpoints.native import (
 from repbench.upstream.contract import Batch, Loss
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.pretraining import inputs
-from repbench.upstream.pretraining.inputs import Fresh, Kept, Sounds
+from repbench.upstream.pretraining.inputs import FreshInputs, KeptFrames, TrainingInputs
 from repbench.upstream.pretraining.settings import CurriculumStage, TrainingSettings
 from tests.commands import repbench as command
 from tests.upstream.small_training import (
@@ -110,17 +110,17 @@ def test_kept_and_fresh_features_give_the_identical_weights(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = list[str]()
-    kinds: tuple[type, ...] = (Kept, Fresh)
+    kinds: tuple[type, ...] = (KeptFrames, FreshInputs)
     for kind in kinds:
 
-        def noted(*given: Any, kind: Callable[..., Sounds] = kind) -> Sounds:
+        def noted(*given: Any, kind: Callable[..., TrainingInputs] = kind) -> TrainingInputs:
             made.append(kind.__name__)
             return kind(*given)
 
         monkeypatch.setattr(inputs, kind.__name__, noted)
     kept = trained(request("apc", tones, tmp_path / "kept"))
     fresh = trained(request("apc", tones, tmp_path / "fresh", training__keep_features_gib=0.0))
-    assert made == ["Kept", "Kept", "Fresh", "Fresh"]
+    assert made == ["KeptFrames", "KeptFrames", "FreshInputs", "FreshInputs"]
     assert same(kept, fresh)
 
 
@@ -305,6 +305,21 @@ def test_a_decay_that_cannot_be_is_refused_before_anything_is_read(betas: str, t
 def test_a_corpus_without_a_long_enough_utterance_is_said(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No utterance of train has 5000 frames"):
         run_pretraining(request("apc", tones, tmp_path, training__min_frames=5000))
+
+
+@pytest.mark.parametrize(("dev_seconds", "utterances"), [(1000.0, 3), (3.0, 2), (0.1, 1)])
+def test_the_dev_loss_is_computed_on_dev_seconds(
+    dev_seconds: float, utterances: int, corpus: Corpus, tmp_path: Path
+) -> None:
+    counts = list[int]()
+
+    def loss(model: Listener, batch: Batch) -> Loss:
+        if not model.training:
+            counts.append(len(batch.lengths))
+        return model.mean_energy(batch)
+
+    trainer(Listener(loss), corpus.utterances, tmp_path, dev_seconds=dev_seconds).fit()
+    assert sum(counts) == utterances
 
 
 def test_held_out_utterances_may_all_be_too_short(corpus: Corpus, tmp_path: Path) -> None:

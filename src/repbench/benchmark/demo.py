@@ -1,7 +1,7 @@
-"""The story in minutes on two cores: make speech, pre-train, ask with few labels, frozen and fine-tuned, and report.
+"""A demonstration in minutes on two cores: pre-train on synthetic speech, evaluate with few labels, and report.
 
-Everything here is a command that a reader can give; each is said before it is done. What is there is not done again, so
-a demo that was interrupted goes on.
+Everything here is a command that a reader can give; each is printed before it runs. Runs that are there are not
+repeated, so an interrupted demo continues.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ training:
     - {until: 0.6, crop_frames: 120}
     - {until: 1.0}
 """
-"""Some 200 steps on short stretches, without which Mockingjay stays on the plateau that its probes get worse on."""
+"""Some 200 steps on short stretches; without them Mockingjay stays on a plateau of the loss where probes get worse."""
 PRETRAINING = {"apc": (150, None), "mockingjay": (700, SHORT_FIRST)}
-"""Steps, and what differs from the preset `tiny`, which takes 400 and 1,300: a minute of APC, two of Mockingjay."""
+"""Steps, and changes of the preset `tiny`, which takes 400 and 1,300 steps: a minute of APC, two of Mockingjay."""
 SETTINGS = ("probe.steps=500", "finetune.steps=60", "finetune.selection_points=2")
 """Half of the usual steps of a probe, and a fifth of those of a fine-tuning."""
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """What a demo made: the records, and the files of the report."""
+class DemoResult:
+    """Results of a demo: the records, and the files of the report."""
 
     written: tuple[WrittenRecord, ...]
     report: tuple[Path, ...]
 
 
-def demo(out: Path, reporter: Reporter) -> Story:
-    """Tell the story; models, records and report lie below `out`."""
+def demo(out: Path, reporter: Reporter) -> DemoResult:
+    """Run the demonstration; models, records and report go below `out`."""
     checkpoints = {}
     for upstream, (steps, changes) in PRETRAINING.items():
         folder, config = out / "pretrain" / upstream, None
@@ -68,22 +68,21 @@ def demo(out: Path, reporter: Reporter) -> Story:
         checkpoints[upstream] = str(run_pretraining(request, reporter).run)
     records = out / "records"
     written: list[WrittenRecord] = []
-    for question in _questions(checkpoints):
-        request_of_pair = replace(question, out=records)
+    for request_of_pair in _requests(checkpoints, records):
         reporter.say(_command(request_of_pair))
         written += run(request_of_pair, reporter)
     reporter.say(f"repbench report {quoted(records)} --out {quoted(out / 'report')}")
     files = write_report(ReportRequest(runs=(records,), out=out / "report"), reporter).files
-    return Story(tuple(written), files)
+    return DemoResult(tuple(written), files)
 
 
-def _questions(checkpoints: dict[str, str]) -> Iterator[RunRequest]:
+def _requests(checkpoints: dict[str, str], out: Path) -> Iterator[RunRequest]:
     """Phone at three shares of the labels, frozen, untrained and fine-tuned; speaker frozen and untrained."""
     protocol = load_protocol(assignments=SETTINGS)
-    asked = [("mel", None), *checkpoints.items()]
+    given = [("mel", None), *checkpoints.items()]
     untrained = [(upstream, f"random:{checkpoint}") for upstream, checkpoint in checkpoints.items()]
 
-    def question(upstream: str, checkpoint: str | None, downstream: str) -> RunRequest:
+    def request(upstream: str, checkpoint: str | None, downstream: str) -> RunRequest:
         return RunRequest(
             upstream=upstream,
             checkpoint=checkpoint,
@@ -91,18 +90,19 @@ def _questions(checkpoints: dict[str, str]) -> Iterator[RunRequest]:
             corpus=CORPUS,
             protocol=protocol,
             missing_only=True,
+            out=out,
         )
 
-    for upstream, checkpoint in (*asked, *untrained):
-        yield replace(question(upstream, checkpoint, "phone"), label_fractions=FRACTIONS)
-    for upstream, checkpoint in (*asked, *untrained):
-        yield question(upstream, checkpoint, "speaker")
+    for upstream, checkpoint in (*given, *untrained):
+        yield replace(request(upstream, checkpoint, "phone"), label_fractions=FRACTIONS)
+    for upstream, checkpoint in (*given, *untrained):
+        yield request(upstream, checkpoint, "speaker")
     for upstream, checkpoint in checkpoints.items():
-        yield replace(question(upstream, checkpoint, "phone"), label_fractions=FRACTIONS, finetune=True)
+        yield replace(request(upstream, checkpoint, "phone"), label_fractions=FRACTIONS, finetune=True)
 
 
 def _command(request: RunRequest) -> str:
-    """The command line that asks the same."""
+    """The command line of a request."""
     options = [f"--upstream {request.upstream}"]
     if request.checkpoint is not None:
         options.append(f"--checkpoint {quoted(request.checkpoint)}")

@@ -1,4 +1,4 @@
-"""What a number cost, and where it was computed."""
+"""Devices, the cost of a model, and the description of the machine in a record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
 
     Raises:
         UsageError: There is no device of that kind.
-        EnvironmentFault: It is not on this machine.
+        EnvironmentFault: The device is not on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,7 +37,7 @@ def choose_device(name: str) -> torch.device:
         )
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise EnvironmentFault(
-            f"There are {torch.cuda.device_count()} CUDA devices, but {name} was asked for",
+            f"There are {torch.cuda.device_count()} CUDA devices, but the given one is {name}",
             key="--device",
             do="Choose a smaller number",
         )
@@ -64,15 +64,15 @@ def peak_rss_bytes() -> int:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Weights of the model."""
+    """Number of weights of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     """Multiply-accumulates of one second of sound, as torch counts them: matrix products, convolutions and attention.
 
-    Measured on ten seconds of silence (or the longest the upstream takes); Fourier transforms are not counted. 0 for
-    frames that are read and not computed.
+    Measured on ten seconds of silence (or the longest input the upstream takes); Fourier transforms are not counted. 0
+    for frames that are read and not computed.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -86,10 +86,10 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
 
 
 def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
-    """Seconds of sound for each second of computing, of the sound that `macs_per_second` counts on, alone in its batch.
+    """Seconds of sound for each second of computing, on the input of `macs_per_second`, in a batch of one.
 
-    After one forward that warms up, the fastest of three, which other work disturbed least; the first alone where it
-    took more than a second. None for frames that are read and not computed.
+    The fastest of three forward passes after a warm-up, as the one that other processes disturbed least; the warm-up
+    alone where it took more than a second. None for frames that are read and not computed.
     """
     if isinstance(upstream, FrameReader):
         return None
@@ -106,7 +106,7 @@ _CLOCK_SECONDS = 1e-6
 
 
 def _seconds_of(compute: Callable[[], object], device: torch.device) -> float:
-    """Until the device has finished."""
+    """Seconds until the device has finished."""
     started = time.perf_counter()
     compute()
     if device.type == "cuda":
@@ -115,7 +115,7 @@ def _seconds_of(compute: Callable[[], object], device: torch.device) -> float:
 
 
 def _ten_seconds(upstream: Upstream, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Silence (1, T) and its length: ten seconds, or as long as the upstream takes."""
+    """Silence (1, T) and its length (1,): ten seconds, or the longest input the upstream takes."""
     info = upstream.info
     length = 10 * info.sample_rate_hz
     length = max(info.min_samples, length if info.max_samples is None else min(length, info.max_samples))
@@ -123,7 +123,7 @@ def _ten_seconds(upstream: Upstream, device: torch.device) -> tuple[torch.Tensor
 
 
 def cpu_name() -> str:
-    """What the processor calls itself."""
+    """Model name of the processor."""
     described = Path("/proc/cpuinfo")
     if described.exists():
         for line in described.read_text(encoding="utf-8", errors="replace").splitlines():

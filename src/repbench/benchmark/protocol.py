@@ -1,4 +1,4 @@
-"""What is held fixed when upstreams are compared: every setting of a run, with its unit and its default."""
+"""The protocol that is held fixed when upstreams are compared: every setting of a run, its unit and its default."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from repbench.configs.settings import NonNegative, NonNegativeInt, Positive, Pos
 
 
 class ProbeSettings(Settings):
-    """How the probe on frozen features is trained: the same for every upstream, the untrained one included."""
+    """Training of the probe on frozen features: the same for every upstream, the untrained one included."""
 
     steps: PositiveInt = 1000
-    """Updates, whatever the size of the training split."""
+    """Optimizer steps, whatever the size of the training split."""
     batch_frames: PositiveInt = 2048
-    """Frames of one update of a frame task."""
+    """Frames of one step of a frame task."""
     batch_utterances: PositiveInt = 16
-    """Utterances of one update of an utterance task."""
+    """Utterances of one step of an utterance or sequence task."""
     optimizer: Literal["adamw", "adam"] = "adamw"
-    """AdamW decays weights apart from the gradient, Adam as part of it; without decay they are one."""
+    """AdamW decays weights apart from the gradient, Adam as part of it; without decay they are the same."""
     learning_rate: Positive = 1e-3
-    """Constant step size of the optimiser."""
+    """Constant learning rate."""
     tune: bool = False
-    """Whether the step size is chosen on dev among `learning_rates`, with the same steps for each."""
+    """Whether the learning rate is chosen on dev among `learning_rates`, with the same steps for each."""
     learning_rates: tuple[Positive, ...] = Field(default=(1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2), min_length=2)
-    """The step sizes that are tried, for every upstream alike."""
+    """Learning rates to choose from, the same for every upstream."""
     weight_decay: NonNegative = 0.0
-    """The optimiser's decay."""
+    """Weight decay of the optimizer."""
     clip_norm: Positive | None = None
-    """Greatest norm of a probe's gradient; null: any."""
+    """Largest norm of a probe's gradient; null: no clipping."""
     hidden_units: PositiveInt = 256
     """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -40,41 +40,41 @@ class ProbeSettings(Settings):
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
     mix: Literal["softmax", "raw"] = "softmax"
-    """How the layer `weighted` weighs: weights that add up to 1, or weights as they are, from 1/12 on."""
+    """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
-    """How many times, evenly over the steps, the dev split is scored; the best point is kept."""
+    """Points, evenly spread over the steps, at which dev is scored; the best one is kept."""
 
 
 class FinetuneSettings(Settings):
-    """How a whole network is fine-tuned: the same for every upstream, the untrained one included."""
+    """Fine-tuning of a whole network: the same for every upstream, the untrained one included."""
 
     steps: PositiveInt = 300
-    """Updates at most, whatever the size of the training split."""
+    """Optimizer steps at most, whatever the size of the training split."""
     batch_seconds: Positive = 20.0
-    """Seconds of sound of one update, padding included; a longer utterance stands alone."""
+    """Seconds of sound of one step, padding included; a longer utterance is a batch of its own."""
     learning_rate: Positive = 5e-4
-    """Of the upstream, at the end of the warm-up."""
+    """Learning rate of the upstream, at the end of the warm-up."""
     head_learning_rate: Positive = 1e-3
-    """Of the head and the mix of the layers, at the end of the warm-up."""
+    """Learning rate of the head and the mix of the layers, at the end of the warm-up."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which both rates rise linearly; they fall linearly to 0 in the others."""
     weight_decay: NonNegative = 0.0
-    """AdamW's decoupled decay, of upstream and head."""
+    """Decoupled weight decay of AdamW, of upstream and head."""
     clip_norm: Positive = 1.0
     """Largest norm of the gradient."""
     selection_points: PositiveInt = 6
-    """How many times, evenly over the steps, the dev split is scored and the state is saved; the best point is kept."""
+    """Points, evenly spread over the steps, at which dev is scored and a checkpoint is saved; the best one is kept."""
     patience: PositiveInt = 3
     """Points in a row without a better one after which the training ends."""
     statistics_utterances: PositiveInt = 256
-    """Training utterances at most, spread over all, whose initial features standardise what the head reads."""
+    """Training utterances at most, spread over all, whose initial features standardise the input of the head."""
 
 
 class SplitSettings(Settings):
-    """How a corpus is divided where its official splits do not serve the task."""
+    """Division of a corpus whose official splits do not serve the task."""
 
     official: Literal["fitting", "always"] = "fitting"
-    """Whether official splits are used only where they part speakers as the task asks, or always (CPC's lists)."""
+    """Whether official splits are used only where they separate speakers as the task needs, or always (CPC's lists)."""
     seed: NonNegativeInt = 0
     """Seed of the division; not the seed of the probe."""
     dev_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
@@ -84,27 +84,27 @@ class SplitSettings(Settings):
 
 
 class ExtractionSettings(Settings):
-    """How features are computed."""
+    """Computation and storage of features."""
 
     batch_seconds: Positive = 30.0
-    """Seconds of sound, padding included, that go through the upstream at once."""
+    """Seconds of sound in one batch of the upstream, padding included."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """What features are rounded to before a probe sees them, whether they are stored or not."""
+    """Type that features are rounded to before a probe reads them, whether they are stored or not."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the upstream's matrix products: bfloat16 is faster where the processor knows it, and coarser."""
+    """Precision of the upstream's matrix products: bfloat16 is coarser, and faster where the processor supports it."""
     store_gib: NonNegative = 20.0
-    """Most GiB that the feature store may take on disk; 0 stores nothing."""
+    """GiB that the feature store takes on disk at most; 0 stores nothing."""
 
 
 class TaskSettings(Settings):
-    """What is asked for one task, or for all tasks of a problem, in place of what is asked for all."""
+    """Settings for one task, or for all tasks of a problem, in place of those for all tasks."""
 
     head: str | None = None
     """Name of the head; null: as for all tasks."""
     layer: str | None = None
-    """What the probe reads; null: as for all tasks."""
+    """Layer that the probe reads; null: as for all tasks."""
     probe: ProbeSettings = ProbeSettings()
-    """The settings of the probe that differ; those not written down are as for all tasks."""
+    """Settings of the probe that differ; the others are as for all tasks."""
 
     @field_serializer("probe")
     def _written_down(self, probe: ProbeSettings) -> dict[str, Any]:
@@ -114,8 +114,8 @@ class TaskSettings(Settings):
 class Protocol(Settings):
     """Every setting of a run.
 
-    `head`, `layer` and `tasks` hold where the command line says nothing; a record says what became of them in its own
-    fields.
+    `head`, `layer` and `tasks` hold where the command line gives none; a record has the head and the layer in fields of
+    their own.
     """
 
     command_options: ClassVar[Mapping[str, str]] = {
@@ -137,30 +137,30 @@ class Protocol(Settings):
     head: str | None = None
     """Name of the head; null: the task's default."""
     layer: str = "last"
-    """What the probe reads: last, first, mean, weighted, a number or name, or all."""
+    """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     """By name of a task, or by problem: `frame-classification`, `utterance-classification`, `sequence`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()
-    """The training of a whole network, where that is asked for; its head has the sizes of the probe's."""
+    """Fine-tuning of a whole network, with --finetune; its head has the sizes of the probe's."""
     split: SplitSettings = SplitSettings()
     """The division of the corpus."""
     extraction: ExtractionSettings = ExtractionSettings()
     """The features."""
     labels: Literal["given", "shuffled"] = "given"
-    """Whether train and dev keep their labels, or have them dealt anew: a control that can learn nothing."""
+    """Whether train and dev keep their labels, or have them shuffled: a control from which nothing can be learned."""
     task: dict[str, Any] = Field(default_factory=dict)
     """Options of the downstream, by keyword (`task.attribute` of `sentiment`)."""
 
     def for_task(self, name: str, problem: str) -> Protocol:
-        """What holds for a task: what is said of it before what is said of its problem, before what is said of all."""
+        """The protocol of one task: settings for the task override those for its problem, which override the others."""
         head, layer, probe = self.head, self.layer, self.probe
-        for said in (self.tasks.get(problem), self.tasks.get(name)):
-            if said is not None:
-                head, layer = said.head or head, said.layer or layer
+        for own in (self.tasks.get(problem), self.tasks.get(name)):
+            if own is not None:
+                head, layer = own.head or head, own.layer or layer
                 probe = probe.model_copy(
-                    update={field: getattr(said.probe, field) for field in said.probe.model_fields_set}
+                    update={field: getattr(own.probe, field) for field in own.probe.model_fields_set}
                 )
         return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "tasks": {}})
 
@@ -195,7 +195,7 @@ def unread_settings(mode: str, head: str, *, tuned: bool) -> frozenset[str]:
 def load_protocol(preset: str = "default", config: Path | None = None, assignments: Sequence[str] = ()) -> Protocol:
     """The protocol of a preset, changed by a file, changed by single settings.
 
-    What a file or a setting says of all tasks (`probe.steps`) goes before what the preset says of one.
+    A file or a setting for all tasks (`probe.steps`) overrides a preset's setting for one task.
 
     Raises:
         UsageError: Names every key that is unknown or has an impossible value.
@@ -210,15 +210,15 @@ def load_protocol(preset: str = "default", config: Path | None = None, assignmen
 
 
 def _yielding(tree: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree without what it says of single tasks where `above` says it of all."""
+    """The tree without settings for single tasks that `above` sets for all tasks."""
     tasks = tree.get("tasks")
     if not isinstance(tasks, Mapping):
         return tree
-    return {**tree, "tasks": {name: _without(said, above) for name, said in tasks.items()}}
+    return {**tree, "tasks": {name: _without(own, above) for name, own in tasks.items()}}
 
 
 def _without(tree: Any, above: Any) -> Any:
-    """The tree without the keys that `above` gives a value."""
+    """The tree without the keys that `above` has a value for."""
     if not isinstance(tree, Mapping) or not isinstance(above, Mapping):
         return tree
     return {

@@ -1,7 +1,8 @@
 """One upstream, one downstream: from the corpus to the records.
 
-`run` reads like the way of the data: corpus, plan, features, probe, answers, measures, record. Whatever can be refused
-without reading data is refused first; the test split is opened once, when nothing is left to select.
+`_run` calls the steps in the order of the data: corpus, splits, features, probes, predictions, metrics, records.
+Whatever can be refused without reading data is refused first; the test split is opened once, when nothing is left to
+select.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.loading.upstreams import untrained_like
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
-from repbench.benchmark.pipeline.saved_probe_run import heard_by, score_with_probe
+from repbench.benchmark.pipeline.run_data import RunData, open_test, refuse_exclusions
+from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
-    Labelled,
+    LabelledSubset,
     Labels,
     RunContext,
     RunRequest,
@@ -40,7 +42,6 @@ from repbench.benchmark.pipeline.setup import (
     WrittenRecord,
     open_corpus_of,
     prepare,
-    refuse_exclusions,
 )
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.batches import trainable
@@ -48,7 +49,6 @@ from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
 from repbench.benchmark.records.record import Record
-from repbench.benchmark.scoring.baselines import baselines
 from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, problem_of
@@ -59,18 +59,18 @@ from repbench.upstream.contract import Upstream, provenance_of
 
 __all__ = ["RunRequest", "WrittenRecord", "evaluate", "run"]
 
-_BESIDE = 8
-"""Probes whose answers to the test split are in memory at once."""
+_PROBES_AT_ONCE = 8
+"""Probes whose predictions of the test split are in memory at once."""
 
 
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRecord]:
-    """Do what is asked, and write one record for each layer, label fraction, seed and control.
+    """Evaluate an upstream on a task, and write one record for each layer, label fraction, seed and control.
 
-    Of several processes that `torchrun` started to fine-tune together, the one that leads returns the records.
+    Of several processes that `torchrun` started to fine-tune together, the leading one returns the records.
 
     Raises:
-        UsageError: The question cannot be meant; nothing was read.
-        DataError: The corpus cannot answer it.
+        UsageError: The options contradict each other, the upstream or the task; nothing was read.
+        DataError: The corpus lacks what the task needs.
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
@@ -90,7 +90,7 @@ def _refuse_several_processes() -> None:
         raise UsageError(
             f"torchrun started {expected_processes()} processes, but only --finetune trains in several",
             key="--finetune",
-            do="Start one process; `repbench sweep --jobs` asks several pairs at once",
+            do="Start one process; `repbench sweep --jobs` runs several pairs at once",
         )
 
 
@@ -106,7 +106,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     context = prepare(request, reporter, opened)
     request = context.request
     settings = settings_of(request, context.upstream)
-    for note in _said_of_weights(request, context.upstream):
+    for note in _notes_on_weights(request, context.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
     before, settings = answered_before(context, corpus, settings) if request.missing_only else ([], settings)
@@ -117,21 +117,22 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     splits = label_splits(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
     refuse_exclusions(splits.test, request.allow_excluded)
     subsets = _subsets(corpus, context, splits, settings)
-    for warning in (*splits.warnings, *rates, *_each_once(subsets.values())):
+    for warning in (*splits.warnings, *rates, *_warnings_of(subsets.values())):
         reporter.say(f"note: {warning}")
 
+    data = RunData(corpus=corpus, splits=splits, notes=rates)
     if request.finetune:
-        written = finetuned(context, corpus, splits, subsets, rates, processes)
+        written = finetuned(context, data, subsets, processes)
     else:
-        written = _probed(context, corpus, splits, subsets, rates, settings)
+        written = _probed(context, data, subsets, settings)
     return [*before, *written, *_with_untrained(request, context, reporter, processes)]
 
 
 def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
-    """The request of each layer; the features that the others read are stored in the same pass.
+    """One request for each layer; the first pass over the corpus stores the features of all layers.
 
     Raises:
-        UsageError: A layer is asked for beside `layer`, or is one of `all`.
+        UsageError: Both `layer` and `layers` are given, or a layer is among `all`.
     """
     layers = tuple(dict.fromkeys(request.layers))
     if request.layer is not None:
@@ -145,40 +146,33 @@ def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
 
 
 def _probed(
-    context: RunContext,
-    corpus: Corpus,
-    splits: LabelledSplits,
-    subsets: Mapping[RunSetting, Labelled],
-    rates: tuple[str, ...],
-    settings: Sequence[RunSetting],
+    context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], settings: Sequence[RunSetting]
 ) -> list[WrittenRecord]:
     """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
+    splits = data.splits
     train, dev = tables_on(
         context.device,
         context.extract("features of train", splits.usable(splits.train)),
         context.extract("features of dev", splits.usable(splits.dev)),
     )
     results = _train(context, splits, train, dev, subsets, settings)
-    del train, dev  # their room on a device is the upstream's again
+    del train, dev  # frees memory of the device for the upstream
 
-    heard = heard_by(splits)
-    test_questions = splits.test.open()
-    test = context.extract("features of test", test_questions)
+    test = open_test(context, data)
+    table = context.extract("features of test", test.examples)
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
-    known = baselines(context.task, splits.classes, splits.train, test_questions)
     written = []
-    for some in _beside(results):
-        labelled = LabelledFeatures(context.view(test, some[0].setting.layer), test_questions)
+    for some in _in_batches(results):
+        labelled = LabelledFeatures(context.view(table, some[0].setting.layer), test.examples)
         predicted = predictor.predict_each([each.trained.probe for each in some], labelled)
-        for each, predictions in zip(some, predicted, strict=True):
-            written.append(score(context, corpus, splits, each, predictions, test_questions, known, rates, heard))
+        written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
     return written
 
 
-def _beside(results: Sequence[TrainedResult]) -> Iterator[tuple[TrainedResult, ...]]:
-    """In turn those that read the same layer, few enough for the answers of all to be in memory."""
+def _in_batches(results: Sequence[TrainedResult]) -> Iterator[tuple[TrainedResult, ...]]:
+    """The results that read the same layer together, at most `_PROBES_AT_ONCE` at a time."""
     for _, of_layer in itertools.groupby(results, key=lambda each: each.setting.layer):
-        while some := tuple(itertools.islice(of_layer, _BESIDE)):
+        while some := tuple(itertools.islice(of_layer, _PROBES_AT_ONCE)):
             yield some
 
 
@@ -208,35 +202,36 @@ def evaluate(
 
 
 def is_untrained(request: RunRequest) -> bool:
-    """Whether the request is for a network with random weights."""
+    """Whether the upstream of a request has random weights."""
     return request.checkpoint is not None and request.checkpoint.partition(":")[0] == "random"
 
 
 def _with_untrained(
     request: RunRequest, context: RunContext, reporter: Reporter, processes: Processes
 ) -> list[WrittenRecord]:
-    """The same questions to the same network untrained, where that is asked for and can be had."""
+    """The records of the same network untrained, where controls are requested and the upstream has weights."""
     if not request.controls or is_untrained(request):
         return []
     if not context.upstream.info.trainable:
-        reporter.say(f"note: {request.upstream} has no weights, so there is no untrained one beside it")
+        reporter.say(f"note: {request.upstream} has no weights, so there is no untrained control")
         return []
     checkpoint = untrained_like(context.upstream_entry, context.upstream)
     return _run(replace(request, checkpoint=checkpoint, controls=False), reporter, processes)
 
 
-def _said_of_weights(request: RunRequest, upstream: Upstream) -> list[str]:
+def _notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
     provenance = provenance_of(upstream)
-    unsaid = request.checkpoint in {None, "random"} and provenance.checkpoint is not None
-    return [*([f"the checkpoint is {provenance.checkpoint}"] if unsaid else []), *provenance.notes]
+    chosen = request.checkpoint in {None, "random"} and provenance.checkpoint is not None
+    return [*([f"the checkpoint is {provenance.checkpoint}"] if chosen else []), *provenance.notes]
 
 
-def _each_once(subsets: Iterable[Labelled]) -> list[str]:
+def _warnings_of(subsets: Iterable[LabelledSubset]) -> list[str]:
+    """The warnings of all subsets, each once."""
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
 
 def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
-    """What the records of a request are made with, one each; the request is that of a stage."""
+    """The setting of each record of a request, as `RunContext` holds it."""
     assert request.layer is not None
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
@@ -253,11 +248,11 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
 
 def _subsets(
     corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
-) -> dict[RunSetting, Labelled]:
-    """Train and dev of each setting: chosen by corpus, task, seed and fraction alone, then what is usable."""
+) -> dict[RunSetting, LabelledSubset]:
+    """Train and dev of each setting: drawn by corpus, task, seed and fraction alone, then without unusable examples."""
     task, problem = context.task, problem_of(context.task)
     salt = f"{corpus.fingerprint} {task.info.name}"
-    subsets: dict[RunSetting, Labelled] = {}
+    subsets: dict[RunSetting, LabelledSubset] = {}
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
             splits.usable(subset(part, setting.fraction, problem=problem, seed=setting.seed, salt=f"{salt} {name}"))
@@ -271,7 +266,7 @@ def _subsets(
                 for name, part in (("train", train), ("dev", dev))
             )
         train, lost = trainable(train, context.upstream, problem)
-        subsets[setting] = Labelled(train, dev, (*warnings, *lost))
+        subsets[setting] = LabelledSubset(train, dev, (*warnings, *lost))
     return subsets
 
 
@@ -280,10 +275,10 @@ def _train(
     splits: LabelledSplits,
     train: FeatureTable,
     dev: FeatureTable,
-    subsets: Mapping[RunSetting, Labelled],
+    subsets: Mapping[RunSetting, LabelledSubset],
     settings: Sequence[RunSetting],
 ) -> list[TrainedResult]:
-    """The probes of all settings, trained side by side; with `tune`, a tuned one beside each."""
+    """Train the probes of all settings; the learning rates of one setting in one pass over the features."""
     common = context.request.protocol.probe
     tunes = any(setting.tuned for setting in settings)
     rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
@@ -304,23 +299,28 @@ def _train(
     ]
     with context.reporter.stage(_title(len(jobs), len(rates))) as advance:
         trained = train_probes(shared, probe_jobs, advance)
-    for note in dict.fromkeys(note for probes in trained for note in _ended(probes)):
+    for note in dict.fromkeys(note for probes in trained for note in _diverged(probes)):
         context.reporter.say(f"note: {note}")
     return [
-        _answered(setting, chosen, subsets[job], _ended(probes) if setting.tuned else ())
+        TrainedResult(
+            setting=setting,
+            trained=chosen,
+            label_seconds=subsets[job].seconds,
+            warnings=(*subsets[job].warnings, *(_diverged(probes) if setting.tuned else ())),
+        )
         for job, probes in zip(jobs, trained, strict=True)
         for setting, chosen in _chosen(job, probes, common.learning_rate, context.task)
         if setting in settings
     ]
 
 
-def _ended(probes: Sequence[TrainedProbe]) -> tuple[str, ...]:
-    """What is to be said of the rates that were out of the choice."""
-    ended = [probe.selection.chosen for probe in probes if probe.selection.dev_value is None]
+def _diverged(probes: Sequence[TrainedProbe]) -> tuple[str, ...]:
+    """A warning for each learning rate at which the probe diverged."""
+    points = [probe.selection.chosen for probe in probes if probe.selection.dev_value is None]
     return tuple(
         f"at the learning rate {each['learning_rate']:g} the probe ended in NaN or infinity at step {each['step']}: "
         "that rate was out of the choice"
-        for each in ended
+        for each in points
     )
 
 
@@ -330,7 +330,7 @@ def _chosen(
     """The probe of the default rate, and the one that is best on dev among all (of equals, that of the lower rate).
 
     Raises:
-        NonFiniteError: That of the default rate ended in NaN.
+        NonFiniteError: The probe of the default rate diverged.
     """
     default = [probe for probe in probes if probe.selection.chosen["learning_rate"] == default_rate]
     for probe in default:
@@ -354,17 +354,8 @@ def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def _answered(setting: RunSetting, trained: TrainedProbe, labelled: Labelled, ended: tuple[str, ...]) -> TrainedResult:
-    return TrainedResult(
-        setting=setting,
-        trained=trained,
-        label_seconds=labelled.seconds,
-        warnings=(*labelled.warnings, *ended),
-    )
-
-
-def _title(num_lessons: int, num_rates: int) -> str:
-    if num_lessons == num_rates == 1:
+def _title(num_jobs: int, num_rates: int) -> str:
+    if num_jobs == num_rates == 1:
         return "probe"
     rates = f" at {num_rates} learning rates" if num_rates > 1 else ""
-    return f"{num_lessons} probes{rates}, side by side"
+    return f"{num_jobs} probes{rates}, side by side"

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
+from repbench.cli.option_objects import takes
 from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Overwrite, Plugins, Resample, Sounds
 from repbench.cli.output import print_files, print_json, print_matrix, print_results, say
 
+if TYPE_CHECKING:
+    from repbench.benchmark.run import RunRequest
 
-def run(
-    upstream: Annotated[str, typer.Option(metavar="U", help="The model; see `repbench list upstreams`.")],
-    downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")],
-    checkpoint: Checkpoint = None,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunArguments:
+    """The options of `repbench run`."""
+
+    upstream: Annotated[str, typer.Option(metavar="U", help="The model; see `repbench list upstreams`.")]
+    downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")]
+    checkpoint: Checkpoint = None
     corpus: Annotated[
         str, typer.Option(metavar="C", help="Name of a corpus with options, or folder of a manifest.")
-    ] = "synthetic",
+    ] = "synthetic"
     layer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="last|first|mean|weighted|K|all",
             help="Layers that the probe reads; default: the preset's. May be repeated.",
         ),
-    ] = None,
+    ] = None
     label_fraction: Annotated[
         list[float] | None, typer.Option(metavar="F", help="Share of the training labels; may be repeated.")
-    ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(metavar="N", min=0, help="Seed of the probe; may be repeated.")
-    ] = None,
+    ] = None
+    seed: Annotated[list[int] | None, typer.Option(metavar="N", min=0, help="Seed of the probe; may be repeated.")] = (
+        None
+    )
     head: Annotated[
         str | None,
         typer.Option(
@@ -40,78 +48,91 @@ def run(
             help="The head; see `repbench list heads`. Built-in: linear, mlp1, mlp2, concat9 (frames), linear, mlp1, "
             "mlp2, gru, project_mean (utterances), ctc, project_ctc (sequences). Default: the preset's or the task's.",
         ),
-    ] = None,
+    ] = None
     preset: Annotated[
         str, typer.Option(metavar="P", help="The protocol: default, mockingjay2020, s3prl or superb.")
-    ] = "default",
+    ] = "default"
     config: Annotated[
         Path | None, typer.Option(metavar="F", help="YAML file of settings that differ from the preset.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")
-    ] = None,
-    device: Device = "auto",
+    ] = None
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")] = (
+        None
+    )
+    device: Device = "auto"
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Train upstream and head together, not a probe on frozen features.")
-    ] = False,
+    ] = False
     tune: Annotated[
         bool, typer.Option("--tune", help="Also add records whose learning rate is chosen on the dev set.")
-    ] = False,
+    ] = False
     controls: Annotated[
         bool, typer.Option("--controls", help="Also run the controls: shuffled labels, and the untrained upstream.")
-    ] = False,
+    ] = False
     allow_excluded: Annotated[
         int, typer.Option(metavar="N", min=0, help="Largest number of test utterances that may be left out.")
-    ] = 0,
+    ] = 0
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
-    ] = None,
-    plugin: Plugins = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")] = Path("runs"),
+    ] = None
+    plugin: Plugins = None
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")] = Path("runs")
     missing_only: Annotated[
         bool, typer.Option("--missing-only", help="Skip settings that have a record in the folder.")
-    ] = False,
+    ] = False
     store_layer: Annotated[
         list[str] | None, typer.Option(metavar="L", hidden=True, help="A further layer to store features of.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
+    ] = None
+    as_json: Json = False
+
+    def request(self) -> RunRequest:
+        """The request, with its protocol loaded.
+
+        Raises:
+            UsageError: A setting is unknown, impossible, or given twice.
+        """
+        from repbench.benchmark.protocol import load_protocol
+        from repbench.benchmark.run import RunRequest
+
+        assignments = self.set_ or []
+        for key, option, given in (
+            ("head", "--head", self.head is not None),
+            ("layer", "--layer", bool(self.layer)),
+            ("probe.tune", "--tune", self.tune),
+        ):
+            refuse_both(assignments, key, option, given)
+        return RunRequest(
+            upstream=self.upstream,
+            downstream=self.downstream,
+            checkpoint=self.checkpoint,
+            corpus=self.corpus,
+            layers=tuple(self.layer or ()),
+            label_fractions=tuple(self.label_fraction or (1.0,)),
+            seeds=tuple(self.seed or (0,)),
+            head=self.head,
+            protocol=load_protocol(self.preset, self.config, assignments),
+            device=self.device,
+            allow_excluded=self.allow_excluded,
+            finetune=self.finetune,
+            tune=self.tune,
+            controls=self.controls,
+            probe=self.probe,
+            out=self.out,
+            missing_only=self.missing_only,
+            store_layers=tuple(self.store_layer or ()),
+        )
+
+
+@takes(RunArguments)
+def run(arguments: RunArguments) -> None:
     """Evaluate an upstream on a downstream task: a record for each layer, fraction and seed, and a table."""
-    take_plugins(plugin)
-    for key, option, given in (
-        ("head", "--head", head is not None),
-        ("layer", "--layer", bool(layer)),
-        ("probe.tune", "--tune", tune),
-    ):
-        refuse_both(set_ or [], key, option, given)
-    from repbench.benchmark.protocol import load_protocol
-    from repbench.benchmark.run import RunRequest
+    take_plugins(arguments.plugin)
+    request = arguments.request()
     from repbench.benchmark.run import run as run_pair
     from repbench.console import ConsoleReporter
 
-    request = RunRequest(
-        upstream=upstream,
-        downstream=downstream,
-        checkpoint=checkpoint,
-        corpus=corpus,
-        layers=tuple(layer or ()),
-        label_fractions=tuple(label_fraction or (1.0,)),
-        seeds=tuple(seed or (0,)),
-        head=head,
-        protocol=load_protocol(preset, config, set_ or []),
-        device=device,
-        allow_excluded=allow_excluded,
-        finetune=finetune,
-        tune=tune,
-        controls=controls,
-        probe=probe,
-        out=out,
-        missing_only=missing_only,
-        store_layers=tuple(store_layer or ()),
-    )
     results = run_pair(request, ConsoleReporter())
-    if results:  # none in a process other than the first
-        print_results(results, as_json)
+    if results:  # none where another process leads
+        print_results(results, arguments.as_json)
 
 
 def pretrain(

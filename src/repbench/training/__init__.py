@@ -1,1 +1,1 @@
-"""What pre-training and fine-tuning share: batches, optimizers, several processes, random states and signals."""
+"""Shared by pre-training and fine-tuning: loop, batches, optimizers, several processes, random states and signals."""

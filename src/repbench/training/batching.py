@@ -1,6 +1,6 @@
-"""Which stretches of which utterances make which batch: pure functions of the seed and the number of the batch.
+"""The order of batches: which stretches of which utterances, as a function of the seed and the number of the batch.
 
-Nothing is remembered between batches, so a resumed run and each process of many find their own by its number alone.
+There is no state between batches, so a resumed run and each of several processes find their batches by number alone.
 
 Axes: B batch, F frames (or samples), D width.
 """
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 _BIN_WIDTH = 1.05
-"""Lengths within 5 % of each other count as the same, so that who meets whom changes from epoch to epoch."""
+"""Lengths within 5 % of each other count as equal, so that batches mix other utterances in each epoch."""
 
 
 def derived_seed(seed: int, *names: object) -> int:
     """A seed for one purpose, below 2^63."""
     text = "\0".join(map(str, (seed, *names)))
+    # 8 bytes, and one bit less: `manual_seed` takes signed 64-bit integers
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
@@ -36,12 +37,12 @@ class Stretch:
 
 @dataclass(slots=True)
 class BatchOrder:
-    """An endless sequence of batches of like lengths, epoch after epoch; each epoch hears each utterance once.
+    """An endless sequence of batches of similar lengths; each epoch has one stretch of each utterance.
 
     Attributes:
-        lengths: Frames of each utterance.
-        crop: The longest stretch; None: whole utterances.
-        budget: Frames of a batch, padding included.
+        lengths: Frames (or samples) of each utterance.
+        crop: Frames of the longest stretch; None: whole utterances.
+        budget: Frames of a batch, padding included; a longer stretch is a batch of its own.
         seed: Of the order and the stretches.
     """
 
@@ -59,7 +60,7 @@ class BatchOrder:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in which each utterance is heard once; the same in every epoch."""
+        """Number of batches with one stretch of each utterance; the same in every epoch."""
         return len(self._groups)
 
     def batch(self, number: int) -> list[Stretch]:
@@ -74,25 +75,29 @@ class BatchOrder:
 
     def _planned(self, epoch: int) -> list[list[Stretch]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", epoch))
+        # Shuffled before a stable sort: utterances of one bin of lengths meet others in each epoch.
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
         order = sorted(shuffled, key=self._bins.__getitem__)
         places = torch.rand(len(self.lengths), generator=generator, dtype=torch.float64).tolist()
+        # `_groups` is the same in every epoch, because the sorted bins are.
         batches = [[self._stretch(index, places[index]) for index in order[first:end]] for first, end in self._groups]
         return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
     def _stretch(self, index: int, place: float) -> Stretch:
         length = self._capped(self.lengths[index])
+        # `place` in [0, 1) -> start in [0, longest start]
         return Stretch(index, int(place * (self.lengths[index] - length + 1)), length)
 
 
 def _upper_edge(length: int) -> int:
-    """The longest length that counts as the same as `length`."""
+    """The longest length that counts as equal to `length`."""
+    # 1e-9 against rounding: a length that is itself an edge is in its own bin
     number = math.ceil(math.log(length) / math.log(_BIN_WIDTH) - 1e-9)
     return max(length, math.floor(_BIN_WIDTH**number))
 
 
 def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """Runs of ascending lengths whose padded size stays within the budget, as (first, end)."""
+    """Batches of ascending lengths whose padded size is within the budget, as (first, end) of their indices."""
     groups, first = [], 0
     for index, edge in enumerate(edges):
         if index > first and (index - first + 1) * edge > budget:
@@ -103,6 +108,6 @@ def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
 
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """(F, …) each -> (B, F, …) with zeros behind, and (B,) lengths."""
+    """Pad tensors (F, …) with zeros at the end: (B, F, …), and (B,) lengths."""
     lengths = torch.tensor([len(part) for part in parts], dtype=torch.int64)
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True), lengths

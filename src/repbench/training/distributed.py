@@ -1,4 +1,4 @@
-"""One training in several processes, as `torchrun` starts them; one process alone is the simplest case."""
+"""Training in several processes, as `torchrun` starts them; one process alone is the simplest case."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from repbench.locks import exclusive_lock
 LOCK_FILE = "run.lock"
 
 PATIENCE = timedelta(hours=6)
-"""How long processes wait for the one that leads: it scores dev and test alone, and a corpus may be long."""
+"""Time that processes wait for the leading one, which scores dev and test alone; a corpus may be long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process among those that train together.
+    """The processes that train together, as one of them sees them.
 
     Attributes:
-        rank: Number of this process.
-        count: How many there are.
+        rank: Number of this process, from 0.
+        count: Number of processes.
     """
 
     rank: int = 0
@@ -36,7 +36,7 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks, writes and saves."""
+        """Whether this process reports, writes and saves."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -46,10 +46,9 @@ class Processes:
         return values
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients over all processes; a parameter that got none counts as zero and stays
-        without.
+        """Sum the gradients over all processes, in place; a parameter without a gradient counts as zero and stays so.
 
-        All are sent as one vector, so every process must have the same parameters.
+        All gradients are sent as one vector, so every process must have the same parameters.
         """
         if self.count == 1:
             return
@@ -63,16 +62,16 @@ class Processes:
             start += gradient.numel()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         if self.count > 1:
             torch.distributed.barrier()
 
 
 def expected_processes() -> int:
-    """How many processes `torchrun` started; 1 without it.
+    """Number of processes that `torchrun` started; 1 without it.
 
     Raises:
-        UsageError: The environment says that this is one of several, but not of how many.
+        UsageError: RANK and WORLD_SIZE contradict each other, or only RANK is set.
     """
     count, rank = _whole("WORLD_SIZE"), _whole("RANK")
     if count is None and rank:
@@ -99,10 +98,10 @@ def _whole(name: str) -> int | None:
 
 
 def _refuse_incomplete(count: int, device: torch.device) -> None:
-    """Refuse several processes that do not know where to meet, or which GPU is whose.
+    """Refuse several processes without the address of the leading one, or without a number for each GPU.
 
     Raises:
-        UsageError: Names what is not set.
+        UsageError: Names the variables that are not set.
     """
     needed = ["RANK", "MASTER_ADDR", "MASTER_PORT"]
     if device.type == "cuda" and torch.cuda.device_count() > 1:
@@ -117,7 +116,7 @@ def _refuse_incomplete(count: int, device: torch.device) -> None:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: with several on one machine, each takes a GPU of its own."""
+    """The device of this process: of several on one machine, each takes a GPU of its own."""
     if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
@@ -125,18 +124,19 @@ def local_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Meet the other processes that `torchrun` started, and leave them at the end.
+    """Join the process group that `torchrun` started, and leave it at the end.
 
     Raises:
-        UsageError: The environment does not say where they meet.
+        UsageError: The address of the group is not in the environment.
     """
     count = expected_processes()
     if count == 1:
         yield Processes()
         return
     _refuse_incomplete(count, device)
-    # Its functions take the group of this moment as their default. An optimizer imports it: met first, the group would
-    # outlive its end in them, and its threads the interpreter, which aborts the process now and then.
+    # The functions of this module take the group at the time of the import as their default, and building an optimizer
+    # imports it. Imported before the group exists, they do not keep it alive: its threads would outlive the
+    # interpreter, which sometimes aborts the process.
     importlib.import_module("torch.distributed.nn.functional")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -151,11 +151,11 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 @contextmanager
 def locked_run_folder(run: Path, processes: Processes) -> Iterator[None]:
-    """Keep other trainings out of a folder, for as long as the process that leads trains there.
+    """Keep other trainings out of a folder while the block runs.
 
     Args:
         run: The folder; made if missing.
-        processes: That train together; the one that leads holds the lock.
+        processes: The processes that train together; the leading one holds the lock.
 
     Raises:
         RunInUseError: Another process trains there.

@@ -204,6 +204,7 @@ class TrainingLoop(ABC):
         for batch in islice(batches, self.accumulate):
             loss = self._backward(batch)
             done.append((batch, loss))
+            # In float64 on the device: no synchronisation before all microbatches are done.
             if loss.total is not None:
                 totals[0] += loss.total.detach().to(torch.float64)
                 totals[1] += loss.terms
@@ -235,6 +236,7 @@ class TrainingLoop(ABC):
 
     def _clipped_gradient(self, terms: float) -> float:
         """Make the gradient that of the mean over the terms of all processes, clip it, and return its norm before."""
+        # d(sum over terms) / terms = d(mean over terms), whichever process a term is in
         self.processes.sum_gradients(self.module.parameters())
         for parameter in self.module.parameters():
             if parameter.grad is not None:

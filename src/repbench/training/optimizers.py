@@ -24,13 +24,13 @@ from torch.optim.optimizer import ParamsT
 OptimizerName = Literal["adamw", "bertadam", "adamw-with-schedule", "adam"]
 
 PUBLISHED_EPSILON: dict[str, float] = {"adamw": 1e-8, "bertadam": 1e-6, "adamw-with-schedule": 1e-8, "adam": 1e-8}
-"""What each was published with; S3PRL's downstream AdamW takes 1e-7."""
+"""Published epsilon of each optimizer; S3PRL's downstream AdamW takes 1e-7."""
 
 NO_CORRECTION = 1e9
-"""A counter so far that 1 - beta^counter is 1: it frees torch's fused AdamW of its bias correction."""
+"""A counter so large that 1 - beta^counter is 1, which turns off the bias correction of torch's fused AdamW."""
 
 BATCH_ELEMENTS = 2**20
-"""Updated at once, or a larger tensor: copies of gradients made for clipping stay small (twice as fast on a CPU)."""
+"""Elements that are updated at once, or one larger tensor: small copies of gradients for clipping are twice as fast."""
 
 
 def warmup_linear(step: int, total_steps: int, warmup: float) -> float:
@@ -61,7 +61,7 @@ def warmup_linear(step: int, total_steps: int, warmup: float) -> float:
 
 
 def warmup_linear_from_first(step: int, total_steps: int, warmup: float) -> float:
-    """The same shape, but no update is lost: neither the first one nor the last has the multiplier 0.
+    """As `warmup_linear`, but neither the first update nor the last has the multiplier 0.
 
     min((step + 1) / warmup_steps, (total_steps - step) / (total_steps - warmup_steps)) in [0, 1].
 
@@ -92,11 +92,10 @@ def parameter_groups(
     """Matrices and kernels with weight decay; biases, norm gains and other vectors without.
 
     The original looked for "bias" and "LayerNorm" in the names; here the number of dimensions decides, which holds for
-    any module. What that changes: the layer-weight vector of a classifier was decayed and now is not, nor are norm
-    gains of other names.
+    any module. Unlike there, the layer-weight vector of a classifier is not decayed, nor are norm gains of other names.
 
     Args:
-        named_parameters: As `module.named_parameters()` gives them; frozen ones too, which cost nothing.
+        named_parameters: As `module.named_parameters()` returns them; frozen ones too, which cost nothing.
         weight_decay: Of parameters of two or more dimensions.
 
     Returns:
@@ -119,7 +118,7 @@ def parameter_groups(
 
 @dataclass(frozen=True, slots=True)
 class _TensorGroup:
-    """Some parameters of one group, which share counter and device, hence learning rate; and what updates them."""
+    """Parameters of one group with the same counter and device, hence the same rate; their gradients and moments."""
 
     counter: int
     parameters: list[Tensor] = field(default_factory=list)
@@ -129,7 +128,7 @@ class _TensorGroup:
 
 
 class _ScheduledOptimizer(Optimizer):
-    """Adam's moments and a counter for each parameter; a subclass says which rate and which update follow from them.
+    """Adam's moments and a counter for each parameter; a subclass defines the rate and the update.
 
     The state of a parameter is `exp_avg`, `exp_avg_sq` (of its shape and dtype) and `step` (int); it begins with the
     parameter's first gradient. Gradients are read, never written.
@@ -157,15 +156,15 @@ class _ScheduledOptimizer(Optimizer):
         return loss
 
     def learning_rates(self) -> list[float]:
-        """Scheduled rate of the next update, one a group, of the group's most advanced parameter.
+        """Scheduled rate of the next update, one for each group, of the group's most advanced parameter.
 
-        Bias correction and trust ratio come on top. It is right from the start, unlike the original's `get_lr`, which
-        is [0] until every parameter has had a gradient.
+        Bias correction comes on top. The rate is right from the start, unlike the original's `get_lr`, which is [0]
+        until every parameter has had a gradient.
         """
         return [self._rate(group, max(self._counters(group), default=0)) for group in self.param_groups]
 
     def _counters(self, group: dict[str, Any]) -> Iterator[int]:
-        # `self.state` is a defaultdict: asking it for a parameter without state would leave an empty one behind.
+        # `self.state` is a defaultdict: a look-up of a parameter without state would add an empty one.
         return (self.state[parameter]["step"] for parameter in group["params"] if parameter in self.state)
 
     def _batches(self, group: dict[str, Any]) -> Iterable[_TensorGroup]:
@@ -352,7 +351,7 @@ def build_optimizer(
         raise ValueError(f"`name` must be one of {', '.join(get_args(OptimizerName))}, but is {name!r}.")
     groups = parameter_groups(named_parameters, weight_decay)
     eps = PUBLISHED_EPSILON[name] if epsilon is None else epsilon
-    # Here, too, for torch's optimizers, which know of no warm-up and read some settings more loosely.
+    # Also for torch's optimizers, which have no warm-up and check some settings less strictly.
     _settings(learning_rate, betas, eps, weight_decay, total_steps, warmup)
     if name == "bertadam":
         bert = BertAdam(groups, learning_rate, betas, eps, total_steps=total_steps, warmup=warmup)
@@ -374,7 +373,7 @@ def _warmup_share(warmup: float) -> float:
 def _settings(
     lr: float, betas: tuple[float, float], eps: float, weight_decay: float, total_steps: int, warmup: float
 ) -> dict[str, Any]:
-    """The settings that all share, checked."""
+    """The settings that all optimizers share, checked."""
     numbers: dict[str, object] = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "warmup": warmup}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, Real):

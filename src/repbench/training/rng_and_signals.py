@@ -1,4 +1,4 @@
-"""What the steps of any training need: draws that depend on a seed alone, and signals that are heeded between steps."""
+"""Random draws that depend on a seed alone, and signals that are heeded between steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import torch
 
 @contextmanager
 def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's own generators: give them a seed inside, and their old state after."""
+    """Seed torch's own generators, which dropout draws from, inside the block; restore their state after it.
+
+    Args:
+        seed: Below 2^63.
+        device: Whose generator is seeded, with that of the CPU.
+    """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
@@ -24,19 +29,19 @@ def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def heeding_signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT are noted in the list, so that a step and its checkpoint end first; later ones are not heeded.
+    """Collect SIGTERM and SIGINT in a list, so that a step and its checkpoint end first.
 
-    Outside of the main thread no signal arrives, and none is noted.
+    Outside of the main thread no signal arrives, and the list stays empty.
     """
-    asked: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield received
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
-        signal.signal(number, lambda number, frame: asked.append(number))
+        signal.signal(number, lambda number, frame: received.append(number))
     try:
-        yield asked
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""A network that is fine-tuned: an upstream and what reads it; and how it is saved.
+"""A network that is fine-tuned, an upstream with a probe on its layers, and its file.
 
-Axes: L layers, B batch, T samples, N frames, U utterances, C classes.
+Axes: L layers, B batch, T samples, F frames, N frames of a batch, D width, U utterances, C classes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Network(nn.Module):
     Args:
         upstream: With weights.
         probe: Of as many layers.
-        layers: Which of the upstream's layers the probe reads, in order.
+        layers: Indices of the upstream's layers that the probe reads, in order.
     """
 
     def __init__(self, upstream: Upstream, probe: Probe, layers: tuple[int, ...]) -> None:
@@ -45,15 +45,24 @@ class Network(nn.Module):
         self.layers = layers
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) waveforms with (B,) samples to scores (N, C) of their frames in turn, or (B, C); and (B,) frames."""
+        """Scores of waveforms.
+
+        Args:
+            waveforms: (B, T).
+            lengths: (B,) samples of each.
+
+        Returns:
+            Scores (N, C) of the frames of all utterances, one after the other, or (B, C) of utterances; and (B,) frames
+            of each.
+        """
         states = self.upstream(waveforms, lengths)
         counts: Tensor = states.lengths
-        # (L, B, F, D) -> (L, N, D)
+        # (L, B, F, D) -> (L, N, D): the frames of each utterance without padding, one utterance after the other
         rows = [states.layers[list(self.layers), row, :count] for row, count in enumerate(counts.tolist())]
         return self.scores(torch.cat(rows, dim=1), counts), counts
 
     def scores(self, frames: Tensor, counts: Tensor) -> Tensor:
-        """(L, N, D) frames, (U,) of each utterance, to (N, C), or to (U, C) where utterances are asked."""
+        """Scores (N, C), or (U, C) of utterance tasks, of frames (L, N, D) with counts (U,) of each utterance."""
         scores: Tensor = self.probe(frames, counts)
         return scores
 
@@ -67,13 +76,14 @@ def upstream_of(network: Network) -> Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedNetwork:
-    """A network as it lies in a file.
+    """Contents of the file of a network.
 
     Attributes:
-        file: Where.
-        upstream: The upstream's weights, by name.
+        file: Its path.
+        upstream: Weights of the upstream, by name.
         probe: In eval mode.
-        facts: What was saved with it: `upstream_fingerprint`, `config`, `provenance` and what the probe heard.
+        facts: Saved with the weights: `upstream_fingerprint`, `config`, `provenance`, and the sounds and speakers that
+            the probe was trained on.
     """
 
     file: Path
@@ -82,24 +92,24 @@ class SavedNetwork:
     facts: Mapping[str, Any]
 
     def build(self, entry: Entry, checkpoint: str | None, began_with: str | None, seed: int) -> Upstream:
-        """The fine-tuned upstream: of its configuration, or from the checkpoint that it began with.
+        """Build the fine-tuned upstream from its configuration, or from the checkpoint that it began with.
 
         Args:
             entry: Of the upstream.
-            checkpoint: The one that it began with, if the configuration is not to be used.
-            began_with: The same, as the record says it, for an upstream that told no configuration.
-            seed: Of the run, for one that began untrained.
+            checkpoint: The one that the fine-tuning began with, to be used in place of the configuration.
+            began_with: The same as the record states it, for an upstream without a configuration.
+            seed: Of the run, for an upstream that began untrained.
 
         Raises:
             IntegrityError: The checkpoint is another one, or the weights do not fit.
         """
         config = self.facts["config"]
         if checkpoint is None and config is not None:
-            sizes = next(iter(presets_of(entry)), None)  # of which every setting is replaced
+            sizes = next(iter(presets_of(entry)), None)  # any preset: every setting of it is replaced
             upstream = build_upstream(entry, RANDOM if sizes is None else f"{RANDOM}:{sizes}", 0, settings=config)
-            said = self.facts["provenance"]
+            saved = self.facts["provenance"]
             provenance = Provenance(
-                checkpoint=said["checkpoint"], heard=frozenset(said["heard"]), notes=tuple(said["notes"])
+                checkpoint=saved["checkpoint"], heard=frozenset(saved["heard"]), notes=tuple(saved["notes"])
             )
             upstream.provenance = provenance  # type: ignore[attr-defined]
         else:
@@ -119,7 +129,7 @@ class SavedNetwork:
 
 
 def facts_of(upstream: Upstream) -> dict[str, Any]:
-    """What is needed to build an upstream again."""
+    """Configuration and provenance of an upstream, from which `SavedNetwork.build` builds it again."""
     provenance = provenance_of(upstream)
     return {
         "config": dict(upstream.config) if isinstance(upstream, Pretrainable) else None,
@@ -132,9 +142,10 @@ def facts_of(upstream: Upstream) -> dict[str, Any]:
 
 
 def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any]) -> bytes:
-    """Upstream and probe as safetensors; shape, facts and a digest of the weights stand in the metadata."""
+    """Upstream and probe as safetensors; shape, facts and a digest of the weights are in the metadata."""
     from safetensors.torch import save
 
+    # one flat name space: the names of a state_dict of `Network`
     tensors = {f"{_UPSTREAM}{name}": tensor for name, tensor in upstream.state_dict().items()}
     tensors |= {f"{_PROBE}{name}": tensor for name, tensor in probe.state_dict().items()}
     # Tied weights share memory, which safetensors refuses.

@@ -43,12 +43,12 @@ def cost_of(
 def scores_of(
     network: Network, examples: LabelledUtterances, extraction: ExtractionSettings, *, device: torch.device
 ) -> FeatureTable:
-    """What a network answers, as a table of scores: (1, N, C) of all frames, or (1, U, C).
+    """Scores of a network, as a table: (1, N, C) of all frames, or (1, U, C).
 
     Args:
         network: On `device`; in eval mode after.
-        questions: In the order of the table.
-        extraction: How much goes through the upstream at once, and what its features are rounded to.
+        examples: In the order of the table.
+        extraction: Batch size of the upstream, and rounding of its features.
         device: Where it is computed.
 
     Raises:
@@ -63,10 +63,10 @@ def scores_of(
     results = run_batches(upstream, index, network.layers, batches, options)
     with torch.inference_mode():
         for batch, features in results:
-            for number, frames in zip(batch, features, strict=True):
+            for number, frames in zip(batch, features, strict=True):  # frames: (L, F, D)
                 counts = torch.tensor([index.counts[number]], device=device)
                 scores[number] = network.scores(frames.float().to(device), counts).cpu()
-    rows = [scores[number] for number in range(len(examples))]
+    rows = [scores[number] for number in range(len(examples))]  # (F, C) or (1, C) each
     counts_of_rows = tuple(len(each) for each in rows)
     return FeatureTable(torch.cat(rows)[None], counts_of_rows, tuple(example.id for example in examples))
 
@@ -79,18 +79,18 @@ def predictions_of(
     *,
     device: torch.device,
 ) -> list[Prediction]:
-    """The network's answer to every question; arguments as `scores_of`.
+    """The network's prediction of every example; arguments as `scores_of`.
 
     Raises:
         NonFiniteError: A score is NaN or infinite; names the utterance.
     """
     table = scores_of(network, examples, extraction, device=device)
     places = table.starts()
-    answers = []
+    predictions = []
     for example in examples:
         start, count = places[example.id]
         scores = table.frames[0, start : start + count]
         if not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)
-        answers.append(predictor.prediction(example, scores))
-    return answers
+        predictions.append(predictor.prediction(example, scores))
+    return predictions

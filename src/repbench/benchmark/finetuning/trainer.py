@@ -61,7 +61,7 @@ class Finetuned:
 
 @dataclass(slots=True)
 class _Progress:
-    """What a checkpoint holds beside weights, optimizer and step.
+    """Contents of a checkpoint other than weights, optimizer and step.
 
     Attributes:
         grid: Step and dev value of each point that has a value.
@@ -85,11 +85,11 @@ class Finetuner(TrainingLoop):
         predictor: Of the task, for the network's classes.
         settings: Of the fine-tuning.
         extraction: Settings for scoring dev.
-        heard: Utterances whose initial features standardise the input of the head.
         train: Utterances to learn from.
         dev: Utterances to select on.
         folder: Of the checkpoints, by which an interrupted training resumes; this process holds its lock.
         standardise: Whether the input of the head is standardised.
+        standardised_on: Utterances whose initial features give the statistics for that.
         title: Of the training, for the reporter.
     """
 
@@ -102,11 +102,11 @@ class Finetuner(TrainingLoop):
     predictor: Predictor
     settings: FinetuneSettings
     extraction: ExtractionSettings
-    heard: LabelledUtterances
     train: LabelledUtterances
     dev: LabelledUtterances
     folder: Path
     standardise: bool = True
+    standardised_on: LabelledUtterances = ()
     title: str = "fine-tuning"
     _examples: LabelledUtterances = field(init=False)
     _progress: _Progress = field(init=False, default_factory=_Progress)
@@ -161,7 +161,7 @@ class Finetuner(TrainingLoop):
         while True:
             step = self.step
             batch = [self._examples[stretch.index] for stretch in order.batch(step)]
-            own = batch[self.processes.rank :: self.processes.count]
+            own = batch[self.processes.rank :: self.processes.count]  # lengths are sorted: shares are alike
             # A process without a share computes the loss of one utterance with weight 0, so that all its parameters
             # have gradients for the sum over processes.
             share, weight = (own, 1) if own else (batch[:1], 0)
@@ -248,6 +248,7 @@ class Finetuner(TrainingLoop):
             self.reporter.say(
                 f"step {self.step} of {self.settings.steps}: loss {loss:.4f}, {self._measure} on dev {shown}"
             )
+        # Only the leading process scores dev; the sum passes its count on to the others, which add 0.
         stale = torch.tensor(float(progress.stale) if self.processes.leads else 0.0, device=self.device)
         progress.stale = int(self.processes.sum(stale))
 
@@ -339,11 +340,11 @@ class Finetuner(TrainingLoop):
 
     def _standardise(self) -> None:
         """Give the probe the statistics of the initial features of some utterances, spread over all."""
-        every = math.ceil(len(self.heard) / self.settings.statistics_utterances)
+        every = math.ceil(len(self.standardised_on) / self.settings.statistics_utterances)
         self.network.eval()
         table = extract(
             self._upstream,
-            [example.utterance for example in self.heard[::every]],
+            [example.utterance for example in self.standardised_on[::every]],
             self.network.layers,
             ExtractionOptions(batch_seconds=self.extraction.batch_seconds, device=self.device),
         )

@@ -1,7 +1,7 @@
-"""Certificates: what the conformance checks of one upstream or task gave, kept under its fingerprint.
+"""Certificates: the results of the conformance checks of one upstream or task, kept under its fingerprint.
 
-`repbench check` writes them, `repbench run` puts the id of a valid one into its record. Only what no check found fault
-with has one, and what could be tried at all. The checks themselves are in `repbench.testing`.
+`repbench check` writes them, `repbench run` puts the id of a valid one into its record. A certificate is kept if no
+check failed and every needed check could be measured. The checks themselves are in `repbench.testing`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Status = Literal["passed", "failed", "not measurable", "not applicable"]
 Checked = Literal["upstream", "downstream"]
 
 SUITES: dict[Checked, int] = {"upstream": 2, "downstream": 2}
-"""Version of each suite of checks; raised by hand when it asks more, so that older certificates count no longer."""
+"""Version of each suite of checks; raised by hand when checks are added, which makes older certificates invalid."""
 
 UNTRIED: dict[Checked, frozenset[str]] = {
     "upstream": frozenset({"hop-and-first-centre", "works-in-a-worker"}),
@@ -35,15 +35,15 @@ SCHEMA = "repbench.certificate/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What one check gave.
+    """Result of one check.
 
     Attributes:
-        id: Which check.
-        status: `not measurable` says why in the detail and is no fault, but most are needed for a certificate;
-            `not applicable` promises nothing.
+        id: Of the check.
+        status: `not measurable` is no fault, and the detail gives the reason, but most checks have to be measured for a
+            certificate; `not applicable` promises nothing.
         detail: One sentence.
-        measured: The number that was compared; infinite where the two things are not even of one shape.
-        allowed: What it may be at most.
+        measured: The number that was compared; infinite where the two tensors differ in shape.
+        allowed: Largest value of `measured` that passes.
     """
 
     id: str
@@ -53,7 +53,7 @@ class CheckResult:
     allowed: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can say it: an infinite number is the word `inf`."""
+        """All fields for JSON: an infinite number is the word `inf`."""
         fields = dataclasses.asdict(self)
         if self.measured is not None and self.measured == float("inf"):
             fields["measured"] = "inf"
@@ -62,18 +62,18 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What a suite gave for one upstream or task.
+    """Results of a suite for one upstream or task.
 
     Attributes:
-        kind: Which suite.
-        name: What was checked.
-        checkpoint: Its weights, as they were asked for.
-        fingerprint: Of the upstream; for a task, of its file.
+        kind: Of the suite.
+        name: Of the upstream or task.
+        checkpoint: Of the upstream, as given.
+        fingerprint: Of the upstream; of a task, that of its file.
         origin: Distribution, version and file hash.
-        info: What it declared.
-        device: Where it was checked.
+        info: The declaration of the upstream or task.
+        device: That it was checked on.
         repbench: Version of the package.
-        results: One a check.
+        results: One for each check.
     """
 
     kind: Checked
@@ -139,8 +139,8 @@ def certificate_id(kind: Checked, fingerprint: str, info: Any, file_sha256: str 
     Args:
         kind: Which suite.
         fingerprint: Of the upstream; of a task as `task_fingerprint` gives it.
-        info: What the upstream or task declares now; a dataclass.
-        file_sha256: Of the file that it stands in now: another file may break what this one promised.
+        info: The current declaration of the upstream or task; a dataclass.
+        file_sha256: Of its current file: another file may break the promises of the checked one.
     """
     kept: Any = None
     with contextlib.suppress(OSError, ValueError):  # one that is missing or damaged is none
@@ -165,11 +165,11 @@ def declared_as_json(info: Any) -> dict[str, Any]:
 
 
 def task_fingerprint(target: str, file_sha256: str | None, options: Mapping[str, Any]) -> str:
-    """What a task's certificate is kept under: its file and its options.
+    """Key of a task's certificate: a digest of its file and its options.
 
     Args:
         target: `module:attribute`.
-        file_sha256: Of the file it stands in.
+        file_sha256: Of its file.
         options: Of the task.
     """
     of = {"target": target, "file_sha256": file_sha256, "options": dict(options)}
@@ -177,7 +177,7 @@ def task_fingerprint(target: str, file_sha256: str | None, options: Mapping[str,
 
 
 def certificate_file(kind: Checked, fingerprint: str) -> Path:
-    """Where the certificate of a fingerprint lies."""
+    """Path of the certificate of a fingerprint."""
     safe = fingerprint if fingerprint.isalnum() else hashlib.sha256(fingerprint.encode()).hexdigest()
     return cache_dir() / "certificates" / f"{kind}-{safe}.json"
 

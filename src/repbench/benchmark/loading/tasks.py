@@ -1,4 +1,4 @@
-"""From a name to a built task, held to the shape of its contract; loads no torch, for whoever only reads records."""
+"""Building of tasks from registry entries, checked against their contract; without torch, as records are read so."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from repbench.registry import Entry
 
 
 def build_task(entry: Entry, options: Mapping[str, Any]) -> Downstream:
-    """Make a task with its options.
+    """Build a task with its options.
 
     Raises:
-        UsageError: It does not take one of the options.
-        PluginError: It fails, or is no downstream.
+        UsageError: The task does not take one of the options.
+        PluginError: The factory fails, or its result is no downstream.
     """
     factory = called(entry, entry.load())
     unknown = does_not_take(factory, options)
@@ -51,7 +51,11 @@ def refuse_info(info: object, kind: type[Any], entry: Entry) -> None:
 
 
 def called(entry: Entry, target: Any) -> Callable[..., object]:
-    """What an entry point leads to, if it can be called; a PluginError if not."""
+    """The target of an entry point as a callable.
+
+    Raises:
+        PluginError: It is none.
+    """
     if not callable(target):
         raise PluginError("The entry point does not lead to something that can be called", key=entry.qualified)
     made: Callable[..., object] = target
@@ -59,7 +63,7 @@ def called(entry: Entry, target: Any) -> Callable[..., object]:
 
 
 def does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) -> str | None:
-    """Why a factory cannot be called with such keywords; None if it can, or does not say what it takes, as `dict`."""
+    """The reason why a factory cannot take these keywords; None if it can, or has no signature, as `dict`."""
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""From a name to a built upstream, held to the shape of its contract."""
+"""Building of upstreams from names, checked against their contract."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def load_upstream(
     Args:
         name: Of the upstream.
         checkpoint: A path, `random` for an untrained network, or None for the newest of `repbench pretrain`.
-        preset: One of the upstream's, whose settings go before those of the checkpoint.
+        preset: One of the upstream's; its settings override those of the checkpoint.
         seed: Of untrained weights.
-        **settings: Of the configuration; they go before those of checkpoint and preset.
+        **settings: Of the configuration; they override those of checkpoint and preset.
 
     Returns:
         An `Upstream`. Those with weights of repbench's own, `mockingjay` and `apc`, also have `hidden_states` and
         `prediction` on spectrograms.
 
     Raises:
-        UsageError: There is no such upstream, preset or setting, an argument is of another type, or only a corpus can
-            say what it is.
-        PluginError: It cannot be loaded, or is not an upstream.
+        UsageError: There is no such upstream, preset or setting, an argument is of another type, or the upstream reads
+            its frames from a corpus.
+        PluginError: The upstream cannot be loaded, or breaks its contract.
 
     Example:
         >>> model = load_upstream("apc", checkpoint="random", hidden_size=64)
@@ -62,7 +62,7 @@ def load_upstream(
 
 
 def presets_of(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
-    """The presets that an upstream's factory offers; none, if it offers none."""
+    """The presets of an upstream's factory, by name."""
     factory = _factory(entry)
     with plugin_faults(entry.qualified):
         presets = getattr(factory, "presets", {})
@@ -80,18 +80,18 @@ def build_upstream(
     settings: Mapping[str, Any] | None = None,
     corpus: Callable[[], Corpus] | None = None,
 ) -> Upstream:
-    """Call an upstream's factory and hold what it makes to the shape of the contract.
+    """Call an upstream's factory, and check the result against the contract.
 
     Args:
         entry: Of the upstream.
         checkpoint: As in `UpstreamFactory`.
         seed: As in `UpstreamFactory`.
         settings: Of its configuration.
-        corpus: Opens the corpus; called only for an upstream that has to be bound to one. None: there is no corpus.
+        corpus: Opens the corpus; called only for an upstream that is bound to one. None: there is no corpus.
 
     Raises:
-        UsageError: As the factory says of its checkpoint and settings.
-        PluginError: It fails, or makes no upstream.
+        UsageError: The factory refuses the checkpoint or a setting.
+        PluginError: The factory fails, or its result is no upstream.
     """
     factory, settings = _factory(entry), settings or {}
     unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
@@ -111,7 +111,7 @@ def build_upstream(
         upstream = factory(checkpoint=checkpoint, seed=seed, **settings)
     if isinstance(upstream, BoundToCorpus):
         if corpus is None:
-            what = f"`{entry.name}` is what a corpus says it is, and there is no corpus here"
+            what = f"`{entry.name}` reads its frames from a corpus, and there is no corpus here"
             raise UsageError(what, key="--upstream", do="Give it to `repbench run` with --corpus")
         upstream = upstream.bound_to(corpus())
     with plugin_faults(entry.qualified):
@@ -119,7 +119,7 @@ def build_upstream(
 
 
 def _held_to_upstream(upstream: object, entry: Entry) -> Upstream:
-    """The upstream in eval mode, if it is one."""
+    """The upstream in eval mode, with the check of its inputs."""
     if not isinstance(upstream, Upstream) or not isinstance(upstream, nn.Module):
         raise PluginError(
             "This is not an upstream: an nn.Module with info, num_frames and fingerprint",
@@ -142,21 +142,21 @@ def untrained_like(entry: Entry, upstream: Upstream) -> str:
 
 
 def origin_of(entry: Entry) -> dict[str, str | None]:
-    """Where a loaded plugin came from: distribution, version, and SHA-256 of the file it stands in."""
+    """Origin of a loaded plugin: distribution, version, and SHA-256 of its file."""
     return {"distribution": entry.distribution, "version": entry.version, "file_sha256": entry.file_sha256()}
 
 
 def code_of(entry: Entry) -> str | None:
-    """What stands for the code of a loaded plugin in no package: SHA-256 of its file. None for one of a package.
+    """SHA-256 of the file of a loaded plugin that is in no package; None for a plugin of a package.
 
-    A package says by `code_version`, which is part of a fingerprint, when it computes something else. Whoever edits a
-    file between two runs says nothing.
+    A package raises its `code_version`, which is part of a fingerprint, when its numbers change. A file that is edited
+    between two runs has no such number.
     """
     return None if is_packaged(entry.distribution) else entry.file_sha256()
 
 
 def say_side_effects(entry: Entry, say: Callable[[str], None]) -> None:
-    """Import a third party's plugin, and tell what global state that changed, and that it was put back."""
+    """Import a third party's plugin, and report the global state that the import changed and that was restored."""
     if entry.builtin:
         return
     changed = entry.load_observed().changed

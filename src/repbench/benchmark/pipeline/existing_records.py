@@ -1,11 +1,11 @@
-"""When do two records answer the same question? So that a question that was answered is not asked again.
+"""Records that are already there, so that `--missing-only` computes none of them again.
 
-Two records answer one question when upstream, task, corpus, mode, layer, label fraction, seed, head and protocol are
-the same, the upstream and the corpus by content. What computed the answer (device, threads, versions, how much went
-through the upstream at once, where features were kept) is no part of the question, and neither are settings that the
-run does not read, as those of fine-tuning where the model is frozen. Whatever comes to change what a number means has
-to become a field of `Identity`. Layers count as they are asked for: `last` and the number of the last layer are two
-questions, because tables keep them apart.
+Two records have one identity when upstream, task, corpus, mode, layer, label fraction, seed, head and protocol are the
+same, the upstream and the corpus by content. The machine (device, threads, versions, batch size of the upstream, place
+of the features) is no part of the identity, and neither are settings that the run does not read, as those of
+fine-tuning where the model is frozen. Whatever else comes to change the meaning of a number has to become a field of
+`Identity`. Layers count by the name they were given by: `last` and the number of the last layer are two identities,
+because tables keep them apart.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from repbench.progress import Reporter
 from repbench.registry import identity_of_code, is_packaged
 
 LOCKS_FOLDER = ".running"
-"""Below the folder of the records: a lock for each pair that is being asked."""
+"""Folder, below that of the records, with a lock for each pair that is running."""
 
-_CHANGES_NO_ANSWER = frozenset({"extraction.batch_seconds", "extraction.store_gib"})
-"""Settings that decide how features are computed and kept, not what they are."""
+_CHANGES_NO_NUMBER = frozenset({"extraction.batch_seconds", "extraction.store_gib"})
+"""Settings of the computation and storage of features that do not change their values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What is asked.
+    """All that the numbers of a record depend on.
 
     Attributes:
-        upstream: Its name.
+        upstream: Name of the upstream.
         fingerprint: Of the upstream.
         downstream: Name of the task.
         corpus: Fingerprint of the corpus.
         mode: frozen or finetune.
-        layer: As it was asked for.
+        layer: As given.
         label_fraction: Share of the labels.
         seed: Of the probe.
         head: Name of the head.
         head_origin: Distribution and version of a plugin's head, and its file where no package identifies the code.
-        trained: Whether the probe was trained on this corpus, or brought from another.
-        protocol: The settings that can change an answer, as JSON; controls and tuning are among them.
-        resampler: What brought sounds of another rate to that of the upstream; None if nothing had to.
-        code: Of upstream and task, SHA-256 of their files where no package answers for them.
+        trained: Whether the probe was trained on this corpus, not on another.
+        protocol: The settings that can change a number, as JSON; controls and tuning are among them.
+        resampler: Name of the resampler of sounds at another rate than the upstream's; None if there were none.
+        code: SHA-256 of the files of upstream and task, where they are in no package.
     """
 
     upstream: str
@@ -79,7 +79,7 @@ class Identity:
 
 
 def identity_of(record: Record) -> Identity:
-    """What a record answers."""
+    """The identity of a record."""
     return Identity(
         upstream=record.upstream.name,
         fingerprint=record.upstream.fingerprint,
@@ -99,7 +99,7 @@ def identity_of(record: Record) -> Identity:
 
 
 def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> Identity:
-    """What the record of a setting will answer."""
+    """The identity that the record of a setting will have."""
     mode = "finetune" if context.request.finetune else "frozen"
     protocol = setting.protocol(context.request.protocol).model_dump(mode="json")
     origin = head_origin(context.head)
@@ -122,18 +122,18 @@ def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> 
 
 
 def answers_in(folder: Path, say: Callable[[str], None]) -> dict[Identity, WrittenRecord]:
-    """The whole and unedited records of a pair's folder, by what they answer; of two, the one first in order.
+    """The whole and unedited records of a pair's folder, by identity; of two, the first by name.
 
     Args:
-        folder: As `pair_folder` gives it; need not exist.
-        say: Told of records that do not count, and why.
+        folder: As `pair_folder` returns it; need not exist.
+        say: Called with a note for each damaged record.
     """
     found: dict[Identity, WrittenRecord] = {}
     for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
         try:
             record = _whole(path)
         except (DataError, IntegrityError) as error:
-            say(f"note: a record does not count as an answer: {error.line()}")
+            say(f"note: a record does not count: {error.line()}")
         else:
             found.setdefault(identity_of(record), WrittenRecord(path, record))
     return found
@@ -142,7 +142,7 @@ def answers_in(folder: Path, say: Callable[[str], None]) -> dict[Identity, Writt
 def answered_before(
     context: RunContext, corpus: Corpus, settings: Sequence[RunSetting]
 ) -> tuple[list[WrittenRecord], list[RunSetting]]:
-    """The records that answer some of the settings, and the settings that none answers."""
+    """The records of some of the settings, and the settings that have none."""
     request = context.request
     folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
     answers = answers_in(folder, context.reporter.say)
@@ -153,10 +153,10 @@ def answered_before(
 
 @contextmanager
 def alone_if_missing_only(request: RunRequest, reporter: Reporter) -> Iterator[None]:
-    """With `missing_only`, keep two processes from asking the same at once: the second waits and finds the answers.
+    """With `missing_only`, keep two processes from the same pair: the second waits, and finds the records.
 
     Raises:
-        UsageError: It makes no sense with `probe`.
+        UsageError: `probe` is given too.
     """
     if not request.missing_only:
         yield
@@ -165,7 +165,7 @@ def alone_if_missing_only(request: RunRequest, reporter: Reporter) -> Iterator[N
         raise UsageError("The probe is already trained", key="--missing-only", do="Leave one of the two out")
     names = [request.upstream, request.checkpoint, request.downstream, request.corpus]
     lock = request.out / LOCKS_FOLDER / f"{hashlib.sha256(canonical_json(names)).hexdigest()[:16]}.lock"
-    with exclusive_lock(lock, "asks the same", wait=lambda who: reporter.say(f"note: {who}, and is waited for")):
+    with exclusive_lock(lock, "runs the same pair", wait=lambda who: reporter.say(f"note: {who}; waiting for it")):
         yield
 
 
@@ -179,18 +179,18 @@ def _whole(path: Path) -> Record:
 
 
 def _code(origin: Origin | None) -> str | None:
-    """As `code_of` gives it of the plugin that a record names."""
+    """As `code_of` returns it, for the plugin that a record names."""
     return None if origin is None or is_packaged(origin.distribution) else origin.file_sha256
 
 
 def _of_protocol(protocol: Mapping[str, Any], mode: str, head: str) -> bytes:
-    """The settings that matter; what an older record does not say is at its default."""
+    """The settings that change numbers; those that an older record lacks are at their defaults."""
     try:
         known = Protocol.model_validate(protocol)
     except ValidationError:
-        return canonical_json(_without(protocol, _CHANGES_NO_ANSWER))
+        return canonical_json(_without(protocol, _CHANGES_NO_NUMBER))
     unread = unread_settings(mode, head, tuned=known.probe.tune)
-    return canonical_json(_without(known.model_dump(mode="json"), _CHANGES_NO_ANSWER | unread))
+    return canonical_json(_without(known.model_dump(mode="json"), _CHANGES_NO_NUMBER | unread))
 
 
 def _without(protocol: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Fine-tuning on the way of the data: a network for each setting, one after the other, then the test split, once.
+"""Fine-tuned runs: train a network for each setting, one after the other, then open the test split, once.
 
-The state of an unfinished training lies in `OUT/.finetuning/ID`, where the id is a digest of all that its numbers
-depend on; so the same command finds it and goes on. It is removed when the record is written.
+The checkpoints of an unfinished training are in `OUT/.finetuning/ID`, where the id is a digest of all that its numbers
+depend on, so the same command finds them and resumes. They are removed when the record is written.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,105 +22,109 @@ from repbench.benchmark.finetuning.network import Network
 from repbench.benchmark.finetuning.prediction import predictions_of
 from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner
 from repbench.benchmark.loading.upstreams import code_of
-from repbench.benchmark.pipeline.saved_probe_run import heard_by
-from repbench.benchmark.pipeline.setup import Labelled, RunContext, RunSetting, TrainedResult, WrittenRecord, module_of
+from repbench.benchmark.pipeline.run_data import RunData, open_test
+from repbench.benchmark.pipeline.setup import (
+    LabelledSubset,
+    RunContext,
+    RunSetting,
+    TrainedResult,
+    WrittenRecord,
+    module_of,
+)
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import Probe
 from repbench.benchmark.probing.training import TrainedProbe
-from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.files import canonical_json, environment_faults
 from repbench.training.distributed import Processes, locked_run_folder
 
 STATES = ".finetuning"
-"""Below the folder of the records: the states of trainings that are not finished."""
+"""Folder, below that of the records, for the checkpoints of unfinished trainings."""
+
+
+class _FinetunedNetwork(NamedTuple):
+    network: Network
+    result: Finetuned
+    folder: Path
 
 
 def finetuned(
-    context: RunContext,
-    corpus: Corpus,
-    splits: LabelledSplits,
-    subsets: Mapping[RunSetting, Labelled],
-    rates: tuple[str, ...],
-    processes: Processes,
+    context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], processes: Processes
 ) -> list[WrittenRecord]:
-    """Fine-tune a network for each setting, and write its record; nothing on processes that do not lead.
+    """Fine-tune a network for each setting, and write its record.
 
     Args:
-        stage: What all settings share.
-        corpus: Of the questions.
-        plan: How it was divided.
-        subsets: The labels of each setting.
-        rates: What is to be said of the way from the sound to the frames.
-        processes: That train together.
+        context: What all settings share.
+        data: The corpus and its splits.
+        subsets: The labelled utterances of each setting.
+        processes: The processes that train together.
+
+    Returns:
+        The records, in the order of `subsets`; none on processes that do not lead.
     """
+    splits, protocol = data.splits, context.request.protocol
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     initial = {name: tensor.detach().clone() for name, tensor in module_of(context.upstream).state_dict().items()}
-    folders = {setting: _folder(context, corpus, setting) for setting in subsets}
-    trained: dict[RunSetting, tuple[Network, Finetuned]] = {}
+    trained: dict[RunSetting, _FinetunedNetwork] = {}
     with ExitStack() as locks:
         for setting, labelled in subsets.items():
-            locks.enter_context(locked_run_folder(folders[setting], processes))
+            folder = _folder(context, data.corpus, setting)
+            locks.enter_context(locked_run_folder(folder, processes))
             module_of(context.upstream).load_state_dict(initial)
             network = _network(context, splits, setting)
-            done = Finetuner(
+            result = Finetuner(
                 network=network,
                 predictor=predictor,
-                settings=context.request.protocol.finetune,
-                standardise=context.request.protocol.probe.standardise,
-                extraction=context.request.protocol.extraction,
+                settings=protocol.finetune,
+                standardise=protocol.probe.standardise,
+                extraction=protocol.extraction,
                 seed=setting.seed,
-                heard=splits.usable(splits.train),
+                standardised_on=splits.usable(splits.train),
                 train=labelled.train,
                 dev=labelled.dev,
-                folder=folders[setting],
+                folder=folder,
                 device=context.device,
                 title=_title(context, setting),
                 processes=processes,
                 reporter=context.reporter,
             ).fit()
-            trained[setting] = network, done
+            trained[setting] = _FinetunedNetwork(network, result, folder)
         processes.wait()
         if not processes.leads:
             return []
-        return _scored(context, corpus, splits, subsets, rates, predictor, trained, folders)
+        return _scored(context, data, subsets, predictor, trained)
 
 
 def _scored(
     context: RunContext,
-    corpus: Corpus,
-    splits: LabelledSplits,
-    subsets: Mapping[RunSetting, Labelled],
-    rates: tuple[str, ...],
+    data: RunData,
+    subsets: Mapping[RunSetting, LabelledSubset],
     predictor: Predictor,
-    trained: Mapping[RunSetting, tuple[Network, Finetuned]],
-    folders: Mapping[RunSetting, Path],
+    trained: Mapping[RunSetting, _FinetunedNetwork],
 ) -> list[WrittenRecord]:
     """Open the test split, and write the record of each setting at its best point."""
-    heard = heard_by(splits)
-    examples = splits.test.open()
-    known = baselines(context.task, splits.classes, splits.train, examples)
+    test = open_test(context, data)
     written = []
-    for setting, (network, done) in trained.items():
-        network.load_state_dict(done.best)
+    for setting, (network, finetuned, folder) in trained.items():
+        network.load_state_dict(finetuned.best)
         started = time.monotonic()
-        with context.reporter.stage("answers of test") as advance:
+        with context.reporter.stage("predictions of test") as advance:
             predictions = predictions_of(
-                network, predictor, examples, context.request.protocol.extraction, device=context.device
+                network, predictor, test.examples, context.request.protocol.extraction, device=context.device
             )
-            advance(len(examples), len(examples))
+            advance(len(test.examples), len(test.examples))
         context.extract_seconds = time.monotonic() - started  # of this network alone
-        results = TrainedResult(
+        result = TrainedResult(
             setting=setting,
-            trained=TrainedProbe(network.probe, done.selection, done.seconds),
+            trained=TrainedProbe(network.probe, finetuned.selection, finetuned.seconds),
             label_seconds=subsets[setting].seconds,
             warnings=subsets[setting].warnings,
             mode="finetune",
         )
-        written.append(score(context, corpus, splits, results, predictions, examples, known, rates, heard))
-        with environment_faults(folders[setting]):
-            shutil.rmtree(folders[setting])
+        written.append(score(context, data, test, result, predictions))
+        with environment_faults(folder):
+            shutil.rmtree(folder)
     return written
 
 
@@ -131,7 +136,7 @@ def _network(context: RunContext, splits: LabelledSplits, setting: RunSetting) -
 
 
 def _folder(context: RunContext, corpus: Corpus, setting: RunSetting) -> Path:
-    """Where the state of a setting's training lies: a function of all that its numbers depend on."""
+    """The folder of a setting's checkpoints: a function of all that its numbers depend on."""
     code = code_of(context.upstream_entry)
     identity = {
         "upstream": [

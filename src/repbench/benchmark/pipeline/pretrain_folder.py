@@ -162,7 +162,7 @@ def describe(resolved: ResolvedPretraining, corpus: Corpus, division: Division) 
         fields["notes"] = list(resolved.start.notes)
         digests |= resolved.start.heard
     heard = "".join(f"{digest}\n" for digest in sorted(digests))
-    return Describe(fields=fields, texts=lambda said: {"README.md": model_card(said), HEARD_FILE: heard})
+    return Describe(fields=fields, texts=lambda known: {"README.md": model_card(known), HEARD_FILE: heard})
 
 
 def _started(run: Path) -> str:

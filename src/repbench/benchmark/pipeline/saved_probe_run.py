@@ -1,6 +1,6 @@
 """Scoring a corpus with the probe or fine-tuned network of an earlier run.
 
-Nothing is trained, and nothing heard in training is scored.
+Nothing is trained, and no utterance that the probe was trained or selected on is scored.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import functools
 from dataclasses import replace
 
 from repbench.benchmark.data.dataset import (
-    LabelledSplits,
     LabelledUtterances,
     splits_for_probe,
 )
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.finetuning.network import SavedNetwork, load_network
+from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, OpenedTest, RunData, refuse_exclusions
 from repbench.benchmark.pipeline.setup import (
     RunRequest,
     RunSetting,
@@ -23,7 +23,6 @@ from repbench.benchmark.pipeline.setup import (
     WrittenRecord,
     open_corpus_of,
     prepare,
-    refuse_exclusions,
 )
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
@@ -38,9 +37,6 @@ from repbench.progress import Reporter
 from repbench.registry import registry
 from repbench.upstream.contract import Upstream
 
-HEARD_DIGITS = 16
-"""Hexadecimal digits by which a probe remembers the sounds it was trained and selected on."""
-
 
 def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRecord]:
     """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it."""
@@ -52,7 +48,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     probe, facts = load_probe(file) if network is None else (network.probe, dict(network.facts))
     missing = sorted({"upstream_fingerprint", "heard", "speakers"} - facts.keys())
     if missing:
-        raise IntegrityError(f"The probe does not say its {', '.join(missing)}", file=file, do="Run it again")
+        raise IntegrityError(f"The file of the probe lacks {', '.join(missing)}", file=file, do="Run it again")
     _refuse_other_pair(request, source)
     _refuse_training_options(request)
     upstream = None if network is None else _finetuned(network, request, source)
@@ -83,23 +79,25 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     )
     refuse_exclusions(splits.test, request.allow_excluded)
     examples = splits.test.open()
-    _refuse_heard(examples, frozenset(facts["heard"]), corpus)
+    _refuse_training_utterances(examples, frozenset(facts["heard"]), corpus)
     table = context.extract("features of test", examples)
     selection = Selection(source.selection.grid, source.selection.chosen, source.selection.dev_value)
     setting = RunSetting(layer=source.layer, fraction=source.label_fraction, seed=source.seed)
-    results = TrainedResult(
+    result = TrainedResult(
         setting=setting,
         trained=TrainedProbe(probe, selection),
         label_seconds=source.label_seconds.model_dump(),
         warnings=_shared_speakers(examples, frozenset(facts["speakers"])),
         mode=source.mode,
     )
-    for warning in (*splits.warnings, *rates, *results.warnings):
+    for warning in (*splits.warnings, *rates, *result.warnings):
         reporter.say(f"note: {warning}")
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, examples))
     known = baselines(context.task, splits.classes, splits.train, examples)
-    return [score(context, corpus, splits, results, predictions, examples, known, rates, facts)]
+    test = OpenedTest(examples=examples, baselines=known, trained_on=facts)
+    data = RunData(corpus=corpus, splits=splits, notes=rates)
+    return [score(context, data, test, result, predictions)]
 
 
 def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Upstream:
@@ -107,17 +105,8 @@ def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Up
     return network.build(entry, request.checkpoint, source.upstream.checkpoint, source.seed)
 
 
-def heard_by(splits: LabelledSplits) -> dict[str, list[str]]:
-    """The sounds and speakers that train and select, whatever the label fraction."""
-    utterances = [example.utterance for example in (*splits.train, *splits.dev)]
-    return {
-        "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
-        "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),
-    }
-
-
 def _refuse_training_options(request: RunRequest) -> None:
-    """A probe that is already trained takes no option of training."""
+    """Refuse options of training: the probe is already trained."""
     defaults = RunRequest(upstream=request.upstream, downstream=request.downstream)
     options = {
         "--layer": "layer",
@@ -132,13 +121,14 @@ def _refuse_training_options(request: RunRequest) -> None:
             raise UsageError("The probe is already trained", key=option, do=f"Leave {option} out, or leave --probe out")
 
 
-def _refuse_heard(examples: LabelledUtterances, heard: frozenset[str], corpus: Corpus) -> None:
+def _refuse_training_utterances(examples: LabelledUtterances, heard: frozenset[str], corpus: Corpus) -> None:
+    """Refuse to score an utterance that trained or selected the probe."""
     again = [example for example in examples if example.utterance.samples_sha256[:HEARD_DIGITS] in heard]
     if again:
         raise DataError(
             f"{len(again)} of {len(examples)} utterances of {corpus.name} trained or selected this probe",
             utterance=again[0].id,
-            do="Score a corpus that it has not heard",
+            do="Score a corpus without them",
         )
 
 
@@ -151,10 +141,10 @@ def _shared_speakers(examples: LabelledUtterances, speakers: frozenset[str]) -> 
 
 
 def _refuse_other_pair(request: RunRequest, source: Record) -> None:
-    asked, trained = (request.upstream, request.downstream), (source.upstream.name, source.downstream.name)
-    if asked != trained:
+    given, trained = (request.upstream, request.downstream), (source.upstream.name, source.downstream.name)
+    if given != trained:
         raise UsageError(
-            f"The probe answers {trained[1]} on {trained[0]}, not {asked[1]} on {asked[0]}",
+            f"The probe was trained for {trained[1]} on {trained[0]}, not for {given[1]} on {given[0]}",
             key="--probe",
             do=f"Say --upstream {trained[0]} --downstream {trained[1]}",
         )

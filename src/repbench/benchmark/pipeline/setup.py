@@ -1,4 +1,4 @@
-"""What all settings of a run share: the request, the upstream, the task, and what is refused before data is read."""
+"""Set-up of a run: the request, the upstream and the task that all its settings share, checked before data is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from repbench.benchmark import environment
-from repbench.benchmark.data.dataset import HeldOutTest, LabelledUtterances, seconds_of
+from repbench.benchmark.data.dataset import LabelledUtterances, seconds_of
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
 from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, layer_indices
 from repbench.benchmark.features.shards import store_folder
@@ -30,7 +30,7 @@ from repbench.corpora.open import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, problem_of
 from repbench.downstream.heads import head_info, refuse_head
 from repbench.downstream.problems import PROBLEMS
-from repbench.errors import DataError, PluginError, UsageError, plugin_faults
+from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
@@ -41,28 +41,28 @@ from repbench.upstream.contract import Upstream, UpstreamInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What `repbench run` is asked for.
+    """Arguments of `repbench run`.
 
     Attributes:
         upstream: Name of the model.
         downstream: Name of the task.
-        checkpoint: Path of its weights, "random", or None.
+        checkpoint: Path of the model's weights, "random", or None.
         corpus: A registered name with options, or the folder of a manifest.
         layer: last, first, mean, weighted, a number or name, or all; None: the protocol's.
-        layers: Several of these, each a record, in place of `layer`.
-        label_fractions: Shares of the labelled training utterances, each a record.
-        seeds: Each a record.
+        layers: Several layers in place of `layer`, one record each.
+        label_fractions: Shares of the labelled training utterances, one record each.
+        seeds: Seeds of the probe, one record each.
         head: Name of the head; None: the protocol's or, without one, the task's default.
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
-        finetune: Whether the whole network is trained, and not a probe on what it says frozen.
-        tune: Whether the step size is also chosen on dev: each record of the default has one beside it.
-        controls: Whether shuffled labels and the untrained upstream are asked too.
-        probe: Folder of a run whose probe is to score this corpus, without training.
-        out: Folder under which each record gets its own.
-        missing_only: Whether what a record below `out` already answers is left as it is, and that record given.
-        store_layers: Layers, named as in `layer`, that are extracted and stored beside it for runs to come.
+        finetune: Whether the whole network is trained, not a probe on frozen features.
+        tune: Whether to add, to each record, one whose learning rate is chosen on dev.
+        controls: Whether to add the records of shuffled labels and of the untrained upstream.
+        probe: Folder of a run whose probe scores this corpus, without training.
+        out: Folder below which each record has its own.
+        missing_only: Whether settings that have a record below `out` are skipped, and that record returned.
+        store_layers: Layers, named as in `layer`, that are extracted and stored in the same pass, for later runs.
     """
 
     upstream: str
@@ -88,7 +88,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class WrittenRecord:
-    """A record and where it lies."""
+    """A record and its file."""
 
     path: Path
     record: Record
@@ -102,7 +102,15 @@ _MIXES = {"softmax": "weighted", "raw": "raw"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSetting:
-    """What one record of a run is made with."""
+    """The settings in which one record of a run differs from the others.
+
+    Attributes:
+        layer: As in `RunRequest.layer`.
+        fraction: Share of the training labels.
+        seed: Of the probe.
+        labels: Those of the corpus, or shuffled ones (a control).
+        tuned: Whether the learning rate is chosen on dev.
+    """
 
     layer: str
     fraction: float
@@ -111,14 +119,14 @@ class RunSetting:
     tuned: bool = False
 
     def protocol(self, common: Protocol) -> Protocol:
-        """The protocol of the record."""
+        """The protocol of the record, from that of the run."""
         probe = common.probe.model_copy(update={"tune": self.tuned})
         return common.model_copy(update={"probe": probe, "labels": self.labels})
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """The labelled utterances of a fraction and seed, and what to say of them."""
+class LabelledSubset:
+    """The labelled utterances of a fraction and seed, and the warnings about them."""
 
     train: LabelledUtterances
     dev: LabelledUtterances
@@ -126,13 +134,13 @@ class Labelled:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of labelled sound, by split."""
+        """Seconds of labelled sound, by split."""
         return {"train": seconds_of(self.train), "dev": seconds_of(self.dev)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedResult:
-    """A trained probe on its way to a record; after fine-tuning the stage's upstream is the one trained with it."""
+    """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it."""
 
     setting: RunSetting
     trained: TrainedProbe
@@ -145,7 +153,21 @@ class TrainedResult:
 class RunContext:
     """What all settings of a run share.
 
-    Its `fingerprint` is that of the weights that the upstream began with, also where they are fine-tuned after.
+    Attributes:
+        request: With the protocol, head and layer of the task.
+        upstream: On `device`, in eval mode.
+        upstream_entry: Where the upstream comes from.
+        task: With its options.
+        task_entry: Where the task comes from.
+        head: Name of the head.
+        device: Where everything is computed.
+        reporter: Receives progress, notes and warnings.
+        layers: Indices of the layers that any setting reads, and of those to be stored, ascending.
+        fingerprint: Of the weights that the upstream began with, also where they are fine-tuned after.
+        cost: Of the upstream.
+        environment: As records state it.
+        store: Of features; None where they are not kept.
+        extract_seconds: Spent on features so far.
     """
 
     request: RunRequest
@@ -164,7 +186,12 @@ class RunContext:
     extract_seconds: float = 0.0
 
     def extract(self, title: str, examples: LabelledUtterances) -> FeatureTable:
-        """Features of the questions' utterances, for the layers that any setting reads."""
+        """Features of all examples, at `layers`.
+
+        Args:
+            title: Of the stage of the reporter.
+            examples: In the order of the table.
+        """
         started = time.monotonic()
         with self.reporter.stage(title) as advance:
             settings = self.request.protocol.extraction
@@ -180,7 +207,7 @@ class RunContext:
         return table
 
     def places(self, layer: str) -> slice:
-        """Where the layers that a `--layer` reads stand among those of a table."""
+        """The layers that a `--layer` reads, as a slice of the layers of a table."""
         wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
         return slice(wanted[0], wanted[-1] + 1)
 
@@ -208,19 +235,23 @@ class RunContext:
 def prepare(
     request: RunRequest, reporter: Reporter, corpus: Callable[[], Corpus], *, upstream: Upstream | None = None
 ) -> RunContext:
-    """Load what is asked for and refuse what cannot be meant, before any data is read.
+    """Load upstream and task, and refuse what does not go together, before any data is read.
 
     Args:
-        request: What is asked for.
-        reporter: Looks on.
-        corpus: Opens the corpus; called only for an upstream that is what the corpus says it is.
-        upstream: One that is built already.
+        request: As given.
+        reporter: Receives notes and warnings.
+        corpus: Opens the corpus; called only for an upstream whose frames are read from the corpus.
+        upstream: Given where it is built already, as a fine-tuned one.
+
+    Raises:
+        UsageError: An option contradicts another, the upstream or the task.
+        PluginError: The upstream or the task breaks its contract.
     """
     if request.finetune:
         _refuse_to_finetune(request)
     for fraction in request.label_fractions:
         if not 0 < fraction <= 1:
-            raise UsageError(f"A label fraction must lie in (0, 1], but is {fraction:g}", key="--label-fraction")
+            raise UsageError(f"A label fraction must be in (0, 1], but is {fraction:g}", key="--label-fraction")
     upstream_entry = registry().find("upstream", request.upstream).entry
     task_entry = registry().find("downstream", request.downstream).entry
     for entry in (task_entry, upstream_entry):
@@ -266,13 +297,13 @@ def prepare(
 def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     """The request with the head, the layer and the protocol that hold for the task.
 
-    Its protocol says nothing of head and layer any more, like that of a record.
+    Head and layer of its protocol are back at their defaults, like those of a record.
     """
     problem = problem_of(task).name
     for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
         registry().find("downstream", name)
     protocol = request.protocol.for_task(request.downstream, problem)
-    if request.finetune:  # gradients are computed in float32, and so are the answers
+    if request.finetune:  # gradients are computed in float32, and so are the scores
         exact = protocol.extraction.model_copy(update={"precision": "float32"})
         protocol = protocol.model_copy(update={"extraction": exact})
     return replace(
@@ -292,12 +323,12 @@ def _fingerprint(upstream: Upstream) -> str:
 
 
 def _content(fingerprint: str, code: str | None) -> str:
-    """By what features are found: the upstream's fingerprint, and the code of one that no package answers for."""
+    """Key of stored features: the upstream's fingerprint, with the hash of its code where that is in no package."""
     return fingerprint if code is None else hashlib.sha256(f"{fingerprint} {code}".encode()).hexdigest()
 
 
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
-    """Where the upstream's features are kept; frames that it reads from the corpus are not."""
+    """The store of the upstream's features; frames that are read from the corpus are not stored again."""
     settings = request.protocol.extraction
     if isinstance(upstream, FrameReader) or not settings.store_gib or request.finetune:
         return None
@@ -327,7 +358,7 @@ def _refuse_to_finetune(request: RunRequest) -> None:
 
 
 def _refuse_to_open() -> Corpus:
-    raise _nothing_to_finetune("Frames that lie in a corpus have no weights")
+    raise _nothing_to_finetune("Frames that are read from a corpus have no weights")
 
 
 def _nothing_to_finetune(what: str) -> UsageError:
@@ -354,6 +385,7 @@ def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:
 
 
 def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
+    """Open the corpus of a request."""
     entry = entry_of_corpus(request.corpus)
     if entry is not None:
         say_side_effects(entry, reporter.say)
@@ -364,16 +396,7 @@ def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
     return corpus
 
 
-def refuse_exclusions(test: HeldOutTest, allowed: int) -> None:
-    if len(test.excluded) > allowed:
-        id_, reason = min(test.excluded.items())
-        raise DataError(
-            f"{len(test.excluded)} of {test.num_listed} test utterances cannot be scored, such as {id_}: {reason}",
-            utterance=id_,
-            do=f"Mend the corpus, or say --allow-excluded {len(test.excluded)}",
-        )
-
-
 def module_of(upstream: Upstream) -> nn.Module:
+    """The upstream as the module that it is."""
     assert isinstance(upstream, nn.Module)
     return upstream

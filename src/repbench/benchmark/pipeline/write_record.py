@@ -1,4 +1,4 @@
-"""From a trained probe and sealed questions to a record on disk."""
+"""From a trained probe and its predictions of test to a record on disk."""
 
 from __future__ import annotations
 
@@ -9,53 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark import environment
-from repbench.benchmark.data.dataset import LabelledSplits, LabelledUtterances
+from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.finetuning.network import encoded_network, facts_of
 from repbench.benchmark.loading.certificates import certificate_id, task_fingerprint
 from repbench.benchmark.loading.upstreams import origin_of
+from repbench.benchmark.pipeline.run_data import OpenedTest, RunData
 from repbench.benchmark.pipeline.setup import RunContext, TrainedResult, WrittenRecord, module_of
 from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
 from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, weights_file, write_record
 from repbench.benchmark.scoring.metrics import metrics_part
-from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus
 from repbench.downstream.contract import Prediction
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
 
-SAID_ELSEWHERE = {"head", "layer", "tasks"}
+NOT_IN_PROTOCOL = {"head", "layer", "tasks"}
 """Settings of the protocol that a record has in fields of its own, or resolved."""
 
 
 def score(
-    context: RunContext,
-    corpus: Corpus,
-    splits: LabelledSplits,
-    results: TrainedResult,
-    predictions: Sequence[Prediction],
-    test: LabelledUtterances,
-    known: Mapping[str, float | None],
-    rates: tuple[str, ...],
-    heard: Mapping[str, Any],
+    context: RunContext, data: RunData, test: OpenedTest, result: TrainedResult, predictions: Sequence[Prediction]
 ) -> WrittenRecord:
-    """Measure what was answered, and write the record.
+    """Measure the predictions, and write the record.
 
     Args:
-        stage: What all settings share.
-        corpus: Of the questions.
-        plan: How it was divided.
-        answered: Who answered.
-        predictions: The answers.
-        test: The questions.
-        known: Their baselines.
-        rates: What is to be said of the way from the sound to the frames.
-        heard: What the probe was trained and selected on, as it is saved with it.
+        context: What all settings share.
+        data: The corpus and its splits.
+        test: The test split.
+        result: The probe that predicted.
+        predictions: One for each example of `test`.
     """
-    setting = results.setting
-    weights = _weights(context, results, heard)
+    setting, splits = result.setting, data.splits
+    weights = _weights(context, result, test.trained_on)
     record = sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,28 +56,28 @@ def score(
                 "certificate": _certificate_of_task(context),
             },
             "corpus": {
-                "name": corpus.name,
-                "fingerprint": corpus.fingerprint,
+                "name": data.corpus.name,
+                "fingerprint": data.corpus.fingerprint,
                 "split_policy": splits.policy,
-                "warnings": [*splits.warnings, *rates, *results.warnings, *_of_weights(context, test)],
+                "warnings": [*splits.warnings, *data.notes, *result.warnings, *_of_weights(context, test.examples)],
                 "n_train": len(splits.train),
                 "n_dev": len(splits.dev),
                 "n_test": splits.test.num_listed,
                 "origin": _origin_of_corpus(context.request.corpus),
-                "resampler": resampler_of(corpus, context.upstream),
+                "resampler": resampler_of(data.corpus, context.upstream),
             },
-            "mode": results.mode,
+            "mode": result.mode,
             "layer": setting.layer,
             "label_fraction": setting.fraction,
-            "label_seconds": results.label_seconds,
+            "label_seconds": result.label_seconds,
             "seed": setting.seed,
             "head": context.head,
             "head_origin": head_origin(context.head),
-            "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=SAID_ELSEWHERE),
-            "selection": _selection_part(results.trained.selection),
+            "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=NOT_IN_PROTOCOL),
+            "selection": _selection_part(result.trained.selection),
             "primary_metric": context.task.info.primary_metric,
             "metrics": metrics_part(context.task, splits.classes, predictions),
-            "baselines": dict(known),
+            "baselines": dict(test.baselines),
             "n_listed": splits.test.num_listed,
             "n_scored": len(predictions),
             "excluded": splits.test.excluded,
@@ -99,7 +87,7 @@ def score(
                 "macs_per_second": context.cost.macs_per_second,
                 "real_time_factor": context.cost.real_time_factor,
                 "extract_seconds": context.extract_seconds,
-                "train_seconds": results.trained.seconds,
+                "train_seconds": result.trained.seconds,
                 "peak_rss_bytes": environment.peak_rss_bytes(),
                 "device": str(context.device),
             },
@@ -115,30 +103,30 @@ def score(
     return WrittenRecord(write_record(folder, record, predictions), record)
 
 
-def _weights(context: RunContext, results: TrainedResult, heard: Mapping[str, Any]) -> bytes:
-    """The probe or the fine-tuned network as it is saved beside the record."""
+def _weights(context: RunContext, result: TrainedResult, trained_on: Mapping[str, Any]) -> bytes:
+    """The file of the probe or of the fine-tuned network."""
     facts = {
         "upstream": context.request.upstream,
         "upstream_fingerprint": context.fingerprint,
         "downstream": context.request.downstream,
-        "layer": results.setting.layer,
-        "heard": heard["heard"],
-        "speakers": heard["speakers"],
+        "layer": result.setting.layer,
+        "heard": trained_on["heard"],
+        "speakers": trained_on["speakers"],
     }
     if (origin := head_origin(context.head)) is not None:
         facts["head_origin"] = origin
-    if results.mode == "finetune":
-        return encoded_network(module_of(context.upstream), results.trained.probe, facts | facts_of(context.upstream))
-    return encoded_probe(results.trained.probe, facts)
+    if result.mode == "finetune":
+        return encoded_network(module_of(context.upstream), result.trained.probe, facts | facts_of(context.upstream))
+    return encoded_probe(result.trained.probe, facts)
 
 
 def record_folder(out: Path, record: Record) -> Path:
-    """Where a record lies: `OUT/CORPUS/DOWNSTREAM/UPSTREAM/ID`, names reduced to what every file system takes."""
+    """The folder of a record: `OUT/CORPUS/DOWNSTREAM/UPSTREAM/ID`, names reduced to what every file system takes."""
     return pair_folder(out, record.corpus.name, record.downstream.name, record.upstream.name) / record.id
 
 
 def pair_folder(out: Path, corpus: str, downstream: str, upstream: str) -> Path:
-    """Where the records of a pair on a corpus lie; names that differ only in odd characters share a folder."""
+    """The folder of a pair's records on a corpus; names that differ only in odd characters share a folder."""
     return out.joinpath(*(_file_name(name) for name in (corpus, downstream, upstream)))
 
 
@@ -166,7 +154,7 @@ def _certificate(context: RunContext) -> str | None:
 
 
 def _origin_of_corpus(spec: str) -> dict[str, str | None] | None:
-    """Where the plugin came from that made the corpus; nothing made the folder of a manifest here."""
+    """Origin of the plugin that made the corpus; None for the folder of a manifest."""
     entry = entry_of_corpus(spec)
     return None if entry is None else origin_of(entry)
 
@@ -178,7 +166,7 @@ def _certificate_of_task(context: RunContext) -> str | None:
 
 
 def _of_weights(context: RunContext, test: LabelledUtterances) -> list[str]:
-    """What a reader should know of the weights, and how much of the test split they were learned from."""
+    """Caveats about the weights, and how many test utterances their pre-training heard."""
     provenance = provenance_of(context.upstream)
     known = sum(example.utterance.samples_sha256 in provenance.heard for example in test)
     if not known:

@@ -17,13 +17,13 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class FusedAdam:
-    """What `torch.optim.Adam` and `AdamW` do with `fused=True`, to the last bit.
+    """Equal to `torch.optim.Adam` and `AdamW` with `fused=True`, to the last bit.
 
     Args:
         name: Whether the weight decay is part of the gradient (`adam`) or not (`adamw`).
-        parameters: What is trained; one without a gradient is left as it is.
-        learning_rate: Of all.
-        weight_decay: Of all.
+        parameters: To be trained; a parameter without a gradient stays as it is.
+        learning_rate: Of all parameters.
+        weight_decay: Of all parameters.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FusedAdam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take a step along the gradients."""
+        """Update every parameter that has a gradient."""
         states = zip(self.parameters, self._means, self._squares, self._steps, strict=True)
         known = [(each, each.grad, *state) for each, *state in states if each.grad is not None]
         if not known:

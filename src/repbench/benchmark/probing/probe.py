@@ -1,4 +1,4 @@
-"""What reads frozen features: standardise, mix the layers, answer; and how that is saved.
+"""The probe on frozen features: standardise, mix the layers, apply the head; and its file.
 
 Axes: L layers, N frames, D width, U utterances, C classes.
 """
@@ -24,29 +24,29 @@ STD_FLOOR = 1e-3
 """Least standard deviation, as a share of the median one: a nearly constant dimension is not blown up."""
 
 RAW_WEIGHT = 1 / 12
-"""What every raw weight of a layer begins with: the released Mockingjay code has twelve, whatever the model."""
+"""Initial raw weight of every layer, as in the released Mockingjay code: twelve layers, whatever the model."""
 
 _TILE_COLUMNS = 16
-"""Columns that a product computes at once: one that ends in a part of a tile is a sixth slower."""
+"""Columns of a matrix product are padded to a multiple of this: a product with a part of a tile is a sixth slower."""
 
 _STATISTICS_ROWS = 2_048
-"""Frames of which statistics are gathered at once: as many as a processor's cache may hold."""
+"""Frames in one block of the statistics: as many as fit a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeShape:
-    """What a probe is built from, and saved with.
+    """Everything a probe is built from; saved with it.
 
     Attributes:
         head: Name of the head.
-        pools: Whether it answers once an utterance.
-        num_layers: L, layers mixed.
-        width: D.
+        pools: Whether the head gives one row of scores for each utterance, not for each frame.
+        num_layers: L, the layers that are mixed.
+        width: D, of each layer.
         hidden_units: Of the head.
-        classes: What can be answered.
-        mix: "mean", "weighted" (learnt weights that add up to 1) or "raw" (learnt weights as they are, from 1/12 on);
-            of one layer each is that layer.
-        dropout: Of the head, in training.
+        classes: Names of the C classes, in the order of the scores.
+        mix: "mean", "weighted" (learnt weights that add up to 1) or "raw" (learnt weights without a constraint, from
+            1/12 on); with one layer all three are that layer.
+        dropout: Share of the head's hidden units that is dropped in training.
         outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
     """
 
@@ -62,7 +62,7 @@ class ProbeShape:
 
 
 class Probe(nn.Module):
-    """Standardise, mix the layers, answer."""
+    """Standardises each layer, mixes the layers, and applies the head."""
 
     mean: Tensor
     std: Tensor
@@ -90,42 +90,47 @@ class Probe(nn.Module):
         self.std.copy_(std)
 
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(L, N, D) with `counts` (U,) frames of each utterance in turn -> (N, C), or (U, C) if it answers utterances.
+        """Scores of frames.
 
-        Without counts, as the head says.
+        Args:
+            frames: (L, N, D), the frames of U utterances one after the other.
+            counts: (U,) frames of each utterance; heads that score each frame alone do without.
+
+        Returns:
+            (N, C), or (U, C) of a head that pools.
         """
         return self.scores(self.standardised(frames), counts)
 
     def standardised(self, frames: Tensor) -> Tensor:
-        """Each layer's dimensions with the statistics of the training split, if asked for, (L, N, D) -> (L, N, D)."""
+        """Frames (L, N, D) minus mean, over deviation, of the training split; unchanged where none were set."""
         return (frames - self.mean).div_(self.std)
 
     def standardise_(self, frames: Tensor) -> Tensor:
-        """As `standardised`, in place: the same numbers without room for them."""
+        """As `standardised`, in place: the same numbers without a copy."""
         return frames.sub_(self.mean).div_(self.std)
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Scores of frames that are standardised; axes as in `forward`."""
+        """Scores of standardised frames; arguments and result as of `forward`."""
         with head_faults(self.shape.head):
             scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
 
     def mixed(self, standard: Tensor) -> Tensor:
-        """What the head sees: the weighted sum of the layers, (L, N, D) -> (N, D)."""
+        """Input of the head, the weighted sum of the layers: (L, N, D) -> (N, D)."""
         if len(standard) == 1:
             return standard[0]
         return torch.einsum("l,lnd->nd", self.layer_weights(), standard)
 
     def layer_weights(self) -> Tensor:
-        """(L,), adding up to 1 unless they are raw."""
+        """Weights (L,) of the layers, which add up to 1 unless they are raw."""
         return weights_of(self.layer_logits, self.shape.mix)
 
 
 def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tensor | None = None) -> Tensor:
     """Scores of several probes of one shape on the same standardised frames.
 
-    Where they learn one matrix each, those matrices stand one above the other and one product answers for all: each
-    score is a sum over the same numbers as alone. Where they learn something before it, each answers by itself.
+    Where each probe learns one matrix alone, the matrices are stacked and one product computes all scores: each score
+    is a sum over the same numbers as alone. Where a probe learns anything before that matrix, each computes its own.
 
     Args:
         probes: R of them.
@@ -141,28 +146,33 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
     with head_faults(first.shape.head):
         read = first.head.before_output(first.mixed(standard), counts)
     outputs = [probe.head.output for probe in probes]
+    # R matrices (C, D) -> (R C + spare, D)
     columns = num_probes * outputs[0].out_features
-    spare = -columns % _TILE_COLUMNS
+    spare = -columns % _TILE_COLUMNS  # rows of zeros, whose scores are cut off below
     weights = torch.cat([*(output.weight for output in outputs), read.new_zeros(spare, read.shape[1])])
     biases = torch.cat([*(output.bias for output in outputs), read.new_zeros(spare)])
     scores = F.linear(read, weights, biases)
+    # (N, R C) -> (N, R, C) -> (R, N, C)
     return scores[:, :columns].view(len(scores), num_probes, -1).transpose(0, 1)
 
 
 def weights_of(logits: Tensor, mix: str) -> Tensor:
-    """The weights of the layers, which lie along the last axis."""
+    """Weights (..., L) of the layers from logits (..., L)."""
     return logits if mix == "raw" else torch.softmax(logits, dim=-1)
 
 
 def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     """Mean and floored standard deviation of each layer's dimensions over all frames: two (L, 1, D), from float64.
 
-    Read once and in blocks, so that the memory does not grow with the corpus.
+    Frames are read once and in blocks, so that the memory does not grow with the corpus.
+
+    Args:
+        table: Frames (L, N, D) of the training split.
     """
     means, deviations = [], []
     for layer in table.frames:
         mean, deviation = moments_of(layer)
-        moving = deviation[deviation > 0]
+        moving = deviation[deviation > 0]  # (D',): constant dimensions would pull the median down
         floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
         means.append(mean[None])
         deviations.append(deviation.clamp_min(floor)[None])
@@ -172,9 +182,8 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
 def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) in float64 of (N, D) frames.
 
-    Both are sums over one pass of what is left when the first block's mean is taken off, so that the difference
-    between the mean square and the squared mean loses no digits. A product with ones adds up ten times as fast as a sum
-    over the first axis.
+    Both are sums, in one pass, of the frames minus the mean of the first block, so that the difference between the mean
+    square and the squared mean loses no digits.
     """
     blocks = torch.split(frames, _STATISTICS_ROWS)
     room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
@@ -182,6 +191,7 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     shift = blocks[0].mean(dim=0, dtype=torch.float64)
     total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
     for block in blocks:
+        # (N,) @ (N, D) -> (D,): a product with ones is ten times as fast as a sum over the first axis
         left = room[: len(block)].copy_(block).sub_(shift)
         total += ones[: len(block)] @ left
         squares += ones[: len(block)] @ left.square_()
@@ -224,7 +234,7 @@ def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
 
 
 def shape_json(probe: Probe) -> str:
-    """What `probe_in` builds a probe from."""
+    """The shape of a probe, for the metadata of its file."""
     return json.dumps(fields_of(probe.shape))
 
 
@@ -249,7 +259,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, file: Path) -> tuple[Probe, dict[str, Any]]:
-    """The probe of some tensors, in eval mode, and the facts beside its shape in the metadata.
+    """The probe of some tensors, in eval mode, and the facts in the metadata.
 
     Raises:
         PluginError: The head is not installed.

@@ -169,7 +169,7 @@ class _ProbeGroup:
 
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)
-        standard = self._runs[0].probe.standardise_(batch.frames)
+        standard = self._runs[0].probe.standardise_(batch.frames)  # (L, N, D); all runs have the same statistics
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
         losses = self._predictor.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()

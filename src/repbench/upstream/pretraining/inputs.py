@@ -1,4 +1,4 @@
-"""Where the batches of pre-training come from: frames kept in memory, frames made anew, or waveforms.
+"""Inputs of pre-training: frames kept in memory, frames computed for each batch, or waveforms.
 
 Axes: B batch, T samples, F frames, D width.
 """
@@ -20,14 +20,14 @@ from repbench.training.batching import Stretch, padded
 from repbench.upstream.contract import Batch, FrameObjective, Objective
 
 _READ_AHEAD = 4
-"""Batches whose sounds are read while another is computed on."""
+"""Batches whose sounds are read ahead, while the model computes."""
 
 _KEEPING_SECONDS = 60.0
-"""Sound that goes through the front end at once when frames are kept."""
+"""Seconds of sound in one batch of the front end, where frames are kept."""
 
 
-class Sounds(Protocol):
-    """Utterances as an objective takes them."""
+class TrainingInputs(Protocol):
+    """The utterances of a split as batches of an objective's inputs."""
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -39,8 +39,8 @@ class Sounds(Protocol):
         ...
 
 
-class Kept:
-    """Frames computed once.
+class KeptFrames:
+    """Frames computed once and kept in memory.
 
     Args:
         frames: Of each utterance, (F, D).
@@ -53,20 +53,21 @@ class Kept:
         self.lengths: Sequence[int] = [len(each) for each in frames]
 
     def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
-        """(B, F, D) each."""
+        """One batch (B, F, D) for each list of stretches."""
         for wanted in stretches:
+            # (F, D) of each whole utterance -> (length, D) of its stretch
             parts = [self._frames[each.index][each.start : each.start + each.length] for each in wanted]
             values, lengths = padded(parts)
             yield Batch(values.to(self._device, non_blocking=True), lengths.to(self._device))
 
 
-class Fresh:
-    """Sounds read for each batch, in threads ahead of it; frames of the whole utterance are made on the device.
+class FreshInputs:
+    """Sounds read for each batch, in threads ahead of it; frames of whole utterances are computed on the device.
 
     Args:
-        utterances: In the order of their indices.
-        objective: Makes the frames, if it has any; else batches are waveforms.
-        rate_hz: That the upstream takes.
+        utterances: In the order of the indices of stretches.
+        objective: Computes the frames; one without frames takes waveforms.
+        rate_hz: Sampling rate of the upstream.
         device: Where batches go.
     """
 
@@ -80,7 +81,7 @@ class Fresh:
         self.lengths: Sequence[int] = unit_lengths(utterances, objective, rate_hz)
 
     def batches(self, stretches: Iterable[Sequence[Stretch]]) -> Iterator[Batch]:
-        """(B, F, D) each, or (B, T) for an objective on waveforms."""
+        """One batch (B, F, D), or (B, T) for an objective on waveforms, for each list of stretches."""
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool:
             for wanted, sounds in _ahead(pool, self._read, iter(stretches)):
                 yield self._batch(wanted, sounds)
@@ -93,7 +94,8 @@ class Fresh:
             cut = [sound[each.start : each.start + each.length] for each, sound in zip(wanted, sounds, strict=True)]
             values, lengths = padded(cut)
             return Batch(values.to(self._device), lengths.to(self._device))
-        waveforms, samples = padded(sounds)
+        waveforms, samples = padded(sounds)  # (B, T), (B,)
+        # Whole utterances go through the front end, because CMVN and deltas depend on frames outside of the stretch.
         with torch.no_grad():
             whole = self._objective.frames(waveforms.to(self._device), samples.to(self._device)).values
         parts = [whole[row, each.start : each.start + each.length] for row, each in enumerate(wanted)]
@@ -104,7 +106,7 @@ class Fresh:
 def _ahead(
     pool: ThreadPoolExecutor, read: object, stretches: Iterator[Sequence[Stretch]]
 ) -> Iterator[tuple[Sequence[Stretch], list[Tensor]]]:
-    """Each list of stretches with its sounds, the next few already being read."""
+    """Each list of stretches with its sounds, while the next few are read."""
     waiting: list[tuple[Sequence[Stretch], Future[list[Tensor]]]] = []
     assert callable(read)
     for wanted in islice(stretches, _READ_AHEAD):
@@ -132,27 +134,29 @@ def gather(
     keep_bytes: float,
     device: torch.device,
     progress: Advance,
-) -> Sounds:
-    """Keep the frames of all utterances in memory if they fit, else make them anew for each batch.
+) -> TrainingInputs:
+    """Keep the frames of all utterances in memory if they fit, else compute them for each batch.
 
     Args:
         utterances: Each at least as long as the upstream takes.
         objective: Of the upstream, on `device`.
-        rate_hz: That the upstream takes.
-        keep_bytes: Memory that kept frames may take.
+        rate_hz: Sampling rate of the upstream.
+        keep_bytes: Memory for kept frames.
         device: Where batches go.
-        progress: Told of the utterances done, if any are kept.
+        progress: Called with the utterances done and all utterances, if frames are kept.
     """
     if not isinstance(objective, FrameObjective) or not utterances:
-        return Fresh(utterances, objective, rate_hz, device)
+        return FreshInputs(utterances, objective, rate_hz, device)
     first = _frames_of(objective, [read_utterance(utterances[0], rate_hz)], device)[0]
+    # bytes of one frame (D,) times the frames of all utterances
     needed = first.element_size() * first.shape[1] * sum(unit_lengths(utterances, objective, rate_hz))
     if needed > keep_bytes:
-        return Fresh(utterances, objective, rate_hz, device)
+        return FreshInputs(utterances, objective, rate_hz, device)
     kept: list[Tensor] = []
     budget = int(_KEEPING_SECONDS * rate_hz)
     while len(kept) < len(utterances):
         sounds, samples = list[Tensor](), 0
+        # as many utterances as one batch of the front end takes, but at least one
         for each in utterances[len(kept) :]:
             samples += samples_at(each, rate_hz)
             if sounds and samples > budget:
@@ -160,7 +164,7 @@ def gather(
             sounds.append(read_utterance(each, rate_hz))
         kept += _frames_of(objective, sounds, device)
         progress(len(kept), len(utterances))
-    return Kept(kept, device)
+    return KeptFrames(kept, device)
 
 
 def _frames_of(objective: FrameObjective, sounds: Sequence[Tensor], device: torch.device) -> list[Tensor]:
@@ -168,4 +172,5 @@ def _frames_of(objective: FrameObjective, sounds: Sequence[Tensor], device: torc
     with torch.no_grad():
         batch = objective.frames(waveforms.to(device), samples.to(device))
     rows = zip(batch.values.cpu(), batch.lengths.tolist(), strict=True)
+    # (B, F, D) -> (F, D) each, cloned: a view would keep the padded batch in memory
     return [values[:count].clone() for values, count in rows]

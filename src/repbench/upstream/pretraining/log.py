@@ -1,4 +1,4 @@
-"""What is written down while an upstream learns: `metrics.jsonl` and a TensorBoard log."""
+"""The log of a pre-training: `metrics.jsonl` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class TrainingLog:
-    """One line of numbers a logged step in `metrics.jsonl`, the same and pictures for TensorBoard.
+    """Numbers of each logged step, as a line of `metrics.jsonl` and for TensorBoard, which also gets pictures.
 
     `metrics.jsonl` holds nothing that depends on the clock, so that a resumed run writes the bytes of an uninterrupted
     one; speed goes to TensorBoard alone.
 
     Args:
         run: The run folder.
-        step: Steps already taken; later lines of an earlier, interrupted try are cut off.
+        step: Steps already taken; lines of later steps, from before an interruption, are cut off.
 
     Raises:
         UsageError: There is a `metrics.jsonl` that no training wrote.
@@ -48,12 +48,12 @@ class TrainingLog:
             write_text(self._path, "".join(f"{line}\n" for line in lines_until(self._path, step)))
             self._stream = self._path.open("a", encoding="utf-8")
         self._excepthook = threading.excepthook
-        threading.excepthook = self._told_at_the_next_flush
+        threading.excepthook = self._left_to_the_next_flush
         with environment_faults(self._board):
             self._writer: Any = SummaryWriter(str(self._board), purge_step=step + 1 if step else None)
 
     def numbers(self, step: int, values: Mapping[str, float], *, timed: Mapping[str, float] | None = None) -> None:
-        """Numbers of a step; `timed` ones go to TensorBoard alone."""
+        """Write numbers of a step; `timed` ones, which depend on the clock, go to TensorBoard alone."""
         with environment_faults(self._path):
             line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
             self._stream.write(json.dumps(line, allow_nan=False) + "\n")
@@ -62,7 +62,7 @@ class TrainingLog:
                 self._writer.add_scalar(name, value, step)
 
     def figures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Spectrograms (F, D), below each other, on one scale of colour; those without a frame are left out."""
+        """Draw spectrograms (F, D) below each other, on one colour scale; those without a frame are left out."""
         shown = {name: picture for name, picture in pictures.items() if picture.numel()}
         if not shown:
             return
@@ -70,7 +70,7 @@ class TrainingLog:
             self._writer.add_image("spectrograms", _picture(shown), step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Bring to the disk what was written so far."""
+        """Write all numbers so far to the disk."""
         with environment_faults(self._path):
             self._stream.flush()
         with environment_faults(self._board):
@@ -90,10 +90,10 @@ class TrainingLog:
         finally:
             threading.excepthook = self._excepthook
 
-    def _told_at_the_next_flush(self, told: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread and raises there; what it cannot write is raised again by `flush`."""
-        if not isinstance(told.exc_value, OSError):
-            self._excepthook(told)
+    def _left_to_the_next_flush(self, given: threading.ExceptHookArgs) -> None:
+        """Ignore errors of TensorBoard's writing thread: `flush` raises them again."""
+        if not isinstance(given.exc_value, OSError):
+            self._excepthook(given)
 
 
 class Pace:
@@ -127,7 +127,7 @@ class Pace:
 
 
 def lines_until(path: Path, step: int) -> list[str]:
-    """The lines of a metrics file up to a step; what follows a line that is not whole is left out."""
+    """The lines of a metrics file up to a step, or up to the first line that is not whole."""
     if not path.exists():
         return []
     kept = []
@@ -140,7 +140,7 @@ def lines_until(path: Path, step: int) -> list[str]:
 
 
 def _refuse_other_log(path: Path) -> None:
-    """Refuse a file of another origin, which cutting off its lines would empty."""
+    """Refuse a file that no training wrote: cutting off its lines would empty it."""
     if not path.exists():
         return
     with path.open("rb") as stream:
@@ -151,11 +151,11 @@ def _refuse_other_log(path: Path) -> None:
 
 
 _FIRST = b'{"step": '
-"""How every line of the log begins."""
+"""Beginning of every line of the log."""
 
 
 def _step_of(line: str) -> int | None:
-    """The step a line is of; None if it is no whole line of the log."""
+    """The step of a line; None if the line is not whole."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -164,10 +164,11 @@ def _step_of(line: str) -> int | None:
 
 
 def _picture(pictures: Mapping[str, Tensor]) -> NDArray[np.uint8]:
-    """(H, W, 3): low frequencies at the bottom, time to the right, a white line between two spectrograms."""
+    """Spectrograms (F, D) as one picture (H, W, 3): frequency upwards, time to the right, white lines between them."""
     import numpy as np
     from matplotlib import colormaps
 
+    # (F, D) -> (D, F), the highest frequency first
     panels = [picture.detach().float().cpu().numpy().T[::-1] for picture in pictures.values()]
     low = min(float(panel.min()) for panel in panels)
     high = max(float(panel.max()) for panel in panels)

@@ -30,9 +30,9 @@ def restore(
     Args:
         folder: Of the training.
         module: Gets the weights.
-        optimizer: Gets its state.
-        reporter: Is warned of each damaged checkpoint.
-        what: What the checkpoints are called in a warning: "checkpoint of the run".
+        optimizer: Gets the state of moments and counters.
+        reporter: Receives a warning for each damaged checkpoint.
+        what: Name of the checkpoints in the warning: "checkpoint of the run".
 
     Returns:
         The checkpoint, and its training tensors that are not the optimizer's; None if no checkpoint is intact.
@@ -70,6 +70,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         _, parameter, name = key.split(".", 2)
+        # The counters of our own optimizers are integers, those of torch's are float tensors.
         whole = value.dtype == torch.int64 and value.ndim == 0
         state.setdefault(int(parameter), {})[name] = int(value) if whole else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,4 +1,4 @@
-"""How an upstream is pre-trained: every setting with its unit and default."""
+"""Settings of pre-training, each with its unit and default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSettings(Settings):
-    """What turns gradients into updates."""
+    """The optimizer and its schedule."""
 
     name: Literal["adamw", "adam", "bertadam", "adamw-with-schedule"] = "adamw"
     """AdamW; Adam; BertAdam of the released Mockingjay code; S3PRL's AdamW with schedule."""
@@ -22,7 +22,7 @@ class OptimizerSettings(Settings):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the averages of gradient and squared gradient."""
     epsilon: Positive | None = None
-    """Added to the root of the squared average; null: what was published for the optimizer."""
+    """Added to the root of the squared average; null: the published value of the optimizer."""
     weight_decay: NonNegative = 0.01
     """Of matrices; biases and gains have none."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.07
@@ -30,49 +30,49 @@ class OptimizerSettings(Settings):
 
 
 class CurriculumStage(Settings):
-    """A part of the training with settings of its own; what is null is as outside of the curriculum."""
+    """A part of the training with settings of its own; null: as in the group `training`."""
 
     until: Annotated[float, Field(gt=0, le=1)]
     """Share of the steps at which the stage ends."""
     crop_frames: PositiveInt | None = None
-    """As `crop_frames` of the training."""
+    """As `training.crop_frames`."""
     batch_frames: PositiveInt | None = None
-    """As `batch_frames` of the training."""
+    """As `training.batch_frames`."""
 
 
 class TrainingSettings(Settings):
-    """How an upstream is pre-trained. Frames are those of its objective; samples, if the objective has no frames."""
+    """Settings of a pre-training. Frames are those of the objective; samples, if it takes waveforms."""
 
     steps: PositiveInt = 500_000
     """Updates."""
     batch_frames: PositiveInt = 3200
-    """Frames of a batch, padding included; a longer utterance stands alone."""
+    """Frames of a batch, padding included; a longer utterance is a batch of its own."""
     crop_frames: PositiveInt | None = 400
-    """The longest stretch of an utterance that is heard at once, drawn anew each time; null: whole utterances."""
+    """Longest stretch of an utterance in a batch, drawn anew each time; null: whole utterances."""
     min_frames: PositiveInt = 2
     """Shorter utterances are left out."""
     accumulate: PositiveInt = 1
-    """Batches that a process adds up for one update."""
+    """Batches whose gradients a process sums for one update."""
     clip_norm: Positive = 1.0
     """Largest norm of the gradient."""
     precision: Precision = "fp32"
-    """bf16: matrices are multiplied in bfloat16 by autocast; weights and updates stay float32."""
+    """bf16: autocast multiplies matrices in bfloat16; weights and updates stay float32."""
     optimizer: OptimizerSettings = OptimizerSettings()
-    """What turns gradients into updates."""
+    """The optimizer and its schedule."""
     curriculum: tuple[CurriculumStage, ...] = ()
     """Stages with settings of their own, in order; the last ends at 1."""
     keep_features_gib: NonNegative = 4.0
-    """Frames are computed once and kept in memory if they take less than this, else each time anew."""
+    """Frames are computed once and kept if they take less memory than this, else computed for each batch."""
     dev_seconds: Positive = 300.0
-    """Sound of the held-out utterances whose loss is followed."""
+    """Seconds of held-out utterances, spread over all, on which the dev loss is computed."""
     dev_every: PositiveInt = 1000
-    """Steps between two looks at the held-out utterances."""
+    """Steps between two values of the dev loss."""
     save_every: PositiveInt = 5000
     """Steps between two checkpoints."""
     log_every: PositiveInt = 100
     """Steps between two lines of the log."""
     keep_last: PositiveInt = 3
-    """Checkpoints that stay beside the best."""
+    """Number of last checkpoints that are kept; the one with the lowest dev loss is kept too."""
 
     @model_validator(mode="after")
     def _stages_must_follow(self) -> Self:

@@ -1,8 +1,7 @@
 """Pre-training of any upstream that has an objective.
 
 The order of batches, the stretches, the masks and the dropout of a step are functions of the seed and the number of
-the batch alone. So a resumed run continues bit for bit from weights, optimiser and step; and one process that
-accumulates two batches does what two processes do with one each.
+the batch alone.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from repbench.training.optimizers import build_optimizer
 from repbench.training.rng_and_signals import heeding_signals
 from repbench.upstream.checkpoints.native import Checkpoint, save_checkpoint
 from repbench.upstream.contract import Batch, Loss, Objective, Pretrainable
-from repbench.upstream.pretraining.inputs import Sounds, gather, unit_lengths
+from repbench.upstream.pretraining.inputs import TrainingInputs, gather, unit_lengths
 from repbench.upstream.pretraining.log import Pace, TrainingLog
 from repbench.upstream.pretraining.saved_state import optimizer_tensors, restore
 from repbench.upstream.pretraining.settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A part of the training in which batches are made the same way.
+class TrainingStage:
+    """A part of the training with one order of batches.
 
     Attributes:
-        first: Its first step.
-        end: The step after its last.
-        order: Its batches.
+        first: The first step.
+        end: The step after the last.
+        order: Of the batches.
     """
 
     first: int
@@ -50,11 +49,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Describe:
-    """What the trainer does not know and every checkpoint says.
+    """Contents of a checkpoint that come from outside of the trainer.
 
     Attributes:
         fields: Of the manifest: upstream, config, corpus, …
-        texts: From the manifest's fields, dev loss included, to small files: the model card, what was heard.
+        texts: From the manifest's fields, dev loss included, to small files: the model card, the list of sounds.
     """
 
     fields: Mapping[str, Any]
@@ -63,13 +62,13 @@ class Describe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """How a training ended.
+    """Result of a training.
 
     Attributes:
         checkpoint: The last one; None on processes that do not lead.
         step: Steps taken.
-        dev_loss: Of the last checkpoint, if it was asked.
-        signal: The signal that ended it early, if one did.
+        dev_loss: Of the last checkpoint; None where it was not computed.
+        signal: The signal that ended the training early; None otherwise.
     """
 
     checkpoint: Checkpoint | None
@@ -88,9 +87,9 @@ class Trainer(TrainingLoop):
         train: Utterances to learn from.
         dev: Held-out utterances.
         run: Folder of checkpoints and logs; this process holds its lock.
-        describe: What every checkpoint states about its training.
-        history: What the weights went through before this run, oldest first, as the checkpoints state it; a run with
-            more steps than planned adds that.
+        describe: Contents of the checkpoints that come from outside of the trainer.
+        history: Earlier trainings of the weights, oldest first, as checkpoints state them; a run that is resumed with
+            more steps than planned adds an event.
     """
 
     unit = "frames"
@@ -106,8 +105,8 @@ class Trainer(TrainingLoop):
     describe: Describe
     history: tuple[Mapping[str, Any], ...] = ()
     _multiplier: Callable[[int], float] = field(init=False)
-    _sounds: Sounds = field(init=False)
-    _held_out: Sounds = field(init=False)
+    _sounds: TrainingInputs = field(init=False)
+    _held_out: TrainingInputs = field(init=False)
     _log: TrainingLog | None = field(init=False, default=None)
     _pace: Pace = field(init=False)
     _dev_loss: float | None = field(init=False, default=None)
@@ -176,6 +175,7 @@ class Trainer(TrainingLoop):
             return
         if self._log is not None:
             self._log.flush()
+        # The manifest takes no NaN, and a checkpoint without a dev loss is never the best one.
         dev_loss = self._dev_loss if self._dev_loss is not None and math.isfinite(self._dev_loss) else None
         fields = {**self.describe.fields, "dev_loss": dev_loss}
         if self.history:
@@ -227,7 +227,7 @@ class Trainer(TrainingLoop):
                 ):
                     loss = self.model.objective.loss(batch, generator)
                 if loss.weight:
-                    total += float(loss.value) * loss.weight
+                    total += float(loss.value) * loss.weight  # value is a mean, so this is the sum over terms
                     terms += loss.weight
         return total / terms if terms else None
 
@@ -250,7 +250,7 @@ class Trainer(TrainingLoop):
 
     # batches
 
-    def _gathered(self, split: str, utterances: Sequence[Utterance]) -> Sounds:
+    def _gathered(self, split: str, utterances: Sequence[Utterance]) -> TrainingInputs:
         with self.reporter.stage(f"frames of {split}") as advance:
             return gather(
                 utterances,
@@ -261,8 +261,8 @@ class Trainer(TrainingLoop):
                 progress=advance,
             )
 
-    def _stages(self, lengths: Sequence[int]) -> list[Stage]:
-        settings, stages, first = self.settings, list[Stage](), 0
+    def _stages(self, lengths: Sequence[int]) -> list[TrainingStage]:
+        settings, stages, first = self.settings, list[TrainingStage](), 0
         parts = [(stage.until, stage.crop_frames, stage.batch_frames) for stage in settings.curriculum]
         for number, (until, crop, budget) in enumerate(parts or [(1.0, None, None)]):
             end = round(until * settings.steps)
@@ -272,12 +272,13 @@ class Trainer(TrainingLoop):
                 budget or settings.batch_frames,
                 derived_seed(self.seed, "order", number),
             )
-            stages.append(Stage(first=first, end=end, order=order))
+            stages.append(TrainingStage(first=first, end=end, order=order))
             first = end
         return stages
 
     def microbatches(self) -> Iterator[Microbatch]:
         """The batches of this process, their sounds read ahead."""
+        # Inputs reads some batches ahead of the one that it yields; `tee` keeps their numbers until then.
         numbered, ahead = tee(self._numbered(self._stages(self._sounds.lengths), self.step))
         batches = self._sounds.batches(stretches for _, stretches in ahead)
         for (number, stretches), batch in zip(numbered, batches, strict=True):
@@ -289,12 +290,14 @@ class Trainer(TrainingLoop):
                 loss=partial(self._loss, batch, number, ids),
             )
 
-    def _numbered(self, stages: Sequence[Stage], step: int) -> Iterator[tuple[int, Sequence[Stretch]]]:
+    def _numbered(self, stages: Sequence[TrainingStage], step: int) -> Iterator[tuple[int, Sequence[Stretch]]]:
         """Number and stretches of each batch of this process, from a step on."""
         parts = self.settings.accumulate * self.processes.count
         for stage in stages:
             for each in range(max(step, stage.first), stage.end):
                 for part in range(self.settings.accumulate):
+                    # Batches of a step alternate between the processes: two processes with one batch each take the
+                    # batches that one process accumulates.
                     place = part * self.processes.count + self.processes.rank
                     yield each * parts + place, stage.order.batch((each - stage.first) * parts + place)
 
@@ -356,6 +359,6 @@ class Trainer(TrainingLoop):
 def long_enough(
     utterances: Sequence[Utterance], min_frames: int, objective: Objective, rate_hz: int
 ) -> list[Utterance]:
-    """The utterances that have enough frames to learn from."""
+    """The utterances of at least `min_frames` frames (or samples)."""
     lengths = unit_lengths(utterances, objective, rate_hz)
     return [each for each, length in zip(utterances, lengths, strict=True) if length >= min_frames]
