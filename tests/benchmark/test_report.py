@@ -533,6 +533,12 @@ def test_a_patch_release_of_the_built_in_tasks_asks_the_same(tmp_path: Path) -> 
     assert len(assemble([tmp_path]).gathered.columns) == 1
 
 
+def test_a_release_that_left_the_built_in_tasks_as_they_were_shares_their_columns(tmp_path: Path) -> None:
+    write(tmp_path, upstream="mel", version="0.1.0")
+    write(tmp_path, upstream="fbank", version="0.2.0")
+    assert len(assemble([tmp_path]).gathered.columns) == 1
+
+
 def test_a_task_counts_once_however_it_was_tuned_and_shuffled_labels_never(tmp_path: Path) -> None:
     def ask(upstream: str, skill: float, **options: Any) -> None:
         write(tmp_path, upstream=upstream, skill=skill, **options)

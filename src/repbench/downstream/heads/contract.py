@@ -9,16 +9,17 @@ Axes: N frames of all utterances of a batch in turn, D width, U utterances, O ou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from repbench.downstream.problems.contract import Rows
 from repbench.errors import PluginError
 
 CONTRACT_VERSION = 1
 
-Gives = Literal["frames", "utterances", "frames with a blank"]
+Gives = Rows
 """One row of scores a frame, one an utterance, or one a frame whose last score is that of the blank of CTC."""
 
 

@@ -25,8 +25,6 @@ from repbench.downstream.problems.scoring_grid import UNLABELLED, Integers
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from repbench.downstream.contract import Downstream
 SplitPolicy = Literal["speaker-disjoint", "within-speaker"]
 SPLIT_POLICIES: tuple[SplitPolicy, ...] = ("speaker-disjoint", "within-speaker")
 
@@ -83,6 +81,26 @@ class FrameTimes(Protocol):
         """Sample of the first centre."""
 
 
+class TaskInfo(Protocol):
+    """The part of a task's declaration that problems read."""
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that selects and ranks."""
+
+
+class Task(Protocol):
+    """A task as its problem sees it; `repbench.downstream.contract.Downstream` is the whole."""
+
+    @property
+    def info(self) -> TaskInfo:
+        """Its declaration."""
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """The task of a run with its classes and, where scores are read, the times of the frames.
@@ -93,7 +111,7 @@ class TaskContext:
         times: Of the upstream's frames; None where nothing depends on them.
     """
 
-    task: Downstream
+    task: Task
     classes: tuple[str, ...]
     times: FrameTimes | None = None
 
@@ -294,7 +312,7 @@ class Problem(ABC):
     def predict(self, example: LabelledUtterance, reference: Any, scores: Tensor) -> Prediction:
         """The prediction of (rows, C) scores, on the CPU, against what `reference` gives for the utterance."""
 
-    def primary_of(self, task: Downstream) -> Primary | None:
+    def primary_of(self, task: Task) -> Primary | None:
         """The task's primary metric as a function of a confusion matrix: selection on dev then builds no predictions.
 
         None where there is none; else `counted` must be there.
@@ -388,6 +406,6 @@ class ClassProblem(Problem):
         total = F.cross_entropy(scores, targets, ignore_index=UNLABELLED, reduction="sum")
         return total, int((targets != UNLABELLED).sum())
 
-    def primary_of(self, task: Downstream) -> Primary | None:
+    def primary_of(self, task: Task) -> Primary | None:
         """The task's own `primary_of`, if it has one."""
         return task.primary_of if isinstance(task, MeasuredByConfusion) else None

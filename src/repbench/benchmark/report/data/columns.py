@@ -182,6 +182,10 @@ def has_effect(name: str, record: Record) -> bool:
     return name not in WITHOUT_EFFECT | unread_settings(record.mode, record.head, tuned=tuned)
 
 
+_UNCHANGED_SINCE = {"0.2": "0.1"}
+"""From a release of repbench to the earlier one whose built-in tasks are the same: their numbers share columns."""
+
+
 def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
     settings = {**flat(Protocol().model_dump(mode="json")), **flat(record.protocol)}
     tuned = bool(settings.get("probe.tune"))
@@ -220,8 +224,11 @@ def _distribution(record: Record) -> str:
 
 
 def _release(distribution: str, version: str) -> str:
-    """The part of a version that can change a task: all of it, and major and minor number for repbench itself."""
-    return ".".join(version.split(".")[:2]) if distribution == BUILTIN_DISTRIBUTION else version or UNKNOWN
+    """The version of a task: of a plugin the whole, of a built-in task the release that last changed any of them."""
+    if distribution != BUILTIN_DISTRIBUTION:
+        return version or UNKNOWN
+    release = ".".join(version.split(".")[:2])
+    return _UNCHANGED_SINCE.get(release, release)
 
 
 def _classes(classes: Sequence[str] | None) -> str:
