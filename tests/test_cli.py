@@ -114,7 +114,7 @@ def test_a_name_that_no_file_system_takes_is_one_line(arguments: tuple[str, ...]
         (("run", "--upstream", "mel", "--downstream", "phone", "--set", "probe.step=1"), 2, ["probe.steps"]),
         (("run", "--upstream", "mel", "--downstream", "phone", "--corpus", "csv"), 2, ["corpus prepare csv"]),
         (("run", "--upstream", "mel", "--downstream", "phone", "--corpus", "./none"), 3, ["no manifest", "none"]),
-        (("run", "--upstream", "hf:./none", "--downstream", "phone"), 2, ["./none", "no such folder"]),
+        (("run", "--upstream", "hf:./none", "--downstream", "phone"), 2, ["./none", "is not a folder here"]),
         (("list", "models"), 2, ["upstreams, downstreams, corpora"]),
         (("corpus", "prepare", "fsdd", "--root", "/nowhere", "--out", "x"), 3, ["/nowhere"]),
         (("corpus", "prepare", "synthetic", "--root", ".", "--out", "x"), 2, ["needs no preparing"]),

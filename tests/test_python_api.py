@@ -43,7 +43,7 @@ WRONG = {
         LENGTH,
         r"samples in \[-1, 1\], but was given one of [\d.]+\. Divide by",
     ),
-    "float64": (WAVEFORM.double(), LENGTH, r"torch.float32, but was given torch.float64\. Say"),
+    "float64": (WAVEFORM.double(), LENGTH, r"torch.float32, but was given torch.float64\. Use"),
     "float16": (WAVEFORM.half(), LENGTH, "torch.float32, but was given torch.float16"),
     "numpy": (WAVEFORM.numpy(), LENGTH, "`waveforms` as a torch.Tensor .* given a numpy.ndarray"),
     "one sound": (WAVEFORM[0], LENGTH, r"waveforms \(B, T\) .* given \(4000,\) and \(1,\)\. One sound"),
@@ -101,7 +101,7 @@ def test_what_is_no_spectrogram_is_refused(models: dict[str, Any], name: str) ->
     asked = [model.hidden_states, model.prediction, *([model.attentions] if name == "mockingjay" else [])]
     for ask in asked:
         with pytest.raises(
-            DataError, match=r"as a torch\.Tensor, but was given a numpy\.ndarray\. Say torch\.as_tensor"
+            DataError, match=r"as a torch\.Tensor, but was given a numpy\.ndarray\. Use torch\.as_tensor"
         ):
             ask(spec.numpy())
         with pytest.raises(DataError, match=r"of real numbers, but was given torch\.int16"):

@@ -165,7 +165,7 @@ def test_a_tasks_certificate_is_kept_under_its_file_and_options() -> None:
 
 
 def test_frames_of_a_corpus_cannot_be_checked_without_one() -> None:
-    with pytest.raises(UsageError, match="`precomputed` is what a corpus says it is"):
+    with pytest.raises(UsageError, match="`precomputed` reads its frames from a corpus"):
         certify_upstream("precomputed")
 
 

@@ -12,8 +12,9 @@ from repbench import load_upstream
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, run
 from repbench.errors import IntegrityError, UsageError
-from repbench.testing import tone_corpus, upstreams
+from repbench.testing import tone_corpus
 from repbench.testing.certify import certify_upstream
+from repbench.testing.upstreams import subject as upstream_subject
 from tests.commands import refuse_network, repbench
 from tests.upstream.small_bundles import BUNDLES
 
@@ -102,6 +103,6 @@ def test_a_bundle_is_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_each_kind_of_bundle_has_a_certificate(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    monkeypatch.setattr(upstream_subject, "LONGEST_SECONDS", 3.0)
     certificate = certify_upstream(f"py:tests.upstream.small_bundles:{name}")
     assert certificate.passed, [*certificate.failed, *certificate.untried]

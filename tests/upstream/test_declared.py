@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from repbench import load_upstream
 from repbench.errors import IntegrityError, PluginError, UsageError
-from repbench.testing import tone_corpus, upstreams
+from repbench.testing import tone_corpus
 from repbench.testing.certify import certify_upstream
+from repbench.testing.upstreams import subject as upstream_subject
 from tests.commands import repbench
 
 CODE = '''
@@ -195,7 +196,7 @@ def test_a_factory_of_an_upstream_needs_no_declaration() -> None:
 
 def test_a_declared_module_has_a_certificate(models: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    monkeypatch.setattr(upstream_subject, "LONGEST_SECONDS", 3.0)
     (tmp_path / f"{models}_made.info.yaml").write_text(DECLARED + "utterance_normalised: true\n")
     certificate = certify_upstream(f"py:{models}:made", seed=1)
     found = {each.id: (each.status, each.detail) for each in certificate.results}

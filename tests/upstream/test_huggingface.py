@@ -22,8 +22,9 @@ from repbench import load_upstream
 from repbench.benchmark.run import RunRequest, run
 from repbench.errors import EnvironmentFault, IntegrityError, PluginError, RepbenchError, UsageError
 from repbench.globalstate import preserved_global_state
-from repbench.testing import tone_corpus, upstreams
+from repbench.testing import tone_corpus
 from repbench.testing.certify import certify_upstream
+from repbench.testing.upstreams import subject as upstream_subject
 from repbench.upstream.adapters.frame_counts import FrameClock
 from tests.benchmark import small_finetuning
 from tests.commands import offline, refuse_network, repbench
@@ -559,7 +560,7 @@ SHOWN = ("wav2vec2-layer", "hubert", "wavlm", "whisper")
 
 @pytest.mark.parametrize("kind", SHOWN)
 def test_each_family_has_a_certificate(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(upstreams, "LONGEST_SECONDS", 3.0)
+    monkeypatch.setattr(upstream_subject, "LONGEST_SECONDS", 3.0)
     certificate = certify_upstream(f"hf:{saved[kind]}")
     found = {each.id: (each.status, each.detail) for each in certificate.results}
     assert certificate.passed, [*certificate.failed, *certificate.untried]

@@ -84,8 +84,8 @@ LOUDEST = 16.0
 
 
 _CONVERSION = {
-    "waveforms": "Say torch.as_tensor(samples, dtype=torch.float32), in [-1, 1]",
-    "lengths": "Say torch.tensor([number of samples of each waveform])",
+    "waveforms": "Use torch.as_tensor(samples, dtype=torch.float32), in [-1, 1]",
+    "lengths": "Use torch.tensor([number of samples of each waveform])",
 }
 _SCALING = "Divide by the largest integer of that type: samples / 32768 for 16 bits, as float32"
 
