@@ -118,7 +118,7 @@ class Follower:
     ENDS: ClassVar = {"sound": "tables_on", "record": "gather"}
     """Functions whose call (sound) or return (record) ends a way."""
 
-    ASIDE: ClassVar = {"real_time_factor", "_ten_seconds", "room_for"}
+    ASIDE: ClassVar = {"real_time_factor", "_ten_seconds", "room_for", "allocate_table"}
     """Functions that time noise, or allocate an empty table."""
 
     def __init__(self, source: Path) -> None:

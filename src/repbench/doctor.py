@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repbench.errors import EnvironmentFault, PluginError
-from repbench.registry import GROUPS, Entry, Problem, Registry, last_line, registry, side_effects
+from repbench.registry import GROUPS, DistributionFault, Entry, Registry, last_line, registry, side_effects
 from repbench.torch_pairs import NEWEST, OLDEST, import_torchaudio, minor, torchaudio_cure, version_of
 
 PYTHONS = ((3, 11), (3, 14))
@@ -91,8 +91,8 @@ class Diagnosis:
     plugins: tuple[PluginRow, ...]
     checks: tuple[CheckRow, ...]
     extras: tuple[CheckRow, ...]
-    problems: tuple[Problem, ...]
-    notes: tuple[Problem, ...] = ()
+    problems: tuple[DistributionFault, ...]
+    notes: tuple[DistributionFault, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -20,8 +20,8 @@ from repbench.registry.names import (
     BUILTIN_DISTRIBUTION,
     GROUPS,
     PLURALS,
+    DistributionFault,
     Kind,
-    Problem,
     last_line,
     normalised,
     unfit_name,
@@ -155,10 +155,10 @@ class Entry:
         return f"Reinstall it: {reinstall}; should that not help, tell its authors and remove it: {remove}"
 
 
-def side_effects(entry: Entry, changed: tuple[str, ...]) -> Problem:
+def side_effects(entry: Entry, changed: tuple[str, ...]) -> DistributionFault:
     """The report on a plugin whose import changed global state."""
     reason = f"importing the {entry.kind} `{entry.name}` changed global state, which was put back: {', '.join(changed)}"
-    return Problem(entry.distribution, reason, "Ask its authors to do this where it is needed, not on import")
+    return DistributionFault(entry.distribution, reason, "Ask its authors to do this where it is needed, not on import")
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -179,7 +179,7 @@ def _fault_of(point: metadata.EntryPoint, siblings: list[metadata.EntryPoint]) -
     return None if first is point else f"the same distribution has named `{first.value}` so before"
 
 
-def entries_of(distribution: metadata.Distribution, report: Callable[[Problem], None]) -> list[Entry]:
+def entries_of(distribution: metadata.Distribution, report: Callable[[DistributionFault], None]) -> list[Entry]:
     """The plugins of a distribution.
 
     Args:
@@ -191,11 +191,11 @@ def entries_of(distribution: metadata.Distribution, report: Callable[[Problem], 
         points = [point for point in entry_points_of(distribution) if point.group in GROUPS.values()]
     except Exception as error:
         reason = f"its entry_points.txt cannot be read, so its plugins are ignored: {last_line(error)}"
-        report(Problem(label, reason, f"Reinstall or remove it: pip install --force-reinstall {label}"))
+        report(DistributionFault(label, reason, f"Reinstall or remove it: pip install --force-reinstall {label}"))
         return []
     if points and name_of(distribution) is None:
         reason = "its metadata holds no name, so its plugins are ignored"
-        report(Problem(label, reason, "Remove this folder and install the distribution again"))
+        report(DistributionFault(label, reason, "Remove this folder and install the distribution again"))
         return []
     version = field_of(distribution, "Version") if points else ""
     found = []
@@ -207,5 +207,7 @@ def entries_of(distribution: metadata.Distribution, report: Callable[[Problem], 
             found.append(Entry(point.name, kind, point.value, label, version, builtin))
         else:
             cure = f"Ask the authors of {label} to correct this line of its entry points"
-            report(Problem(label, f"`{point.name} = {point.value}` in [{point.group}] is ignored: {fault}", cure))
+            report(
+                DistributionFault(label, f"`{point.name} = {point.value}` in [{point.group}] is ignored: {fault}", cure)
+            )
     return found

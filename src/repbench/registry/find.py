@@ -23,8 +23,8 @@ from repbench.registry.names import (
     PLURALS,
     RESERVED_PREFIXES,
     UNPACKAGED,
+    DistributionFault,
     Kind,
-    Problem,
     normalised,
 )
 
@@ -45,7 +45,7 @@ class Registry:
     """
 
     def __init__(self, distributions: Iterable[metadata.Distribution] | None = None) -> None:
-        self._problems: list[Problem] = []
+        self._problems: list[DistributionFault] = []
         found = metadata.distributions() if distributions is None else distributions
         entries = [
             entry for distribution in first_of_each_name(found) for entry in entries_of(distribution, self._note)
@@ -55,7 +55,7 @@ class Registry:
         }
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[DistributionFault, ...]:
         """The faults of distributions that were worked around so far."""
         return tuple(self._problems)
 
@@ -129,11 +129,13 @@ class Registry:
             self._entries[entry.kind] = tuple(sorted([*others, entry], key=_order))
         return added
 
-    def clashes(self) -> tuple[Problem, ...]:
+    def clashes(self) -> tuple[DistributionFault, ...]:
         """The plugins that their bare names do not reach, each with its owner and the name that does."""
         noted = [(entry, self._note_on(entry)) for kind in GROUPS for entry in self.entries(kind)]
         return tuple(
-            Problem(entry.distribution, f"the {entry.kind} `{entry.name}`: {why}", f"Name it `{entry.qualified}`")
+            DistributionFault(
+                entry.distribution, f"the {entry.kind} `{entry.name}`: {why}", f"Name it `{entry.qualified}`"
+            )
             for entry, note in noted
             if (why := note.partition("; use ")[0])
         )
@@ -203,7 +205,7 @@ class Registry:
         listed = ", ".join(f"`{name}`" for name in names) or "none"
         return UsageError(f"There is no {kind} `{spec}`", do=f"{suggestion}There are: {listed}")
 
-    def _note(self, problem: Problem) -> None:
+    def _note(self, problem: DistributionFault) -> None:
         if problem not in self._problems:
             self._problems.append(problem)
 

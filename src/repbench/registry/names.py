@@ -33,7 +33,7 @@ UNPACKAGED = " (unpackaged)"
 """Suffix of the name of a `--plugin` file, where other plugins have the name of a distribution."""
 
 
-class Problem(NamedTuple):
+class DistributionFault(NamedTuple):
     """A fault of an installed distribution that was worked around."""
 
     distribution: str
