@@ -7,7 +7,7 @@ import torch
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.allocation import tables_on
-from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.finetuning.prediction import cost_of
 from repbench.benchmark.probing.prediction import LabelledFeatures
 from repbench.benchmark.probing.probe import statistics_of

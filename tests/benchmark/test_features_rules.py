@@ -11,7 +11,6 @@ from torch import Tensor
 
 from repbench.benchmark.features.extraction import (
     ExtractionOptions,
-    FeatureTable,
     batch_samples,
     extract,
     layer_indices,
@@ -23,6 +22,7 @@ from repbench.benchmark.features.extraction import (
     table_index,
     why_excluded,
 )
+from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, UsageError
 from repbench.testing import Envelope, tone_corpus

@@ -9,13 +9,8 @@ import pytest
 import torch
 
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits
-from repbench.benchmark.features.extraction import (
-    ExtractionOptions,
-    FeatureTable,
-    extract,
-    layer_indices,
-    length_batches,
-)
+from repbench.benchmark.features.extraction import ExtractionOptions, extract, layer_indices, length_batches
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe, load_probe, statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, selection_steps, train_probes

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits
-from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
+from repbench.benchmark.features.extraction import ExtractionOptions, extract
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import ProbeShape, encoded_probe, load_probe, statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features import allocation, maintenance, store
-from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
+from repbench.benchmark.features.extraction import ExtractionOptions, extract
 from repbench.benchmark.features.store import FeatureStore, origin_for
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.protocol import ExtractionSettings, ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora import manifest

@@ -11,7 +11,8 @@ import torch
 
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits, subset
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
-from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract
+from repbench.benchmark.features.extraction import ExtractionOptions, extract
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import ProbeShape, statistics_of

@@ -24,9 +24,9 @@ from repbench.benchmark.data.dataset import (
 )
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
 from repbench.benchmark.features.allocation import tables_on
-from repbench.benchmark.features.extraction import FeatureTable
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
+from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.upstreams import untrained_like
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
@@ -273,8 +273,8 @@ def _subsets(
 def _train(
     context: RunContext,
     splits: LabelledSplits,
-    train: FeatureTable,
-    dev: FeatureTable,
+    train: Features,
+    dev: Features,
     subsets: Mapping[RunSetting, LabelledSubset],
     settings: Sequence[RunSetting],
 ) -> list[TrainedResult]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.table import Features, FeatureTable
 from repbench.files import TEMPORARY_PREFIX
 
 MAPPED_BYTES = 4 * 2**20
@@ -49,13 +49,14 @@ def allocate_table(shape: tuple[int, int, int], folder: Path) -> Tensor:
     return torch.frombuffer(mapped, dtype=torch.float32).view(shape)
 
 
-def tables_on(device: torch.device, *tables: FeatureTable) -> tuple[FeatureTable, ...]:
+def tables_on(device: torch.device, *tables: Features) -> tuple[Features, ...]:
     """Move the tables to the device if all fit; else leave them on the CPU, to be moved batch by batch."""
-    if device.type != "cuda":
+    whole = [table for table in tables if isinstance(table, FeatureTable)]
+    if device.type != "cuda" or len(whole) < len(tables):
         return tables
     free, _ = torch.cuda.mem_get_info(device)
-    fits = sum(table.frames.nbytes for table in tables) + SPARE_DEVICE_BYTES <= free
-    return tuple(table.to(device) for table in tables) if fits else tables
+    fits = sum(table.frames.nbytes for table in whole) + SPARE_DEVICE_BYTES <= free
+    return tuple(table.to(device) for table in whole) if fits else tables
 
 
 def free_bytes(folder: Path) -> int:

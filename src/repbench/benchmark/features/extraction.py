@@ -14,41 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Progress, Utterance
 from repbench.corpora.read import read_utterance, samples_at
 from repbench.errors import EnvironmentFault, NonFiniteError, PluginError, UsageError, is_out_of_memory, plugin_faults
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureTable:
-    """Hidden states of many utterances, one after the other.
-
-    Attributes:
-        frames: (L, N, D) float32, the selected layers.
-        counts: Frames of each utterance, in the order of `ids`.
-        ids: Ids of the utterances.
-    """
-
-    frames: Tensor
-    counts: tuple[int, ...]
-    ids: tuple[str, ...]
-
-    def to(self, device: torch.device) -> FeatureTable:
-        """The same table with its frames on a device."""
-        return FeatureTable(self.frames.to(device), self.counts, self.ids)
-
-    def of_layers(self, layers: slice) -> FeatureTable:
-        """The same utterances with some of the layers."""
-        return FeatureTable(self.frames[layers], self.counts, self.ids)
-
-    def starts(self) -> dict[str, tuple[int, int]]:
-        """From the id of each utterance to its first row and its number of frames."""
-        starts, start = {}, 0
-        for id_, count in zip(self.ids, self.counts, strict=True):
-            starts[id_] = (start, count)
-            start += count
-        return starts
 
 
 def layer_indices(info: UpstreamInfo, layer: str) -> tuple[int, ...]:

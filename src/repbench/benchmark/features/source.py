@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, extract, rounded, why_excluded
+from repbench.benchmark.features.extraction import ExtractionOptions, extract, rounded, why_excluded
 from repbench.benchmark.features.store import FeatureStore
+from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Corpus, Progress, Utterance
 from repbench.corpora.read import check_rates, resampler_for
 from repbench.upstream.adapters.corpus_features import FrameReader

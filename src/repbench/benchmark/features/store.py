@@ -25,7 +25,6 @@ from repbench.audio.resample import RESAMPLER
 from repbench.benchmark.features.allocation import SPARE_BYTES, allocate_table, free_bytes
 from repbench.benchmark.features.extraction import (
     ExtractionOptions,
-    FeatureTable,
     TableIndex,
     batch_samples,
     length_batches,
@@ -46,6 +45,7 @@ from repbench.benchmark.features.shards import (
     shard_files,
     write_shard,
 )
+from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Progress, Utterance
 from repbench.errors import EnvironmentFault
 from repbench.files import remove_abandoned

@@ -13,12 +13,12 @@ from torch import Tensor
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import (
     ExtractionOptions,
-    FeatureTable,
     batch_samples,
     length_batches,
     run_batches,
     table_index,
 )
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.finetuning.network import Network, upstream_of
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.protocol import ExtractionSettings

@@ -15,10 +15,11 @@ from torch import nn
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledUtterances, seconds_of
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
-from repbench.benchmark.features.extraction import ExtractionOptions, FeatureTable, layer_indices
+from repbench.benchmark.features.extraction import ExtractionOptions, layer_indices
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.source import features_of
 from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.probing.probe import ProbeShape

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
-from repbench.benchmark.features.extraction import FeatureTable, num_frames
+from repbench.benchmark.features.extraction import num_frames
+from repbench.benchmark.features.table import Features, rows_of
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.corpora.read import samples_at
@@ -54,11 +55,11 @@ def batches(
 ) -> Iterator[ProbeBatch]:
     """Endless batches of frames or utterances, as the problem has them; `context` is that of the head."""
     if predictor.problem.batches == "frames":
-        return _frame_batches(predictor, train, settings.batch_frames, generator, context)
-    return _utterance_batches(predictor, train, settings.batch_utterances, generator)
+        return _frame_batches(predictor, train, settings, generator, context)
+    return _utterance_batches(predictor, train, settings, generator)
 
 
-def labelled_frames(predictor: Predictor, table: FeatureTable, examples: LabelledUtterances) -> tuple[Tensor, Tensor]:
+def labelled_frames(predictor: Predictor, table: Features, examples: LabelledUtterances) -> tuple[Tensor, Tensor]:
     """(N,) the rows of the table that have a label, and (N,) their classes."""
     places = table.starts()
     rows, classes = [], []
@@ -78,46 +79,74 @@ def labelled_frames(predictor: Predictor, table: FeatureTable, examples: Labelle
 
 
 def _frame_batches(
-    predictor: Predictor, train: LabelledFeatures, size: int, generator: torch.Generator, context: int
+    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator, context: int
 ) -> Iterator[ProbeBatch]:
     """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
-    frames = train.table.frames
-    rows, classes = (each.to(frames.device) for each in labelled_frames(predictor, train.table, train.examples))
-    ends = torch.tensor(train.table.counts, device=frames.device).cumsum(dim=0)
+    rows, classes = labelled_frames(predictor, train.table, train.examples)
+    ends = torch.tensor(train.table.counts).cumsum(dim=0)
+    order = BatchOrder(len(rows), settings.batch_frames, generator, batches=settings.steps)
+
+    def seen(chosen: Tensor) -> Tensor:
+        return windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
+
     memory: Tensor | None = None  # one for all batches: new pages for each would cost as much as the gathering
-    for drawn in _endless_order(len(rows), size, generator):
-        chosen = drawn.to(frames.device)
-        seen = windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
-        if memory is None:
-            memory = frames.new_empty(len(frames), len(seen), frames.shape[-1])
-        for layer, chosen_of_layer in zip(frames, memory, strict=True):  # two axes go twice as fast as three
-            torch.index_select(layer, 0, seen, out=chosen_of_layer)
+    for chosen in order:
+        memory = train.table.gather(seen(chosen), lambda: map(seen, order.ahead()), out=memory)
         yield ProbeBatch(memory, None, classes[chosen])
 
 
 def _utterance_batches(
-    predictor: Predictor, train: LabelledFeatures, size: int, generator: torch.Generator
+    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
 ) -> Iterator[ProbeBatch]:
     """Endless batches of whole utterances."""
     places = train.table.starts()
-    classes = [predictor.targets(example, places[example.id][1]) for example in train.examples]
-    for chosen in _endless_order(len(classes), size, generator):
-        spans = [places[train.examples[index].id] for index in chosen.tolist()]
-        frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
-        wanted = [classes[index] for index in chosen.tolist()]
+    spans = [places[example.id] for example in train.examples]
+    classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
+    order = BatchOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
+
+    def rows_ahead() -> Iterator[Tensor]:
+        return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
+
+    for chosen in order:
+        drawn = chosen.tolist()
+        frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+        wanted = [classes[index] for index in drawn]
         num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
-        yield ProbeBatch(frames, torch.tensor([count for _, count in spans]), torch.cat(wanted), num_classes)
+        counts = torch.tensor([spans[index][1] for index in drawn])
+        yield ProbeBatch(frames, counts, torch.cat(wanted), num_classes)
 
 
-def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices in batches of `size` (or `count`, if smaller), each index once before any comes again."""
-    size = min(size, count)
-    order = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(order) < size:
-            order = torch.cat([order, torch.randperm(count, generator=generator)])
-        yield order[:size]
-        order = order[size:]
+class BatchOrder:
+    """Endless batches of indices, each index once before any comes again.
+
+    Args:
+        count: Number of indices.
+        size: Indices of a batch, or `count`, if that is smaller.
+        generator: Draws an order of all indices whenever one is used up.
+        batches: How many batches will be drawn; bounds `ahead` alone.
+    """
+
+    def __init__(self, count: int, size: int, generator: torch.Generator, *, batches: int) -> None:
+        self._count, self._size, self._generator = count, min(size, count), generator
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._left = batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
+            while len(self._order) < self._size:
+                self._order = torch.cat([self._order, torch.randperm(self._count, generator=self._generator)])
+            chosen, self._order = self._order[: self._size], self._order[self._size :]
+            self._left -= 1
+            yield chosen
+
+    def ahead(self) -> Iterator[Tensor]:
+        """The batches that follow, as far as they are drawn: an order is drawn when the one before is used up.
+
+        A head with dropout draws from the same generator in between, so what follows cannot be drawn any earlier.
+        """
+        num_drawn = len(self._order) // self._size
+        for number in range(min(num_drawn, self._left)):
+            yield self._order[number * self._size : (number + 1) * self._size]
 
 
 def trainable(

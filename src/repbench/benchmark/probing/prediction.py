@@ -5,9 +5,8 @@ Axes: L layers, N frames, D width, U utterances, C classes, R probes side by sid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
-from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.table import Features, Span
 from repbench.benchmark.probing.probe import Probe
 from repbench.downstream.contract import Downstream, LabelledUtterance, Prediction, TaskContext, problem_of, tallied
 from repbench.errors import DataError, NonFiniteError, plugin_faults
@@ -37,7 +36,7 @@ class LabelledFeatures:
         examples: Utterances that all have features in the table.
     """
 
-    table: FeatureTable
+    table: Features
     examples: LabelledUtterances
 
 
@@ -54,7 +53,7 @@ class ScoringBlock:
     """
 
     examples: LabelledUtterances
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[Span, ...]
     counts: Tensor
     reference: Tensor
     places: Tensor
@@ -64,18 +63,14 @@ class ScoringBlock:
 class DevSet:
     """Features and labels of dev, in blocks, and the device on which they are scored."""
 
-    table: FeatureTable
+    table: Features
     blocks: tuple[ScoringBlock, ...]
     device: torch.device
 
-    def frames(self, block: ScoringBlock) -> Tensor:
-        """(L, N, D), the frames of a block: a view of the table where they are next to each other."""
-        (first, _), last = block.spans[0], sum(block.spans[-1])
-        follows = all(sum(one) == other for one, (other, _) in pairwise(block.spans))
-        if follows:
-            return self.table.frames[:, first:last].to(self.device)
-        spans = [self.table.frames[:, start : start + count] for start, count in block.spans]
-        return torch.cat(spans, dim=1).to(self.device)
+    def each(self) -> Iterator[tuple[ScoringBlock, Tensor]]:
+        """Each block with its frames (L, N, D)."""
+        frames = self.table.spans(block.spans for block in self.blocks)
+        return ((block, each.to(self.device)) for block, each in zip(self.blocks, frames, strict=True))
 
 
 class Predictor:
@@ -144,10 +139,10 @@ class Predictor:
             probe.eval()
         predictions: list[list[Prediction]] = [[] for _ in probes]
         with torch.inference_mode():
-            for example in labelled.examples:
-                start, count = places[example.id]
-                standard = first.standardised(labelled.table.frames[:, start : start + count].to(device))
-                counts = torch.tensor([count], device=device)
+            each = labelled.table.spans([places[example.id]] for example in labelled.examples)
+            for example, frames in zip(labelled.examples, each, strict=True):  # frames: (L, F, D)
+                standard = first.standardised(frames.to(device))
+                counts = torch.tensor([frames.shape[1]], device=device)
                 for probe, own in zip(probes, predictions, strict=True):
                     scores = probe.scores(standard, counts).cpu()
                     if not bool(torch.isfinite(scores).all()):
@@ -191,8 +186,8 @@ class Predictor:
         """
         gathered, finite = [], []
         with torch.inference_mode():
-            for block in dev_set.blocks:
-                scores = scores_of(dev_set.frames(block), block.counts)
+            for block, frames in dev_set.each():
+                scores = scores_of(frames, block.counts)
                 finite.append(torch.isfinite(scores).flatten(1).all(dim=1))
                 gather = self._predictions if self._primary_of is None else self._confusions
                 gathered.append(gather(block, scores))

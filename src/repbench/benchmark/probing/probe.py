@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.table import Features
 from repbench.downstream.heads import Head, build_head, head_faults, refuse_other_head
 from repbench.errors import IntegrityError
 
@@ -161,7 +161,7 @@ def weights_of(logits: Tensor, mix: str) -> Tensor:
     return logits if mix == "raw" else torch.softmax(logits, dim=-1)
 
 
-def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
+def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
     """Mean and floored standard deviation of each layer's dimensions over all frames: two (L, 1, D), from float64.
 
     Frames are read once and in blocks, so that the memory does not grow with the corpus.
@@ -169,9 +169,14 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     Args:
         table: Frames (L, N, D) of the training split.
     """
+    layers: list[Moments] = []
+    for block in table.blocks():  # (L, R, D)
+        layers = layers or [Moments() for _ in block]
+        for moments, frames in zip(layers, block, strict=True):
+            moments.add(frames)
     means, deviations = [], []
-    for layer in table.frames:
-        mean, deviation = moments_of(layer)
+    for moments in layers:
+        mean, deviation = moments.mean_and_deviation()
         moving = deviation[deviation > 0]  # (D',): constant dimensions would pull the median down
         floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
         means.append(mean[None])
@@ -179,24 +184,43 @@ def statistics_of(table: FeatureTable) -> tuple[Tensor, Tensor]:
     return torch.stack(means).float(), torch.stack(deviations).float()
 
 
-def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) in float64 of (N, D) frames.
+class Moments:
+    """Mean and standard deviation (D,) in float64 of frames that come in blocks.
 
     Both are sums, in one pass, of the frames minus the mean of the first block, so that the difference between the mean
     square and the squared mean loses no digits.
     """
-    blocks = torch.split(frames, _STATISTICS_ROWS)
-    room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
-    ones = room.new_ones(len(room))
-    shift = blocks[0].mean(dim=0, dtype=torch.float64)
-    total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
-    for block in blocks:
-        # (N,) @ (N, D) -> (D,): a product with ones is ten times as fast as a sum over the first axis
-        left = room[: len(block)].copy_(block).sub_(shift)
-        total += ones[: len(block)] @ left
-        squares += ones[: len(block)] @ left.square_()
-    mean = total / len(frames)
-    return mean + shift, (squares / len(frames) - mean.square()).clamp_min_(0.0).sqrt_()
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._shift = self._total = self._squares = torch.zeros(0)
+
+    def add(self, frames: Tensor) -> None:
+        """Add (N, D) frames."""
+        blocks = torch.split(frames, _STATISTICS_ROWS)
+        room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
+        ones = room.new_ones(len(room))
+        if not self._count:
+            self._shift = blocks[0].mean(dim=0, dtype=torch.float64)
+            self._total, self._squares = torch.zeros_like(self._shift), torch.zeros_like(self._shift)
+        for block in blocks:
+            # (N,) @ (N, D) -> (D,): a product with ones is ten times as fast as a sum over the first axis
+            left = room[: len(block)].copy_(block).sub_(self._shift)
+            self._total += ones[: len(block)] @ left
+            self._squares += ones[: len(block)] @ left.square_()
+        self._count += len(frames)
+
+    def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
+        """(D,) each."""
+        mean = self._total / self._count
+        return mean + self._shift, (self._squares / self._count - mean.square()).clamp_min_(0.0).sqrt_()
+
+
+def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) in float64 of (N, D) frames."""
+    moments = Moments()
+    moments.add(frames)
+    return moments.mean_and_deviation()
 
 
 def fields_of(shape: ProbeShape) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
-from repbench.benchmark.features.extraction import FeatureTable
+from repbench.benchmark.features.table import Features
 from repbench.benchmark.probing.batches import batches
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
@@ -50,8 +50,8 @@ class ProbeTraining:
 
     predictor: Predictor
     shape: ProbeShape
-    train: FeatureTable
-    dev: FeatureTable
+    train: Features
+    dev: Features
     statistics: tuple[Tensor, Tensor]
     settings: ProbeSettings
     learning_rates: tuple[float, ...] = ()

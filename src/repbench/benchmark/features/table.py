@@ -1,0 +1,126 @@
+"""The features of a split as probes read them: rows by number, spans of utterances in order, blocks for statistics.
+
+A `FeatureTable` holds all of them in one tensor. `features.windows` gives the same numbers where they do not fit: it
+holds only the rows that the next steps draw, so it is told which steps follow.
+
+Axes: L layers, N frames of all utterances together, D width, R rows of a batch, F frames of an utterance.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+Span = tuple[int, int]
+"""First row and number of rows of consecutive frames."""
+
+Ahead = Callable[[], Iterable[Tensor]]
+"""The rows (R,) of the batches that follow, as far as they are drawn already."""
+
+
+def rows_of(spans: Iterable[Span]) -> Tensor:
+    """(R,) int64, the numbers of the rows of some spans, one after the other."""
+    return torch.cat([torch.arange(start, start + count) for start, count in spans])
+
+
+class Features(ABC):
+    """The features of many utterances, one after the other: N rows of L layers.
+
+    Attributes:
+        counts: Frames of each utterance, in the order of `ids`.
+        ids: Ids of the utterances.
+    """
+
+    counts: tuple[int, ...]
+    ids: tuple[str, ...]
+
+    def starts(self) -> dict[str, Span]:
+        """From the id of each utterance to its first row and its number of frames."""
+        starts, start = {}, 0
+        for id_, count in zip(self.ids, self.counts, strict=True):
+            starts[id_] = (start, count)
+            start += count
+        return starts
+
+    @property
+    @abstractmethod
+    def is_at_hand(self) -> bool:
+        """Whether all rows are in memory, so that reading them a second time costs next to nothing."""
+
+    @abstractmethod
+    def of_layers(self, layers: slice) -> Features:
+        """The same utterances with some of the layers."""
+
+    @abstractmethod
+    def gather(self, rows: Tensor, ahead: Ahead = lambda: (), out: Tensor | None = None) -> Tensor:
+        """(L, R, D) float32, the rows (R,) int64 in their order.
+
+        Args:
+            rows: Numbers of the rows.
+            ahead: What the next calls will ask for.
+            out: (L, R, D) memory for the result, which may be used.
+        """
+
+    def gather_spans(self, spans: Sequence[Span], ahead: Ahead = lambda: ()) -> Tensor:
+        """As `gather`, the rows of whole spans."""
+        return self.gather(rows_of(spans), ahead)
+
+    @abstractmethod
+    def spans(self, groups: Iterable[Sequence[Span]]) -> Iterator[Tensor]:
+        """For each group of spans in turn its frames (L, F, D) float32, those of its spans one after the other.
+
+        They may be a view of the features: not to be written to.
+        """
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Tensor]:
+        """All frames once, as blocks (L, R, D) float32."""
+
+
+class FeatureTable(Features):
+    """Features in one tensor.
+
+    Args:
+        frames: (L, N, D) float32.
+        counts: Frames of each utterance, in the order of `ids`.
+        ids: Ids of the utterances.
+    """
+
+    is_at_hand = True
+
+    def __init__(self, frames: Tensor, counts: tuple[int, ...], ids: tuple[str, ...]) -> None:
+        self.frames = frames
+        self.counts = counts
+        self.ids = ids
+
+    def to(self, device: torch.device) -> FeatureTable:
+        """The same table with its frames on a device."""
+        return FeatureTable(self.frames.to(device), self.counts, self.ids)
+
+    def of_layers(self, layers: slice) -> FeatureTable:
+        return FeatureTable(self.frames[layers], self.counts, self.ids)
+
+    def gather(self, rows: Tensor, ahead: Ahead = lambda: (), out: Tensor | None = None) -> Tensor:
+        frames = self.frames
+        if out is None:
+            out = frames.new_empty(len(frames), len(rows), frames.shape[-1])
+        chosen = rows.to(frames.device)
+        for layer, chosen_of_layer in zip(frames, out, strict=True):  # two axes go twice as fast as three
+            torch.index_select(layer, 0, chosen, out=chosen_of_layer)
+        return out
+
+    def gather_spans(self, spans: Sequence[Span], ahead: Ahead = lambda: ()) -> Tensor:
+        return torch.cat([self.frames[:, start : start + count] for start, count in spans], dim=1)
+
+    def spans(self, groups: Iterable[Sequence[Span]]) -> Iterator[Tensor]:
+        for group in groups:
+            follows = all(sum(one) == other for one, (other, _) in pairwise(group))
+            # a view where the spans are next to each other, and so without a copy
+            yield self.frames[:, group[0][0] : sum(group[-1])] if follows else self.gather_spans(group)
+
+    def blocks(self) -> Iterator[Tensor]:
+        yield self.frames
