@@ -44,7 +44,7 @@ ROOMS = {
         "finetuning": {"data", "features", "loading", "probing", "protocol"},
         "probing": {"data", "features", "protocol"},
         "scoring": {"data"},
-        "features": {"environment", "loading"},
+        "features": {"environment", "loading", "protocol"},
         "data": {"protocol"},
         "loading": set(), "environment": set(), "protocol": set(),
     },

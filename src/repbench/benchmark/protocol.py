@@ -96,6 +96,18 @@ class ExtractionSettings(Settings):
     """GiB that the feature store takes on disk at most; 0 stores nothing."""
 
 
+class ResourceSettings(Settings):
+    """Memory and disk that a run may use. They change where features are kept, and no number; no record has them."""
+
+    memory_gib: Positive | None = None
+    """GiB of memory of the process; null: 80 % of what the machine, or its control group, has free."""
+    disk_gib: NonNegative | None = None
+    """GiB of new features and temporary files on the disk of the cache; null: half of what is free."""
+    road: Literal["auto", "memory", "store", "recompute"] = "auto"
+    """Where features are: all in memory; in the feature store, read again for each window of training steps; computed
+    again for each window; or the first of the three that memory and disk allow."""
+
+
 class TaskSettings(Settings):
     """Settings for one task, or for all tasks of a problem, in place of those for all tasks."""
 
@@ -148,6 +160,8 @@ class Protocol(Settings):
     """The division of the corpus."""
     extraction: ExtractionSettings = ExtractionSettings()
     """The features."""
+    resources: ResourceSettings = ResourceSettings()
+    """Memory and disk."""
     labels: Literal["given", "shuffled"] = "given"
     """Whether train and dev keep their labels, or have them shuffled: a control from which nothing can be learned."""
     task: dict[str, Any] = Field(default_factory=dict)

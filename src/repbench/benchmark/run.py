@@ -31,6 +31,7 @@ from repbench.benchmark.loading.upstreams import untrained_like
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.run_data import RunData, open_test, refuse_exclusions
+from repbench.benchmark.pipeline.run_features import extract, road_of
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
     LabelledSubset,
@@ -150,16 +151,18 @@ def _probed(
 ) -> list[WrittenRecord]:
     """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
     splits = data.splits
+    parts = splits.usable(splits.train), splits.usable(splits.dev)
+    road = road_of(context, *parts, trainings=len({replace(setting, tuned=False) for setting in settings}))
     train, dev = tables_on(
         context.device,
-        context.extract("features of train", splits.usable(splits.train)),
-        context.extract("features of dev", splits.usable(splits.dev)),
+        extract(context, "features of train", parts[0], road),
+        extract(context, "features of dev", parts[1], road),
     )
     results = _train(context, splits, train, dev, subsets, settings)
     del train, dev  # frees memory of the device for the upstream
 
     test = open_test(context, data)
-    table = context.extract("features of test", test.examples)
+    table = extract(context, "features of test", test.examples)
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     written = []
     for some in _in_batches(results):

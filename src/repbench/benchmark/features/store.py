@@ -59,6 +59,9 @@ MAX_READERS = 8
 """Most shards that are read at the same time."""
 GIB = 2**30
 
+CurrentEntries = Mapping[tuple[str, int], Sequence[tuple[Shard, StoredLayer]]]
+"""From a sound and a layer to the entries that store it."""
+
 UtteranceLayer = tuple[int, int]
 """Number of an utterance in the table, and index of a layer."""
 
@@ -93,6 +96,8 @@ class FeatureStore:
         self._say = say
         self._is_closed = False
         self._folder = folder / origin.folder_name()
+        self._known: dict[Path, Shard] = {}
+        self._current: tuple[tuple[Path, ...], CurrentEntries] | None = None
 
     def extract(
         self,
@@ -144,7 +149,7 @@ class FeatureStore:
 
     def lacking(self, utterances: Sequence[Utterance], layers: Sequence[int]) -> list[Utterance]:
         """The utterances of which one of the layers is not stored."""
-        stored = current_entries(self._shards())
+        stored = self._entries()
         return [each for each in utterances if any((self._sound(each), layer) not in stored for layer in layers)]
 
     def _sound(self, utterance: Utterance) -> str:
@@ -159,6 +164,17 @@ class FeatureStore:
     def is_closed(self) -> bool:
         """Whether nothing more is stored: the disk or the quota is full, or the folder is not writable."""
         return self._is_closed
+
+    @property
+    def room_bytes(self) -> float:
+        """What may still be stored: of the quota, or of the disk where that has less."""
+        if self.is_closed:
+            return 0
+        return max(0, min(self._quota_bytes - bytes_below(self._root), free_bytes(self._root) - SPARE_BYTES))
+
+    def read_only(self) -> None:
+        """Store nothing more, without a note."""
+        self._is_closed = True
 
     def write(self, entries: Sequence[UnwrittenLayer], replaced: Sequence[StoredKey]) -> None:
         """Write a shard, unless the store is closed."""
@@ -217,7 +233,7 @@ class FeatureStore:
         self, index: TableIndex, layers: Sequence[int]
     ) -> Iterator[tuple[UtteranceLayer, list[tuple[Shard, StoredLayer]]]]:
         """The entries, of the expected size, of each utterance and layer that is stored."""
-        stored = current_entries(self._shards())
+        stored = self._entries()
         for number, utterance in enumerate(index.utterances):
             num_bytes = index.counts[number] * self._upstream.info.width * _dtype(self._origin).itemsize
             for layer in layers:
@@ -259,18 +275,28 @@ class FeatureStore:
             for key in left:
                 yield key, ""
 
+    def _entries(self) -> CurrentEntries:
+        """The current entries of the store; a folder that did not change is not understood a second time."""
+        shards = self._shards()
+        paths = tuple(shard.path for shard in shards)
+        if self._current is None or self._current[0] != paths:
+            self._current = paths, current_entries(shards)
+        return self._current[1]
+
     def _shards(self) -> list[Shard]:
         remove_abandoned(self._folder)
         shards = []
         for path in shard_files(self._folder):
             try:
-                shard = read_index(path)
+                # A shard never changes under its name, which is the digest of its index.
+                shard = self._known[path] if path in self._known else read_index(path)
             except DamagedShard as damage:
                 self._say(f"note: stored features are damaged ({path}: {damage}) and are computed again")
                 discard(path)
             except OSError:
                 continue  # removed by another process, or not readable: its features are computed
             else:
+                self._known[path] = shard
                 if shard.origin == self._origin:
                     shards.append(shard)
         return shards

@@ -24,7 +24,7 @@ from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.loading.upstreams import code_of
 from repbench.benchmark.pipeline.setup import RunContext, RunRequest, RunSetting, WrittenRecord
 from repbench.benchmark.pipeline.write_record import pair_folder
-from repbench.benchmark.protocol import Protocol, unread_settings
+from repbench.benchmark.protocol import Protocol, ResourceSettings, unread_settings
 from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
 from repbench.corpora.contract import Corpus
 from repbench.downstream.heads import head_origin
@@ -37,7 +37,13 @@ from repbench.registry import identity_of_code, is_packaged
 LOCKS_FOLDER = ".running"
 """Folder, below that of the records, with a lock for each pair that is running."""
 
-_CHANGES_NO_NUMBER = frozenset({"extraction.batch_seconds", "extraction.store_gib"})
+_CHANGES_NO_NUMBER = frozenset(
+    [
+        "extraction.batch_seconds",
+        "extraction.store_gib",
+        *(f"resources.{name}" for name in ResourceSettings.model_fields),
+    ]
+)
 """Settings of the computation and storage of features that do not change their values."""
 
 

@@ -149,7 +149,7 @@ def _folder(context: RunContext, corpus: Corpus, setting: RunSetting) -> Path:
         "label_fraction": setting.fraction,
         "seed": setting.seed,
         "labels": setting.labels,
-        "protocol": setting.protocol(context.request.protocol).model_dump(mode="json"),
+        "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude={"resources"}),
     }
     return context.request.out / STATES / hashlib.sha256(canonical_json(identity)).hexdigest()[:16]
 

@@ -16,6 +16,7 @@ from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.finetuning.network import SavedNetwork, load_network
 from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, OpenedTest, RunData, refuse_exclusions
+from repbench.benchmark.pipeline.run_features import extract
 from repbench.benchmark.pipeline.setup import (
     RunRequest,
     RunSetting,
@@ -80,7 +81,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     refuse_exclusions(splits.test, request.allow_excluded)
     examples = splits.test.open()
     _refuse_training_utterances(examples, frozenset(facts["heard"]), corpus)
-    table = context.extract("features of test", examples)
+    table = extract(context, "features of test", examples)
     selection = Selection(source.selection.grid, source.selection.chosen, source.selection.dev_value)
     setting = RunSetting(layer=source.layer, fraction=source.label_fraction, seed=source.seed)
     result = TrainedResult(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +14,10 @@ from torch import nn
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledUtterances, seconds_of
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
-from repbench.benchmark.features.extraction import ExtractionOptions, layer_indices
+from repbench.benchmark.features.extraction import layer_indices
 from repbench.benchmark.features.shards import store_folder
-from repbench.benchmark.features.source import features_of
 from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
-from repbench.benchmark.features.table import FeatureTable
+from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.probing.probe import ProbeShape
@@ -186,27 +184,6 @@ class RunContext:
     store: FeatureStore | None
     extract_seconds: float = 0.0
 
-    def extract(self, title: str, examples: LabelledUtterances) -> FeatureTable:
-        """Features of all examples, at `layers`.
-
-        Args:
-            title: Of the stage of the reporter.
-            examples: In the order of the table.
-        """
-        started = time.monotonic()
-        with self.reporter.stage(title) as advance:
-            settings = self.request.protocol.extraction
-            options = ExtractionOptions(
-                batch_seconds=settings.batch_seconds,
-                device=self.device,
-                dtype=settings.dtype,
-                precision=settings.precision,
-            )
-            utterances = [example.utterance for example in examples]
-            table = features_of(self.upstream, utterances, self.layers, options, store=self.store, progress=advance)
-        self.extract_seconds += time.monotonic() - started
-        return table
-
     def places(self, layer: str) -> slice:
         """The layers that a `--layer` reads, as a slice of the layers of a table."""
         wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
@@ -228,7 +205,7 @@ class RunContext:
             mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
         )
 
-    def view(self, table: FeatureTable, layer: str) -> FeatureTable:
+    def view(self, table: Features, layer: str) -> Features:
         """The layers of the table that a setting reads."""
         return table.of_layers(self.places(layer))
 

@@ -26,8 +26,8 @@ from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
 
-NOT_IN_PROTOCOL = {"head", "layer", "tasks"}
-"""Settings of the protocol that a record has in fields of its own, or resolved."""
+NOT_IN_PROTOCOL = {"head", "layer", "tasks", "resources"}
+"""Settings of the protocol that a record has in fields of its own or resolved, and those of the machine."""
 
 
 def score(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -150,6 +150,7 @@ class _ProbeGroup:
         context = untrained.head.context_frames
         self._batches = batches(self._predictor, train, self._settings, generator, context=context)
         self._dev_set = self._predictor.dev_set(dev, self._device)
+        self._snapshots: list[tuple[int, list[dict[str, Tensor]]]] = []
         self._seconds = 0.0
 
     def steps(self) -> Iterator[int]:
@@ -158,9 +159,14 @@ class _ProbeGroup:
         points = selection_steps(self._settings.steps, self._settings.selection_points)
         for step in range(1, self._settings.steps + 1):
             self._step(step)
-            if step in points:
-                self._select(step)
+            if step in points and self._dev_set.table.is_at_hand:
+                probes = [run.probe for run in self._runs]
+                self._select(step, self._primaries(probes), [probe.state_dict() for probe in probes])
+            elif step in points:
+                self._snapshots.append((step, [copy.deepcopy(run.probe.state_dict()) for run in self._runs]))
             yield step
+        if self._snapshots:
+            self._select_among_snapshots()
         self._seconds = time.monotonic() - started
 
     def trained(self) -> list[TrainedProbe]:
@@ -185,21 +191,35 @@ class _ProbeGroup:
                 torch.nn.utils.clip_grad_norm_(run.probe.parameters(), self._settings.clip_norm)
             run.optimizer.step()
 
-    def _select(self, step: int) -> None:
-        values = self._predictor.primaries(self._scores, self._dev_set)
-        for run, value in zip(self._runs, values, strict=True):
+    def _select(self, step: int, values: Sequence[float | None], states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Keep the state of each run that is better on dev than all before it; values are those of the states."""
+        for run, value, state in zip(self._runs, values, states, strict=True):
             if not run.is_finite(value is not None, step) or value is None:
                 continue
             run.grid.append({"learning_rate": run.learning_rate, "step": step, "dev_value": value})
             if self._predictor.better(value, run.value):
-                run.value, run.step, run.best = value, step, copy.deepcopy(run.probe.state_dict())
+                run.value, run.step, run.best = value, step, copy.deepcopy(dict(state))
         if all(run.diverged_at is not None for run in self._runs):
             raise _all_diverged("scores on dev are NaN or infinite", step)
 
-    def _scores(self, frames: Tensor, counts: Tensor) -> Tensor:
-        """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
-        standard = self._runs[0].probe.standardised(frames)
-        return scores_side_by_side([run.probe.eval() for run in self._runs], standard, counts)
+    def _select_among_snapshots(self) -> None:
+        """Score all points in one pass over dev, whose features are computed or read for each pass."""
+        probes = [copy.deepcopy(run.probe) for _, states in self._snapshots for run in self._runs[: len(states)]]
+        for probe, state in zip(probes, (state for _, states in self._snapshots for state in states), strict=True):
+            probe.load_state_dict(state)
+        values = iter(self._primaries(probes))
+        for step, states in self._snapshots:
+            self._select(step, [next(values) for _ in states], states)
+        self._snapshots = []
+
+    def _primaries(self, probes: Sequence[Probe]) -> list[float | None]:
+        """The dev value of each probe, or None where its scores are not finite."""
+
+        def scores_of(frames: Tensor, counts: Tensor) -> Tensor:
+            """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
+            return scores_side_by_side([probe.eval() for probe in probes], probes[0].standardised(frames), counts)
+
+        return self._predictor.primaries(scores_of, self._dev_set)
 
 
 @contextmanager
@@ -242,9 +262,9 @@ class _ProbeRun:
 
     def is_finite(self, finite: bool, step: int) -> bool:
         """Whether everything so far is finite, after a step whose loss or scores are finite, or are not."""
-        if not finite and self.diverged_at is None:
+        if not finite and (self.diverged_at is None or step < self.diverged_at):
             self.diverged_at = step
-        return self.diverged_at is None
+        return self.diverged_at is None or step < self.diverged_at
 
     def trained(self, seconds: float) -> TrainedProbe:
         """The probe at its best point or, where it diverged, as it is."""

@@ -1,0 +1,276 @@
+"""Features that fit neither memory nor disk as a whole: only the rows that the next training steps draw are kept.
+
+A window holds the rows of as many steps as fit it. When a step draws a row that the window lacks, the utterances of the
+next steps' rows are computed again (or read from the feature store), in chunks, and all other rows are dropped. So a
+training makes one pass over its utterances for each window of steps, and draws the same rows as with all features in
+memory. Statistics, dev and test need each row once and in order: they take chunk after chunk (docs/design/0026-three-
+roads.md).
+
+Axes: L layers, N frames of all utterances together, D width, R rows of a batch or window, F frames of an utterance.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from repbench.benchmark.features.table import Ahead, Features, Span
+from repbench.errors import EnvironmentFault
+from repbench.files import TEMPORARY_PREFIX
+
+Compute = Callable[[Sequence[int]], Tensor]
+"""From numbers of utterances to their frames (L, N, D) float32, one utterance after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """The room for a window.
+
+    Attributes:
+        window_bytes: Most bytes of the rows of a window.
+        chunk_bytes: Most bytes of frames that are computed before unused ones are dropped; one utterance may be more.
+        folder: Folder of a file without a name that holds the window; None: it is in memory.
+        dtype: What the features are rounded to, so that nothing is lost when a window is kept in it.
+    """
+
+    window_bytes: int
+    chunk_bytes: int
+    folder: Path | None = None
+    dtype: torch.dtype = torch.float32
+
+
+class WindowedFeatures(Features):
+    """Features of which a window is kept, and the rest is computed when it is needed.
+
+    Args:
+        compute: Gives the frames of some utterances.
+        counts: Frames of each utterance.
+        ids: Ids of the utterances.
+        shape: L and D of what `compute` gives.
+        room: For each window.
+        layers: The layers to keep.
+    """
+
+    is_at_hand = False
+
+    def __init__(
+        self,
+        compute: Compute,
+        counts: tuple[int, ...],
+        ids: tuple[str, ...],
+        shape: tuple[int, int],
+        room: Room,
+        layers: slice = slice(None),
+    ) -> None:
+        self.counts = counts
+        self.ids = ids
+        self._compute, self._shape, self._room, self._layers = compute, shape, room, layers
+        self._ends = torch.tensor(counts, dtype=torch.int64).cumsum(dim=0)
+        self._window: Window | None = None
+        self.num_fills = 0
+
+    def of_layers(self, layers: slice) -> WindowedFeatures:
+        kept = range(self._shape[0])[self._layers][layers]
+        chosen = slice(kept.start, kept.stop, kept.step)
+        return WindowedFeatures(self._compute, self.counts, self.ids, self._shape, self._room, chosen)
+
+    def gather(self, rows: Tensor, ahead: Ahead = lambda: (), out: Tensor | None = None) -> Tensor:
+        places = None if self._window is None else self._window.places_of(rows)
+        if self._window is None or places is None:
+            self._window = None  # its memory is free before the next is allocated
+            self._window = self._filled(rows, ahead)
+            places = self._window.places_of(rows)
+            assert places is not None
+        # (R, L, D) -> (L, R, D)
+        return self._window.read(places).float().transpose(0, 1)
+
+    def spans(self, groups: Iterable[Sequence[Span]]) -> Iterator[Tensor]:
+        numbers = {(end - count, count): number for number, (end, count) in enumerate(self._ends_and_counts())}
+        waiting: list[list[int]] = []
+        for group in groups:
+            waiting.append([numbers[span] for span in group])
+            if self._bytes_of(number for each in waiting for number in each) > self._room.chunk_bytes:
+                yield from self._computed(waiting)
+                waiting = []
+        if waiting:
+            yield from self._computed(waiting)
+
+    def blocks(self) -> Iterator[Tensor]:
+        for chunk in self._chunks(range(len(self.counts))):
+            yield self._compute(chunk)[self._layers]
+
+    def _ends_and_counts(self) -> Iterator[tuple[int, int]]:
+        return zip(self._ends.tolist(), self.counts, strict=True)
+
+    def _computed(self, groups: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """The frames (L, F, D) of each group of utterances, computed together."""
+        frames = self._compute([number for group in groups for number in group])[self._layers]
+        sizes = [sum(self.counts[number] for number in group) for group in groups]
+        return iter(torch.split(frames, sizes, dim=1))
+
+    def _bytes_of(self, numbers: Iterable[int]) -> int:
+        """Size of the frames of utterances as they are computed: all layers, float32."""
+        num_layers, width = self._shape
+        return sum(self.counts[number] for number in numbers) * num_layers * width * 4
+
+    def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Consecutive numbers, as many as may be computed at once."""
+        chunk: list[int] = []
+        size = 0
+        for number in numbers:
+            own = self._bytes_of([number])
+            if chunk and size + own > self._room.chunk_bytes:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(number)
+            size += own
+        if chunk:
+            yield chunk
+
+    def _filled(self, rows: Tensor, ahead: Ahead) -> Window:
+        """A window with these rows, and those of as many of the batches ahead as fit it."""
+        num_layers, width = len(range(self._shape[0])[self._layers]), self._shape[1]
+        most = self._room.window_bytes // (num_layers * width * self._room.dtype.itemsize)
+        held = self._rows_of_a_window(rows, ahead, most)
+        window = Window(held, num_layers, width, self._room)
+        of_row = torch.searchsorted(self._ends, held, right=True)  # (R,) the utterance of each row
+        needed, num_rows = torch.unique_consecutive(of_row, return_counts=True)
+        rows_of = dict(zip(needed.tolist(), num_rows.tolist(), strict=True))
+        first = 0
+        for chunk in self._chunks(needed.tolist()):
+            size = sum(rows_of[number] for number in chunk)
+            inside = self._inside(held[first : first + size], of_row[first : first + size], chunk)
+            # (L, N, D) -> (L, R, D) -> (R, L, D): what a step draws of a frame lies together
+            kept = self._compute(chunk)[self._layers].index_select(1, inside).transpose(0, 1)
+            window.write(first, kept.to(self._room.dtype).contiguous())
+            first += size
+        self.num_fills += 1
+        return window
+
+    def _inside(self, rows: Tensor, of_row: Tensor, chunk: Sequence[int]) -> Tensor:
+        """(R,) the rows of a chunk's frames that hold rows of the whole."""
+        counts = torch.tensor([self.counts[number] for number in chunk])
+        shift = torch.zeros(len(self.counts), dtype=torch.int64)
+        own_ends, ends = counts.cumsum(dim=0), self._ends[list(chunk)]
+        shift[list(chunk)] = own_ends - ends
+        return rows + shift[of_row]
+
+    @staticmethod
+    def _rows_of_a_window(rows: Tensor, ahead: Ahead, most: int) -> Tensor:
+        """(R,) ascending, the rows of a batch and of batches that follow it, at most `most`.
+
+        Raises:
+            EnvironmentFault: The batch alone has more.
+        """
+        wanted = [torch.unique(rows)]
+        if len(wanted[0]) > most:
+            raise EnvironmentFault(
+                f"A batch of {len(wanted[0])} frames does not fit the {most} that the memory has room for",
+                key="resources.memory_gib",
+                do="Raise it, lower probe.batch_frames or probe.batch_utterances, or take fewer layers",
+            )
+        size = len(wanted[0])
+        for batch in ahead():
+            size += len(batch)
+            if size > most:
+                break
+            wanted.append(batch)
+        held: Tensor = torch.unique(torch.cat(wanted))
+        return held
+
+
+class _Memory(Protocol):
+    """Where the rows of a window are: each (L, D) in the dtype of the window."""
+
+    def write(self, first: int, rows: Tensor) -> None:
+        """Keep rows (R, L, D), from the row `first` on."""
+
+    def read(self, places: Tensor) -> Tensor:
+        """(R, L, D), the rows at these places."""
+
+
+class Window:
+    """Some rows of all features.
+
+    Args:
+        rows: (R,) ascending, their numbers.
+        num_layers: L.
+        width: D.
+        room: Where they are kept, and in which dtype.
+    """
+
+    def __init__(self, rows: Tensor, num_layers: int, width: int, room: Room) -> None:
+        self._rows = rows
+        shape = (len(rows), num_layers, width)
+        self._memory: _Memory = _InMemory(shape, room.dtype) if room.folder is None else _InFile(shape, room)
+
+    def places_of(self, rows: Tensor) -> Tensor | None:
+        """(R,) the places of rows in this window; None if it lacks one."""
+        places = torch.searchsorted(self._rows, rows).clamp_max_(len(self._rows) - 1)
+        return places if torch.equal(self._rows[places], rows) else None
+
+    def write(self, first: int, rows: Tensor) -> None:
+        """Keep rows (R, L, D), from the place `first` on."""
+        self._memory.write(first, rows)
+
+    def read(self, places: Tensor) -> Tensor:
+        """(R, L, D), the rows at these places, in the dtype of the window."""
+        return self._memory.read(places)
+
+
+class _InMemory:
+    def __init__(self, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+        self._rows = torch.empty(shape, dtype=dtype)
+
+    def write(self, first: int, rows: Tensor) -> None:
+        self._rows[first : first + len(rows)] = rows
+
+    def read(self, places: Tensor) -> Tensor:
+        return self._rows.index_select(0, places)
+
+
+class _InFile:
+    """Rows in a file without a name, read one by one: pages of a mapped file would count as memory of the process."""
+
+    def __init__(self, shape: tuple[int, int, int], room: Room) -> None:
+        assert room.folder is not None
+        self._shape, self._dtype = shape, room.dtype
+        self._row_bytes = shape[1] * shape[2] * room.dtype.itemsize
+        room.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=room.folder, prefix=TEMPORARY_PREFIX) as file:
+            self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        try:
+            # a file with holes would fail in the middle of a pass, when the disk is full
+            os.posix_fallocate(self._descriptor, 0, max(1, shape[0] * self._row_bytes))
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{shape[0] * self._row_bytes / 2**30:.1f} GiB cannot be written ({error})",
+                file=room.folder,
+                key="resources.disk_gib",
+                do="Lower it, or free space on this disk",
+            ) from error
+
+    def write(self, first: int, rows: Tensor) -> None:
+        data = memoryview(rows.view(torch.uint8).numpy().reshape(-1).data)
+        offset = first * self._row_bytes
+        while data:  # a system writes some 2 GiB at most in one call
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+    def read(self, places: Tensor) -> Tensor:
+        rows = torch.empty(len(places), *self._shape[1:], dtype=self._dtype)
+        memory = memoryview(rows.view(torch.uint8).numpy().reshape(-1).data)
+        size = self._row_bytes
+        for number, place in enumerate(places.tolist()):
+            if os.preadv(self._descriptor, [memory[number * size : (number + 1) * size]], place * size) != size:
+                raise EnvironmentFault("A temporary file was cut off", key="resources.disk_gib", do="Free space")
+        return rows

@@ -1,0 +1,119 @@
+"""The features of a run: where they are kept, and how they are computed.
+
+Axes: L layers, N frames of all utterances together, D width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from repbench.benchmark.data.dataset import LabelledUtterances
+from repbench.benchmark.features.budget import budget_of
+from repbench.benchmark.features.extraction import ExtractionOptions, table_index
+from repbench.benchmark.features.roads import Need, Road, choose_road, forecast
+from repbench.benchmark.features.shards import store_folder
+from repbench.benchmark.features.source import features_of
+from repbench.benchmark.features.table import Features, FeatureTable
+from repbench.benchmark.features.windows import WindowedFeatures
+from repbench.benchmark.pipeline.setup import RunContext
+from repbench.corpora.contract import Progress, Utterance
+from repbench.downstream.contract import problem_of
+from repbench.downstream.heads import head_info
+
+
+def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0) -> Road:
+    """Choose where the features of some examples are, and report a choice other than memory.
+
+    Args:
+        context: Of the run.
+        parts: Examples whose features are needed at the same time; the first are trained on.
+        trainings: How many trainings draw from the first; 0: all are read in order.
+
+    Raises:
+        EnvironmentFault: The features do not fit the memory and disk that may be used.
+    """
+    protocol = context.request.protocol
+    utterances = [example.utterance for part in parts for example in part]
+    index = table_index(context.upstream, utterances)
+    batch = _batch_frames(context, index.counts[: len(parts[0])]) if trainings else 0
+    need = Need(
+        num_frames=sum(index.counts),
+        num_layers=len(context.layers),
+        width=context.upstream.info.width,
+        dtype=getattr(torch, protocol.extraction.dtype),
+        missing_frames=sum(index.counts),
+        drawn_frames=protocol.probe.steps * batch,
+        batch_frames=batch,
+        trainings=trainings,
+    )
+    budget, wanted = budget_of(protocol.resources, store_folder()), protocol.resources.road
+    if context.store is None:
+        room: float = 0
+    else:
+        room = context.store.room_bytes
+        if wanted != "memory" and need.table_bytes > budget.free_memory_bytes // 2:  # else nothing depends on it
+            lacking = {each.id for each in context.store.lacking(utterances, context.layers)}
+            counted = zip(utterances, index.counts, strict=True)
+            need = replace(need, missing_frames=sum(count for each, count in counted if each.id in lacking))
+    road = choose_road(need, budget, store_room_bytes=room, folder=store_folder(), wanted=wanted)
+    if road.room is not None:
+        context.reporter.say(f"note: {forecast(need, budget, road)}")
+    return road
+
+
+def _batch_frames(context: RunContext, counts: Sequence[int]) -> int:
+    """Most frames of a batch of training utterances with so many frames each."""
+    probe = context.request.protocol.probe
+    if problem_of(context.task).batches == "frames":
+        each = 2 * head_info(context.head).context_frames + 1
+        return min(probe.batch_frames, sum(counts)) * each
+    return sum(sorted(counts)[-probe.batch_utterances :])
+
+
+def extract(context: RunContext, title: str, examples: LabelledUtterances, road: Road | None = None) -> Features:
+    """Features of all examples, at the layers of the run.
+
+    Args:
+        context: Of the run.
+        title: Of the stage of the reporter.
+        examples: In the order of the table.
+        road: Where the features are; None: as fits these examples, which are read in order.
+    """
+    road = road or road_of(context, examples)
+    utterances = [example.utterance for example in examples]
+    if road.room is not None:
+        return _windowed(context, utterances, road)
+    with context.reporter.stage(title) as advance:
+        return _computed(context, utterances, progress=advance)
+
+
+def _computed(context: RunContext, utterances: Sequence[Utterance], progress: Progress | None = None) -> FeatureTable:
+    started = time.monotonic()
+    settings = context.request.protocol.extraction
+    options = ExtractionOptions(
+        batch_seconds=settings.batch_seconds,
+        device=context.device,
+        dtype=settings.dtype,
+        precision=settings.precision,
+    )
+    table = features_of(context.upstream, utterances, context.layers, options, store=context.store, progress=progress)
+    context.extract_seconds += time.monotonic() - started
+    return table
+
+
+def _windowed(context: RunContext, utterances: Sequence[Utterance], road: Road) -> WindowedFeatures:
+    assert road.room is not None
+    if context.store is not None and road.name == "recompute":
+        context.store.read_only()
+    index = table_index(context.upstream, utterances)
+
+    def compute(numbers: Sequence[int]) -> Tensor:
+        return _computed(context, [utterances[number] for number in numbers]).frames
+
+    shape = len(context.layers), context.upstream.info.width
+    return WindowedFeatures(compute, index.counts, tuple(each.id for each in utterances), shape, road.room)
