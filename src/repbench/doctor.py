@@ -1,6 +1,6 @@
 """The examination behind `repbench doctor`: faults of this installation, and their cures.
 
-Imports that could hang, exit or crash run in child processes. Each child has a session of its own, which is killed
+Imports that could hang, exit or crash run in child processes. Each child has its own session, which is killed
 with all processes in it. The code of the child (`python -m repbench.doctor ANSWER REQUEST`) is at the end of the file.
 """
 
@@ -296,7 +296,7 @@ def _ending(status: int) -> str:
 
 
 def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
-    """Run each request in a child of its own, a few at a time; the answers are in the order of the requests."""
+    """Run each request in a separate child, a few at a time; the answers are in the order of the requests."""
     waiting = list(enumerate(requests))
     answers: dict[int, _Answer] = {}
     running: list[_Child] = []
@@ -329,10 +329,16 @@ def _collect(running: list[_Child], answers: dict[int, _Answer], timeout_s: floa
 
 def _start(number: int, request: _Request, folder: Path) -> _Child:
     folder.mkdir()
+    # -P keeps the working folder off the path: a file there named like a module would be imported in its place.
     command = [sys.executable, "-P", "-m", "repbench.doctor", str(folder / "answer"), json.dumps(asdict(request))]
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+            # A new session, so that `killpg` ends what the child started as well.
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
         )
     return _Child(number, folder, process)
 
@@ -381,7 +387,7 @@ def _reply_on_torchaudio() -> dict[str, Any]:
     found = len(functional.resample(torch.zeros(800), 8_000, 16_000))
     if found != 1600:
         return {"reason": f"800 samples at 8,000 Hz became {found} at 16,000 Hz"}
-    return {"detail": f"torchaudio {torchaudio.__version__} beside torch {torch.__version__}"}
+    return {"detail": f"torchaudio {torchaudio.__version__} with torch {torch.__version__}"}
 
 
 def _reply_on_plugin(entry: Entry) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class FinetuneSettings(Settings):
     steps: PositiveInt = 300
     """Optimizer steps at most, whatever the size of the training split."""
     batch_seconds: Positive = 20.0
-    """Seconds of sound of one step, padding included; a longer utterance is a batch of its own."""
+    """Seconds of sound of one step, padding included; a longer utterance is a batch by itself."""
     learning_rate: Positive = 5e-4
     """Learning rate of the upstream, at the end of the warm-up."""
     head_learning_rate: Positive = 1e-3
@@ -114,8 +114,8 @@ class TaskSettings(Settings):
 class Protocol(Settings):
     """Every setting of a run.
 
-    `head`, `layer` and `tasks` hold where the command line gives none; a record has the head and the layer in fields of
-    their own.
+    `head`, `layer` and `tasks` hold where the command line gives none; a record has the head and the layer in separate
+    fields.
     """
 
     command_options: ClassVar[Mapping[str, str]] = {

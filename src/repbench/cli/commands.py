@@ -20,7 +20,7 @@ class Command(TyperCommand):
         """Parse the arguments.
 
         Raises:
-            UsageError: An option that takes one value is given twice, or a setting stands without its option.
+            UsageError: An option that takes one value is given twice, or a setting has no option before it.
         """
         _, extra, order = self.make_parser(ctx).parse_args(args=list(args))
         for option, count in Counter(order).items():

@@ -108,6 +108,7 @@ class Entry:
                 value = self._import()
         except OF_OTHERS:
             raise
+        # Also SystemExit, which would end the process with the plugin's exit code.
         except BaseException as error:
             raise self._failure(error) from error
         return LoadedEntry(value, tuple(changed))

@@ -64,6 +64,8 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     context = prepare(request, reporter, opened, upstream=upstream)
     if network is not None:
+        # The record names the initial weights, as that of the fine-tuning did; `prepare` computed that of the tuned
+        # ones.
         context.fingerprint = facts["upstream_fingerprint"]
     elif context.fingerprint != facts["upstream_fingerprint"]:
         raise IntegrityError(
@@ -123,6 +125,7 @@ def _refuse_training_options(request: RunRequest) -> None:
 
 def _refuse_training_utterances(examples: LabelledUtterances, heard: frozenset[str], corpus: Corpus) -> None:
     """Refuse to score an utterance that trained or selected the probe."""
+    # By sound, not by id: the same file may have another id in another corpus.
     again = [example for example in examples if example.utterance.samples_sha256[:HEARD_DIGITS] in heard]
     if again:
         raise DataError(
@@ -146,5 +149,5 @@ def _refuse_other_pair(request: RunRequest, source: Record) -> None:
         raise UsageError(
             f"The probe was trained for {trained[1]} on {trained[0]}, not for {given[1]} on {given[0]}",
             key="--probe",
-            do=f"Say --upstream {trained[0]} --downstream {trained[1]}",
+            do=f"Give --upstream {trained[0]} --downstream {trained[1]}",
         )

@@ -105,6 +105,7 @@ def _padding_invariant(subject: UpstreamSubject) -> Held:
     for num_samples in sorted({subject.info.min_samples, subject.second}):
         sound = subject.sound(num_samples)
         for kind, behind in (("zeros", torch.zeros(num_samples)), ("noise", subject.sound(num_samples, seed=9))):
+            # (T,) and (T,) -> (1, 2 T)
             padded = torch.cat([sound, behind])[None, : subject.info.max_samples]
             states = valid(subject.run_padded(padded, torch.tensor([num_samples])))[0]
             what = f"{num_samples} samples with and without {kind} behind them"
@@ -207,6 +208,7 @@ def _middle_of_response(subject: UpstreamSubject, quiet: Tensor, silent: Tensor,
 def _utterance_normalised(subject: UpstreamSubject) -> Held:
     """`utterance_normalised` declares whether every feature of layer 0 has zero mean over the utterance."""
     layer = subject.alone(subject.length(3 * subject.second))[0]
+    # (F, D) -> (D,): the mean of each feature, relative to the layer's root mean square
     mean = float(layer.mean(dim=0).abs().max() / layer.square().mean().sqrt().clamp_min(1e-30))
     if subject.info.utterance_normalised and mean > 1e-3:
         raise Broken("it is declared, but a feature has a mean", measured=mean, allowed=1e-3)

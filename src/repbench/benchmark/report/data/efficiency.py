@@ -80,6 +80,7 @@ def _efficiency(gathered: Gathered, column: Column) -> Efficiency:
     layers = {key[:2]: len({other[2] for other in several if other[:2] == key[:2]}) for key in several}
     curves = [_curve(column, cells, target, layers[key[:2]] > 1) for key, cells in several.items()]
     curves.sort(key=lambda curve: (-column.signed(curve.area or 0.0), curve.name))
+    # Rounded, because a mean over seeds in another order can differ in its last digits.
     ranges = {(round(min(curve.seconds), 3), round(max(curve.seconds), 3)) for curve in curves}
     return Efficiency(column, tuple(curves), target, len(ranges) <= 1)
 
