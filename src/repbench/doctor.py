@@ -296,7 +296,7 @@ def _ending(status: int) -> str:
 
 
 def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
-    """Run each request in a separate child, a few at a time; the answers are in the order of the requests."""
+    """Run each request in a separate child, a few at a time; the results are in the order of the requests."""
     waiting = list(enumerate(requests))
     answers: dict[int, _Answer] = {}
     running: list[_Child] = []
@@ -315,7 +315,7 @@ def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
 
 
 def _collect(running: list[_Child], answers: dict[int, _Answer], timeout_s: float) -> list[_Child]:
-    """Store the answers of the children that are done, and return the other children."""
+    """Store the results of the children that are done, and return the other children."""
     unfinished = []
     for child in running:
         answer = child.answer(timeout_s)

@@ -82,7 +82,7 @@ def write_beside(
     *,
     overwrite: bool = False,
     same: Callable[[bytes, bytes], bool] = bytes.__eq__,
-    do: str = "Choose another --out, or say --overwrite",
+    do: str = "Choose another --out, or give --overwrite",
 ) -> None:
     """Write a file atomically, unless it would replace one of other content.
 

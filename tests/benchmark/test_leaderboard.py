@@ -487,7 +487,7 @@ def into_a_pipe(path: Path) -> None:
     [
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1)),
-            "not in the form|was changed|not finite|says",
+            "not in the form|was changed|not finite|the predictions give",
         ),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")), "it is not in the form"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "This is not a submission"),
