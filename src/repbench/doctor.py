@@ -129,6 +129,7 @@ def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diag
     found = registry() if plugins is None else plugins
     entries = [entry for kind in GROUPS for entry in found.entries(kind)]
     builtin = [entry for entry in entries if entry.builtin]
+    # Built-ins share one child, which saves the imports; each other plugin has its own, as it may crash.
     groups = [builtin] * bool(builtin) + [[entry] for entry in entries if not entry.builtin]
     tasks: tuple[_Task, ...] = ("torch", "soundfile", "resampling", "torchaudio")
     requests = [*map(_Request, tasks), *map(_request_for, groups)]

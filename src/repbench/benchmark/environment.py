@@ -97,6 +97,7 @@ def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
         return None
     waveforms, lengths = _ten_seconds(upstream, device)
     with torch.inference_mode():
+        # The first pass also allocates memory and, on a GPU, chooses algorithms.
         seconds = _seconds_of(lambda: upstream(waveforms, lengths), device)
         if seconds <= _SLOW_SECONDS:
             seconds = min(_seconds_of(lambda: upstream(waveforms, lengths), device) for _ in range(3))

@@ -156,6 +156,8 @@ class Protocol(Settings):
     def for_task(self, name: str, problem: str) -> Protocol:
         """The protocol of one task: settings for the task override those for its problem, which override the others."""
         head, layer, probe = self.head, self.layer, self.probe
+        # The later one overrides. `model_fields_set` has only the keys that were given, so defaults of a group override
+        # nothing.
         for own in (self.tasks.get(problem), self.tasks.get(name)):
             if own is not None:
                 head, layer = own.head or head, own.layer or layer

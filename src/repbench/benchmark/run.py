@@ -80,6 +80,8 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
             return _run(request, reporter, Processes())
     with joined(local_device(environment.choose_device(request.device))) as processes:
         if not processes.leads:
+            # Without the lock of --missing-only, which the leading process holds: a second one would wait for it for
+            # ever.
             return _run(request, Silence(), processes)
         with alone_if_missing_only(request, reporter):
             return _run(request, reporter, processes)
@@ -118,6 +120,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     rates = notes_of(corpus, context.upstream)
     splits = label_splits(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
+    # Before training, which can take hours.
     refuse_exclusions(splits.test, request.allow_excluded)
     subsets = _subsets(corpus, context, splits, settings)
     for warning in (*splits.warnings, *rates, *_warnings_of(subsets.values())):
@@ -175,6 +178,7 @@ def _probed(
 
 def _in_batches(results: Sequence[TrainedResult]) -> Iterator[tuple[TrainedResult, ...]]:
     """The results that read the same layer together, at most `_PROBES_AT_ONCE` at a time."""
+    # `groupby` joins neighbours alone; the layer is the outer loop of `settings_of`.
     for _, of_layer in itertools.groupby(results, key=lambda each: each.setting.layer):
         while some := tuple(itertools.islice(of_layer, _PROBES_AT_ONCE)):
             yield some
@@ -271,6 +275,7 @@ def _subsets(
                 with_shuffled_labels(part, problem=problem, seed=setting.seed, salt=f"{salt} {name}")
                 for name, part in (("train", train), ("dev", dev))
             )
+        # After the shuffle, because the number of frames that an utterance needs depends on its labels.
         train, lost = trainable(train, context.upstream, problem)
         subsets[setting] = LabelledSubset(train, dev, (*warnings, *lost))
     return subsets

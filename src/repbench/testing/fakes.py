@@ -73,8 +73,11 @@ def tone_corpus(
 
 
 def _utterance(id_: str, speaker: int, positive: bool, rate_hz: int) -> tuple[NDArray[np.float64], tuple[Phone, ...]]:
+    # Seeded by the id: the utterance does not depend on how many others the corpus has. `hash` differs between
+    # processes.
     random = np.random.default_rng(int(hashlib.sha256(id_.encode()).hexdigest()[:8], 16))
     labels = [SILENCE, *random.choice(list(TONES_HZ), size=6), SILENCE]
+    # (8,) durations -> (9,) edges, in samples
     edges = np.concatenate([[0], np.cumsum(random.integers(rate_hz // 10, rate_hz // 5, size=len(labels)))])
     times = np.arange(edges[-1]) / rate_hz
     samples = 0.05 * np.sin(2 * np.pi * (120 + 45 * speaker) * times)

@@ -104,6 +104,7 @@ def _official(corpus: Corpus, policy: SplitPolicy, *, always: bool) -> tuple[Div
         said = "one speaker" if None not in known else "no speaker labels"
         unchecked = f"the corpus has {said}, so the official splits cannot keep speakers apart"
         return replace(division, warnings=(*warnings, unchecked)), None
+    # `-` binds before `&`: utterances without a speaker share none.
     if heldout & train - {None}:
         return None, "some of their test or dev speakers are also in train"
     return division, None

@@ -222,6 +222,8 @@ class Finetuner(TrainingLoop):
         with plugin_faults(self.plugin, utterance=share[0].id):
             scores, counts = self.network(*self._waveforms(share))  # (N, C) or (U, C), and (U,)
         cost, terms = cost_of(self.predictor, scores, share, counts.tolist())
+        # (N, C) -> U of (F, C), or (U, C) -> U of (1, C): the evidence of each utterance, to name one that is not
+        # finite
         parts = torch.split(scores.detach(), 1 if self.network.probe.shape.pools else counts.tolist())
         return SummedLoss(total=cost * weight, terms=terms * weight, evidence=parts)
 

@@ -59,6 +59,7 @@ class References:
     @property
     def digest(self) -> str:
         """16 digits of a SHA-256 over classes, ids and references."""
+        # Not over `held_to`: the same references from another source are the same.
         return _digest([list(self.classes), self.utterances])
 
     @property

@@ -70,6 +70,7 @@ def finetuned(
     with ExitStack() as locks:
         for setting, labelled in subsets.items():
             folder = _folder(context, data.corpus, setting)
+            # Held until the records are written, because the folders are read and removed until then.
             locks.enter_context(locked_run_folder(folder, processes))
             # All settings train the same module, so each begins with a copy of the initial weights.
             module_of(context.upstream).load_state_dict(initial)

@@ -303,6 +303,7 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     """
     problem = problem_of(task).name
     for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
+        # Only for its error: a misspelt task in `tasks` would otherwise have no effect.
         registry().find("downstream", name)
     protocol = request.protocol.for_task(request.downstream, problem)
     if request.finetune:  # gradients are computed in float32, and so are the scores

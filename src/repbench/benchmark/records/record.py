@@ -197,6 +197,7 @@ class Record(_Part):
     label_seconds: LabelSeconds
     seed: Count
     head: str
+    # Left out where it is None, so that the ids of records with built-in heads stay those of before the field.
     head_origin: Origin | None = Field(default=None, exclude_if=lambda origin: origin is None)
     protocol: dict[str, Any]
     selection: SelectionPart
@@ -414,6 +415,7 @@ def read_records(places: str | Path | Iterable[str | Path]) -> list[Record]:
 def record_paths(place: Path) -> list[Path]:
     """The record files at or below `place`."""
     if place.is_dir():
+        # A file system lists in any order.
         return sorted(place.rglob(RECORD_FILE))
     return [place]
 

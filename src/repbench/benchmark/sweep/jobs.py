@@ -77,6 +77,7 @@ class RunCall:
         options |= {"--checkpoint": self.checkpoint} if self.checkpoint is not None else {}
         options |= {"--head": self.head} if self.head is not None else {}
         repeated = [
+            # `repr` is the shortest text that reads back as the same double: another fraction would be another record.
             *(("--label-fraction", repr(fraction)) for fraction in self.label_fractions),
             *(("--seed", str(seed)) for seed in self.seeds),
             *(("--set", each) for each in self.assignments),

@@ -119,6 +119,7 @@ class UpstreamSubject:
     def run(self, sounds: Sequence[Tensor], upstream: Upstream | None = None) -> HiddenStates:
         """The output of the upstream, or of another one, for a batch of sounds."""
         lengths = torch.tensor([len(each) for each in sounds])
+        # B of (T,) -> (B, T)
         return self.run_padded(nn.utils.rnn.pad_sequence(list(sounds), batch_first=True), lengths, upstream)
 
     def run_padded(self, waveforms: Tensor, lengths: Tensor, upstream: Upstream | None = None) -> HiddenStates:

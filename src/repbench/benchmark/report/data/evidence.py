@@ -96,6 +96,7 @@ class Evidence:
         Raises:
             RepbenchError: It is not installed, or refuses the options of the record.
         """
+        # As text, because options can be lists, which no key of a dictionary can be.
         key = json.dumps([record.downstream.name, record.protocol.get("task", {})], sort_keys=True)
         if key not in self._tasks:
             self._tasks[key] = task_of(record)
@@ -203,6 +204,7 @@ def classes_of(run: Run) -> tuple[str, ...] | str:
     if not path.is_file():
         return "neither the record nor a probe in its folder names the classes"
     try:
+        # Reads the header alone, without torch.
         with safe_open(path, framework="np") as stored:
             classes = json.loads((stored.metadata() or {})["shape"])["classes"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
