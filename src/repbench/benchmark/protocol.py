@@ -139,7 +139,7 @@ class Protocol(Settings):
     layer: str = "last"
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-    """By name of a task, or by problem: `frame-classification`, `utterance-classification`, `sequence`."""
+    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `sequence`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()

@@ -163,6 +163,7 @@ def side_effects(entry: Entry, changed: tuple[str, ...]) -> DistributionFault:
 
 
 def split_target(target: str) -> tuple[str, str]:
+    """Module and attribute of `module:attribute`; a ValueError for another form."""
     match = TARGET.fullmatch(target)
     if match is None:
         raise ValueError(f"`{target}` is not of the form `module:attribute`")

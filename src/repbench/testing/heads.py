@@ -73,7 +73,7 @@ class HeadSubject:
         return list(scores if pools else scores.split(counts.tolist()))
 
     def hold_equal(self, reference: Tensor, other: Tensor, what: str) -> float:
-        """Their largest difference, relative to the root mean square of `reference`.
+        """Their largest difference over the root mean square of `reference`; both (N, O) or (U, O) scores.
 
         Raises:
             Broken: It is too large; `what` names the two.

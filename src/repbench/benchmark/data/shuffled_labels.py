@@ -30,5 +30,6 @@ def with_shuffled_labels(examples: LabelledUtterances, *, problem: Problem, seed
     # A place is an utterance and the number of the value in it; the salted order of places is the permutation.
     places = [f"{id_} {number}" for id_, values in given for number in range(len(values))]
     order = {place: number for number, place in enumerate(places)}
+    # An iterator over the whole split: each utterance takes as many values as it had.
     dealt = iter([labels[order[place]] for place in shuffled(places, seed, f"{salt} labels")])
     return tuple(replace(example, labels=problem.with_values(example.labels, dealt)) for example in examples)

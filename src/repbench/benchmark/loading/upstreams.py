@@ -62,7 +62,11 @@ def load_upstream(
 
 
 def presets_of(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
-    """The presets of an upstream's factory, from name to settings."""
+    """The presets of an upstream's factory, from name to settings.
+
+    Raises:
+        PluginError: The factory cannot be loaded, or its `presets` are no mapping.
+    """
     factory = _factory(entry)
     with plugin_faults(entry.qualified):
         presets = getattr(factory, "presets", {})

@@ -39,7 +39,13 @@ from repbench.upstream.contract import Upstream
 
 
 def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRecord]:
-    """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it."""
+    """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it.
+
+    Raises:
+        UsageError: The request names another pair, or an option of training.
+        IntegrityError: The probe is damaged, or was trained on another upstream than this one.
+        DataError: The corpus has nothing to score, or an utterance that trained or selected the probe.
+    """
     assert request.probe is not None
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)

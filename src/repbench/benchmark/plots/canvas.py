@@ -144,7 +144,7 @@ def draw_frames(
 
 
 def spectrum_ticks(axes: Axes, centres_hz: Tensor) -> None:
-    """Label the dimensions nearest to round frequencies with the frequencies of their centres."""
+    """Label the dimensions nearest to round frequencies with the frequencies of their centres, (D,) in Hz."""
     spread = float(centres_hz[-1] - centres_hz[0])
     # Linear centres are equally spaced: first step times their number is the whole range.
     is_linear = abs(float(centres_hz[1] - centres_hz[0]) * (len(centres_hz) - 1) - spread) < 1e-6 * spread
@@ -168,7 +168,7 @@ def save(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
 
 
 def percentile(values: Tensor, share: float) -> float:
-    """The quantile of all values at a share."""
+    """The quantile of all values, of any shape, at a share."""
     import numpy as np
 
     return float(np.quantile(values.cpu().numpy(), share))  # torch.quantile takes no more than 2 ** 24 values

@@ -207,8 +207,8 @@ def sounds_of(
 ) -> Iterator[tuple[str, Tensor]]:
     """Names and sounds of the predicted and filled-in spectrograms; none if the target is not linear.
 
-    The mean and deviation of the target over the utterance, which normalisation removed, are restored first: see
-    `sound_of`.
+    The mean and deviation of the target over the utterance, (T,) `samples`, which normalisation removed, are restored
+    first: see `sound_of`.
     """
     target = target_of(model)
     level_db = model.settings.features.level_db if isinstance(model, Mockingjay) else None

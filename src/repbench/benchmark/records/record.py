@@ -318,7 +318,7 @@ def read_predictions(
 def read_predictions_and_digest(
     path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES, *, problem: Problem | None = None
 ) -> tuple[list[Prediction], str]:
-    """As `read_predictions`, with the SHA-256 of the file."""
+    """As `read_predictions`, with the SHA-256 of the file; errors too."""
     try:
         content = read_bounded(path, most_bytes)
         text = content.decode("utf-8")
@@ -369,7 +369,12 @@ def read_record(path: Path) -> Record:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of one `record.json` as they are in the file; errors as `read_record`."""
+    """The fields of one `record.json` as they are in the file.
+
+    Raises:
+        DataError: There is no such file, or it cannot be read.
+        IntegrityError: It is not a JSON object.
+    """
     try:
         fields = parse_json(read_bounded(path, MAX_RECORD_BYTES))
     except FileNotFoundError as error:

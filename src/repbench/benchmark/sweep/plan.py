@@ -215,6 +215,7 @@ def load_plan(path: Path) -> SweepPlan:
         PluginError: A file of `plugins` is not a plugin.
     """
     tree = _rooted(load_yaml(path), path.parent)
+    # Before the plan is built: validation looks up names that these files declare.
     for file in _files(tree):
         registry().add_file(Path(file))
     return build(SweepPlan, tree, path)

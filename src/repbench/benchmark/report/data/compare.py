@@ -200,6 +200,7 @@ def _one_a_subject(gathered: Gathered, rows: Sequence[ReportRow]) -> tuple[Colum
 
 
 def _goes_before(column: Column, other: Column, counts: Mapping[str, int]) -> bool:
+    # Strictly: of equals the earlier column stays.
     return (counts[column.key], column.tuned) > (counts[other.key], other.tuned)
 
 

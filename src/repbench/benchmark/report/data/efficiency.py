@@ -76,6 +76,7 @@ def _efficiency(gathered: Gathered, column: Column) -> Efficiency:
         ),
         None,
     )
+    # By seconds, not fractions: of a tiny corpus two fractions can keep the same utterances.
     several = {key: cells for key, cells in families.items() if len({cell.label_seconds for cell in cells}) > 1}
     layers = {key[:2]: len({other[2] for other in several if other[:2] == key[:2]}) for key in several}
     curves = [_curve(column, cells, target, layers[key[:2]] > 1) for key, cells in several.items()]
@@ -86,6 +87,7 @@ def _efficiency(gathered: Gathered, column: Column) -> Efficiency:
 
 
 def _curve(column: Column, cells: list[Cell], target: float | None, names_layer: bool) -> Curve:
+    # One cell a budget, which `label_efficiency_area` requires.
     cells = sorted({cell.label_seconds: cell for cell in cells}.values(), key=lambda cell: cell.label_seconds)
     row = cells[0].row
     parts = [row.title if names_layer else row.system.name, *(["fine-tuned"] if row.mode == "finetune" else [])]

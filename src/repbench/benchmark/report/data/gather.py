@@ -278,6 +278,8 @@ def _cell(row: ReportRow, column: Column, runs: Sequence[Run], evidence: Evidenc
         column=column,
         row=row,
         runs=tuple(runs),
+        # Undefined in one seed makes the mean undefined: a mean over the others would be of other seeds than its
+        # neighbours.
         value=math.fsum(known) / len(known) if len(known) == len(values) else None,
         interval=interval,
         interval_unit=unit,

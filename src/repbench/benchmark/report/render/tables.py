@@ -219,6 +219,7 @@ def _flagged(text: str, flags: Sequence[str]) -> str:
 
 def overall(aggregates: GroupAggregates, group: tuple[str, float]) -> PlainTable:
     """Two aggregates over all tasks and the coverage; rows with the same tasks are adjacent, most tasks first."""
+    # Sorting is stable, so sets of equal size keep the order of rows.
     sets = list(dict.fromkeys(each.answered for each in sorted(aggregates.rows, key=lambda each: -each.mean.scored)))
     letters = dict(zip(sets, _letters(), strict=False)) if len(sets) > 1 else {}
 

@@ -23,6 +23,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     """
     if only_a < 0 or only_b < 0:
         raise ValueError(f"`only_a` and `only_b` must be counts, but are {only_a} and {only_b}")
+    # Without discordant pairs the binomial has no trials.
     if only_a + only_b == 0:
         return 1.0
     from scipy.stats import binomtest
