@@ -36,13 +36,13 @@ MADE = "<!-- Made by docs/manual.py; `make reference` writes it again. -->"
 
 
 class Shown(NamedTuple):
-    """Settings that have a section of their own.
+    """Settings that have a section.
 
     Attributes:
         title: Of the section.
         model: The settings.
-        above: Key that stands before all of them; empty: none.
-        text: What is said before the tables.
+        above: Key that precedes all of them; empty: none.
+        text: Paragraph before the tables.
         presets: Group of the presets that ship; None: there are none.
     """
 
@@ -61,16 +61,16 @@ SETTINGS = (
         "A run",
         Protocol,
         "",
-        "Taken by `repbench run` with `--config FILE` and `--set A.B=V`, on top of `--preset NAME`. What the published "
-        "protocols are is told in [Protocols](protocols.md).",
+        "Taken by `repbench run` with `--config FILE` and `--set A.B=V`, on top of `--preset NAME`. "
+        "[Protocols](protocols.md) describes the published protocols.",
         PROTOCOLS,
     ),
     Shown(
         "Pre-training",
         TrainingSettings,
         "training",
-        "Taken by `repbench pretrain` of every upstream, in the same file as the settings of the model; how it is done "
-        "is told in [Pre-training](pretraining.md).",
+        "Taken by `repbench pretrain` of every upstream, in the same file as the settings of the model "
+        "([Pre-training](pretraining.md)).",
     ),
     Shown(
         "Mockingjay",
@@ -85,7 +85,7 @@ SETTINGS = (
         "A leaderboard",
         LeaderboardSettings,
         "",
-        "`leaderboard.yaml`, which stands at its head ([Leaderboards](leaderboard.md)).",
+        "`leaderboard.yaml`, the settings of a leaderboard ([Leaderboards](leaderboard.md)).",
     ),
     Shown(
         "A module of `py:`",
@@ -98,7 +98,7 @@ SETTINGS = (
         "A folder of `features:`",
         FolderDeclaration,
         "",
-        "`features.yaml`, beside features that something else computed ([Models](models.md#features-files)).",
+        "`features.yaml`, in a folder of features that another program computed ([Models](models.md#features-files)).",
     ),
 )
 
@@ -108,9 +108,9 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         MADE,
-        "`--help` behind any of them says the same in a terminal; `repbench --version` says which version it is. Every "
-        "command takes `--json`: one object on standard output, and all progress on standard error. A value that "
-        "stands under “default” is taken where the option is not given.",
+        "`--help` after any command prints the same in a terminal; `repbench --version` prints the version. Every "
+        "command takes `--json`: one object on standard output, and all progress on standard error. The value under "
+        "“default” is taken where the option is not given.",
         _table(("command", "does"), [_overview(path, command) for path, command in walk_commands()]),
         _exit_codes(),
         *(_command(path, command) for path, command in walk_commands()),
@@ -124,15 +124,15 @@ def settings_page() -> str:
         "# Settings",
         MADE,
         "Every key of every YAML file that repbench reads, with its default. Files are read strictly: an unknown key, "
-        "a value of another type and a number out of bounds are errors, all told at once with their place (exit 2). "
-        "`null` means that nothing is said. On the command line `--set A.B=V` sets one key.",
+        "a value of another type and a number out of bounds are errors, all reported at once with their keys (exit "
+        "2). `null` means no value. On the command line `--set A.B=V` sets one key.",
         *(_section(shown) for shown in SETTINGS),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 PAGES: Mapping[str, Callable[[], str]] = {"commands.md": commands_page, "settings.md": settings_page}
-"""What is made of the code."""
+"""The pages that are made from the code."""
 
 
 def walk_commands() -> Iterator[tuple[str, Any]]:
@@ -235,14 +235,14 @@ def _tables(model: type[BaseModel], title: str, above: str, seen: set[type[BaseM
 
 
 def _inner(path: str, schema: Mapping[str, Any]) -> str:
-    """What stands before the keys of a model within: in each item of a list, under any name, or plainly."""
+    """The prefix of the keys of an inner model: in each item of a list, under any name, or plainly."""
     if schema.get("type") == "array":
         return f"{path}[]"
     return f"{path}.NAME" if "additionalProperties" in schema else path
 
 
 def sentences_of(model: type[BaseModel]) -> dict[str, str]:
-    """What stands under each field in the source."""
+    """The docstring under each field in the source."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(definition, ast.ClassDef)
     return {
@@ -257,7 +257,7 @@ def sentences_of(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model an annotation speaks of, inside unions and containers too."""
+    """The model in an annotation, inside unions and containers too."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, getattr(annotation, "__args__", ()))), None)

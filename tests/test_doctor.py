@@ -287,7 +287,7 @@ def test_a_torchaudio_that_does_not_work_is_told_and_disables_nothing_else(
 
 def test_torchaudio_is_judged_by_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = extra_torchaudio(diagnose(tmp_path, monkeypatch))
-    assert (sound.status, sound.detail) == ("ok", "torchaudio 2.11.1 beside torch 2.15.0")
+    assert (sound.status, sound.detail) == ("ok", "torchaudio 2.11.1 with torch 2.15.0")
 
 
 def test_an_unsupported_python_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

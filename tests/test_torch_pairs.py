@@ -72,7 +72,7 @@ def test_a_broken_torchaudio_is_one_line_with_both_versions_and_the_cure(
     with pytest.raises(EnvironmentFault) as caught:
         import_torchaudio("torchaudio.pipelines")
     assert caught.value.line() == (
-        "torchaudio 2.11.1 cannot be imported beside torch 2.11.0: OSError: undefined symbol: torch_exception "
+        "torchaudio 2.11.1 cannot be imported with torch 2.11.0: OSError: undefined symbol: torch_exception "
         "(key torchaudio). pip install 'torchaudio==2.11.0'."
     )
 
@@ -110,7 +110,7 @@ def test_without_torchaudio_only_its_bundles_are_out_of_reach(tmp_path: Path, ki
     assert bundle.returncode == 7
     (line,) = bundle.stderr.strip().splitlines()
     assert "torchaudio" in line
-    assert "beside torch" in line
+    assert "torch is " in line or "with torch" in line
     assert "undefined symbol" in line or "not installed" in line
 
 

@@ -78,5 +78,6 @@ def print_table(table: Table) -> None:
     """Print a table to stdout, as wide as the terminal, or without a limit where there is none."""
     console = _Console()
     if not console.is_terminal:
+        # Rich assumes 80 columns where there is no terminal, and would wrap ids and paths.
         console = _Console(width=_WIDE)
     console.print(table)

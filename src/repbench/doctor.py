@@ -1,6 +1,6 @@
 """The examination behind `repbench doctor`: faults of this installation, and their cures.
 
-Imports that could hang, exit or crash run in child processes. Each child has a session of its own, which is killed
+Imports that could hang, exit or crash run in child processes. Each child has its own session, which is killed
 with all processes in it. The code of the child (`python -m repbench.doctor ANSWER REQUEST`) is at the end of the file.
 """
 
@@ -129,6 +129,7 @@ def examine(timeout_s: float = 60.0, *, plugins: Registry | None = None) -> Diag
     found = registry() if plugins is None else plugins
     entries = [entry for kind in GROUPS for entry in found.entries(kind)]
     builtin = [entry for entry in entries if entry.builtin]
+    # Built-ins share one child, which saves the imports; each other plugin has its own, as it may crash.
     groups = [builtin] * bool(builtin) + [[entry] for entry in entries if not entry.builtin]
     tasks: tuple[_Task, ...] = ("torch", "soundfile", "resampling", "torchaudio")
     requests = [*map(_Request, tasks), *map(_request_for, groups)]
@@ -296,7 +297,7 @@ def _ending(status: int) -> str:
 
 
 def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
-    """Run each request in a child of its own, a few at a time; the answers are in the order of the requests."""
+    """Run each request in a separate child, a few at a time; the results are in the order of the requests."""
     waiting = list(enumerate(requests))
     answers: dict[int, _Answer] = {}
     running: list[_Child] = []
@@ -315,7 +316,7 @@ def _ask(requests: Iterable[_Request], timeout_s: float) -> list[_Answer]:
 
 
 def _collect(running: list[_Child], answers: dict[int, _Answer], timeout_s: float) -> list[_Child]:
-    """Store the answers of the children that are done, and return the other children."""
+    """Store the results of the children that are done, and return the other children."""
     unfinished = []
     for child in running:
         answer = child.answer(timeout_s)
@@ -329,10 +330,16 @@ def _collect(running: list[_Child], answers: dict[int, _Answer], timeout_s: floa
 
 def _start(number: int, request: _Request, folder: Path) -> _Child:
     folder.mkdir()
+    # -P keeps the working folder off the path: a file there named like a module would be imported in its place.
     command = [sys.executable, "-P", "-m", "repbench.doctor", str(folder / "answer"), json.dumps(asdict(request))]
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+            # A new session, so that `killpg` ends what the child started as well.
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
         )
     return _Child(number, folder, process)
 
@@ -381,7 +388,7 @@ def _reply_on_torchaudio() -> dict[str, Any]:
     found = len(functional.resample(torch.zeros(800), 8_000, 16_000))
     if found != 1600:
         return {"reason": f"800 samples at 8,000 Hz became {found} at 16,000 Hz"}
-    return {"detail": f"torchaudio {torchaudio.__version__} beside torch {torch.__version__}"}
+    return {"detail": f"torchaudio {torchaudio.__version__} with torch {torch.__version__}"}
 
 
 def _reply_on_plugin(entry: Entry) -> dict[str, Any]:

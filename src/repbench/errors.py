@@ -19,6 +19,7 @@ def printable(text: object) -> str:
     """Text of others, safe for one line of a terminal: control, bidi and surrogate characters are escaped."""
     return "".join(
         character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        # Control, format (bidi overrides, zero width), surrogate, and line and paragraph separators.
         if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
         else character
         for character in str(text)

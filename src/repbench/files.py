@@ -56,13 +56,17 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with _temporary_beside(path) as (temporary, stream):
             yield stream
             _finish(stream, temporary)
+            # After `_finish`: a name on the disk before its bytes could be an empty file after a power cut.
             temporary.replace(path)
+        # The rename is an entry of the folder, which has its own place on the disk.
         _sync_folder(path.parent)
 
 
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     """An unfinished file in the folder of `path`, removed at the end of the block unless it was renamed."""
+    # In the same folder, because a rename is atomic only within one file system. Process and host are in the name, so
+    # that `remove_abandoned` can tell whether the writer is alive.
     owner = f"{TEMPORARY_PREFIX}{os.getpid()}@{socket.gethostname()[:64]}-"
     descriptor, name = tempfile.mkstemp(prefix=owner, suffix=f"-{path.name[-40:]}", dir=path.parent)
     try:
@@ -78,7 +82,7 @@ def write_beside(
     *,
     overwrite: bool = False,
     same: Callable[[bytes, bytes], bool] = bytes.__eq__,
-    do: str = "Choose another --out, or say --overwrite",
+    do: str = "Choose another --out, or give --overwrite",
 ) -> None:
     """Write a file atomically, unless it would replace one of other content.
 
@@ -86,7 +90,7 @@ def write_beside(
         path: Of the file.
         content: All of it.
         overwrite: Whether another file may be lost.
-        same: Whether two contents say the same.
+        same: Whether two contents are equivalent.
         do: The remedy in the error.
 
     Raises:
@@ -145,6 +149,7 @@ def _finish(stream: IO[bytes], temporary: Path) -> None:
     """Flush a file to the disk and give it the permissions of a file from `open`."""
     stream.flush()
     os.fsync(stream.fileno())
+    # `mkstemp` makes files for their owner alone; the umask can only be read by setting it.
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)
@@ -154,8 +159,9 @@ def remove_abandoned(folder: Path) -> None:
     """Remove the unfinished files that `atomic_write` left in a folder when its process was killed.
 
     A file whose process runs on this machine, or ran on another one, stays. Should the process only seem to be gone
-    (machines that share a name), it finds its file missing when it wants to name it, and says so: no lock is needed.
+    (machines that share a name), its rename fails with an error, and nothing is lost: no lock is needed.
     """
+    # The eight characters are those that `mkstemp` draws.
     own = rf"{re.escape(TEMPORARY_PREFIX)}(\d+)@{re.escape(socket.gethostname()[:64])}-[a-z0-9_]{{8}}-"
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         owner = re.match(own, path.name)
@@ -167,6 +173,8 @@ def remove_abandoned(folder: Path) -> None:
 def is_alive(process: int) -> bool:
     """Whether a process of this number runs on this machine."""
     try:
+        # Signal 0 is not sent; the call only checks that the process exists, and fails with EPERM for one of another
+        # user.
         os.kill(process, 0)
     except ProcessLookupError:
         return False
@@ -190,6 +198,8 @@ def create(path: Path, text: str) -> bool:
             stream.write(text.encode("utf-8"))
             _finish(stream, temporary)
             try:
+                # A link fails where the name is taken, as one step; a rename would replace the file, and a test before
+                # it is a race.
                 path.hardlink_to(temporary)
             except FileExistsError:
                 return False
@@ -212,6 +222,8 @@ def ensure_writable(folder: Path) -> None:
 def read_bounded(path: Path, most_bytes: int) -> bytes:
     """The content of a file of others; a ValueError, without reading on, if it is larger than `most_bytes`."""
     with path.open("rb") as stream:
+        # One byte more than allowed shows that it is too large; the size in the file system could change or be 0 (a
+        # pipe).
         content = stream.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes / (1 << 20):g} MiB")
@@ -237,12 +249,14 @@ def parse_json(content: bytes | str) -> Any:
 def is_surely_flat(content: bytes | str) -> bool:
     """Whether the number of brackets shows that JSON is not nested too deeply; much faster than parsing."""
     text = content.encode("utf-8") if isinstance(content, str) else content
+    # An escaped quote would end a string too early in the pattern below.
     if b"\\" in text:
         return False
     brackets = re.sub(rb'"[^"]*"', b"", text).translate(None, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not brackets:
             return True
+        # Each round removes the innermost pairs.
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     return False
 

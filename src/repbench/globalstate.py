@@ -56,9 +56,9 @@ def preserved_global_state() -> Iterator[list[str]]:
 
     That is the working directory, the environment, signal handlers, the random generators of Python, numpy and torch,
     and torch's default device and dtype, number of threads, gradient mode, determinism, cuDNN flags and float32
-    precision. numpy and torch are looked
-    at only if they are loaded. Where the block itself loads torch, torch is held to the values it has when fresh, but
-    for its generator (which is then seeded at random) and its number of threads (which the machine decides).
+    precision. numpy and torch are read only if they are loaded. Where the block itself loads torch, torch is held to
+    the values it has when fresh, but for its generator (which is then seeded at random) and its number of threads
+    (which the machine decides).
 
     Yields:
         A list that is empty inside the block and holds the names of the changed values after it.
@@ -79,12 +79,13 @@ def preserved_global_state() -> Iterator[list[str]]:
         if torch_before is None:
             settings += _fresh_torch_settings(_loaded("torch"))
         changed += [setting.name for setting in settings if setting.put_back()]
-        changed += _restore_environment(environment)  # last: torch's writers may set variables of their own
+        changed += _restore_environment(environment)  # last: torch's writers may set variables too
 
 
 def _loaded(name: str) -> Any | None:
     """The module, if its import has been completed."""
     module = sys.modules.get(name)
+    # During its import a module is in `sys.modules`, but may lack what is read here.
     half_way = getattr(getattr(module, "__spec__", None), "_initializing", False)
     return None if half_way else module
 
@@ -126,6 +127,7 @@ def _signal_settings() -> list[_GlobalValue]:
             f"signal handler {number.name}", handler, partial(signal.getsignal, number), partial(signal.signal, number)
         )
         for number, handler in handlers.items()
+        # None is a handler that was not set from Python, which `signal.signal` cannot restore.
         if handler is not None
     ]
 
@@ -147,6 +149,7 @@ def _torch_settings(torch: Any | None) -> list[_GlobalValue]:
     if torch is None:
         return []
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
+    # Reading the generators would otherwise start CUDA, which takes seconds and memory of the device.
     cuda = [_cuda_generators(torch)] if torch.cuda.is_initialized() else []
     return [
         _default_device(torch, _read_device(torch)),  # first, as writing the others makes tensors

@@ -32,6 +32,8 @@ def exclusive_lock(lock: Path, doing: str, *, wait: Callable[[str], None] | None
     with environment_faults(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
+            # The kernel frees the lock of a dead process. The lock file itself stays: removing it would let two
+            # processes hold two files of one name.
             held.acquire(timeout=0)
         except Timeout:
             who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
@@ -44,5 +46,6 @@ def exclusive_lock(lock: Path, doing: str, *, wait: Callable[[str], None] | None
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
+        # Before the release: after it, the file could be that of the next holder.
         owner.unlink(missing_ok=True)
         held.release()

@@ -36,6 +36,7 @@ def matplotlib_style(settings: Mapping[Any, Any], *, ink: str, line: str, open_a
     colours = {**dict.fromkeys(inks, ink), **dict.fromkeys(lines, line)}
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph ")  # a foreign name may have letters that the font lacks
+        # A user's matplotlibrc would otherwise change the bytes of a figure.
         matplotlib.rcdefaults()
         for name, value in {**_SHARED, **(_OPEN_AXES if open_axes else {}), **colours, **settings}.items():
             matplotlib.rcParams[name] = value

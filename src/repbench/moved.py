@@ -1,7 +1,7 @@
 """The names that modules and classes had before 0.2.0: importing one gives the new one and a DeprecationWarning.
 
 `repbench` installs a finder for the old modules behind all others of Python, so it costs nothing until an old name is
-imported. A package that stands where a module stood asks `moved_names` for what the module held.
+imported. A package in the place of a module gets the names of the module from `moved_names`.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ class MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.util.spec_from_loader(fullname, self, is_package=old in _PACKAGES)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Let the old module answer with what the new one holds."""
+        """Give the old module the names of the new one."""
         new = MODULES[module.__name__.partition(".")[2]]
         what = f"`{module.__name__}` moved: import `repbench.{new}`"
         warnings.warn(what, DeprecationWarning, stacklevel=2)
@@ -274,7 +274,7 @@ def install() -> None:
 
 
 def moved_names(package: str) -> Callable[[str], object]:
-    """A `__getattr__` for a package that stands where a module stood: the names of that module, with a warning."""
+    """A `__getattr__` for a package in the place of a module: the names of that module, with a warning."""
     return _names_from(package, MODULES[package.partition(".")[2]], warn=True)
 
 

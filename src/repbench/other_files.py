@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_POINTER = "not the file it stands for"
-_WHY = "Fetch the file again: what was saved in its place may say why"
-_UNPACK = "Unpack it, and give the file that lies in it"
+_POINTER = "not the file that it points to"
+_WHY = "Fetch the file again: what was saved in its place may give the reason"
+_UNPACK = "Unpack it, and give the file inside"
 _RIGHT_FILE = "Give the file that was meant"
 
 
@@ -19,8 +19,8 @@ class OtherFile(NamedTuple):
 
 
 _BEGINNINGS = (
-    (b"version https://git-lfs", OtherFile(f"a git-LFS pointer, {_POINTER}", "Run `git lfs pull` where it lies")),
-    (b"/annex/objects/", OtherFile(f"a git-annex pointer, {_POINTER}", "Run `git annex get` where it lies")),
+    (b"version https://git-lfs", OtherFile(f"a git-LFS pointer, {_POINTER}", "Run `git lfs pull` in its folder")),
+    (b"/annex/objects/", OtherFile(f"a git-annex pointer, {_POINTER}", "Run `git annex get` in its folder")),
     (b"RIFF", OtherFile("a WAV file", _RIGHT_FILE)),
     (b"fLaC", OtherFile("a FLAC file", _RIGHT_FILE)),
     (b"OggS", OtherFile("an Ogg file", _RIGHT_FILE)),
@@ -54,7 +54,7 @@ _NO_TEXT = re.compile(
 
 
 def not_text(head: bytes) -> OtherFile | None:
-    """The kind of a file that stands in the place of a text; None where these first bytes may begin a text."""
+    """The kind of a file found in the place of a text; None where these first bytes may begin a text."""
     return other_file(head) if _NO_TEXT.match(head) else None
 
 

@@ -122,6 +122,7 @@ def _write_folder(folder: Path, texts: dict[str, str]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))
         try:
+            # A folder inside, because `mkdtemp` makes one that only its owner can read.
             package = unfinished / "package"
             for target, text in texts.items():
                 path = package / target

@@ -1,7 +1,7 @@
 """Pairs of torch and torchaudio that were tested, and the error where torchaudio cannot be imported.
 
 torchaudio serves `torchaudio:` alone. A release of it may not fit the torch that is installed: 2.11.1 declares torch
-2.11 and later, and cannot be loaded beside 2.11. The advice here follows from pairs that were installed and used
+2.11 and later, and cannot be loaded with 2.11. The advice here follows from pairs that were installed and used
 (docs/design/0001-torch-pair.md), and not from version numbers.
 """
 
@@ -71,11 +71,11 @@ def import_torchaudio(module: str = "torchaudio") -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # an OSError, a RuntimeError or an ImportError, by where the two do not fit
-        what = f"`torchaudio:` needs torchaudio, which is not installed beside torch {torch}"
+        what = f"`torchaudio:` needs torchaudio, which is not installed (torch is {torch})"
         if torchaudio is not None:
             cause = error.__cause__ or error  # torch wraps the linker's message into "Could not load this library"
             reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-            what = f"torchaudio {torchaudio} cannot be imported beside torch {torch}: {reason}"
+            what = f"torchaudio {torchaudio} cannot be imported with torch {torch}: {reason}"
         raise EnvironmentFault(what[:400], key="torchaudio", do=torchaudio_cure(torch)) from error
 
 

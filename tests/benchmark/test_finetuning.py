@@ -265,7 +265,7 @@ def test_the_saved_network_answers_as_it_did(tones: Path, uninterrupted: Written
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"layer": "all"}, "Each layer would need a fine-tuning of its own.*--layer"),
+        ({"layer": "all"}, "Each layer would need its own fine-tuning.*--layer"),
         ({"tune": True}, "Fine-tuning takes its rates from the protocol.*--tune"),
         ({"upstream": "mel", "checkpoint": None}, "`mel` has no weights: there is nothing to fine-tune"),
         ({"upstream": "precomputed", "checkpoint": None}, "Frames that are read from a corpus have no weights"),

@@ -240,7 +240,7 @@ def test_edited_numbers_are_refused_and_the_field_is_named(board: Path, phone: P
     assert done.code == 4
     (result,) = done.json["records"]
     assert result["error"]["key"] == "metrics.accuracy.value"
-    assert result["error"]["what"].startswith("`metrics.accuracy.value` says 0.999, but the predictions give 0.")
+    assert result["error"]["what"].startswith("`metrics.accuracy.value` is 0.999, but the predictions give 0.")
     assert list(stored(board)) == ["leaderboard.yaml"]
 
 
@@ -343,7 +343,7 @@ def test_another_corpus_is_refused(board: Path, tmp_path: Path, speaker: Path) -
 def test_forged_baselines_are_refused(board: Path, speaker: Path, other: Path) -> None:
     Leaderboard(board).add(other)
     edit(speaker, put("baselines", "majority", value=0.01), sealed_anew=True)
-    with pytest.raises(IntegrityError, match=r"`baselines\.majority` says 0\.01"):
+    with pytest.raises(IntegrityError, match=r"`baselines\.majority` is 0\.01"):
         Leaderboard(board).add(speaker)
 
 
@@ -487,7 +487,7 @@ def into_a_pipe(path: Path) -> None:
     [
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1)),
-            "not in the form|was changed|not finite|says",
+            "not in the form|was changed|not finite|the predictions give",
         ),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")), "it is not in the form"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "This is not a submission"),

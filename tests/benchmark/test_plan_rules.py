@@ -63,7 +63,7 @@ def test_what_is_not_asked_cannot_be_asked_or_is_too_short_is_counted_apart() ->
     }  # fmt: skip
     assert [example.id for example in plan.test.open()] == ["u7", "u8"]
     assert plan.unusable == {"u0": "too short"}
-    assert plan.warnings[:1] == ("1 of 5 test utterances are not asked, by the rule of `sentiment`",)
+    assert plan.warnings[:1] == ("1 of 5 test utterances are left out by the rule of `sentiment`",)
     assert plan.warnings[1].startswith("2 utterances of train cannot be used, such as u0: too short")
     assert plan.warnings[2].startswith("1 utterances of dev cannot be used, such as u6: no attribute")
 

@@ -147,5 +147,5 @@ def test_a_task_that_is_not_there_and_a_key_that_is_none_are_refused(tmp_path: P
 
 
 def test_a_projection_of_the_mean_of_normalised_frames_is_refused_too(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"`project_mean` sees only the mean over time.*it would see a constant"):
+    with pytest.raises(UsageError, match=r"`project_mean` reads only the mean over time.*its input would be constant"):
         go(tmp_path, tmp_path, "speaker", load_protocol("superb"), upstream="mel")

@@ -178,7 +178,7 @@ def test_official_splits_without_train_or_test_are_not_used(spec: str, reason: s
     assert parts.warnings[0] == f"the official splits are not used: {reason}"
 
 
-@pytest.mark.parametrize(("who", "said"), [("a", "one speaker"), ("-", "no word on who speaks")])
+@pytest.mark.parametrize(("who", "said"), [("a", "one speaker"), ("-", "no speaker labels")])
 def test_official_splits_of_one_speaker_are_used_with_a_warning(who: str, said: str) -> None:
     parts = divided(f"9*{who}=train 3*{who}=test")
     assert f"the corpus has {said}, so the official splits cannot keep speakers apart" in parts.warnings

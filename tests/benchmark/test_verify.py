@@ -166,7 +166,7 @@ def test_predictions_that_no_run_writes_are_refused(speaker: Path, change: dict[
 
 def test_answers_of_another_kind_are_refused(phone: Path, speaker: Path) -> None:
     (speaker / "predictions.jsonl").write_bytes((phone / "predictions.jsonl").read_bytes())
-    with pytest.raises(IntegrityError, match="it does not answer utterance-classification"):
+    with pytest.raises(IntegrityError, match="it is no prediction of utterance-classification"):
         verify_record(speaker)
 
 
@@ -207,7 +207,7 @@ def test_each_change_is_a_sentence(phone: Path) -> None:
     edit(phone, put("metrics", "accuracy", "value", value=0.999))
     edit(phone, put("seed", value=7))
     number, seal = (change.sentence for change in verify_record(phone).changes)
-    assert re.fullmatch(r"`metrics.accuracy.value` says 0.999, but the predictions give 0\.\d{1,6}", number)
+    assert re.fullmatch(r"`metrics.accuracy.value` is 0.999, but the predictions give 0\.\d{1,6}", number)
     assert seal == "`seed` was changed after it was sealed"
 
 
@@ -220,9 +220,7 @@ def test_the_command_goes_on_after_a_fault_and_names_every_change(phone: Path, s
         f"error: There is no record here (file {tmp_path / 'nowhere'}). Give a run's folder or its record.json."
     ]
     first, second, third = done.out.splitlines()
-    assert first.startswith(
-        f"{phone / 'record.json'}: `metrics.accuracy.value` says 0.999, but the predictions give 0."
-    )
+    assert first.startswith(f"{phone / 'record.json'}: `metrics.accuracy.value` is 0.999, but the predictions give 0.")
     assert second == f"{phone / 'record.json'}: `layer` was changed after it was sealed"
     assert third == f"{speaker / 'record.json'}: holds (2 metrics of 24 predictions)"
 
@@ -257,7 +255,7 @@ def test_frames_that_no_run_writes_are_refused(phone: Path) -> None:
 
 def test_an_utterance_answered_twice_is_refused(speaker: Path) -> None:
     edit_predictions(speaker, lambda lines: lines.append(lines[0]))
-    with pytest.raises(IntegrityError, match="answered twice"):
+    with pytest.raises(IntegrityError, match="has two predictions"):
         verify_record(speaker)
 
 
@@ -269,7 +267,7 @@ def test_nan_in_a_record_is_refused(speaker: Path) -> None:
 
 def test_predictions_that_are_not_there_are_asked_for(speaker: Path) -> None:
     (speaker / "predictions.jsonl").unlink()
-    with pytest.raises(DataError, match="no predictions beside the record"):
+    with pytest.raises(DataError, match="The folder of the record has no predictions"):
         verify_record(speaker)
 
 
@@ -279,7 +277,7 @@ def test_an_older_record_takes_its_classes_from_the_probe(made: dict[str, Path],
         record["id"] = digest_of(record)
 
     edit(speaker, age)
-    with pytest.raises(IntegrityError, match="Neither the record nor a probe beside it says its classes"):
+    with pytest.raises(IntegrityError, match="Neither the record nor a probe in its folder names the classes"):
         verify_record(speaker)
     (speaker / "probe.safetensors").write_bytes((made["speaker"] / "probe.safetensors").read_bytes())
     assert verify_record(speaker).holds
@@ -317,7 +315,7 @@ def test_class_scores_that_no_metric_shows_are_found_out(speaker: Path) -> None:
     edit_predictions(speaker, louder)
     verdict = verify_record(speaker)
     assert fields(verdict) == ["predictions_sha256"]
-    assert verdict.changes[0].sentence.startswith("`predictions_sha256` says ")
+    assert verdict.changes[0].sentence.startswith("`predictions_sha256` is ")
     result = repbench("verify", speaker)
     assert result.code == 4
     assert "predictions_sha256" in result.out

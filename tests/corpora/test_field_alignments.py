@@ -449,7 +449,7 @@ PAGE = b"\n\n<!DOCTYPE html>\n<html lang='en'><head><title>a.TextGrid</title></h
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (LFS, r"is a git-LFS pointer, not the file it stands for, .*`git lfs pull`"),
+        (LFS, r"is a git-LFS pointer, not the file that it points to, .*`git lfs pull`"),
         (PAGE, r"is an HTML or XML page, where an alignment is expected.*Fetch the file again"),
         (b"/annex/objects/SHA256E-s12--abc.TextGrid\n", r"is a git-annex pointer.*`git annex get`"),
         (b"\x1f\x8b\x08\x00", r"is a gzip file, where .*Unpack it"),

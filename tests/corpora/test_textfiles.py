@@ -21,7 +21,7 @@ ANNEX = b"/annex/objects/SHA256E-s12--00.csv\n"
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (POINTER, "a git-LFS pointer, not the file it stands for, where text is expected.*git lfs pull"),
+        (POINTER, "a git-LFS pointer, not the file that it points to, where text is expected.*git lfs pull"),
         (ANNEX, "a git-annex pointer.*git annex get"),
         (PAGE, "an HTML or XML page"),
         (b"<HTML lang=en>", "an HTML or XML page"),

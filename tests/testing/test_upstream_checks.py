@@ -369,7 +369,7 @@ def test_what_stands_on_a_broken_promise_is_not_measured() -> None:
     results = examined(f"py:{__name__}:make_Noisy")
 
     assert results["batch-invariant"].status == "not measurable"
-    assert results["batch-invariant"].detail == "deterministic failed, and this stands on it"
+    assert results["batch-invariant"].detail == "deterministic failed, and this check depends on it"
 
 
 def test_a_failure_says_what_was_measured_and_what_is_allowed() -> None:

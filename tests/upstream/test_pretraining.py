@@ -444,7 +444,7 @@ def test_a_record_on_what_was_heard_in_pretraining_says_so(corpus: Corpus, tones
         )
         told[task] = [warning for warning in record.corpus.warnings if "in its pre-training" in warning]
     assert len(train) == 8
-    assert [warning.partition(" of ")[0] for warning in told["speaker"]] == ["apc heard 2"]
+    assert [warning.partition(" of ")[0] for warning in told["speaker"]] == ["apc learned from 2"]
     assert told["phone"] == [], "its test speakers were never heard"
 
 

@@ -80,6 +80,7 @@ def _requests(checkpoints: dict[str, str], out: Path) -> Iterator[RunRequest]:
     """Phone at three shares of the labels, frozen, untrained and fine-tuned; speaker frozen and untrained."""
     protocol = load_protocol(assignments=SETTINGS)
     given = [("mel", None), *checkpoints.items()]
+    # Random weights with the settings of the trained checkpoint: the control differs in nothing else.
     untrained = [(upstream, f"random:{checkpoint}") for upstream, checkpoint in checkpoints.items()]
 
     def request(upstream: str, checkpoint: str | None, downstream: str) -> RunRequest:

@@ -59,6 +59,7 @@ def describe(device: torch.device, precision: str = "float32") -> dict[str, Any]
 
 def peak_rss_bytes() -> int:
     """The largest resident set of this process so far."""
+    # `ru_maxrss` is in bytes on macOS and in KiB on Linux.
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
@@ -81,6 +82,7 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     waveforms, lengths = _ten_seconds(upstream, device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         upstream(waveforms, lengths)
+    # torch counts a multiplication and an addition as two.
     macs: int = counter.get_total_flops() // 2
     return round(macs * upstream.info.sample_rate_hz / waveforms.shape[1])
 
@@ -95,9 +97,11 @@ def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
         return None
     waveforms, lengths = _ten_seconds(upstream, device)
     with torch.inference_mode():
+        # The first pass also allocates memory and, on a GPU, chooses algorithms.
         seconds = _seconds_of(lambda: upstream(waveforms, lengths), device)
         if seconds <= _SLOW_SECONDS:
             seconds = min(_seconds_of(lambda: upstream(waveforms, lengths), device) for _ in range(3))
+    # A coarse clock can read the same before and after a front end.
     return waveforms.shape[1] / upstream.info.sample_rate_hz / max(seconds, _CLOCK_SECONDS)
 
 
@@ -110,6 +114,7 @@ def _seconds_of(compute: Callable[[], object], device: torch.device) -> float:
     started = time.perf_counter()
     compute()
     if device.type == "cuda":
+        # Kernels run asynchronously: without it the time is that of their launch.
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
 
@@ -135,6 +140,7 @@ def cpu_name() -> str:
 def _git_commit() -> str | None:
     """The commit of repbench's own checkout, with `+` if it was changed; None where it was installed from a wheel."""
     here = Path(__file__).resolve().parent
+    # An environment inside a checkout of another project would give that project's commit.
     if "site-packages" in here.parts or "dist-packages" in here.parts:
         return None
     try:

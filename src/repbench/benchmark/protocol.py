@@ -51,7 +51,7 @@ class FinetuneSettings(Settings):
     steps: PositiveInt = 300
     """Optimizer steps at most, whatever the size of the training split."""
     batch_seconds: Positive = 20.0
-    """Seconds of sound of one step, padding included; a longer utterance is a batch of its own."""
+    """Seconds of sound of one step, padding included; a longer utterance is a batch by itself."""
     learning_rate: Positive = 5e-4
     """Learning rate of the upstream, at the end of the warm-up."""
     head_learning_rate: Positive = 1e-3
@@ -126,8 +126,8 @@ class TaskSettings(Settings):
 class Protocol(Settings):
     """Every setting of a run.
 
-    `head`, `layer` and `tasks` hold where the command line gives none; a record has the head and the layer in fields of
-    their own.
+    `head`, `layer` and `tasks` hold where the command line gives none; a record has the head and the layer in separate
+    fields.
     """
 
     command_options: ClassVar[Mapping[str, str]] = {
@@ -151,7 +151,7 @@ class Protocol(Settings):
     layer: str = "last"
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-    """By name of a task, or by problem: `frame-classification`, `utterance-classification`, `sequence`."""
+    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `sequence`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()
@@ -170,6 +170,8 @@ class Protocol(Settings):
     def for_task(self, name: str, problem: str) -> Protocol:
         """The protocol of one task: settings for the task override those for its problem, which override the others."""
         head, layer, probe = self.head, self.layer, self.probe
+        # The later one overrides. `model_fields_set` has only the keys that were given, so defaults of a group override
+        # nothing.
         for own in (self.tasks.get(problem), self.tasks.get(name)):
             if own is not None:
                 head, layer = own.head or head, own.layer or layer

@@ -81,6 +81,8 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
             return _run(request, reporter, Processes())
     with joined(local_device(environment.choose_device(request.device))) as processes:
         if not processes.leads:
+            # Without the lock of --missing-only, which the leading process holds: a second one would wait for it for
+            # ever.
             return _run(request, Silence(), processes)
         with alone_if_missing_only(request, reporter):
             return _run(request, reporter, processes)
@@ -101,8 +103,11 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
+        # The weights of an untrained network follow from the seed: each seed is another upstream, with its own
+        # features.
         each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
         return [written for one in each_seed for written in _run(one, reporter, processes)]
+    # Opened on first use, so that faults of the options are found before a corpus is read or made.
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     context = prepare(request, reporter, opened)
     request = context.request
@@ -116,6 +121,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     rates = notes_of(corpus, context.upstream)
     splits = label_splits(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
+    # Before training, which can take hours.
     refuse_exclusions(splits.test, request.allow_excluded)
     subsets = _subsets(corpus, context, splits, settings)
     for warning in (*splits.warnings, *rates, *_warnings_of(subsets.values())):
@@ -141,6 +147,7 @@ def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
     among_all = next((layer for layer in layers if layer.isdigit()), None)
     if "all" in layers and among_all is not None:
         raise UsageError(f"`all` reads layer {among_all} too", key="--layer", do="Leave one of the two out")
+    # Otherwise each layer would compute the whole upstream again.
     stored = () if len(layers) == 1 or request.finetune else layers
     stored = tuple(dict.fromkeys((*request.store_layers, *stored)))
     return [replace(request, layer=layer, layers=(), store_layers=stored) for layer in layers]
@@ -174,6 +181,7 @@ def _probed(
 
 def _in_batches(results: Sequence[TrainedResult]) -> Iterator[tuple[TrainedResult, ...]]:
     """The results that read the same layer together, at most `_PROBES_AT_ONCE` at a time."""
+    # `groupby` joins neighbours alone; the layer is the outer loop of `settings_of`.
     for _, of_layer in itertools.groupby(results, key=lambda each: each.setting.layer):
         while some := tuple(itertools.islice(of_layer, _PROBES_AT_ONCE)):
             yield some
@@ -256,18 +264,21 @@ def _subsets(
     task, problem = context.task, problem_of(context.task)
     salt = f"{corpus.fingerprint} {task.info.name}"
     subsets: dict[RunSetting, LabelledSubset] = {}
+    # Tuned or not, a setting has the same examples: both records come from one training.
     for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
         train, dev = (
             splits.usable(subset(part, setting.fraction, problem=problem, seed=setting.seed, salt=f"{salt} {name}"))
             for name, part in (("train", splits.train), ("dev", splits.dev))
         )
         warnings = missing_classes(task, splits.classes, train, setting.fraction)
+        # A small fraction can draw only utterances that the upstream cannot take.
         dev = dev or splits.usable(splits.dev)[:1]
         if setting.labels == "shuffled":
             train, dev = (
                 with_shuffled_labels(part, problem=problem, seed=setting.seed, salt=f"{salt} {name}")
                 for name, part in (("train", train), ("dev", dev))
             )
+        # After the shuffle, because the number of frames that an utterance needs depends on its labels.
         train, lost = trainable(train, context.upstream, problem)
         subsets[setting] = LabelledSubset(train, dev, (*warnings, *lost))
     return subsets
@@ -284,6 +295,8 @@ def _train(
     """Train the probes of all settings; the learning rates of one setting in one pass over the features."""
     common = context.request.protocol.probe
     tunes = any(setting.tuned for setting in settings)
+    # The default rate is trained with the others, so one pass gives the untuned record too. Ascending, because `max`
+    # takes the first of equals.
     rates = tuple(sorted({*common.learning_rates, common.learning_rate})) if tunes else (common.learning_rate,)
     jobs = list(dict.fromkeys(replace(setting, tuned=False) for setting in settings))
     shared = ProbeTraining(
@@ -347,6 +360,7 @@ def _chosen(
     best = max((probe for probe in probes if probe.selection.dev_value is not None), key=lambda each: _worth(each, up))
     grid = tuple(point for probe in probes for point in probe.selection.grid)
     seconds = math.fsum(probe.seconds for probe in probes)
+    # The record of a tuned probe has all points and the time of all rates: the search is part of its cost.
     tuned = replace(best, selection=replace(best.selection, grid=grid), seconds=seconds)
     return [*((job, probe) for probe in default), (replace(job, tuned=True), tuned)]
 

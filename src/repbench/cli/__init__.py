@@ -69,7 +69,7 @@ _NO_FOREIGN_PLUGINS = {
     "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
     "TRITON_BACKENDS_IN_TREE": "1",
 }
-"""Environment variables that keep pydantic, torch and triton from loading plugins of their own.
+"""Environment variables that keep pydantic, torch and triton from loading their plugins.
 
 Each reads the entry points of every distribution when it is imported, and one malformed `entry_points.txt` anywhere
 ends that import. repbench uses no pydantic plugin and no device but CPU and CUDA, which triton brings with it.
@@ -102,6 +102,7 @@ def _global(
 def main() -> NoReturn:
     """Run the command line and exit with the code that `repbench.errors` gives an error."""
     signal.signal(signal.SIGTERM, _terminated)
+    # Before any command imports pydantic or torch, which read them once.
     for name, value in _NO_FOREIGN_PLUGINS.items():
         os.environ.setdefault(name, value)
     streams.fit_streams()
@@ -129,6 +130,7 @@ def _run_and_report() -> int:
         say("interrupted")
         return 130
     except OSError as error:
+        # Raised by whichever call is first to look at a path, far from the argument that named it.
         if error.errno != errno.ENAMETOOLONG:
             raise
         name = str(error.filename)

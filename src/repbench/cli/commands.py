@@ -20,8 +20,9 @@ class Command(TyperCommand):
         """Parse the arguments.
 
         Raises:
-            UsageError: An option that takes one value is given twice, or a setting stands without its option.
+            UsageError: An option that takes one value is given twice, or a setting has no option before it.
         """
+        # A parse of a copy, for the order of options alone: the parser of the superclass changes its list.
         _, extra, order = self.make_parser(ctx).parse_args(args=list(args))
         for option, count in Counter(order).items():
             is_flag = getattr(option, "is_flag", False)  # an argument has no such attribute, and occurs once

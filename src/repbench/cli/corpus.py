@@ -149,6 +149,7 @@ def corpus_prepare(arguments: PrepareArguments) -> None:
     if arguments.features_hop is not None and draft.features is None:
         raise UsageError(f"The layout `{kind}` reads no features", key="--features-hop", do="Describe them to `csv`")
     draft = draft if arguments.name is None else replace(draft, name=arguments.name)
+    # Before the manifest is written over it.
     older = manifest.lines_digest(out)
     with ConsoleReporter().stage(f"reading {draft.name}") as advance, _faults_named():
         corpus = manifest.write(

@@ -15,7 +15,7 @@ def takes(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., Non
     """Let Typer read the arguments and options of a command from a dataclass, of which the command takes one object.
 
     Args:
-        options: A dataclass. Each field is `Annotated` with the `typer.Argument` or `typer.Option` that it stands for;
+        options: A dataclass. Each field is `Annotated` with its `typer.Argument` or `typer.Option`;
             arguments and options keep the order of the fields.
 
     Returns:
@@ -37,7 +37,7 @@ def takes(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., Non
         def call(**given: Any) -> None:
             command(options(**given))
 
-        # Typer asks for the signature and for the annotations, each by itself.
+        # Typer reads both: parameters from the signature, types from the annotations.
         vars(call)["__signature__"] = inspect.Signature(parameters)
         call.__annotations__ = hints
         return call

@@ -28,6 +28,7 @@ def print_json(value: Any) -> None:
     """Print one JSON object to stdout; in ASCII escapes where the encoding of stdout lacks a character."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
     try:
+        # A JSON parser undoes the escapes of JSON, but not the replacements that the stream would write.
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         text = json.dumps(value, allow_nan=False, default=str)

@@ -37,7 +37,7 @@ def _draw(kind: PictureKind, audio: Sequence[Path], as_json: bool, **options: An
 
 
 def _add(kind: PictureKind, short_help: str, text: str) -> None:
-    """Add the command of a kind that has no options of its own."""
+    """Add the command of a kind without further options."""
 
     @plot_app.command(kind, short_help=short_help, help=text)
     def _command(

@@ -20,7 +20,7 @@ _ALIKE = {
     "\N{UPWARDS ARROW}": "^", "\N{DOWNWARDS ARROW}": "v", "\N{LEFT SINGLE QUOTATION MARK}": "'",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{LESS-THAN OR EQUAL TO}": "<=", "\N{GREATER-THAN OR EQUAL TO}": ">=",
 }  # fmt: skip
-"""What stands for a character of our own tables where the output cannot show it; any other is escaped."""
+"""Replacements for characters of our tables that the output cannot show; any other is escaped."""
 
 _HANDLER = "repbench.alike"
 _ASCII = "repbench_ascii"
@@ -70,6 +70,7 @@ def reader_is_gone() -> bool:
 
 def let_go() -> None:
     """Lead outputs that take nothing more to nowhere, so that the interpreter does not complain at its end."""
+    # Python flushes stdout at exit and would print an error for it.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         if descriptor == 1 or _is_broken(descriptor):
@@ -79,7 +80,7 @@ def let_go() -> None:
 
 def _is_broken(descriptor: int) -> bool:
     poll = select.poll()
-    poll.register(descriptor, 0)  # errors are reported whatever is asked for
+    poll.register(descriptor, 0)  # errors are reported with any mask
     faults = select.POLLERR | select.POLLHUP
     return any(event & faults for _, event in poll.poll(0))
 

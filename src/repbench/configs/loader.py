@@ -133,6 +133,8 @@ def build(model: type[Model], tree: dict[str, Any], source: str | os.PathLike[st
         UsageError: Names every fault, each with its dotted key.
     """
     try:
+        # By way of JSON, whose strict mode takes lists for tuples and texts for paths, which that of Python objects
+        # refuses.
         return model.model_validate_json(to_json(tree, inf_nan_mode="constants"), strict=True)
     except ValidationError as error:
         faults = _faults(model, tree, error.errors(include_url=False))
@@ -175,7 +177,7 @@ def _suggestion(name: str, names: Iterable[str]) -> str:
 def _tree_of(content: bytes, file: str) -> dict[str, Any]:
     if len(content) > MAX_BYTES:
         line = content.count(b"\n") + 1
-        raise UsageError(f"Line {line} lies beyond the 1 MiB that a configuration may hold", file=file)
+        raise UsageError(f"Line {line} is beyond the 1 MiB that a configuration may hold", file=file)
     try:
         tree = _parse(content.decode("utf-8-sig"))
         if tree is None:
@@ -194,7 +196,7 @@ def _parse(text: str) -> Any:
     """The one document in `text`, None if there is none.
 
     Raises:
-        _Fault: It is not strict YAML.
+        _YamlFault: It is not strict YAML.
     """
     try:
         return _Reader(text).document()
@@ -289,6 +291,7 @@ def _plain(event: Any) -> bool | int | float | str | None:
 def _number(text: str, event: Any) -> int | float:
     if _NOT_FINITE.fullmatch(text) or math.isinf(float(text)):
         _refuse(f"`{text[:40]}` is not a finite number", event)
+    # `int` of 012 is 12, as in YAML 1.2.
     return int(text) if _INTEGER.fullmatch(text) else float(text)
 
 
@@ -417,7 +420,7 @@ def _closest(place: _Place, known: list[tuple[str, ...]]) -> str | None:
 
 
 def _is_group(names: Sequence[str], parent: Sequence[str]) -> bool:
-    """Whether known names lead to the group where an unknown key stands."""
+    """Whether known names lead to the group of an unknown key."""
     return len(names) == len(parent) and all(name in {ANY_KEY, key} for name, key in zip(names, parent, strict=True))
 
 

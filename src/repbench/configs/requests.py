@@ -1,8 +1,8 @@
 """Type checks of the arguments of the Python API.
 
-The command line parses text, but a caller in Python may pass any object. Wrong types are refused by name before work
-begins. A path is accepted for a text, a text for a path, a list for a tuple and a dictionary for a group of settings;
-nothing else is converted.
+The command line parses text, but a caller in Python may pass any object. Wrong types are refused, each under its name,
+before work begins. A path is accepted for a text, a text for a path, a list for a tuple and a dictionary for a group of
+settings; nothing else is converted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def request_of(kind: type[Request], options: Mapping[str, object]) -> Request:
 
     Args:
         kind: A dataclass whose annotations are the types of its fields.
-        options: The arguments by name.
+        options: From names to arguments.
 
     Raises:
         UsageError: An option is unknown or has a value of another type; names all of them.
@@ -68,7 +68,7 @@ def argument(name: str, value: object, hint: Any) -> Any:
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # a model of pydantic has a configuration of its own
+    except PydanticUserError:  # a model of pydantic has its own configuration
         return TypeAdapter(hint)
 
 

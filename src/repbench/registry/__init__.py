@@ -1,4 +1,4 @@
-"""Installed upstreams, downstreams, corpora and heads: found by name, imported when first used."""
+"""Installed upstreams, downstreams, corpora and heads: found by their names, imported when first used."""
 
 from repbench.registry.entries import DOORS, Door, Entry, LoadedEntry, side_effects
 from repbench.registry.find import FoundEntry, Registry, registry

@@ -48,7 +48,7 @@ def entry_points_of(distribution: metadata.Distribution) -> metadata.EntryPoints
     lines = map(str.strip, (distribution.read_text("entry_points.txt") or "").splitlines())
     first = next((line for line in lines if line and not line.startswith("#")), "[]")
     if not (first.startswith("[") and first.endswith("]")):
-        raise ValueError(f"`{first}` stands outside any section")
+        raise ValueError(f"`{first}` is outside any section")
     return distribution.entry_points
 
 
@@ -61,6 +61,7 @@ def _headers(distribution: metadata.Distribution) -> Mapping[str, str]:
         if not line:
             break
         key, colon, value = line.partition(":")
+        # A line that begins with white space continues the field before it.
         if colon and not line[0].isspace():
             headers.setdefault(key.lower(), value.strip())
     return headers

@@ -108,6 +108,7 @@ class Entry:
                 value = self._import()
         except OF_OTHERS:
             raise
+        # Also SystemExit, which would end the process with the plugin's exit code.
         except BaseException as error:
             raise self._failure(error) from error
         return LoadedEntry(value, tuple(changed))
@@ -162,6 +163,7 @@ def side_effects(entry: Entry, changed: tuple[str, ...]) -> DistributionFault:
 
 
 def split_target(target: str) -> tuple[str, str]:
+    """Module and attribute of `module:attribute`; a ValueError for another form."""
     match = TARGET.fullmatch(target)
     if match is None:
         raise ValueError(f"`{target}` is not of the form `module:attribute`")

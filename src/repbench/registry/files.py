@@ -84,12 +84,14 @@ def _names(module: ModuleType, kind: Kind, place: Path) -> Iterator[str]:
 def executed(place: str) -> ExecutedFile:
     """Execute a file once in a process, as a module that `sys.modules` holds like any other."""
     source = Path(place).read_bytes()
+    # Of the bytes that are executed, not of a second reading: the file may be edited in between.
     sha256 = hashlib.sha256(source).hexdigest()
     name = f"repbench_plugin_{sha256[:12]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=place)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = place
+    # Before it is executed: dataclasses and pickles look their module up there.
     sys.modules[name] = module
     try:
         exec(compile(source, place, "exec"), module.__dict__)

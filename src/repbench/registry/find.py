@@ -60,7 +60,7 @@ class Registry:
         return tuple(self._problems)
 
     def entries(self, kind: Kind) -> tuple[Entry, ...]:
-        """All plugins of a kind by name, a built-in before others of its name; those hidden by a clash included."""
+        """All plugins of a kind, sorted, a built-in before others of its name; those hidden by a clash included."""
         return self._entries[kind]
 
     def find(self, kind: Kind, spec: str) -> FoundEntry:
@@ -77,6 +77,7 @@ class Registry:
         if head in RESERVED_PREFIXES:
             return self._reserved(kind, head, rest)
         owners = [entry for entry in self.entries(kind) if entry.name == head]
+        # `A:B` can be plugin B of distribution A, or plugin A with the option B.
         qualified = self._qualified(kind, head, rest)
         if qualified is not None and not self._is_option_of_builtin(owners, kind, rest[0]):
             return FoundEntry(qualified, tuple(rest[1:]))
@@ -224,7 +225,7 @@ def _clash(owners: list[Entry]) -> PluginError:
     names = " and ".join(f"`{entry.distribution}`" for entry in owners)
     choices = " or ".join(f"`{entry.qualified}`" for entry in owners)
     what = f"The {owners[0].kind} `{owners[0].name}` is registered by the distributions {names}"
-    return PluginError(what, key=owners[0].name, do=f"Say which is meant with DIST:NAME: {choices}")
+    return PluginError(what, key=owners[0].name, do=f"Write DIST:NAME: {choices}")
 
 
 def _spec_of(entry: Entry, note: str) -> str:

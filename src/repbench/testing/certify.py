@@ -1,4 +1,4 @@
-"""Certificates: run all checks of an upstream or a task by name, and keep the result."""
+"""Certificates: run all checks of a registered upstream or task, and keep the result."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Suite(Generic[Checked]):
             check = self._checks[id_]
             broken = [each for each in check.after if self.result(each, subject).status == "failed"]
             subject.results[id_] = (
-                CheckResult(id=id_, status="not measurable", detail=f"{broken[0]} failed, and this stands on it")
+                CheckResult(id=id_, status="not measurable", detail=f"{broken[0]} failed, and this check depends on it")
                 if broken
                 else _made(check, subject)
             )

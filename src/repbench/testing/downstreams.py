@@ -134,7 +134,7 @@ def _classes_sorted(subject: DownstreamSubject) -> Held:
     if len(classes) < min(subject.problem.min_classes, 1) or not all(isinstance(each, str) for each in classes):
         raise Broken(f"`classes` must be names, but are {classes!r}")
     if list(classes) != sorted(set(classes)):
-        raise Broken(f"`classes` must be sorted and each stand once, but are {', '.join(classes[:6])}")
+        raise Broken(f"`classes` must be sorted, each one once, but are {', '.join(classes[:6])}")
     if tuple(subject.task.classes(sets, labels[::-1])) != tuple(classes):
         raise Broken("`classes` are others when the labels come in another order")
     return Held(f"{len(classes)} classes")
@@ -173,7 +173,7 @@ def _unlabelled_said(subject: DownstreamSubject) -> Held:
         raise Broken(f"it labels an utterance of which nothing is known: {_short(invented)}")
     if found == given:
         raise NotApplicable("its labels need nothing but the sound")
-    return Held("raised, or nothing asked")
+    return Held("raised, or left out")
 
 
 @_check("metrics-as-declared", after=("classes-sorted",))
@@ -196,7 +196,7 @@ _MEASURES = ("metrics-as-declared",)
 
 @_check("inside-the-bounds", after=_MEASURES)
 def _inside_the_bounds(subject: DownstreamSubject) -> Held:
-    """No metric leaves its declared bounds, for guesses as for answers that are all wrong."""
+    """No metric leaves its declared bounds, for guesses and for predictions that are all wrong."""
     for quality in ("guess", "wrong"):
         for name, measured in subject.measured(subject.predictions(quality)).items():
             info, value = subject.task.info.metrics[name], measured.value
@@ -208,7 +208,7 @@ def _inside_the_bounds(subject: DownstreamSubject) -> Held:
             )
             if outside:
                 raise Broken(f"{name} is {value:g}, outside of [{_bound(low, '-∞')}, {_bound(high, '∞')}]")
-    return Held(f"{len(subject.task.info.metrics)} metrics of guesses and of wrong answers")
+    return Held(f"{len(subject.task.info.metrics)} metrics of guesses and of wrong predictions")
 
 
 def _bound(value: float | None, none: str) -> str:

@@ -31,8 +31,8 @@ def tone_corpus(
 ) -> Corpus:
     """Write a corpus whose labels can all be recognised, and open it.
 
-    Each utterance is silence and tones of 0.1 to 0.2 s, one frequency a phone; a hum of its own marks the speaker, a
-    high tone the positive sentiment.
+    Each utterance is silence and tones of 0.1 to 0.2 s, one frequency a phone; a hum marks the speaker, a high
+    tone the positive sentiment.
 
     Args:
         folder: Folder of the manifest; the audio files are in `folder/sounds`.
@@ -73,8 +73,11 @@ def tone_corpus(
 
 
 def _utterance(id_: str, speaker: int, positive: bool, rate_hz: int) -> tuple[NDArray[np.float64], tuple[Phone, ...]]:
+    # Seeded by the id: the utterance does not depend on how many others the corpus has. `hash` differs between
+    # processes.
     random = np.random.default_rng(int(hashlib.sha256(id_.encode()).hexdigest()[:8], 16))
     labels = [SILENCE, *random.choice(list(TONES_HZ), size=6), SILENCE]
+    # (8,) durations -> (9,) edges, in samples
     edges = np.concatenate([[0], np.cumsum(random.integers(rate_hz // 10, rate_hz // 5, size=len(labels)))])
     times = np.arange(edges[-1]) / rate_hz
     samples = 0.05 * np.sin(2 * np.pi * (120 + 45 * speaker) * times)
@@ -125,12 +128,15 @@ class Envelope(nn.Module):
         check_lengths(self.info, lengths)
         hop = self.info.hop_samples
         counts = lengths.div(hop, rounding_mode="floor")
+        # (B, T) -> (B, F hop): the samples of whole blocks
         usable = waveforms[:, : int(counts.max()) * hop]
         quarters = usable.reshape(len(usable), -1, self.info.width, hop // self.info.width)  # (B, F, D, hop / D)
         quarters = quarters.square().mean(dim=-1)  # (B, F, D)
+        # (F,) < (B, 1) -> (B, F): padding is 0 in both layers
         valid = torch.arange(quarters.shape[1], device=quarters.device) < counts[:, None]
         energy = torch.log(quarters + 1e-6) * valid[..., None]
         projected = F.linear(energy, self.projection) * valid[..., None]
+        # two (B, F, D) -> (2, B, F, D)
         return HiddenStates(torch.stack([energy, projected]), counts)
 
     def fingerprint(self) -> str:

@@ -69,10 +69,11 @@ class HeadSubject:
         counts = torch.tensor([len(each) for each in utterances])
         with torch.no_grad():
             scores = head(torch.cat(list(utterances)), counts)
+        # (U, O) -> U of (O,), or (N, O) -> U of (F, O)
         return list(scores if pools else scores.split(counts.tolist()))
 
     def hold_equal(self, reference: Tensor, other: Tensor, what: str) -> float:
-        """Their largest difference, relative to the root mean square of `reference`.
+        """Their largest difference over the root mean square of `reference`; both (N, O) or (U, O) scores.
 
         Raises:
             Broken: It is too large; `what` names the two.
@@ -81,6 +82,7 @@ class HeadSubject:
             raise Broken(f"{what} have the shapes {tuple(reference.shape)} and {tuple(other.shape)}")
         scale = float(reference.square().mean().sqrt()) or 1.0
         found = float((reference - other).abs().max()) / scale
+        # Not `>`: a NaN fails both comparisons, and must not pass.
         if not found <= TOLERANCE:
             raise Broken(f"{what} differ by {found:.1e} of their root mean square", measured=found, allowed=TOLERANCE)
         return found
@@ -244,6 +246,7 @@ def _side_by_side(subject: HeadSubject) -> Held:
     worst = 0.0
     for pools in subject.forms:
         probes = [_probe_of(subject.build(pools, seed=seed), pools) for seed in range(3)]
+        # (N, D) -> (1, N, D): one layer
         frames, counts = torch.cat(frames_of())[None], torch.tensor(COUNTS)
         with torch.no_grad():
             together = scores_side_by_side(probes, frames, counts)
@@ -260,6 +263,7 @@ def _gradient_reaches_every_weight(subject: HeadSubject) -> Held:
         head = subject.build(pools).train()
         direction = torch.randn(NUM_OUTPUTS, generator=torch.Generator().manual_seed(3))
         scores = head(torch.cat(frames_of()), torch.tensor(COUNTS))
+        # A plain sum has no gradient through a softmax, and adds up to 0 after a normalisation.
         torch.autograd.backward((scores.square() * direction).sum())
         for name, weight in head.named_parameters():
             if weight.grad is None or not bool((weight.grad != 0).any()):

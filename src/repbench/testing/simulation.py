@@ -1,7 +1,9 @@
-"""Simulated answers whose true accuracy is known, for tests of intervals and significance.
+"""Simulated predictions whose true accuracy is known, for tests of intervals and significance.
 
-A speaker, a seed, their meeting and an utterance each move the odds of a right answer. The utterance's difficulty and
-the speaker's are the same for every seed, as they are when several probes answer one test set.
+Axes: T trials, S seeds, C speakers, U utterances of a speaker.
+
+A speaker, a seed, their meeting and an utterance each move the odds of a correct prediction. The utterance's difficulty
+and the speaker's are the same for every seed, as they are when several probes are scored on one test set.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Cell = tuple[int, int]
-"""Correct answers and utterances of one speaker in one run."""
+"""Correct predictions and utterances of one speaker in one run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """Standard deviations of the normal effects of each source on the log-odds of a correct answer.
+    """Standard deviations of the normal effects of each source on the log-odds of a correct prediction.
 
     Attributes:
         speaker: Of speakers, the same for all seeds.
@@ -38,17 +40,20 @@ class Effects:
     @property
     def accuracy(self) -> float:
         """The expected accuracy over all speakers, seeds and utterances, by Gauss-Hermite quadrature."""
+        # Nodes of the weight exp(-x²/2) (probabilists' polynomials); division by the sum of weights, √(2π), makes it a
+        # mean over a standard normal.
         points, weights = np.polynomial.hermite_e.hermegauss(64)
+        # Independent normal effects add up to one normal, whose variance is the sum.
         spread = np.sqrt(self.speaker**2 + self.seed**2 + self.meeting**2 + self.utterance**2)
         return float((weights * _share(self.mean + spread * points)).sum() / weights.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """Answers of S seeds to the utterances of C speakers, in each of T trials.
+    """Predictions of S seeds for the utterances of C speakers, in each of T trials.
 
     Attributes:
-        correct: (T, S, C) correct answers.
+        correct: (T, S, C) correct predictions.
         counts: (T, C) utterances.
     """
 
@@ -64,23 +69,28 @@ class Simulated:
 def simulate(
     effects: Effects, *, num_trials: int, num_seeds: int, num_speakers: int, seed: int, utterances: Cell = (20, 60)
 ) -> Simulated:
-    """Draw answers; each speaker has from `utterances[0]` to `utterances[1]` utterances, evenly drawn."""
+    """Draw predictions; each speaker has from `utterances[0]` to `utterances[1]` utterances, evenly drawn."""
     generator = np.random.default_rng(seed)
     trials, seeds, speakers, most = num_trials, num_seeds, num_speakers, utterances[1]
 
     def normal(*shape: int) -> NDArray[np.float64]:
         return generator.standard_normal(shape)
 
+    # The order of draws is fixed: tests hold numbers that follow from it.
     counts = generator.integers(utterances[0], most + 1, size=(trials, speakers))
+    # (T, 1, C, 1) + (T, 1, C, U): the same for all seeds
     shared = effects.speaker * normal(trials, 1, speakers, 1) + effects.utterance * normal(trials, 1, speakers, most)
+    # (T, S, 1, 1) + (T, S, C, 1)
     own = effects.seed * normal(trials, seeds, 1, 1) + effects.meeting * normal(trials, seeds, speakers, 1)
+    # (T, S, C, U) Bernoulli draws
     right = generator.random((trials, seeds, speakers, most)) < _share(effects.mean + shared + own)
+    # (U,) < (T, 1, C, 1) -> (T, 1, C, U): which of the U drawn utterances the speaker has
     present = np.arange(most) < counts[:, None, :, None]
     return Simulated((right & present).sum(axis=-1), counts)
 
 
 def pooled_accuracy(cells: Sequence[Cell]) -> Mapping[str, float | None]:
-    """The measure for `Simulated.runs`: correct answers over utterances, as `accuracy`."""
+    """The measure for `Simulated.runs`: correct predictions over utterances, as `accuracy`."""
     total = sum(count for _, count in cells)
     return {"accuracy": sum(correct for correct, _ in cells) / total if total else None}
 

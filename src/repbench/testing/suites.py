@@ -32,7 +32,7 @@ from repbench.testing.upstreams import UPSTREAM_CHECKS, UpstreamSubject
 
 
 class _FactoryEntry(Entry):
-    """An entry whose target is an object of this process, which need not be importable by name."""
+    """An entry whose target is an object of this process, which need not be importable."""
 
     def load(self) -> object:
         return _AT_HAND[self.target]

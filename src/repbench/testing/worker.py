@@ -1,4 +1,4 @@
-"""An upstream built again and run in a process of its own, as those that share out a sweep do it.
+"""An upstream built again and run in a separate process, as the processes of a sweep do.
 
 The process is forked from a server that has imported torch and nothing else, so it holds no state of this one.
 """
@@ -42,7 +42,7 @@ class Order:
 
 
 def heard_in_worker(entry: Entry, checkpoint: str | None, seed: int, sound: Tensor) -> tuple[str, Tensor]:
-    """The fingerprint and the hidden states (L, F, D) of a sound (T,), as a process of its own finds them.
+    """The fingerprint and the hidden states (L, F, D) of a sound (T,), as a separate process computes them.
 
     Raises:
         Broken: The process failed, or did not end in time.
@@ -57,7 +57,7 @@ def heard_in_worker(entry: Entry, checkpoint: str | None, seed: int, sound: Tens
         if not answer.exists():
             reason = Path(f"{order.answer}.fault")
             fault = reason.read_text(encoding="utf-8") if reason.exists() else "it ended without a result"
-            raise Broken(f"in a process of its own: {fault}")
+            raise Broken(f"in a separate process: {fault}")
         fingerprint = Path(f"{order.answer}.fingerprint").read_text(encoding="utf-8")
         return fingerprint, load_file(answer)["states"]
 
@@ -74,7 +74,7 @@ def _run(order: Order) -> None:
         process.join()
     process.close()
     if late:
-        raise Broken(f"in a process of its own it did not end within {TIMEOUT_SECONDS:g} s")
+        raise Broken(f"in a separate process it did not end within {TIMEOUT_SECONDS:g} s")
 
 
 def _answer(order: Order) -> None:
@@ -89,8 +89,10 @@ def _answer(order: Order) -> None:
     try:
         upstream: Any = build_upstream(order.entry, order.checkpoint, order.seed)
         with torch.inference_mode():
+            # (T,) -> (1, T)
             states = upstream(sound[None], torch.tensor([len(sound)]))
         Path(f"{order.answer}.fingerprint").write_text(upstream.fingerprint(), encoding="utf-8")
+        # (L, 1, F, D) -> (L, F, D)
         save_file({"states": states.layers[:, 0].float().contiguous()}, f"{order.answer}.unfinished")
     except OF_OTHERS:
         raise

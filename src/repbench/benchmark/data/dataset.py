@@ -92,6 +92,7 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
 
     Raises:
         DataError: A split is empty, one class is all there is, or the test holds a class that training cannot know.
+        PluginError: The task gives classes or labels that its contract forbids.
     """
     division = divide(corpus, task.info.split, settings)
     train, unlabelled_train = _labelled(division.train, task)
@@ -104,12 +105,15 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
             do="Choose another task or corpus",
         )
     classes = _classes(task, corpus, train)
+    # The upstream's exclusions come after division and classes, which are therefore the same for every upstream.
     unusable = _reasons((*train, *dev), excludes)
     excluded |= _reasons(test, excludes)
     splits = LabelledSplits(
         train=train,
         dev=dev,
         test=HeldOutTest(
+            # `excluded` has utterances that were never labelled (not in `test`) and those that the upstream cannot take
+            # (in `test`).
             len(test) + len(excluded.keys() - {example.id for example in test}),
             excluded,
             tuple(example for example in test if example.id not in excluded),
@@ -204,6 +208,7 @@ def _is_scored(example: LabelledUtterance, problem: Problem) -> bool:
     names = problem.names(example.labels)
     if problem.min_classes == 0:
         return True
+    # Which class plays no part here, so every name gets number 0: what is left UNLABELLED is scored nowhere.
     return bool((problem.scored_classes(example, dict.fromkeys(names, 0)) != UNLABELLED).any())
 
 
@@ -215,9 +220,9 @@ def _reasons(examples: Iterable[LabelledUtterance], excludes: Excludes) -> dict[
 def _of_test(num_out: int, num_test: int, task: Downstream, found: set[str]) -> tuple[str, ...]:
     warnings = []
     if num_out:
-        warnings.append(f"{num_out} of {num_test} test utterances are not asked, by the rule of `{task.info.name}`")
+        warnings.append(f"{num_out} of {num_test} test utterances are left out by the rule of `{task.info.name}`")
     if len(found) == 1:
-        warnings.append(f"the test split holds only the class {min(found)}: its score says little")
+        warnings.append(f"the test split holds only the class {min(found)}: its score means little")
     return tuple(warnings)
 
 
@@ -270,7 +275,7 @@ def subset(
     """A nested, stratified subset: a smaller fraction is part of every larger one of the same seed.
 
     Within each stratum (class and speaker; speaker alone where classes vary within an utterance) the utterances are
-    shuffled and spread evenly over (0, 1]; the subset is the first of these. At least one utterance is kept.
+    shuffled and spread evenly over [0, 1); the subset is the first of these. At least one utterance is kept.
 
     Args:
         examples: The whole split.
@@ -288,6 +293,9 @@ def subset(
         order = shuffled([example.id for example in members], seed, f"{salt} {name}")
         offset = uniform(f"{seed} {salt} {name} offset")
         for rank, id_ in enumerate(order):
+            # A place does not depend on the fraction, which makes subsets nested. Without the offset the first of every
+            # stratum would be at 0, and a small subset would hold one of each stratum, rare or frequent. The digest
+            # breaks ties.
             place[id_] = ((rank + offset) / len(order), digest(f"{seed} {salt} {id_}"))
     kept = set(sorted(place, key=place.__getitem__)[:count])
     return tuple(example for example in examples if example.id in kept)

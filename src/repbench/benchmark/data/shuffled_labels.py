@@ -27,7 +27,9 @@ def with_shuffled_labels(examples: LabelledUtterances, *, problem: Problem, seed
     """
     given = [(example.id, problem.values(example.labels)) for example in examples]
     labels = [label for _, values in given for label in values]
+    # A place is an utterance and the number of the value in it; the salted order of places is the permutation.
     places = [f"{id_} {number}" for id_, values in given for number in range(len(values))]
     order = {place: number for number, place in enumerate(places)}
+    # An iterator over the whole split: each utterance takes as many values as it had.
     dealt = iter([labels[order[place]] for place in shuffled(places, seed, f"{salt} labels")])
     return tuple(replace(example, labels=problem.with_values(example.labels, dealt)) for example in examples)

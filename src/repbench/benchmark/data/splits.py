@@ -52,6 +52,7 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
         division = _within_speaker(corpus, settings)
     if reason is not None:
         division = replace(division, warnings=(f"the official splits are not used: {reason}", *division.warnings))
+    # A dev split is cut before the check of sounds, so that a sound in train twice does not end up on both sides.
     if not division.dev:
         division = _cut_dev(division, settings)
     division = _each_sound_on_one_side(division)
@@ -69,6 +70,8 @@ def _each_sound_on_one_side(division: Division) -> Division:
 
     A corpus may hold a sound under two ids, as long as no two official splits share it.
     """
+    # Test keeps all its utterances, so that the score is over the published list; dev and train give way, in this
+    # order.
     scored = {each.samples_sha256 for each in division.test}
     dev = [each for each in division.dev if each.samples_sha256 not in scored]
     held_out = scored | {each.samples_sha256 for each in dev}
@@ -76,7 +79,7 @@ def _each_sound_on_one_side(division: Division) -> Division:
     num_lost = len(division.dev) - len(dev) + len(division.train) - len(train)
     if not num_lost:
         return division
-    lost = f"{num_lost} utterances of train or dev are not used, because their sound also stands in dev or test"
+    lost = f"{num_lost} utterances of train or dev are not used, because their sound is also in dev or test"
     return replace(division, train=train, dev=dev, warnings=(*division.warnings, lost))
 
 
@@ -98,9 +101,10 @@ def _official(corpus: Corpus, policy: SplitPolicy, *, always: bool) -> tuple[Div
     if policy == "within-speaker":
         return (division, None) if heldout <= train else (None, "some of their test speakers are not in train")
     if len(known) == 1:
-        said = "one speaker" if None not in known else "no word on who speaks"
+        said = "one speaker" if None not in known else "no speaker labels"
         unchecked = f"the corpus has {said}, so the official splits cannot keep speakers apart"
         return replace(division, warnings=(*warnings, unchecked)), None
+    # `-` binds before `&`: utterances without a speaker share none.
     if heldout & train - {None}:
         return None, "some of their test or dev speakers are also in train"
     return division, None
@@ -112,13 +116,13 @@ def _speaker_disjoint(corpus: Corpus, settings: SplitSettings) -> Division:
     speakers = {each.speaker for each in corpus.utterances} - {None}
     if silent and speakers:
         raise DataError(
-            f"{len(silent)} of {len(corpus.utterances)} utterances of {corpus.name} do not say who speaks",
+            f"{len(silent)} of {len(corpus.utterances)} utterances of {corpus.name} have no speaker",
             utterance=silent[0].id,
             do="Give every utterance a speaker, or none",
         )
     if len(speakers) >= 2:
         return _by_unit(corpus, "speaker", settings, ())
-    why = "the corpus has one speaker" if speakers else "the corpus does not say who speaks"
+    why = "the corpus has one speaker" if speakers else "the corpus has no speaker labels"
     groups = {each.group for each in corpus.utterances}
     if None not in groups and len(groups) >= 2:
         return _by_unit(corpus, "group", settings, (f"divided by group, because {why}: {_HEARD}",))
@@ -127,12 +131,13 @@ def _speaker_disjoint(corpus: Corpus, settings: SplitSettings) -> Division:
     return Division(*parts, f"seeded by utterance (seed {settings.seed})", (warning,))
 
 
-_HEARD = "the test speakers may have been heard in training"
+_HEARD = "the test speakers may also be in train"
 
 
 def _by_unit(corpus: Corpus, unit: str, settings: SplitSettings, warnings: tuple[str, ...]) -> Division:
     order = shuffled({getattr(each, unit) for each in corpus.utterances}, settings.seed, unit)
     num_test = _share(len(order), settings.test_share)
+    # With two units there is none left for dev: `_cut_dev` takes it from train by utterance.
     num_dev = _share(len(order), settings.dev_share) if len(order) >= 3 else 0
     test, dev = set(order[:num_test]), set(order[num_test : num_test + num_dev])
     parts: tuple[list[Utterance], list[Utterance], list[Utterance]] = ([], [], [])
@@ -158,7 +163,7 @@ def _within_speaker(corpus: Corpus, settings: SplitSettings) -> Division:
         for part, more in zip((train, dev, test), parts, strict=True):
             part.extend(more)
     unit = "session" if in_sessions else "utterance"
-    warning = "divided by utterance, because not every speaker has two sessions: the score also hears the session"
+    warning = "divided by utterance, because not every speaker has two sessions: the score also depends on the session"
     return Division(
         train,
         dev,
@@ -229,4 +234,5 @@ def _shared(division: Division, policy: SplitPolicy) -> tuple[str, ...]:
 
 
 def _share(count: int, share: float) -> int:
+    # At least one, else a small corpus would have an empty test or dev.
     return max(1, round(share * count))

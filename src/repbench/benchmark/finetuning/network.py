@@ -80,7 +80,7 @@ class SavedNetwork:
 
     Attributes:
         file: Its path.
-        upstream: Weights of the upstream, by name.
+        upstream: From name to weights of the upstream.
         probe: In eval mode.
         facts: Saved with the weights: `upstream_fingerprint`, `config`, `provenance`, and the sounds and speakers that
             the probe was trained on.
@@ -123,6 +123,7 @@ class SavedNetwork:
                     do="Give the --checkpoint that it began with, or run it again",
                 )
         assert isinstance(upstream, nn.Module)
+        # Before `load_state_dict`, whose error lists keys without the file.
         hold_to_keys(upstream, self.upstream, file=self.file)
         upstream.load_state_dict(dict(self.upstream), strict=True)
         return upstream

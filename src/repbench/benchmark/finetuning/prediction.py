@@ -60,6 +60,7 @@ def scores_of(
     batches = length_batches(index.lengths, batch_samples(upstream, extraction.batch_seconds))
     scores: dict[int, Tensor] = {}
     options = ExtractionOptions(batch_seconds=extraction.batch_seconds, device=device, dtype=extraction.dtype)
+    # Utterances of similar length share a batch; scores are put back by number into the order of the examples.
     results = run_batches(upstream, index, network.layers, batches, options)
     with torch.inference_mode():
         for batch, features in results:
@@ -68,6 +69,7 @@ def scores_of(
                 scores[number] = network.scores(frames.float().to(device), counts).cpu()
     rows = [scores[number] for number in range(len(examples))]  # (F, C) or (1, C) each
     counts_of_rows = tuple(len(each) for each in rows)
+    # U of (F, C) -> (1, N, C): a table with one layer, the scores.
     return FeatureTable(torch.cat(rows)[None], counts_of_rows, tuple(example.id for example in examples))
 
 
@@ -89,6 +91,7 @@ def predictions_of(
     predictions = []
     for example in examples:
         start, count = places[example.id]
+        # (1, N, C) -> (F, C) of one utterance, or (1, C) where the head pools
         scores = table.frames[0, start : start + count]
         if not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)

@@ -127,6 +127,7 @@ class Finetuner(TrainingLoop):
         self._build_optimizer()
         if self.processes.leads:
             remove_leftovers(self.folder)
+        # Others may read the folder only after the leftovers are gone.
         self.processes.wait()
         self._restore()
         self._started = time.monotonic() - self._progress.seconds
@@ -216,10 +217,13 @@ class Finetuner(TrainingLoop):
     # the loss
 
     def _loss(self, share: Sequence[LabelledUtterance], weight: int) -> SummedLoss:
+        # Seeded by step and rank alone, so a resumed training drops the same units.
         restart_dropout(self.network.probe, derived_seed(self.seed, "head", self.step, self.processes.rank))
         with plugin_faults(self.plugin, utterance=share[0].id):
             scores, counts = self.network(*self._waveforms(share))  # (N, C) or (U, C), and (U,)
         cost, terms = cost_of(self.predictor, scores, share, counts.tolist())
+        # (N, C) -> U of (F, C), or (U, C) -> U of (1, C): the evidence of each utterance, to name one that is not
+        # finite
         parts = torch.split(scores.detach(), 1 if self.network.probe.shape.pools else counts.tolist())
         return SummedLoss(total=cost * weight, terms=terms * weight, evidence=parts)
 
@@ -240,6 +244,7 @@ class Finetuner(TrainingLoop):
             if value is not None:
                 progress.grid.append({"step": self.step, "dev_value": value})
             if value is not None and self.predictor.better(value, before):
+                # A copy: `state_dict` shares memory with weights that the next step changes.
                 progress.best = {name: each.detach().cpu().clone() for name, each in self.network.state_dict().items()}
                 progress.stale = 0
             else:
@@ -308,6 +313,7 @@ class Finetuner(TrainingLoop):
     def _unfreeze(self) -> None:
         """Let gradients into all of the upstream; the probe itself defines which of its parameters learn."""
         for parameter in self.network.upstream.parameters():
+            # torch refuses gradients for whole numbers and booleans.
             parameter.requires_grad_(parameter.is_floating_point())
 
     def _build_optimizer(self) -> None:
@@ -340,6 +346,7 @@ class Finetuner(TrainingLoop):
 
     def _standardise(self) -> None:
         """Give the probe the statistics of the initial features of some utterances, spread over all."""
+        # Every k-th, not the first ones: utterances of one speaker follow one another.
         every = math.ceil(len(self.standardised_on) / self.settings.statistics_utterances)
         self.network.eval()
         table = extract(

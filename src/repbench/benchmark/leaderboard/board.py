@@ -92,6 +92,8 @@ class Leaderboard:
         beside = path.with_name(PREDICTIONS_FILE)
         predictions = predictions_beside(path, self.head.most_bytes, problem_of(task_of(record, path)))
         submission = _possible(fields, record, predictions, path, beside)
+        # Utterances and labels before numbers: with other utterances every number differs, and the cause would not be
+        # named.
         known = self._references(record, protocol)
         if corpus is not None:
             known = self._of_corpus(corpus, record, protocol, known, path)
@@ -101,12 +103,14 @@ class Leaderboard:
         expected = known or references_of_submission(submission, protocol, path)
         _refuse_other_digest(expected, accepted, path)
         text = self._bounded(submission, path)
+        # References first: a submission whose references are missing would be refused by the page.
         self._keep(expected, submission, path)
         return self._put(submission, text, path)
 
     def submissions(self) -> Iterator[tuple[Path, Submission | RepbenchError]]:
         """Every file of the submissions, in order of names: the checked submission, or the error of its check."""
         for path in sorted((self.folder / SUBMISSIONS_FOLDER).glob("*")):
+            # Unfinished files begin with a dot, as does what editors and file managers leave.
             if path.name.startswith("."):
                 continue
             try:
@@ -167,10 +171,12 @@ class Leaderboard:
     def _keep(self, expected: References, submission: Submission, path: Path) -> None:
         """Write the references; if another submission wrote them first, check this one against those."""
         file = self.folder / REFERENCES_FOLDER / expected.file_name
+        # Another process may have written them since `_references` looked; `create` lets one of the two succeed.
         if create(file, expected.encode()):
             return
         first = read_references(file)
         first.hold(submission, path, self.head.allow_excluded)
+        # The same references (`hold` passed) from the corpus itself are the better source to name.
         if expected.held_to == OF_CORPUS != first.held_to:
             write_text(file, expected.encode())
 

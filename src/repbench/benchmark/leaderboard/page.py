@@ -76,6 +76,7 @@ def _lay_out(submissions: Iterable[Submission], folder: Path) -> tuple[Path, ...
     """Write each record and its predictions into a folder named after its id; remove those of earlier pages."""
     several = {submission.record.id: submission for submission in submissions}
     for earlier in folder.glob("*"):
+        # A folder with any other file was not written by an earlier page.
         if earlier.name not in several and _is_ours(earlier):
             shutil.rmtree(earlier)
     return tuple(write_fields(folder / id_, several[id_].fields, several[id_].predictions) for id_ in sorted(several))

@@ -59,6 +59,7 @@ class References:
     @property
     def digest(self) -> str:
         """16 digits of a SHA-256 over classes, ids and references."""
+        # Not over `held_to`: the same references from another source are the same.
         return _digest([list(self.classes), self.utterances])
 
     @property
@@ -97,6 +98,7 @@ class References:
         refuse_excluded(submission, file, allow_excluded)
         if submission.record.downstream.classes != self.classes:
             raise IntegrityError(f"The classes are not those of {self._witness}", file=file, key="downstream.classes")
+        # Baselines are over the scored utterances, so those of a submission that excludes some differ rightly.
         if submission.record.corpus.n_train and not excluded:
             self._hold_baselines(submission, file)
         forged = sorted(id_ for id_, reference in found.items() if reference != self.utterances[id_])
@@ -114,7 +116,7 @@ class References:
         stated = submission.record.baselines.model_dump()
         for name, value in self.baselines.items():
             if not same(stated[name], value):
-                what = f"`baselines.{name}` says {stated[name]}, and {self._witness} {value}"
+                what = f"`baselines.{name}` is {stated[name]}, but that of {self._witness} is {value}"
                 raise IntegrityError(what, file=file, key=f"baselines.{name}", do="Submit what the run wrote")
 
     @property
@@ -161,6 +163,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
     Raises:
         DataError: The corpus cannot be split for the task.
     """
+    # `excludes` of no upstream: the references hold the whole test split.
     plan = label_splits(corpus, task, protocol.split, excludes=lambda _: None)
     test, problem, context = plan.test.open(), problem_of(task), TaskContext(task, plan.classes)
     return References(
@@ -171,6 +174,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
         classes=plan.classes,
         baselines=baselines(task, plan.classes, plan.train, test),
         utterances={example.id: reference_of(problem.perfect(context, example)) for example in test}
+        # Utterances without a label: they may be excluded, and no prediction can have the digest "".
         | dict.fromkeys(plan.test.excluded, ""),
         held_to=OF_CORPUS,
     )

@@ -70,13 +70,14 @@ def read_head(folder: Path) -> LeaderboardSettings:
         raise UsageError(f"There is no leaderboard here: {HEAD_FILE} is missing", file=folder, do=do)
     head = build(LeaderboardSettings, load_yaml(path), path)
     for question in head.questions:
+        # Built to be checked alone: an unknown setting is an error when the page is made, not when a record comes.
         for protocol in question.protocols:
             build(Protocol, protocol, path)
     return head
 
 
 _NEW_HEAD = """\
-# What this leaderboard is called and what it takes. Everything else is refused. See docs/leaderboard.md.
+# Title, rules and accepted records of this leaderboard; other records are refused. See docs/leaderboard.md.
 title: {title}
 rules: |
   Every number on this page was computed again from the submitted predictions.
@@ -124,6 +125,7 @@ def write_head(folder: Path, title: str, records: Sequence[Record] = ()) -> Path
 
 
 def _new_question(task: str, corpus: str, records: Sequence[Record]) -> str:
+    # With {} as the accepted protocol, the differences are those to the default.
     protocols = [_tree(_differences(build(Protocol, record.protocol, "a record"), {}, record)) for record in records]
     once = list({canonical_json(protocol): protocol for protocol in protocols}.values())
     heads, modes = ({getattr(record, name) for record in records} for name in ("head", "mode"))
@@ -171,6 +173,7 @@ def accepted_task(head: LeaderboardSettings, record: Record, protocol: Protocol,
     for each, reason in zip(head.questions, reasons, strict=True):
         if reason is None:
             return each
+    # The later the failed check, the closer the task: its message is the one that helps.
     key, what, do = max((reason for reason in reasons if reason is not None), key=lambda each: _ORDER.index(each[0]))
     raise UsageError(f"This leaderboard does not accept the record: {what}", file=file, key=key, do=do)
 

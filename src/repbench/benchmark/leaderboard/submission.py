@@ -75,9 +75,12 @@ def read_submission(path: Path, most_bytes: int) -> Submission:
             raise ValueError(f"the schema is not {SCHEMA}")
         record = record_of(whole["record"], path)
         lines = whole["predictions"]
+        # The task is loaded only where a line is of no built-in kind.
         problem = None if all(map(is_of_known_kind, lines)) else problem_of(task_of(record, path))
         predictions = [prediction_of(line, problem) for line in lines]
         submission = submission_of(whole["record"], record, predictions)
+        # Encoding again and comparing bytes refuses all that the parser tolerates: doubled keys, other orders, unknown
+        # escapes, bytes after the end.
         if encode(submission).encode("ascii") != content:
             raise ValueError("it is not in the form that `repbench leaderboard add` writes")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -94,12 +97,14 @@ def read_plain(path: Path, most_bytes: int) -> bytes:
         IntegrityError: It is not a plain file, or too large.
     """
     try:
+        # O_NOFOLLOW: a link could lead to any file of the machine. O_NONBLOCK: opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise DataError("There is no such file", file=path) from error
     except OSError as error:
         raise IntegrityError(f"This is no plain file: {error.strerror}", file=path, do="Remove it") from error
     try:
+        # Of the open descriptor: the name could lead to another file by the next call.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise IntegrityError("This is no plain file", file=path, do="Remove it")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:

@@ -178,6 +178,7 @@ def task_fingerprint(target: str, file_sha256: str | None, options: Mapping[str,
 
 def certificate_file(kind: Checked, fingerprint: str) -> Path:
     """Path of the certificate of a fingerprint."""
+    # The fingerprint of a plugin can be any text, a path that leads elsewhere among them.
     safe = fingerprint if fingerprint.isalnum() else hashlib.sha256(fingerprint.encode()).hexdigest()
     return cache_dir() / "certificates" / f"{kind}-{safe}.json"
 

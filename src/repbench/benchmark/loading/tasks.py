@@ -68,6 +68,7 @@ def does_not_take(factory: Callable[..., object], options: Mapping[str, Any]) ->
         inspect.signature(factory).bind(**options)
     except TypeError as error:
         return str(error)
+    # Callables written in C, such as `dict`, have no signature.
     except ValueError:
         return None
     return None

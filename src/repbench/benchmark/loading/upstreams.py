@@ -62,7 +62,11 @@ def load_upstream(
 
 
 def presets_of(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
-    """The presets of an upstream's factory, by name."""
+    """The presets of an upstream's factory, from name to settings.
+
+    Raises:
+        PluginError: The factory cannot be loaded, or its `presets` are no mapping.
+    """
     factory = _factory(entry)
     with plugin_faults(entry.qualified):
         presets = getattr(factory, "presets", {})
@@ -94,6 +98,8 @@ def build_upstream(
         PluginError: The factory fails, or its result is no upstream.
     """
     factory, settings = _factory(entry), settings or {}
+    # Without the settings first: lacking `checkpoint` or `seed` is a fault of the plugin, a refused setting one of the
+    # user.
     unknown = does_not_take(factory, {"checkpoint": checkpoint, "seed": seed})
     if unknown is not None:
         raise PluginError(
@@ -127,6 +133,7 @@ def _held_to_upstream(upstream: object, entry: Entry) -> Upstream:
             do="See repbench.upstream.contract",
         )
     refuse_info(upstream.info, UpstreamInfo, entry)
+    # A factory may return the same module twice.
     if check_call not in upstream._forward_pre_hooks.values():
         upstream.register_forward_pre_hook(check_call, with_kwargs=True)
     upstream.eval()

@@ -128,7 +128,7 @@ def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> 
 
 
 def answers_in(folder: Path, say: Callable[[str], None]) -> dict[Identity, WrittenRecord]:
-    """The whole and unedited records of a pair's folder, by identity; of two, the first by name.
+    """From identity to the whole and unedited records of a pair's folder; of two, the first in order of paths.
 
     Args:
         folder: As `pair_folder` returns it; need not exist.
@@ -177,6 +177,7 @@ def alone_if_missing_only(request: RunRequest, reporter: Reporter) -> Iterator[N
 
 def _whole(path: Path) -> Record:
     record = read_record(path)
+    # Of the file's own fields: the parsed record has defaults that an older file lacks.
     if digest_of(json.loads(path.read_text(encoding="utf-8"))) != record.id:
         raise IntegrityError("It was changed after it was written", file=path, do="Remove it, or run it again")
     if not (path.parent / PREDICTIONS_FILE).is_file():
@@ -194,6 +195,7 @@ def _of_protocol(protocol: Mapping[str, Any], mode: str, head: str) -> bytes:
     try:
         known = Protocol.model_validate(protocol)
     except ValidationError:
+        # A protocol of another version, with settings unknown here: compared as it is.
         return canonical_json(_without(protocol, _CHANGES_NO_NUMBER))
     unread = unread_settings(mode, head, tuned=known.probe.tune)
     return canonical_json(_without(known.model_dump(mode="json"), _CHANGES_NO_NUMBER | unread))

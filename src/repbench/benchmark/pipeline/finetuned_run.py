@@ -70,7 +70,9 @@ def finetuned(
     with ExitStack() as locks:
         for setting, labelled in subsets.items():
             folder = _folder(context, data.corpus, setting)
+            # Held until the records are written, because the folders are read and removed until then.
             locks.enter_context(locked_run_folder(folder, processes))
+            # All settings train the same module, so each begins with a copy of the initial weights.
             module_of(context.upstream).load_state_dict(initial)
             network = _network(context, splits, setting)
             result = Finetuner(
@@ -124,6 +126,7 @@ def _scored(
         )
         written.append(score(context, data, test, result, predictions))
         with environment_faults(folder):
+            # Only now: an interruption before the record is written would lose the training.
             shutil.rmtree(folder)
     return written
 

@@ -98,6 +98,7 @@ def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) 
 def _train(resolved: ResolvedPretraining, processes: Processes, reporter: Reporter) -> Pretrained:
     request, run = resolved.request, resolved.run
     _say_choices(resolved, reporter)
+    # Twice: before the corpus is opened, which may take minutes, and then with its fingerprint.
     done = hold_to_run(resolved, None)
     with reporter.stage(f"corpus {request.corpus}") as advance:
         corpus = open_corpus(request.corpus, progress=advance)

@@ -147,6 +147,7 @@ def _settings(request: PretrainRequest, entry: Entry, device: torch.device) -> t
         raise UsageError(f"`{entry.name}` has no preset `{preset}`", key="--preset", do=f"There are: {listed}")
     tree = dict(presets[preset]) if preset is not None else {}
     if request.from_checkpoint is not None:
+        # The model's settings are those of the checkpoint.
         tree = {key: value for key, value in tree.items() if key == "training"}
     if request.config is not None:
         tree = merged(tree, load_yaml(request.config))

@@ -74,5 +74,5 @@ def refuse_exclusions(test: HeldOutTest, allowed: int) -> None:
         raise DataError(
             f"{len(test.excluded)} of {test.num_listed} test utterances cannot be scored, such as {id_}: {reason}",
             utterance=id_,
-            do=f"Repair the corpus, or say --allow-excluded {len(test.excluded)}",
+            do=f"Repair the corpus, or give --allow-excluded {len(test.excluded)}",
         )

@@ -40,7 +40,13 @@ from repbench.upstream.contract import Upstream
 
 
 def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRecord]:
-    """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it."""
+    """Score the corpus with the probe of an earlier run: its official test split or, without one, all of it.
+
+    Raises:
+        UsageError: The request names another pair, or an option of training.
+        IntegrityError: The probe is damaged, or was trained on another upstream than this one.
+        DataError: The corpus has nothing to score, or an utterance that trained or selected the probe.
+    """
     assert request.probe is not None
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)
@@ -65,6 +71,8 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     context = prepare(request, reporter, opened, upstream=upstream)
     if network is not None:
+        # The record names the initial weights, as that of the fine-tuning did; `prepare` computed that of the tuned
+        # ones.
         context.fingerprint = facts["upstream_fingerprint"]
     elif context.fingerprint != facts["upstream_fingerprint"]:
         raise IntegrityError(
@@ -124,6 +132,7 @@ def _refuse_training_options(request: RunRequest) -> None:
 
 def _refuse_training_utterances(examples: LabelledUtterances, heard: frozenset[str], corpus: Corpus) -> None:
     """Refuse to score an utterance that trained or selected the probe."""
+    # By sound, not by id: the same file may have another id in another corpus.
     again = [example for example in examples if example.utterance.samples_sha256[:HEARD_DIGITS] in heard]
     if again:
         raise DataError(
@@ -147,5 +156,5 @@ def _refuse_other_pair(request: RunRequest, source: Record) -> None:
         raise UsageError(
             f"The probe was trained for {trained[1]} on {trained[0]}, not for {given[1]} on {given[0]}",
             key="--probe",
-            do=f"Say --upstream {trained[0]} --downstream {trained[1]}",
+            do=f"Give --upstream {trained[0]} --downstream {trained[1]}",
         )

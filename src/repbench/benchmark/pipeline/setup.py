@@ -187,6 +187,7 @@ class RunContext:
     def places(self, layer: str) -> slice:
         """The layers that a `--layer` reads, as a slice of the layers of a table."""
         wanted = [self.layers.index(index) for index in layer_indices(self.upstream.info, layer)]
+        # A slice, so that indexing a table gives a view and no copy: `layer_indices` are one layer, or all of them.
         return slice(wanted[0], wanted[-1] + 1)
 
     def probe_shape(self, classes: tuple[str, ...], layer: str) -> ProbeShape:
@@ -242,6 +243,7 @@ def prepare(
     refuse_head(head, problem_of(task), say=reporter.say)
     device = local_device(environment.choose_device(request.device))
     if upstream is None:
+        # Frames that are read from a corpus cannot be trained: refused before the corpus is opened.
         opens = _refuse_to_open if request.finetune else corpus
         upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=opens)
     if request.finetune and not upstream.info.trainable:
@@ -279,6 +281,7 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     """
     problem = problem_of(task).name
     for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
+        # Only for its error: a misspelt task in `tasks` would otherwise have no effect.
         registry().find("downstream", name)
     protocol = request.protocol.for_task(request.downstream, problem)
     if request.finetune:  # gradients are computed in float32, and so are the scores
@@ -323,7 +326,7 @@ def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, report
 def _refuse_to_finetune(request: RunRequest) -> None:
     if request.layer == "all":
         raise UsageError(
-            "Each layer would need a fine-tuning of its own",
+            "Each layer would need its own fine-tuning",
             key="--layer",
             do="Choose last, first, mean, weighted, or one layer for each run",
         )
@@ -350,8 +353,8 @@ def _refuse_constant_input(
     reads_layer_0_alone = layers == (0,) or layer == "all"
     if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
         raise UsageError(
-            f"The head `{head}` sees only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
-            "mean zero over each utterance: it would see a constant",
+            f"The head `{head}` reads only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
+            "mean zero over each utterance: its input would be constant",
             key="--head",
             do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
         )

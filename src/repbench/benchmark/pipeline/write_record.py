@@ -98,6 +98,7 @@ def score(
         }
     )
     folder = record_folder(context.request.out, record)
+    # Weights before the record: a record that exists is whole, and its digest of them was computed from these bytes.
     with atomic_write(folder / weights_file(record)) as stream:
         stream.write(weights)
     return WrittenRecord(write_record(folder, record, predictions), record)
@@ -132,6 +133,7 @@ def pair_folder(out: Path, corpus: str, downstream: str, upstream: str) -> Path:
 
 def _file_name(name: str) -> str:
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    # Without dots at the ends: a name `..` would lead out of the folder.
     return plain.strip(".")[-80:] or "unnamed"
 
 
@@ -166,14 +168,14 @@ def _certificate_of_task(context: RunContext) -> str | None:
 
 
 def _of_weights(context: RunContext, test: LabelledUtterances) -> list[str]:
-    """Caveats about the weights, and how many test utterances their pre-training heard."""
+    """Caveats about the weights, and how many test utterances their pre-training included."""
     provenance = provenance_of(context.upstream)
     known = sum(example.utterance.samples_sha256 in provenance.heard for example in test)
     if not known:
         return list(provenance.notes)
     return [
         *provenance.notes,
-        f"{context.request.upstream} heard {known} of {len(test)} test utterances in its pre-training",
+        f"{context.request.upstream} learned from {known} of {len(test)} test utterances in its pre-training",
     ]
 
 

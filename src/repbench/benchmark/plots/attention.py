@@ -54,6 +54,7 @@ def attention_pictures(model: Attentive, samples: Tensor, subject: PictureSubjec
     """
     name = model.info.name
     with plugin_faults(name), torch.inference_mode():
+        # (T,) -> (1, T) -> (1, F, D)
         frames, counts = model.front_end(samples[None], torch.tensor([len(samples)]))
         maps = model.attentions(frames, counts)[0].float()  # (N, A, S, S)
     size = num_frames(model, len(samples))
@@ -73,6 +74,7 @@ def _drawn(layer: str, heads: Tensor, clock: Clock, subject: PictureSubject) -> 
     figure = new_figure(max(side * columns + 1.4, 6.5), side * rows + 1.0)
     start, end = clock.edges(0, heads.shape[-1])
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    # One scale for all heads of a layer, without the few frames that attend to one alone and would darken the rest.
     largest = percentile(heads, 0.999)
     for number, panel in enumerate(panels.flat):
         if number >= len(heads):

@@ -69,6 +69,7 @@ class Clock:
 
     def edges(self, first: int, last: int) -> tuple[float, float]:
         """Start of frame `first` and end of the frame before `last`, in seconds."""
+        # A frame is drawn as wide as a hop, so that frames touch; its window is wider.
         start = self.first_center_samples - self.hop_samples / 2
         left, right = (start + self.hop_samples * frame for frame in (first, last))
         return left / self.sample_rate_hz, right / self.sample_rate_hz
@@ -134,6 +135,7 @@ def draw_frames(
     """
     left, right = clock.edges(first_frame, first_frame + len(frames))
     extent = (left, right, -0.5, frames.shape[1] - 0.5)
+    # (F, D) -> (D, F): rows are dimensions, the first at the bottom
     image = axes.imshow(frames.T.cpu().numpy(), origin="lower", aspect="auto", extent=extent, **options)
     axes.set_xlim(0.0, seconds)
     axes.set_ylim(-0.5, frames.shape[1] - 0.5)
@@ -142,8 +144,9 @@ def draw_frames(
 
 
 def spectrum_ticks(axes: Axes, centres_hz: Tensor) -> None:
-    """Label the dimensions nearest to round frequencies with the frequencies of their centres."""
+    """Label the dimensions nearest to round frequencies with the frequencies of their centres, (D,) in Hz."""
     spread = float(centres_hz[-1] - centres_hz[0])
+    # Linear centres are equally spaced: first step times their number is the whole range.
     is_linear = abs(float(centres_hz[1] - centres_hz[0]) * (len(centres_hz) - 1) - spread) < 1e-6 * spread
     wanted = range(0, 8001, 1000) if is_linear else (100, 500, 1000, 2000, 4000, 7700)
     places = [int((centres_hz - hz).abs().argmin()) for hz in wanted]
@@ -157,6 +160,7 @@ def save(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
         UsageError: The file exists with other content, and `overwrite` is false.
     """
     format_ = path.suffix.removeprefix(".")
+    # matplotlib writes date and version by default; None leaves a field out.
     nothing = ("Date", "Creator", "Format", "Type") if format_ == "svg" else ("Software",)
     stream = io.BytesIO()
     figure.savefig(stream, format=format_, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(nothing))
@@ -164,7 +168,7 @@ def save(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
 
 
 def percentile(values: Tensor, share: float) -> float:
-    """The quantile of all values at a share."""
+    """The quantile of all values, of any shape, at a share."""
     import numpy as np
 
     return float(np.quantile(values.cpu().numpy(), share))  # torch.quantile takes no more than 2 ** 24 values

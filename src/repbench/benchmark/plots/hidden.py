@@ -82,6 +82,7 @@ def hidden_pictures(
         summed, how = layers.mean(dim=0), f"plain mean of {len(names)} layers"
     else:
         with torch.inference_mode():
+            # (L, F, D) -> (F, D)
             summed, weights = mix.mixed(mix.standardised(layers)), mix.layer_weights()
         shares = ", ".join(
             f"{weight:.3f}\N{NO-BREAK SPACE}{name}" for name, weight in zip(names, weights.tolist(), strict=True)
@@ -100,6 +101,7 @@ def _drawn(upstream: Upstream, frames: Tensor, what: str, subject: PictureSubjec
 
     figure = new_figure(10.0, 4.5)
     axes = figure.add_subplot()
+    # Symmetric, so that 0 is white; at least a decade above the linear part, else a layer of zeros has an empty scale.
     largest = max(float(frames.abs().max()), 10 * LINEAR_BELOW)
     norm = SymLogNorm(LINEAR_BELOW, vmin=-largest, vmax=largest)
     image = draw_frames(axes, frames, Clock.of(upstream.info), subject.seconds, norm=norm, cmap="RdBu_r")

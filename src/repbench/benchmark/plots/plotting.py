@@ -181,6 +181,7 @@ def _as_wav(samples: Tensor, rate_hz: int) -> bytes:
     """A WAV file of 16-bit samples; a sound above full scale is scaled down to it."""
     import soundfile
 
+    # Only down: a quiet sound stays as quiet as the model made it.
     fitting = samples / samples.abs().max().clamp_min(1.0)
     stream = io.BytesIO()
     soundfile.write(stream, fitting.numpy(), rate_hz, format="WAV", subtype="PCM_16")

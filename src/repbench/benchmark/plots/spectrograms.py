@@ -105,7 +105,9 @@ def _restored(model: Mockingjay, samples: Tensor, seed: int) -> list[Spectrogram
         update={"zeroed": 1.0, "replaced": 0.0, "frequency": 0.0, "noise": 0.0}
     )
     masked = mask(stacked, stacks, settings, torch.Generator().manual_seed(seed))
+    # (1, S, rate * D) -> (1, F, D), the stacks apart again
     filled = model.prediction(masked.frames.reshape(1, -1, model.front_end.width))
+    # (S,) -> (F,): a hidden stack hides `rate` frames
     spans = masked.spans[0].repeat_interleave(rate)
     share = float(masked.spans.float().mean())
     return [
@@ -128,6 +130,7 @@ def _shifted(model: Apc, samples: Tensor) -> list[Spectrogram]:
     count = int(counts[0])
     if count <= shift:
         raise DataError(f"APC predicts {shift} frames ahead, but the sound has {count}")
+    # (1, F, D) -> (F - n, D): the last n predictions are of frames after the end
     predicted = model.prediction(frames)[0, : count - shift]
     what = f"predicted, each frame from those up to {shift} before it"
     return [
@@ -154,6 +157,7 @@ def spectrogram_pictures(
     """
     target = target_of(model)
     static = dimensions_of(target).static
+    # (F, D) -> (F, static): slopes have another range
     true = next(each for each in spectrograms if each.name == "true").frames[:, :static]
     limits = percentile(true, 0.005), percentile(true, 0.995)
     front_end = FRONT_ENDS[target]
@@ -201,10 +205,10 @@ def _drawn(
 def sounds_of(
     model: SpectrogramModel, spectrograms: Sequence[Spectrogram], samples: Tensor, seed: int
 ) -> Iterator[tuple[str, Tensor]]:
-    """Sounds of the predicted and filled-in spectrograms, by name; none if the target is not linear.
+    """Names and sounds of the predicted and filled-in spectrograms; none if the target is not linear.
 
-    The mean and deviation of the target over the utterance, which normalisation removed, are restored first: see
-    `sound_of`.
+    The mean and deviation of the target over the utterance, (T,) `samples`, which normalisation removed, are restored
+    first: see `sound_of`.
     """
     target = target_of(model)
     level_db = model.settings.features.level_db if isinstance(model, Mockingjay) else None

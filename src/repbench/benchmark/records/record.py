@@ -1,8 +1,8 @@
 """The record of a run: its numbers with everything that is needed to compare them and to compute them again.
 
-`record.json` follows the JSON Schema `record.schema.json` in this folder (`repbench.record/1`). It is
-written once, atomically, and never edited; its `id` is a digest of all its other fields. `predictions.jsonl` beside it
-has what the metrics need to be computed again, one utterance a line.
+`record.json` follows the JSON Schema `record.schema.json` in this folder (`repbench.record/1`). It is written once,
+atomically, and never edited; its `id` is a digest of all its other fields. `predictions.jsonl` in the same folder has
+what the metrics need to be computed again, one utterance a line.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Record(_Part):
     """One pair of upstream and downstream, one setting, one seed.
 
     `predictions_sha256` is that of `predictions.jsonl` as it was written, `probe_sha256` that of the file of weights
-    beside the record; both are None in records made before they were kept. `head_origin` is that of a plugin's head;
+    in its folder; both are None in records made before they were kept. `head_origin` is that of a plugin's head;
     records with a built-in head do not have the field.
     """
 
@@ -197,6 +197,7 @@ class Record(_Part):
     label_seconds: LabelSeconds
     seed: Count
     head: str
+    # Left out where it is None, so that the ids of records with built-in heads stay those of before the field.
     head_origin: Origin | None = Field(default=None, exclude_if=lambda origin: origin is None)
     protocol: dict[str, Any]
     selection: SelectionPart
@@ -237,6 +238,7 @@ class Record(_Part):
 def sealed_record(fields: dict[str, Any]) -> Record:
     """Make a record of its fields; the seal has a digest of each, the id is a digest of them all."""
     draft = Record.model_validate({**fields, "schema": SCHEMA, "id": ""})
+    # The order matters: the seal covers all fields but id and itself, the id all fields with the seal.
     sealed = draft.model_copy(update={"seal": seal_of(draft.as_dict())})
     return sealed.model_copy(update={"id": digest_of(sealed.as_dict())})
 
@@ -247,10 +249,12 @@ def digest_of(record: dict[str, Any]) -> str:
 
 
 def seal_of(record: dict[str, Any]) -> dict[str, str]:
-    """8 digits of a SHA-256 for each field, one level into parts: by them a field that was changed later is named."""
+    """8 digits of a SHA-256 for each field, one level into parts: they name a field that was changed later."""
     fields: dict[str, Any] = {}
     for name, value in record.items():
         if name not in {"id", "seal"}:
+            # An empty mapping has no inner names; as one field it is sealed all the same, so that adding a key to it
+            # shows.
             nested = value if isinstance(value, dict) and value else {"": value}
             fields |= {f"{name}.{inner}".removesuffix("."): each for inner, each in nested.items()}
     return {name: hashlib.sha256(canonical_json(value)).hexdigest()[:8] for name, value in sorted(fields.items())}
@@ -262,14 +266,14 @@ def write_record(folder: Path, record: Record, predictions: Sequence[Prediction]
 
 
 def write_fields(folder: Path, fields: dict[str, Any], predictions: Iterable[Prediction]) -> Path:
-    """As `write_record`, of a record as it stood in another file: its id is of exactly these fields."""
+    """As `write_record`, of a record as read from another file: its id is of exactly these fields."""
     write_text(folder / PREDICTIONS_FILE, _canonical_lines(predictions).decode("utf-8"))
     write_json(folder / RECORD_FILE, fields)
     return folder / RECORD_FILE
 
 
 def weights_file(record: Record) -> str:
-    """The name of the file of weights beside a record."""
+    """The name of the file of weights in the folder of a record."""
     return NETWORK_FILE if record.mode == "finetune" else PROBE_FILE
 
 
@@ -279,7 +283,7 @@ def prediction_line(prediction: Prediction) -> dict[str, Any]:
 
 
 def is_of_known_kind(line: dict[str, Any]) -> bool:
-    """Whether a line of `predictions.jsonl` has a field by which the table of problems tells its kind."""
+    """Whether a line of `predictions.jsonl` has a field that marks the predictions of a problem of the table."""
     return any(each.prediction.marker in line for each in PROBLEMS.values())
 
 
@@ -290,6 +294,7 @@ def predictions_digest(predictions: Iterable[Prediction]) -> str:
 
 def _canonical_lines(predictions: Iterable[Prediction]) -> bytes:
     """One canonical JSON object a line, by id."""
+    # Runs read utterances in batches of similar length; the file must not depend on that order.
     in_order = sorted(predictions, key=lambda each: each.id)
     return b"".join(canonical_json(prediction_line(each)) + b"\n" for each in in_order)
 
@@ -313,7 +318,7 @@ def read_predictions(
 def read_predictions_and_digest(
     path: Path, most_bytes: int = MAX_PREDICTIONS_BYTES, *, problem: Problem | None = None
 ) -> tuple[list[Prediction], str]:
-    """As `read_predictions`, with the SHA-256 of the file."""
+    """As `read_predictions`, with the SHA-256 of the file; errors too."""
     try:
         content = read_bounded(path, most_bytes)
         text = content.decode("utf-8")
@@ -348,6 +353,7 @@ def prediction_of(line: dict[str, Any], problem: Problem | None = None) -> Predi
         ValueError, KeyError, TypeError: It is none, or holds more.
     """
     several = [*([] if problem is None else [problem]), *PROBLEMS.values()]
+    # Frame predictions are the fallback, whose parser names the missing field of a line that fits nothing.
     kind = next((each.prediction for each in several if each.prediction.marker in line), FRAMES.prediction)
     return kind.of_line(line)
 
@@ -363,7 +369,12 @@ def read_record(path: Path) -> Record:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of one `record.json` as they are in the file; errors as `read_record`."""
+    """The fields of one `record.json` as they are in the file.
+
+    Raises:
+        DataError: There is no such file, or it cannot be read.
+        IntegrityError: It is not a JSON object.
+    """
     try:
         fields = parse_json(read_bounded(path, MAX_RECORD_BYTES))
     except FileNotFoundError as error:
@@ -409,6 +420,7 @@ def read_records(places: str | Path | Iterable[str | Path]) -> list[Record]:
 def record_paths(place: Path) -> list[Path]:
     """The record files at or below `place`."""
     if place.is_dir():
+        # A file system lists in any order.
         return sorted(place.rglob(RECORD_FILE))
     return [place]
 

@@ -2,7 +2,7 @@
 
 Every metric and interval is computed again from `predictions.jsonl`, joined by utterance and not by line. Baselines are
 not: they need the labels of the corpus. A record that was changed and sealed anew is found out where its numbers no
-longer follow from its predictions; who changes both has to be found out by running it again.
+longer follow from its predictions; a change of both is found only by running it again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from repbench.errors import DataError, IntegrityError, UsageError, plugin_faults
 from repbench.registry import RESERVED_PREFIXES, registry
 
 COUNTS = frozenset({"n_scored", "n_listed", "corpus.n_test"})
-"""Fields that have to agree with one another; where a seal says which was changed, that one is named."""
+"""Fields that have to agree with one another; where the seal shows which one was changed, only that one is named."""
 
 TOLERANCE = 1e-9
 """Numbers closer than this are the same: another version of a library may round otherwise."""
@@ -72,8 +72,9 @@ class Change:
             return f"`{self.field}` was changed after it was sealed"
         stored, found = _shown(self.stored, 6), _shown(self.found, 6)
         if stored == found:
+            # 17 significant digits are enough to tell any two doubles apart.
             stored, found = _shown(self.stored, 17), _shown(self.found, 17)
-        return f"`{self.field}` says {stored}, but {self.witness} {found}"
+        return f"`{self.field}` is {stored}, but {self.witness} {found}"
 
 
 def _shown(value: Any, digits: int) -> str:
@@ -95,7 +96,7 @@ class Verification:
         path: Of the record.
         record: As it was read.
         fields: The record as it is in its file.
-        predictions: Those beside the record.
+        predictions: Those in the folder of the record.
         changes: Every field that was changed, those of the numbers first; empty for a record that holds.
         is_whole: Whether the record's fields are those that its id was made of, be its numbers what they may.
         measured: The metrics of the predictions.
@@ -166,10 +167,13 @@ def verify(
     refuse_impossible(predictions, classes, task, beside)
     broken, is_whole = _since_sealed(path, fields)
     measured = measure_clusters(task, classes, predictions)
+    # Numbers first: a change of a number also breaks its seal, and the number with what was found is the better
+    # message.
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
     changes += _changed_predictions(record, predictions, digest)
+    # The trailing dot keeps `metrics.accuracy` from matching `metrics.accuracy_top5`.
     named = [f"{change.field}." for change in changes]
     changes += [each for each in broken if not any(name.startswith(f"{each.field}.") for name in named)]
     if not is_whole and not changes:
@@ -181,10 +185,11 @@ def task_of(record: Record, path: Path | None = None) -> Downstream:
     """The record's task with its options, from an installed package; errors name the file at `path`.
 
     Raises:
-        UsageError: It is not installed, does not take the options, or `py:` would import what the record names.
+        UsageError: It is not installed, does not take the options, or is a `py:` module that the record names.
         PluginError: It is installed, but fails.
     """
     name = record.downstream.name
+    # A record may come from a stranger: `py:` would run code that its text names.
     if name.partition(":")[0] in RESERVED_PREFIXES:
         what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
         raise UsageError(
@@ -204,7 +209,7 @@ def _beside(path: Path, most_bytes: int, problem: Problem) -> tuple[list[Predict
         return read_predictions_and_digest(beside, most_bytes, problem=problem)
     except FileNotFoundError as error:
         raise DataError(
-            "There are no predictions beside the record", file=beside, do="Copy them there, or run it again"
+            "The folder of the record has no predictions", file=beside, do="Copy them there, or run it again"
         ) from error
     except OSError as error:
         raise DataError(f"The predictions cannot be read: {error.strerror}", file=beside) from error
@@ -215,10 +220,10 @@ def _classes_of(path: Path, record: Record) -> tuple[str, ...]:
         return record.downstream.classes
     if not path.with_name(PROBE_FILE).exists():
         raise IntegrityError(
-            "Neither the record nor a probe beside it says its classes",
+            "Neither the record nor a probe in its folder names the classes",
             file=path,
             key="downstream.classes",
-            do=f"Copy {PROBE_FILE} beside it, or run it again",
+            do=f"Copy {PROBE_FILE} into its folder, or run it again",
         )
     from repbench.benchmark.probing.probe import load_probe
 
@@ -234,13 +239,14 @@ def refuse_impossible(predictions: Sequence[Prediction], classes: Sequence[str],
     refuse_nameless(predictions, file)
     twice = [id_ for id_, count in Counter(each.id for each in predictions).items() if count > 1]
     if twice:
-        raise IntegrityError("An utterance is answered twice", file=file, utterance=twice[0], do="Run it again")
+        raise IntegrityError("An utterance has two predictions", file=file, utterance=twice[0], do="Run it again")
     problem = problem_of(task)
+    # A plugin's `faults` may rely on the type of its predictions, so it gets none while one is of another kind.
     other = next((each for each in predictions if not isinstance(each, problem.prediction)), None)
     with plugin_faults(task.info.name):
         faults = [None] * len(predictions) if other else list(problem.faults(predictions, len(classes)))
     for each, found in zip(predictions, faults, strict=True):
-        fault = _fault_of_names(each) or (f"it does not answer {problem.name}" if each is other else found)
+        fault = _fault_of_names(each) or (f"it is no prediction of {problem.name}" if each is other else found)
         if fault is not None:
             raise IntegrityError(f"No run writes this prediction: {fault}", file=file, utterance=each.id)
 
@@ -263,6 +269,7 @@ def _is_name(value: object) -> bool:
     if not isinstance(value, str):
         return False
     try:
+        # `\ud800` is valid JSON, but has no UTF-8: every later write or digest of it would raise.
         value.encode("utf-8")
     except UnicodeEncodeError:
         return False
@@ -281,14 +288,15 @@ def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterat
     if record.n_scored != len(predictions):
         yield Change("n_scored", record.n_scored, len(predictions), "the predictions are")
     if record.n_listed != record.corpus.n_test:
-        yield Change("n_listed", record.n_listed, record.corpus.n_test, "`corpus.n_test` says")
+        yield Change("n_listed", record.n_listed, record.corpus.n_test, "`corpus.n_test` is")
     both = sorted(record.excluded.keys() & {each.id for each in predictions})
     if both:
-        yield Change("excluded", both[0], "answer it", "the predictions")
+        yield Change("excluded", both[0], "predict it", "the predictions")
 
 
 def _changed_predictions(record: Record, predictions: Sequence[Prediction], digest: str | None) -> Iterator[Change]:
     """Whether they are other ones, also where no number shows it; their order and spelling play no part."""
+    # The file's own digest is the cheap test; only where it differs are the predictions put in canonical form.
     if record.predictions_sha256 not in {None, digest}:
         found = predictions_digest(predictions)
         if found != record.predictions_sha256:
@@ -307,6 +315,8 @@ def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
     """The fields that differ from their seal (none in a record without one), and whether the id is that of them all."""
     try:
+        # Of the fields as read, not of the parsed record: parsing would fill in defaults that the sealed record did not
+        # have.
         now, is_whole = seal_of(raw), raw["id"] == digest_of(raw)
     except ValueError as error:
         what = "The record holds NaN or infinity"
@@ -331,6 +341,7 @@ def same(stored: Any, found: Any) -> bool:
     """Whether two values are equal up to rounding."""
     if isinstance(stored, list | tuple) and isinstance(found, list | tuple):
         return len(stored) == len(found) and all(map(same, stored, found))
+    # JSON writes 1.0 as a float, and another program may have written it as 1.
     if isinstance(stored, float) or isinstance(found, float):
         known = isinstance(stored, int | float) and isinstance(found, int | float)
         return known and math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -33,9 +33,13 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
     unit, clusters = clusters_of(predictions, problem_of(task).resampled)
     by_tallies = tallied(task)
     with plugin_faults(task.info.name):
+        # One tally a cluster; leaving a cluster out then sums counts again instead of measuring every prediction m
+        # times.
         tallies = [by_tallies.tally(cluster, classes) for cluster in clusters]
         values = left_out(
-            [[tally] for tally in tallies], lambda several: _values(by_tallies.measure_tallies(several, classes))
+            # Each cluster is a list of one item, its tally, because `left_out` joins the items of clusters.
+            [[tally] for tally in tallies],
+            lambda several: _values(by_tallies.measure_tallies(several, classes)),
         )
         whole = by_tallies.measure_tallies(tallies, classes)
     return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters), whole)
@@ -71,6 +75,8 @@ def clusters_of(
     """The clusters that intervals resample: of the first unit with two or more known values; else one of them all."""
     for unit in units:
         names = {getattr(each, unit) for each in predictions}
+        # One unknown name spoils the unit: its utterances could belong to any cluster. Sorted, so that runs pair
+        # clusters by position.
         if None not in names and len(names) >= 2:
             clusters = [[each for each in predictions if getattr(each, unit) == name] for name in sorted(names)]
             return unit, clusters
@@ -81,6 +87,7 @@ def clipped(interval: Interval | None, info: MetricInfo) -> Interval | None:
     """The interval within what the metric can be."""
     if interval is None:
         return None
+    # Student's t is symmetric and can reach beyond the range of the metric, below an error rate of 0, say.
     low = interval.low if info.lower is None else max(interval.low, info.lower)
     high = interval.high if info.upper is None else min(interval.high, info.upper)
     return Interval(low, high)

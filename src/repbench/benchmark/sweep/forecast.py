@@ -110,7 +110,7 @@ def _model(pair: RunCall) -> tuple[str, str | None]:
 def forecast(
     jobs: Sequence[Job], at_once: int, children: Children, environment: Mapping[str, str], *, limit_seconds: float
 ) -> Forecast:
-    """Make the inventory of every job, several at once, each in a process of its own.
+    """Make the inventory of every job, several at once, each in a separate process.
 
     Args:
         jobs: The jobs of the sweep.
@@ -159,6 +159,7 @@ def environment_for(at_once: int) -> dict[str, str]:
     environment = dict(os.environ)
     if at_once > 1:
         allowed = environment.get("OMP_NUM_THREADS", "")
+        # `sched_getaffinity` counts the cores that this process may use; `cpu_count` counts those of the machine.
         cores = int(allowed) if allowed.isdigit() else len(os.sched_getaffinity(0))
         environment["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
     return environment

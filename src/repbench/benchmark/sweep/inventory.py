@@ -1,6 +1,6 @@
 """The inventory of a job: which of its records exist, how much sound is missing, and the times of earlier records.
 
-It loads upstreams, which may crash, so it runs in a process of its own: `python -m repbench.benchmark.sweep.inventory`
+It loads upstreams, which may crash, so it runs in a separate process: `python -m repbench.benchmark.sweep.inventory`
 reads a job from stdin and prints its inventory as JSON. It serves the forecast alone; `repbench run --missing-only`
 decides again which records are missing.
 """

@@ -1,4 +1,4 @@
-"""A job: the pairs of one upstream and one corpus, one after the other, each in a process of its own.
+"""A job: the pairs of one upstream and one corpus, one after the other, each in a separate process.
 
 A pair that crashes or runs out of memory ends its own process alone. The pairs of a job run in sequence, so that the
 first stores the features and the others read them.
@@ -77,6 +77,7 @@ class RunCall:
         options |= {"--checkpoint": self.checkpoint} if self.checkpoint is not None else {}
         options |= {"--head": self.head} if self.head is not None else {}
         repeated = [
+            # `repr` is the shortest text that reads back as the same double: another fraction would be another record.
             *(("--label-fraction", repr(fraction)) for fraction in self.label_fractions),
             *(("--seed", str(seed)) for seed in self.seeds),
             *(("--set", each) for each in self.assignments),
@@ -85,6 +86,7 @@ class RunCall:
         ]
         flags = {"--finetune": self.mode == "finetune", "--tune": self.tune, "--controls": self.controls}
         return [
+            # With `=`, because a value that begins with a dash would be read as an option.
             *(f"{option}={value}" for option, value in (*options.items(), *repeated)),
             *(flag for flag, given in flags.items() if given),
             "--missing-only",
@@ -173,6 +175,7 @@ class Children:
             Stopped: `stop` was called.
         """
         with self._lock:
+            # Under the lock: a child that starts after `stop` has listed the running ones would outlive the sweep.
             if self._stopped:
                 raise Stopped
             child = subprocess.Popen(command, text=True, encoding="utf-8", errors="replace", **options)
@@ -333,7 +336,7 @@ def _run(
 class _ErrorLines:
     """The stderr of a child, forwarded line by line.
 
-    A thread of its own reads it while the child is waited for, because processes that the child started may outlive it
+    A separate thread reads it while the child is waited for, because processes that the child started may outlive it
     and keep its stderr open.
     """
 
@@ -353,6 +356,7 @@ class _ErrorLines:
 
     def last(self) -> str:
         """The last line of a child that has ended; "" if it wrote none."""
+        # With a limit: a grandchild can keep stderr open for ever.
         self._reader.join(GRACE_SECONDS)
         return self._last
 
@@ -366,6 +370,7 @@ def _outcome(pair: RunCall, code: int, output: str, last: str, seconds: float) -
         line = last.removeprefix("error: ") or f"exit code {code}, without an error message"
         return Outcome(pair=pair, exit_code=code, error=line, seconds=seconds)
     try:
+        # The last line alone: a plugin may have printed before it.
         records = tuple(map(str, json.loads(output.rstrip("\n").rpartition("\n")[2])["records"]))
     except (ValueError, KeyError, TypeError) as error:
         unread = PluginError(

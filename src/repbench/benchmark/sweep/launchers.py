@@ -56,6 +56,7 @@ def launch_on_cluster(jobs: Sequence[Job], out: Path, settings: Slurm, say: Say)
             if submitted and settings.executor == "slurm" and time.monotonic() - polled > POLL_SECONDS:
                 for each, state in _gone(submitted).items():
                     job = submitted.pop(each)
+                    # It can have written its result between the last look and its end.
                     yield _collected(each, job) if _has_result(each, settings) else _lost(each, job, state)
                 polled = time.monotonic()
             if submitted:

@@ -109,7 +109,7 @@ class FinetunePart(Settings):
     ) = None
     """Names of tasks."""
     layers: Annotated[tuple[str | NonNegativeInt, ...], AtLeastOne, Once] | None = None
-    """As `layers`; not `all`, because each layer would need a fine-tuning of its own."""
+    """As `layers`; not `all`, because each layer would need its own fine-tuning."""
     label_fractions: Annotated[tuple[Fraction, ...], AtLeastOne, Once] | None = None
     """As `label_fractions`."""
     seeds: Annotated[tuple[NonNegativeInt, ...], AtLeastOne, Once] | None = None
@@ -191,7 +191,7 @@ class SweepPlan(Settings):
         if "finetune" not in self.modes and self.finetune.model_fields_set:
             raise ValueError("`finetune` holds lists of a mode that is not among `modes`")
         if "finetune" in self.modes and "all" in self.of_mode("finetune").layers:
-            raise ValueError("each of `all` layers would need a fine-tuning of its own: give `finetune.layers`")
+            raise ValueError("each of `all` layers would need its own fine-tuning: give `finetune.layers`")
         return self
 
     def of_mode(self, mode: str) -> SweepPlan:
@@ -215,6 +215,7 @@ def load_plan(path: Path) -> SweepPlan:
         PluginError: A file of `plugins` is not a plugin.
     """
     tree = _rooted(load_yaml(path), path.parent)
+    # Before the plan is built: validation looks up names that these files declare.
     for file in _files(tree):
         registry().add_file(Path(file))
     return build(SweepPlan, tree, path)

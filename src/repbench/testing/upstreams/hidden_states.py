@@ -105,6 +105,7 @@ def _padding_invariant(subject: UpstreamSubject) -> Held:
     for num_samples in sorted({subject.info.min_samples, subject.second}):
         sound = subject.sound(num_samples)
         for kind, behind in (("zeros", torch.zeros(num_samples)), ("noise", subject.sound(num_samples, seed=9))):
+            # (T,) and (T,) -> (1, 2 T)
             padded = torch.cat([sound, behind])[None, : subject.info.max_samples]
             states = valid(subject.run_padded(padded, torch.tensor([num_samples])))[0]
             what = f"{num_samples} samples with and without {kind} behind them"
@@ -138,6 +139,7 @@ def _zero_past_length(subject: UpstreamSubject) -> Held:
     """Hidden states are zero past each utterance's frames."""
     _refuse_unpromised(subject)
     states = subject.run([subject.sound(subject.length(3 * subject.second)), subject.sound(subject.info.min_samples)])
+    # (L, B, F, D) -> (L, F - count, D) of the shorter utterance
     behind = states.layers[:, 1, int(states.lengths[1]) :]
     largest = float(behind.abs().max()) if behind.numel() else 0.0
     if largest != 0:
@@ -159,10 +161,12 @@ def _hop_and_first_centre(subject: UpstreamSubject) -> Held:
     length = 2 * margin + (num_hops + 1) * hop
     if subject.length(length) != length:
         raise NotMeasurable(f"an impulse needs {length} samples to move in, and it takes {info.max_samples}")
+    # On quiet speech, because in silence a normalisation would amplify rounding.
     quiet = 0.05 * subject.sound(length)
     silent = subject.states([quiet])[0][0]  # (F, D)
     middles = []
     for start in (margin, margin + num_hops * hop):
+        # The mean over a whole hop does not depend on where in its frame an impulse is.
         places = [start + (2 * step + 1) * hop // 16 for step in range(8)]
         frames = [_middle_of_response(subject, quiet, silent, place) for place in places]
         middles.append((sum(places) / 8, sum(frames) / 8))
@@ -173,6 +177,7 @@ def _hop_and_first_centre(subject: UpstreamSubject) -> Held:
     if abs(found_hop - hop) > 0.02 * hop:
         detail = f"`hop_samples` is {hop}, but an impulse moves as if it were {found_hop:.1f}"
         raise Broken(detail, measured=abs(found_hop - hop), allowed=0.02 * hop)
+    # place = first + hop * frame, solved for `first` at the mean of the two groups with the declared hop
     found_first = (place + later_place) / 2 - hop * (frame + later_frame) / 2
     allowed = (1.0 if list(module_of(subject.upstream).parameters()) else 0.25) * hop
     if abs(found_first - first) > allowed:
@@ -190,6 +195,7 @@ def _middle_of_response(subject: UpstreamSubject, quiet: Tensor, silent: Tensor,
     struck = quiet.clone()
     struck[place] += 0.9
     change = (subject.states([struck])[0][0] - silent).norm(dim=-1)  # (F,)
+    # Normalisation over time moves every frame a little; twice the median removes that.
     response = (change - 2 * change.median()).clamp_min(0)
     if not bool(response.isfinite().all()) or float(response.max()) == 0:
         raise NotMeasurable("an impulse changes all frames of layer 0 alike")
@@ -200,6 +206,7 @@ def _middle_of_response(subject: UpstreamSubject, quiet: Tensor, silent: Tensor,
     if float(response[near].sum()) < 0.9 * float(response.sum()):
         raise NotMeasurable("the model spreads an impulse over more than 0.15 s of layer 0")
     response = response * near
+    # Centroid, in frames
     return float((response * frames).sum() / response.sum())
 
 
@@ -207,6 +214,7 @@ def _middle_of_response(subject: UpstreamSubject, quiet: Tensor, silent: Tensor,
 def _utterance_normalised(subject: UpstreamSubject) -> Held:
     """`utterance_normalised` declares whether every feature of layer 0 has zero mean over the utterance."""
     layer = subject.alone(subject.length(3 * subject.second))[0]
+    # (F, D) -> (D,): the mean of each feature, relative to the layer's root mean square
     mean = float(layer.mean(dim=0).abs().max() / layer.square().mean().sqrt().clamp_min(1e-30))
     if subject.info.utterance_normalised and mean > 1e-3:
         raise Broken("it is declared, but a feature has a mean", measured=mean, allowed=1e-3)

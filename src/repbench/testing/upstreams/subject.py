@@ -117,12 +117,13 @@ class UpstreamSubject:
         return valid(self.run(sounds))
 
     def run(self, sounds: Sequence[Tensor], upstream: Upstream | None = None) -> HiddenStates:
-        """The output of the upstream, or of another one, for a batch of sounds."""
+        """The output of the upstream, or of another one, for a batch of sounds, (T,) each."""
         lengths = torch.tensor([len(each) for each in sounds])
+        # B of (T,) -> (B, T)
         return self.run_padded(nn.utils.rnn.pad_sequence(list(sounds), batch_first=True), lengths, upstream)
 
     def run_padded(self, waveforms: Tensor, lengths: Tensor, upstream: Upstream | None = None) -> HiddenStates:
-        """As `run`, for a batch that is padded already."""
+        """As `run`, for a batch that is padded already: (B, T) waveforms, and (B,) samples of each."""
         with torch.inference_mode():
             return (upstream or self.upstream)(waveforms.to(self.device), lengths.to(self.device))
 
@@ -133,7 +134,7 @@ class UpstreamSubject:
         return relative_difference(reference, other, self._scale)
 
     def hold_equal(self, reference: Tensor, other: Tensor, what: str) -> float:
-        """Their difference.
+        """The difference of two hidden states (L, F, D), as `difference` defines it.
 
         Raises:
             Broken: It is too large; `what` names the two.

@@ -52,6 +52,7 @@ def _fingerprint_of_weights(subject: UpstreamSubject) -> Held:
     for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1])):
         with torch.no_grad():
             weight = tensors[name].view(-1)[-1]
+            # `view(-1)[-1]` is a view: writing to it changes the weight of the network itself.
             kept = weight.clone()
             weight.copy_(~kept if kept.dtype == torch.bool else kept + 1)
             after = upstream.fingerprint()
@@ -158,6 +159,8 @@ def _gradient_when_training(subject: UpstreamSubject) -> Held:
     if not layers.requires_grad:
         raise Broken("no gradient leads from the hidden states to the weights")
     generator = torch.Generator().manual_seed(0)
+    # A random direction, because the gradient of a plain mean vanishes after layer normalisation, whose outputs have a
+    # mean of 0.
     direction = torch.randn(layers.shape, generator=generator).to(layers)
     torch.autograd.backward((layers * direction).mean())
     gradients = {name: each.grad for name, each in weights.items() if each.grad is not None}
@@ -183,6 +186,7 @@ def _that_matter(subject: UpstreamSubject, upstream: Upstream, weights: Mapping[
     before = states()
     for name, weight in weights.items():
         with torch.no_grad():
+            # Both, because a scale alone leaves zeros as they are.
             weight.mul_(1.5).add_(0.1)
         after = states()
         if subject.difference(before, after) > TOLERANCE:
@@ -222,14 +226,14 @@ def _global_state(subject: UpstreamSubject) -> Held:
 
 @_check("works-in-a-worker", after=(*STEADY, "fingerprint-stable"))
 def _works_in_a_worker(subject: UpstreamSubject) -> Held:
-    """Built by name in a process of its own, it has the same fingerprint and hidden states."""
+    """Built by its name in a separate process, it has the same fingerprint and hidden states."""
     if subject.entry is None:
         raise NotMeasurable("its factory has no name by which another process could find it")
     sound = subject.sound(subject.second)
     fingerprint, states = heard_in_worker(subject.entry, subject.checkpoint, subject.seed, sound)
     if fingerprint != subject.upstream.fingerprint():
-        raise Broken("in a process of its own it has another fingerprint")
+        raise Broken("in a separate process it has another fingerprint")
     with torch.inference_mode():  # on the CPU, as there
         here = valid(subject.build_from(subject.checkpoint)(sound[None], torch.tensor([len(sound)])))[0]
-    found = subject.hold_equal(here, states, "here and in a process of its own")
-    return Held("in a process of its own", found, TOLERANCE)
+    found = subject.hold_equal(here, states, "here and in a separate process")
+    return Held("in a separate process", found, TOLERANCE)

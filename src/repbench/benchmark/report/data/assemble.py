@@ -123,6 +123,7 @@ class Report:
         in_column = self.gathered.column_cells(column)
         compared = [cell for cell in in_column if cell.compared]
         marked = [cell for cell in compared if self.mark(cell) == "best"] or compared or in_column
+        # The largest fraction first: a score with all labels is the headline, even if another is higher.
         best = max(marked, key=lambda cell: (cell.row.fraction, cell.signed_value))
         rivals = [cell for cell in compared if cell.row.group == best.row.group and cell is not best]
         unchecked = sum(cell.unchecked is not None for cell in in_column if cell.row.group == best.row.group)

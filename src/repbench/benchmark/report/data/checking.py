@@ -37,6 +37,8 @@ def read_and_check(paths: Sequence[Path], root: Path | None = None, *, processes
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
+    # A fork of this process could deadlock on a lock that one of torch's threads holds; a server that has imported this
+    # module forks without them, and faster than each process could import it.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     workers = min(processes, len(paths) // FEW + 1)

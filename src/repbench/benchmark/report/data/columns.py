@@ -27,13 +27,13 @@ from repbench.files import canonical_json
 from repbench.registry import BUILTIN_DISTRIBUTION, registry
 
 WITHOUT_EFFECT = frozenset({"extraction.batch_seconds", "extraction.store_gib", "head", "layer", "tasks"})
-"""Settings that cannot change a number (batch size and store size), and those that a record has in fields of its own
+"""Settings that cannot change a number (batch size and store size), and those that a record has as separate fields
 (head and layer)."""
 
 _OF_ONE_MODE = NOT_OF_A_MODE["frozen"] | NOT_OF_A_MODE["finetune"]
 
 UNKNOWN = "unknown"
-"""Stands for facts that older records do not have."""
+"""The value of facts that older records do not have."""
 
 Digest = str
 """SHA-256 of the facts that the records of a column share."""
@@ -51,7 +51,7 @@ class Column:
         unit: Of the metric.
         higher_is_better: Direction of the metric.
         differs: Facts that distinguish it from other columns of its task and corpus, as "name = value".
-        facts: The facts that its records share, by name.
+        facts: From the name of each fact that its records share to its value.
         chance: Primary metric of guessing; None where it is undefined or differs between records.
         majority: Primary metric of predicting the most frequent class; None likewise.
     """
@@ -125,7 +125,7 @@ def columns_of(records: Sequence[Record]) -> dict[str, Column]:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """The facts that the number of a record depends on, by name.
+    """The facts that the number of a record depends on, from name to value.
 
     Attributes:
         common: Facts of both modes.
@@ -141,7 +141,7 @@ class _Facts:
 
     @property
     def read(self) -> dict[str, str]:
-        """The facts of its own mode."""
+        """The facts of both modes and of the record's mode."""
         return self.common | (self.frozen if self.mode == "frozen" else self.finetune)
 
 
@@ -166,9 +166,12 @@ def _of_both_modes(alike: Mapping[str, _Facts]) -> list[list[str]]:
         pair = _digest(facts.frozen), _digest(facts.finetune)
         (frozen[pair[0]] if facts.mode == "frozen" else finetune[pair[1]]).append(id_)
         stated[pair].append(facts.mode)
+    # With one set of each mode there is nothing to confuse, even if no record states both.
     if len(frozen) == len(finetune) == 1:
         stated = {(next(iter(frozen)), next(iter(finetune))): []}
     partner: dict[Digest, Digest] = {}
+    # Pairs that records of both modes state come first, then those that more records state; the digests make the order
+    # of equals the same every time.
     for one, other in sorted(stated, key=lambda pair: (-len(set(stated[pair])), -len(stated[pair]), pair)):
         if one in frozen and other in finetune and one not in partner and other not in partner.values():
             partner[one] = other
@@ -187,6 +190,7 @@ _UNCHANGED_SINCE = {"0.2": "0.1"}
 
 
 def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
+    # Defaults first: a record made before a setting existed was made with what is now its default.
     settings = {**flat(Protocol().model_dump(mode="json")), **flat(record.protocol)}
     tuned = bool(settings.get("probe.tune"))
     without = WITHOUT_EFFECT | (unread_settings(record.mode, record.head, tuned=tuned) - _OF_ONE_MODE)
@@ -202,7 +206,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
         "utterances": f"{corpus.n_train} train, {corpus.n_dev} dev, {corpus.n_test} test",
         "metric": record.primary_metric,
         "head": record.head if record.head_origin is None else f"{record.head} of {record.head_origin.identity}",
-        # A model at the rate of the corpus needs none: it belongs beside those that are resampled as it is done today.
+        # A model at the rate of the corpus needs none: it shares the column of those that today's filter resamples.
         "resampler": corpus.resampled_by or RESAMPLER,
         **{name: value for name, value in effective.items() if name not in _OF_ONE_MODE},
     }
@@ -216,7 +220,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
 
 
 def _distribution(record: Record) -> str:
-    """The package of the task; older records do not name it, but built-in tasks are known by name."""
+    """The package of the task; older records do not name it, but the names of built-in tasks are known."""
     if record.downstream.origin is not None:
         return record.downstream.origin.distribution
     builtin = {entry.name for entry in registry().entries("downstream") if entry.builtin}
@@ -243,6 +247,7 @@ def _policy(record: Record, by_id: Mapping[str, Record]) -> str:
     source = by_id.get(found[1]) if found else None
     if found is None or source is None or source is record:
         return policy
+    # Without other records (`{}`) the recursion ends here: a policy within a policy stays as it is.
     trained_on = f"{source.corpus.name} {_digest(_facts(source, {}).read)[:8]}"
     return f"{policy[: found.start(1)]}{source.downstream.name} on {trained_on}"
 
@@ -269,6 +274,8 @@ def _distinguished(
     for (*_, labels), family in sorted(families.items()):
         names = dict.fromkeys(name for digest in family for name in facts[digest])
         varying = [name for name in names if len({facts[one][name] for one in family if name in facts[one]}) > 1]
+        # Facts that only one mode has are left out at first, as a column of one mode lacks those of the other; they
+        # count where the rest does not tell columns apart.
         if len({tuple(facts[one].get(name) for name in varying) for one in family}) < len(family):
             varying = [name for name in names if len({facts[one].get(name) for one in family}) > 1]
         varying += ["labels"] * (labels != "given")

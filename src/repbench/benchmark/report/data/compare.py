@@ -73,6 +73,7 @@ def compare(gathered: Gathered, evidence: Evidence) -> Verdicts:
     )
     return Verdicts(
         best=frozenset(families),
+        # An untested cell has no p-value, which `tie_group` takes as no difference; it gets its own mark instead.
         tied=_tied(families) - untested,
         untested=untested,
         p_values={key: each.p_value for key, each in known.items() if each.p_value is not None},
@@ -85,6 +86,7 @@ def _leader(cells: Sequence[Cell]) -> Cell | None:
     """The best of two or more cells; None of fewer."""
     if len(cells) < 2:
         return None
+    # Of equals `max` takes the first, and the order of rows is fixed.
     return max(cells, key=lambda cell: cell.signed_value)
 
 
@@ -96,6 +98,7 @@ def _tied(families: Mapping[str, Mapping[str, Comparison | None]]) -> frozenset[
     }
     tied: set[str] = set()
     for best, family in p_values.items():
+        # One family for the whole report: a reader looks at all columns, so α has to hold over all of them.
         others = (other.values() for key, other in p_values.items() if key != best)
         shown_too = [p for values in others for p in values if p is not None]
         tied |= tie_group(best, family, beside=shown_too) - {best}
@@ -154,6 +157,7 @@ def overall(gathered: Gathered, group: tuple[str, float]) -> GroupAggregates | N
         return None
     table = {row.key: {column.key: _value(gathered.cell(row, column)) for column in columns} for row in rows}
     directions = {column.key: column.higher_is_better for column in columns}
+    # A score of (value - chance) / (perfect - chance) does not depend on which systems are in the table.
     ends = {
         column.key: (column.chance, column.best_possible)
         for column in columns
@@ -196,6 +200,7 @@ def _one_a_subject(gathered: Gathered, rows: Sequence[ReportRow]) -> tuple[Colum
 
 
 def _goes_before(column: Column, other: Column, counts: Mapping[str, int]) -> bool:
+    # Strictly: of equals the earlier column stays.
     return (counts[column.key], column.tuned) > (counts[other.key], other.tuned)
 
 

@@ -91,6 +91,7 @@ def _confusion(cell: Cell) -> Confusion | str | None:
         classes = classes_of(run)
         if isinstance(classes, str):
             return classes
+        # Numbers of classes can be added over seeds only where they number the same names.
         known.add(classes)
         for cells in confused:
             counts.update({(reference, estimated): n for reference, estimated, n in cells})
@@ -107,6 +108,7 @@ def _matrix(cell: Cell, classes: tuple[str, ...], counts: Counter[tuple[int, int
     for (reference, _), count in counts.items():
         totals[reference] += count
     numbers = range(len(classes))
+    # Each row sums to 1: rows are references, columns predictions.
     shares = tuple(tuple(counts[r, e] / totals[r] for e in numbers) if totals[r] else None for r in numbers)
     wrong = sorted(((n, r, e) for (r, e), n in counts.items() if r != e and n), key=lambda each: (-each[0], each[1:]))
     pairs = tuple(ConfusedPair(classes[r], classes[e], n, n / totals[r]) for n, r, e in wrong[:MOST_PAIRS])

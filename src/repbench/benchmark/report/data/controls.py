@@ -92,5 +92,6 @@ def _gain(evidence: Evidence, cell: Cell, control: Cell | None) -> Gain | None:
     difference = evidence.difference(cell.runs, control.runs, cell.column.metric)
     value = cell.value - control.value if difference is None or difference.value is None else difference.value
     known = None if difference is None else difference.interval
+    # Where lower is better, the sign swaps the two ends.
     interval = None if known is None else Interval(*sorted((signed(known.low), signed(known.high))))
     return Gain(control, signed(value), interval)

@@ -75,6 +75,7 @@ def _medians(records: Iterable[Record], value_of: Callable[[Record], float | Non
     values: dict[Machine, list[float]] = defaultdict(list)
     for record in records:
         value = value_of(record)
+        # A probe that was loaded has 0 seconds of training, and frames that were read have no real-time factor.
         if value:
             values[machine_of(record)].append(value)
     return {machine: plain.median(several) for machine, several in sorted(values.items())}
@@ -126,6 +127,7 @@ def fronts(gathered: Gathered) -> list[Front]:
 
 
 def _front(column: Column, mode: str, priced: list[tuple[int, Cell]]) -> Front:
+    # By cost, and at equal cost the best first: one sweep then finds every point that is better than all cheaper ones.
     points = sorted(priced, key=lambda point: (point[0], -point[1].signed_value))
     front: set[str] = set()
     best: float | None = None

@@ -76,15 +76,18 @@ def _efficiency(gathered: Gathered, column: Column) -> Efficiency:
         ),
         None,
     )
+    # By seconds, not fractions: of a tiny corpus two fractions can keep the same utterances.
     several = {key: cells for key, cells in families.items() if len({cell.label_seconds for cell in cells}) > 1}
     layers = {key[:2]: len({other[2] for other in several if other[:2] == key[:2]}) for key in several}
     curves = [_curve(column, cells, target, layers[key[:2]] > 1) for key, cells in several.items()]
     curves.sort(key=lambda curve: (-column.signed(curve.area or 0.0), curve.name))
+    # Rounded, because a mean over seeds in another order can differ in its last digits.
     ranges = {(round(min(curve.seconds), 3), round(max(curve.seconds), 3)) for curve in curves}
     return Efficiency(column, tuple(curves), target, len(ranges) <= 1)
 
 
 def _curve(column: Column, cells: list[Cell], target: float | None, names_layer: bool) -> Curve:
+    # One cell a budget, which `label_efficiency_area` requires.
     cells = sorted({cell.label_seconds: cell for cell in cells}.values(), key=lambda cell: cell.label_seconds)
     row = cells[0].row
     parts = [row.title if names_layer else row.system.name, *(["fine-tuned"] if row.mode == "finetune" else [])]

@@ -67,14 +67,18 @@ class Evidence:
             if isinstance(classes, str):
                 return replace(run, unchecked=classes)
             if not run.path.with_name(PREDICTIONS_FILE).is_file():
-                return replace(run, unchecked=f"there is no {PREDICTIONS_FILE} beside it")
+                return replace(run, unchecked=f"its folder has no {PREDICTIONS_FILE}")
             verdict = verify_record(run.path, task)
+        # A damaged record is a fault of the record; any other error is a lack of this environment, such as a plugin
+        # that is not installed.
         except IntegrityError as error:
             return replace(run, fault=error.what)
         except RepbenchError as error:
             return replace(run, unchecked=error.what)
         if verdict.holds:
             measured = verdict.measured
+            # Only McNemar's test reads them, and it is used only with one cluster; the predictions themselves are not
+            # kept.
             right = _right_answers(verdict.predictions, measured) if measured.unit is None else {}
             self._found[run.path] = RecomputedMetrics(measured, right)
             return run
@@ -92,6 +96,7 @@ class Evidence:
         Raises:
             RepbenchError: It is not installed, or refuses the options of the record.
         """
+        # As text, because options can be lists, which no key of a dictionary can be.
         key = json.dumps([record.downstream.name, record.protocol.get("task", {})], sort_keys=True)
         if key not in self._tasks:
             self._tasks[key] = task_of(record)
@@ -136,6 +141,7 @@ class Evidence:
         pairs = [(one, other) for one in a for other in b]
         if not all(one and other and one.keys() & other.keys() for one, other in pairs):
             return None
+        # Pooling the pairs would count each utterance once for every pair and make p too small.
         return max(_mcnemar_of(one, other) for one, other in pairs if one and other)
 
     def difference(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Difference | None:
@@ -143,11 +149,13 @@ class Evidence:
         a, b = self._several(runs_a), self._several(runs_b)
         if a is None or b is None:
             return None
+        # Pairing needs the same utterances in the same clusters; models can exclude different ones (too short, say).
         if a[0].ids != b[0].ids:
             common = {id_ for cluster in a[0].ids for id_ in cluster} & {id_ for cluster in b[0].ids for id_ in cluster}
             if not common:
                 return None
             a, b = ([self._limited(run, common) for run in runs] for runs in (runs_a, runs_b))
+        # The common utterances may still be clustered in two ways: by speaker in one record, by group in the other.
         if len({each.ids for each in (*a, *b)}) > 1:
             return None
         return paired_differences_of([each.values for each in a], [each.values for each in b])[metric]
@@ -182,7 +190,7 @@ def predictions_of(run: Run) -> list[Prediction] | str:
     """The predictions of a record, or the reason that there are none."""
     path = run.path.with_name(PREDICTIONS_FILE)
     if not path.is_file():
-        return f"there is no {PREDICTIONS_FILE} beside it"
+        return f"its folder has no {PREDICTIONS_FILE}"
     return read_predictions(path, problem=problem_of(task_of(run.record)))
 
 
@@ -194,8 +202,9 @@ def classes_of(run: Run) -> tuple[str, ...] | str:
 
     path = run.path.with_name(PROBE_FILE)
     if not path.is_file():
-        return "neither the record nor a probe beside it names the classes"
+        return "neither the record nor a probe in its folder names the classes"
     try:
+        # Reads the header alone, without torch.
         with safe_open(path, framework="np") as stored:
             classes = json.loads((stored.metadata() or {})["shape"])["classes"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -237,6 +237,7 @@ def gather(loaded: LoadedRecords, evidence: Evidence) -> Gathered:
     columns = {column.key: column for column in column_of.values()}
     cells, notes = _cells(grouped, columns, evidence)
     filled = Counter(column_key for _, column_key in cells)
+    # The number in the key, because as text c10 sorts before c9.
     in_order = sorted(columns.values(), key=lambda column: (-filled[column.key], int(column.key[1:])))
     scored = tuple(column for column in in_order if not column.shuffled)
     return Gathered(
@@ -256,6 +257,7 @@ def _cells(
     cells: dict[tuple[str, str], Cell] = {}
     notes: list[str] = []
     for (row, column_key), runs in grouped.items():
+        # The last of a key wins in a dictionary, so sorting leaves the newest; the id decides between equal times.
         newest = {run.record.seed: run for run in sorted(runs, key=lambda run: (run.record.created, run.record.id))}
         column = columns[column_key]
         if len(newest) < len(runs):
@@ -276,6 +278,8 @@ def _cell(row: ReportRow, column: Column, runs: Sequence[Run], evidence: Evidenc
         column=column,
         row=row,
         runs=tuple(runs),
+        # Undefined in one seed makes the mean undefined: a mean over the others would be of other seeds than its
+        # neighbours.
         value=math.fsum(known) / len(known) if len(known) == len(values) else None,
         interval=interval,
         interval_unit=unit,
@@ -306,6 +310,8 @@ def _systems(records: Iterable[Record]) -> dict[str, System]:
     for record in records:
         upstream = record.upstream
         random = is_untrained(upstream.checkpoint)
+        # Random weights differ with the seed, and their fingerprint too: the checkpoint (`random:base`) keeps the seeds
+        # in one row.
         identity = (upstream.name, upstream.checkpoint if random else None, None if random else upstream.fingerprint)
         members[identity].append(record)
     names = _names({identity: each[0] for identity, each in members.items()})
@@ -344,6 +350,7 @@ def _names(
     }
     names: dict[Identity, str] = {}
     for identity, options in candidates.items():
+        # From the shortest name to the longest: the first one that no other system would have.
         others = [other for each, other in candidates.items() if each != identity]
         names[identity] = next(
             (name for place, name in enumerate(options) if all(other[place] != name for other in others)), options[-1]
@@ -364,5 +371,6 @@ def _order(row: ReportRow, columns: Sequence[Column], cells: Mapping[tuple[str, 
     for column in columns:
         cell = cells.get((row.key, column.key))
         value = cell.value if cell is not None and cell.compared else None
+        # False sorts before True: rows without a number come after all that have one.
         places.append((value is None, 0.0 if value is None else -column.signed(value)))
     return (-row.fraction, row.mode, places, row.system.name, row.layer)

@@ -78,4 +78,5 @@ def layer_number(cell: Cell) -> int | None:
     layer, names = cell.row.layer, cell.runs[0].record.upstream.layer_names
     if layer in names:
         return names.index(layer)
+    # `isdigit` holds for digits such as ², which `int` refuses; a long number would be a huge axis.
     return int(layer) if layer.isascii() and layer.isdigit() and len(layer) <= _MOST_DIGITS else None

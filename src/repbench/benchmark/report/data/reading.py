@@ -102,6 +102,7 @@ def load(
         if isinstance(run, str):
             unreadable[path] = run
             continue
+        # A record that is found twice (a copy, or two places that overlap) counts once.
         known = runs.setdefault(f"{run.record.id} {run.fault}", run)
         if known is not run and known.record != run.record:
             runs[f"{path}"] = replace(run, fault=f"it has the id of {known.path}, but other content")

@@ -52,6 +52,7 @@ def _tried(cell: Cell) -> TriedRates:
             if point.get("learning_rate", 0.0) > 0 and "dev_value" in point:
                 of_run[point["learning_rate"]].append(point["dev_value"])
         for rate, values in of_run.items():
+            # The best step within each run first, then the mean over runs: seeds may peak at different steps.
             several[rate].append(max(values, key=cell.column.signed))
     means = {rate: math.fsum(values) / len(values) for rate, values in sorted(several.items())}
     chosen = (run.record.selection.chosen.get("learning_rate") for run in cell.runs)

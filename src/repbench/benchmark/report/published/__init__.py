@@ -1,6 +1,6 @@
 """Published numbers of other papers, unchanged, each table with its source and date.
 
-They were measured with other data, heads and budgets, so a report shows them in a section of their own and never ranks
+They were measured with other data, heads and budgets, so a report shows them in a separate section and never ranks
 them with its rows.
 """
 

@@ -63,7 +63,7 @@ def _pair(record: Record) -> Iterator[str]:
 
 
 def corpus_argument(record: Record) -> str:
-    """The registered name, or a stand-in for the folder of a manifest."""
+    """The registered name, or a placeholder for the folder of a manifest."""
     name = record.corpus.name
     if name.partition(":")[0] in {entry.name for entry in registry().entries("corpus")}:
         return name
@@ -91,6 +91,7 @@ def _defaults() -> Mapping[str, Any]:
 
 
 def _option(name: str, value: str) -> tuple[str, ...]:
+    # A value that begins with a dash would be read as an option.
     return (f"{name}={value}",) if value.startswith("-") else (name, value)
 
 

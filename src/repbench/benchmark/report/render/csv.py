@@ -1,4 +1,4 @@
-"""`results.csv`: one line for each number, at full precision; and the published numbers, in a file of their own."""
+"""`results.csv`: one line for each number, at full precision; and the published numbers, in a separate file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CsvColumn(NamedTuple):
     Attributes:
         heading: Its name.
         value: Of a number.
-        of_column: Of a column of the report; such a value also stands in the lines of chance and majority.
+        of_column: Of a column of the report; such a value is also in the lines of chance and majority.
     """
 
     heading: str
@@ -97,7 +97,7 @@ COLUMNS = (
 
 
 def results(report: Report) -> str:
-    """The table of numbers; chance and majority are lines of their own."""
+    """The table of numbers; chance and majority have separate lines."""
     return _written([column.heading for column in COLUMNS], _lines(report))
 
 
@@ -147,6 +147,7 @@ def _commands(cell: Cell) -> str:
     """The commands in full, or where they can be found."""
     text = "; ".join(commands_of([run.record for run in cell.runs]))
     as_cell = spreadsheet(shown(text, LONGEST_COMMAND))
+    # An escaped or shortened command would not run.
     return text if text == as_cell else "see results.json"
 
 

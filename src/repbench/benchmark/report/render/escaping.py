@@ -45,6 +45,7 @@ def shown(text: object, longest: int = LONGEST) -> str:
 def markdown(text: str) -> str:
     """Text for a cell or a line of Markdown, without markup; addresses do not become links."""
     escaped = _MARKDOWN.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    # GitHub makes links of `www.` and `://` even in escaped text.
     return re.sub(r"(?i)(www)\.|(:)(?=//)", lambda found: f"{found[1] or ''}\\{'.' if found[1] else ':'}", escaped)
 
 

@@ -64,6 +64,7 @@ def layers_figure(profiles: LayerProfiles) -> Figure:
             if profile.weighted is not None and profile.weighted.value is not None:
                 axes.axhline(profile.weighted.value, color=SERIES[place], linewidth=0.9, linestyle=(0, (4, 3)))
         numbers = sorted({layer for profile in shown_profiles for layer in profile.cells})
+        # Rounded up: at most 13 ticks fit.
         step = -(-len(numbers) // 13)
         axes.set_xticks(numbers[::step])
         axes.set_xlabel("layer" + (" (dashed: learned mix)" if any(p.weighted for p in shown_profiles) else ""))
@@ -80,6 +81,7 @@ def cost_figure(front: Front) -> Figure:
     points = _readable(front)
     words = [f"{cell.row.title}: {number(cell.value)} at {as_count(macs)} MACs/s" for macs, cell in points]
     positive = [macs for macs, _ in front.points if macs > 0]
+    # A logarithmic axis has no 0: models without products are drawn left of the cheapest other one.
     least = min(positive) / 4
 
     def place(macs: int) -> float:
@@ -153,6 +155,7 @@ def confusion_figure(confusion: Confusion) -> Figure:
                 for x, y in squares(level)
             ]
             if corners:
+                # One path for a level: a matrix of 100 classes would otherwise be 10,000 elements of the page.
                 path = Path.make_compound_path(*(Path(each, closed=True) for each in corners))
                 opacity = (level + 0.7) / levels
                 axes.add_patch(PathPatch(path, facecolor=SERIES[0], alpha=opacity, linewidth=0))
@@ -161,6 +164,7 @@ def confusion_figure(confusion: Confusion) -> Figure:
         axes.set_xticks(ticks, classes, rotation=90, fontsize=size)
         axes.set_yticks(ticks, classes, fontsize=size)
         axes.set_xlim(-0.5, len(classes) - 0.5)
+        # Downwards, as matrices are read.
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.tick_params(length=0)
         axes.set_aspect("equal")
@@ -230,6 +234,7 @@ def _readable(front: Front) -> list[tuple[int, Cell]]:
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, Cell]]) -> None:
     """Write names next to points, moved up where they would overlap."""
+    # The geometric mean is the middle of a logarithmic axis.
     middle = (points[0][0] * points[-1][0]) ** 0.5
     values = [cell.value or 0.0 for _, cell in points]
     gap = 0.062 * ((max(values) - min(values)) or 1.0)

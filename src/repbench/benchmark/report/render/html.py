@@ -85,11 +85,13 @@ def results(report: Report) -> str:
 
 
 def _hash(text: str) -> str:
+    # The form of a hash in a content security policy: base64 of the digest of exactly the element's text.
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
 def _shown(value: Any) -> Any:
     """A value made printable; markup is left as it is."""
+    # `type`, not `isinstance`: Markup is a subclass of str, and must keep its line breaks.
     return printable(value) if type(value) is str else value
 
 
@@ -254,6 +256,7 @@ def _bar(report: Report, cell: Cell) -> dict[str, float | None] | None:
         return None
 
     def place(value: float) -> float:
+        # 98, because the mark is 2 % wide and must end inside the cell.
         return round(98 * (value - low) / (high - low), 1)
 
     known = cell.interval

@@ -1,6 +1,6 @@
 """`results.json`: the dataclasses of the report, at full precision, with the records behind each number.
 
-A table of fields says of each class which attributes are written and under which names. A column, row or cell that
+A table of fields lists for each class the attributes that are written, and their names. A column, row or cell that
 another object refers to is written as its key.
 """
 
@@ -31,7 +31,7 @@ Fields = Mapping[str, Callable[[Any], Any]]
 
 
 def _fields(names: str, **computed: Callable[[Any], Any]) -> Fields:
-    """Fields by name, from `name` or `name=attribute.path`, and computed ones, in the order of `names`."""
+    """From names to fields: `name` or `name=attribute.path`, or computed ones, in the order of `names`."""
     pairs = [name.partition("=") for name in names.split()]
     return {name: computed.get(name) or attrgetter(path or name) for name, _, path in pairs}
 

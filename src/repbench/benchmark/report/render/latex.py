@@ -11,7 +11,7 @@ from repbench.benchmark.report.render.markdown import ELSEWHERE, LEFT_OUT, failu
 from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
 
 MOST_NUMBERS = 6
-"""Columns of numbers that a page is wide enough for; the others follow in a table of their own."""
+"""Columns of numbers that a page is wide enough for; the others follow in another table."""
 
 _BEFORE = r"""\documentclass[10pt]{article}
 \usepackage[T1]{fontenc}

@@ -95,6 +95,7 @@ def failures(report: Report) -> list[str]:
 def _code(text: str) -> str:
     """Inline code with a fence longer than any run of backticks in the text."""
     fence = "`"
+    # A fence of code ends at the first run of as many backticks (CommonMark 6.1).
     while fence in text:
         fence += "`"
     space = " " if text.startswith("`") or text.endswith("`") else ""

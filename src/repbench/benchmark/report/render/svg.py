@@ -1,6 +1,6 @@
 """Figures as SVG for a strict content security policy: real text, classes for colours, no style, script or address.
 
-Matplotlib writes `style="…"` attributes, which the policy forbids, so every property becomes an attribute of its own.
+Matplotlib writes `style="…"` attributes, which the policy forbids, so every property becomes a separate attribute.
 Drawing uses placeholder colours, which become classes, so that figures follow the light or dark scheme of the page; a
 separate file gets the light colours.
 """
@@ -76,7 +76,7 @@ class Figure:
 
 
 def draw(key: str, title: str, text: str, size_inches: tuple[float, float], paint: Callable[[Axes], None]) -> Figure:
-    """Draw one figure on axes of its own.
+    """Draw one figure on new axes.
 
     Args:
         key: As in `Figure`.
@@ -101,12 +101,14 @@ def draw(key: str, title: str, text: str, size_inches: tuple[float, float], pain
 
 
 def _for_page(drawn: str, key: str, title: str, text: str) -> str:
+    # Without the declaration and the doctype, which HTML does not have.
     root = Xml.fromstring(drawn[drawn.index("<svg") :])
     for parent in root.iter():
         for child in list(parent):
             if child.tag.rpartition("}")[2] in {"metadata", "style"}:
                 parent.remove(child)
     for element in root.iter():
+        # ElementTree would write namespaces as prefixes (`ns0:svg`), which HTML does not resolve.
         element.tag = element.tag.rpartition("}")[2]
         for name in list(element.attrib):
             if "}" in name:
@@ -136,6 +138,7 @@ def _without_style(element: Xml.Element, key: str) -> None:
     if classes:
         element.set("class", " ".join(classes))
     if "id" in element.attrib:
+        # Only these are referred to; ids are unique in a page, so each gets the figure's key.
         if element.tag in {"clipPath", "path"}:
             element.set("id", f"{key}-{element.attrib['id']}")
         else:

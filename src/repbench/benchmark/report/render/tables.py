@@ -218,7 +218,8 @@ def _flagged(text: str, flags: Sequence[str]) -> str:
 
 
 def overall(aggregates: GroupAggregates, group: tuple[str, float]) -> PlainTable:
-    """Two aggregates over all tasks and the coverage; rows with the same tasks stand together, most tasks first."""
+    """Two aggregates over all tasks and the coverage; rows with the same tasks are adjacent, most tasks first."""
+    # Sorting is stable, so sets of equal size keep the order of rows.
     sets = list(dict.fromkeys(each.answered for each in sorted(aggregates.rows, key=lambda each: -each.mean.scored)))
     letters = dict(zip(sets, _letters(), strict=False)) if len(sets) > 1 else {}
 
@@ -267,7 +268,7 @@ def _letters() -> Iterator[str]:
 
 
 def controls(each: Controls) -> PlainTable:
-    """Each number beside the same setting with shuffled labels and the same network untrained."""
+    """Each number with that of the same setting with shuffled labels and that of the same network untrained."""
     shuffled = any(one.selectivity is not None for one in each.controlled)
     untrained = any(one.training is not None for one in each.controlled)
     columns: list[TableColumn[Controlled]] = [

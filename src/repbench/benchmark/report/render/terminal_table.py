@@ -16,7 +16,7 @@ from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.gather import ReportRow, rows_of
 from repbench.benchmark.report.render.escaping import shown
 
-_CAPTION = "primary metrics, {}; chance and majority in rows of their own; –: not measured"
+_CAPTION = "primary metrics, {}; chance and majority in separate rows; –: not measured"
 
 
 def matrix_table(records: Sequence[Record]) -> Table:
@@ -30,6 +30,7 @@ def matrix_table(records: Sequence[Record]) -> Table:
     cells: dict[tuple[str, str, float], dict[int, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda each: (each.created, each.id)):
         place = _row_of_all_shares(row_of[record.id]), column_of[record.id].key, record.label_fraction
+        # Records come in order of time: the last one of a seed stays.
         cells[place][record.seed] = record
     columns = _columns(records, column_of)
     names = _names(list(row_of.values()))

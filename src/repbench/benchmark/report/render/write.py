@@ -92,6 +92,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         for writer in (_WRITERS[format_], *([_PUBLISHED] if format_ == "csv" and request.published else []))
     ]
     for name, _, signature in writers:
+        # Before the records are read, which can take minutes.
         refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
     report = assemble(request.runs, request.published, request.heading, processes=request.processes)

@@ -55,6 +55,9 @@ def normalised_means(
         higher_is_better: Direction of each task; it names the tasks.
         zeros: Task -> the value with score 0.
         ones: Task -> the value with score 1.
+
+    Raises:
+        ValueError: The table has a task without a direction.
     """
     columns = _columns(table, higher_is_better)
     scores: dict[str, list[float]] = {system: [] for system in table}
@@ -62,6 +65,7 @@ def normalised_means(
         worst, best = (min, max) if higher_is_better[task] else (max, min)
         zero = (zeros or {}).get(task, worst(column.values(), default=0.0))
         one = (ones or {}).get(task, best(column.values(), default=0.0))
+        # A column with one value, or in which all systems tie, has no scale.
         if zero != one:
             for system, value in column.items():
                 scores[system].append((value - zero) / (one - zero))
@@ -81,6 +85,9 @@ def borda(table: TaskValues, higher_is_better: Mapping[str, bool]) -> dict[str, 
     Args:
         table: System -> task -> value.
         higher_is_better: Direction of each task; it names the tasks.
+
+    Raises:
+        ValueError: As `normalised_means`.
     """
     from scipy.stats import rankdata
 
@@ -90,7 +97,9 @@ def borda(table: TaskValues, higher_is_better: Mapping[str, bool]) -> dict[str, 
         if len(column) < 2:
             continue
         sign = -1 if higher_is_better[task] else 1
+        # From [0, k - 1] to [0, n - 1]; k is at least 2 here.
         stretch = (len(table) - 1) / (len(column) - 1)
+        # rankdata gives 1 to the smallest and the average rank to ties; the sign makes the best value the smallest.
         ranks = rankdata([sign * value for value in column.values()])
         for system, rank in zip(column, ranks.tolist(), strict=True):
             points[system].append((len(column) - rank) * stretch)

@@ -93,8 +93,8 @@ def jackknife_intervals(
     """Intervals of every value of `measure`, from leaving each cluster out once.
 
     With m clusters, value v and leave-one-out values v_i, the pseudo-values m v - (m - 1) v_i have mean p and standard
-    error s; the interval is v ± t s with m - 1 degrees of freedom. Where all clusters agree, s is 0, which says
-    nothing about other clusters: there is no interval.
+    error s; the interval is v ± t s with m - 1 degrees of freedom. Where all clusters agree, s is 0, which is no
+    evidence about other clusters: there is no interval.
 
     Args:
         clusters: The items of each cluster.
@@ -161,7 +161,7 @@ def paired_differences(
 
     Clusters are paired: C is the squared jackknife error of the difference of the means, each cluster left out of every
     run of both methods at once. Seeds are not paired: seed 0 of A is unrelated to seed 0 of B, so each method adds
-    V = var(v_s) / S of its own. The squared error is C + V_A + V_B with Satterthwaite's degrees of freedom, as in
+    its own V = var(v_s) / S. The squared error is C + V_A + V_B with Satterthwaite's degrees of freedom, as in
     `crossed_intervals`. A method with one seed adds nothing: the difference then holds for that run alone.
 
     Args:
@@ -205,15 +205,23 @@ def smallest_difference(
         degrees_of_freedom: Of the same.
         level: 1 minus the probability of a false difference.
         power: Probability of detecting it; above (1 - level) / 2 and below 1.
+
+    Raises:
+        ValueError: The power is outside these bounds.
     """
+    # Without any true difference the test already finds one of the right sign with probability (1 - level) / 2.
     if not (1 - level) / 2 < power < 1:
         raise ValueError(f"`power` must lie between {(1 - level) / 2:g} and 1, but is {power:g}")
     from scipy.special import nctdtr
 
+    # P(T > t) grows with the noncentrality, so `short_of` falls from a positive value at 0 and has one zero, which
+    # bisection finds.
     def short_of(noncentrality: float) -> float:
         return power - 1 + float(nctdtr(degrees_of_freedom, noncentrality, threshold))
 
     threshold = _quantile((1 + level) / 2, degrees_of_freedom)
+    # With a normal in place of the noncentral t, the zero is at t + quantile(power); the loop widens the bracket where
+    # the t has heavy tails.
     low, high = 0.0, threshold + _quantile(max(power, 0.5), degrees_of_freedom) + 1.0
     while short_of(high) > 0:
         high *= 2
@@ -240,6 +248,7 @@ def _difference(a: Sequence[LeftOut], b: Sequence[LeftOut], name: str, level: fl
         return Difference(value, None, None)
     from scipy.special import stdtr
 
+    # Twice the lower tail of -|t|: twice 1 - cdf(|t|) would lose a small p-value to cancellation.
     p_value = 2 * float(stdtr(error.degrees_of_freedom, -abs(value) / error.size))
     return Difference(value, _interval(value, error, level), p_value, error.size, error.degrees_of_freedom)
 
@@ -250,9 +259,12 @@ def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
+    # The parts are independent: their squared errors add. fsum, because its result does not depend on the order of the
+    # terms.
     squared = math.fsum(part.size**2 for part in known)
     if squared == 0.0:
         return None
+    # Satterthwaite with w = s_k² / Σ s²: 1 / Σ (w² / ν_k) is (Σ s²)² / Σ (s_k⁴ / ν_k). A part of size 0 adds nothing.
     spread = math.fsum((part.size**2 / squared) ** 2 / part.degrees_of_freedom for part in known)
     return _Error(math.sqrt(squared), 1 / spread)
 
@@ -265,10 +277,13 @@ def _cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | N
         means = [_known_mean([run.without[absent][name] for run in runs]) for runs in methods]
         if None in means:
             return None
+        # One method: its mean. Two: A minus B, both without the same cluster, so that the part they share cancels.
         first, *second = (mean for mean in means if mean is not None)
         values.append(first - math.fsum(second))
     if count < 2:
         return None
+    # The pseudo-values p_i = m v - (m - 1) v_i deviate from their mean by -(m - 1) times what the v_i deviate from
+    # theirs, so Σ (p_i - p)² / (m (m - 1)) is (m - 1) / m · Σ (v_i - mean)². The pseudo-values need not be formed.
     return _Error(math.sqrt((count - 1) / count * _squares(values)), count - 1)
 
 
@@ -277,13 +292,16 @@ def _seed_part(runs: Sequence[LeftOut], name: str) -> _Error | None:
     values = [value for run in runs if (value := run.whole[name]) is not None]
     if len(values) < len(runs):
         return None
+    # Sample variance over the seeds (divisor S - 1), divided by S for the variance of the mean.
     return _Error(math.sqrt(_squares(values) / (len(runs) - 1) / len(runs)), len(runs) - 1)
 
 
 def _squares(values: Sequence[float]) -> float:
     """Sum of squared deviations from the mean; 0 where all agree but for rounding."""
+    # A spread that is only rounding would give a standard error near 1e-16 and p-values near 0.
     if max(values) - min(values) <= ROUNDING:
         return 0.0
+    # Two passes: Σ v² - (Σ v)² / n cancels where the values are close, as leave-one-out values are.
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values)
 

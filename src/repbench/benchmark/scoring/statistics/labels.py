@@ -26,6 +26,8 @@ def label_efficiency_area(seconds: Sequence[float], values: Sequence[float]) -> 
     points = _curve(seconds, values)
     if len(points) < 2:
         return None
+    # Trapezoids over log seconds; a spread in log seconds is a ratio, so the unit of time cancels in the division
+    # below.
     area = math.fsum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
     return area / (points[-1][0] - points[0][0])
 
@@ -47,12 +49,14 @@ def labels_to_reach(
     Raises:
         ValueError: As `label_efficiency_area`.
     """
+    # With the sign, the target is reached from below in both directions, at 0.
     sign = 1.0 if higher_is_better else -1.0
     points = [(place, sign * (value - target)) for place, value in _curve(seconds, values)]
     if points and points[0][1] >= 0:
         return min(seconds)
     for (left, below), (right, above) in pairwise(points):
         if above >= 0:
+            # The zero of the line through (left, below < 0) and (right, above >= 0).
             return math.exp(left + (right - left) * below / (below - above))
     return None
 

@@ -15,11 +15,15 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
         only_a: Number of utterances that A predicts correctly and B does not.
         only_b: Number of utterances that B predicts correctly and A does not.
 
+    Raises:
+        ValueError: A count is negative.
+
     Reference:
         McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947.
     """
     if only_a < 0 or only_b < 0:
         raise ValueError(f"`only_a` and `only_b` must be counts, but are {only_a} and {only_b}")
+    # Without discordant pairs the binomial has no trials.
     if only_a + only_b == 0:
         return 1.0
     from scipy.stats import binomtest
@@ -39,6 +43,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = [0.0] * len(p_values)
     floor = 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        # `rank` counts from 0, so n - rank is n - k + 1. The running maximum keeps adjusted values in the order of the
+        # raw ones.
         floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[place]))
         adjusted[place] = floor
     return adjusted
@@ -59,5 +65,6 @@ def tie_group(
         level: 1 minus the probability of a false difference anywhere in the family.
     """
     known = {name: p_value for name, p_value in p_values.items() if p_value is not None and name != best}
+    # `holm` keeps the order: the first values are those of `known`; those of `beside` only enlarge the family.
     adjusted = dict(zip(known, holm([*known.values(), *beside]), strict=False))
     return frozenset({best, *(name for name in p_values if adjusted.get(name, 1.0) > 1 - level)})

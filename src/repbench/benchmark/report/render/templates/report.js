@@ -87,7 +87,7 @@
   const firstQuestion = headings.find(heading => heading.dataset.task !== undefined);
   if (firstQuestion) sortBy(firstQuestion, firstQuestion.dataset.first);
 
-  // A number opens what stands behind it; without this script its link leads to the same text below.
+  // A number opens its details; without this script its link leads to the same text below.
   const dialog = document.getElementById("behind");
   const content = document.getElementById("behind-content");
   document.addEventListener("click", event => {
