@@ -198,9 +198,11 @@ class TrainingLoop(ABC):
     def _step(self, batches: Iterator[Microbatch], signals: Sequence[int]) -> tuple[StepResult, int | None]:
         """Take one step; returns its numbers, and the signal that any process received."""
         self.module.train()
+        # None, not zeros: the optimizers skip a parameter without a gradient, so its moments and counter stay.
         self.optimizer.zero_grad(set_to_none=True)
         done: list[tuple[Microbatch, SummedLoss]] = []
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, terms, length, signal
+        # (4,) loss, terms, length, signal: one sum over the processes, and one copy to the CPU, in each step
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
         for batch in islice(batches, self.accumulate):
             loss = self._backward(batch)
             done.append((batch, loss))
@@ -211,6 +213,7 @@ class TrainingLoop(ABC):
             totals[2] += sum(batch.lengths)
         totals[3] = float(signals[0]) if signals else 0.0
         total, terms, length, stops = self.processes.sum(totals).tolist()
+        # Every check below uses numbers that all processes share, so all of them stop at the same step, or none.
         self._refuse_non_finite(total, done)
         if terms == 0:
             what = f"Nothing was scored in step {self.step + 1}: all its utterances are too short for the objective"
@@ -241,6 +244,7 @@ class TrainingLoop(ABC):
         for parameter in self.module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(terms)
+        # The norm of the mean gradient of all processes, hence after the division and equal everywhere.
         return float(nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm))
 
     def _refuse_non_finite(self, value: float, done: Sequence[tuple[Microbatch, SummedLoss]]) -> None:
@@ -248,6 +252,7 @@ class TrainingLoop(ABC):
         if math.isfinite(value):
             return
         pairs = [pair for batch, loss in done for pair in zip(batch.ids, loss.evidence, strict=True)]
+        # Only here, after a fault, are the inputs looked through: each `bool` waits for the device.
         broken = [id_ for id_, tensor in pairs if not bool(torch.isfinite(tensor).all())]
         named = broken or [id_ for id_, _ in pairs]
         others = len(named) - _IDS_SHOWN
@@ -270,6 +275,7 @@ class TrainingLoop(ABC):
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            # Padding makes the longest utterance decide the memory of the batch.
             longest = max(range(len(ids)), key=lengths.__getitem__)
             raise EnvironmentFault(
                 f"Out of memory with {len(ids)} utterances of up to {lengths[longest]} {self.unit}",

@@ -29,7 +29,9 @@ class SeededDropout(nn.Module):
         if not self.share or not self.training:
             return values
         if self._masks is None:
+            # Made at the first use: only then is the device known, because a head is built on the CPU and moved.
             self._masks = torch.Generator(values.device).manual_seed(self._seed)
+        # Own draw, not `F.dropout`, which takes no generator.
         kept = torch.rand(values.shape, generator=self._masks, device=values.device) >= self.share
         return values * kept / (1 - self.share)
 

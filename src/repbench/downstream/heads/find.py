@@ -197,6 +197,7 @@ def _refuse_scores(name: str, num_outputs: int, pools: bool, head: nn.Module, gi
     """A forward hook that holds the scores of a plugin's head to their shape."""
     frames, counts = (*given, None)[:2]
     rows = len(counts) if pools else int(counts.sum()) if counts is not None else None
+    # (U, O) if it pools; else (N, O), also from windows: (N (2 context + 1), D) without counts
     wanted = (rows if rows is not None else len(frames), num_outputs)
     context = getattr(head, "context_frames", 0)
     if counts is None and context:

@@ -297,6 +297,7 @@ class Problem(ABC):
             num_targets: (U,) targets of each utterance.
         """
         given = num_targets if self.counts_targets else None
+        # (N, C) -> (1, N, C): the network is a single probe; (1,) -> a scalar
         return self.losses(scores[None], targets, counts, given)[0] * len(counts), len(counts)
 
     # predictions
@@ -356,6 +357,7 @@ class Problem(ABC):
         if context.task.info.primary_metric != "accuracy" or not context.classes:
             return {"chance": None, "majority": None}
         known, scored = self._class_counts(context, train), self._class_counts(context, test)
+        # `argmax` takes the first of equals, that is the first class by name.
         majority = float(scored[known.argmax()] / scored.sum()) if known.any() else None
         return {"chance": 1 / len(context.classes), "majority": majority}
 
@@ -364,6 +366,7 @@ class Problem(ABC):
         counts = np.zeros(len(context.classes), dtype=np.int64)
         for example in examples:
             references = self.scored_classes(example, context.index)
+            # (M,) -> (C,); negative numbers, as `UNLABELLED` is, would be refused by `bincount`
             counts += np.bincount(references[references != UNLABELLED], minlength=len(context.classes))
         return counts
 
@@ -394,15 +397,17 @@ class ClassProblem(Problem):
         from torch.nn import functional as F
 
         num_probes, num_rows, _ = scores.shape
-        # (R, N, C) -> (N R, C): no copy, as this is how the product of many probes left them
+        # (R, N, C) -> (N, R, C) -> (N R, C): no copy, as this is how the product of many probes left them
         rows = scores.transpose(0, 1).flatten(0, 1)
+        # (N,) -> (N R,): each target R times in a row, as the rows above
         losses = F.cross_entropy(rows, targets.repeat_interleave(num_probes), reduction="none")
-        return losses.view(num_rows, num_probes).mean(dim=0)
+        return losses.view(num_rows, num_probes).mean(dim=0)  # (N R,) -> (N, R) -> (R,)
 
     def total_loss(self, scores: Tensor, targets: Tensor, counts: Tensor, num_targets: Tensor) -> tuple[Tensor, int]:
         """Cross-entropy summed over the labelled rows, and their number."""
         from torch.nn import functional as F
 
+        # A fine-tuning batch holds whole utterances, unlabelled frames included; a batch of `losses` has none.
         total = F.cross_entropy(scores, targets, ignore_index=UNLABELLED, reduction="sum")
         return total, int((targets != UNLABELLED).sum())
 

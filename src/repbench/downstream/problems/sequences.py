@@ -122,6 +122,7 @@ class SequenceRecognition(Problem):
 
         assert counts is not None
         assert num_targets is not None
+        # One probe after the other: `ctc_loss` has no axis for R. R times () -> (R,)
         counts = counts.to(scores.device)
         return torch.stack([sequence_loss(each, counts, targets, num_targets) for each in scores])
 
@@ -141,6 +142,7 @@ class SequenceRecognition(Problem):
     def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> SequencePrediction:
         """All classes in turn, from another one on in each utterance."""
         count = len(context.classes)
+        # A generator for the hypothesis alone: the reference must not depend on the quality.
         guess = Random(f"guess {number}")
         reference = tuple((number + place) % count for place in range(count))
         hypothesis = tuple(made_up_class(each, quality, count, guess) for each in reference)
@@ -179,12 +181,14 @@ def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: 
 
     log_p = torch.log_softmax(scores, dim=-1)
     padded = pad_sequence(list(torch.split(log_p, counts.tolist())))  # (N, C + 1) -> (longest, U, C + 1)
+    # The blank is class C, the last, not torch's default 0. (longest, U, C + 1) with (S,) concatenated targets -> (U,)
     losses = F.ctc_loss(padded, classes, counts, num_classes, blank=scores.shape[-1] - 1, reduction="none")
     return (losses / num_classes).mean()
 
 
 def best_path(scores: Tensor) -> tuple[int, ...]:
     """The sequence of the likeliest path: the classes of (N, C + 1) scores, repeats joined and blanks dropped."""
+    # (N, C + 1) -> (N,); blanks are dropped after repeats are joined, so a blank keeps two equal classes apart
     return tuple(collapse(scores.argmax(dim=-1).tolist(), {scores.shape[-1] - 1}))
 
 

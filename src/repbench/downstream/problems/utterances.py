@@ -120,6 +120,7 @@ class UtteranceClassification(ClassProblem):
         guess = Random(f"guess {number}")
         reference = number % count
         estimated = made_up_class(reference, quality, count, guess)
+        # Uniform on [-1, 1], less 3 for all but the estimated class: no draw can change which is the highest.
         scores = tuple(guess.uniform(-1, 1) - 3 * (index != estimated) for index in range(count))
         return UtterancePrediction(
             id=who["id"], speaker=who["speaker"], group=who["group"], reference=reference, scores=scores
@@ -145,6 +146,7 @@ def _fault_of(prediction: UtterancePrediction, num_classes: int) -> str | None:
         return f"the reference {prediction.reference!r} is none of {num_classes} classes"
     if len(prediction.scores) != num_classes:
         return f"{len(prediction.scores)} scores for {num_classes} classes"
+    # NaN fails `<`, and so does infinity; `type` keeps JSON's true out.
     if set(map(type, prediction.scores)) - {int, float} or not all(map(_BELOW, map(abs, prediction.scores))):
         return "a score is not a finite number"
     return None
