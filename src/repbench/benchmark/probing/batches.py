@@ -65,7 +65,7 @@ def labelled_frames(predictor: Predictor, table: FeatureTable, examples: Labelle
     for example in examples:
         start, count = places[example.id]
         labels = predictor.targets(example, count)
-        labelled = (labels != UNLABELLED).nonzero().flatten()
+        labelled = (labels != UNLABELLED).nonzero().flatten()  # (F,) bool -> (labelled frames, 1) -> (labelled frames,)
         rows.append(start + labelled)
         classes.append(labels[labelled])
     all_rows, all_classes = torch.cat(rows), torch.cat(classes)
@@ -83,12 +83,14 @@ def _frame_batches(
     """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
     frames = train.table.frames
     rows, classes = (each.to(frames.device) for each in labelled_frames(predictor, train.table, train.examples))
+    # (utterances of the table,): the row after the last of each
     ends = torch.tensor(train.table.counts, device=frames.device).cumsum(dim=0)
     memory: Tensor | None = None  # one for all batches: new pages for each would cost as much as the gathering
     for drawn in _endless_order(len(rows), size, generator):
         chosen = drawn.to(frames.device)
+        # (size,) -> (size, 2 context + 1) -> (N,) rows of the table; without context N = size
         seen = windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
-        if memory is None:
+        if memory is None:  # (L, N, D); every batch has `size` frames, so its shape never changes
             memory = frames.new_empty(len(frames), len(seen), frames.shape[-1])
         for layer, chosen_of_layer in zip(frames, memory, strict=True):  # two axes go twice as fast as three
             torch.index_select(layer, 0, seen, out=chosen_of_layer)
@@ -103,6 +105,7 @@ def _utterance_batches(
     classes = [predictor.targets(example, places[example.id][1]) for example in train.examples]
     for chosen in _endless_order(len(classes), size, generator):
         spans = [places[train.examples[index].id] for index in chosen.tolist()]
+        # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
         frames = torch.cat([train.table.frames[:, start : start + count] for start, count in spans], dim=1)
         wanted = [classes[index] for index in chosen.tolist()]
         num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
@@ -115,6 +118,7 @@ def _endless_order(count: int, size: int, generator: torch.Generator) -> Iterato
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < size:
+            # A batch may span two permutations: none is smaller than the others at the end of an epoch.
             order = torch.cat([order, torch.randperm(count, generator=generator)])
         yield order[:size]
         order = order[size:]
