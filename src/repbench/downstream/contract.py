@@ -195,6 +195,7 @@ def tallied(task: Downstream) -> MeasuredByTallies:
 def _has_tallies(task: Downstream) -> bool:
     if not all(callable(getattr(task, name, None)) for name in ("tally", "measure_tallies")):
         return False
+    # Places in the order of inheritance: a `measure` that is overridden below the class with the tallies decides.
     mro = type(task).__mro__
     tallies, measure = (
         next((place for place, each in enumerate(mro) if name in vars(each)), len(mro))

@@ -157,7 +157,7 @@ def _meant(value: AttributeValue) -> str | float:
     """The form in which a value is looked up: a number, also of one that is written as a word, or a word."""
     if isinstance(value, str):
         word = value.strip().casefold()
-        return float(word) if _NUMBER.fullmatch(word) else word
+        return float(word) if _NUMBER.fullmatch(word) else word  # not by `float` alone, which reads "nan" and "inf"
     return float(value)
 
 

@@ -186,6 +186,7 @@ def _files_below(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")):
         if path.suffix not in _ENDINGS or not path.is_file():
             continue
+        # A file system or an archive may hold a name decomposed (e and an accent); ids are composed.
         id_ = unicodedata.normalize("NFC", path.relative_to(folder).as_posix().removesuffix(path.suffix))
         if id_ in files:
             what = f"The utterance has two files, {files[id_].name} and {path.name}"

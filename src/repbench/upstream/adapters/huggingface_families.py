@@ -71,6 +71,7 @@ class FilterBankPreprocessor:
         self._stride = int(extractor.stride)
         self.hop_samples = self._stride * hop
         self.min_samples = window + max(1, self._stride - 1) * hop  # a variance needs two frames
+        # The middle of the `stride` windows that a frame of the model covers.
         self.first_center_samples = (window + (self._stride - 1) * hop) // 2
         self._extractor = extractor
 
@@ -111,10 +112,12 @@ class WindowPreprocessor:
         self._extractor = extractor
 
     def num_frames(self, num_samples: int) -> int:
+        # Centres k * hop < T: the ceiling of T / hop.
         return -(-num_samples // self.hop_samples)
 
     def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
         (waveform,) = waveforms
+        # (T,) -> (T_i,) each; only the last may be shorter
         windows = torch.split(waveform, self._window_samples)
         # (L, F_i, D) of each window -> (L, F, D) of the utterance
         states = torch.cat([self._encode_window(network, window) for window in windows], dim=1)
@@ -127,6 +130,7 @@ class WindowPreprocessor:
         The extractor's mask gives their number; the encoder takes no mask.
         """
         inputs = _extracted(self._extractor, [window], return_attention_mask=True)
+        # (1, log-mel frames) -> the number that is not padding -> half of it, rounded up
         count = -(-int(inputs.pop("attention_mask").sum()) // self._stride)
         states = _hidden_states(network, inputs)
         _check_count(states.shape[2], self._window_frames, self._window_samples)

@@ -55,9 +55,10 @@ class BundlePreprocessor:
 
     def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
         (waveform,) = waveforms
+        # Mean 0 and variance 1 over the whole utterance, (T,), as torchaudio's wrapper does over its batch.
         given = F.layer_norm(waveform, waveform.shape) if self._normalises else waveform
         extractor: Any = network
-        layers, _ = extractor.extract_features(given[None])
+        layers, _ = extractor.extract_features(given[None])  # (T,) -> (1, T)
         # L times (1, F, D) -> (L, F, D)
         return [torch.cat(layers)]
 

@@ -77,6 +77,7 @@ def unwrapped(
     own = [*expected]
     names = {key: str(key) for key in weights if key != AVERAGING_COUNTER}
     taken = list[str]()
+    # Wrappers nest in any order (`module._orig_mod.`): one prefix a turn, until none is shared by all names.
     while (prefix := _shared_wrapper(names.values())) and _shared_wrapper(own) != prefix:
         names = {key: name.removeprefix(prefix) for key, name in names.items()}
         taken.append(prefix)
@@ -179,6 +180,7 @@ def hold_to_copies(weights: Mapping[str, Tensor], pattern: str, *, file: Path) -
     Raises:
         IntegrityError: A layer differs from the first.
     """
+    # `re.escape` has made \{\} of the placeholder {}.
     numbered = re.compile(re.escape(pattern).replace(r"\{\}", r"([0-9]+)"))
     for name, weight in weights.items():
         found = numbered.match(name)
@@ -223,6 +225,7 @@ def group(tree: Mapping[str, Any], key: str, *, file: Path, of: str = "the check
 
 def numbers(tree: Any) -> Any:
     """A configuration with texts read as numbers: "4e-4" becomes 0.0004 and "None" becomes None."""
+    # YAML 1.1, as PyYAML reads the configurations of these toolkits, takes `4e-4` (no dot) and `None` for text.
     if isinstance(tree, dict):
         return {key: numbers(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):

@@ -175,8 +175,10 @@ def _picture(pictures: Mapping[str, Tensor]) -> NDArray[np.uint8]:
     width = max(panel.shape[1] for panel in panels)
     rows = []
     for panel in panels:
+        # (D, F) in [0, 1] -> (D, F, 4) -> (D, F, 3) without alpha, padded with white to the widest panel
         coloured = colormaps["viridis"]((panel - low) / max(high - low, 1e-6))[..., :3]
         blank = np.ones((len(panel), width - panel.shape[1], 3))
         rows += [np.concatenate([coloured, blank], axis=1), np.ones((2, width, 3))]
+    # Without the line below the last panel: (D, W, 3) and (2, W, 3) in turn -> (H, W, 3)
     image: NDArray[np.uint8] = (np.concatenate(rows[:-1]) * 255).astype(np.uint8)
     return image

@@ -73,4 +73,5 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
         # The counters of our own optimizers are integers, those of torch's are float tensors.
         whole = value.dtype == torch.int64 and value.ndim == 0
         state.setdefault(int(parameter), {})[name] = int(value) if whole else value
+    # The groups of the present optimizer: a resumed run may have other settings, and moments alone are restored.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

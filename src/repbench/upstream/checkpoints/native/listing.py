@@ -43,6 +43,7 @@ def list_checkpoints(run: Path, warn: Callable[[str], None] | None = None) -> li
         except IntegrityError as error:
             if warn is not None:
                 warn(f"{error.line()} It is left out.")
+    # Two of one step exist where a writer was killed while it replaced one: the old, set aside, sorts before the new.
     return sorted(found, key=lambda checkpoint: (checkpoint.step, not _is_aside(checkpoint.path), checkpoint.path.name))
 
 
@@ -91,6 +92,7 @@ def remove_leftovers(run: Path) -> None:
     """
     folder = run / CHECKPOINTS_FOLDER
     with environment_faults(run):
+        # Under the lock of the run no other writer lives, so every temporary name is of a dead one.
         for place in (run, folder):
             if place.is_dir():
                 remove_temporaries(place)
@@ -99,6 +101,7 @@ def remove_leftovers(run: Path) -> None:
             if match is None:
                 continue
             final = folder / match["name"]
+            # Killed after the new folder had the name: the old one goes. Killed before: it gets its name back.
             if os.path.lexists(final):
                 discard(aside)
             else:
