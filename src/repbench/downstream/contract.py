@@ -2,7 +2,7 @@
 
 A task does not know its corpus: it reads the label off an utterance. A downstream plugin (entry-point group
 `repbench.downstreams`) is a callable that takes the task's options as keywords and returns a `Downstream`; a class with
-keyword-only options is the usual way. Its kind (frames, utterances, sequences, or one of its own) is a problem: see
+keyword-only options is the usual way. Its kind (frames, utterances, sequences, or a new one) is a problem: see
 `repbench.downstream.problems`.
 """
 
@@ -82,7 +82,7 @@ class DownstreamInfo:
 
     Attributes:
         name: Name of the task.
-        problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a problem of its own.
+        problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a `Problem` object.
         split: Which speakers may be on both sides of a split.
         default_head: Head used unless another is named.
         metrics: Every metric that is measured.
@@ -133,8 +133,8 @@ class Downstream(Protocol):
         """The labels of an utterance.
 
         Returns:
-            Timed segments (frames), class names in order (sequences), a class name (utterances), or what a problem of
-            its own takes; None where the task, by its own documented rule, leaves the utterance out.
+            Timed segments (frames), class names in order (sequences), a class name (utterances), or the labels of
+            another problem; None where the task, by its documented rule, leaves the utterance out.
 
         Raises:
             Unlabelled: The utterance is in the task, but the corpus has no label for it.

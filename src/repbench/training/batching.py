@@ -44,7 +44,7 @@ class BatchOrder:
     Attributes:
         lengths: Frames (or samples) of each utterance.
         crop: Frames of the longest stretch; None: whole utterances.
-        budget: Frames of a batch, padding included; a longer stretch is a batch of its own.
+        budget: Frames of a batch, padding included; a longer stretch is a batch alone.
         seed: Of the order and the stretches.
     """
 

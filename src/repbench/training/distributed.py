@@ -120,7 +120,7 @@ def _refuse_incomplete(count: int, device: torch.device) -> None:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: of several on one machine, each takes a GPU of its own."""
+    """The device of this process: of several on one machine, each takes another GPU."""
     # Only a plain "cuda": a device with a number ("cuda:1") is the choice of the user.
     if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))

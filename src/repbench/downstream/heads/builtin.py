@@ -242,7 +242,7 @@ class RecurrentHead(Head):
 
 
 class Gru(RecurrentHead):
-    """`gru`: a GRU with sizes and dropout of its own; arguments as `HeadFactory`."""
+    """`gru`: a GRU with fixed sizes and dropout; arguments as `HeadFactory`."""
 
     info = HeadInfo(name="gru", gives=("utterances",))
 

@@ -1,4 +1,4 @@
-"""Dropout from seeds of its own."""
+"""Dropout whose masks come from a seed of the module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Accuracy, macro-F1 and area under the ROC curve.
 
 Conventions: a confusion matrix is (C, C) integer counts, reference class by row, estimated class by column. Counts are
-pooled over utterances and divided once. What is undefined is None, never 0: an accuracy of no predictions, an area
+pooled over utterances and divided once. An undefined metric is None, never 0: an accuracy of no predictions, an area
 under a curve of one class.
 
 Metrics:

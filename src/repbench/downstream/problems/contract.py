@@ -1,6 +1,6 @@
 """The contract of a problem: everything that differs between kinds of tasks, in one object a kind.
 
-A kind of task is a `Problem` in a file of its own. The benchmark's code is the same for all kinds and calls the object
+A kind of task is a `Problem` in a separate file. The benchmark's code is the same for all kinds and calls the object
 that `DownstreamInfo.problem` names or is. torch is imported inside the functions that compute with tensors, because
 readers of records load none.
 
@@ -351,13 +351,13 @@ class Problem(ABC):
         """Chance and majority in the primary metric; None where it is no accuracy.
 
         Chance draws classes with equal odds. Majority predicts the class most frequent in training, the first of equals
-        (None where nothing was trained on). An error rate has neither: a drawn sequence has no length of its own, and
+        (None where nothing was trained on). An error rate has neither: no length of a drawn sequence is given, and
         the empty one scores 1 on any corpus.
         """
         if context.task.info.primary_metric != "accuracy" or not context.classes:
             return {"chance": None, "majority": None}
         known, scored = self._class_counts(context, train), self._class_counts(context, test)
-        # `argmax` takes the first of equals, that is the first class by name.
+        # `argmax` takes the first of equals: classes are sorted by their names.
         majority = float(scored[known.argmax()] / scored.sum()) if known.any() else None
         return {"chance": 1 / len(context.classes), "majority": majority}
 

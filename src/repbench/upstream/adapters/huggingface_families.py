@@ -1,6 +1,6 @@
 """The families of speech encoders that `hf:` supports: their feature extractors, frame counts and hidden states.
 
-The feature extractor of the model prepares the sound as its configuration says. A family with `pads` encodes padded
+The feature extractor of the model prepares the sound by its configuration. A family with `pads` encodes padded
 batches; the others encode each utterance alone.
 
 Axes: L layers, B batch, T samples, F frames, D width.

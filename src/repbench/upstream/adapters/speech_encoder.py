@@ -83,7 +83,7 @@ class SpeechEncoder(nn.Module):
             PluginError: The network gives another number of frames than `num_frames`.
         """
         check_lengths(self.info, lengths)
-        # (B, T) -> B of (T_i,): the caller's padding goes, since each family pads by a rule of its own
+        # (B, T) -> B of (T_i,): the caller's padding is cut off, since each family pads by another rule
         cut = [waveform[:length] for waveform, length in zip(waveforms, lengths.tolist(), strict=True)]
         groups = [cut] if self.preprocessor.pads else [[waveform] for waveform in cut]
         # groups of waveforms -> B of (L, F_i, D) -> (L, B, F, D)

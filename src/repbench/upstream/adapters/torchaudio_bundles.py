@@ -32,7 +32,7 @@ from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 
 class BundlePreprocessor:
-    """Convolutions without padding on the waveform, normalised over the utterance where the bundle asks for it.
+    """Convolutions without padding on the waveform, normalised over the utterance where the bundle requires it.
 
     Args:
         bundle: A `Wav2Vec2Bundle` of torchaudio.

@@ -39,7 +39,7 @@ RANDOM = "random"
 
 
 def is_untrained(checkpoint: str | None) -> bool:
-    """Whether a checkpoint stands for random weights: `random`, `random:PRESET` or `random:PATH`."""
+    """Whether a checkpoint means random weights: `random`, `random:PRESET` or `random:PATH`."""
     return checkpoint is not None and checkpoint.partition(":")[0] == RANDOM
 
 

@@ -27,7 +27,7 @@ _MAX_CHARACTERS = 100
 _GRU_KEY = re.compile(r"(?:rnns|rnn_layers)\.[0-9]+\.")
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of weights, by name."""
+"""From the names of weights to their shapes."""
 
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.")
 """Prefixes that DataParallel, torch.compile, FSDP and Lightning Fabric add to every name of a wrapped model."""
@@ -110,7 +110,7 @@ def hold_to_keys(module: nn.Module, weights: Mapping[str, Tensor], *, file: Path
 
     Args:
         module: The module.
-        weights: Tensors of any shape, by name.
+        weights: From names to tensors of any shape.
         file: Their source, for error messages.
 
     Raises:
@@ -145,7 +145,7 @@ def hold_to_shapes(expected: Shapes, weights: Mapping[str, Tensor], *, file: Pat
 
 
 def named(keys: Iterable[object]) -> str:
-    """A list of keys for an error: the first by name, the number of the others."""
+    """A list of keys for an error: the names of the first, the number of the others."""
     texts = [str(key) for key in keys]
     others = len(texts) - _MAX_NAMED
     return ", ".join(texts[:_MAX_NAMED]) + (f" and {others} more" if others > 0 else "")
@@ -173,7 +173,7 @@ def hold_to_copies(weights: Mapping[str, Tensor], pattern: str, *, file: Path) -
     """Refuse layers that are shared according to the settings but differ.
 
     Args:
-        weights: Tensors of any shape, by name.
+        weights: From names to tensors of any shape.
         pattern: Prefix of the names of a layer, with {} for its number.
         file: Their source, for error messages.
 

@@ -66,7 +66,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights of a checkpoint on the CPU, by name, from bytes that were verified before they were parsed.
+    """From parameter names to weights on the CPU, of bytes that are verified before they are parsed.
 
     Raises:
         IntegrityError: They are corrupt, or not finite.
@@ -80,7 +80,7 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def read_training(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The training state of a checkpoint on the CPU, by name, verified as the weights are.
+    """From names to the tensors of the training state on the CPU, verified as the weights are.
 
     Raises:
         IntegrityError: It is corrupt, or the checkpoint has none.

@@ -59,7 +59,7 @@ def save_checkpoint(
         training: The state of optimiser and generators; None leaves it out.
         fields: Further fields of the manifest, JSON-able; the best checkpoint has the lowest finite `dev_loss`, the
             earlier of equals.
-        texts: Small text files of the folder, by name.
+        texts: From the names of small text files in the folder to their content.
         keep_last: Number of last checkpoints to keep, at least 1.
 
     Raises:
@@ -90,7 +90,7 @@ def save_weights(
         folder: A new or empty folder, or an earlier checkpoint with nothing else in it, which is replaced.
         weights: The model, by parameter name; any device, finite.
         fields: Further fields of the manifest, JSON-able.
-        texts: Small text files of the folder, by name.
+        texts: From the names of small text files in the folder to their content.
         step: Optimiser steps taken, where known.
 
     Raises:
