@@ -83,7 +83,7 @@ class DownstreamInfo:
     Attributes:
         name: Name of the task.
         problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a `Problem` object.
-        split: Which speakers may be on both sides of a split.
+        split: Split policy: whether a speaker may be on both sides of a split.
         default_head: Head used unless another is named.
         metrics: Every metric that is measured.
         primary_metric: The one that selects and ranks.

@@ -1,6 +1,6 @@
-"""The loop of every training: accumulate, clip, refuse what is not finite, heed signals, save.
+"""The loop of every training: accumulate, clip, refuse non-finite numbers, react to signals, save.
 
-Pre-training and fine-tuning subclass `TrainingLoop` and define what differs: the batches and the loss of a step, the
+Pre-training and fine-tuning subclass `TrainingLoop` and define the differences: the batches and the loss of a step, the
 schedule, the validation and the checkpoints. All that is drawn in a step is a function of the seed and of the number of
 the step, so a training resumed from weights, optimizer state and step continues bit for bit. The gradient is that of
 the mean over the terms of all microbatches in all processes: two processes do what one does that accumulates twice.
@@ -97,10 +97,10 @@ class LoopSettings(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class TrainingLoop(ABC):
-    """A training; subclasses define what differs between trainings.
+    """A training; subclasses define the differences between trainings.
 
     Attributes:
-        settings: Number of steps, clipping, and what the subclass reads.
+        settings: Number of steps, clipping, and the settings of the subclass.
         seed: Of all random draws.
         device: Where the model computes.
         processes: The processes that train together.
@@ -112,9 +112,9 @@ class TrainingLoop(ABC):
     unit: ClassVar[str]
     """Unit of the lengths of a microbatch, as errors print it."""
     less_memory: ClassVar[str]
-    """What to do where the memory does not suffice."""
+    """Advice for errors where the memory does not suffice."""
     more_terms: ClassVar[str]
-    """What to do where a step has nothing to score."""
+    """Advice for errors where a step has nothing to score."""
     rate_key: ClassVar[str]
     """Setting of the learning rate, to be lowered where the loss diverges."""
 
@@ -186,7 +186,7 @@ class TrainingLoop(ABC):
             while not self.is_done():
                 result, stop = self._step(batches, signals)
                 self.step += 1
-                # A signal changes nothing of what is validated: the log is that of an uninterrupted run.
+                # Validated as without a signal: the log is that of an uninterrupted run.
                 self.after_step(result)
                 if stop is not None or self.is_save_point():
                     self.save()
@@ -210,6 +210,7 @@ class TrainingLoop(ABC):
             if loss.total is not None:
                 totals[0] += loss.total.detach().to(torch.float64)
                 totals[1] += loss.terms
+            # A microbatch without terms still counts its length: the speed in the log is that of the data read.
             totals[2] += sum(batch.lengths)
         totals[3] = float(signals[0]) if signals else 0.0
         total, terms, length, stops = self.processes.sum(totals).tolist()

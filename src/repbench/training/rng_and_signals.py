@@ -1,4 +1,4 @@
-"""Random draws that depend on a seed alone, and signals that are heeded between steps."""
+"""Random draws that depend on a seed alone, and signals that take effect between steps."""
 
 from __future__ import annotations
 

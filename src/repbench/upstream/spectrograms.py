@@ -85,7 +85,7 @@ class SpectrogramNetwork(nn.Module, Generic[Config]):
         """(B, T) waveforms with (B,) lengths -> (L, B, F, D).
 
         Raises:
-            DataError: A length is outside of what `info` declares.
+            DataError: A length is outside of the range in `info`.
         """
         check_lengths(self.info, lengths)
         return self.encode(*self.front_end(waveforms, lengths))

@@ -114,6 +114,7 @@ def build_head(
     """
     entry = head_entry(name)
     factory = _loaded(entry).factory
+    # The blank of CTC is the last output, after the classes.
     num_outputs = num_classes + ("frames with a blank" in factory.info.gives)
     with plugin_faults(entry.qualified):
         head: object = factory(
@@ -133,7 +134,7 @@ def build_head(
 
 
 def head_faults(name: str) -> AbstractContextManager[None]:
-    """A context in which what the code of a plugin's head raises becomes a PluginError; nothing for a built-in."""
+    """A context that turns errors of the code of a plugin's head into a PluginError; no effect for a built-in."""
     entry = head_entry(name)
     return nullcontext() if entry.builtin else plugin_faults(entry.qualified)
 

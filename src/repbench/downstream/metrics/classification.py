@@ -22,7 +22,7 @@ Confusion = NDArray[np.int64]
 
 
 def validate(confusion: Confusion) -> None:
-    """Refuse what is not a confusion matrix.
+    """Refuse an array that is not a confusion matrix.
 
     Raises:
         ValueError: It is no square array of whole numbers from 0 on.

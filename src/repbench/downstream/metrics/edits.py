@@ -1,6 +1,6 @@
 """Error rates of sequences.
 
-Conventions: a path gives one class an instant; collapsing joins repeats and drops what is not an event. Edits and
+Conventions: a path gives one class an instant; collapsing joins repeats and drops classes that are no events. Edits and
 reference lengths are summed over utterances and divided once.
 
 Metrics:

@@ -311,7 +311,7 @@ class Problem(ABC):
 
     @abstractmethod
     def predict(self, example: LabelledUtterance, reference: Any, scores: Tensor) -> Prediction:
-        """The prediction of (rows, C) scores, on the CPU, against what `reference` gives for the utterance."""
+        """The prediction of (rows, C) scores, on the CPU, with the utterance's `reference`."""
 
     def primary_of(self, task: Task) -> Primary | None:
         """The task's primary metric as a function of a confusion matrix: selection on dev then builds no predictions.
@@ -388,7 +388,7 @@ class MeasuredByConfusion(Protocol):
 
 
 class ClassProblem(Problem):
-    """A problem whose rows of scores give one class each: what frames and utterances share."""
+    """A problem whose rows of scores give one class each: the base of frames and utterances."""
 
     def losses(
         self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None

@@ -74,7 +74,7 @@ class FramePrediction(Prediction):
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Self:
-        """As the base class, with one look at all cells."""
+        """As the base class; all cells are checked together."""
         refuse_unknown_fields(line, _FIELDS)
         confusion = tuple(map(tuple, line["confusion"]))
         if set(map(len, confusion)) - {3}:
@@ -155,6 +155,7 @@ class FrameClassification(ClassProblem):
 
     def scored_classes(self, example: LabelledUtterance, index: Mapping[str, int]) -> Integers:
         """(M,) at the instants."""
+        # At the utterance's own rate: the grid must not depend on the rate of the upstream.
         count = num_instants(example.utterance.num_samples, example.utterance.sample_rate_hz)
         return labels_at(instants_s(count), example.labels, index)
 
@@ -191,6 +192,7 @@ class FrameClassification(ClassProblem):
 
     def counted(self, reference: FrameReference) -> tuple[Integers, Integers]:
         """The classes and nearest frames of the labelled instants."""
+        # (M,) -> (labelled,), both alike
         return reference.classes[reference.is_labelled], reference.nearest[reference.is_labelled]
 
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> FramePrediction:
@@ -221,7 +223,7 @@ class FrameClassification(ClassProblem):
         )
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
-        """Classes that there are not, and what is no count."""
+        """Faults: classes that do not exist, and values that are no counts."""
         frames = [cast(FramePrediction, each) for each in predictions]
         cells_hold = _cells_hold(frames, num_classes)
         for each in frames:

@@ -156,7 +156,7 @@ class SequenceRecognition(Problem):
         )
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
-        """Classes that there are not, and edits that are not those of the sequences."""
+        """Faults: classes that do not exist, and edits that are not those of the sequences."""
         return (_fault_of(cast(SequencePrediction, each), num_classes) for each in predictions)
 
 
@@ -179,10 +179,11 @@ def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: 
     from torch.nn import functional as F
     from torch.nn.utils.rnn import pad_sequence
 
-    log_p = torch.log_softmax(scores, dim=-1)
+    log_p = torch.log_softmax(scores, dim=-1)  # (N, C + 1); `ctc_loss` takes logarithms of probabilities
     padded = pad_sequence(list(torch.split(log_p, counts.tolist())))  # (N, C + 1) -> (longest, U, C + 1)
     # The blank is class C, the last, not torch's default 0. (longest, U, C + 1) with (S,) concatenated targets -> (U,)
     losses = F.ctc_loss(padded, classes, counts, num_classes, blank=scores.shape[-1] - 1, reduction="none")
+    # (U,) -> a scalar: a class is the unit, so that long utterances weigh no more than short ones
     return (losses / num_classes).mean()
 
 
@@ -194,6 +195,7 @@ def best_path(scores: Tensor) -> tuple[int, ...]:
 
 def frames_needed(labels: Sequence[str]) -> int:
     """Fewest frames of a path with this sequence: one a class, and a blank between two equal ones."""
+    # CTC joins repeats, so without a blank between them two equal classes would become one.
     return len(labels) + sum(one == other for one, other in pairwise(labels))
 
 

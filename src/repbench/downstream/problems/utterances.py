@@ -107,7 +107,7 @@ class UtteranceClassification(ClassProblem):
 
     def counted(self, reference: int) -> tuple[Integers, Integers]:
         """The class, and the only row."""
-        return np.array([reference]), np.array([0])
+        return np.array([reference]), np.array([0])  # (1,), (1,): the head gives one row an utterance
 
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> UtterancePrediction:
         """1 for the reference, 0 for the other classes."""
@@ -127,7 +127,7 @@ class UtteranceClassification(ClassProblem):
         )
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
-        """A class that there is not, too few or many scores, and a score that is no number."""
+        """Faults: a class that does not exist, another number of scores than classes, and a score that is no number."""
         return (_fault_of(cast(UtterancePrediction, each), num_classes) for each in predictions)
 
 

@@ -32,7 +32,7 @@ class BoundToCorpus(Protocol):
         """The upstream for this corpus.
 
         Raises:
-            DataError: The corpus does not have what it needs.
+            DataError: The corpus lacks the features that it needs.
         """
         ...
 

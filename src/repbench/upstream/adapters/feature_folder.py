@@ -92,6 +92,7 @@ class FolderFrames(StoredFrames):
     """
 
     def __init__(self, folder: Path, declared: FolderDeclaration, files: dict[str, Path]) -> None:
+        # The first id in sorted order: the shape that all files are compared with must not depend on the disk.
         first = min(files)
         num_layers, _, width = read_layers(files[first], utterance=first)[0].shape
         names = declared.layer_names or tuple(f"layer {number}" for number in range(num_layers))

@@ -82,6 +82,7 @@ class FilterBankPreprocessor:
         inputs = _extracted(self._extractor, waveforms, padding=True)
         states = _hidden_states(network, inputs)
         counts = [self.num_frames(len(waveform)) for waveform in waveforms]
+        # Checked by the extractor's mask: the hidden states have as many frames as the longest row, in every row.
         valid = inputs["attention_mask"].sum(dim=1).tolist()  # (B, F) -> (B,)
         for count, given, waveform in zip(counts, valid, waveforms, strict=True):
             _check_count(given, count, len(waveform))

@@ -60,6 +60,7 @@ def loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path
     except RuntimeError as error:
         what = f"The weights do not fit the configuration: {error}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded") from error
+    # Of Whisper only the encoder is used, so weights of its decoder may be missing.
     missing = [key for key in sorted(found["missing_keys"]) if not key.startswith("decoder.")]
     if missing:
         what = f"The weights do not fit the configuration: {len(missing)} missing: {named(missing)}"

@@ -148,7 +148,7 @@ def _described(value: object) -> str:
 
 
 def _hint_of_value(value: object, module: nn.Module) -> str:
-    """How to get hidden states from a value that is none: the item of a mapping or a tuple, or another input shape."""
+    """A hint for a returned value that is no tensor of hidden states: the item to take, or another input shape."""
     if isinstance(value, Mapping):
         key = next((key for key, item in value.items() if _is_layer(item)), None)
         taken = None if key is None else f"[{key!r}]"

@@ -138,8 +138,8 @@ class DeclaredModule(nn.Module):
         """(B, T) -> (L, B, F, D).
 
         Raises:
-            DataError: A length is outside of what is declared.
-            PluginError: The module does not return what is declared.
+            DataError: A length is outside of the declared range.
+            PluginError: The module returns another shape than declared.
         """
         check_lengths(self.info, lengths)
         if self.declared.batch_invariant:

@@ -15,7 +15,7 @@ from repbench.upstream.contract import HiddenStates, Provenance, UpstreamInfo, c
 
 
 class Preprocessor(Protocol):
-    """How a family of encoders reads waveforms, and which frames it gives.
+    """The inputs of a family of encoders from waveforms, and the times of its frames.
 
     Attributes:
         hop_samples: Distance of two frames' centres.
@@ -79,7 +79,7 @@ class SpeechEncoder(nn.Module):
         """(B, T) -> (L, B, F, D).
 
         Raises:
-            DataError: A length is outside of what `info` declares.
+            DataError: A length is outside of the range in `info`.
             PluginError: The network gives another number of frames than `num_frames`.
         """
         check_lengths(self.info, lengths)

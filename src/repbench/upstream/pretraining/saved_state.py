@@ -66,7 +66,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `optimizer_tensors` returned; rates and the other settings of the groups stay."""
+    """Load the tensors of `optimizer_tensors`; rates and the other settings of the groups stay."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         _, parameter, name = key.split(".", 2)

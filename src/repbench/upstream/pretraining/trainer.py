@@ -127,7 +127,7 @@ class Trainer(TrainingLoop):
             stop = self.take_steps(f"pre-training {self.plugin}", signals)
         return Trained(checkpoint=self._saved, step=self.step, dev_loss=self._dev_loss, signal=stop)
 
-    # what differs from other trainings
+    # the parts of `TrainingLoop` that are specific to pre-training
 
     @property
     def module(self) -> nn.Module:

@@ -85,7 +85,7 @@ def newest_under(folder: Path, warn: Callable[[str], None] | None = None) -> Che
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what killed writers left in a run. The caller holds the lock of the run.
+    """Remove the unfinished files of killed writers from a run. The caller holds the lock of the run.
 
     Raises:
         EnvironmentFault: A file cannot be removed.

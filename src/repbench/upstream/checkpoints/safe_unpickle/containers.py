@@ -212,7 +212,7 @@ def _check_crcs(archive: zipfile.ZipFile) -> None:
 
 
 def check_older_form(stream: io.BufferedReader, size: int) -> None:
-    """Check what the pickles declare, and compare it to the byte with the storages that follow them.
+    """Check the declarations of the pickles, and compare them to the byte with the storages that follow.
 
     Args:
         stream: The file.

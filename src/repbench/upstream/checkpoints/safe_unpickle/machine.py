@@ -84,7 +84,7 @@ class PickleMachine:
         """Check that a sketch is a dict of plain values and fitting tensors.
 
         Args:
-            content: What `run` returned.
+            content: The sketch that `run` returned.
             pickle_bytes: Size of the pickle.
             file_bytes: Size of the file, the limit of all tensors together.
 
