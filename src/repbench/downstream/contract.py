@@ -103,6 +103,7 @@ class DownstreamInfo:
             raise PluginError(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}", key=self.name)
         if self.primary_metric not in self.metrics:
             raise PluginError(f"`primary_metric` {self.primary_metric} is not among the task's metrics", key=self.name)
+        # By identity: a name in `PROBLEMS` must mean one object.
         if isinstance(self.problem, Problem) and PROBLEMS.get(self.problem.name, self.problem) is not self.problem:
             what = f"`problem` has the name of another one, `{self.problem.name}`"
             raise PluginError(what, key=self.name, do="Give the problem another name")

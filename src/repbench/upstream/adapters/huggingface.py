@@ -78,6 +78,7 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
     untrained = checkpoint == RANDOM
     files = [] if untrained else weights_files(folder, checkpoint)
     notes: tuple[str, ...] = ()
+    # Everything that transformers does is inside: its import and its constructors change global state.
     with _transformers() as transformers:
         config, extractor = _configured(transformers, family, folder)
         check_extractor(family, config, extractor, preprocessor_settings, preprocessor_file)

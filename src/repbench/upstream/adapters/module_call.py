@@ -121,6 +121,7 @@ def layers_of(returned: object, module: nn.Module, name: str) -> Tensor:
     """
     if isinstance(returned, HiddenStates):
         return returned.layers
+    # A list of tensors of unequal shapes falls through to the error: they are no layers.
     if isinstance(returned, list | tuple) and returned and all(_is_layer(each) for each in returned):
         if len({each.shape for each in returned}) == 1:
             return torch.stack(list(returned))  # L times (B, F, D) -> (L, B, F, D)

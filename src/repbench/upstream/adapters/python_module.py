@@ -111,6 +111,7 @@ class DeclaredModule(nn.Module):
         self.declared = declared
         self.declaration_file = declaration_file
         self.provenance = provenance
+        # A sorted set: neither the path nor the order of the files is part of the fingerprint.
         self._sources_sha256 = sorted({hashlib.sha256(source.read_bytes()).hexdigest() for source in sources})
         # (T + padding - window) // hop + 1 >= 1  <=>  T >= window - padding
         gives_one = max(1, declared.window_samples - declared.padding_samples)

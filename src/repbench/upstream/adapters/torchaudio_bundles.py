@@ -87,6 +87,7 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> SpeechE
     with seeded(seed):
         network = _untrained(bundle)
     if file is not None:
+        # `aux` is the output layer of a recognition model.
         weights = {key: value for key, value in read_weights([file]).items() if not key.startswith("aux.")}
         try:
             network.load_state_dict(weights, strict=True)

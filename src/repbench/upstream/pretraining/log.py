@@ -44,6 +44,7 @@ class TrainingLog:
         self._path = run / METRICS_FILE
         self._board = run / TENSORBOARD_FOLDER
         with environment_faults(self._path):
+            # Refuse before the file is rewritten: lines of later steps go, whole lines up to `step` stay.
             _refuse_other_log(self._path)
             write_text(self._path, "".join(f"{line}\n" for line in lines_until(self._path, step)))
             self._stream = self._path.open("a", encoding="utf-8")

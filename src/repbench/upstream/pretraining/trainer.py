@@ -161,6 +161,7 @@ class Trainer(TrainingLoop):
         """Compute the dev loss, and write the log."""
         self._pace.add(result.length)
         validates = self.is_save_point() or self.step % self.settings.dev_every == 0
+        # None between two validations: a checkpoint never states the dev loss of another step.
         self._dev_loss = self._loss_on_dev() if validates else None
         if self._log is None:
             return

@@ -80,6 +80,7 @@ def newest_under(folder: Path, warn: Callable[[str], None] | None = None) -> Che
     Raises:
         EnvironmentFault: A manifest cannot be read.
     """
+    # The last of each run, by step; then the newest run, by `started`: file times change when a run is copied.
     last = [checkpoints[-1] for run in _runs_under(folder) if (checkpoints := list_checkpoints(run, warn))]
     return max(last, key=lambda checkpoint: (_started(checkpoint), checkpoint.step, str(checkpoint.path)), default=None)
 

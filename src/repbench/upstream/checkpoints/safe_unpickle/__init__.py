@@ -88,6 +88,7 @@ def _load(stream: io.BufferedReader) -> object:
     inert = [(_Inert, name.replace(" ", ".")) for name in INERT]
     with torch.serialization.safe_globals([argparse.Namespace, *inert]):
         try:
+            # `weights_only` is torch's own allow-list, the second after `Judge`: both have to accept the file.
             return torch.load(stream, map_location="cpu", weights_only=True, mmap=False)
         except Exception as error:
             if isinstance(error, MemoryError) or "allocate memory" in str(error):
