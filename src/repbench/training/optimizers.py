@@ -422,7 +422,7 @@ def _clipped(gradients: list[Tensor], max_norm: float) -> list[Tensor]:
 def _descend(batch: _TensorGroup, gradients: list[Tensor], rate: float, group: dict[str, Any]) -> None:
     """p <- p - rate (m / (sqrt(v) + eps) + weight_decay p), by AdamW in one pass: five times as fast as by parts."""
     beta1, beta2 = group["betas"]
-    # AdamW: p <- p (1 - rate weight_decay) - rate m_hat / (sqrt(v_hat) + eps), which is the line above where
+    # AdamW: p <- p (1 - rate weight_decay) - rate m_hat / (sqrt(v_hat) + eps), which is the formula above where
     # m_hat = m and v_hat = v. torch adds 1 to the counter for each parameter; float32 rounds that away at 1e9.
     counter = torch.full((), NO_CORRECTION, device=batch.parameters[0].device)
     adamw(

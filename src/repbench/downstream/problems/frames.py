@@ -203,8 +203,8 @@ class FrameClassification(ClassProblem):
     def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> FramePrediction:
         """A path of drawn classes."""
         count = len(context.classes)
-        drawn, guess = Random(number), Random(f"guess {number}")
         # Two generators: the reference depends on the number alone, whatever the quality draws.
+        drawn, guess = Random(number), Random(f"guess {number}")
         runs = _MADE_UP_INSTANTS // _MADE_UP_RUN
         reference = [index for _ in range(runs) for index in [drawn.randrange(count)] * _MADE_UP_RUN]
         # The first run is not drawn, so that over C utterances each class occurs.
