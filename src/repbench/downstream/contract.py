@@ -2,7 +2,7 @@
 
 A task does not know its corpus: it reads the label off an utterance. A downstream plugin (entry-point group
 `repbench.downstreams`) is a callable that takes the task's options as keywords and returns a `Downstream`; a class with
-keyword-only options is the usual way. Its kind (frames, utterances, sequences, or one of its own) is a problem: see
+keyword-only options is the usual way. Its kind (frames, utterances, sequences, or a new one) is a problem: see
 `repbench.downstream.problems`.
 """
 
@@ -82,8 +82,8 @@ class DownstreamInfo:
 
     Attributes:
         name: Name of the task.
-        problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a problem of its own.
-        split: Which speakers may be on both sides of a split.
+        problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a `Problem` object.
+        split: Split policy: whether a speaker may be on both sides of a split.
         default_head: Head used unless another is named.
         metrics: Every metric that is measured.
         primary_metric: The one that selects and ranks.
@@ -103,6 +103,7 @@ class DownstreamInfo:
             raise PluginError(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}", key=self.name)
         if self.primary_metric not in self.metrics:
             raise PluginError(f"`primary_metric` {self.primary_metric} is not among the task's metrics", key=self.name)
+        # By identity: a name in `PROBLEMS` must mean one object.
         if isinstance(self.problem, Problem) and PROBLEMS.get(self.problem.name, self.problem) is not self.problem:
             what = f"`problem` has the name of another one, `{self.problem.name}`"
             raise PluginError(what, key=self.name, do="Give the problem another name")
@@ -133,8 +134,8 @@ class Downstream(Protocol):
         """The labels of an utterance.
 
         Returns:
-            Timed segments (frames), class names in order (sequences), a class name (utterances), or what a problem of
-            its own takes; None where the task, by its own documented rule, leaves the utterance out.
+            Timed segments (frames), class names in order (sequences), a class name (utterances), or the labels of
+            another problem; None where the task, by its documented rule, leaves the utterance out.
 
         Raises:
             Unlabelled: The utterance is in the task, but the corpus has no label for it.
@@ -195,6 +196,7 @@ def tallied(task: Downstream) -> MeasuredByTallies:
 def _has_tallies(task: Downstream) -> bool:
     if not all(callable(getattr(task, name, None)) for name in ("tally", "measure_tallies")):
         return False
+    # Places in the order of inheritance: a `measure` that is overridden below the class with the tallies decides.
     mro = type(task).__mro__
     tallies, measure = (
         next((place for place, each in enumerate(mro) if name in vars(each)), len(mro))

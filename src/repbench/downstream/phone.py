@@ -89,6 +89,7 @@ class Phone(MeasuredByTallies):
     def measure_tallies(self, tallies: Sequence[PhoneTally], classes: Sequence[str]) -> dict[str, Measurement]:
         """The four metrics over the counts of all."""
         confusion = classification.summed([tally.confusion for tally in tallies], len(classes))
+        # A copy: the matrix itself is still measured. Rows of silent references are emptied: (C, C)
         spoken = confusion.copy()
         spoken[list(_silent_classes(classes))] = 0
         num_edits = sum(tally.edits for tally in tallies)

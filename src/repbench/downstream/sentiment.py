@@ -91,6 +91,7 @@ class Sentiment(MeasuredByTallies):
         ]
         for words, sign in named:
             for word in words:
+                # `setdefault` returns the sign of an earlier list if the word is in two; None, left out, is one too.
                 if self._signs.setdefault(_meant(word), sign) != sign:
                     raise UsageError(
                         f"`{word}` is given two meanings",
@@ -140,6 +141,7 @@ class Sentiment(MeasuredByTallies):
         if meant in self._signs:
             return self._signs[meant]
         middle = utterance.scales.get(name) if self._midpoint is None else self._midpoint
+        # After the look-up: a number that the user named is a code, whatever the scale.
         if isinstance(meant, float) and middle is not None:
             return "positive" if meant > middle else "negative" if meant < middle else None
         lists = "--set 'task.positive=[…]', 'task.negative=[…]' or 'task.unasked=[…]'"
@@ -157,7 +159,7 @@ def _meant(value: AttributeValue) -> str | float:
     """The form in which a value is looked up: a number, also of one that is written as a word, or a word."""
     if isinstance(value, str):
         word = value.strip().casefold()
-        return float(word) if _NUMBER.fullmatch(word) else word
+        return float(word) if _NUMBER.fullmatch(word) else word  # not by `float` alone, which reads "nan" and "inf"
     return float(value)
 
 

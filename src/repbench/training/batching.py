@@ -21,6 +21,8 @@ _BIN_WIDTH = 1.05
 
 def derived_seed(seed: int, *names: object) -> int:
     """A seed for one purpose, below 2^63."""
+    # A separator that no name holds: (1, "23") and (12, "3") give different texts. Not `hash`, which Python salts anew
+    # in each process.
     text = "\0".join(map(str, (seed, *names)))
     # 8 bytes, and one bit less: `manual_seed` takes signed 64-bit integers
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
@@ -42,7 +44,7 @@ class BatchOrder:
     Attributes:
         lengths: Frames (or samples) of each utterance.
         crop: Frames of the longest stretch; None: whole utterances.
-        budget: Frames of a batch, padding included; a longer stretch is a batch of its own.
+        budget: Frames of a batch, padding included; a longer stretch is a batch alone.
         seed: Of the order and the stretches.
     """
 
@@ -75,12 +77,15 @@ class BatchOrder:
 
     def _planned(self, epoch: int) -> list[list[Stretch]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", epoch))
-        # Shuffled before a stable sort: utterances of one bin of lengths meet others in each epoch.
+        # Shuffled before a stable sort: utterances of one bin of lengths meet others in each epoch. One generator draws
+        # utterances, places and batches, in this order: another order would be another training for the same seed.
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
         order = sorted(shuffled, key=self._bins.__getitem__)
+        # float64: float32 has 2^24 places, as many as there are samples in 17 minutes at 16 kHz.
         places = torch.rand(len(self.lengths), generator=generator, dtype=torch.float64).tolist()
         # `_groups` is the same in every epoch, because the sorted bins are.
         batches = [[self._stretch(index, places[index]) for index in order[first:end]] for first, end in self._groups]
+        # The batches are formed in ascending order of length; a second shuffle keeps that order out of the training.
         return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
     def _stretch(self, index: int, place: float) -> Stretch:
@@ -100,6 +105,8 @@ def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
     """Batches of ascending lengths whose padded size is within the budget, as (first, end) of their indices."""
     groups, first = [], 0
     for index, edge in enumerate(edges):
+        # Lengths ascend, so the newest edge is the longest: count * edge is the padded size. `index > first` lets a
+        # stretch above the budget be a batch alone.
         if index > first and (index - first + 1) * edge > budget:
             groups.append((first, index))
             first = index
@@ -109,5 +116,6 @@ def _grouped(edges: Sequence[int], budget: int) -> list[tuple[int, int]]:
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pad tensors (F, …) with zeros at the end: (B, F, …), and (B,) lengths."""
+    # B times (F, …) -> (B, longest F, …)
     lengths = torch.tensor([len(part) for part in parts], dtype=torch.int64)
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True), lengths

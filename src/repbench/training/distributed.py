@@ -52,12 +52,16 @@ class Processes:
         """
         if self.count == 1:
             return
+        # A process whose microbatches do not reach a parameter has no gradient for it. Without the zeros the vectors of
+        # the processes would differ in length. They are temporary: `grad` stays None.
         gradients = [
             torch.zeros_like(each) if each.grad is None else each.grad for each in parameters if each.requires_grad
         ]
+        # All shapes -> one (P,), and back by the same order of parameters: one message in place of hundreds.
         flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
         start = 0
         for gradient in gradients:
+            # (numel,) -> the shape of the parameter
             gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
             start += gradient.numel()
 
@@ -116,7 +120,8 @@ def _refuse_incomplete(count: int, device: torch.device) -> None:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: of several on one machine, each takes a GPU of its own."""
+    """The device of this process: of several on one machine, each takes another GPU."""
+    # Only a plain "cuda": a device with a number ("cuda:1") is the choice of the user.
     if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

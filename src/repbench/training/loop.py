@@ -1,6 +1,6 @@
-"""The loop of every training: accumulate, clip, refuse what is not finite, heed signals, save.
+"""The loop of every training: accumulate, clip, refuse non-finite numbers, react to signals, save.
 
-Pre-training and fine-tuning subclass `TrainingLoop` and define what differs: the batches and the loss of a step, the
+Pre-training and fine-tuning subclass `TrainingLoop` and define the differences: the batches and the loss of a step, the
 schedule, the validation and the checkpoints. All that is drawn in a step is a function of the seed and of the number of
 the step, so a training resumed from weights, optimizer state and step continues bit for bit. The gradient is that of
 the mean over the terms of all microbatches in all processes: two processes do what one does that accumulates twice.
@@ -97,10 +97,10 @@ class LoopSettings(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class TrainingLoop(ABC):
-    """A training; subclasses define what differs between trainings.
+    """A training; subclasses define the differences between trainings.
 
     Attributes:
-        settings: Number of steps, clipping, and what the subclass reads.
+        settings: Number of steps, clipping, and the settings of the subclass.
         seed: Of all random draws.
         device: Where the model computes.
         processes: The processes that train together.
@@ -112,9 +112,9 @@ class TrainingLoop(ABC):
     unit: ClassVar[str]
     """Unit of the lengths of a microbatch, as errors print it."""
     less_memory: ClassVar[str]
-    """What to do where the memory does not suffice."""
+    """Advice for errors where the memory does not suffice."""
     more_terms: ClassVar[str]
-    """What to do where a step has nothing to score."""
+    """Advice for errors where a step has nothing to score."""
     rate_key: ClassVar[str]
     """Setting of the learning rate, to be lowered where the loss diverges."""
 
@@ -186,7 +186,7 @@ class TrainingLoop(ABC):
             while not self.is_done():
                 result, stop = self._step(batches, signals)
                 self.step += 1
-                # A signal changes nothing of what is validated: the log is that of an uninterrupted run.
+                # Validated as without a signal: the log is that of an uninterrupted run.
                 self.after_step(result)
                 if stop is not None or self.is_save_point():
                     self.save()
@@ -198,9 +198,11 @@ class TrainingLoop(ABC):
     def _step(self, batches: Iterator[Microbatch], signals: Sequence[int]) -> tuple[StepResult, int | None]:
         """Take one step; returns its numbers, and the signal that any process received."""
         self.module.train()
+        # None, not zeros: the optimizers skip a parameter without a gradient, so its moments and counter stay.
         self.optimizer.zero_grad(set_to_none=True)
         done: list[tuple[Microbatch, SummedLoss]] = []
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, terms, length, signal
+        # (4,) loss, terms, length, signal: one sum over the processes, and one copy to the CPU, in each step
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
         for batch in islice(batches, self.accumulate):
             loss = self._backward(batch)
             done.append((batch, loss))
@@ -208,9 +210,11 @@ class TrainingLoop(ABC):
             if loss.total is not None:
                 totals[0] += loss.total.detach().to(torch.float64)
                 totals[1] += loss.terms
+            # A microbatch without terms still counts its length: the speed in the log is that of the data read.
             totals[2] += sum(batch.lengths)
         totals[3] = float(signals[0]) if signals else 0.0
         total, terms, length, stops = self.processes.sum(totals).tolist()
+        # Every check below uses numbers that all processes share, so all of them stop at the same step, or none.
         self._refuse_non_finite(total, done)
         if terms == 0:
             what = f"Nothing was scored in step {self.step + 1}: all its utterances are too short for the objective"
@@ -241,6 +245,7 @@ class TrainingLoop(ABC):
         for parameter in self.module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(terms)
+        # The norm of the mean gradient of all processes, hence after the division and equal everywhere.
         return float(nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm))
 
     def _refuse_non_finite(self, value: float, done: Sequence[tuple[Microbatch, SummedLoss]]) -> None:
@@ -248,6 +253,7 @@ class TrainingLoop(ABC):
         if math.isfinite(value):
             return
         pairs = [pair for batch, loss in done for pair in zip(batch.ids, loss.evidence, strict=True)]
+        # Only here, after a fault, are the inputs looked through: each `bool` waits for the device.
         broken = [id_ for id_, tensor in pairs if not bool(torch.isfinite(tensor).all())]
         named = broken or [id_ for id_, _ in pairs]
         others = len(named) - _IDS_SHOWN
@@ -270,6 +276,7 @@ class TrainingLoop(ABC):
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            # Padding makes the longest utterance decide the memory of the batch.
             longest = max(range(len(ids)), key=lengths.__getitem__)
             raise EnvironmentFault(
                 f"Out of memory with {len(ids)} utterances of up to {lengths[longest]} {self.unit}",

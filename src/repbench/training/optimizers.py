@@ -57,7 +57,7 @@ def warmup_linear(step: int, total_steps: int, warmup: float) -> float:
     progress = step / total_steps
     if progress < share:
         return progress / share
-    return max(0.0, (progress - 1) / (share - 1))
+    return max(0.0, (progress - 1) / (share - 1))  # (1 - x) / (1 - warmup), as the original writes it
 
 
 def warmup_linear_from_first(step: int, total_steps: int, warmup: float) -> float:
@@ -176,6 +176,7 @@ class _ScheduledOptimizer(Optimizer):
             if parameter.grad.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} takes dense gradients, but one is sparse.")
             state = self._state_of(parameter)
+            # One counter, hence one rate, a batch; the quotient starts a new one after about `BATCH_ELEMENTS`.
             key = (state["step"], parameter.device, elements // BATCH_ELEMENTS)
             batch = batches.setdefault(key, _TensorGroup(state["step"]))
             elements += parameter.numel()
@@ -294,6 +295,7 @@ class ScheduledAdamW(_ScheduledOptimizer):
     def _update(self, batch: _TensorGroup, group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         count = batch.counter + 1
+        # Adam's m_hat / sqrt(v_hat) = (m / sqrt(v)) c; eps stays uncorrected, and c reaches the decay through the rate.
         correction = math.sqrt(1 - beta2**count) / (1 - beta1**count)
         _descend(batch, batch.gradients, self._rate(group, batch.counter) * correction, group)
 
@@ -408,6 +410,7 @@ def _settings(
 
 def _clipped(gradients: list[Tensor], max_norm: float) -> list[Tensor]:
     """Copies of the gradients, each scaled down to a norm of at most `max_norm`."""
+    # min(1, max_norm / (|g| + 1e-6)) of each tensor, in place on scalars (); the gradients themselves are only read.
     factors = torch._foreach_norm(gradients)
     torch._foreach_add_(factors, 1e-6)
     torch._foreach_reciprocal_(factors)
@@ -419,6 +422,8 @@ def _clipped(gradients: list[Tensor], max_norm: float) -> list[Tensor]:
 def _descend(batch: _TensorGroup, gradients: list[Tensor], rate: float, group: dict[str, Any]) -> None:
     """p <- p - rate (m / (sqrt(v) + eps) + weight_decay p), by AdamW in one pass: five times as fast as by parts."""
     beta1, beta2 = group["betas"]
+    # AdamW: p <- p (1 - rate weight_decay) - rate m_hat / (sqrt(v_hat) + eps), which is the formula above where
+    # m_hat = m and v_hat = v. torch adds 1 to the counter for each parameter; float32 rounds that away at 1e9.
     counter = torch.full((), NO_CORRECTION, device=batch.parameters[0].device)
     adamw(
         batch.parameters,

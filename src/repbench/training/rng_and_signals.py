@@ -1,4 +1,4 @@
-"""Random draws that depend on a seed alone, and signals that are heeded between steps."""
+"""Random draws that depend on a seed alone, and signals that take effect between steps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
         seed: Below 2^63.
         device: Whose generator is seeded, with that of the CPU.
     """
+    # `fork_rng` would save the state of every GPU of the machine by default; listed, only that of this one.
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
+        # Not `torch.manual_seed`, which also seeds the generators of all other devices and leaves them so.
         torch.default_generator.manual_seed(seed)
         if devices:
             with torch.cuda.device(device):
@@ -37,6 +39,7 @@ def heeding_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
+    # Python delivers signals, and lets `signal.signal` be called, in the main thread only (checked above).
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda number, frame: received.append(number))

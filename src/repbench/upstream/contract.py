@@ -267,7 +267,9 @@ def update_with_tensors(digest: hashlib._Hash, tensors: Mapping[str, Tensor]) ->
 
     for name, tensor in sorted(tensors.items()):
         array = tensor.detach().cpu().contiguous()
+        # NUL between the fields, so that no two lists of tensors give the same bytes.
         digest.update(f"\0{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
+        # any shape -> (numel,) -> (bytes,): numpy has no bfloat16, but every dtype has bytes
         digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
 
 

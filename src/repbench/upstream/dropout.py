@@ -39,13 +39,17 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, values: Tensor, probability: float) -> Tensor:
         size = values.numel()
-        # ceil(size / 4) numbers of 64 bits -> 4 of 16 bits each
+        # ceil(size / 4) numbers of 64 bits -> 4 of 16 bits each. `random_(min, None)` fills all 64 bits; without `None`
+        # it draws from 0 on, and every fourth number would lack its sign.
         drawn = torch.empty(-(-size // _LANES), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         # P(drawn < threshold) = probability, for drawn uniform on [-2^15, 2^15)
         threshold = round(probability * 2**16) - 2**15
+        # (ceil(size / 4),) int64 -> (4 ceil(size / 4),) int16 -> (size,) -> the shape of `values`
         keep = (drawn.view(torch.int16)[:size] >= threshold).view(values.shape)
+        # The mask alone, one byte an element; the values are not needed for the gradient.
         context.save_for_backward(keep)
         context.scale = 1.0 / (1.0 - probability)
+        # `where`, not a product with the mask: 0 * inf would be NaN.
         return torch.where(keep, values * context.scale, 0.0)
 
     @staticmethod

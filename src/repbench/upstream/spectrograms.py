@@ -57,6 +57,7 @@ class SpectrogramNetwork(nn.Module, Generic[Config]):
             name=name,
             sample_rate_hz=SAMPLE_RATE_HZ,
             hop_samples=hop * frames_per_state,
+            # Centre of r frames: the mean of their centres, first + hop * (0 + … + r - 1) / r.
             first_center_samples=first + hop * (frames_per_state - 1) // 2,
             min_samples=front_end.min_samples_for(frames_per_state),
             layer_names=layer_names,
@@ -84,7 +85,7 @@ class SpectrogramNetwork(nn.Module, Generic[Config]):
         """(B, T) waveforms with (B,) lengths -> (L, B, F, D).
 
         Raises:
-            DataError: A length is outside of what `info` declares.
+            DataError: A length is outside of the range in `info`.
         """
         check_lengths(self.info, lengths)
         return self.encode(*self.front_end(waveforms, lengths))
@@ -120,7 +121,7 @@ def as_batch(
     if spec.ndim not in (2, 3) or spec.shape[-1] != width:
         shape = tuple(spec.shape)
         raise DataError(f"{name} takes a spectrogram (F, {width}) or (B, F, {width}), but was given {shape}")
-    # (F, D) -> (1, F, D)
+    # (F, D) -> (1, F, D); float32 also of float64 and half precision, as the weights are
     frames = (spec[None] if spec.ndim == 2 else spec).float()
     batch, num_frames, _ = frames.shape
     if lengths is None:
@@ -131,6 +132,7 @@ def as_batch(
             raise DataError(f"`lengths` must be whole numbers (int64), but has {counts.dtype}")
     if counts.shape != (batch,):
         raise DataError(f"`lengths` must be {batch} numbers, but has the shape {tuple(counts.shape)}")
+    # torch has no minimum of nothing; (0, 0) makes an empty batch fail the check below with our error.
     shortest, longest = (int(counts.min()), int(counts.max())) if batch else (0, 0)
     if shortest < min_frames or longest > num_frames:
         raise DataError(

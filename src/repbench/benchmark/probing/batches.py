@@ -66,7 +66,7 @@ def labelled_frames(predictor: Predictor, table: Features, examples: LabelledUtt
     for example in examples:
         start, count = places[example.id]
         labels = predictor.targets(example, count)
-        labelled = (labels != UNLABELLED).nonzero().flatten()
+        labelled = (labels != UNLABELLED).nonzero().flatten()  # (F,) bool -> (labelled frames, 1) -> (labelled frames,)
         rows.append(start + labelled)
         classes.append(labels[labelled])
     all_rows, all_classes = torch.cat(rows), torch.cat(classes)
@@ -83,10 +83,11 @@ def _frame_batches(
 ) -> Iterator[ProbeBatch]:
     """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
     rows, classes = labelled_frames(predictor, train.table, train.examples)
-    ends = torch.tensor(train.table.counts).cumsum(dim=0)
+    ends = torch.tensor(train.table.counts).cumsum(dim=0)  # (utterances of the table,): the row after the last of each
     order = BatchOrder(len(rows), settings.batch_frames, generator, batches=settings.steps)
 
     def seen(chosen: Tensor) -> Tensor:
+        # (size,) -> (size, 2 context + 1) -> (N,) rows of the table; without context N = size
         return windows(rows[chosen], ends, context).flatten() if context else rows[chosen]
 
     memory: Tensor | None = None  # one for all batches: new pages for each would cost as much as the gathering
@@ -109,6 +110,7 @@ def _utterance_batches(
 
     for chosen in order:
         drawn = chosen.tolist()
+        # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
         frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
         wanted = [classes[index] for index in drawn]
         num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
@@ -134,6 +136,7 @@ class BatchOrder:
     def __iter__(self) -> Iterator[Tensor]:
         while True:
             while len(self._order) < self._size:
+                # A batch may span two permutations: none is smaller than the others at the end of an epoch.
                 self._order = torch.cat([self._order, torch.randperm(self._count, generator=self._generator)])
             chosen, self._order = self._order[: self._size], self._order[self._size :]
             self._left -= 1

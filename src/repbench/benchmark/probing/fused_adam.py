@@ -40,6 +40,7 @@ class FusedAdam:
         self._weight_decay = weight_decay
         self._means = [torch.zeros_like(each) for each in self.parameters]
         self._squares = [torch.zeros_like(each) for each in self.parameters]
+        # Counters () float32 on the parameter's device, as the fused kernels read and increment them.
         self._steps = [torch.zeros((), device=each.device) for each in self.parameters]
 
     def zero_grad(self) -> None:

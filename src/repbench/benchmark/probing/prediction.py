@@ -141,6 +141,7 @@ class Predictor:
         with torch.inference_mode():
             each = labelled.table.spans([places[example.id]] for example in labelled.examples)
             for example, frames in zip(labelled.examples, each, strict=True):  # frames: (L, F, D)
+                # Once for all probes, and out of place: it may be a view of the table.
                 standard = first.standardised(frames.to(device))
                 counts = torch.tensor([frames.shape[1]], device=device)
                 for probe, own in zip(probes, predictions, strict=True):
@@ -161,6 +162,7 @@ class Predictor:
         blocks: list[ScoringBlock] = []
         examples: list[LabelledUtterance] = []
         size = 0
+        # None after the last utterance closes the last block.
         for example in (*labelled.examples, None):
             count = 0 if example is None else places[example.id][1]
             if examples and (example is None or size + count > BLOCK_FRAMES):
@@ -188,11 +190,11 @@ class Predictor:
         with torch.inference_mode():
             for block, frames in dev_set.each():
                 scores = scores_of(frames, block.counts)
-                finite.append(torch.isfinite(scores).flatten(1).all(dim=1))
+                finite.append(torch.isfinite(scores).flatten(1).all(dim=1))  # (R, N, C) -> (R, N C) -> (R,)
                 gather = self._predictions if self._primary_of is None else self._confusions
                 gathered.append(gather(block, scores))
         num_utterances = sum(len(block.examples) for block in dev_set.blocks)
-        known = torch.stack(finite).all(dim=0).tolist()
+        known = torch.stack(finite).all(dim=0).tolist()  # (blocks, R) -> (R,)
         return [
             self._defined(self._value(parts), num_utterances) if known[number] else None
             for number, parts in enumerate(zip(*gathered, strict=True))
@@ -208,10 +210,10 @@ class Predictor:
     def _confusions(self, block: ScoringBlock, scores: Tensor) -> list[Any]:
         """Of each probe the counts (C, C), reference by estimated class."""
         num_classes = len(self.classes)
-        # (R, N, C) -> (R, N) -> (R, M): the number of a pair of classes
+        # (R, N, C) -> (R, N) -> (R, M): reference * C + estimate, the number of a cell of the confusion matrix
         cells = block.reference * num_classes + scores.argmax(dim=-1).index_select(1, block.places)
         counts = (torch.bincount(row, minlength=num_classes**2) for row in cells)
-        return [row.view(num_classes, num_classes).cpu().numpy() for row in counts]
+        return [row.view(num_classes, num_classes).cpu().numpy() for row in counts]  # (C * C,) -> (C, C)
 
     def _predictions(self, block: ScoringBlock, scores: Tensor) -> list[Any]:
         """Of each probe the predictions."""
@@ -234,13 +236,14 @@ class Predictor:
     def _block(
         self, examples: LabelledUtterances, spans: Sequence[tuple[int, int]], device: torch.device
     ) -> ScoringBlock:
+        # An empty array first: `concatenate` refuses no arrays, which is the case where no confusion matrix selects.
         references, places, first = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], 0
         for example, (_, num_frames) in zip(examples, spans, strict=True):
             num_rows = 1 if self.pools else num_frames
             if self._primary_of is not None:
                 reference, rows = self.problem.counted(self._reference_of(example, num_rows))
                 references.append(reference)
-                places.append(first + rows)
+                places.append(first + rows)  # rows of the utterance -> rows of the block
             first += num_rows
         return ScoringBlock(
             examples=examples,

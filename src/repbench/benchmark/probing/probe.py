@@ -72,6 +72,7 @@ class Probe(nn.Module):
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.num_layers, 1, shape.width))
         self.register_buffer("std", torch.ones(shape.num_layers, 1, shape.width))
+        # Logits of 0 are equal weights 1 / L after the softmax.
         first = RAW_WEIGHT if shape.mix == "raw" else 0.0
         self.layer_logits = nn.Parameter(torch.full((shape.num_layers,), first), requires_grad=shape.mix != "mean")
         self.head: Head = build_head(
@@ -103,7 +104,7 @@ class Probe(nn.Module):
 
     def standardised(self, frames: Tensor) -> Tensor:
         """Frames (L, N, D) minus mean, over deviation, of the training split; unchanged where none were set."""
-        return (frames - self.mean).div_(self.std)
+        return (frames - self.mean).div_(self.std)  # (L, N, D) with (L, 1, D)
 
     def standardise_(self, frames: Tensor) -> Tensor:
         """As `standardised`, in place: the same numbers without a copy."""
@@ -119,7 +120,7 @@ class Probe(nn.Module):
         """Input of the head, the weighted sum of the layers: (L, N, D) -> (N, D)."""
         if len(standard) == 1:
             return standard[0]
-        return torch.einsum("l,lnd->nd", self.layer_weights(), standard)
+        return torch.einsum("l,lnd->nd", self.layer_weights(), standard)  # (L,) and (L, N, D) -> (N, D)
 
     def layer_weights(self) -> Tensor:
         """Weights (L,) of the layers, which add up to 1 unless they are raw."""
@@ -141,6 +142,7 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
         (R, N, C) or (R, U, C).
     """
     first, num_probes = probes[0], len(probes)
+    # Learnt weights of the layers come before the matrix, and differ between the probes: R of (N, C) -> (R, N, C)
     if first.layer_logits.requires_grad or not first.head.is_one_matrix:
         return torch.stack([probe.scores(standard, counts) for probe in probes])
     with head_faults(first.shape.head):
@@ -151,7 +153,7 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
     spare = -columns % _TILE_COLUMNS  # rows of zeros, whose scores are cut off below
     weights = torch.cat([*(output.weight for output in outputs), read.new_zeros(spare, read.shape[1])])
     biases = torch.cat([*(output.bias for output in outputs), read.new_zeros(spare)])
-    scores = F.linear(read, weights, biases)
+    scores = F.linear(read, weights, biases)  # (N, D) @ (D, R C + spare) -> (N, R C + spare)
     # (N, R C) -> (N, R, C) -> (R, N, C)
     return scores[:, :columns].view(len(scores), num_probes, -1).transpose(0, 1)
 
@@ -178,10 +180,11 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
     for moments in layers:
         mean, deviation = moments.mean_and_deviation()
         moving = deviation[deviation > 0]  # (D',): constant dimensions would pull the median down
+        # Where nothing moves the floor is 1: the features are then centred, and stay 0.
         floor = STD_FLOOR * float(moving.median()) if len(moving) else 1.0
-        means.append(mean[None])
+        means.append(mean[None])  # (D,) -> (1, D)
         deviations.append(deviation.clamp_min(floor)[None])
-    return torch.stack(means).float(), torch.stack(deviations).float()
+    return torch.stack(means).float(), torch.stack(deviations).float()  # L of (1, D) -> (L, 1, D)
 
 
 class Moments:
@@ -198,6 +201,7 @@ class Moments:
     def add(self, frames: Tensor) -> None:
         """Add (N, D) frames."""
         blocks = torch.split(frames, _STATISTICS_ROWS)
+        # One float64 buffer for all blocks; the last block may be shorter, hence `room[: len(block)]`.
         room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
         ones = room.new_ones(len(room))
         if not self._count:
@@ -212,6 +216,8 @@ class Moments:
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         """(D,) each."""
+        # With x' = x - shift: mean = E x' + shift, variance = E x'^2 - (E x')^2. Rounding can leave a constant dimension
+        # slightly below 0, which `sqrt` would turn into NaN.
         mean = self._total / self._count
         return mean + self._shift, (self._squares / self._count - mean.square()).clamp_min_(0.0).sqrt_()
 
@@ -236,6 +242,7 @@ def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
     from safetensors.torch import save
 
     metadata = {"format": "repbench.probe/1", "shape": shape_json(probe), "facts": json.dumps(facts)}
+    # safetensors refuses tensors that are not contiguous.
     tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
     return save(tensors, metadata=metadata)
 
@@ -291,6 +298,7 @@ def probe_in(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, file
     """
     shape, facts = json.loads(metadata["shape"]), json.loads(metadata["facts"])
     refuse_other_head(shape["head"], facts.get("head_origin"), file=file)
+    # The seed is without effect: the weights of the file replace all that are drawn.
     probe = Probe(ProbeShape(**{**shape, "classes": tuple(shape["classes"])}), torch.Generator().manual_seed(0))
     probe.load_state_dict(dict(tensors), strict=True)
     return probe.eval(), facts

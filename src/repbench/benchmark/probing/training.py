@@ -138,12 +138,14 @@ class _ProbeGroup:
     def __init__(self, shared: ProbeTraining, job: ProbeJob) -> None:
         self._predictor, self._settings, self._device = shared.predictor, shared.settings, shared.device
         generator = torch.Generator().manual_seed(job.seed)
+        # The generator draws the weights, then the order of the batches: both follow from the seed of the job.
         untrained = Probe(shared.shape, generator)
         if self._settings.standardise:
             mean, std = shared.statistics
             untrained.set_statistics(mean[job.layers], std[job.layers])
         untrained.to(self._device)
         rates = shared.learning_rates or (self._settings.learning_rate,)
+        # Copies of one probe: all learning rates start at the same weights.
         self._runs = [_ProbeRun(copy.deepcopy(untrained), rate, self._settings) for rate in rates]
         train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
         dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
@@ -175,7 +177,8 @@ class _ProbeGroup:
 
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)
-        standard = self._runs[0].probe.standardise_(batch.frames)  # (L, N, D); all runs have the same statistics
+        # (L, N, D), in place: a batch is a copy of rows of the table. All runs have the same statistics.
+        standard = self._runs[0].probe.standardise_(batch.frames)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
         losses = self._predictor.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()
@@ -198,6 +201,7 @@ class _ProbeGroup:
                 continue
             run.grid.append({"learning_rate": run.learning_rate, "step": step, "dev_value": value})
             if self._predictor.better(value, run.value):
+                # A copy: training goes on in the tensors of the state dict.
                 run.value, run.step, run.best = value, step, copy.deepcopy(dict(state))
         if all(run.diverged_at is not None for run in self._runs):
             raise _all_diverged("scores on dev are NaN or infinite", step)

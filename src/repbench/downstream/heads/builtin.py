@@ -64,6 +64,7 @@ class LayeredHead(Head):
         self.hidden = nn.ModuleList(nn.Linear(inner, outer) for inner, outer in pairwise(widths))
         self.output = nn.Linear(widths[-1], num_outputs)
         self.pools = pools
+        # Before the seed of the dropout is drawn: a head without dropout has the same weights as one with it.
         for layer, inner in zip((*self.hidden, self.output), widths, strict=True):
             initialise(layer, inner, generator)
         self.drop = SeededDropout(dropout, generator)
@@ -74,7 +75,7 @@ class LayeredHead(Head):
             frames = self.drop(torch.relu(layer(frames)))
         if self.pools:
             assert counts is not None
-            frames = mean_of_each(frames, counts)
+            frames = mean_of_each(frames, counts)  # (N, units) -> (U, units)
         return frames
 
 
@@ -130,10 +131,11 @@ class ProjectedHead(Head):
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) -> (N, units), or with `counts` (U,) -> (U, units) if it pools."""
+        # (N, D) -> (N, units)
         projected: Tensor = self.projection(frames)
         if self.pools:
             assert counts is not None
-            return mean_of_each(projected, counts)
+            return mean_of_each(projected, counts)  # (N, units) -> (U, units)
         return projected
 
 
@@ -178,9 +180,9 @@ class ContextHead(Head):
         """(N, D) with `counts` (U,) -> (N, 9 D); without, windows of nine in turn, (9 N, D) -> (N, 9 D)."""
         if counts is not None:
             ends = counts.cumsum(dim=0)
-            # (N, D) -> (9 N, D)
+            # (N,) rows -> (N, 9) -> (9 N,) -> frames (9 N, D)
             frames = frames[windows(torch.arange(len(frames), device=frames.device), ends, CONTEXT_FRAMES).flatten()]
-        return frames.reshape(-1, self.output.in_features)
+        return frames.reshape(-1, self.output.in_features)  # (9 N, D) -> (N, 9 D)
 
 
 class RecurrentHead(Head):
@@ -218,26 +220,29 @@ class RecurrentHead(Head):
         for layer in (*self.pre_linears, *self.post_linears, self.output):
             assert isinstance(layer, nn.Linear)
             initialise(layer, layer.in_features, generator)
+        # torch initialises a GRU by its hidden size, not by its input.
         initialise(self.rnn, units, generator)
         self.drop = SeededDropout(dropout, generator)
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) with `counts` (U,) frames of each utterance in turn -> (U, units)."""
         assert counts is not None
+        # (N, D) -> U of (F, D) -> U of (ceil(F / 5), D): within each utterance, so that none starts off its first frame
         strided = [each[::GRU_STRIDE] for each in torch.split(frames, counts.tolist())]
-        lengths = torch.tensor([len(each) for each in strided])
+        lengths = torch.tensor([len(each) for each in strided])  # (U,) on the CPU, where packing needs them
         inputs = pad_sequence(strided, batch_first=True)  # (U, longest, D)
         for layer in self.pre_linears:
             inputs = self.drop(torch.relu(layer(inputs)))
+        # Packed, so that `last` is the state at the end of each utterance, not of the padding; in the caller's order.
         _, last = self.rnn(pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False))
-        states: Tensor = last[-1]  # (U, units)
+        states: Tensor = last[-1]  # (1 layer, U, units) -> (U, units)
         for layer in self.post_linears:
             states = self.drop(torch.relu(layer(states)))
         return states
 
 
 class Gru(RecurrentHead):
-    """`gru`: a GRU with sizes and dropout of its own; arguments as `HeadFactory`."""
+    """`gru`: a GRU with fixed sizes and dropout; arguments as `HeadFactory`."""
 
     info = HeadInfo(name="gru", gives=("utterances",))
 

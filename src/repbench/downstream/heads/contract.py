@@ -29,7 +29,7 @@ class HeadInfo:
 
     Attributes:
         name: Name of the head.
-        gives: The rows of scores that it can give. A head with a blank has a name of its own, as `ctc` and `linear`.
+        gives: The rows of scores that it can give. `ctc`, with a blank, and `linear` are two heads.
         context_frames: Frames on either side of each that its scores depend on; 0 for utterances.
         one_matrix: Whether `output` holds all its parameters. Such heads of one run are computed as one product.
         linear_on_mean: Whether the scores of an utterance are a linear function of the mean of its frames. Such a head

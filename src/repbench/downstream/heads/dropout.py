@@ -1,4 +1,4 @@
-"""Dropout from seeds of its own."""
+"""Dropout whose masks come from a seed of the module."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class SeededDropout(nn.Module):
     def __init__(self, share: float, generator: torch.Generator) -> None:
         super().__init__()
         self.share = share
+        # No draw without dropout: what the same generator draws next does not depend on this layer.
         self._seed = int(torch.randint(2**31, (), generator=generator)) if share else 0
         self._masks: torch.Generator | None = None
 
@@ -25,12 +26,15 @@ class SeededDropout(nn.Module):
         self._seed, self._masks = seed, None
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same shape."""
+        """Values of any shape, floating-point -> the same shape and dtype."""
         if not self.share or not self.training:
             return values
         if self._masks is None:
+            # Made at the first use: only then is the device known, because a head is built on the CPU and moved.
             self._masks = torch.Generator(values.device).manual_seed(self._seed)
+        # Own draw, not `F.dropout`, which takes no generator.
         kept = torch.rand(values.shape, generator=self._masks, device=values.device) >= self.share
+        # Scaled up in training, so that the expected value is that of evaluation, where nothing is dropped.
         return values * kept / (1 - self.share)
 
 

@@ -114,6 +114,7 @@ def build_head(
     """
     entry = head_entry(name)
     factory = _loaded(entry).factory
+    # The blank of CTC is the last output, after the classes.
     num_outputs = num_classes + ("frames with a blank" in factory.info.gives)
     with plugin_faults(entry.qualified):
         head: object = factory(
@@ -133,7 +134,7 @@ def build_head(
 
 
 def head_faults(name: str) -> AbstractContextManager[None]:
-    """A context in which what the code of a plugin's head raises becomes a PluginError; nothing for a built-in."""
+    """A context that turns errors of the code of a plugin's head into a PluginError; no effect for a built-in."""
     entry = head_entry(name)
     return nullcontext() if entry.builtin else plugin_faults(entry.qualified)
 
@@ -197,6 +198,7 @@ def _refuse_scores(name: str, num_outputs: int, pools: bool, head: nn.Module, gi
     """A forward hook that holds the scores of a plugin's head to their shape."""
     frames, counts = (*given, None)[:2]
     rows = len(counts) if pools else int(counts.sum()) if counts is not None else None
+    # (U, O) if it pools; else (N, O), also from windows: (N (2 context + 1), D) without counts
     wanted = (rows if rows is not None else len(frames), num_outputs)
     context = getattr(head, "context_frames", 0)
     if counts is None and context:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 def mean_of_each(frames: Tensor, counts: Tensor) -> Tensor:
     """Mean over each utterance's frames: (N, D) with counts (U,) -> (U, D)."""
+    # Not a padded (U, longest, D) tensor: no memory for padding, and no count of zeros in the mean.
     means: Tensor = torch.segment_reduce(frames, "mean", lengths=counts, axis=0)
     return means
 
@@ -26,10 +27,12 @@ def windows(rows: Tensor, ends: Tensor, context: int) -> Tensor:
     Returns:
         (N, 2 context + 1) row numbers: of row t, t + context, …, t, …, t - context.
     """
+    # (U,) ends, (N,) rows -> (N,): the first utterance whose end is past the row
     utterance = torch.searchsorted(ends, rows, right=True)
+    # (U,): an utterance starts where the one before it ends
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     offsets = torch.arange(context, -context - 1, -1, device=rows.device)
-    # (N, 1) + (2 context + 1,) -> (N, 2 context + 1)
+    # (N, 1) + (2 context + 1,) -> (N, 2 context + 1), clamped to [start, end - 1] of the row's utterance, (N, 1) each
     return (rows[:, None] + offsets).clamp(starts[utterance, None], ends[utterance, None] - 1)
 
 

@@ -1,7 +1,7 @@
 """Accuracy, macro-F1 and area under the ROC curve.
 
 Conventions: a confusion matrix is (C, C) integer counts, reference class by row, estimated class by column. Counts are
-pooled over utterances and divided once. What is undefined is None, never 0: an accuracy of no predictions, an area
+pooled over utterances and divided once. An undefined metric is None, never 0: an accuracy of no predictions, an area
 under a curve of one class.
 
 Metrics:
@@ -22,7 +22,7 @@ Confusion = NDArray[np.int64]
 
 
 def validate(confusion: Confusion) -> None:
-    """Refuse what is not a confusion matrix.
+    """Refuse an array that is not a confusion matrix.
 
     Raises:
         ValueError: It is no square array of whole numbers from 0 on.
@@ -38,12 +38,14 @@ def validate(confusion: Confusion) -> None:
 
 def confusion_of(cells: Iterable[tuple[int, int, int]], num_classes: int) -> Confusion:
     """Pool sparse (reference, estimated, count) cells into a matrix."""
+    # cells -> (3 n,) -> (n, 3); `fromiter` needs no list of tens of thousands of tuples
     table = np.fromiter(chain.from_iterable(cells), dtype=np.int64).reshape(-1, 3)
     if table.size and (table.min() < 0 or table[:, :2].max() >= num_classes):
         raise ValueError(
             f"a cell of a confusion matrix of {num_classes} classes names another class, or fewer than none"
         )
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    # `add.at`, not `confusion[rows, columns] += counts`, which adds only the last of repeated cells.
     np.add.at(confusion, (table[:, 0], table[:, 1]), table[:, 2])
     return confusion
 
@@ -68,6 +70,7 @@ def macro_f1(confusion: Confusion) -> float | None:
     occurs = references > 0
     if not occurs.any():
         return None
+    # F1 = 2TP / (2TP + FP + FN) with TP + FN = references and TP + FP = estimates: (C,) -> (classes that occur,)
     return float(np.mean(2 * true_positives[occurs] / (references[occurs] + estimates[occurs])))
 
 
@@ -102,5 +105,6 @@ def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
 def _average_ranks(scores: Sequence[float]) -> NDArray[np.float64]:
     """From 1; equal scores share the mean of their ranks."""
     _, places, counts = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True, return_counts=True)
+    # n equal scores whose last rank is r hold the ranks r - n + 1 … r, with mean r - (n - 1) / 2: (distinct scores,)
     ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
-    return ranks[places]
+    return ranks[places]  # (distinct scores,) -> (items,)

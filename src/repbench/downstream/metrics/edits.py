@@ -1,6 +1,6 @@
 """Error rates of sequences.
 
-Conventions: a path gives one class an instant; collapsing joins repeats and drops what is not an event. Edits and
+Conventions: a path gives one class an instant; collapsing joins repeats and drops classes that are no events. Edits and
 reference lengths are summed over utterances and divided once.
 
 Metrics:
@@ -27,6 +27,7 @@ def count_edits(reference: Sequence[int], estimated: Sequence[int]) -> int:
     Raises:
         ValueError: One is a tensor, whose elements are never equal to those of another.
     """
+    # rapidfuzz compares by hash; two 0-d tensors of one value have different hashes, so every item would be an edit.
     sequences: tuple[object, object] = (reference, estimated)
     for sequence in sequences:
         if hasattr(sequence, "tolist") and not isinstance(sequence, np.ndarray):

@@ -1,6 +1,6 @@
 """The contract of a problem: everything that differs between kinds of tasks, in one object a kind.
 
-A kind of task is a `Problem` in a file of its own. The benchmark's code is the same for all kinds and calls the object
+A kind of task is a `Problem` in a separate file. The benchmark's code is the same for all kinds and calls the object
 that `DownstreamInfo.problem` names or is. torch is imported inside the functions that compute with tensors, because
 readers of records load none.
 
@@ -297,6 +297,7 @@ class Problem(ABC):
             num_targets: (U,) targets of each utterance.
         """
         given = num_targets if self.counts_targets else None
+        # (N, C) -> (1, N, C): the network is a single probe; (1,) -> a scalar
         return self.losses(scores[None], targets, counts, given)[0] * len(counts), len(counts)
 
     # predictions
@@ -310,7 +311,7 @@ class Problem(ABC):
 
     @abstractmethod
     def predict(self, example: LabelledUtterance, reference: Any, scores: Tensor) -> Prediction:
-        """The prediction of (rows, C) scores, on the CPU, against what `reference` gives for the utterance."""
+        """The prediction of (rows, C) scores, on the CPU, with the utterance's `reference`."""
 
     def primary_of(self, task: Task) -> Primary | None:
         """The task's primary metric as a function of a confusion matrix: selection on dev then builds no predictions.
@@ -350,12 +351,13 @@ class Problem(ABC):
         """Chance and majority in the primary metric; None where it is no accuracy.
 
         Chance draws classes with equal odds. Majority predicts the class most frequent in training, the first of equals
-        (None where nothing was trained on). An error rate has neither: a drawn sequence has no length of its own, and
+        (None where nothing was trained on). An error rate has neither: no length of a drawn sequence is given, and
         the empty one scores 1 on any corpus.
         """
         if context.task.info.primary_metric != "accuracy" or not context.classes:
             return {"chance": None, "majority": None}
         known, scored = self._class_counts(context, train), self._class_counts(context, test)
+        # `argmax` takes the first of equals: classes are sorted by their names.
         majority = float(scored[known.argmax()] / scored.sum()) if known.any() else None
         return {"chance": 1 / len(context.classes), "majority": majority}
 
@@ -364,6 +366,7 @@ class Problem(ABC):
         counts = np.zeros(len(context.classes), dtype=np.int64)
         for example in examples:
             references = self.scored_classes(example, context.index)
+            # (M,) -> (C,); negative numbers, as `UNLABELLED` is, would be refused by `bincount`
             counts += np.bincount(references[references != UNLABELLED], minlength=len(context.classes))
         return counts
 
@@ -385,7 +388,7 @@ class MeasuredByConfusion(Protocol):
 
 
 class ClassProblem(Problem):
-    """A problem whose rows of scores give one class each: what frames and utterances share."""
+    """A problem whose rows of scores give one class each: the base of frames and utterances."""
 
     def losses(
         self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None
@@ -394,15 +397,17 @@ class ClassProblem(Problem):
         from torch.nn import functional as F
 
         num_probes, num_rows, _ = scores.shape
-        # (R, N, C) -> (N R, C): no copy, as this is how the product of many probes left them
+        # (R, N, C) -> (N, R, C) -> (N R, C): no copy, as this is how the product of many probes left them
         rows = scores.transpose(0, 1).flatten(0, 1)
+        # (N,) -> (N R,): each target R times in a row, as the rows above
         losses = F.cross_entropy(rows, targets.repeat_interleave(num_probes), reduction="none")
-        return losses.view(num_rows, num_probes).mean(dim=0)
+        return losses.view(num_rows, num_probes).mean(dim=0)  # (N R,) -> (N, R) -> (R,)
 
     def total_loss(self, scores: Tensor, targets: Tensor, counts: Tensor, num_targets: Tensor) -> tuple[Tensor, int]:
         """Cross-entropy summed over the labelled rows, and their number."""
         from torch.nn import functional as F
 
+        # A fine-tuning batch holds whole utterances, unlabelled frames included; a batch of `losses` has none.
         total = F.cross_entropy(scores, targets, ignore_index=UNLABELLED, reduction="sum")
         return total, int((targets != UNLABELLED).sum())
 

@@ -74,7 +74,7 @@ class FramePrediction(Prediction):
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Self:
-        """As the base class, with one look at all cells."""
+        """As the base class; all cells are checked together."""
         refuse_unknown_fields(line, _FIELDS)
         confusion = tuple(map(tuple, line["confusion"]))
         if set(map(len, confusion)) - {3}:
@@ -155,6 +155,7 @@ class FrameClassification(ClassProblem):
 
     def scored_classes(self, example: LabelledUtterance, index: Mapping[str, int]) -> Integers:
         """(M,) at the instants."""
+        # At the utterance's own rate: the grid must not depend on the rate of the upstream.
         count = num_instants(example.utterance.num_samples, example.utterance.sample_rate_hz)
         return labels_at(instants_s(count), example.labels, index)
 
@@ -162,6 +163,7 @@ class FrameClassification(ClassProblem):
         """(F,) the class at each frame's centre."""
         times = context.times
         assert times is not None
+        # Frame k is centred on first + k hop: (F,) samples -> (F,) seconds
         centres = times.first_center_samples + times.hop_samples * np.arange(num_frames)
         return labels_at(centres / times.sample_rate_hz, example.labels, context.index)
 
@@ -190,6 +192,7 @@ class FrameClassification(ClassProblem):
 
     def counted(self, reference: FrameReference) -> tuple[Integers, Integers]:
         """The classes and nearest frames of the labelled instants."""
+        # (M,) -> (labelled,), both alike
         return reference.classes[reference.is_labelled], reference.nearest[reference.is_labelled]
 
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> FramePrediction:
@@ -200,9 +203,11 @@ class FrameClassification(ClassProblem):
     def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> FramePrediction:
         """A path of drawn classes."""
         count = len(context.classes)
+        # Two generators: the reference depends on the number alone, whatever the quality draws.
         drawn, guess = Random(number), Random(f"guess {number}")
         runs = _MADE_UP_INSTANTS // _MADE_UP_RUN
         reference = [index for _ in range(runs) for index in [drawn.randrange(count)] * _MADE_UP_RUN]
+        # The first run is not drawn, so that over C utterances each class occurs.
         reference[:_MADE_UP_RUN] = [number % count] * _MADE_UP_RUN
         estimated = [made_up_class(index, quality, count, guess) for index in reference]
         cells = Counter(zip(reference, estimated, strict=True))
@@ -218,7 +223,7 @@ class FrameClassification(ClassProblem):
         )
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
-        """Classes that there are not, and what is no count."""
+        """Faults: classes that do not exist, and values that are no counts."""
         frames = [cast(FramePrediction, each) for each in predictions]
         cells_hold = _cells_hold(frames, num_classes)
         for each in frames:
@@ -237,6 +242,7 @@ def _prediction(
     """The prediction of (M,) estimated classes."""
     utterance, num_classes = example.utterance, len(context.classes)
     is_labelled = reference != UNLABELLED
+    # (M,) and (M,) -> one number r C + e a pair, sorted; `divmod` by C gives (r, e) back, sorted as well.
     cells, counts = np.unique((reference * num_classes + estimated)[is_labelled], return_counts=True)
     pairs = zip(*np.divmod(cells, num_classes), counts, strict=True)
     return FramePrediction(
@@ -252,10 +258,12 @@ def _prediction(
 def events_of(context: TaskContext, path: NDArray[Any], is_labelled: NDArray[np.bool_]) -> list[int]:
     """The events of a path of classes over instants (M,), where they are labelled; a gap in the labels parts them."""
     collapse = cast(FrameDownstream, context.task).collapse
+    # Starts of runs of labelled and of unlabelled instants; `diff` of booleans is true where two neighbours differ.
     bounds = [0, *(np.flatnonzero(np.diff(is_labelled)) + 1).tolist(), len(path)]
     events: list[int] = []
     with plugin_faults(context.task.info.name):
         for start, end in pairwise(bounds):
+            # `start < end` fails for an utterance without instants alone, where the bounds are [0, 0].
             if start < end and is_labelled[start]:
                 events += collapse(path[start:end].tolist(), context.classes)
     return events
@@ -264,6 +272,7 @@ def events_of(context: TaskContext, path: NDArray[Any], is_labelled: NDArray[np.
 def _cells_hold(predictions: Sequence[FramePrediction], num_classes: int) -> bool:
     """Whether every cell of all predictions is possible: one pass over tens of thousands of numbers."""
     numbers = list(chain.from_iterable(chain.from_iterable(each.confusion for each in predictions)))
+    # `type`, not isinstance: JSON's true would pass as the integer 1.
     if set(map(type, numbers)) - {int}:
         return False
     return _all_within({*numbers[0::3], *numbers[1::3]}, num_classes - 1) and _all_within(set(numbers[2::3]))

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 def num_instants(num_samples: int, sample_rate_hz: int) -> int:
     """The number of instants (j + ½) · 10 ms before the end of the utterance."""
-    # (2j + 1) / 200 < n / r  <=>  j < (200 n - r) / (2 r)
+    # (2j + 1) / 200 < n / r  <=>  j < (200 n - r) / (2 r); the count of such j is the ceiling, -(-a // b) in integers.
     return max(0, -(-(2 * INSTANTS_PER_SECOND * num_samples - sample_rate_hz) // (2 * sample_rate_hz)))
 
 
@@ -41,7 +41,9 @@ def nearest_frames(count: int, num_frames: int, *, sample_rate_hz: int, hop: int
         hop: Samples between two centres.
         first_center: Sample of the first centre.
     """
-    # The instant is at x = (p - first) / hop frames with p = (2j + 1) r / 200; the nearest is ceil(x - ½).
+    # The instant is at x = (p - first) / hop frames with p = (2j + 1) r / 200; the nearest is ceil(x - ½), the earlier
+    # of two. x - ½ = ((2j + 1) r - 200 first - 100 hop) / (200 hop): exact in integers, where floats would decide ties
+    # by their rounding.
     odd = 2 * np.arange(count, dtype=np.int64) + 1
     numerator = odd * sample_rate_hz - 2 * INSTANTS_PER_SECOND * first_center - INSTANTS_PER_SECOND * hop
     frames = -(-numerator // (2 * INSTANTS_PER_SECOND * hop))
@@ -61,6 +63,8 @@ def labels_at(times_s: Floats, phones: Sequence[Phone], index: Mapping[str, int]
     starts = np.array([phone.start_s for phone in phones])
     ends = np.array([phone.end_s for phone in phones])
     classes = np.array([index.get(phone.label, UNLABELLED) for phone in phones], dtype=np.int64)
+    # The last segment that starts at or before each time, -1 before the first: intervals are [start, end).
     position = np.searchsorted(starts, times_s, side="right") - 1
     inside = (position >= 0) & (times_s < ends[position])
+    # -1 indexes the last segment here, which `inside` discards.
     return np.where(inside, classes[position], UNLABELLED)

@@ -122,6 +122,7 @@ class SequenceRecognition(Problem):
 
         assert counts is not None
         assert num_targets is not None
+        # One probe after the other: `ctc_loss` has no axis for R. R times () -> (R,)
         counts = counts.to(scores.device)
         return torch.stack([sequence_loss(each, counts, targets, num_targets) for each in scores])
 
@@ -141,6 +142,7 @@ class SequenceRecognition(Problem):
     def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> SequencePrediction:
         """All classes in turn, from another one on in each utterance."""
         count = len(context.classes)
+        # A generator for the hypothesis alone: the reference must not depend on the quality.
         guess = Random(f"guess {number}")
         reference = tuple((number + place) % count for place in range(count))
         hypothesis = tuple(made_up_class(each, quality, count, guess) for each in reference)
@@ -154,7 +156,7 @@ class SequenceRecognition(Problem):
         )
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
-        """Classes that there are not, and edits that are not those of the sequences."""
+        """Faults: classes that do not exist, and edits that are not those of the sequences."""
         return (_fault_of(cast(SequencePrediction, each), num_classes) for each in predictions)
 
 
@@ -177,19 +179,23 @@ def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: 
     from torch.nn import functional as F
     from torch.nn.utils.rnn import pad_sequence
 
-    log_p = torch.log_softmax(scores, dim=-1)
+    log_p = torch.log_softmax(scores, dim=-1)  # (N, C + 1); `ctc_loss` takes logarithms of probabilities
     padded = pad_sequence(list(torch.split(log_p, counts.tolist())))  # (N, C + 1) -> (longest, U, C + 1)
+    # The blank is class C, the last, not torch's default 0. (longest, U, C + 1) with (S,) concatenated targets -> (U,)
     losses = F.ctc_loss(padded, classes, counts, num_classes, blank=scores.shape[-1] - 1, reduction="none")
+    # (U,) -> a scalar: a class is the unit, so that long utterances weigh no more than short ones
     return (losses / num_classes).mean()
 
 
 def best_path(scores: Tensor) -> tuple[int, ...]:
     """The sequence of the likeliest path: the classes of (N, C + 1) scores, repeats joined and blanks dropped."""
+    # (N, C + 1) -> (N,); blanks are dropped after repeats are joined, so a blank keeps two equal classes apart
     return tuple(collapse(scores.argmax(dim=-1).tolist(), {scores.shape[-1] - 1}))
 
 
 def frames_needed(labels: Sequence[str]) -> int:
     """Fewest frames of a path with this sequence: one a class, and a blank between two equal ones."""
+    # CTC joins repeats, so without a blank between them two equal classes would become one.
     return len(labels) + sum(one == other for one, other in pairwise(labels))
 
 

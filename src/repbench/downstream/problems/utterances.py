@@ -107,7 +107,7 @@ class UtteranceClassification(ClassProblem):
 
     def counted(self, reference: int) -> tuple[Integers, Integers]:
         """The class, and the only row."""
-        return np.array([reference]), np.array([0])
+        return np.array([reference]), np.array([0])  # (1,), (1,): the head gives one row an utterance
 
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> UtterancePrediction:
         """1 for the reference, 0 for the other classes."""
@@ -120,13 +120,14 @@ class UtteranceClassification(ClassProblem):
         guess = Random(f"guess {number}")
         reference = number % count
         estimated = made_up_class(reference, quality, count, guess)
+        # Uniform on [-1, 1], less 3 for all but the estimated class: no draw can change which is the highest.
         scores = tuple(guess.uniform(-1, 1) - 3 * (index != estimated) for index in range(count))
         return UtterancePrediction(
             id=who["id"], speaker=who["speaker"], group=who["group"], reference=reference, scores=scores
         )
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
-        """A class that there is not, too few or many scores, and a score that is no number."""
+        """Faults: a class that does not exist, another number of scores than classes, and a score that is no number."""
         return (_fault_of(cast(UtterancePrediction, each), num_classes) for each in predictions)
 
 
@@ -145,6 +146,7 @@ def _fault_of(prediction: UtterancePrediction, num_classes: int) -> str | None:
         return f"the reference {prediction.reference!r} is none of {num_classes} classes"
     if len(prediction.scores) != num_classes:
         return f"{len(prediction.scores)} scores for {num_classes} classes"
+    # NaN fails `<`, and so does infinity; `type` keeps JSON's true out.
     if set(map(type, prediction.scores)) - {int, float} or not all(map(_BELOW, map(abs, prediction.scores))):
         return "a score is not a finite number"
     return None

@@ -32,7 +32,7 @@ class BoundToCorpus(Protocol):
         """The upstream for this corpus.
 
         Raises:
-            DataError: The corpus does not have what it needs.
+            DataError: The corpus lacks the features that it needs.
         """
         ...
 
@@ -188,6 +188,7 @@ def _clock(declared: FeatureDeclaration) -> tuple[int, int, int]:
         DataError: They are not whole microseconds.
     """
     for rate_hz in _CLOCKS_HZ:
+        # By `repr`, the shortest decimal that reads back: 1/100 for 0.01; Fraction(0.01) has the denominator 2^59.
         hop = Fraction(repr(declared.hop_seconds)) * rate_hz
         first_center = Fraction(repr(declared.first_center_seconds)) * rate_hz
         if hop.denominator == first_center.denominator == 1:

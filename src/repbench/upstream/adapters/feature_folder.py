@@ -92,6 +92,7 @@ class FolderFrames(StoredFrames):
     """
 
     def __init__(self, folder: Path, declared: FolderDeclaration, files: dict[str, Path]) -> None:
+        # The first id in sorted order: the shape that all files are compared with must not depend on the disk.
         first = min(files)
         num_layers, _, width = read_layers(files[first], utterance=first)[0].shape
         names = declared.layer_names or tuple(f"layer {number}" for number in range(num_layers))
@@ -186,6 +187,7 @@ def _files_below(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")):
         if path.suffix not in _ENDINGS or not path.is_file():
             continue
+        # A file system or an archive may hold a name decomposed (e and an accent); ids are composed.
         id_ = unicodedata.normalize("NFC", path.relative_to(folder).as_posix().removesuffix(path.suffix))
         if id_ in files:
             what = f"The utterance has two files, {files[id_].name} and {path.name}"

@@ -44,6 +44,7 @@ def clock_of_convolutions(kernels: Sequence[int], strides: Sequence[int]) -> Fra
     A frame is a window of 1 + sum_i (k_i - 1) s_1…s_{i-1} samples, one every s_1…s_n. Rounding down at each layer
     equals rounding down once: floor(floor(x / a) / b) = floor(x / ab).
     """
+    # 1, s_1, s_1 s_2, …: one more than there are kernels; the last is the hop of the whole stack
     hops = list(itertools.accumulate(strides, lambda a, b: a * b, initial=1))
     window = 1 + sum((kernel - 1) * hop for kernel, hop in zip(kernels, hops, strict=False))
     return FrameClock(hop_samples=math.prod(strides), window_samples=window)

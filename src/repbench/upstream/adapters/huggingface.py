@@ -78,6 +78,7 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
     untrained = checkpoint == RANDOM
     files = [] if untrained else weights_files(folder, checkpoint)
     notes: tuple[str, ...] = ()
+    # Everything that transformers does is inside: its import and its constructors change global state.
     with _transformers() as transformers:
         config, extractor = _configured(transformers, family, folder)
         check_extractor(family, config, extractor, preprocessor_settings, preprocessor_file)
@@ -90,6 +91,7 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
             weights, unwrapping = unwrapped(read_weights(files), file=files[0])
             network, left_out = loaded(model_class, config, weights, files[0])
             notes = (*unwrapping, *left_out)
+    # WhisperModel is encoder and decoder; the names of the weights are those of both, so it is cut after loading.
     if family.model == "WhisperModel":
         network = network.encoder
     place = str(folder) if checkpoint is None else checkpoint

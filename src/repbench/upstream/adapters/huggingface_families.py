@@ -1,6 +1,6 @@
 """The families of speech encoders that `hf:` supports: their feature extractors, frame counts and hidden states.
 
-The feature extractor of the model prepares the sound as its configuration says. A family with `pads` encodes padded
+The feature extractor of the model prepares the sound by its configuration. A family with `pads` encodes padded
 batches; the others encode each utterance alone.
 
 Axes: L layers, B batch, T samples, F frames, D width.
@@ -71,6 +71,7 @@ class FilterBankPreprocessor:
         self._stride = int(extractor.stride)
         self.hop_samples = self._stride * hop
         self.min_samples = window + max(1, self._stride - 1) * hop  # a variance needs two frames
+        # The middle of the `stride` windows that a frame of the model covers.
         self.first_center_samples = (window + (self._stride - 1) * hop) // 2
         self._extractor = extractor
 
@@ -81,6 +82,7 @@ class FilterBankPreprocessor:
         inputs = _extracted(self._extractor, waveforms, padding=True)
         states = _hidden_states(network, inputs)
         counts = [self.num_frames(len(waveform)) for waveform in waveforms]
+        # Checked by the extractor's mask: the hidden states have as many frames as the longest row, in every row.
         valid = inputs["attention_mask"].sum(dim=1).tolist()  # (B, F) -> (B,)
         for count, given, waveform in zip(counts, valid, waveforms, strict=True):
             _check_count(given, count, len(waveform))
@@ -111,10 +113,12 @@ class WindowPreprocessor:
         self._extractor = extractor
 
     def num_frames(self, num_samples: int) -> int:
+        # Centres k * hop < T: the ceiling of T / hop.
         return -(-num_samples // self.hop_samples)
 
     def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
         (waveform,) = waveforms
+        # (T,) -> (T_i,) each; only the last may be shorter
         windows = torch.split(waveform, self._window_samples)
         # (L, F_i, D) of each window -> (L, F, D) of the utterance
         states = torch.cat([self._encode_window(network, window) for window in windows], dim=1)
@@ -127,6 +131,7 @@ class WindowPreprocessor:
         The extractor's mask gives their number; the encoder takes no mask.
         """
         inputs = _extracted(self._extractor, [window], return_attention_mask=True)
+        # (1, log-mel frames) -> the number that is not padding -> half of it, rounded up
         count = -(-int(inputs.pop("attention_mask").sum()) // self._stride)
         states = _hidden_states(network, inputs)
         _check_count(states.shape[2], self._window_frames, self._window_samples)

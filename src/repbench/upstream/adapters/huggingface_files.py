@@ -224,6 +224,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _checked(state: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
+    # Counters are integers, which `check_weights` refuses.
     counters = {key: value for key, value in state.items() if str(key).endswith(_COUNTERS)}
     return check_weights({key: state[key] for key in state if key not in counters}, file=file) | counters
 

@@ -44,7 +44,7 @@ def loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path
     Args:
         model_class: Class of the model in transformers.
         config: Its configuration.
-        weights: Tensors of any shape, by name.
+        weights: From names to tensors of any shape.
         file: Their source, for error messages.
 
     Returns:
@@ -60,6 +60,7 @@ def loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path
     except RuntimeError as error:
         what = f"The weights do not fit the configuration: {error}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded") from error
+    # Of Whisper only the encoder is used, so weights of its decoder may be missing.
     missing = [key for key in sorted(found["missing_keys"]) if not key.startswith("decoder.")]
     if missing:
         what = f"The weights do not fit the configuration: {len(missing)} missing: {named(missing)}"
@@ -110,7 +111,7 @@ def check_weights_folder(weights: Path, config: dict[str, Any], folder: Path) ->
     """Refuse a folder of weights whose own configuration computes other hidden states with the same shapes.
 
     Args:
-        weights: The folder that `--checkpoint` names; without a configuration of its own nothing is checked.
+        weights: The folder that `--checkpoint` names; if it has no configuration, nothing is checked.
         config: The configuration in use.
         folder: The folder of `config`.
 

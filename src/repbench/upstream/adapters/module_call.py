@@ -121,6 +121,7 @@ def layers_of(returned: object, module: nn.Module, name: str) -> Tensor:
     """
     if isinstance(returned, HiddenStates):
         return returned.layers
+    # A list of tensors of unequal shapes falls through to the error: they are no layers.
     if isinstance(returned, list | tuple) and returned and all(_is_layer(each) for each in returned):
         if len({each.shape for each in returned}) == 1:
             return torch.stack(list(returned))  # L times (B, F, D) -> (L, B, F, D)
@@ -148,7 +149,7 @@ def _described(value: object) -> str:
 
 
 def _hint_of_value(value: object, module: nn.Module) -> str:
-    """How to get hidden states from a value that is none: the item of a mapping or a tuple, or another input shape."""
+    """A hint for a returned value that is no tensor of hidden states: the item to take, or another input shape."""
     if isinstance(value, Mapping):
         key = next((key for key, item in value.items() if _is_layer(item)), None)
         taken = None if key is None else f"[{key!r}]"

@@ -111,7 +111,9 @@ class DeclaredModule(nn.Module):
         self.declared = declared
         self.declaration_file = declaration_file
         self.provenance = provenance
+        # A sorted set: neither the path nor the order of the files is part of the fingerprint.
         self._sources_sha256 = sorted({hashlib.sha256(source.read_bytes()).hexdigest() for source in sources})
+        # (T + padding - window) // hop + 1 >= 1  <=>  T >= window - padding
         gives_one = max(1, declared.window_samples - declared.padding_samples)
         self.info = UpstreamInfo(
             name=declared.name,
@@ -137,13 +139,14 @@ class DeclaredModule(nn.Module):
         """(B, T) -> (L, B, F, D).
 
         Raises:
-            DataError: A length is outside of what is declared.
-            PluginError: The module does not return what is declared.
+            DataError: A length is outside of the declared range.
+            PluginError: The module returns another shape than declared.
         """
         check_lengths(self.info, lengths)
         if self.declared.batch_invariant:
-            groups = [(waveforms, lengths)]
+            groups = [(waveforms, lengths)]  # one group: (B, T) and (B,)
         else:
+            # (B, T) -> B of (1, T_i) with (1,): slices keep the axis of the batch, which the module expects
             groups = [(waveforms[row : row + 1, :length], lengths[row : row + 1])
                       for row, length in enumerate(lengths.tolist())]  # fmt: skip
         return joined([states for group in groups for states in self._encode(*group)])
@@ -161,7 +164,7 @@ class DeclaredModule(nn.Module):
                 do="Correct layer_names, hop_samples, window_samples, padding_samples or width in the declaration"
                 + transposed_hint(tuple(layers.shape), expected),
             )
-        return [layers[:, row, :count] for row, count in enumerate(counts)]
+        return [layers[:, row, :count] for row, count in enumerate(counts)]  # (L, B, F, D) -> B of (L, F_i, D)
 
     def _call(self, waveforms: Tensor, lengths: Tensor) -> object:
         try:
@@ -195,6 +198,8 @@ def factory_of(target: object, spec: str) -> Callable[..., object]:
         raise PluginError("It does not lead to something that can be called", key=f"py:{spec}")
     is_class = isinstance(target, type) and issubclass(target, nn.Module)
     declares_itself = all(hasattr(target, name) for name in ("num_frames", "fingerprint"))
+    # An upstream's own class or factory is called as it is; a plain module, its class, or a function without arguments
+    # needs the declaration.
     if (is_class and not declares_itself) or (not is_class and not inspect.isclass(target) and _takes_nothing(target)):
         return partial(build, target, spec)
     return target

@@ -15,7 +15,7 @@ from repbench.upstream.contract import HiddenStates, Provenance, UpstreamInfo, c
 
 
 class Preprocessor(Protocol):
-    """How a family of encoders reads waveforms, and which frames it gives.
+    """The inputs of a family of encoders from waveforms, and the times of its frames.
 
     Attributes:
         hop_samples: Distance of two frames' centres.
@@ -79,12 +79,14 @@ class SpeechEncoder(nn.Module):
         """(B, T) -> (L, B, F, D).
 
         Raises:
-            DataError: A length is outside of what `info` declares.
+            DataError: A length is outside of the range in `info`.
             PluginError: The network gives another number of frames than `num_frames`.
         """
         check_lengths(self.info, lengths)
+        # (B, T) -> B of (T_i,): the caller's padding is cut off, since each family pads by another rule
         cut = [waveform[:length] for waveform, length in zip(waveforms, lengths.tolist(), strict=True)]
         groups = [cut] if self.preprocessor.pads else [[waveform] for waveform in cut]
+        # groups of waveforms -> B of (L, F_i, D) -> (L, B, F, D)
         return joined([states for group in groups for states in self.preprocessor.encode(self.network, group)])
 
     def fingerprint(self) -> str:

@@ -32,7 +32,7 @@ from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 
 class BundlePreprocessor:
-    """Convolutions without padding on the waveform, normalised over the utterance where the bundle asks for it.
+    """Convolutions without padding on the waveform, normalised over the utterance where the bundle requires it.
 
     Args:
         bundle: A `Wav2Vec2Bundle` of torchaudio.
@@ -55,9 +55,10 @@ class BundlePreprocessor:
 
     def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
         (waveform,) = waveforms
+        # Mean 0 and variance 1 over the whole utterance, (T,), as torchaudio's wrapper does over its batch.
         given = F.layer_norm(waveform, waveform.shape) if self._normalises else waveform
         extractor: Any = network
-        layers, _ = extractor.extract_features(given[None])
+        layers, _ = extractor.extract_features(given[None])  # (T,) -> (1, T)
         # L times (1, F, D) -> (L, F, D)
         return [torch.cat(layers)]
 
@@ -86,6 +87,7 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> SpeechE
     with seeded(seed):
         network = _untrained(bundle)
     if file is not None:
+        # `aux` is the output layer of a recognition model.
         weights = {key: value for key, value in read_weights([file]).items() if not key.startswith("aux.")}
         try:
             network.load_state_dict(weights, strict=True)

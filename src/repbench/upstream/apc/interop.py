@@ -87,6 +87,7 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
 def _bare(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> ForeignCheckpoint:
     state, unwrapping = unwrapped(content, file=path)
     weights = check_weights(state, file=path)
+    # The original code has a linear prenet, (H, D); that of the Mockingjay code is a convolution, (H, D, 1).
     axes = max((each.ndim for key, each in weights.items() if re.fullmatch(r"prenet\..*\.weight", key)), default=2)
     width = _input_width(weights, path)
     mockingjay_code = axes == 3 or width == 160
@@ -134,6 +135,7 @@ def _s3prl(content: Mapping[str, Any], settings: Mapping[str, Any], path: Path) 
         "dropout": sizes.get("dropout"),
         "residual": sizes.get("residual"),
         "time_shift": task.get("n_future"),
+        # Of S3PRL's code, not of its settings: the first GRU has no residual, the last has dropout.
         "residual_on_first": False,
         "dropout_on_last": True,
     }
@@ -173,6 +175,7 @@ def _names(settings: ApcConfig, layout: _Layout) -> Iterator[_Name]:
         yield _Name(f"stack.prenet.{index}.bias", f"{theirs}.bias", (hidden,))
         before = hidden
     for index in range(settings.num_layers):
+        # torch stacks the reset, update and new gates of a GRU along the first axis: (3H, D), (3H, H), (3H,), (3H,)
         shapes = ((3 * hidden, before), (3 * hidden, hidden), (3 * hidden,), (3 * hidden,))
         for part, shape in zip(_GRU_PARTS, shapes, strict=True):
             yield _Name(f"stack.grus.{index}.{part}", f"{layout.grus}.{index}.{part}", shape)
@@ -187,12 +190,14 @@ def _count(weights: Mapping[str, Tensor], pattern: re.Pattern[str]) -> int:
 
 def _hidden_size(weights: Mapping[str, Tensor], path: Path) -> int:
     for key, weight in weights.items():
+        # (3H, H)
         if _GRU.match(key) and key.endswith(".weight_hh_l0") and weight.ndim == 2:
             return int(weight.shape[1])
     raise IntegrityError("The checkpoint holds no matrix `rnns.0.weight_hh_l0`", file=path)
 
 
 def _input_width(weights: Mapping[str, Tensor], path: Path) -> int:
+    # (D, H, 1), (H, D) or (H, D, 1), (3H, D): the side D of the first of these that the file has
     for key, axis in (("postnet.layer.weight", 0), ("prenet.layers.0.weight", 1), ("rnns.0.weight_ih_l0", 1)):
         if key in weights and weights[key].ndim > axis:
             return int(weights[key].shape[axis])

@@ -19,7 +19,8 @@ from repbench.upstream.dropout import dropout
 class Stack(nn.Module):
     """Prenet, GRUs and postnet.
 
-    A prenet layer and the postnet are position-wise; the original code writes them as convolutions of kernel 1.
+    A prenet layer and the postnet are position-wise. The postnet of the original code, and both in the Mockingjay
+    code, are convolutions of kernel 1.
 
     Args:
         input_width: D.
@@ -53,6 +54,7 @@ class Stack(nn.Module):
         self._residual = residual
         self._residual_on_first = residual_on_first
         widths = [input_width] + [width] * prenet_layers
+        # Linear also for a convolution of kernel 1: the same matrix without its third axis (`interop._converted`).
         self.prenet = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
         first = widths[-1]
         self.grus = nn.ModuleList(
@@ -71,6 +73,8 @@ class Stack(nn.Module):
             output, _ = gru(states)  # (B, F, H or D) -> (B, F, H)
             if index < last or self._dropout_on_last:
                 output = self._dropped(output)
+            # Dropout before the residual: the sum keeps the undropped input, as in the original code. Without a prenet
+            # the first GRU changes the width D to H, and has a residual only if they happen to be equal.
             if self._residual and output.shape == states.shape and (index > 0 or self._residual_on_first):
                 output = output + states
             outputs.append(output)

@@ -39,11 +39,14 @@ def shifted_distance(predicted: Tensor, frames: Tensor, lengths: Tensor, shift: 
         The mean, 0 where no frame is scored, weighted by the number of scored values.
     """
     num_pairs = frames.shape[1] - shift
-    prediction, target = predicted[:, : max(num_pairs, 0)], frames[:, shift:]  # (B, F - n, D)
+    # Both (B, F - n, D), empty where F <= n: `max` keeps a negative stop from counting from the end.
+    prediction, target = predicted[:, : max(num_pairs, 0)], frames[:, shift:]
     if not padded:
+        # (B,) -> (B, F - n): the last n frames of an utterance have no target within it
         where = valid_mask((lengths - shift).clamp_min(0), max(num_pairs, 0))
         # (B, F - n, D) -> (scored frames, D)
         prediction, target = prediction[where], target[where]
+    # float32: under autocast the postnet gives bfloat16, whose sum over a batch would lose the small terms.
     total = (prediction.float() - target).abs().sum()
     return Loss(value=total / max(prediction.numel(), 1), weight=float(prediction.numel()))
 
@@ -74,6 +77,7 @@ class AutoregressivePrediction:
     def loss(self, batch: Batch, generator: torch.Generator) -> Loss:
         """L1 distance to the frames n ahead of (B, F, D); nothing is drawn from `generator`."""
         settings = self._model.settings
+        # Values past a length have no meaning in a `Batch`, but `padded` scores them, as zeros: (B, F) -> (B, F, 1)
         frames = batch.values.masked_fill(~valid_mask(batch.lengths, batch.values.shape[1])[..., None], 0.0)
         states = self._model.stack(frames)[-1]
         padded = settings.loss_on == "padded"
@@ -87,5 +91,6 @@ class AutoregressivePrediction:
     def figures(self, batch: Batch) -> Mapping[str, Tensor]:
         """The target and the predicted frames (F - n, D) of the first utterance, aligned at the target's time."""
         shift, count = self._model.settings.time_shift, int(batch.lengths[0])
+        # (1, F, D) -> (1, F, H) -> (1, F, D) -> (F, D)
         predicted = self._model.stack.postnet(self._model.stack(batch.values[:1])[-1])[0]
         return {"true": batch.values[0, shift:count], "predicted": predicted[: max(count - shift, 0)]}

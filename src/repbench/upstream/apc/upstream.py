@@ -101,11 +101,13 @@ class Apc(SpectrogramNetwork[ApcConfig]):
             DataError: The shape or a length is not valid.
         """
         frames, counts = self._batch(spec, lengths)
+        # (B, F, D) -> (B, F, H) -> (B, F, D)
         predicted: Tensor = self.stack.postnet(self.stack(frames)[-1])
         return predicted.masked_fill(~valid_mask(counts, frames.shape[1])[..., None], 0.0)
 
     def _batch(self, spec: Tensor, lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor]:
         frames, counts = as_batch(spec, lengths, width=self.front_end.width, min_frames=1, name="APC")
+        # Padding changes no valid frame of a forward GRU; zeroed all the same: NaN in it would survive the products.
         return frames.masked_fill(~valid_mask(counts, frames.shape[1])[..., None], 0.0), counts
 
     def _layers(self, frames: Tensor, counts: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ RANDOM = "random"
 
 
 def is_untrained(checkpoint: str | None) -> bool:
-    """Whether a checkpoint stands for random weights: `random`, `random:PRESET` or `random:PATH`."""
+    """Whether a checkpoint means random weights: `random`, `random:PRESET` or `random:PATH`."""
     return checkpoint is not None and checkpoint.partition(":")[0] == RANDOM
 
 
@@ -112,6 +112,7 @@ class NetworkFactory(Generic[Config]):
             foreign = self.read_foreign(place, settings)
             file, config, weights = place, foreign.config, foreign.weights
             provenance = Provenance(checkpoint=str(file), notes=foreign.notes)
+        # Building draws initial weights, all replaced below; `seeded` keeps that from moving the caller's random state.
         with seeded(seed):
             network = self.untrained(self._configured(merged(config, settings), file), tuple(weights), seed)
         hold_to_keys(network, weights, file=file)
@@ -121,6 +122,7 @@ class NetworkFactory(Generic[Config]):
 
     def _random(self, source: str, seed: int, settings: Mapping[str, Any]) -> nn.Module:
         source, config = self._source_of_random(source)
+        # Presets also hold the settings of `repbench pretrain`, which are none of the model.
         own = {key: value for key, value in config.items() if key != "training"}
         built = self._configured(merged(own, settings), "the settings")
         with seeded(seed):
@@ -192,6 +194,7 @@ def locate(path: Path) -> Checkpoint | Path:
         EnvironmentFault: The path cannot be read.
     """
     path = given_path(path, "--checkpoint")
+    # Before `is_file`: model.safetensors of a checkpoint is a file too, and its manifest verifies it.
     if is_part_of_checkpoint(path):
         return open_checkpoint(path.parent)
     if path.is_file():
@@ -231,6 +234,7 @@ def usual_preset(device: torch.device | None = None) -> str:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's CPU generator within the block; its state is restored after it."""
+    # No GPU: networks are built on the CPU, and by default `fork_rng` saves the state of every GPU.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -27,7 +27,7 @@ _MAX_CHARACTERS = 100
 _GRU_KEY = re.compile(r"(?:rnns|rnn_layers)\.[0-9]+\.")
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of weights, by name."""
+"""From the names of weights to their shapes."""
 
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.")
 """Prefixes that DataParallel, torch.compile, FSDP and Lightning Fabric add to every name of a wrapped model."""
@@ -77,6 +77,7 @@ def unwrapped(
     own = [*expected]
     names = {key: str(key) for key in weights if key != AVERAGING_COUNTER}
     taken = list[str]()
+    # Wrappers nest in any order (`module._orig_mod.`): one prefix a turn, until none is shared by all names.
     while (prefix := _shared_wrapper(names.values())) and _shared_wrapper(own) != prefix:
         names = {key: name.removeprefix(prefix) for key, name in names.items()}
         taken.append(prefix)
@@ -109,7 +110,7 @@ def hold_to_keys(module: nn.Module, weights: Mapping[str, Tensor], *, file: Path
 
     Args:
         module: The module.
-        weights: Tensors of any shape, by name.
+        weights: From names to tensors of any shape.
         file: Their source, for error messages.
 
     Raises:
@@ -144,7 +145,7 @@ def hold_to_shapes(expected: Shapes, weights: Mapping[str, Tensor], *, file: Pat
 
 
 def named(keys: Iterable[object]) -> str:
-    """A list of keys for an error: the first by name, the number of the others."""
+    """A list of keys for an error: the names of the first, the number of the others."""
     texts = [str(key) for key in keys]
     others = len(texts) - _MAX_NAMED
     return ", ".join(texts[:_MAX_NAMED]) + (f" and {others} more" if others > 0 else "")
@@ -172,13 +173,14 @@ def hold_to_copies(weights: Mapping[str, Tensor], pattern: str, *, file: Path) -
     """Refuse layers that are shared according to the settings but differ.
 
     Args:
-        weights: Tensors of any shape, by name.
+        weights: From names to tensors of any shape.
         pattern: Prefix of the names of a layer, with {} for its number.
         file: Their source, for error messages.
 
     Raises:
         IntegrityError: A layer differs from the first.
     """
+    # `re.escape` has made \{\} of the placeholder {}.
     numbered = re.compile(re.escape(pattern).replace(r"\{\}", r"([0-9]+)"))
     for name, weight in weights.items():
         found = numbered.match(name)
@@ -223,6 +225,7 @@ def group(tree: Mapping[str, Any], key: str, *, file: Path, of: str = "the check
 
 def numbers(tree: Any) -> Any:
     """A configuration with texts read as numbers: "4e-4" becomes 0.0004 and "None" becomes None."""
+    # YAML 1.1, as PyYAML reads the configurations of these toolkits, takes `4e-4` (no dot) and `None` for text.
     if isinstance(tree, dict):
         return {key: numbers(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):

@@ -17,6 +17,7 @@ def untrained(settings: MockingjayConfig, names: Sequence[str] | None = None, se
     """A Mockingjay with weights drawn from `seed`; it has a head unless `names` lists no weight of one."""
     with_head = names is None or any(name.startswith("head.") for name in names)
     network = Mockingjay(settings, with_head=with_head)
+    # torch drew its own initial weights first, from the generator that `NetworkFactory` seeds; all are overwritten.
     initialise(network, settings.initializer_std, torch.Generator().manual_seed(seed))
     return network
 

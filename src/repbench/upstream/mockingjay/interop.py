@@ -163,6 +163,7 @@ def read_foreign(path: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
         kind=source.kind,
         config=config,
         weights={
+            # Q, K, V (H, H) each -> (3H, H), the rows that `Attention.qkv` splits again; one part stays as it is
             f"{part.ours}.{name}": torch.cat([weights[f"{each}.{name}"] for each in part.theirs])
             for part in parts
             for name in ("weight", "bias")

@@ -71,7 +71,8 @@ def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: 
     else:
         span = torch.ones_like(lengths)
         starts = spans = torch.zeros_like(valid)
-        last_start = torch.full_like(valid, -1, dtype=torch.int64)
+        last_start = torch.full_like(valid, -1, dtype=torch.int64)  # (B, F): no frame is in a span
+    # The order of the draws below (kinds, stretches, band, noise) fixes the masks of a seed; a run resumes bit for bit.
     kinds = _kinds(batch, settings, generator)
     others = _other_stretches(frames, lengths, span, last_start, generator)
     # (B, F) and (B,) -> (B, F, 1), against (B, F, D)
@@ -79,8 +80,10 @@ def mask(frames: Tensor, lengths: Tensor, settings: MaskingSettings, generator: 
     masked = masked.masked_fill((spans & (kinds == 0)[:, None])[..., None], 0.0)
     band = _band(batch, width, settings.frequency, generator)
     masked = masked.masked_fill(band[:, None, :], 0.0)  # (B, D) -> (B, 1, D)
+    # One draw for the whole batch, standard deviation 0.2: as `generate_masked_acoustic_model_data` of S3PRL.
     if settings.noise > 0 and float(_uniform((), generator)) < settings.noise:
         masked = masked + 0.2 * torch.randn(masked.shape, generator=generator, device=generator.device)
+    # Noise reaches padding too, so padding is zeroed last.
     return Masked(masked.masked_fill(~valid[..., None], 0.0), spans, starts, band, kinds)
 
 
@@ -105,9 +108,11 @@ def scored(masked: Masked, lengths: Tensor, settings: MaskingSettings) -> Tensor
 
 
 def _span_lengths(lengths: Tensor, settings: MaskingSettings, generator: torch.Generator) -> Tensor:
+    # One length for all spans of an utterance, at most F - 1, so that a frame is left to reconstruct them from: (B,)
     longest = torch.full_like(lengths, settings.consecutive)
     if settings.consecutive_min is not None:
         choices = settings.consecutive - settings.consecutive_min + 1
+        # Uniform on consecutive_min … consecutive, both included: (B,)
         drawn = (_uniform((len(lengths),), generator) * choices).floor().clamp_max(choices - 1)
         longest = settings.consecutive_min + drawn.to(torch.int64)
     return torch.minimum(longest, lengths - 1)
@@ -118,24 +123,30 @@ def _starts(
 ) -> Tensor:
     """First frames of spans, drawn without repetition: (B, F) bool."""
     times = torch.arange(num_frames, device=lengths.device)[None]  # (1, F)
-    last = (lengths - span)[:, None]  # (B, 1)
+    # Inclusive: a span may end on the last frame. S3PRL ends one start earlier and never masks the last frame: (B, 1)
+    last = (lengths - span)[:, None]
     possible = times <= last
     if not settings.overlap:
         # Spans on a grid with gaps of half a span, shifted by a random offset, cannot overlap (S3PRL).
         pitch = (1.5 * span).round().to(torch.int64)[:, None]
+        # Offsets 0 … min(C, last start), both included, as `random.randint` draws them in S3PRL: (B, 1)
         room = torch.minimum(span[:, None], last) + 1
         offset = (_uniform((len(lengths), 1), generator) * room).floor().to(torch.int64).minimum(room - 1)
         possible &= (times >= offset) & ((times - offset) % pitch == 0)
+    # `torch.round` takes halves to even, as Python's `round` in S3PRL does: (B,)
     wanted = (lengths * settings.proportion / span).round().to(torch.int64).clamp_min(1)
     # The `wanted` smallest random keys are the starts: a draw without repetition. Impossible starts get keys above 1.
     keys = _uniform((len(lengths), num_frames), generator).masked_fill(~possible, 2.0)
+    # argsort of argsort is the rank of each key within its utterance: (B, F) -> (B, F)
     ranks = keys.argsort(dim=1).argsort(dim=1)
+    # `& possible` where fewer starts are possible than wanted: impossible ones then have ranks below `wanted`.
     return (ranks < wanted[:, None]) & possible
 
 
 def _last_start(starts: Tensor) -> Tensor:
     """The latest start up to each frame, -1 before the first: (B, F) int64."""
     times = torch.arange(starts.shape[1], device=starts.device).expand_as(starts)
+    # Times rise along F, so the running maximum is the latest start.
     return times.masked_fill(~starts, -1).cummax(dim=1).values
 
 
@@ -143,12 +154,16 @@ def _other_stretches(
     frames: Tensor, lengths: Tensor, span: Tensor, last_start: Tensor, generator: torch.Generator
 ) -> Tensor:
     """For each frame of a span, the frame of another span of the utterance that replaces it: (B, F, D)."""
+    # Number of possible starts of the replacing span, (B, 1), and for every frame a draw among them, (B, F). Only
+    # the draws at starts are used; one for every frame keeps the shape independent of the number of spans.
     room = (lengths - span + 1)[:, None]
     drawn = (_uniform(tuple(last_start.shape), generator) * room).floor().to(torch.int64).minimum(room - 1)
+    # Frames before the first start have -1; 0 keeps `gather` in range, and `mask` reads no such frame.
     start = last_start.clamp_min(0)
     times = torch.arange(frames.shape[1], device=frames.device)[None]
     # Frame k of a span that starts at s comes from `drawn[s]` + k - s: (B, F)
     source = (drawn.gather(1, start) + times - start).clamp(max=frames.shape[1] - 1)
+    # (B, F) -> (B, F, D): the same source frame for every dimension
     return frames.gather(1, source[..., None].expand_as(frames))
 
 
@@ -161,11 +176,13 @@ def _kinds(batch: int, settings: MaskingSettings, generator: torch.Generator) ->
 def _band(batch: int, width: int, share: float, generator: torch.Generator) -> Tensor:
     """For each utterance a band of up to `share` of the dimensions: (B, D) bool."""
     dims = torch.arange(width, device=generator.device)[None]
+    # Width drawn from 0 to `widest`, so a band may be empty, as in S3PRL.
     widest = int(width * share)
     if widest == 0:
         return torch.zeros(batch, width, dtype=torch.bool, device=generator.device)
     size = (_uniform((batch, 1), generator) * (widest + 1)).floor().clamp_max(widest)
     start = (_uniform((batch, 1), generator) * (width - size + 1)).floor()
+    # (1, D) against (B, 1) -> (B, D)
     return (dims >= start) & (dims < start + size)
 
 
@@ -188,4 +205,5 @@ def masked_distance(restored: Tensor, target: Tensor, where: Tensor, loss: str =
     distance = F.l1_loss if loss == "l1" else F.mse_loss
     # (B, F, D) -> (scored frames, D) or (scored values,)
     prediction, reference = restored[where], target[where]
+    # Sum over a count, not `mean`: the mean of nothing is NaN, and its gradient would reach all weights.
     return distance(prediction, reference, reduction="sum") / max(prediction.numel(), 1)

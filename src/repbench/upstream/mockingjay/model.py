@@ -37,6 +37,7 @@ def stack_frames(frames: Tensor, lengths: Tensor, rate: int) -> tuple[Tensor, Te
     Returns:
         (B, S, r * D), zero past the (B,) counts, with S = F // rate.
     """
+    # From the lengths, not from the padded F: a stack never mixes valid frames with padding.
     counts = lengths.div(rate, rounding_mode="floor")
     batch, num_frames, width = frames.shape
     num_stacked = num_frames // rate
@@ -59,8 +60,9 @@ def tile_frames(stacked: Tensor, counts: Tensor, lengths: Tensor, rate: int) -> 
     """
     num_frames = int(lengths.max())
     places = torch.arange(num_frames, device=stacked.device)[None] // rate  # (1, F)
-    places = torch.minimum(places, (counts - 1)[:, None])  # (B, F)
-    # (B, F) -> (..., B, F, H)
+    # Frames left over by stacking take the last valid stack: (1, F) and (B, 1) -> (B, F)
+    places = torch.minimum(places, (counts - 1)[:, None])
+    # (B, F) -> (B, F, 1) -> (..., B, F, H): `gather` needs an index of the shape of its result; `expand` copies nothing
     index = places[..., None].expand(*stacked.shape[:-2], num_frames, stacked.shape[-1])
     return stacked.gather(-2, index).masked_fill(~valid_mask(lengths, num_frames)[..., None], 0.0)
 
@@ -71,8 +73,9 @@ def sinusoids(num_frames: int, width: int) -> Tensor:
     Reference:
         Vaswani et al., Attention Is All You Need, section 3.5, arXiv:1706.03762.
     """
+    # float64, rounded once at the end: in float32 the angle of frame 2,000 may already be off by 1e-4.
     rates = 10_000.0 ** (-2.0 * (torch.arange(width) // 2).to(torch.float64) / width)  # (H,)
-    angles = torch.arange(num_frames, dtype=torch.float64)[:, None] * rates
+    angles = torch.arange(num_frames, dtype=torch.float64)[:, None] * rates  # (F, 1) * (H,) -> (F, H)
     angles[:, 1::2] += math.pi / 2  # cos x = sin(x + pi / 2), exact to 1e-16 of the angle
     return angles.sin().to(torch.float32)
 
@@ -90,13 +93,14 @@ class Positions(nn.Module):
     def __init__(self, width: int, scale: float) -> None:
         super().__init__()
         self._scale = scale
+        # Not persistent: the table is a function of H and the scale, so checkpoints and fingerprints do not hold it.
         self.register_buffer("table", torch.empty(0, width), persistent=False)
 
     def forward(self, num_frames: int, offsets: Tensor | None = None) -> Tensor:
         """The rows (F, H), or (B, F, H) with (B,) offsets, the first row of each utterance."""
         needed = num_frames + (0 if offsets is None else int(offsets.max()))
         if needed > len(self.table):
-            rows = max(1024, 1 << (needed - 1).bit_length())
+            rows = max(1024, 1 << (needed - 1).bit_length())  # the next power of two: few tables for many lengths
             with torch.inference_mode(False):  # the table is kept for later calls in training
                 self.table = (self._scale * sinusoids(rows, self.table.shape[1])).to(self.table)
         if offsets is None:
@@ -118,6 +122,7 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
+        # The rows of Q, K and V one after the other, as `interop` concatenates them: (3H, H).
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
@@ -141,13 +146,13 @@ class Attention(nn.Module):
 
     def _parts(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, num_frames, width = states.shape
-        # (B, S, 3H) -> (3, B, A, S, H / A)
+        # (B, S, 3H) -> (B, S, 3, A, H / A)
         parts = self.qkv(states).view(batch, num_frames, 3, self.num_heads, width // self.num_heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, S, 3, A, H / A) -> 3 times (B, A, S, H / A)
         return query, key, value
 
     def _joined(self, mixed: Tensor) -> Tensor:
-        # (B, A, S, H / A) -> (B, S, H)
+        # (B, A, S, H / A) -> (B, S, A, H / A) -> (B, S, H)
         joined: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return joined
 
@@ -163,18 +168,23 @@ def _attended_in_bfloat16(query: Tensor, key: Tensor, value: Tensor, valid: Tens
     into the cache are 1.5 times as fast.
     """
     batch, num_heads, num_frames, _ = query.shape
+    # A head has B * S * S scores; a block takes as many heads as fit, at least one.
     step = max(1, min(num_heads, _BLOCK_SCORES // (batch * num_frames * num_frames)))
     mixed = torch.empty_like(query)
     for first in range(0, num_heads, step):
         heads = slice(first, first + step)
+        # (B, a, S, S) @ (B, a, S, H / A) -> (B, a, S, H / A) for the a heads of the block
         mixed[:, heads] = _probabilities(query[:, heads], key[:, heads], valid) @ value[:, heads]
     return mixed
 
 
 def _probabilities(query: Tensor, key: Tensor, valid: Tensor | None) -> Tensor:
     # (B, A, S, H / A) @ (B, A, H / A, S) -> (B, A, S, S)
+    # The query is scaled, not the scores: a head divides S * H / A numbers in place of S * S.
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if valid is not None:
+        # (B, A, S, S) with (B, 1, 1, S): padding is masked as a key only. Every row keeps a finite key, because
+        # counts are at least 1, so no softmax is 0 / 0; rows of padding hold numbers that nobody reads.
         scores.masked_fill_(~valid, -math.inf)
     return scores.softmax(dim=-1)
 
@@ -217,6 +227,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, states: Tensor, valid: Tensor | None) -> Tensor:
         """(B, S, H) -> (B, S, H)."""
+        # Pre-LN leaves the residual path unnormalised, hence `Encoder.output_norms`; post-LN is that of BERT.
         if self._place == "pre":
             states = states + self._dropped(self.attention(self.attention_norm(states), valid))
             return states + self._dropped(self._feed_forward(self.feed_forward_norm(states)))
@@ -287,6 +298,7 @@ class Encoder(nn.Module):
             )
             for _ in range(num_layers)
         )
+        # One for each of the L + 1 outputs, input included, as S3PRL's `pre_layer_norm` has them.
         num_output_norms = num_layers + 1 if place == "pre" else 0
         self.output_norms = nn.ModuleList(nn.LayerNorm(width, eps=epsilon) for _ in range(num_output_norms))
 
@@ -319,6 +331,7 @@ class Encoder(nn.Module):
         states, valid = self._input(stacked, counts, offsets)
         for layer in self.layers:
             states = layer(states, valid)
+        # The slice is empty with post-LN, which has no output norms.
         for norm in self.output_norms[-1:]:
             states = norm(states)
         return states
@@ -334,6 +347,7 @@ class Encoder(nn.Module):
         maps = []
         for layer in self.layers:
             assert isinstance(layer, EncoderLayer)
+            # Computed apart from the layer itself, whose fused attention does not give its probabilities.
             maps.append(layer.probabilities(states, valid))
             states = layer(states, valid)
         rows = valid_mask(counts, stacked.shape[1])[:, None, None, :, None]  # (B, 1, 1, S, 1)
@@ -342,9 +356,10 @@ class Encoder(nn.Module):
 
     def _input(self, stacked: Tensor, counts: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         num_frames = stacked.shape[1]
-        # (B, S, r * D) -> (B, S, H)
+        # (B, S, r * D) -> (B, S, H); positions are (S, H), or (B, S, H) with offsets
         projected = self.input_projection(stacked) + self.positions(num_frames, offsets)
         states = dropout(self.input_norm(projected), self._dropout, self.training)
+        # Without padding no mask is needed, and torch's flash attention on CUDA takes none.
         if int(counts.min()) == num_frames:
             return states, None
         return states, valid_mask(counts, num_frames)[:, None, None, :]  # (B, S) -> (B, 1, 1, S)
@@ -380,6 +395,7 @@ class ReconstructionHead(nn.Module):
 
 def initialise(module: nn.Module, std: float, generator: torch.Generator) -> None:
     """Draw every matrix from N(0, std^2) and set biases to 0, gains to 1, as BERT does."""
+    # In the order of `modules()`, with one generator: another order of the same parts draws other weights.
     for part in module.modules():
         if isinstance(part, nn.Linear):
             with torch.no_grad():

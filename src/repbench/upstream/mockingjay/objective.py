@@ -61,6 +61,7 @@ class MaskedAcousticModelling:
         if self._model.target_front_end is None:
             return Batch(given, counts)
         target, _ = self._model.target_front_end(waveforms, lengths)
+        # (B, F, D) and (B, F, D') of the target -> (B, F, D + D'): one tensor, so that a crop cuts both alike
         return Batch(torch.cat([given, target], dim=-1), counts)
 
     def num_frames(self, num_samples: int) -> int:
@@ -75,24 +76,30 @@ class MaskedAcousticModelling:
         """
         settings = self._model.settings
         given, target, counts = self._stacked(batch)
+        # Masks before offsets: both draw from one generator, and the order of draws is part of a bit-exact resume.
         masked = mask(given, counts, settings.masking, generator)
         where = scored(masked, counts, settings.masking)
+        # (B, S) either way: a frame goes through the head if any of its values is scored
         frames = where if where.ndim == 2 else where.any(dim=-1)
         states = self._model.encoder.last(masked.frames, counts, self._offsets(counts, generator))
         # (B, S, H) -> (scored frames, H) -> (scored frames, r * D): the head runs on scored frames only
         restored = self._model.require_head()(states[frames]).float()
+        # (B, S, r * D) -> (scored frames, r * D); `where` -> (scored frames,) or (scored frames, r * D).
+        # float32 by `.float()` above: under autocast the sum of many small distances would round in bfloat16.
         value = masked_distance(restored, target[frames], where[frames], settings.loss)
+        # Terms are values, not frames: a whole scored frame counts r * D of them.
         return Loss(value=value, weight=float(where.sum() if where.ndim == 3 else where.sum() * target.shape[-1]))
 
     def figures(self, batch: Batch) -> Mapping[str, Tensor]:
         """The first utterance masked, reconstructed and as it is, each (F, D), with masks of a fixed seed."""
         generator = torch.Generator(batch.values.device).manual_seed(0)
+        # (B, F, D) -> (1, length, D): cut to its length, so that no padding is drawn
         one = Batch(batch.values[:1, : int(batch.lengths[0])], batch.lengths[:1])
         given, target, counts = self._stacked(one)
         masked: Masked = mask(given, counts, self._model.settings.masking, generator)
         restored = self._model.require_head()(self._model.encoder.last(masked.frames, counts))
         rate = self._model.settings.downsample_rate
-        # (1, S, r * D) -> (S * r, D)
+        # (1, S, r * D) -> (S, r * D) -> (S * r, D): a stack holds r consecutive frames, so this reverses `stack_frames`
         return {
             name: each[0].float().reshape(-1, each.shape[-1] // rate)
             for name, each in (("masked", masked.frames), ("predicted", restored), ("true", target))
@@ -101,6 +108,7 @@ class MaskedAcousticModelling:
     def _stacked(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         rate = self._model.settings.downsample_rate
         width = self._model.front_end.width
+        # `frames` concatenated input and target along D: (B, F, D + D') -> (B, S, r * D) and (B, S, r * D')
         given, counts = stack_frames(batch.values[..., :width], batch.lengths, rate)
         if batch.values.shape[-1] == width:
             return given, given, counts
@@ -112,4 +120,5 @@ class MaskedAcousticModelling:
         if furthest == 0:
             return None
         drawn = torch.rand(counts.shape, generator=generator, device=generator.device)
+        # Uniform on 0 … furthest: (B,)
         return (drawn * (furthest + 1)).floor().clamp_max(furthest).to(torch.int64)

@@ -122,10 +122,11 @@ class Mockingjay(SpectrogramNetwork[MockingjayConfig]):
         frames, num_frames = self._batch(spec, lengths)
         rate = self.settings.downsample_rate
         stacked, counts = stack_frames(frames, num_frames, rate)
+        # (L + 1, B, S, H) without the input, or (B, S, H) -> (1, B, S, H): one form for both
         layers = self._layers(stacked, counts)[1:] if all_layers else self._last(stacked, counts)[None]
         if tile:
             tiled = tile_frames(layers, counts, num_frames, rate)
-            # (L, B, max(lengths), H) -> (L, B, F, H)
+            # (L, B, max(lengths), H) -> (L, B, F, H): `tile_frames` ends at the longest length, the caller's F may not
             layers = torch.nn.functional.pad(tiled, (0, 0, 0, frames.shape[1] - tiled.shape[2]))
         # (L, B, F, H) -> (B, L, F, H)
         return layers.transpose(0, 1) if all_layers else layers[0]
@@ -148,6 +149,7 @@ class Mockingjay(SpectrogramNetwork[MockingjayConfig]):
         rate = self.settings.downsample_rate
         stacked, counts = stack_frames(frames, num_frames, rate)
         restored: Tensor = self.require_head()(self._last(stacked, counts))
+        # (B, S) -> (B, S, 1), against (B, S, r * D)
         restored = restored.masked_fill(~valid_mask(counts, stacked.shape[1])[..., None], 0.0)
         # (B, S, r * D) -> (B, S * r, D)
         return restored.reshape(len(restored), -1, restored.shape[-1] // rate)

@@ -91,6 +91,7 @@ class FreshInputs:
 
     def _batch(self, wanted: Sequence[Stretch], sounds: Sequence[Tensor]) -> Batch:
         if not isinstance(self._objective, FrameObjective):
+            # (T_i,) of each utterance -> (length,) -> (B, T)
             cut = [sound[each.start : each.start + each.length] for each, sound in zip(wanted, sounds, strict=True)]
             values, lengths = padded(cut)
             return Batch(values.to(self._device), lengths.to(self._device))
@@ -98,6 +99,7 @@ class FreshInputs:
         # Whole utterances go through the front end, because CMVN and deltas depend on frames outside of the stretch.
         with torch.no_grad():
             whole = self._objective.frames(waveforms.to(self._device), samples.to(self._device)).values
+        # (B, F, D) -> B of (length, D) -> (B, longest length, D)
         parts = [whole[row, each.start : each.start + each.length] for row, each in enumerate(wanted)]
         values, lengths = padded(parts)
         return Batch(values, lengths.to(self._device))
@@ -113,6 +115,7 @@ def _ahead(
         waiting.append((wanted, pool.submit(read, wanted)))
     while waiting:
         wanted, sounds = waiting.pop(0)
+        # At most one is submitted for each that is taken: memory holds `_READ_AHEAD` batches of sounds.
         for following in islice(stretches, 1):
             waiting.append((following, pool.submit(read, following)))
         yield wanted, sounds.result()
@@ -168,6 +171,7 @@ def gather(
 
 
 def _frames_of(objective: FrameObjective, sounds: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    # B of (T_i,) -> (B, T), (B,)
     waveforms, samples = padded(sounds)
     with torch.no_grad():
         batch = objective.frames(waveforms.to(device), samples.to(device))

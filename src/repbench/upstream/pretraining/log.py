@@ -44,6 +44,7 @@ class TrainingLog:
         self._path = run / METRICS_FILE
         self._board = run / TENSORBOARD_FOLDER
         with environment_faults(self._path):
+            # Refuse before the file is rewritten: lines of later steps go, whole lines up to `step` stay.
             _refuse_other_log(self._path)
             write_text(self._path, "".join(f"{line}\n" for line in lines_until(self._path, step)))
             self._stream = self._path.open("a", encoding="utf-8")
@@ -175,8 +176,10 @@ def _picture(pictures: Mapping[str, Tensor]) -> NDArray[np.uint8]:
     width = max(panel.shape[1] for panel in panels)
     rows = []
     for panel in panels:
+        # (D, F) in [0, 1] -> (D, F, 4) -> (D, F, 3) without alpha, padded with white to the widest panel
         coloured = colormaps["viridis"]((panel - low) / max(high - low, 1e-6))[..., :3]
         blank = np.ones((len(panel), width - panel.shape[1], 3))
         rows += [np.concatenate([coloured, blank], axis=1), np.ones((2, width, 3))]
+    # Without the line below the last panel: (D, W, 3) and (2, W, 3) in turn -> (H, W, 3)
     image: NDArray[np.uint8] = (np.concatenate(rows[:-1]) * 255).astype(np.uint8)
     return image

@@ -66,11 +66,12 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `optimizer_tensors` returned; rates and the other settings of the groups stay."""
+    """Load the tensors of `optimizer_tensors`; rates and the other settings of the groups stay."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         _, parameter, name = key.split(".", 2)
         # The counters of our own optimizers are integers, those of torch's are float tensors.
         whole = value.dtype == torch.int64 and value.ndim == 0
         state.setdefault(int(parameter), {})[name] = int(value) if whole else value
+    # The groups of the present optimizer: a resumed run may have other settings, and moments alone are restored.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -30,7 +30,7 @@ class OptimizerSettings(Settings):
 
 
 class CurriculumStage(Settings):
-    """A part of the training with settings of its own; null: as in the group `training`."""
+    """A part of the training with other settings; null: as in the group `training`."""
 
     until: Annotated[float, Field(gt=0, le=1)]
     """Share of the steps at which the stage ends."""
@@ -46,7 +46,7 @@ class TrainingSettings(Settings):
     steps: PositiveInt = 500_000
     """Updates."""
     batch_frames: PositiveInt = 3200
-    """Frames of a batch, padding included; a longer utterance is a batch of its own."""
+    """Frames of a batch, padding included; a longer utterance is a batch alone."""
     crop_frames: PositiveInt | None = 400
     """Longest stretch of an utterance in a batch, drawn anew each time; null: whole utterances."""
     min_frames: PositiveInt = 2

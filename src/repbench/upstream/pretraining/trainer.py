@@ -127,7 +127,7 @@ class Trainer(TrainingLoop):
             stop = self.take_steps(f"pre-training {self.plugin}", signals)
         return Trained(checkpoint=self._saved, step=self.step, dev_loss=self._dev_loss, signal=stop)
 
-    # what differs from other trainings
+    # the parts of `TrainingLoop` that are specific to pre-training
 
     @property
     def module(self) -> nn.Module:
@@ -161,6 +161,7 @@ class Trainer(TrainingLoop):
         """Compute the dev loss, and write the log."""
         self._pace.add(result.length)
         validates = self.is_save_point() or self.step % self.settings.dev_every == 0
+        # None between two validations: a checkpoint never states the dev loss of another step.
         self._dev_loss = self._loss_on_dev() if validates else None
         if self._log is None:
             return
@@ -200,6 +201,8 @@ class Trainer(TrainingLoop):
             what = f"An objective's `loss` must return a Loss, but returned a {type(loss).__name__}"
             raise PluginError(what, key=self.plugin, do="See Objective in repbench.upstream.contract")
         with plugin_faults(self.plugin, utterance=ids[0]):
+            # Mean times terms is the sum, whose gradients add over microbatches and processes. With weight 0 the value
+            # may be NaN, which a product with 0 would keep.
             total = loss.value * loss.weight if loss.weight else None
         return SummedLoss(total=total, terms=loss.weight, logs=loss.logs, evidence=batch.values)
 
@@ -218,6 +221,7 @@ class Trainer(TrainingLoop):
         parts = [order.batch(number) for number in range(order.batches_per_epoch)]
         with torch.inference_mode():
             for number, (stretches, batch) in enumerate(zip(parts, self._held_out.batches(parts), strict=True)):
+                # Not the seed of the run: every checkpoint, of any run, is scored on the same masks.
                 generator = torch.Generator(self.device).manual_seed(derived_seed(0, "dev", number))
                 ids, lengths = [followed[each.index].id for each in stretches], [each.length for each in stretches]
                 with (
@@ -245,6 +249,7 @@ class Trainer(TrainingLoop):
     def _followed(self) -> list[Utterance]:
         """Held-out utterances of `dev_seconds` together, spread over the whole list."""
         seconds = sum(each.seconds for each in self.dev)
+        # Every n-th, not the first: a corpus lists the utterances of one speaker together.
         every = max(1, math.ceil(seconds / self.settings.dev_seconds))
         return list(self.dev[::every])
 

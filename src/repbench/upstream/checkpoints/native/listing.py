@@ -43,6 +43,7 @@ def list_checkpoints(run: Path, warn: Callable[[str], None] | None = None) -> li
         except IntegrityError as error:
             if warn is not None:
                 warn(f"{error.line()} It is left out.")
+    # Two of one step exist where a writer was killed while it replaced one: the old, set aside, sorts before the new.
     return sorted(found, key=lambda checkpoint: (checkpoint.step, not _is_aside(checkpoint.path), checkpoint.path.name))
 
 
@@ -79,18 +80,20 @@ def newest_under(folder: Path, warn: Callable[[str], None] | None = None) -> Che
     Raises:
         EnvironmentFault: A manifest cannot be read.
     """
+    # The last of each run, by step; then the newest run, by `started`: file times change when a run is copied.
     last = [checkpoints[-1] for run in _runs_under(folder) if (checkpoints := list_checkpoints(run, warn))]
     return max(last, key=lambda checkpoint: (_started(checkpoint), checkpoint.step, str(checkpoint.path)), default=None)
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what killed writers left in a run. The caller holds the lock of the run.
+    """Remove the unfinished files of killed writers from a run. The caller holds the lock of the run.
 
     Raises:
         EnvironmentFault: A file cannot be removed.
     """
     folder = run / CHECKPOINTS_FOLDER
     with environment_faults(run):
+        # Under the lock of the run no other writer lives, so every temporary name is of a dead one.
         for place in (run, folder):
             if place.is_dir():
                 remove_temporaries(place)
@@ -99,6 +102,7 @@ def remove_leftovers(run: Path) -> None:
             if match is None:
                 continue
             final = folder / match["name"]
+            # Killed after the new folder had the name: the old one goes. Killed before: it gets its name back.
             if os.path.lexists(final):
                 discard(aside)
             else:

@@ -66,7 +66,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights of a checkpoint on the CPU, by name, from bytes that were verified before they were parsed.
+    """From parameter names to weights on the CPU, of bytes that are verified before they are parsed.
 
     Raises:
         IntegrityError: They are corrupt, or not finite.
@@ -80,7 +80,7 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def read_training(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The training state of a checkpoint on the CPU, by name, verified as the weights are.
+    """From names to the tensors of the training state on the CPU, verified as the weights are.
 
     Raises:
         IntegrityError: It is corrupt, or the checkpoint has none.
@@ -146,12 +146,14 @@ def _is_count(value: Any) -> bool:
 
 def is_plain_name(name: str) -> bool:
     """Whether a name stays within its own folder, on any system."""
+    # By the rules of both systems: `a\\b` and `C:a` are plain names on Linux and paths on Windows.
     plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
     return plain and name not in {"", ".", ".."} and "\0" not in name and not name.startswith(TEMPORARY_PREFIX)
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of a manifest without its own digest."""
+    # Sorted and without spaces: the digest is of the content, not of how a writer lays the JSON out.
     covered = {name: value for name, value in manifest.items() if name != OWN_DIGEST}
     return hashlib.sha256(json.dumps(covered, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
@@ -170,7 +172,7 @@ def verify(checkpoint: Checkpoint) -> None:
     """
     for name, entry in checkpoint.fields["files"].items():
         path = checkpoint.path / name
-        _refuse_other_size(path, entry)
+        _refuse_other_size(path, entry)  # a file that was cut off is found without reading it
         with reading(path), path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         _refuse_other_digest(path, entry, digest)
@@ -179,6 +181,7 @@ def verify(checkpoint: Checkpoint) -> None:
 def _read_tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
     path, entry = checkpoint.path / name, checkpoint.fields["files"][name]
     _refuse_other_size(path, entry)
+    # One read for digest and parser: a file that is read twice could change in between.
     with reading(path):
         content = path.read_bytes()
     _refuse_other_digest(path, entry, hashlib.sha256(content).hexdigest())

@@ -59,7 +59,7 @@ def save_checkpoint(
         training: The state of optimiser and generators; None leaves it out.
         fields: Further fields of the manifest, JSON-able; the best checkpoint has the lowest finite `dev_loss`, the
             earlier of equals.
-        texts: Small text files of the folder, by name.
+        texts: From the names of small text files in the folder to their content.
         keep_last: Number of last checkpoints to keep, at least 1.
 
     Raises:
@@ -70,6 +70,7 @@ def save_checkpoint(
         raise ValueError(f"`keep_last` must be at least 1, but is {keep_last}")
     folder = run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
     saved = _save(folder, step, weights=weights, training=training, fields=fields, texts=texts)
+    # Only now that the new checkpoint is in place: a full disk must not cost an old one.
     with environment_faults(run):
         delete_surplus(run, saved, keep_last)
     return saved
@@ -89,7 +90,7 @@ def save_weights(
         folder: A new or empty folder, or an earlier checkpoint with nothing else in it, which is replaced.
         weights: The model, by parameter name; any device, finite.
         fields: Further fields of the manifest, JSON-able.
-        texts: Small text files of the folder, by name.
+        texts: From the names of small text files in the folder to their content.
         step: Optimiser steps taken, where known.
 
     Raises:
@@ -115,11 +116,14 @@ def _save(
     texts: Mapping[str, str],
 ) -> Checkpoint:
     _refuse_what_cannot_be_saved(folder, step, weights, fields, texts)
+    # In the same folder, because a rename is one step only within a file system.
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}{ending_of(folder)}")
     with environment_faults(folder):
         _make_folder(folder.parent)
         try:
             temporary.mkdir()
+            # Files, then the manifest with their digests, then a flush, then the name: a crash at any point leaves
+            # either no folder of that name or a whole one.
             files = _write_files(temporary, weights, training, texts)
             manifest = _write_manifest(temporary, {"schema": SCHEMA, "step": step, **fields, "files": files})
             _sync_folder(temporary)
@@ -127,6 +131,7 @@ def _save(
                 shutil.rmtree(temporary)
             else:
                 _put_in_place(temporary, folder)
+        # Also of KeyboardInterrupt: a half-written folder is large.
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -187,7 +192,7 @@ def _write_file(path: Path, content: bytes) -> dict[str, str | int]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         rest = memoryview(content)
-        while rest:
+        while rest:  # `os.write` may write less than it is given
             rest = rest[os.write(descriptor, rest[:_CHUNK_BYTES]) :]
         os.fsync(descriptor)
     finally:
@@ -251,6 +256,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    # A rename is durable once the folder that holds the name is flushed.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,7 @@
 
 A checkpoint holds a pickle, and a pickle is a program: it can call any function and request any amount of memory.
 
-    file ─► containers: is every byte of the zip, or of the older form, what it is declared to be?
+    file ─► containers: compares every byte of the zip, or of the older form, with its declaration
          ─► machine: executes the pickle into a sketch; calls nothing, allocates no tensor
          ─► judge: compares the sketch with the allow-list and with the size of the file
          ─► torch's reader of weights, which knows the same few harmless names
@@ -81,13 +81,14 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 class _Inert:
-    """Stands for classes of other toolkits whose instances hold no weights."""
+    """Takes the place of classes of other toolkits whose instances hold no weights."""
 
 
 def _load(stream: io.BufferedReader) -> object:
     inert = [(_Inert, name.replace(" ", ".")) for name in INERT]
     with torch.serialization.safe_globals([argparse.Namespace, *inert]):
         try:
+            # `weights_only` is torch's own allow-list, the second after `Judge`: both have to accept the file.
             return torch.load(stream, map_location="cpu", weights_only=True, mmap=False)
         except Exception as error:
             if isinstance(error, MemoryError) or "allocate memory" in str(error):

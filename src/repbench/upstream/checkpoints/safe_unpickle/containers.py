@@ -125,6 +125,7 @@ def check_zip(stream: io.BufferedReader, size: int) -> None:
     Raises:
         RefusedError: It is damaged, needs code, or declares more than it holds.
     """
+    # Counted in the raw bytes, because zipfile makes an object for each declared member before anything can be checked.
     if _count(stream, _DIRECTORY_ENTRY) > MAX_MEMBERS:
         raise corrupt(f"it declares more than {MAX_MEMBERS} members")
     try:
@@ -135,6 +136,7 @@ def check_zip(stream: io.BufferedReader, size: int) -> None:
             pickle = archive.read(members["data.pkl"])
     except _ZIP_FAULTS as error:
         raise corrupt(f"it is not a whole zip ({shown(error)})") from error
+    # Sizes after content: the machine lists the storages that the pickle declares, without allocating one.
     machine = PickleMachine(io.BytesIO(pickle))
     content = machine.run()
     machine.judge(content, len(pickle), size)
@@ -210,7 +212,7 @@ def _check_crcs(archive: zipfile.ZipFile) -> None:
 
 
 def check_older_form(stream: io.BufferedReader, size: int) -> None:
-    """Check what the pickles declare, and compare it to the byte with the storages that follow them.
+    """Check the declarations of the pickles, and compare them to the byte with the storages that follow.
 
     Args:
         stream: The file.
@@ -236,6 +238,7 @@ def check_older_form(stream: io.BufferedReader, size: int) -> None:
         end = data.tell()
         for key in keys:
             storage = machine.storages[key]
+            # Each storage: its number of values in 8 bytes, then the values.
             if int.from_bytes(data[end : end + 8], "little") != storage.numel:
                 raise corrupt(f"storage {shown(key)} should have {storage.numel} values, but is missing or another")
             end += 8 + storage.num_bytes
@@ -263,5 +266,6 @@ def _count(stream: io.BufferedReader, needle: bytes) -> int:
     total, tail = 0, b""
     while chunk := stream.read(_CHUNK_BYTES):
         total += (tail + chunk).count(needle)
+        # One byte fewer than the needle: a match across two chunks counts, and none counts twice.
         tail = chunk[1 - len(needle) :]
     return total

@@ -126,6 +126,7 @@ class Judge:
         Raises:
             RefusedError: A value is not allowed.
         """
+        # Every appearance of a shared container is visited again: the count ends a pickle that doubles a list 60 times.
         self._num_values += 1
         if self._num_values > self._max_values or len(place) > MAX_DEPTH:
             raise RefusedError(f"{_at(place)} nests too deeply or repeats without end", PLAIN_ONLY)
@@ -167,6 +168,7 @@ def check_weights(state: Mapping[str, object], *, file: Path) -> dict[str, Tenso
         fault = _fault_of_weight(key, value)
         if fault is None:
             assert isinstance(value, Tensor)
+            # A copy also of float32: two views of one storage must not change together in training.
             weights[key] = value.detach().to(torch.float32, copy=True).contiguous()
             if not bool(weights[key].isfinite().all()):
                 fault = "holds NaN, infinity, or values beyond the range of float32"

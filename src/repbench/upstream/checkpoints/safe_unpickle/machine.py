@@ -84,7 +84,7 @@ class PickleMachine:
         """Check that a sketch is a dict of plain values and fitting tensors.
 
         Args:
-            content: What `run` returned.
+            content: The sketch that `run` returned.
             pickle_bytes: Size of the pickle.
             file_bytes: Size of the file, the limit of all tensors together.
 
@@ -159,6 +159,7 @@ class PickleMachine:
 
     def _set_items(self, _: None) -> None:
         items = self._pop_mark()
+        # key, value, key, value, …
         self._update_dict(items[::2], items[1::2])
 
     def _update_dict(self, keys: list[Any], values: list[Any]) -> None:
@@ -229,6 +230,7 @@ class PickleMachine:
             target.update(state)
 
     def _persistent(self, _: None) -> None:
+        # ("storage", class, key, device, number of values), and in the older form the metadata of a view: None.
         label, kind, key, _location, numel, *view = self._stack.pop()
         if isinstance(kind, Global) and not kind.known:
             self._stack.append(UnknownObject(kind.name))
@@ -238,6 +240,7 @@ class PickleMachine:
         if type(key) is not str or not (key.isascii() and key.isdigit()) or type(numel) is not int or numel < 0:
             raise ValueError("a storage without a proper name or length")
         storage = StorageSketch(kind.name, numel)
+        # Tensors that share a storage name it again; with another class or length, torch would read other values.
         if self.storages.setdefault(key, storage) != storage:
             raise ValueError(f"storage {key} is declared twice")
         self._stack.append(storage)
