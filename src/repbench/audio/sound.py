@@ -195,6 +195,7 @@ def sample_range(
     if not (math.isfinite(begin_s) and math.isfinite(end_s)):
         what = f"`start` and `end` must be finite, but are {begin_s} and {end_s}"
         raise DataError(what, file=path, utterance=utterance)
+    # Rounded, not cut off: 1.001 * 16000 is 16015.999… in float64.
     first, last = round(begin_s * info.sample_rate_hz), round(end_s * info.sample_rate_hz)
     if not 0 <= first < last <= info.num_samples:
         raise DataError(
@@ -227,6 +228,7 @@ class _File:
     def info(self) -> SoundInfo:
         num_samples = self.header.num_samples
         if num_samples is None:
+            # counted block by block, so that the sound is never in memory as a whole
             num_samples = sum(len(block) for block in self._blocks(None))
             self._refuse_other_count(num_samples)
         return SoundInfo(self.sound.samplerate, num_samples, self.sound.channels)
@@ -239,6 +241,7 @@ class _File:
             info = self.info()
             first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
             samples = self._decode_range(first, last - first, channel)
+        # Lossy codecs overshoot full scale. A sound with NaN stays as it is and is refused below.
         if self.header.is_lossy and not np.isnan(samples).any():
             np.clip(samples, -1.0, 1.0, out=samples)
         _refuse_broken_values(samples, self.path, self.utterance)
@@ -246,10 +249,12 @@ class _File:
 
     def _decode_all(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
         """The samples from `start` to `end` of a sound whose length only the decoder knows: (T,)."""
+        # blocks (T, C) -> (T,)
         whole = _joined([_select_channel(block, channel) for block in self._blocks(None)])
         self._refuse_other_count(len(whole))
         info = SoundInfo(self.sound.samplerate, len(whole), self.sound.channels)
         first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
+        # A copy of a part, or a view of it would keep the whole sound in memory.
         return whole if last - first == len(whole) else whole[first:last].copy()
 
     def _decode_range(self, first: int, num_samples: int, channel: Channel | None) -> Samples:
@@ -326,12 +331,15 @@ class _File:
 def _select_channel(block: Samples, channel: Channel | None) -> Samples:
     """The selected channel of a block: (T, C) -> (T,)."""
     if channel == "mix":
+        # (T, C) -> (T,): a mean in float64, rounded once
         mixed: Samples = block.mean(axis=1, dtype=np.float64).astype(np.float32)
         return mixed
     return block[:, 0 if channel is None else channel - 1]
 
 
 def _joined(blocks: list[Samples]) -> Samples:
+    # (T,) each. A channel of (T, C) has strides, but hashing reads adjacent samples; the empty array makes the join of
+    # no block float32.
     return np.ascontiguousarray(blocks[0]) if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
 
 
@@ -348,6 +356,7 @@ def _opened(path: Path | str, utterance: str | None) -> Iterator[_File]:
             header = read_header(stream)
         except HeaderFault as fault:
             _refuse(str(fault), path, utterance, fault.do)
+        # libsndfile takes the descriptor where it is: `_bytes_of` opens it unbuffered, so that `seek` moves it at once.
         stream.seek(header.start)
         try:
             sound = ForwardSoundFile(

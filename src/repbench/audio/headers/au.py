@@ -15,6 +15,7 @@ MAGICS = (b".snd", b"dns.")
 
 _HEAD_BYTES = 24
 _TO_THE_END = 0xFFFFFFFF
+# mu-law, PCM of 8, 16, 24 and 32 bits, float, double, A-law
 _SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 

@@ -113,6 +113,7 @@ def read_at(stream: BinaryIO, position: int, num_bytes: int) -> bytes:
 
 def is_zeros(stream: BinaryIO, position: int, size: int) -> bool:
     """Whether every byte from `position` up to `size` is 0."""
+    # block by block: a file may end in gigabytes of zeros
     stream.seek(position)
     while position < size:
         block = stream.read(min(_BLOCK_BYTES, size - position))

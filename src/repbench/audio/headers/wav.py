@@ -83,6 +83,7 @@ def _is_stream(riff_bytes: int, data: _Chunk, start: int, size: int) -> bool:
     """
     if not is_placeholder(data.num_bytes) or data.start + data.num_bytes <= size:
         return False
+    # the size of RIFF that a program derives from its placeholder for `data`; it may wrap around
     in_step = (data.num_bytes + data.start - start - 8) & 0xFFFFFFFF
     return is_placeholder(riff_bytes) or riff_bytes == in_step
 
@@ -94,6 +95,7 @@ def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -
     position = start + 12
     while (chunk := _chunk_at(stream, position, order)) is not None:
         if chunk.name == b"ds64" and is_rf64:
+            # ds64 (EBU Tech 3306): the size of the whole, then that of `data`, eight bytes each
             long_size = struct.unpack(order + "8xQ", _payload(stream, chunk, 16))[0]
         elif chunk.name == b"fmt ":
             form = _encoding_and_block(_payload(stream, chunk, min(chunk.num_bytes, 40)), order)
@@ -103,6 +105,7 @@ def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -
             if chunk.num_bytes == _SIZE_ELSEWHERE and long_size is not None:
                 chunk = _Chunk(chunk.name, chunk.start, long_size)
             return form, chunk
+        # a chunk of odd size is followed by a byte of padding that its size does not count
         position = chunk.start + chunk.num_bytes + chunk.num_bytes % 2
     do = "Fetch the file again; if it comes the same, write it again from its source or take it out of the corpus"
     raise HeaderFault("The WAV has no `data` chunk, or its chunks do not follow one another", do)
