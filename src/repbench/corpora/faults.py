@@ -99,8 +99,10 @@ def _summary(
     names = [named for fault in faults for named in fault.names]
     listed = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
     errors = [fault.error for fault in faults]
+    # a remedy is repeated only if it is that of every fault
     same = errors[0].do if len({error.do for error in errors}) == 1 else None
     do = _or_without(same or "Mend them", num_faulty, num_utterances)
+    # The gravest of the faults decides on the exit code.
     kind = IntegrityError if max(error.exit_code for error in errors) == IntegrityError.exit_code else DataError
     what = f"{num_faulty} of {num_utterances} utterances of {name} are faulty{more}: {counted}. They are {listed}"
     return kind(what, file=errors[0].file or root, utterance=errors[0].utterance, do=do, faults=errors)
@@ -133,6 +135,7 @@ def leaks(utterances: Iterable[Utterance]) -> Iterator[DataError]:
     The utterance in test is kept, else the one in dev, so that published test and dev splits stay whole.
     """
     for same in _by_sound(utterances):
+        # `min` takes the first of equals, and utterances come in the order of their ids
         stays = min((each for each in same if each.split is not None), key=lambda each: _KEPT[each.split], default=None)
         for other in same:
             if stays is not None and is_leak(stays, other):

@@ -122,6 +122,7 @@ def fold(
     """
     relabel = relabel or {}
     rules = _FoldingRules(relabelled(counts, relabel), keep_labels=keep_labels)
+    # sorted, so that the map in `corpus.json` is the same whatever order the files were read in
     meant = {label: relabel.get(label, label) for label in sorted(counts)}
     phone_map = {label: None if each is None else rules.phone(each) for label, each in meant.items()}
     met = {phone for phone in phone_map.values() if phone is not None}
@@ -175,6 +176,7 @@ def fault_of_word_labels(counts: Mapping[str, int]) -> str | None:
         num_words = f"{sum(words.values())} of {num_phones} intervals have three letters or more"
         return f"The labels look like words and not like phones: {num_words} ({_named(words)})"
     frequent = sorted(phones.values(), reverse=True)
+    # the median count: words are many and most of them rare (Zipf), phones are few and frequent
     if len(phones) > MOST_CLASSES and frequent[len(frequent) // 2] <= 2:
         return (
             f"There are {len(phones)} labels, more than a phone set has, and half of them are rare ({_named(phones)})"
@@ -188,6 +190,7 @@ def mark_of(label: str) -> MarkKind | None:
     brackets = _BRACKETED.fullmatch(name)
     inside = next((each for each in brackets.groups() if each is not None), "") if brackets else name
     names = {name, _POSITION.sub("", inside).strip() or name}
+    # `sp1` is `sp`
     names |= {each[:-1] for each in names if _NUMBERED.fullmatch(each)}
     if names & SILENCE_MARKS:
         return "silence"
@@ -213,6 +216,7 @@ class _FoldingRules:
         self._keep = keep_labels
         self._marks = {} if keep_labels else {label: mark for label in counts if (mark := mark_of(label)) is not None}
         phones = {label: count for label, count in counts.items() if label not in self._marks}
+        # Most of them, because a single label of another set may end in `_S` by chance.
         in_positions = sum(count for label, count in phones.items() if _POSITION.search(label))
         self._has_positions = not keep_labels and 2 * in_positions > sum(phones.values())
         self.non_arpabet: Counter[str] = Counter()
@@ -222,6 +226,7 @@ class _FoldingRules:
                 self.num_arpabet += count
             else:
                 self.non_arpabet[self._bare(label)] += count
+        # Only now are marks known that are marks among ARPABET alone, hence the second pass.
         self._takes_stress_off = self._is_mostly_arpabet() and not keep_labels
         if self._takes_stress_off:
             for label in phones:
@@ -238,6 +243,7 @@ class _FoldingRules:
         if label in self._marks:
             return SILENCE if self._marks[label] == "silence" else None
         bare = self._bare(label)
+        # no phone of ARPABET ends in a digit but that of stress
         return bare.rstrip("012") if self._takes_stress_off and _ARPABET.fullmatch(bare) else bare
 
     def notes(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class RootFolder:
     def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
         self._follow_links = follow_links
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
+        # with its slash, or `/data` would hold `/data2`
         self._prefix = os.fspath(self.folder).rstrip("/") + "/"
         self._real = os.path.realpath(folder)
         self._checked_folders: set[str] = set()
@@ -47,6 +48,7 @@ class RootFolder:
         absolute = os.path.normpath(path)
         folder, name = os.path.split(absolute)
         real = f"{os.path.realpath(folder)}/{name}"
+        # Both as written, the root resolved, both resolved. The name itself is never resolved: it may be a link.
         for place, root in ((absolute, os.fspath(self.folder)), (absolute, self._real), (real, self._real)):
             prefix = root.rstrip("/") + "/"
             if place.startswith(prefix) and place != prefix:
@@ -96,6 +98,7 @@ class RootFolder:
             return False
         path = self._prefix + text
         folder = path.rpartition("/")[0]
+        # Resolving costs a system call for each part of a path, and a corpus has few folders for its files.
         if folder not in self._checked_folders:
             if not self._holds(folder):
                 return True

@@ -70,6 +70,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
         what = f"None of the {len(aligned)} utterances has an alignment, such as `{ids[0]}`"
         do = "Name each alignment after the id of its utterance"
         raise DataError(what, file=source if isinstance(source, Path) else None, utterance=ids[0], do=do)
+    # Over all utterances, before any label is folded: another rate or unit makes every later message misleading.
     tally.refuse_other_rate()
     tally.refuse_labels(options)
     phone_map, phone_set, notes_on_labels = fold(tally.counts, relabel=options.relabel, keep_labels=options.keep_labels)
@@ -136,10 +137,12 @@ class _AlignmentCounts:
 
         They are of another rate if most of those that end early end where labels of that rate would.
         """
+        # 100 ns taken for seconds are refused as too long; seconds taken for 100 ns end here
         if self._first and self._reach < SMALLEST_REACH:
             file, utterance = next(iter(self._first.values()))
             what = f"No alignment reaches beyond {SMALLEST_REACH:.0%} of its sound"
             raise DataError(what, file=file, utterance=utterance, do="Times in seconds? HTS counts in 100 ns")
+        # Most, not one: of correct alignments that end early, one in twenty ends where those of another rate would.
         if 2 * len(self._faults_of_rate) > self._num_early:
             raise self._faults_of_rate[0]
 
@@ -213,6 +216,7 @@ class _Extremes:
         """Count an utterance and its values."""
         self.first = self.first or utterance
         self.count += 1
+        # each value on its own: the largest of two may be of two utterances
         self.largest = tuple(map(max, self.largest, values)) if self.largest else values
 
 

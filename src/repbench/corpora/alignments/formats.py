@@ -100,6 +100,7 @@ def first_lines(path: Path) -> list[str]:
                 lines = (line for line in read_text(path).splitlines() if line.strip())
                 return list(itertools.islice(lines, _NUM_LINES_READ))
             stream.seek(0)
+            # the first lines alone: the alignments of a large corpus are one file of millions
             found = list(itertools.islice((line for line in stream if line.strip()), _NUM_LINES_READ))
         return [line.removeprefix(codecs.BOM_UTF8).decode("utf-8").rstrip("\r\n") for line in found]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -109,6 +110,7 @@ def first_lines(path: Path) -> list[str]:
 
 
 def _format_of_lab(path: Path, lines: Sequence[str]) -> str:
+    # before the others, because the header of an xlabel is free text
     if any(line.strip() == "#" for line in lines):
         return XLABEL
     cells = [line.split() for line in lines]

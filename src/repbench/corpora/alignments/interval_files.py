@@ -80,6 +80,7 @@ def read_xlabel(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
         if len(cells) < 2:
             raise _other_line("end colour label", line, path, number, utterance)
         end_s = _time(cells[0], path, number, utterance)
+        # after `;` xlabel may hold further fields
         label = cells[2].partition(";")[0].strip() if len(cells) == 3 else ""
         rows.append((number, start_s, end_s, label))
         start_s = end_s

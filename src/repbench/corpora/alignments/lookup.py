@@ -82,6 +82,7 @@ class AlignmentFolder:
         self._seen: tuple[str, Path] | None = None
         for path in paths:
             for name in names_of(path, folder):
+                # Refused when the utterance is read: stems may repeat where ids are places in the folder.
                 first = self._paths.setdefault(name, path)
                 if first != path:
                     self._twice[name] = path
@@ -183,6 +184,7 @@ def _open_folder(folder: Path, utterances: Collection[str], tier: str | None) ->
     by_ending: dict[str, list[Path]] = {}
     for path in _files(folder):
         by_ending.setdefault(path.suffix.lower(), []).append(path)
+    # `.txt` counts only alone: transcripts and lists lie next to alignments of every other format
     endings = sorted(set(by_ending) - {".txt"}) or sorted(by_ending)
     if not endings:
         looked_for = ", ".join(sorted(ENDINGS))

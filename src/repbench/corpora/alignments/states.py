@@ -56,6 +56,7 @@ def joined(rows: Sequence[IntervalLine], path: Path, utterance: str | None) -> t
             previous = None
             continue
         name, number = state[1], int(state[2])
+        # HTS counts states from 2, others from elsewhere: the smallest number of the file is the first state
         goes_on = previous is not None and previous[0] == name and number != min(numbers)
         if goes_on and previous is not None and number <= previous[1]:
             raise _fault(f"The state [{number}] of `{name[:40]}` comes after [{previous[1]}]", row, path, utterance)
@@ -72,6 +73,7 @@ def joined(rows: Sequence[IntervalLine], path: Path, utterance: str | None) -> t
 def join_states(alignment: Alignment, *, utterance: str | None = None) -> Alignment:
     """An alignment of any format whose labels are mostly states, as one of phones; errors as `joined`."""
     num_states = sum(_STATE.fullmatch(phone.label) is not None for phone in alignment.phones)
+    # a few labels in brackets among phones are no states
     if not num_states or 2 * num_states < len(alignment.phones):
         return alignment
     rows = [IntervalLine(line, *phone) for line, phone in zip(alignment.lines, alignment.phones, strict=True)]
@@ -104,6 +106,7 @@ def htk_states(
     phone = None
     for (line, cells), state in zip(rows, states, strict=True):
         names = [cell for cell in cells[3:] if not _SCORE.fullmatch(cell)]
+        # HTK names the phone with its first state only
         phone = names[0] if names else phone
         if phone is None:
             what = f"The labels are states of HTK, but no phone is named: `{' '.join(cells)[:60]}`"

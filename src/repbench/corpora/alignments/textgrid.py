@@ -208,6 +208,8 @@ def _read_interval(tokens: _Tokens) -> TierInterval:
     return TierInterval(start_s, end_s, text.strip(), tokens.line)
 
 
+# A number counts only if it stands free, so that the 1 of `intervals [1]:` and the 2 of `item2` do not. `!` begins a
+# comment, a doubled quote in a string is one quote, and what no group matches is decoration.
 _TOKEN = re.compile(
     r"""
       (?P<string>"(?:[^"]|"")*")
@@ -229,6 +231,7 @@ class _Tokens:
         matches = [match for match in _TOKEN.finditer(text) if match.lastgroup or match[0] == '"']
         self._matches = [match for match in matches if match.lastgroup != "comma"]
         self._comma = next((match for match in matches if match.lastgroup == "comma"), None)
+        # offsets, for `bisect`; Praat's files end lines with "\n", "\r\n" or "\r"
         self._newlines = [match.start() for match in re.finditer(r"\n|\r(?!\n)", text)]
         self._next = 0
         self._path = path

@@ -116,6 +116,7 @@ def _numbers(arrays: Any, name: str, video: str, path: Path) -> np.ndarray[tuple
 
 def _decimal(number: Any) -> float:
     """1.4 from the float32 1.4, whose nearest double is 1.39999998."""
+    # NumPy prints the shortest decimal that gives the same float32 back
     return float(str(number))
 
 

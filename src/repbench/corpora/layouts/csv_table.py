@@ -136,6 +136,7 @@ def _find_table(root: Path) -> Path:
     files = sorted(path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
     found = [path for path in files if path.suffix.lower() in (".csv", ".tsv")]
     if not found:
+        # a manifest that was written into the root of the sounds is no table of them
         own = "manifest.jsonl" if (root / "corpus.json").is_file() else None
         found = [path for path in files if path.suffix.lower() in (".jsonl", ".ndjson") and path.name != own]
     if len(found) != 1:
@@ -194,11 +195,13 @@ def csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DataError: A quote does not end.
     """
+    # `newline=""`, or a line break inside a quoted cell would be changed
     lines = io.StringIO(text, newline="")
     if path.suffix.lower() == ".tsv":
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         header = text.lstrip().partition("\n")[0]
+        # `max` takes the first of equals: the comma where the header has none of them
         reader = csv.reader(lines, delimiter=max(_DELIMITERS, key=header.count), strict=True)
     try:
         yield from ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
@@ -335,12 +338,14 @@ def _file_of(where: str) -> str:
 
 def _nemo_times(row: TableRow, utterance: str, audio: Path) -> tuple[float | None, float | None]:
     """Start and end of an utterance by `offset` and `duration`, which are rounded; None for the edge of the sound."""
+    # NeMo writes an offset of 0 for the start of the sound
     start = _seconds(row.cells.get("offset"), row, "offset", utterance) or None
     duration = _seconds(row.cells.get("duration"), row, "duration", utterance)
     if duration is None:
         return start, None
     end = (start or 0.0) + duration
     try:
+        # a rounded end may lie past the sound, or leave out its last samples
         is_all = abs(inspect(audio, utterance=utterance, any_channels=True).seconds - end) <= _ROUNDED_S
     except DataError:  # raised again, with every other fault of the corpus, where the sound itself is read
         is_all = False

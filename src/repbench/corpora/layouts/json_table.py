@@ -71,10 +71,12 @@ def _cell(name: str, value: Any, item: dict[str, Any], where: str) -> str:
         raise DataError(f"`{name}` holds {kind}, but a table holds text and numbers", file=where, key=name, do=do)
     if value is None:
         return ""
+    # `true` as in JSON, not Python's `True`
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # `dict` keeps the last of equal keys without an error
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("a key stands twice in one object")

@@ -289,6 +289,7 @@ def _attributes(data: Path, utterances: Iterable[str]) -> dict[str, dict[str, At
     """The attributes of each utterance, those of one file all of one type."""
     names = list(utterances)
     attributes: dict[str, dict[str, AttributeValue]] = {name: {} for name in names}
+    # sorted, because the order of attributes would otherwise depend on the file system
     for path in sorted(data.glob("utt2*")):
         if path.name in _NO_ATTRIBUTES or path.name == "utt2" or not path.is_file():
             continue

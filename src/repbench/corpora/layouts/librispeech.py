@@ -87,6 +87,7 @@ def _sounds(subset: Path, root: Path, options: PrepareOptions, collector: FaultC
 
 def _utterance(audio: Path, subset: Path, texts: dict[str, str], genders: dict[str, str]) -> DraftUtterance:
     speaker, chapter, _ = audio.stem.split("-")
+    # resolved, because a subset may be given as `.` or through a link
     name = subset.resolve().name
     attributes: dict[str, str | int | float] = {"subset": name}
     if speaker in genders:

@@ -67,6 +67,8 @@ class FilePattern:
             DataError: It matches in more than one way.
         """
         subject = self.subject(path, root)
+        # Lazy fields find the match with the shortest fields from the left, greedy ones that with the longest: where
+        # both agree, there is no other (but for fields `_`, which are not compared).
         match, other = self.shortest.fullmatch(subject), self.longest.fullmatch(subject)
         if match is None or other is None:
             return None
@@ -122,6 +124,7 @@ def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
     pieces, position = [], 0
     for match in _FIELD.finditer(stem):
         width = any_length if match[2] is None else f"[^/]{{{match[2]}}}"
+        # what is ignored has no group, so that groups and names correspond
         pieces += [re.escape(stem[position : match.start()]), f"(?:{width})" if match[1] == "_" else f"({width})"]
         position = match.end()
     return re.compile("".join([*pieces, re.escape(stem[position:]), f"(?i:{re.escape(ending)})"]))

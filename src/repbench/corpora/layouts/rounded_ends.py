@@ -67,4 +67,5 @@ def _overshoot(utterance: DraftUtterance, info: SoundInfo | None) -> float | Non
         return None
     over_s = utterance.end - info.seconds
     starts_inside = round((utterance.start or 0.0) * info.sample_rate_hz) < info.num_samples
+    # a decimal such as 10.5 - 10.0 may exceed the bound by a rounding error
     return over_s if starts_inside and over_s <= OVERSHOOT_S + 1e-9 else None

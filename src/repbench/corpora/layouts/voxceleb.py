@@ -109,6 +109,7 @@ def _place(path: Path, base: Path) -> tuple[str, ...] | None:
 
 
 def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
+    # one sound of each depth, for the message
     depths = {len(place): path for path, place in sounds.items()}
     if len(depths) > 1:
         what = f"Some sounds are in folders of videos and others do not, such as {depths[2]}"

@@ -77,6 +77,7 @@ def with_features(
         try:
             if isinstance(measure, RepbenchError):
                 raise measure
+            # the first file that can be read gives the width for all
             declaration = declaration or _declaration(declared, placed[number], measure)
             refuse_unfit(placed[number], measure, declaration)
             placed[number] = replace(placed[number], features_sha256=measure.sha256)
@@ -121,6 +122,7 @@ def fault_of_declaration(fields: Mapping[str, Any]) -> str | None:
     for key in sorted(set(fields) ^ set(_TYPES)):
         return f"unknown key `{key}`" if key in fields else f"`{key}` is missing"
     for key, kind in _TYPES.items():
+        # True is an int to `isinstance`
         if not isinstance(fields[key], kind) or isinstance(fields[key], bool):
             return f"`{key}` has the wrong type, {type(fields[key]).__name__}"
     if fields["format"] not in get_args(FeatureFormat):

@@ -66,6 +66,7 @@ def _refuse_header(header: Any, path: Path) -> None:
 
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise fault(f"`schema` must be `{SCHEMA}`", "schema")
+    # unknown keys, and known ones that are missing and not optional
     for key in sorted((set(header) ^ set(_HEADER_TYPES)) - (_OPTIONAL - set(header))):
         raise fault(f"Unknown key `{key}`" if key in header else f"`{key}` is missing", key)
     for key, kind in _HEADER_TYPES.items():

@@ -63,6 +63,7 @@ def portable_line(utterance: Utterance) -> str:
     """
     phones = None
     if utterance.phones is not None:
+        # (P, 2) starts and ends; the byte order is fixed, because the hash must be the same on every machine
         times = np.array([phone[:2] for phone in utterance.phones], dtype="<f8")
         labels = [phone.label for phone in utterance.phones]
         phones = {"labels": labels, "times_sha256": hashlib.sha256(times.tobytes()).hexdigest()}
@@ -89,6 +90,7 @@ def _encode_known(fields: Mapping[str, Any]) -> str:
     return _encode({name: value for name, value in fields.items() if value is not None})
 
 
+# Canonical: the same fields give the same bytes, which are hashed.
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -187,6 +189,7 @@ class _LineFields:
         value = self._fields[name]
         if type(value) is not str:
             raise self._fault(f"`{name}` must be a string, but is {_shown(value)}", name)
+        # a lone surrogate, which JSON can escape and UTF-8 cannot hold
         if not value.isascii() and not is_encodable(value):
             raise self._fault(f"`{name}` is not valid Unicode", name)
         return value
@@ -202,6 +205,7 @@ class _LineFields:
 
     def _whole(self, name: str) -> int:
         value = self._fields[name]
+        # `type is`: JSON's true is a bool, which is an int to `isinstance`
         if type(value) is not int or value < 1:
             raise self._fault(f"`{name}` must be a whole number of at least 1, but is {_shown(value)}", name)
         return value
@@ -257,6 +261,7 @@ class _LineFields:
         if utterance.end is None:
             return
         rate = utterance.sample_rate_hz
+        # rounded one by one, as `sample_range` does where the sound is read
         spanned = round(utterance.end * rate) - round((utterance.start or 0.0) * rate)
         if spanned != utterance.num_samples:
             what = f"`start` and `end` span {spanned} samples, but `num_samples` is {utterance.num_samples}"
@@ -280,9 +285,11 @@ def _valid_phones(phones: list[Any], duration_s: float) -> tuple[Phone, ...] | N
         start_s, end_s, label = phone
         if not (type(start_s) is float and type(end_s) is float and type(label) is str and label.isascii() and label):
             return None
+        # NaN fails this too, and is then refused by the slow path with its line
         if not previous_end <= start_s < end_s <= duration_s:
             return None
         previous_end = end_s
+        # one string object for each label instead of one for each phone
         checked.append(Phone(start_s, end_s, sys.intern(label)))
     return tuple(checked)
 
@@ -296,6 +303,7 @@ def _is_phone(phone: Any) -> bool:
 
 
 def _is_finite_number(value: Any) -> bool:
+    # `type is`, because True is an int to `isinstance`; NaN and infinity fail the comparison
     return (type(value) is float or type(value) is int) and abs(value) < _HUGE
 
 

@@ -52,12 +52,14 @@ def _read_lines(path: Path, root: RootFolder) -> tuple[Utterance, ...]:
     with _collector_paused():
         parsed = [
             parse_line(line, root, f"{path}:{number}")
+            # bytes at "\n" alone: `str.splitlines` would also split at the separators that a text in JSON may hold
             for number, line in enumerate(content.split(b"\n"), start=1)
             if line.strip()
         ]
     if not parsed:
         raise DataError("The manifest lists no utterance", file=path, do="Prepare the corpus again")
     _refuse_same_ids(parsed)
+    # by id, in the order of code points, on which the fingerprint depends
     utterances = tuple(sorted((line.utterance for line in parsed), key=lambda utterance: utterance.id))
     for leak in leaks(utterances):
         raise DataError(leak.what, file=path, utterance=leak.utterance, do="Prepare the corpus again")

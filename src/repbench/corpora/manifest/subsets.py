@@ -73,6 +73,7 @@ def dev_from_train(lists: SplitLists, share: float, seed: int) -> SplitLists:
     # the order of the lines matters: the shuffle permutes positions
     train = [identifier for identifier, split in lists.split_of.items() if split == "train"]
     random.Random(seed).shuffle(train)
+    # the cut in floating point is part of the published division, too
     dev: dict[str, Split] = dict.fromkeys(train[int(len(train) * (1 - share)) :], "dev")
     return replace(lists, split_of={**lists.split_of, **dev})
 
@@ -170,6 +171,7 @@ class _UtteranceNames:
         for num_above in range(1, len(self._above) + 1):
             below = "/".join(place.split("/")[num_above:])
             is_known_above = self._root.absolute().parts[-num_above:] == self._above[:num_above]
+            # A bare file name may be of any folder: it counts only if the folders cut off are those above the root.
             if below in self._by_place and ("/" in below or is_known_above):
                 return self._by_place[below]
         found = self._by_end.get(place, [])

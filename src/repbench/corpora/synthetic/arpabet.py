@@ -106,13 +106,17 @@ def segments(marks: list[PhoneMark], samples: NDArray[np.int16], sample_rate_hz:
     longest_closure = round(_LONGEST_CLOSURE_SECONDS * sample_rate_hz)
     spoken = [(mark.sample, _phone(mark.mnemonic)) for mark in marks]
     starts, labels = [0], [SILENCE]
+    # Each mark with the start of the next; the last one ends with the samples.
     for (start, label), (after, _) in itertools.pairwise([*spoken, (len(samples), SILENCE)]):
+        # a phone without samples
         if start == after:
             continue
         if label in _WITH_CLOSURE:
+            # The start moves back into the exact zeros before the burst, never before the phone in front began.
             start = _closure_start(samples, max(starts[-1], start - longest_closure), start)
         starts.append(start)
         labels.append(label)
+    # Ends follow from starts only now, because a closure has shortened the phone in front of it.
     ends = [*starts[1:], len(samples)]
     return joined([PhoneSegment(*parts) for parts in zip(starts, ends, labels, strict=True) if parts[0] < parts[1]])
 
@@ -128,6 +132,7 @@ def _phone(mnemonic: str) -> str:
 
 
 def _closure_start(samples: NDArray[np.int16], earliest: int, burst: int) -> int:
+    # (burst - earliest,) -> indices of the samples that are not 0; the closure begins after the last of them
     sounding = np.flatnonzero(samples[earliest:burst])
     return earliest if sounding.size == 0 else earliest + int(sounding[-1]) + 1
 

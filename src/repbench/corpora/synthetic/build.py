@@ -51,6 +51,7 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
         num_workers=num_workers,
         progress=_half(progress, 0, 2 * len(planned)),
     )
+    # Before the manifest: the folder holds copies of espeak-ng's data, which are no part of the corpus.
     shutil.rmtree(scratch)
     draft = _draft(spec, planned, results, sound)
     return manifest.write(draft, out, resample="allowed", progress=_half(progress, len(planned), 2 * len(planned)))
@@ -93,6 +94,7 @@ def _job(utterance: PlannedUtterance) -> dict[str, str]:
 def _draft(
     spec: SyntheticSpec, planned: Sequence[PlannedUtterance], results: Sequence[dict[str, Any]], sound: Path
 ) -> Draft:
+    # the first result of each worker names its version; the others are utterances
     versions = sorted({result["espeak_ng"] for result in results if "espeak_ng" in result})
     phones = {result["id"]: _phones(result["phones"]) for result in results if "id" in result}
     return Draft(

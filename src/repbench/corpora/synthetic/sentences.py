@@ -125,6 +125,7 @@ class SentencePool:
     def draw(self, sentiment: Polarity) -> Sentence:
         """A sentence of `sentiment` that this pool has not given before."""
         while True:
+            # drawn again until it is new: the frames and words give many more sentences than the largest corpus has
             text = _fill(self._pick(self._frames), {**NEUTRAL, **CHARGED[sentiment]}, self._generator)
             if text not in self._taken:
                 self._taken.add(text)
