@@ -87,7 +87,7 @@ def read_features(path: Path, *, utterance: str | None = None, sha256: str | Non
     """
     frames, found = _read(path, utterance)
     if sha256 is not None and found != sha256:
-        what = f"The features have the SHA-256 {found[:12]}…, but the manifest says {sha256[:12]}…"
+        what = f"The features have the SHA-256 {found[:12]}…, but the manifest has {sha256[:12]}…"
         raise IntegrityError(what, file=path, utterance=utterance, do="Put the file back, or prepare the corpus again")
     return frames
 
@@ -181,14 +181,16 @@ def _refuse_other_size(head: bytes, size: int, path: Path, utterance: str | None
     shape, _, dtype, start = _npy_header(head, path, utterance)
     declared = math.prod(shape) * dtype.itemsize
     if declared != size - start:
-        _corrupt(f"The file holds {size - start} bytes of features, but its header says {declared}", path, utterance)
+        _corrupt(
+            f"The file holds {size - start} bytes of features, but its header declares {declared}", path, utterance
+        )
 
 
 def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether the order is Fortran's, dtype, and the offset of the array.
 
     NumPy's own reader is not used: it passes a header that Python cannot parse to Python's tokenizer, which raises
-    errors of its own for one that does not end, and it warns about the headers that Python 2 wrote.
+    other errors for one that does not end, and it warns about the headers that Python 2 wrote.
     """
     if not head.startswith(_NPY_MAGIC):
         _corrupt("This is not an .npy file", path, utterance)
@@ -203,7 +205,7 @@ def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[i
     if type(fortran_order) is not bool:
         _corrupt(_UNREADABLE.format(f"`fortran_order` is {fortran_order!r:.50}"), path, utterance)
     if type(shape) is not tuple or not all(type(length) is int and 0 <= length < 2**64 for length in shape):
-        _corrupt(f"The header of the .npy file says the shape {shape!r:.{_SHOWN_CHARACTERS}}", path, utterance)
+        _corrupt(f"The header of the .npy file declares the shape {shape!r:.{_SHOWN_CHARACTERS}}", path, utterance)
     try:
         dtype = np.dtype(described)
     except (TypeError, ValueError):

@@ -261,7 +261,7 @@ class _File:
         """The `num_samples` from `first` on of a sound whose header declares its length: (T,)."""
         samples = _joined([_select_channel(block, channel) for block in self._blocks(num_samples, first)])
         if samples.shape != (num_samples,):
-            what = f"The file holds {first + samples.shape[0]} samples, but its header says {self.sound.frames}"
+            what = f"The file holds {first + samples.shape[0]} samples, but its header declares {self.sound.frames}"
             self.refuse(what, FETCH)
         return samples
 
@@ -308,17 +308,17 @@ class _File:
         if channel is None and num_channels != 1:
             self.refuse(f"The sound has {num_channels} channels, but one is read", _CHOOSE)
         if channel is not None and channel != "mix" and not 1 <= channel <= num_channels:
-            what = f"Channel {channel} is asked of a sound of {num_channels} channel{'s' * (num_channels != 1)}"
+            what = f"Channel {channel} is selected, but the sound has {num_channels} channel{'s' * (num_channels != 1)}"
             self.refuse(what, "Channels count from 1; check `channel`")
 
     def refuse_layout(self) -> None:
         """Refuse a file that libsndfile reads otherwise than its header declares."""
         declared, found = self.header.num_samples, self.sound.frames
         if declared is not None and found != declared:
-            self.refuse(f"libsndfile finds {found} samples, but the header says {declared}", CONVERT)
+            self.refuse(f"libsndfile finds {found} samples, but the header declares {declared}", CONVERT)
         is_claimed = self.header.is_lossy and self.header.decoded_samples is None
         if is_claimed and not 0 < found <= self.header.most_samples:
-            what = f"The header says {found} samples, but the frames or pages of the {self.header.kind} hold "
+            what = f"The header declares {found} samples, but the frames or pages of the {self.header.kind} hold "
             self.refuse(what + f"{self.header.most_samples} at most", FETCH)
         difference = self.header.difference(self.sound) if self.header.difference is not None else None
         if difference is not None:

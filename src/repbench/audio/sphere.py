@@ -70,7 +70,7 @@ class SphereHeader:
             ("the byte order", sound.endian, self.endian or sound.endian),
         ):
             if found != declared:
-                return f"libsndfile finds {what} {found}, but the header says {declared}"
+                return f"libsndfile finds {what} {found}, but the header declares {declared}"
         return None
 
 

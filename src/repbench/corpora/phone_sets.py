@@ -4,7 +4,7 @@ The Montreal Forced Aligner and the CMU dictionary write ARPABET in capitals wit
 stress is folded away, which leaves the 39 phones of the CMU dictionary and silence. Each of these steps is counted in a
 note:
 
-1. Marks of silence become `sil`, marks of noise and unknown words are not labelled, in whatever phone set they stand.
+1. Marks of silence become `sil`, marks of noise and unknown words are not labelled, in any phone set.
 2. Where most phones end in a word position of Kaldi (`AH0_B`, `_I`, `_E`, `_S`), the positions come off.
 3. Where all phones are ARPABET in capitals, stress comes off and the set is the 39 phones and `sil`.
 4. Where most phones are ARPABET and some are not, stress comes off too; labels in brackets or without a letter are not
@@ -117,7 +117,7 @@ def fold(
 
     Args:
         counts: How often each label occurs. The order plays no part.
-        relabel: From a label to the one that it stands for, before anything else is done; None: not labelled.
+        relabel: From a label to its replacement, before anything else is done; None: not labelled.
         keep_labels: Whether labels stay as they are; an empty one is still silence.
     """
     relabel = relabel or {}
@@ -189,6 +189,7 @@ def mark_of(label: str) -> MarkKind | None:
     name = _POSITION.sub("", label).casefold()
     brackets = _BRACKETED.fullmatch(name)
     inside = next((each for each in brackets.groups() if each is not None), "") if brackets else name
+    # as written and without brackets, each without its word position
     names = {name, _POSITION.sub("", inside).strip() or name}
     # `sp1` is `sp`
     names |= {each[:-1] for each in names if _NUMBERED.fullmatch(each)}
@@ -206,7 +207,7 @@ class _FoldingRules:
 
     Attributes:
         num_arpabet: Intervals of ARPABET in capitals.
-        strangers: The labels that are neither marks nor ARPABET, without word positions, and how often they occur.
+        non_arpabet: The labels that are neither marks nor ARPABET, without word positions, and how often they occur.
         non_arpabet_labels: The same labels as they are written.
         is_cmu: Whether every phone is ARPABET, so that the set is that of the CMU dictionary.
     """
@@ -263,6 +264,7 @@ class _FoldingRules:
 
     def _is_mostly_arpabet(self) -> bool:
         """Whether most phones are ARPABET; not where its digits are tones: `AA3`, `T1`."""
+        # stress is 0 to 2 and on vowels only: any other digit is a tone, which must not be taken off
         has_tones = any(_OTHER_DIGIT.fullmatch(label) for label in self.non_arpabet)
         return self.num_arpabet > sum(self.non_arpabet.values()) and not has_tones
 
@@ -296,6 +298,7 @@ def _looks_like_word(label: str) -> bool:
     name = label.rpartition("_")[2] or label
     if name.casefold() in _LONG_PHONES or any(each.isdigit() for each in name):
         return False
+    # "l" for a letter and "-" for anything else, so that "lll" is three letters in a row
     kinds = "".join("l" if unicodedata.category(each) in ("Ll", "Lu", "Lo") else "-" for each in name)
     is_ideographic = any(unicodedata.name(each, "").startswith(("CJK UNIFIED", "HANGUL SYLLABLE")) for each in name)
     return "lll" in kinds or " " in name or is_ideographic

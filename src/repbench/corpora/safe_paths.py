@@ -30,7 +30,7 @@ class RootFolder:
         self._checked_folders: set[str] = set()
 
     def locate(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
-        """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `place`."""
+        """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `join`."""
         if not text.startswith("/"):
             return self.join(text, file=file, utterance=utterance)
         inside = self._inside(text)
@@ -75,7 +75,7 @@ class RootFolder:
         return Path(self._prefix + text)
 
     def relative(self, path: Path, *, utterance: str | None = None) -> str:
-        """The place of `path` relative to the root, with `/` between its parts; the inverse of `place`.
+        """The place of `path` relative to the root, with `/` between its parts; the inverse of `join`.
 
         Raises:
             DataError: The path is not under the root, or leaves it by a link.
@@ -103,6 +103,7 @@ class RootFolder:
             if not self._holds(folder):
                 return True
             self._checked_folders.add(folder)
+        # the file itself is checked only if it is a link; its folder has passed above
         return os.path.islink(path) and not self._holds(path)  # noqa: PTH114 - 100,000 places are read at once
 
     def _holds(self, path: str) -> bool:
@@ -124,6 +125,7 @@ def _fault_of(text: str) -> str | None:
         return "is absolute"
     if _URL.match(text):
         return "is a URL"
+    # the fast test first; `a..b` is a name like any other
     if ".." in text and ".." in text.split("/"):
         return "has a part `..`"
     if not text.isascii() and not is_encodable(text):

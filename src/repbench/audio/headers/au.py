@@ -33,7 +33,7 @@ def read_au(stream: BinaryIO, start: int, size: int) -> Header:
     if encoding not in _SAMPLE_BYTES:
         raise HeaderFault(f"The AU has encoding {encoding}, which is not read", CONVERT)
     if offset < _HEAD_BYTES or num_channels == 0:
-        raise HeaderFault(f"The AU header says that the sound starts at byte {offset} with {num_channels} channels")
+        raise HeaderFault(f"The AU header puts the sound at byte {offset}, with {num_channels} channels")
     actual = max(0, size - start - offset)
     is_stream = declared == _TO_THE_END
     if is_stream:

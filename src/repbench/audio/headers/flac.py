@@ -52,7 +52,7 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     # 16 is the shortest block that FLAC allows: less means that the encoder did not fill the field in
     most_samples = (size - start) // smallest_frame * (longest if longest >= 16 else _LONGEST_BLOCK)
     if total > most_samples:
-        what = f"The header says {total} samples, but a FLAC of {size - start} bytes holds {most_samples} at most"
+        what = f"The header declares {total} samples, but a FLAC of {size - start} bytes holds {most_samples} at most"
         raise HeaderFault(what)
     if total:
         _refuse_uncounted(stream, start, size, total, longest)
@@ -85,7 +85,7 @@ def _refuse_uncounted(stream: BinaryIO, start: int, size: int, total: int, longe
         if frame.end_sample <= total:
             return
         if _checksum_16(tail[frame.at :]) == 0:  # else the bytes of the header occur by chance inside a frame
-            what = f"The header says {total} samples, but the last frame of the FLAC reaches to {frame.end_sample}"
+            what = f"The header declares {total} samples, but the last frame of the FLAC reaches to {frame.end_sample}"
             raise HeaderFault(what, WRITE_AGAIN)
 
 

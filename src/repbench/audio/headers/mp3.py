@@ -191,9 +191,11 @@ def _refuse_other_table(table: _LengthTable, num_frames: int, num_bytes: int) ->
     declared = table.num_frames
     is_cut = table.num_bytes is not None and num_bytes < table.num_bytes - 1
     if declared is not None and (num_frames < declared - 1 or (num_frames < declared and is_cut)):
-        raise HeaderFault(f"The MP3 holds {num_frames} frames, but its first one says {declared}: it is cut", FETCH)
+        raise HeaderFault(f"The MP3 holds {num_frames} frames, but its first one declares {declared}: it is cut", FETCH)
     if declared is not None and num_frames > declared + 1:
-        what = f"The MP3 holds {num_frames} frames, but its first one says {declared}: are several files joined in it?"
+        what = (
+            f"The MP3 holds {num_frames} frames, but its first one declares {declared}: are several files joined in it?"
+        )
         raise HeaderFault(what, WRITE_AGAIN)
 
 

@@ -61,7 +61,7 @@ def read_wav(stream: BinaryIO, start: int, size: int) -> Header:
         sound = SampleBytes(block_bytes, sound.actual_bytes, sound.actual_bytes)
     elif is_placeholder(data.num_bytes) and sound.actual_bytes:
         declared = data.num_bytes // block_bytes
-        what = f"The file holds {sound.actual_bytes // block_bytes} samples, but its header says {declared}"
+        what = f"The file holds {sound.actual_bytes // block_bytes} samples, but its header declares {declared}"
         raise HeaderFault(what, COUNT_AGAIN)
     num_samples = sound.whole_samples()
     return Header(kind="WAV", most_samples=num_samples, num_samples=num_samples, start=start, is_stream=is_stream)

@@ -30,7 +30,7 @@ SMALLEST_REACH = 0.01
 REACH = 0.9
 """If no alignment of a corpus with gaps reaches this share of its sound, a note is given."""
 
-_WAYS_OUT = "Name what it stands for, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
+_WAYS_OUT = "Give its phone, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
 
 
 def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptions | None = None) -> Draft:
@@ -113,6 +113,7 @@ class _AlignmentCounts:
                 self._first[phone.label] = (f"{alignment.file}:{line}", utterance)
         self._sound_s += duration_s
         self._labelled_s += sum(phone.end_s - phone.start_s for phone in phones)
+        # the furthest of all: one utterance that is covered shows that the unit is right
         self._reach = max(self._reach, phones[-1].end_s / duration_s if phones else 0.0)
         self._num_alignments += 1
         self._num_early += ends_early(alignment, duration_s)
@@ -154,7 +155,7 @@ class _AlignmentCounts:
         for label in options.relabel:
             if label not in self.counts:
                 what = f"`--relabel` names the label `{label}`, but it occurs nowhere"
-                raise UsageError(what, key="--relabel", do="Give a label as it stands in the alignments")
+                raise UsageError(what, key="--relabel", do="Give a label as it is written in the alignments")
         if options.keep_labels:
             return
         counts = relabelled(self.counts, options.relabel)
@@ -197,6 +198,7 @@ class _AlignmentCounts:
                 f"{self._edges.count} of {self._num_alignments} alignments leave edges of their sound without a label, "
                 f"at most {start_s:.4f} s at the start and {early_s:.4f} s at the end (`{self._edges.first}` first)"
             )
+        # of the aligned utterances alone; the others are counted in a note above
         gaps_s = self._sound_s - self._labelled_s
         if round(gaps_s, 1) > 0:
             yield f"{gaps_s:.1f} of {self._sound_s:.1f} s of aligned sound lie in gaps and carry no label"
@@ -237,7 +239,9 @@ def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Alignmen
         return utterance
     info = inspect(utterance.audio, utterance=utterance.id, any_channels=True)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
+    # of the utterance in whole samples, not `end - start`, which its table may have rounded
     duration_s = (last - first) / info.sample_rate_hz
+    # States before validation: their count and order are checked on the lines as written.
     alignment = join_states(alignments.read(name, info.sample_rate_hz), utterance=utterance.id)
     phones = validate_alignment_but_rate(alignment, duration_s, utterance=utterance.id)
     tally.add(utterance.id, alignment, phones, duration_s)

@@ -115,6 +115,7 @@ def _format_of_lab(path: Path, lines: Sequence[str]) -> str:
         return XLABEL
     cells = [line.split() for line in lines]
     _refuse_decimal_commas(path, cells)
+    # HTS before seconds, since whole numbers are numbers too
     if cells and all(len(row) >= 3 and _are(WHOLE.fullmatch, row[:2]) for row in cells):
         return HTS
     if cells and all(_is_seconds(row) for row in cells):
@@ -127,6 +128,7 @@ def _format_of_txt(path: Path, lines: Sequence[str]) -> str:
     _refuse_decimal_commas(path, cells)
     tests = {SECONDS: _is_seconds, CTM: _is_ctm, LABEL_LINES: _is_label_line}
     fitting = [name for name, fits in tests.items() if cells and all(fits(row) for row in cells)]
+    # `a 1 0 2 3` is a CTM and a line of labels
     if len(fitting) > 1:
         what = f"The file could be {' or '.join(fitting)}: `{lines[0][:60]}`"
         do = "Name a CTM .ctm; write times with a decimal point; give label lines more than one label"
@@ -164,6 +166,7 @@ def _is_ctm(row: Sequence[str]) -> bool:
 
 def _is_label_line(row: Sequence[str]) -> bool:
     """An id, and labels that all are whole numbers or none of which is a number."""
+    # a set: a line has hundreds of labels and few different ones
     labels = set(row[1:])
     return bool(labels) and (_are(str.isdecimal, labels) or not any(NUMBER.fullmatch(label) for label in labels))
 

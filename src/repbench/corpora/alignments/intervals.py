@@ -113,7 +113,7 @@ def validate_alignment_but_rate(
         DataError: The alignment is not as long as the sound (names both lengths), or its intervals contradict each
             other or the sound (names the line).
     """
-    # Lengths before intervals: labels of another rate get the message that asks for the rate, not one about a line.
+    # Lengths before intervals: for labels of another rate, the message then names the rate and not a line.
     for extent in alignment.extents:
         refuse_other_length(extent, duration_s, alignment.file, utterance)
     phones = validate_phones(
@@ -166,7 +166,7 @@ def validate_phones(
         duration_s: Length of the utterance.
         utterance: The id that an error names.
         file: The file that an error names.
-        lines: For each phone the line of `file` it stands in.
+        lines: For each phone its line in `file`.
         rounding_s: Overlap that is removed without a note, in seconds.
 
     Raises:

@@ -101,7 +101,7 @@ class MultiUtteranceFile(abc.ABC):
             raise DataError("The file of alignments is missing", file=self.path, do="Check its place") from error
 
     def _refuse_encoding(self, head: bytes) -> None:
-        """Refuse what is no text in UTF-8: utterances are found by bytes, because such a file may be large."""
+        """Refuse other files than text in UTF-8: utterances are found by bytes, because such a file may be large."""
         refuse_other_file(head, self.path, expected="an alignment")
         if encoding_of(head) != "utf-8-sig":
             do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"
@@ -131,7 +131,7 @@ class Ctm(MultiUtteranceFile):
             lines.append(number)
             channels.add(cells[1])
         if len(channels) > 1:
-            what = f"The utterance stands on {len(channels)} channels: {', '.join(sorted(channels))}"
+            what = f"The utterance is on {len(channels)} channels: {', '.join(sorted(channels))}"
             raise DataError(what, file=self.path, utterance=utterance, do="Keep the one of its sound")
         return Alignment(file=self.path, phones=phones, lines=lines, rounding_s=CTM_ROUNDING_S)
 
@@ -148,7 +148,7 @@ class LabelLines(MultiUtteranceFile):
         rows = list(self.lines(utterance))
         number, cells = rows[0]
         if len(rows) > 1:
-            what = f"The utterance stands twice, in lines {number} and {rows[1][0]}"
+            what = f"The utterance occurs twice, in lines {number} and {rows[1][0]}"
             raise DataError(what, file=self.path, utterance=utterance, do="Remove one of them")
         num_labels = len(cells) - 1
         if not num_labels:
@@ -156,7 +156,7 @@ class LabelLines(MultiUtteranceFile):
         phones, first = [], 0
         for label, run in itertools.groupby(cells[1:]):
             last = first + len(list(run))
-            # divided, not multiplied by 0.01: each time is the double nearest to its decimal (7 * 0.01 is not 0.07)
+            # divided, not multiplied by 0.01: each time is the double nearest to its decimal (35 * 0.01 is not 0.35)
             phones.append(Phone(first / 100, last / 100, label))
             first = last
         what = f"row of {num_labels} labels of 10 ms (line {number})"

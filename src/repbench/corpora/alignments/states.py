@@ -1,6 +1,6 @@
 """States of hidden Markov models, and the phones that they make up.
 
-HTS and HTK align states: a phone of five states stands in five lines, `ah[2]` to `ah[6]`, or `s2 … ah`, `s3`, … in the
+HTS and HTK align states: a phone of five states takes five lines, `ah[2]` to `ah[6]`, or `s2 … ah`, `s3`, … in the
 output of HTK. In a sequence of phones each phone must occur once.
 
 References: Zen, "An example of context-dependent label format for HMM-based speech synthesis" (HTS, 2006); Young et
@@ -60,6 +60,7 @@ def joined(rows: Sequence[IntervalLine], path: Path, utterance: str | None) -> t
         goes_on = previous is not None and previous[0] == name and number != min(numbers)
         if goes_on and previous is not None and number <= previous[1]:
             raise _fault(f"The state [{number}] of `{name[:40]}` comes after [{previous[1]}]", row, path, utterance)
+        # relative, because the rows may be in samples or in 100 ns
         if goes_on and abs(row.start - whole[-1].end) > _TOUCHING * max(1.0, abs(row.end)):
             raise _fault(f"There is time before the state [{number}] of `{name[:40]}`", row, path, utterance)
         if goes_on:

@@ -92,8 +92,8 @@ def phone_tier(grid: TextGrid, *, name: str | None = None, utterance: str | None
 
     Args:
         grid: The TextGrid.
-        name: What the tier is called, in capital or small letters where that is clear; None for the one tier that
-            `PHONE_TIER` knows, or else the one that `OTHER_PHONE_TIER` knows.
+        name: Name of the tier, whose case counts only where two tiers differ in nothing else; None for the one tier
+            that `PHONE_TIER` knows, or else the one that `OTHER_PHONE_TIER` knows.
         utterance: The id that an error names.
 
     Raises:
@@ -119,7 +119,7 @@ def _named_tier(grid: TextGrid, name: str, utterance: str | None) -> Tier:
     if not found and name in grid.point_tiers:
         what, do = f"tier `{name}` of points, which have no duration", "Name a tier of intervals with --tier"
     elif not found:
-        what, do = f"no tier `{name}`", "Give the name as it stands there, or move the file out of the folder"
+        what, do = f"no tier `{name}`", "Give the name as it is written there, or move the file out of the folder"
     else:
         what, do = f"{len(found)} tiers `{name}`", "Rename one of them"
     raise _tier_fault(grid, what, do, utterance)
@@ -208,8 +208,8 @@ def _read_interval(tokens: _Tokens) -> TierInterval:
     return TierInterval(start_s, end_s, text.strip(), tokens.line)
 
 
-# A number counts only if it stands free, so that the 1 of `intervals [1]:` and the 2 of `item2` do not. `!` begins a
-# comment, a doubled quote in a string is one quote, and what no group matches is decoration.
+# A number counts only between blanks, so that the 1 of `intervals [1]:` and the 2 of `item2` do not. `!` begins a
+# comment, a doubled quote in a string is one quote, and text that no group matches is decoration.
 _TOKEN = re.compile(
     r"""
       (?P<string>"(?:[^"]|"")*")
@@ -285,9 +285,9 @@ class _Tokens:
 
     def _take(self, kind: str) -> str:
         if self._next == len(self._matches):
-            raise self.fault(f"The TextGrid ends where a {kind} should stand")
+            raise self.fault(f"The TextGrid ends where a {kind} is expected")
         match = self._matches[self._next]
         self._next += 1
         if match.lastgroup != kind:
-            raise self.fault(f"A {kind} should stand here, but there is `{match[0][:40]}`")
+            raise self.fault(f"A {kind} is expected here, but there is `{match[0][:40]}`")
         return match[0]

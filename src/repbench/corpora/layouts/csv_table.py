@@ -154,9 +154,11 @@ def _read_table(path: Path, columns: Mapping[str, str], collector: FaultCollecto
     rows = []
     for where, cells in records:
         with collector.each():
+            # one by one, so that a row with too many cells is one fault among the others
             rows.append(_row(header, cells, where))
     is_nemo = column_of["path"] == NEMO_PATH and "path" not in columns
     used = {*column_of.values(), *(_NEMO_TIMES if is_nemo else ())}
+    # in the order of the header
     attributes = tuple(name for name in header if name not in used)
     return SourceTable(tuple(rows), column_of, attributes, (*notes, *notes_on_names), is_nemo)
 
@@ -230,13 +232,13 @@ def _with_named_columns(
         elif any(cells):
             begins = next(cell for cell in cells if cell)
             what = f"A column has no name: column {index + 1}, which begins with `{begins}`"
-            raise DataError(what, file=f"{path}:1", do="Give every column a name of its own")
+            raise DataError(what, file=f"{path}:1", do="Give every column a unique name")
         passed.append(index)
     names = [name for index, name in enumerate(header) if index not in passed]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        what = f"The column `{twice[0]}` stands twice"
-        raise DataError(what, file=f"{path}:1", do="Give every column a name of its own")
+        what = f"The column `{twice[0]}` occurs twice"
+        raise DataError(what, file=f"{path}:1", do="Give every column a unique name")
     if not passed:
         return names, records, ()
     kept = [
@@ -258,6 +260,7 @@ def _column_of(
     for field in FIELDS:
         free = [name for name in header if name not in column_of.values()]
         found = [] if field in columns else _columns_for(field, free)
+        # `Path` and `PATH` could each be meant
         if len(found) > 1:
             what = f"The columns {' and '.join(f'`{name}`' for name in found)} could each be `{field}`"
             raise DataError(what, file=f"{path}:1", key=field, do=f"Choose with --column {field}={found[0]}")
@@ -382,6 +385,7 @@ def _split(table: SourceTable, row: TableRow, utterance: str) -> Split | None:
 
 def _attributes(table: SourceTable) -> list[dict[str, AttributeValue]]:
     """The attributes of each row, every column read as one type."""
+    # over the whole column: a number in one row and a name in another must not become two types
     types = {name: column_type([row.cells[name] for row in table.rows]) for name in table.attribute_columns}
     return [{name: read(row.cells[name]) for name, read in types.items() if row.cells[name]} for row in table.rows]
 

@@ -36,7 +36,7 @@ def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Pa
         root: The root of the corpus; None: the folder itself.
 
     Raises:
-        DataError: A linked folder leads out of the root or back to one of its own parents.
+        DataError: A linked folder leads out of the root or back to one of its parents.
         EnvironmentFault: A folder may not be read.
     """
     walk = _Walk(folder if root is None else root, options or PrepareOptions())
@@ -100,6 +100,7 @@ class _Walk:
         if glob is None:
             return False
         is_folder = path.is_dir() and not path.is_symlink()
+        # an excluded folder is counted by its files; a link is not followed for the count
         self.left_out[glob] += sum(len(names) for _, _, names in os.walk(path)) if is_folder else 1
         return True
 

@@ -127,7 +127,7 @@ class _Inspection:
         place = (info.fileno, info.addr)
         # file and address are the identity of an object: two names of one are hard links, and a cycle is one of these
         if place in self._seen:
-            self._refuse("stands there under two names, or holds itself")
+            self._refuse("has two names, or holds itself")
         self._seen.add(place)
         for index in range(info.num_attrs):
             self._judge_attribute(h5py.h5a.open(item, index=index))
@@ -154,6 +154,7 @@ class _Inspection:
 
     def _links(self, group: Any) -> list[tuple[bytes, int]]:
         """The names and kinds of a group's links, none of them followed."""
+        # Names and kinds first: opening an external or soft link would already follow it.
         links: list[tuple[bytes, int]] = []
 
         def note(name: bytes, info: Any) -> bool:
@@ -266,7 +267,7 @@ def _unpacked_size(chunk: bytes, filters: Sequence[int], most_bytes: int) -> int
     # The filter that packed last unpacks first; shuffle moves bytes and changes no size.
     for code in reversed(filters):
         if code == _FLETCHER32:
-            size -= _CHECKSUM_BYTES  # the checksum stands behind the data
+            size -= _CHECKSUM_BYTES  # the checksum follows the data
         elif code == _GZIP:
             size = _inflated_size(chunk[: max(size, 0)], most_bytes + _CHECKSUM_BYTES)
     return size

@@ -86,12 +86,13 @@ def read_pattern(text: str) -> FilePattern:
     """Parse a pattern, by the rules in the docstring of this module.
 
     Raises:
-        UsageError: It has no field or no ending, a field stands twice, or a brace is not of a field.
+        UsageError: It has no field or no ending, a field occurs twice, or a brace is not of a field.
 
     Example:
         >>> read_pattern("{speaker:2}/{take}.wav").names
         ('speaker', 'take')
     """
+    # after the last field: `{name}.{format}` has no ending
     ending = _ENDING.search(text, text.rfind("}") + 1)
     names = tuple(match[1] for match in _FIELD.finditer(text) if match[1] != "_")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -106,7 +107,7 @@ def read_pattern(text: str) -> FilePattern:
     elif ending is None:
         fault = "does not end in the ending of the files"
     elif text.startswith("/") or "//" in text or ".." in literals.split("/"):
-        fault = "does not speak of places under the root"
+        fault = "does not name places under the root"
     if fault is not None or ending is None:
         raise UsageError(f"The pattern `{text}` {fault}", key="--pattern", do=_MEND)
     stem = text[: ending.start()]
@@ -124,7 +125,7 @@ def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
     pieces, position = [], 0
     for match in _FIELD.finditer(stem):
         width = any_length if match[2] is None else f"[^/]{{{match[2]}}}"
-        # what is ignored has no group, so that groups and names correspond
+        # an ignored field has no group, so that groups and names correspond
         pieces += [re.escape(stem[position : match.start()]), f"(?:{width})" if match[1] == "_" else f"({width})"]
         position = match.end()
     return re.compile("".join([*pieces, re.escape(stem[position:]), f"(?i:{re.escape(ending)})"]))

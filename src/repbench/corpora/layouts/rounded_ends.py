@@ -39,6 +39,7 @@ def cut_at_sounds(utterances: Iterable[DraftUtterance]) -> tuple[list[DraftUtter
         if info is None or over_s is None:
             cut.append(utterance)
             continue
+        # the exact duration: `sample_range` rounds it to the last sample
         cut.append(replace(utterance, end=info.seconds))
         overshoots.append((over_s, utterance.id))
     if not overshoots:

@@ -212,6 +212,7 @@ def _split(sentence: _SentenceFiles, test_speakers: set[str]) -> Split | None:
         return None
     if sentence.part == "TRAIN":
         return "train"
+    # a part of TEST without any core speaker is somebody's own selection: all of it is test
     if sentence.speaker in CORE_TEST_SPEAKERS or CORE_TEST_SPEAKERS.isdisjoint(test_speakers):
         return "test"
     return "dev" if sentence.speaker in DEV_SPEAKERS else None

@@ -137,6 +137,7 @@ def _splits(path: Path, sounds: Mapping[Path, Sequence[str]]) -> dict[str, Split
     line_of: dict[str, int] = {}
     for number, line in text_lines(path):
         code, _, name = line.strip().partition(" ")
+        # without its ending, because copies may be in another format
         place = name.strip().rpartition(".")[0]
         if code not in _SPLIT_OF or not place or place in splits:
             what = f"A line must be `1, 2 or 3 SPEAKER/VIDEO/NAME.wav`, its sound once, but is `{line[:80]}`"

@@ -141,8 +141,8 @@ class DraftChecker:
                 continue
             times = "twice" if len(same) == 2 else f"{len(same)} times"
             places = " and ".join(f"for {each.audio}" for each in same)
-            what = f"The id `{identifier}` stands {times}: {places}"
-            do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
+            what = f"The id `{identifier}` occurs {times}: {places}"
+            do = "Give every utterance a unique id; ids that differ only in Unicode form are one"
             files = {each.audio for each in same}
             if len(files) == len(same) and len({file.with_suffix("") for file in files}) == 1:
                 do = "Keep one of the files, or leave a format out with --exclude"
@@ -209,7 +209,7 @@ def _normalised(draft: DraftUtterance) -> DraftUtterance:
             do = "Rename it"
             raise DataError(f"`{name}` is not valid UTF-8", file=draft.audio, utterance=draft.id, key=name, do=do)
         if value == "" and name != "text":
-            do = "Leave out what is not known; an id must stand"
+            do = "Leave out what is not known; an id is required"
             raise DataError(f"`{name}` is empty", file=draft.audio, utterance=draft.id, key=name, do=do)
     return replace(draft, id=nfc(draft.id), speaker=None if draft.speaker is None else nfc(draft.speaker))
 

@@ -68,6 +68,7 @@ def with_features(
             placed[number] = replace(placed[number], features=_place(drafts[number], root))
         except DataError as fault:
             faults[placed[number].id] = fault
+    # without those whose place has just been refused
     named = [number for number in named if placed[number].features is not None]
     _refuse_two_formats([placed[number] for number in named])
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:

@@ -116,7 +116,7 @@ def parse_line(line: bytes, root: RootFolder, where: str) -> ManifestLine:
 
 
 def strict_json(content: bytes) -> Any:
-    """Decode UTF-8 JSON; a key that stands twice, NaN and infinity are a ValueError."""
+    """Decode UTF-8 JSON; a key that occurs twice, NaN and infinity are a ValueError."""
     try:
         return _DECODER.decode(content.decode("utf-8"))
     except RecursionError:
@@ -126,7 +126,7 @@ def strict_json(content: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in one object")
     return fields
 
 
@@ -269,7 +269,7 @@ class _LineFields:
 
 
 def is_attribute(name: Any, value: Any) -> bool:
-    """Whether an attribute can stand in a manifest: a named string or finite number."""
+    """Whether a manifest can hold an attribute: a named string or finite number."""
     if type(name) is not str or not name or not is_encodable(name):
         return False
     return is_encodable(value) if type(value) is str else _is_finite_number(value)

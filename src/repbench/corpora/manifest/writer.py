@@ -191,6 +191,7 @@ def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -
 
 def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name: str, *, overwrite: bool) -> None:
     """Refuse to replace the manifest of another corpus: one of another name, or of another root."""
+    # by real paths, because one folder may be given by several names
     lies = Path(os.path.abspath(out / header["root"]))  # noqa: PTH100 - as above
     if overwrite or (header["name"] == name and os.path.realpath(lies) == os.path.realpath(root)):
         return
@@ -202,7 +203,7 @@ def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name:
 def _refuse_foreign_files(names: set[str], out: Path) -> None:
     """Refuse to replace a file of the corpus that has the name of a file of a manifest."""
     for name in sorted(names):
-        what = f"The folder of the corpus has a `{name}` of its own, which the manifest would replace"
+        what = f"The folder of the corpus has a file `{name}`, which the manifest would replace"
         raise UsageError(what, file=out / name, key="--out", do="Choose another place")
 
 

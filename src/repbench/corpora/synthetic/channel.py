@@ -89,7 +89,7 @@ def _in_room(speech: Signal, condition: RecordingCondition, draws: np.random.Gen
     num_points = speech.size + echo.size + -echo.size % _FFT_BLOCK_SAMPLES
     # padded to the length of the linear convolution, so that the end does not wrap to the start
     echoed: Signal = np.fft.irfft(np.fft.rfft(speech, num_points) * np.fft.rfft(echo, num_points), num_points)
-    # (num_points,) -> (T,): what still rings after the end is dropped
+    # (num_points,) -> (T,): the echo after the end is dropped
     return echoed[: speech.size]
 
 

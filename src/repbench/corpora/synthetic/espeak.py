@@ -85,7 +85,7 @@ def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int
         _require(library.espeak_SetVoiceByName(voice.encode()), f"choose the voice `{voice}`")
         _require(library.espeak_SetParameter(_PARAMETER_RATE, words_per_minute, 0), "set its pace")
         _require(library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0), "set its pitch")
-        _require(_synthesise(library, text.encode()), f"say {text!r}")
+        _require(_synthesise(library, text.encode()), f"synthesise {text!r}")
         _require(library.espeak_Terminate(), "end")
     if not chunks:
         raise EnvironmentFault(f"espeak-ng gave no speech for {text!r}", do=_REINSTALL)

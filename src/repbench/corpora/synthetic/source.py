@@ -152,7 +152,7 @@ def _remove_leftovers(folder: Path) -> None:
             continue
         try:
             shutil.rmtree(leftover)
-        except OSError as error:  # its last worker may still be at it; what stays is in nobody's way
+        except OSError as error:  # its last worker may still write there; the rest does no harm
             _log.warning("The unfinished %s cannot be removed: %s", leftover, error)
 
 

@@ -93,7 +93,7 @@ class _Worker:
         """Complete lines it has written so far."""
         if self.results.exists():
             with self.results.open("rb") as stream:
-                # only what is new since the last look
+                # only the bytes added since the last call
                 stream.seek(len(self._seen))
                 self._seen += stream.read()
         return self._seen.count(b"\n")
