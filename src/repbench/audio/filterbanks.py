@@ -73,7 +73,7 @@ class MelBank:
 
 @lru_cache(maxsize=32)
 def cut_bank(bank: Callable[[int, int, int], Tensor], sample_rate_hz: int, fft_samples: int, num_bands: int) -> MelBank:
-    """One of the banks below as a cached `MelBank`."""
+    """One of the banks below, (bins, num_bands), as a cached `MelBank`."""
     return MelBank(bank(sample_rate_hz, fft_samples, num_bands))
 
 

@@ -174,7 +174,10 @@ def centred_windows(
 def whole_windows(
     waveforms: Tensor, lengths: Tensor, *, window: int, hop: int, width: int, transform: Callable[[int], Transform]
 ) -> tuple[Tensor, Tensor]:
-    """Transform windows that start at every `hop` samples and end within the utterance; else as `centred_windows`."""
+    """Transform windows that start at every `hop` samples and end within the utterance.
+
+    Arguments and result are those of `centred_windows`: (B, T) waveforms to (B, F, D) frames and (B,) counts.
+    """
     counts = 1 + (lengths - window).div(hop, rounding_mode="floor")
     return _transformed(waveforms, counts, window, hop, width, transform), counts
 

@@ -301,7 +301,12 @@ class _File:
             self.refuse("The sound holds 0 samples", FETCH)
 
     def refuse_channels(self, channel: Channel | None) -> None:
-        """Refuse a sound of several channels if none is selected, or one without the selected channel."""
+        """Refuse a sound of several channels if none is selected, or one without the selected channel.
+
+        Raises:
+            DataError: The sound is refused.
+            UsageError: `channel` is neither a number nor "mix".
+        """
         num_channels = self.sound.channels
         if channel is not None and channel != "mix" and type(channel) is not int:
             raise UsageError(f'`channel` must be a number from 1 on or "mix", but is {channel!r}', key="channel")

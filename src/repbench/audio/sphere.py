@@ -82,6 +82,7 @@ def read_header(stream: BinaryIO) -> SphereHeader:
             coding that is not read.
     """
     stream.seek(0)
+    # A larger header is not read further: its fields and `end_head` must be in the first 1,024 bytes.
     head = stream.read(_HEAD_BYTES)
     if len(head) < _HEAD_BYTES:
         raise SphereFault(f"The file ends inside its SPHERE header, after {len(head)} bytes")

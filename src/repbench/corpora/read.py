@@ -65,6 +65,7 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
         utterance=utterance.id,
         channel=utterance.channel,
     )
+    # Length and rate are compared at every reading, the hash only where `whole` is set.
     found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
     if found != expected:
         raise DataError(

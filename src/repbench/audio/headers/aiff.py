@@ -48,6 +48,7 @@ def read_aiff(stream: BinaryIO, start: int, size: int) -> Header:
     """
     common, sound = _chunks(stream, start, size)
     declared = common.num_samples * common.block_bytes
+    # written into a pipe: the sound reaches to the end of the file
     is_open = is_placeholder(sound.num_bytes)
     actual = size - sound.start if is_open else min(sound.num_bytes, size - sound.start)
     is_stream = is_open and is_placeholder(common.num_samples)

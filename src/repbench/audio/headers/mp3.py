@@ -206,6 +206,7 @@ def _silence_with_table(content: bytes, like: _Mp3Frame, num_frames: int, num_by
     """
     head = bytearray(content[like.start : like.start + 4])
     head[1] |= 1  # without checksum
+    # the smallest bit rate whose frame has room for the table
     for index in range(1, len(_KBITS[like.is_mpeg_1])):
         head[2] = index << 4 | head[2] & 0x0C
         frame = _frame_at(bytes(head), 0)

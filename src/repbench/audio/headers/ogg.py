@@ -102,6 +102,7 @@ def _refuse_other_page(page: _Page, before: list[_Page], position: int) -> None:
     last = before[-1]
     if page.serial != last.serial or page.flags & _IS_FIRST or last.flags & _IS_LAST:
         raise HeaderFault("The Ogg file holds several streams, of which one is read", WRITE_AGAIN)
+    # page numbers wrap around at 32 bits
     if page.number != (last.number + 1) & 0xFFFFFFFF:
         raise HeaderFault(f"The Ogg file lacks pages: {page.number} follows {last.number} at byte {position}")
 

@@ -117,6 +117,7 @@ def _actual_bytes(stream: BinaryIO, data: _Chunk, size: int, order: str) -> int:
     if end > size:
         return size - data.start
     # Some programs do not write the byte that pads an odd size.
+    # both are tried, the padded one and the end as declared
     ends = {end + end % 2, end}
     return data.num_bytes if any(_is_no_sound(stream, each, size, order) for each in ends) else size - data.start
 
@@ -126,6 +127,7 @@ def _is_no_sound(stream: BinaryIO, position: int, size: int, order: str) -> bool
     is_after_known = False
     while not is_no_sound(stream, position, size, most_padding=PADDING_BYTES):
         name, num_bytes = struct.unpack(order + "4sI", read_at(stream, position, 8))
+        # a second `data` chunk is sound that the first one does not count
         if name == b"data":
             return False
         is_after_known = is_after_known or name in _KNOWN_CHUNKS

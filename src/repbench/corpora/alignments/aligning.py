@@ -134,9 +134,12 @@ class _AlignmentCounts:
                 self._edges.add(utterance, start_s, early_s)
 
     def refuse_other_rate(self) -> None:
-        """Refuse alignments of another rate or unit; names the first.
+        """Refuse alignments of another rate or unit.
 
         They are of another rate if most of those that end early end where labels of that rate would.
+
+        Raises:
+            DataError: They are; names the first.
         """
         # 100 ns taken for seconds are refused as too long; seconds taken for 100 ns end here
         if self._first and self._reach < SMALLEST_REACH:
@@ -151,6 +154,10 @@ class _AlignmentCounts:
         """Refuse labels that are no phones, and names in `--relabel` that are no labels.
 
         With `keep_labels` the labels themselves are not checked.
+
+        Raises:
+            UsageError: `--relabel` names a label that does not occur.
+            DataError: A few labels are no ARPABET while all others are, or the labels look like words.
         """
         for label in options.relabel:
             if label not in self.counts:

@@ -82,6 +82,7 @@ def read_textgrid(path: Path, *, utterance: str | None = None) -> TextGrid:
     if kind not in ("ooTextFile", "ooTextFile short") or tokens.string() != "TextGrid":
         raise tokens.fault("The file is not a TextGrid")
     start_s, end_s = tokens.number(), tokens.number()
+    # `<absent>`: a TextGrid without tiers
     tiers = [_read_tier(tokens) for _ in range(tokens.count())] if tokens.flag() == "<exists>" else []
     tokens.end()
     return _grid(path, start_s, end_s, tiers)
@@ -112,6 +113,7 @@ def phone_tier(grid: TextGrid, *, name: str | None = None, utterance: str | None
 
 def _named_tier(grid: TextGrid, name: str, utterance: str | None) -> Tier:
     wanted = nfc(name).strip()
+    # NFC on both sides: a name typed in a terminal and one in a file may be composed differently
     exact = [tier for tier in grid.tiers if nfc(tier.name).strip() == wanted]
     found = exact or [tier for tier in grid.tiers if nfc(tier.name).strip().casefold() == wanted.casefold()]
     if len(found) == 1:
@@ -177,6 +179,7 @@ def _read_chronological(tokens: _Tokens, path: Path) -> TextGrid:
         if heads[number - 1][0] == "IntervalTier":
             intervals[number - 1].append(_read_interval(tokens))
         else:
+            # a point: its time and its mark
             tokens.number(), tokens.string()
     tiers = [
         Tier(name, start, end, tuple(found)) if kind == "IntervalTier" else name
@@ -191,6 +194,7 @@ def _read_tier(tokens: _Tokens) -> Tier | str:
     start_s, end_s = tokens.number(), tokens.number()
     if kind == "TextTier":
         for _ in range(tokens.count()):
+            # a point: its time and its mark
             tokens.number(), tokens.string()
         return name
     return Tier(name, start_s, end_s, tuple(_read_interval(tokens) for _ in range(tokens.count())))
@@ -229,6 +233,7 @@ class _Tokens:
 
     def __init__(self, text: str, path: Path, utterance: str | None) -> None:
         matches = [match for match in _TOKEN.finditer(text) if match.lastgroup or match[0] == '"']
+        # Decimal commas are decoration too; the first is kept to explain the numbers that are missing (see `fault`).
         self._matches = [match for match in matches if match.lastgroup != "comma"]
         self._comma = next((match for match in matches if match.lastgroup == "comma"), None)
         # offsets, for `bisect`; Praat's files end lines with "\n", "\r\n" or "\r"

@@ -218,6 +218,7 @@ def _figure(title: str, height_inches: float, draw: Any) -> AuditFigure:
     for stand_in, colour in _SCHEME.items():
         drawn = drawn.replace(stand_in, colour)
     drawn = re.sub(r' id="[A-Za-z]+[0-9A-Za-z]*_[0-9]+"', "", drawn)  # the same in every figure of the page
+    # without its size in points, so that the page's stylesheet sizes it
     drawn = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg ', r"<svg \1", drawn, count=1)
     label = escape(f"{printable(title)}: figure")
     return AuditFigure(title, Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)))

@@ -76,6 +76,7 @@ class KaldiData:
         sounds = _sounds(data, RootFolder(root, follow_links=options.follow_links), gather=options.gather_faults)
         channels = _channels(data / "reco2file_and_channel", sounds)
         segments = _segments(data / "segments", sounds, gather=options.gather_faults)
+        # its keys must be exactly the utterances: none too many here, none too few in the next line
         speakers = _table_of(data / "utt2spk", segments)
         _refuse_unlisted(data / "utt2spk", speakers, segments)
         texts = _table_of(data / "text", segments, may_be_empty=True) if (data / "text").is_file() else {}
@@ -171,6 +172,7 @@ def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | D
 
 def _refuse_commands(key: str, entry: TableLine) -> None:
     """Refuse values that are no path: a command whose output is the sound, standard input, or a place in an archive."""
+    # refused by the text alone: nothing of a data folder is ever run
     is_command = entry.value.endswith("|") or entry.value.startswith("|")
     if is_command or entry.value == "-":
         what = f"The sound is the output of a command, which is never run: `{entry.value[:80]}`"

@@ -150,6 +150,7 @@ class SentimentVideos:
         for segment in listed:
             interval = (segment.video, segment.start_s, segment.end_s)
             earlier = seen.get(interval)
+            # before the labels are checked: what CMU took back may have any label
             if segment.start_s == segment.end_s:
                 left_out[segment.id] = f"its interval, at {segment.start_s:g} s, has length 0"
                 continue
@@ -327,6 +328,7 @@ def _sounds(folder: Path) -> dict[str, Path]:
 
 def _sound_of(segment: LabelledSegment, sounds: Mapping[str, Path]) -> Path | None:
     """The file of the whole video or of the interval; None where there is none."""
+    # whole videos, segments counted from 0, segments counted from 1
     names = (segment.video, segment.id, f"{segment.video}_{segment.number + 1}")
     found = [sounds[name] for name in names if name in sounds]
     if len(found) > 1:

@@ -128,6 +128,7 @@ def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
         # an ignored field has no group, so that groups and names correspond
         pieces += [re.escape(stem[position : match.start()]), f"(?:{width})" if match[1] == "_" else f"({width})"]
         position = match.end()
+    # only the ending ignores case
     return re.compile("".join([*pieces, re.escape(stem[position:]), f"(?i:{re.escape(ending)})"]))
 
 
@@ -180,6 +181,7 @@ class PatternLayout:
             with collector.each():
                 known[path] = self._decoded(path, values)
         first = next(iter(known.values()), {})
+        # over all files, as in a table: `07` and `a7` in one place must not become two types
         types = {name: column_type([values[name] for values in known.values()]) for name in first if name not in FIELDS}
         utterances = []
         for path, values in known.items():

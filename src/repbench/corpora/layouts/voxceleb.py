@@ -143,6 +143,7 @@ def _splits(path: Path, sounds: Mapping[Path, Sequence[str]]) -> dict[str, Split
             what = f"A line must be `1, 2 or 3 SPEAKER/VIDEO/NAME.wav`, its sound once, but is `{line[:80]}`"
             raise DataError(what, file=f"{path}:{number}", do="Mend the line")
         splits[place], line_of[place] = _SPLIT_OF[code], number
+    # in the order of the list, so that the first one missing is the first line to look at
     missing = sorted(splits.keys() - {"/".join(place) for place in sounds.values()}, key=line_of.__getitem__)
     if missing:
         what = f"{len(missing)} of the {len(splits)} sounds listed are missing, the first is {missing[0]}"

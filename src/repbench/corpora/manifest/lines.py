@@ -116,7 +116,12 @@ def parse_line(line: bytes, root: RootFolder, where: str) -> ManifestLine:
 
 
 def strict_json(content: bytes) -> Any:
-    """Decode UTF-8 JSON; a key that occurs twice, NaN and infinity are a ValueError."""
+    """Decode UTF-8 JSON.
+
+    Raises:
+        ValueError: It is not JSON or nested too deeply, a key occurs twice in an object, or a number is NaN or
+            infinite.
+    """
     try:
         return _DECODER.decode(content.decode("utf-8"))
     except RecursionError:
@@ -247,6 +252,7 @@ class _LineFields:
         phones = self._fields["phones"]
         if not isinstance(phones, list):
             raise self._fault(f"`phones` must be a list, but is {_shown(phones)}", "phones")
+        # the fast path; the slow one below finds and names the fault
         if (checked := _valid_phones(phones, duration_s)) is not None:
             return checked
         for index, phone in enumerate(phones):

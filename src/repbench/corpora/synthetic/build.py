@@ -49,6 +49,7 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
         scratch,
         worker_pool.WorkerCommand([str(sound), str(home), spec.condition.name]),
         num_workers=num_workers,
+        # synthesis is the first half of the work, reading for the manifest the second
         progress=_half(progress, 0, 2 * len(planned)),
     )
     # Before the manifest: the folder holds copies of espeak-ng's data, which are no part of the corpus.
@@ -74,6 +75,7 @@ def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec) -> None:
     for name in _DATA_FILES:
         target = home / "espeak-ng-data" / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        # the few files that American English needs
         shutil.copyfile(data / name, target)
     voices = home / "espeak-ng-data" / "voices"
     voices.mkdir()

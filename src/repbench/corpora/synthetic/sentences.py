@@ -139,6 +139,7 @@ def _fill(frame: str, words: Mapping[str, Sequence[str]], generator: np.random.G
     used: set[str] = set()
 
     def word(slot: re.Match[str]) -> str:
+        # no word twice in a sentence: two slots of one kind differ
         choices = [choice for choice in words[slot[1]] if choice not in used]
         chosen = choices[int(generator.integers(len(choices)))]
         used.add(chosen)

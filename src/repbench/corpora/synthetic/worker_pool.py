@@ -99,7 +99,11 @@ class _Worker:
         return self._seen.count(b"\n")
 
     def results_once_ended(self) -> list[dict[str, Any]]:
-        """Its results, one a job; refused where it ended before it had all of them."""
+        """Its results, one a job.
+
+        Raises:
+            EnvironmentFault: It ended before it had all of them.
+        """
         # without the line of the version
         num_results = self.num_lines() - 1
         if num_results != self.num_jobs:
