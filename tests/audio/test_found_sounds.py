@@ -80,11 +80,11 @@ def test_odd_sound_may_lack_its_padding(tmp_path: Path, after: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (wav(FORM, chunk(b"data", SOUND, 100)), "file holds 800 samples, but its header says 50"),
-        (wav(FORM, chunk(b"data", SOUND, 1_590)), "file holds 800 samples, but its header says 795"),
-        (wav(FORM, chunk(b"data", SOUND, 1_000), riff=1_036), "file holds 800 samples, but its header says 500"),
-        (wav(FORM, DATA) + b"\xc3\x01" * 20, "file holds 820 samples, but its header says 800"),
-        (wav(FORM, chunk(b"data", SOUND[:800]), chunk(b"data", SOUND[800:])), "but its header says 400"),
+        (wav(FORM, chunk(b"data", SOUND, 100)), "file holds 800 samples, but its header declares 50"),
+        (wav(FORM, chunk(b"data", SOUND, 1_590)), "file holds 800 samples, but its header declares 795"),
+        (wav(FORM, chunk(b"data", SOUND, 1_000), riff=1_036), "file holds 800 samples, but its header declares 500"),
+        (wav(FORM, DATA) + b"\xc3\x01" * 20, "file holds 820 samples, but its header declares 800"),
+        (wav(FORM, chunk(b"data", SOUND[:800]), chunk(b"data", SOUND[800:])), "but its header declares 400"),
     ],
 )
 def test_sound_that_the_header_does_not_count_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
@@ -112,7 +112,9 @@ def test_the_wav_of_a_pipe_is_read_to_its_end(tmp_path: Path, size: int, riff: s
 def test_a_stream_that_contradicts_itself_is_refused_with_what_helps(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(wav(FORM, chunk(b"data", SOUND, size)))
-    what = rf"holds 800 samples, but its header says {size // 2}.*sox --ignore-length.*ffmpeg -i a\.wav a-mended\.wav"
+    what = (
+        rf"holds 800 samples, but its header declares {size // 2}.*sox --ignore-length.*ffmpeg -i a\.wav a-mended\.wav"
+    )
     with pytest.raises(DataError, match=what) as refused:
         read_sound(path)
     assert "Fetch" not in str(refused.value)
@@ -121,7 +123,7 @@ def test_a_stream_that_contradicts_itself_is_refused_with_what_helps(tmp_path: P
 def test_a_long_file_cut_short_is_no_stream(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(wav(FORM, chunk(b"data", SOUND, 2_500_000_000), riff=2_500_000_036))
-    with pytest.raises(DataError, match=r"holds 800 samples, but its header says 1250000000.*Fetch the file again"):
+    with pytest.raises(DataError, match=r"holds 800 samples, but its header declares 1250000000.*Fetch the file again"):
         read_sound(path)
 
 
@@ -132,7 +134,7 @@ def test_an_rf64_cut_short_is_no_stream(tmp_path: Path, size: int, do: str) -> N
     body = chunk(b"ds64", struct.pack("<QQQI", 2 * size, size, size // 2, 0)) + FORM
     path = tmp_path / "a.wav"
     path.write_bytes(b"RF64\xff\xff\xff\xffWAVE" + body + chunk(b"data", SOUND, 0xFFFFFFFF))
-    with pytest.raises(DataError, match=f"holds 800 samples, but its header says {size // 2}.*{do}"):
+    with pytest.raises(DataError, match=f"holds 800 samples, but its header declares {size // 2}.*{do}"):
         read_sound(path)
 
 
@@ -230,7 +232,9 @@ def test_a_flac_cannot_claim_more_than_its_size_allows(tmp_path: Path, total: in
     path = tmp_path / "a.flac"
     path.write_bytes(flac(total=total))
     for read in (inspect, read_sound):
-        with pytest.raises(DataError, match=rf"header says {total} samples, but a FLAC of \d+ bytes holds \d+ at most"):
+        with pytest.raises(
+            DataError, match=rf"header declares {total} samples, but a FLAC of \d+ bytes holds \d+ at most"
+        ):
             read(path)
 
 
@@ -240,7 +244,7 @@ def test_a_flac_that_counts_fewer_samples_than_it_holds_is_refused(tmp_path: Pat
     path = tmp_path / "a.flac"
     path.write_bytes(flac(np.tile(SAMPLES, 40), total=total) + after)
     assert len(soundfile.read(path)[0]) == total
-    with pytest.raises(DataError, match=rf"header says {total} samples, but the last frame .* reaches to 32000"):
+    with pytest.raises(DataError, match=rf"header declares {total} samples, but the last frame .* reaches to 32000"):
         inspect(path)
 
 

@@ -155,13 +155,13 @@ def test_tags_around_an_mp3_are_no_sound(tmp_path: Path, around: str) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"".join(frames_of(VARIABLE)[:-1]), r"holds \d+ frames, but its first one says \d+: it is cut.*Fetch"),
+        (b"".join(frames_of(VARIABLE)[:-1]), r"holds \d+ frames, but its first one declares \d+: it is cut.*Fetch"),
         (VARIABLE + VARIABLE, "are several files joined in it.*ffmpeg -i a.mp3 a.wav"),
         (b"".join(frames_of(VARIABLE)[:9]) + b"junk" + b"".join(frames_of(VARIABLE)[9:]), "damaged: there is no frame"),
         (VARIABLE + frames_of(encoded("mp3", rate_hz=24_000)[:2_000])[0], "changes its sample rate"),
         (b"\xff\xfd\x90\x04" + bytes(600), "MPEG audio of layer II, which is not read.*ffmpeg"),
         (b"\xff\xf3\x04\xc0" + bytes(600), "no whole frame, or frames of free bit rate"),
-        (frames_of(VARIABLE)[0], "holds 0 frames, but its first one says 44"),
+        (frames_of(VARIABLE)[0], "holds 0 frames, but its first one declares 44"),
         (b"ID3\4\0\0\0\0\0\x14" + bytes(20), "ends inside its ID3 tag"),
     ],
 )
@@ -174,7 +174,7 @@ def test_an_mp3_cannot_claim_frames_that_it_does_not_hold(tmp_path: Path) -> Non
     content = bytearray(VARIABLE)
     at = max(content.find(b"Xing"), content.find(b"Info")) + 8
     content[at : at + 4] = b"\x7f\xff\xff\xff"
-    with pytest.raises(DataError, match="first one says 2147483647"):
+    with pytest.raises(DataError, match="first one declares 2147483647"):
         inspect(saved(tmp_path, bytes(content)))
 
 
@@ -226,7 +226,7 @@ def test_an_ogg_cannot_claim_more_than_its_packets_hold(tmp_path: Path, kind: st
     *pages, last = pages_of(encoded(kind, np.tile(NOISY, 10)))
     last = with_checksum(last[:6] + struct.pack("<q", 1 << 40) + last[14:])
     for read in (inspect, read_sound):
-        with pytest.raises(DataError, match=r"says \d{12,} samples, but .* hold \d+ at most"):
+        with pytest.raises(DataError, match=r"declares \d{12,} samples, but .* hold \d+ at most"):
             read(saved(tmp_path, b"".join([*pages, last])))
 
 

@@ -52,7 +52,7 @@ def test_little_endian_samples_are_read(tmp_path: Path, container: str) -> None:
 def test_a_cut_file_is_refused(tmp_path: Path, container: str, part: float) -> None:
     path = written(tmp_path, container)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    with pytest.raises(DataError, match=r"file holds \d+ samples, but its header says 1000.*Fetch"):
+    with pytest.raises(DataError, match=r"file holds \d+ samples, but its header declares 1000.*Fetch"):
         read_sound(path)
 
 
@@ -100,16 +100,16 @@ def test_a_header_may_not_claim_more_or_less_than_there_is(tmp_path: Path) -> No
     path = tmp_path / "b"
     path.write_bytes(aiff)
     num_samples_at, size_at = aiff.index(b"COMM") + 10, aiff.index(b"SSND") + 4
-    with pytest.raises(DataError, match="file holds 1000 samples, but its header says 4294967295"):
+    with pytest.raises(DataError, match="file holds 1000 samples, but its header declares 4294967295"):
         read_sound(changed(path, num_samples_at, b"\xff\xff\xff\xff"))
-    with pytest.raises(DataError, match=r"file holds 1000 samples, but its header says 900.*sox --ignore-length"):
+    with pytest.raises(DataError, match=r"file holds 1000 samples, but its header declares 900.*sox --ignore-length"):
         read_sound(changed(path, num_samples_at, struct.pack(">I", 900)))
     path.write_bytes(aiff)
     changed(path, size_at, b"\xff\xff\xff\xff")
-    with pytest.raises(DataError, match=r"file holds 1000 samples, but its header says 900.*sox --ignore-length"):
+    with pytest.raises(DataError, match=r"file holds 1000 samples, but its header declares 900.*sox --ignore-length"):
         read_sound(changed(path, num_samples_at, struct.pack(">I", 900)))
     au = written(tmp_path, "AU")
-    with pytest.raises(DataError, match=r"file holds 1000 samples, but its header says 500.*sox --ignore-length"):
+    with pytest.raises(DataError, match=r"file holds 1000 samples, but its header declares 500.*sox --ignore-length"):
         read_sound(changed(au, 8, struct.pack(">I", 1_000)))
 
 

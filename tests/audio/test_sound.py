@@ -156,21 +156,21 @@ def test_fault_15_truncated_wav_is_refused(tmp_path: Path, subtype: str, part: f
     path = write(tmp_path / "sound.wav", subtype=subtype)
     cut(path, int(path.stat().st_size * part))
     for read in (inspect, read_sound):
-        with pytest.raises(DataError, match=r"file holds \d+ samples, but its header says 4000.*utterance u1"):
+        with pytest.raises(DataError, match=r"file holds \d+ samples, but its header declares 4000.*utterance u1"):
             read(path, utterance="u1")
 
 
 def test_fault_15_wav_cut_inside_its_last_sample_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "sound.wav")
     cut(path, path.stat().st_size - 1)
-    with pytest.raises(DataError, match="file holds 3999 samples, but its header says 4000"):
+    with pytest.raises(DataError, match="file holds 3999 samples, but its header declares 4000"):
         inspect(path)
 
 
 @pytest.mark.parametrize("num_bytes", [0, 100, 7_990, 8_002, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF])
 def test_fault_15_wav_with_a_lying_data_size_is_refused(tmp_path: Path, num_bytes: int) -> None:
     path = with_data_size(write(tmp_path / "sound.wav"), num_bytes)
-    with pytest.raises(DataError, match=f"file holds 4000 samples, but its header says {num_bytes // 2}"):
+    with pytest.raises(DataError, match=f"file holds 4000 samples, but its header declares {num_bytes // 2}"):
         read_sound(path)
 
 
@@ -227,14 +227,14 @@ def test_a_channel_is_read_where_one_is_chosen(tmp_path: Path, ending: str) -> N
     np.testing.assert_allclose(read_sound(path, channel="mix")[0], decoded.mean(axis=1), atol=1e-7)
     assert (measure(path, channel="mix").num_channels, inspect(path, channel=2).num_samples) == (2, 4_000)
     for read in (inspect, read_sound):
-        with pytest.raises(DataError, match="Channel 3 is asked of a sound of 2 channels"):
+        with pytest.raises(DataError, match="Channel 3 is selected, but the sound has 2 channels"):
             read(path, channel=3)
 
 
 def test_the_channels_of_one_channel_are_itself(tmp_path: Path) -> None:
     path = write(tmp_path / "sound.wav")
     assert measure(path, channel=1) == measure(path, channel="mix") == measure(path)
-    with pytest.raises(DataError, match=r"Channel 2 is asked of a sound of 1 channel \("):
+    with pytest.raises(DataError, match=r"Channel 2 is selected, but the sound has 1 channel \("):
         read_sound(path, channel=2)
     for channel in ("left", True, 1.0):
         with pytest.raises(UsageError, match="`channel` must be a number from 1 on or"):

@@ -76,17 +76,17 @@ def test_fault_15_truncated_sphere_is_refused_by_both_lengths(tmp_path: Path, pa
     held = int(4_000 * part)
     path = write(tmp_path / "a.wav", content[: 1024 + 2 * held])
     for read in (inspect, read_sound):
-        with pytest.raises(DataError, match=rf"file holds {held} samples, but its header says 4000.*utterance u1"):
+        with pytest.raises(DataError, match=rf"file holds {held} samples, but its header declares 4000.*utterance u1"):
             read(path, utterance="u1")
 
 
 def test_fault_15_sphere_cut_inside_a_sample_or_with_bytes_left_over_is_refused(tmp_path: Path) -> None:
     content = sphere_bytes(NOISE)
-    with pytest.raises(DataError, match="file holds 3999 samples, but its header says 4000"):
+    with pytest.raises(DataError, match="file holds 3999 samples, but its header declares 4000"):
         inspect(write(tmp_path / "a.wav", content[:-1]))
-    with pytest.raises(DataError, match="file holds 4001 samples, but its header says 4000"):
+    with pytest.raises(DataError, match="file holds 4001 samples, but its header declares 4000"):
         inspect(write(tmp_path / "a.wav", content + b"\0\0"))
-    with pytest.raises(DataError, match="file holds 8001 bytes of sound, but its header says 8000"):
+    with pytest.raises(DataError, match="file holds 8001 bytes of sound, but its header declares 8000"):
         inspect(write(tmp_path / "a.wav", content + b"\0"))
 
 
@@ -167,5 +167,5 @@ def test_a_rate_that_libsndfile_takes_from_another_field_is_refused(tmp_path: Pa
     content = sphere_bytes(NOISE).replace(b"database_id -s5 TIMIT", b"original_sample_rate -i 44100")
     head = content[:-8000].rstrip(b" ").ljust(1024, b" ")
     path = write(tmp_path / "a.wav", head + content[-8000:])
-    with pytest.raises(DataError, match="libsndfile finds a rate of 44100, but the header says 16000"):
+    with pytest.raises(DataError, match="libsndfile finds a rate of 44100, but the header declares 16000"):
         inspect(path)

@@ -109,7 +109,7 @@ def test_frames_that_changed_are_refused(tmp_path: Path) -> None:
     frames = corpus.utterances[0].features
     assert frames is not None
     np.save(frames, np.load(frames) * 2)
-    with pytest.raises(IntegrityError, match=r"the manifest says.*utterance s0-00"):
+    with pytest.raises(IntegrityError, match=r"the manifest has.*utterance s0-00"):
         run(request(tmp_path / "c", tmp_path, downstream="sentiment"))
 
 

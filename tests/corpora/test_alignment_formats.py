@@ -323,7 +323,7 @@ def test_an_utterance_in_two_ctms_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ali").mkdir()
     for name in ("1.ctm", "2.ctm"):
         (tmp_path / "ali" / name).write_text(ctm("a", PHONES))
-    with pytest.raises(DataError, match=r"stands in two files: .*1\.ctm and .*2\.ctm.*utterance a"):
+    with pytest.raises(DataError, match=r"is in two files: .*1\.ctm and .*2\.ctm.*utterance a"):
         align(noise_draft(tmp_path / "root"), tmp_path / "ali")
 
 
@@ -371,9 +371,9 @@ def test_text_beside_textgrids_is_read_over(tmp_path: Path) -> None:
         ({"a.txt": "0 0.5 sil\n" * 60 + "0.5 end sil\n"}, r"must be a number of seconds, but is `end`.*a\.txt:61"),
         ({"a.lab": "#\n0.5\n"}, r"must be `end colour label`, but is `0\.5`.*a\.lab:2"),
         ({"x.ctm": "a 1 0.0 sil\n"}, r"must be `utterance channel start duration phone`.*x\.ctm:1, utterance a"),
-        ({"x.ctm": "a 1 0 0.2 sil\na 2 0.2 0.3 sil\n"}, "stands on 2 channels: 1, 2"),
+        ({"x.ctm": "a 1 0 0.2 sil\na 2 0.2 0.3 sil\n"}, "is on 2 channels: 1, 2"),
         ({"x.ctm": ";; nothing\n"}, "holds no utterance"),
-        ({"x.txt": label_line("a", PHONES) * 2}, "stands twice, in lines 1 and 2.*utterance a|twice"),
+        ({"x.txt": label_line("a", PHONES) * 2}, "occurs twice, in lines 1 and 2.*utterance a|twice"),
         ({"b.wav": ""}, r"holds no alignment; looked for files that end in \.ctm, \.lab, \.phn, \.textgrid, \.txt"),
     ],
 )

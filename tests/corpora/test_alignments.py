@@ -66,8 +66,8 @@ def test_tiers_of_points_are_read_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "ends where a string should stand"),
-        ("hello", "ends where a string should stand"),
+        ("", "ends where a string is expected"),
+        ("hello", "ends where a string is expected"),
         ('File type = "ooTextFile"\nObject class = "Sound"\n', r"not a TextGrid \(line 2\)"),
         (short_textgrid(INTERVALS)[:-6], r"ends where a string|there is `\"`"),
         (short_textgrid(INTERVALS).replace('"phones"\n0\n0.5\n4', '"phones"\n0\n0.5\n5'), "ends where a number"),

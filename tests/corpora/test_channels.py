@@ -72,7 +72,7 @@ def test_the_channel_stands_in_the_manifest_where_there_are_several(
 
 
 def test_a_channel_that_a_sound_does_not_have_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Channel 2 is asked of a sound of 1 channel.*utterance s1_a"):
+    with pytest.raises(DataError, match=r"Channel 2 is selected, but the sound has 1 channel.*utterance s1_a"):
         manifest.write(drafted(root, 2), tmp_path / "out")
 
 

@@ -87,7 +87,7 @@ def test_every_broken_utterance_is_named(corpus: Corpus) -> None:
         "abcde",
         [
             "missing",
-            "file holds 7750 samples, but its header says 8000",
+            "file holds 7750 samples, but its header declares 8000",
             "samples are not those",
             "has 9600 samples, but the manifest has 8000",
             "has 8000 Hz, but the manifest has 16000",

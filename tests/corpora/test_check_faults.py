@@ -67,7 +67,7 @@ def nan(folder: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a duplicate across splits": (
         lambda folder: (folder / "sounds" / "d.wav").write_bytes((folder / "sounds" / "a.wav").read_bytes()),
-        "The same sound stands under two ids, `a` (train) and `d` (test)",
+        "The same sound has two ids, `a` (train) and `d` (test)",
     ),
     "a checksum": (
         lambda folder: edited(folder, "d", lambda fields: fields.update(samples_sha256="0" * 64)),

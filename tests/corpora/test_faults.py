@@ -120,8 +120,8 @@ def test_faults_of_every_kind_are_counted_and_named(tmp_path: Path) -> None:
     assert [utterance.id for utterance in corpus.utterances] == ["g"]
     assert corpus.dropped == {
         "f": "`speaker` is empty",
-        "a (a.wav)": f"The id `a` stands twice: for {a.audio} and for {d.audio}",
-        "a (d.wav)": f"The id `a` stands twice: for {a.audio} and for {d.audio}",
+        "a (a.wav)": f"The id `a` occurs twice: for {a.audio} and for {d.audio}",
+        "a (d.wav)": f"The id `a` occurs twice: for {a.audio} and for {d.audio}",
         "b": "The sound file is empty",
         "c": "The sound file is missing",
         "e": "The attribute `x` must be a string or a finite number, but is nan",
@@ -170,7 +170,7 @@ def test_of_a_sound_in_all_splits_that_of_test_stays(tmp_path: Path) -> None:
     utterances = [replace(each, split=splits[each.id]) for each in draft.utterances]  # type: ignore[arg-type]
     corpus = manifest.write(replace(draft, utterances=utterances), tmp_path / "out", drop_faulty=2)
     assert [utterance.id for utterance in corpus.utterances] == ["b", "d"]
-    assert corpus.dropped["c"] == "The same sound stands under two ids, `b` (test) and `c` (train)"
+    assert corpus.dropped["c"] == "The same sound has two ids, `b` (test) and `c` (train)"
 
 
 def test_a_seeded_division_keeps_equal_sounds_on_one_side(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ class TestOverwriting:
         draft = noise_draft(tmp_path)
         (tmp_path / name).write_text("{}")
         for overwrite in (False, True):
-            with pytest.raises(UsageError, match=f"has a `{name}` of its own"):
+            with pytest.raises(UsageError, match=f"has a file `{name}`, which the manifest would replace"):
                 manifest.write(draft, tmp_path, overwrite=overwrite)
         assert (tmp_path / name).read_text() == "{}"
 

@@ -136,11 +136,11 @@ class Bomb:
 BROKEN: dict[str, tuple[bytes, str]] = {
     "80 TB": (
         npy_header("(20000000000, 1000)") + b"\0" * 64,
-        "holds 64 bytes of features, but its header says 80000000",
+        "holds 64 bytes of features, but its header declares 80000000",
     ),
     "overflow": (npy_header(f"({2**62}, 4)"), "holds 0 bytes of features"),
-    "negative": (npy_header("(-1, -4)") + b"\0" * 16, "says the shape"),
-    "truncated": (npy_header("(51, 4)") + b"\0" * 800, "holds 800 bytes of features, but its header says 816"),
+    "negative": (npy_header("(-1, -4)") + b"\0" * 16, "declares the shape"),
+    "truncated": (npy_header("(51, 4)") + b"\0" * 800, "holds 800 bytes of features, but its header declares 816"),
     "more than said": (npy_header("(51, 4)") + b"\0" * 820, "holds 820 bytes of features"),
     "cut header": (npy_header("(51, 4)")[:40], "header of the .npy file cannot be read"),
     "does not end": (npy_header("(51L, 4"), "cannot be read: it is no literal of Python"),
@@ -150,7 +150,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "unknown version": (b"\x93NUMPY\x09\x00\x02\x00{}", "cannot be read: its version is unknown"),
     "no keys": (b"\x93NUMPY\x01\x00\x02\x00{}", "must give descr, fortran_order, shape"),
     "backslash": (npy_header("(51, '\\d')"), "cannot be read: it has a backslash"),
-    "longer than an address": (npy_header(f"({'9' * 4000}, {'9' * 4000})"), "says the shape"),
+    "longer than an address": (npy_header(f"({'9' * 4000}, {'9' * 4000})"), "declares the shape"),
     "expression": (npy_header("__import__('os').getcwd()"), "header of the .npy file cannot be read"),
     "empty": (b"", "not an .npy file"),
     "html": (b"<!DOCTYPE html>", "not an .npy file"),
@@ -305,6 +305,6 @@ def test_from_the_command_line_to_a_named_fault(tmp_path: Path) -> None:
 
 def test_other_bytes_than_the_manifest_says_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", FRAMES)
-    with pytest.raises(RepbenchError, match="but the manifest says 0000") as caught:
+    with pytest.raises(RepbenchError, match="but the manifest has 0000") as caught:
         read_features(tmp_path / "x.npy", sha256="0" * 64)
     assert caught.value.exit_code == 4

@@ -519,7 +519,7 @@ def test_a_chronological_textgrid_is_read(tmp_path: Path) -> None:
     assert phones_of(aligned(tmp_path, text)) == (Phone(0.0, 0.4, "AE1"), Phone(0.4, 1.0, "T"))
     with pytest.raises(DataError, match=r"There is no tier 4 among 3 \(line 16\)"):
         aligned(tmp_path, text.replace("3 0.4 1", "4 0.4 1"))
-    with pytest.raises(DataError, match=r"ends where a string should stand"):
+    with pytest.raises(DataError, match=r"ends where a string is expected"):
         aligned(tmp_path, text.rpartition('"T"')[0])
 
 

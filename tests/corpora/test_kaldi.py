@@ -96,7 +96,7 @@ def test_a_side_in_a_file_of_its_own_is_read_as_it_is(root: Path) -> None:
         ("call-A call C", r"`RECORDING FILE CHANNEL`.*but is `call-A call C`"),
         ("call-A A", "`RECORDING FILE CHANNEL`"),
         ("call-A call 0", "`RECORDING FILE CHANNEL`"),
-        ("call-X call A", "`call-X` does not stand in wav.scp"),
+        ("call-X call A", "`call-X` is not in wav.scp"),
     ],
 )
 def test_a_broken_line_of_channels_is_refused(root: Path, line: str, what: str) -> None:
@@ -207,19 +207,19 @@ def test_a_path_out_of_the_root_is_refused(root: Path, tmp_path: Path, place: st
 @pytest.mark.parametrize(
     ("name", "number", "line", "fault"),
     [
-        ("wav.scp", 2, "rec1 wav/rec2.wav", r"`rec1` stands twice, first in .*wav\.scp:1 \(file .*wav\.scp:2"),
+        ("wav.scp", 2, "rec1 wav/rec2.wav", r"`rec1` occurs twice, first in .*wav\.scp:1 \(file .*wav\.scp:2"),
         ("wav.scp", 2, "rec2", r"`rec2` has no value \(file .*wav\.scp:2"),
-        ("segments", 2, "s1-0 rec1 0 1", r"`s1-0` stands twice.*segments:2"),
-        ("segments", 2, "s1-1 rec9 0 1", r"recording `rec9` does not stand in wav\.scp.*segments:2, utterance s1-1"),
+        ("segments", 2, "s1-0 rec1 0 1", r"`s1-0` occurs twice.*segments:2"),
+        ("segments", 2, "s1-1 rec9 0 1", r"recording `rec9` is not in wav\.scp.*segments:2, utterance s1-1"),
         ("segments", 2, "s1-1 rec1 0", r"UTTERANCE RECORDING START END.*segments:2, utterance s1-1"),
         ("segments", 2, "s1-1 rec1 a 1", r"a number of seconds from 0, but is `a`.*segments:2, utterance s1-1"),
         ("segments", 2, "s1-1 rec1 -0.5 1", r"a number of seconds from 0, but is `-0\.5`.*segments:2"),
         ("segments", 2, "s1-1 rec1 0 nan", r"a number of seconds from 0, but is `nan`.*segments:2"),
-        ("utt2spk", 3, "s1-0 s1", r"`s1-0` stands twice.*utt2spk:3"),
+        ("utt2spk", 3, "s1-0 s1", r"`s1-0` occurs twice.*utt2spk:3"),
         ("utt2spk", 3, "who s1", r"`who` is no utterance of wav\.scp or segments.*utt2spk:3"),
         ("utt2spk", 3, "", r"1 of 8 utterances have no line, the first is `s1-2`.*utt2spk"),
         ("text", 3, "who hello", r"`who` is no utterance.*text:3"),
-        ("text", 3, "s1-0 hello", r"`s1-0` stands twice.*text:3"),
+        ("text", 3, "s1-0 hello", r"`s1-0` occurs twice.*text:3"),
     ],
 )
 def test_a_broken_line_is_refused_by_its_number(root: Path, name: str, number: int, line: str, fault: str) -> None:

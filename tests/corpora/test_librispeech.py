@@ -116,7 +116,7 @@ def test_converted_copies_are_read(tmp_path: Path, ending: str) -> None:
 def test_two_files_of_one_stem_are_refused_by_both_names(root: Path, tmp_path: Path) -> None:
     first = place(root, "dev-clean", "84-121123-0000")
     second = write_noise(first.with_suffix(".wav"), seed=3)
-    with pytest.raises(DataError, match=rf"`84-121123-0000` stands twice: for {first} and for {second}.*Keep one"):
+    with pytest.raises(DataError, match=rf"`84-121123-0000` occurs twice: for {first} and for {second}.*Keep one"):
         manifest.write(LIBRISPEECH.prepare(root, PrepareOptions()), tmp_path / "out")
 
 
@@ -151,7 +151,7 @@ def test_a_sound_out_of_place_is_refused(root: Path, where: str) -> None:
 def test_a_broken_transcript_is_refused_by_its_line(root: Path, line: str) -> None:
     path = root / "train-clean-100" / "19" / "198" / "19-198.trans.txt"
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(DataError, match=r"which stands once.*19-198\.trans\.txt:4"):
+    with pytest.raises(DataError, match=r"which occurs once.*19-198\.trans\.txt:4"):
         LIBRISPEECH.prepare(root, PrepareOptions())
 
 

@@ -329,7 +329,7 @@ class TestRead:
         ("line", "fault"),
         [
             ("{", "not valid JSON"),
-            ('{"id": "b", "id": "c"}', "not valid JSON: a key stands twice"),
+            ('{"id": "b", "id": "c"}', "not valid JSON: a key occurs twice"),
             ('{"id": NaN}', "not valid JSON: NaN is not a number"),
             ('["b"]', "not a JSON object"),
             ("[" * 100_000, "not valid JSON"),
@@ -461,7 +461,7 @@ class TestFaults:
         composed, decomposed = unicodedata.normalize("NFC", "ü"), unicodedata.normalize("NFD", "ü")
         alone = manifest.write(noise_draft(tmp_path / "one", names=(decomposed,)), tmp_path / "out")
         assert [utterance.id for utterance in alone.utterances] == [composed]
-        with pytest.raises(DataError, match="id `ü` stands twice"):
+        with pytest.raises(DataError, match="id `ü` occurs twice"):
             manifest.write(noise_draft(tmp_path / "two", names=(composed, decomposed)), tmp_path / "both")
 
     def test_fault_20_a_collision_of_forms_in_a_manifest_is_refused(self, tmp_path: Path) -> None:
@@ -469,7 +469,7 @@ class TestFaults:
         manifest.write(noise_draft(tmp_path / "sound", names=("ä", "ü")), folder)
         path = folder / "manifest.jsonl"
         path.write_text(path.read_text("utf-8").replace('"id":"ä"', '"id":"' + unicodedata.normalize("NFD", "ü") + '"'))
-        with pytest.raises(DataError, match=r"id `ü` stands 2 times: .*:1, .*:2"):
+        with pytest.raises(DataError, match=r"id `ü` occurs 2 times: .*:1, .*:2"):
             manifest.read(folder)
 
     def test_fault_20_undecodable_names_are_refused(self, tmp_path: Path) -> None:
@@ -511,9 +511,9 @@ class TestFaults:
     def test_fault_24_duplicate_ids_are_refused(self, tmp_path: Path) -> None:
         draft = noise_draft(tmp_path / "sound")
         twice = [replace(utterance, id="same") for utterance in draft.utterances]
-        with pytest.raises(DataError, match=r"id `same` stands 3 times: for .*a\.wav and for .*b\.wav and for"):
+        with pytest.raises(DataError, match=r"id `same` occurs 3 times: for .*a\.wav and for .*b\.wav and for"):
             manifest.write(replace(draft, utterances=twice), tmp_path / "out")
-        with pytest.raises(DataError, match=r"id `a` stands 2 times: .*jsonl:1, .*jsonl:2"):
+        with pytest.raises(DataError, match=r"id `a` occurs 2 times: .*jsonl:1, .*jsonl:2"):
             manifest.read(tampered(written(tmp_path), lambda fields: fields.update(id="a")))
 
     @pytest.mark.parametrize("splits", [("train", "dev"), ("dev", "test"), ("train", "test")])
@@ -522,7 +522,7 @@ class TestFaults:
     ) -> None:
         draft = same_sounds(tmp_path / "sound", splits)
         shown = [f" \\({split}\\)" for split in splits]
-        with pytest.raises(DataError, match=f"under two ids, `a`{shown[0]} and `b`{shown[1]} .*a.wav, utterance a"):
+        with pytest.raises(DataError, match=f"sound has two ids, `a`{shown[0]} and `b`{shown[1]} .*a.wav, utterance a"):
             manifest.write(draft, tmp_path / "out")
         corpus = manifest.write(draft, tmp_path / "out", drop_faulty=1)
         assert [utterance.id for utterance in corpus.utterances] == ["b"]
@@ -539,7 +539,7 @@ class TestFaults:
         folder = written(tmp_path)
         first = json.loads((folder / "manifest.jsonl").read_text("utf-8").splitlines()[0])
         tampered(folder, lambda fields: fields.update(samples_sha256=first["samples_sha256"]))
-        with pytest.raises(DataError, match=r"same sound stands under two ids, `a` \(train\) and `b` \(test\)"):
+        with pytest.raises(DataError, match=r"same sound has two ids, `a` \(train\) and `b` \(test\)"):
             manifest.read(folder)
 
     @pytest.mark.parametrize(

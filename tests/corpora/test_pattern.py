@@ -82,9 +82,9 @@ def test_a_name_that_can_be_read_in_two_ways_is_refused(pattern: str, name: str)
         ("{a}", "does not end in the ending of the files"),
         ("{a}.{b}", "does not end in the ending of the files"),
         ("a.wav{b}", "does not end in the ending of the files"),
-        ("/{a}.wav", "does not speak of places under the root"),
-        ("../{a}.wav", "does not speak of places under the root"),
-        ("x//{a}.wav", "does not speak of places under the root"),
+        ("/{a}.wav", "does not name places under the root"),
+        ("../{a}.wav", "does not name places under the root"),
+        ("x//{a}.wav", "does not name places under the root"),
     ],
 )
 def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, fault: str) -> None:
@@ -162,7 +162,7 @@ def test_alignments_are_taken_by_id(tmp_path: Path) -> None:
 def test_fault_24_one_name_in_two_folders_is_refused(tmp_path: Path) -> None:
     write_all(tmp_path / "root", "a/s1_1.wav", "b/s1_1.wav")
     draft = PATTERN.prepare(tmp_path / "root", PrepareOptions(pattern="{speaker}_{take}.wav"))
-    with pytest.raises(DataError, match=r"id `s1_1` stands twice: for .*a/s1_1\.wav and for .*b/s1_1\.wav"):
+    with pytest.raises(DataError, match=r"id `s1_1` occurs twice: for .*a/s1_1\.wav and for .*b/s1_1\.wav"):
         manifest.write(draft, tmp_path / "out")
 
 

@@ -65,7 +65,7 @@ def test_a_prepared_experiment_runs(root: Path, tmp_path: Path) -> None:
         (("--min-utterances", "0"), 2, "--min-utterances"),
         (("--min-utterances", "5"), 3, "None of 4 speakers has 5 utterances; the most is 4"),
         (("--splits", "LISTS", "--dev-from-train", "0.1:1337"), 2, "name a dev split already"),
-        (("--splits", "LISTS/none.txt"), 2, "must say its split"),
+        (("--splits", "LISTS/none.txt"), 2, "must begin with its split"),
         (("--tier", "MAU"), 2, "`--tier` is an option of `--alignments`, but there are none"),
         (("--relabel", "breath"), 2, "`breath` is not of the form LABEL=PHONE"),
         (("--relabel", "a=b", "--relabel", "a="), 2, "`a=` names a label twice"),

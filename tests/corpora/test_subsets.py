@@ -102,7 +102,7 @@ def test_broken_lists_are_refused(tmp_path: Path) -> None:
         read_lists([save(tmp_path / "none", notes="a")])
     with pytest.raises(DataError, match=r"missing.*train_gone\.txt"):
         read_lists([tmp_path / "train_gone.txt"])
-    with pytest.raises(UsageError, match=r"must say its split; looked for train\*\.txt.*ids\.txt"):
+    with pytest.raises(UsageError, match=r"must begin with its split; looked for train\*\.txt.*ids\.txt"):
         read_lists([tmp_path / "ids.txt"])
 
 

@@ -115,7 +115,7 @@ def test_an_empty_cell_is_not_known(tmp_path: Path) -> None:
         ("", "table is empty"),
         ("path,text\n", "has a header but no row"),
         ("file,text\na.wav,x\n", r"no column `path` for `path` \(it has file, text\).*table\.csv:1"),
-        ("path,text,text\na.wav,x,y\n", r"column `text` stands twice.*table\.csv:1"),
+        ("path,text,text\na.wav,x,y\n", r"column `text` occurs twice.*table\.csv:1"),
         ("path,\na.wav,x\n", "column has no name"),
         ("path,text\na.wav,x\nb.wav\n", r"row has 1 cells, but the header has 2.*table\.csv:3"),
         ("path,split\na.wav,train\nb.wav,valid\n", r"`split` must be train, dev or test, but is `valid`.*csv:3.*e b,"),
@@ -203,7 +203,7 @@ def test_fault_24_two_files_with_one_stem_need_ids(tmp_path: Path) -> None:
     write_noise(tmp_path / "one" / "a.wav", seed=0)
     write_noise(tmp_path / "two" / "a.wav", seed=1)
     (tmp_path / "table.csv").write_text("path\none/a.wav\ntwo/a.wav\n")
-    with pytest.raises(DataError, match=r"id `a` stands twice: for .*one/a\.wav and for .*two/a\.wav"):
+    with pytest.raises(DataError, match=r"id `a` occurs twice: for .*one/a\.wav and for .*two/a\.wav"):
         manifest.write(CSV.prepare(tmp_path, PrepareOptions()), tmp_path / "out")
 
 
@@ -310,10 +310,10 @@ class TestJson:
         ("text", "fault"),
         [
             ('{"path": "a.wav"}\n{"path": "b.wav", "tags": ["x"]}', r"`tags` holds a list.*t\.jsonl:2, key tags"),
-            ('{"audio": {"path": "a.wav"}}', r"`audio` holds an object.*a column of its own"),
+            ('{"audio": {"path": "a.wav"}}', r"`audio` holds an object.*a separate column"),
             ('{"id": "c", "supervisions": [], "recording": {}}', r"`supervisions` holds a list.*lhotse kaldi export"),
             ('{"path": "a.wav"\n', r"not valid JSON.*t\.jsonl:1"),
-            ('{"path": "a.wav", "path": "b.wav"}', "a key stands twice"),
+            ('{"path": "a.wav", "path": "b.wav"}', "a key occurs twice"),
             ('{"path": "a.wav", "x": NaN}', "NaN is not a number"),
             ('"a.wav"', r"not a JSON object.*t\.jsonl:1"),
             ("[" * 100_000, "nested too deeply"),

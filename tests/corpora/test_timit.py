@@ -238,7 +238,7 @@ def test_fault_15_a_truncated_sphere_file_is_refused_with_its_id(root: Path, tmp
     path = root / "TRAIN" / "DR1" / "FCJF0" / "SX37.WAV"
     path.write_bytes(path.read_bytes()[:-2_000])
     with pytest.raises(
-        DataError, match=r"holds 7000 samples, but its header says 8000.*SX37\.WAV, utterance FCJF0_SX37"
+        DataError, match=r"holds 7000 samples, but its header declares 8000.*SX37\.WAV, utterance FCJF0_SX37"
     ):
         manifest.write(TIMIT.prepare(root, PrepareOptions()), tmp_path / "out")
 

@@ -188,7 +188,7 @@ def test_fault_18_stereo_is_refused_with_its_id(root: Path, tmp_path: Path) -> N
 
 def test_fault_24_one_name_with_two_endings_is_refused(root: Path, tmp_path: Path) -> None:
     write_noise(root / "wav" / "id10001" / "1zcIwhmdeo4" / "00001.flac", seed=99)
-    with pytest.raises(DataError, match=r"id `id10001-1zcIwhmdeo4-00001` stands twice: .*00001\.flac.*00001\.wav"):
+    with pytest.raises(DataError, match=r"id `id10001-1zcIwhmdeo4-00001` occurs twice: .*00001\.flac.*00001\.wav"):
         manifest.write(prepare(root), tmp_path / "out")
 
 

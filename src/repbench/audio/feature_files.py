@@ -87,7 +87,7 @@ def read_features(path: Path, *, utterance: str | None = None, sha256: str | Non
     """
     frames, found = _read(path, utterance)
     if sha256 is not None and found != sha256:
-        what = f"The features have the SHA-256 {found[:12]}…, but the manifest says {sha256[:12]}…"
+        what = f"The features have the SHA-256 {found[:12]}…, but the manifest has {sha256[:12]}…"
         raise IntegrityError(what, file=path, utterance=utterance, do="Put the file back, or prepare the corpus again")
     return frames
 
@@ -131,6 +131,7 @@ def refuse_other_duration(
     Raises:
         DataError: They do not fit; names both durations.
     """
+    # From the start to the first centre, over F - 1 hops, and as far again after the last centre.
     spanned_s = (num_frames - 1) * hop_s + 2 * first_center_s
     if abs(spanned_s - duration_s) > hop_s * (1 + 1e-6):
         what = (
@@ -154,12 +155,14 @@ def _read(path: Path, utterance: str | None, *, layered: bool = False) -> tuple[
 def _bytes_of(path: Path, utterance: str | None) -> bytes:
     try:
         with path.open("rb") as stream:
+            # of the open file, not of what the path leads to by now
             size = os.fstat(stream.fileno()).st_size
             if size > MOST_BYTES:
                 what = f"The file of features has {size} bytes, but at most {MOST_BYTES} are read"
                 raise IntegrityError(what, file=path, utterance=utterance, do="Save one utterance a file")
             if path.suffix == ".npy":
                 _refuse_other_size(stream.read(_NPY_HEAD_BYTES), size, path, utterance)
+                # The head is read twice, but nothing is allocated for an array that its file cannot hold.
                 stream.seek(0)
             return stream.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -178,27 +181,31 @@ def _refuse_other_size(head: bytes, size: int, path: Path, utterance: str | None
     shape, _, dtype, start = _npy_header(head, path, utterance)
     declared = math.prod(shape) * dtype.itemsize
     if declared != size - start:
-        _corrupt(f"The file holds {size - start} bytes of features, but its header says {declared}", path, utterance)
+        _corrupt(
+            f"The file holds {size - start} bytes of features, but its header declares {declared}", path, utterance
+        )
 
 
 def _npy_header(head: bytes, path: Path, utterance: str | None) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether the order is Fortran's, dtype, and the offset of the array.
 
     NumPy's own reader is not used: it passes a header that Python cannot parse to Python's tokenizer, which raises
-    errors of its own for one that does not end, and it warns about the headers that Python 2 wrote.
+    other errors for one that does not end, and it warns about the headers that Python 2 wrote.
     """
     if not head.startswith(_NPY_MAGIC):
         _corrupt("This is not an .npy file", path, utterance)
     fields, start = _npy_fields(head, path, utterance)
     described, fortran_order, shape = (fields[key] for key in _NPY_KEYS)
+    # in the `repr`, because a structured type is a list of fields of which one may hold objects
     if re.search(r"""['"][<>|=]?O\d*['"]""", repr(described)):
         _corrupt("The .npy file holds Python objects, which need code to load", path, utterance)
     if not isinstance(described, str) or not re.fullmatch(r"[<>|=]?[A-Za-z]\d{0,9}", described):
         _refuse_type(repr(described)[:_SHOWN_CHARACTERS], path, utterance)
+    # `type is`, here and below, because True is an int to `isinstance`
     if type(fortran_order) is not bool:
         _corrupt(_UNREADABLE.format(f"`fortran_order` is {fortran_order!r:.50}"), path, utterance)
     if type(shape) is not tuple or not all(type(length) is int and 0 <= length < 2**64 for length in shape):
-        _corrupt(f"The header of the .npy file says the shape {shape!r:.{_SHOWN_CHARACTERS}}", path, utterance)
+        _corrupt(f"The header of the .npy file declares the shape {shape!r:.{_SHOWN_CHARACTERS}}", path, utterance)
     try:
         dtype = np.dtype(described)
     except (TypeError, ValueError):
@@ -232,6 +239,7 @@ def _npy(content: bytes, path: Path, utterance: str | None) -> npt.NDArray[Any]:
     _refuse_other_type(dtype, path, utterance)
     _refuse_other_shape(shape, path, utterance)
     values = np.frombuffer(content, dtype, offset=start)
+    # (values,) -> (F, D) or (L, F, D); a view of the bytes of the file
     return values.reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -252,6 +260,7 @@ def _safetensors(content: bytes, path: Path, utterance: str | None) -> npt.NDArr
     if kind not in _SAFETENSORS_TYPES:
         _refuse_type(kind, path, utterance)
     _refuse_other_shape(tuple(tensor["shape"]), path, utterance)
+    # safetensors is little-endian and in C order
     return np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[kind]).reshape(tensor["shape"])
 
 
@@ -274,6 +283,7 @@ def _refuse_type(kind: str, path: Path, utterance: str | None) -> NoReturn:
 
 
 def _frames(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
+    # (1, F, D) -> (F, D)
     shape = array.shape[1:] if array.ndim == 3 and array.shape[0] == 1 else array.shape
     if len(shape) != 2:
         what = f"Features must have the shape (F, D), one row a frame, but have {array.shape}"
@@ -282,10 +292,12 @@ def _frames(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frame
 
 
 def _layers(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
+    # (F, D) -> (1, F, D)
     return _finite(array[None] if array.ndim == 2 else array, path, utterance)
 
 
 def _finite(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
+    # A float64 beyond float32 becomes infinite without a warning, and is refused below.
     with np.errstate(over="ignore"):
         frames = np.array(array, dtype=np.float32, order="C")  # a copy: what was read is read-only
     num_broken = int(np.count_nonzero(~np.isfinite(frames)))

@@ -48,14 +48,18 @@ class MelBank:
         edges = [round(i * len(bank) / num_blocks) for i in range(num_blocks + 1)]
         self._blocks = []
         for first, last in pairwise(edges):
+            # (bins of the range, bands) -> (bands fed,), ascending
             fed = bank[first:last].any(dim=0).nonzero().flatten()  # bands with a weight in this range of bins
             width = min(num_bands, self._LANES * math.ceil((int(fed[-1]) + 1 - int(fed[0])) / self._LANES))
+            # A widened block that would leave the bank at the right is moved left; the columns it gains are zero here.
             low = min(int(fed[0]), num_bands - width)
+            # (bins, bands) -> (last - first, width)
             weights = bank[first:last, low : low + width].contiguous()
             self._blocks.append(BankBlock(slice(first, last), slice(low, low + width), weights))
 
     def to(self, device: torch.device) -> MelBank:
         """The bank on `device`."""
+        # A copy: `cut_bank` returns one cached object to every caller, and assigning to it would move it for all.
         moved = copy.copy(self)
         moved._blocks = [block._replace(weights=block.weights.to(device)) for block in self._blocks]
         return moved
@@ -63,12 +67,13 @@ class MelBank:
     def add(self, power: Tensor, mel: Tensor) -> None:
         """Add the bands of (N, bins) power to (N, bands) in place."""
         for block in self._blocks:
+            # (N, block's bins) @ (block's bins, block's bands), added to a view of (N, bands): blocks overlap in bands
             mel[:, block.bands].addmm_(power[:, block.bins], block.weights)
 
 
 @lru_cache(maxsize=32)
 def cut_bank(bank: Callable[[int, int, int], Tensor], sample_rate_hz: int, fft_samples: int, num_bands: int) -> MelBank:
-    """One of the banks below as a cached `MelBank`."""
+    """One of the banks below, (bins, num_bands), as a cached `MelBank`."""
     return MelBank(bank(sample_rate_hz, fft_samples, num_bands))
 
 
@@ -79,6 +84,7 @@ def slaney_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor
     The scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for each factor of 6.4); each
     triangle is scaled by 2 / (its width in Hz).
     """
+    # Slaney, Auditory Toolbox, 1998; `librosa.filters.mel` with `htk=False, norm="slaney"`.
     edges = slaney_edges(sample_rate_hz, num_bands)
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
     return (_triangles(bins, edges) * (2.0 / (edges[2:] - edges[:-2]))).to(torch.float32)
@@ -87,6 +93,8 @@ def slaney_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor
 @lru_cache(maxsize=16)
 def htk_bank(sample_rate_hz: int, fft_samples: int, num_bands: int) -> Tensor:
     """Triangles of unit height on the scale 2595 log10(1 + f / 700), drawn over Hz: (bins, num_bands) float32."""
+    # `torchaudio.functional.melscale_fbanks` with `mel_scale="htk", norm=None`. The scale is the HTK Book's, but HTK
+    # and Kaldi draw the triangles over mels.
     edges = htk_edges(sample_rate_hz, num_bands)
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
     return _triangles(bins, edges).to(torch.float32)
@@ -98,9 +106,11 @@ def kaldi_bank(sample_rate_hz: int, fft_samples: int, num_bands: int, low_hz: fl
 
     The bin at half the rate has no weight, as in Kaldi.
     """
+    # Kaldi's feat/mel-computations.cc.
     bins = torch.arange(fft_samples // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_samples)
     edges = _kaldi_mel_edges(sample_rate_hz, num_bands, low_hz)
     bank = _triangles(1127.0 * torch.log1p(bins / 700.0), edges)
+    # Kaldi's banks cover fft_samples / 2 bins only; torchaudio.compliance.kaldi pads the last one with zero, too.
     bank[-1] = 0.0
     return bank.to(torch.float32)
 
@@ -123,7 +133,10 @@ def kaldi_edges(sample_rate_hz: int, num_bands: int, low_hz: float = 20.0) -> Te
 @lru_cache(maxsize=16)
 def cosine_transform(num_inputs: int, num_outputs: int) -> Tensor:
     """Orthonormal DCT-II: (num_inputs, num_outputs) float64; x @ it are the first coefficients."""
+    # x[k] = sqrt(2 / N) * sum_n x[n] cos(pi / N * (n + 1/2) * k), as scipy's `dct(type=2, norm="ortho")` and Kaldi's
+    # ComputeDctMatrix (matrix/matrix-functions.cc). The result is cached and shared: callers must not write into it.
     angles = math.pi / num_inputs * (torch.arange(num_inputs, dtype=torch.float64)[:, None] + 0.5)
+    # (inputs, 1) * (outputs,) -> (inputs, outputs)
     transform = torch.cos(angles * torch.arange(num_outputs)) * math.sqrt(2.0 / num_inputs)
     transform[:, 0] *= math.sqrt(0.5)  # the constant has twice the power of a cosine
     return transform
@@ -131,9 +144,11 @@ def cosine_transform(num_inputs: int, num_outputs: int) -> Tensor:
 
 def _triangles(positions: Tensor, edges: Tensor) -> Tensor:
     """(bins,) positions and (bands + 2,) edges on one scale -> (bins, bands), 1 at each middle edge."""
+    # each (bands + 2,) -> (bands,)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     rising = (positions[:, None] - left) / (centre - left)  # (bins, 1) - (bands,) -> (bins, bands)
     falling = (right - positions[:, None]) / (right - centre)
+    # Below its peak a triangle is the rising line, above it the falling one: the lower of both, and never negative.
     return torch.minimum(rising, falling).clamp_min(0.0)
 
 
@@ -159,6 +174,7 @@ def _slaney_hz(mel: float) -> float:
 
 
 def _htk_mel(hz: float) -> float:
+    # The HTK Book, "Filterbank Analysis".
     return 2595.0 * math.log10(1.0 + hz / 700.0)
 
 
@@ -167,4 +183,5 @@ def _htk_hz(mel: float) -> float:
 
 
 def _kaldi_mel(hz: float) -> float:
+    # MelScale in Kaldi's feat/mel-computations.h; 1127 is 2595 / ln 10 rounded.
     return 1127.0 * math.log1p(hz / 700.0)

@@ -165,6 +165,7 @@ def centred_windows(
     Returns:
         (B, F, D) float32, without meaning past the (B,) counts.
     """
+    # Frame k is centred on sample k * hop, the last at or before the sample past the end: 1 + floor(T / hop).
     counts = 1 + lengths.div(hop, rounding_mode="floor")
     reflected = reflect_ends(waveforms, lengths, window // 2)  # (B, T + W)
     return _transformed(reflected, counts, window, hop, width, transform), counts
@@ -173,7 +174,10 @@ def centred_windows(
 def whole_windows(
     waveforms: Tensor, lengths: Tensor, *, window: int, hop: int, width: int, transform: Callable[[int], Transform]
 ) -> tuple[Tensor, Tensor]:
-    """Transform windows that start at every `hop` samples and end within the utterance; else as `centred_windows`."""
+    """Transform windows that start at every `hop` samples and end within the utterance.
+
+    Arguments and result are those of `centred_windows`: (B, T) waveforms to (B, F, D) frames and (B,) counts.
+    """
     counts = 1 + (lengths - window).div(hop, rounding_mode="floor")
     return _transformed(waveforms, counts, window, hop, width, transform), counts
 
@@ -185,9 +189,12 @@ def _transformed(
     num_frames = 1 + (samples.shape[1] - window) // hop
     frames = torch.zeros(len(samples), num_frames, width, device=samples.device)
     if samples.device.type != "cpu":
+        # Windows overlap in memory, so flattening them copies; flattening `frames` is a view, through which the
+        # transform fills them.
         windows = samples.unfold(-1, window, hop)  # (B, T) -> (B, F, W)
         transform(len(samples) * num_frames)(windows.flatten(0, 1), frames.flatten(0, 1))  # (B * F, W) -> (B * F, D)
         return frames
+    # On a CPU only valid frames are computed; the rest stay zero.
     apply = transform(_CPU_BLOCK_FRAMES)
     for row, count in enumerate(counts.tolist()):
         windows = samples[row].unfold(0, window, hop)  # (T,) -> (F, W)
@@ -220,8 +227,11 @@ class Spectrum:
     def power(self, windows: Tensor) -> Tensor:
         """(N, W) -> (N, bins) float32, in a buffer that the next call overwrites."""
         frames, squares = self._frames[: len(windows)], self._squares[: len(windows)]
+        # (N, W) * (W,) -> the first W of (N, fft_samples); float32 windows are promoted
         torch.mul(windows, self._window, out=frames[:, : len(self._window)])  # zero past W
+        # The squares are rounded to float32 once, after the transform in float64.
         squares.copy_(torch.view_as_real(torch.fft.rfft(frames))).square_()  # (N, bins, 2): real, imaginary
+        # (N, bins, 2) -> (N, bins)
         return torch.add(squares[..., 0], squares[..., 1], out=self._power[: len(windows)])
 
 
@@ -229,10 +239,14 @@ def reflect_ends(waveforms: Tensor, lengths: Tensor, margin: int) -> Tensor:
     """Reflect each waveform at its own two ends: (B, T) -> (B, T + 2 * margin), zero past the reflections."""
     batch, num_samples = waveforms.shape
     if batch == 1 and int(lengths[0]) == num_samples:
+        # (B, T) -> (B, margin) twice; the end samples are not repeated, as in numpy's `pad(mode="reflect")`
         before, after = waveforms[:, 1 : margin + 1].flip(1), waveforms[:, -margin - 1 : -1].flip(1)
         return torch.cat([before, waveforms, after], dim=1)
+    # (B, T) -> (B, margin + T + margin): sample t of a waveform is at margin + t
     padded = torch.nn.functional.pad(waveforms * valid_mask(lengths, num_samples), (margin, margin))
     for row, length in zip(padded, lengths.tolist(), strict=True):
+        # Samples 1 to margin, backwards, before sample 0; those before the last, backwards, after it. A waveform of
+        # `min_samples`, margin + 1, has just enough.
         row[:margin] = row[margin + 1 : 2 * margin + 1].flip(0)
         end = margin + length
         row[end : end + margin] = row[end - 1 - margin : end - 1].flip(0)
@@ -257,15 +271,19 @@ def savgol_slopes(frames: Tensor, num_frames: Tensor, window: int) -> Tensor:
     slopes = torch.zeros_like(frames)
     if frames.shape[1] >= window:
         whole = frames.shape[1] - window + 1
+        # (B, F, D) -> (B, whole, D), a view: adding to it fills `slopes`
         central = slopes[:, half : half + whole]  # the frames with a whole window around them
         # Least squares: sum_k k (x[t + k] - x[t - k]) / (2 sum_k k^2), and 2 sum_k k^2 = half (half + 1) window / 3.
         for step in range(1, half + 1):
+            # (B, F, D) -> (B, whole, D), `step` frames after and before each central frame
             ahead, behind = frames[:, half + step :][:, :whole], frames[:, half - step :][:, :whole]
             central.add_(ahead - behind, alpha=step / (half * (half + 1) * window / 3))
     for row, values, count in zip(slopes, frames, num_frames.tolist(), strict=True):
         if count < window:
             row[:count] = _line_slope(values[:count])
         else:
+            # `mode="interp"` of scipy's `savgol_filter`, as in `librosa.feature.delta`: a line has one slope, so the
+            # fit to the first window gives every frame before its centre the slope of the centre.
             row[:half] = row[half]
             row[count - half : count] = row[count - half - 1]
     return slopes
@@ -275,6 +293,7 @@ def _line_slope(values: Tensor) -> Tensor:
     """Slope of the least-squares line through values: (F, D) -> (D,)."""
     times = torch.arange(len(values), dtype=values.dtype, device=values.device)
     times -= times.mean()
+    # Slope = sum t x / sum t² for centred t; the mean of x drops out, since the t sum to 0. (F,) @ (F, D) -> (D,)
     return (times @ values) / times.square().sum().clamp_min(0.5)  # 0.5 is the sum for two frames
 
 
@@ -289,12 +308,15 @@ def regression_slopes(frames: Tensor, num_frames: Tensor, *, reach: int = 2) -> 
     Returns:
         (B, F, D), without meaning past the valid frames.
     """
+    # `torchaudio.functional.compute_deltas`, with the repetition at each utterance's own end rather than the batch's.
     last = (num_frames - 1)[:, None]  # (B, 1)
     times = torch.arange(frames.shape[1], device=frames.device)[None]  # (1, F)
     slopes = torch.zeros_like(frames)
     for step in range(1, reach + 1):
         ahead = torch.minimum(times + step, last)[..., None].expand_as(frames)  # (B, F) -> (B, F, D)
+        # frames past a count are clamped to its last, so the indices are valid for padding too
         behind = torch.minimum((times - step).clamp_min(0), last)[..., None].expand_as(frames)
+        # x[t + k] - x[t - k]: (B, F, D) gathered over frames by (B, F, D) indices
         slopes += step * (frames.gather(1, ahead) - frames.gather(1, behind))
     return slopes / (2 * sum(step * step for step in range(1, reach + 1)))
 
@@ -316,8 +338,10 @@ def normalise_utterances(frames: Tensor, num_frames: Tensor, *, epsilon: float, 
     """
     mask = valid_mask(num_frames, frames.shape[1])[..., None]  # (B, F, 1)
     counts = num_frames[:, None, None].to(torch.float64)  # (B, 1, 1)
+    # (B, F, D) * (B, F, 1): zeros past a count add nothing to the sum. Centring makes them -mean: masked again.
     exact = frames.to(torch.float64) * mask
     centred = (exact - exact.sum(dim=1, keepdim=True) / counts) * mask
+    # (B, F, D) -> (B, 1, D); at least 1 in the divisor, for a single frame with a correction of 1
     deviation = (centred.square().sum(dim=1, keepdim=True) / (counts - correction).clamp_min(1.0)).sqrt()
     # Centring leaves rounding noise of about 1e-16 of a constant band; dividing by it would make it a signal.
     constant = deviation <= 1e-12 * exact.abs().amax(dim=1, keepdim=True)
@@ -333,6 +357,7 @@ def zero_past(frames: Tensor, num_frames: Tensor) -> Tensor:
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
     """(B,) lengths -> (B, size) bool, true before each length."""
+    # (1, size) < (B, 1) -> (B, size)
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
@@ -341,4 +366,5 @@ def scale_to_level(waveforms: Tensor, lengths: Tensor, level_db: float) -> Tenso
     mask = valid_mask(lengths, waveforms.shape[1])  # (B, T)
     exact = waveforms.to(torch.float64) * mask
     rms = (exact.square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()  # (B, 1)
+    # the term keeps digital silence silent instead of 0 / 0
     return (exact * (10 ** (level_db / 20) / (rms + 1e-10))).to(waveforms.dtype)

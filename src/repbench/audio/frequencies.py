@@ -34,6 +34,7 @@ def dimensions_of(name: str) -> Dimensions:
 
 
 def _bands(edges: Tensor) -> Dimensions:
+    # (bands + 2,) -> (bands,): band i peaks at edge i + 1
     return Dimensions(len(edges) - 2, "log-mel power", edges[1:-1])
 
 
@@ -46,6 +47,7 @@ def _kaldi() -> Dimensions:
 
 
 def _bins(name: str, quantity: str) -> Dimensions:
+    # Bin k of a real FFT of n samples is at k * rate / n: K = n / 2 + 1 bins from 0 to half the rate, evenly.
     num_bins = FRONT_ENDS[name].width
     return Dimensions(num_bins, quantity, torch.linspace(0.0, SAMPLE_RATE_HZ / 2, num_bins, dtype=torch.float64))
 

@@ -47,11 +47,13 @@ class LinearTarget:
 
 def _legacy_magnitudes(values: Tensor) -> Tensor:
     """[0, 1] -> magnitudes; 0 and 1 are -80 and 20 dB. (The old code also took their power of 1.5, to sharpen.)"""
+    # the inverse of v = (20 log10 m - 20 + 100) / 100 in `legacy.linear1025`
     return torch.pow(10.0, (values.clamp(0.0, 1.0) * 100.0 - 80.0) / 20.0)
 
 
 def _root_of_power(values: Tensor) -> Tensor:
     """ln(power + 1e-10) -> magnitudes."""
+    # A predicted value may be below ln(1e-10), the logarithm of no power.
     return (values.exp() - online.LOG_FLOOR).clamp_min(0.0).sqrt()
 
 
@@ -105,9 +107,12 @@ def sound_of(
     scaled = samples[None] if level_db is None else scale_to_level(samples[None], lengths, level_db)
     plain, counts = linear.plain(scaled, lengths)  # (1, F, K), (1,)
     restored = with_statistics_of(plain[0, : int(counts[0])], frames, correction=linear.correction)
+    # (F', K) -> (first_frame + F', K): pairs of `pad` count from the last axis
     magnitudes = torch.nn.functional.pad(linear.magnitudes(restored), (0, 0, first_frame, 0))
+    # the longest sound of F centred frames: 1 + floor(T / hop) = F gives T <= F * hop - 1
     num_samples = min(len(samples), len(magnitudes) * linear.hop - 1)
     sound = griffin_lim(magnitudes, window=linear.window, hop=linear.hop, num_samples=num_samples, seed=seed)
+    # De-emphasis x[t] = y[t] + e x[t-1], the exact inverse of the pre-emphasis.
     return torch.from_numpy(lfilter([1.0], [1.0, -linear.emphasis], sound.numpy())).float()
 
 
@@ -116,6 +121,7 @@ def with_statistics_of(plain: Tensor, frames: Tensor, *, correction: int) -> Ten
     exact = plain.to(torch.float64)
     mean = exact.mean(dim=0)
     squares = (exact - mean).square().sum(dim=0)
+    # (F', K) * (K,) + (K,): the inverse of `normalise_utterances`, but for its epsilon
     return frames.to(torch.float64) * (squares / max(len(exact) - correction, 1)).sqrt() + mean
 
 
@@ -143,20 +149,27 @@ def griffin_lim(
         Griffin-Lim algorithm, 2013.
     """
     goal = magnitudes.to(torch.float64).T  # (F, K) -> (K, F)
+    # a real FFT of n samples has K = n / 2 + 1 bins
     fft = 2 * (len(goal) - 1)
     hann = torch.hann_window(window, dtype=torch.float64)
 
     def sound_with(phases: Tensor) -> Tensor:
+        # (K, F) -> (T,)
         return torch.istft(goal * phases, fft, hop, window, hann, length=num_samples)
 
     generator = torch.Generator().manual_seed(seed)
     angles = 2.0 * math.pi * torch.rand(goal.shape, generator=generator, dtype=torch.float64)
+    # (K, F) complex of unit magnitude
     phases = torch.polar(torch.ones_like(goal), angles)
     previous = torch.zeros_like(phases)
     for _ in range(iterations):
         sound = sound_with(phases)
+        # (T,) -> (K, F) again, because 1 + floor(T / hop) = F
         spectrum = torch.stft(sound, fft, hop, window, hann, pad_mode="constant", return_complex=True)
+        # With c[n] the spectrum of iteration n, the paper's c[n] + a (c[n] - c[n-1]) is proportional to
+        # c[n] - a / (1 + a) c[n-1], and only its phases are kept. `librosa.griffinlim` and torchaudio do the same.
         extrapolated = spectrum - MOMENTUM / (1.0 + MOMENTUM) * previous
+        # unit magnitude, without 0 / 0: a bin of exactly 0 is left out of the next iteration
         phases = extrapolated / extrapolated.abs().clamp_min(1e-16)
         previous = spectrum
     return sound_with(phases)

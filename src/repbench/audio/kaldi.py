@@ -31,6 +31,7 @@ from repbench.audio.frames import (
 )
 
 WINDOW, HOP, FFT = 400, 160, 512
+# std::numeric_limits<float>::epsilon(), to which Kaldi's feat/feature-fbank.cc floors the energies
 LOG_FLOOR = 1.1920928955078125e-07
 """Least power before the logarithm: the spacing of float32 at 1."""
 
@@ -57,6 +58,7 @@ def log_mel(
         spectrum = Spectrum(window_function(window, waveforms.device), FFT, block)
         return lambda windows, mel: bank.add(spectrum.power(pre_emphasised(without_mean(windows))), mel)
 
+    # (B, T) -> (B, F, num_bands)
     mel, counts = _windows(waveforms, lengths, num_bands, transform)
     return mel.clamp_min_(LOG_FLOOR).log_(), counts
 
@@ -67,7 +69,9 @@ def cepstra(waveforms: Tensor, lengths: Tensor, *, num_bands: int = 23, num_ceps
     The zeroth cepstrum is kept.
     """
     bands, counts = log_mel(waveforms, lengths, num_bands=num_bands)
+    # (num_cepstra,): the HTK Book's lifter of L = 22, 1 + L / 2 * sin(pi k / L); Kaldi's ComputeLifterCoeffs
     lifter = 1.0 + 11.0 * torch.sin(math.pi / 22.0 * torch.arange(num_cepstra, dtype=torch.float64))
+    # (num_bands, num_cepstra) * (num_cepstra,): one matrix does both; a new tensor, since the transform is cached
     transform = cosine_transform(num_bands, num_cepstra) * lifter
     return bands @ transform.to(bands), counts  # (B, F, num_bands) -> (B, F, num_cepstra)
 
@@ -85,7 +89,10 @@ def log_spectrum(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
         def apply(windows: Tensor, out: Tensor) -> None:
             centred = without_mean(windows)
+            # (N, W) -> (N, 257), copied because the spectrum's buffer is used again for the next windows
             out.copy_(spectrum.power(pre_emphasised(centred))).clamp_min_(LOG_FLOOR).log_()
+            # (N, W) -> (N,): `energy_floor=1.0` and `raw_energy=True` of torchaudio.compliance.kaldi. Samples in
+            # [-1, 1] give exactly 0 where the root mean square of the window is below 0.05.
             out[:, 0] = centred.square().sum(dim=-1).clamp_min(1.0).log()
 
         return apply
@@ -95,12 +102,15 @@ def log_spectrum(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 def without_mean(windows: Tensor) -> Tensor:
     """(N, W) -> (N, W) float64 of zero mean."""
+    # float64 from here on, through pre-emphasis and window, to the power spectrum
     exact = windows.to(torch.float64)
     return exact - exact.mean(dim=-1, keepdim=True)
 
 
 def pre_emphasised(windows: Tensor) -> Tensor:
     """x[t] - 0.97 x[t-1] within each (N, W) window, x[0] against itself."""
+    # A clone, because each sample needs its neighbour as it was before emphasis. (Kaldi's Preemphasize, in
+    # feat/feature-window.cc, works in place from the last sample to the first for the same reason.)
     emphasised = windows.clone()
     emphasised[:, 1:] -= 0.97 * windows[:, :-1]
     emphasised[:, 0] -= 0.97 * windows[:, 0]
@@ -111,6 +121,7 @@ def window_function(name: WindowName, device: torch.device) -> Tensor:
     """The symmetric window of 400 samples, float64: Hamming, or Povey's (0.5 - 0.5 cos)^0.85."""
     if name == "hamming":
         return torch.hamming_window(WINDOW, periodic=False, alpha=0.54, beta=0.46, dtype=torch.float64, device=device)
+    # A Hann window is 0.5 - 0.5 cos; the power is Kaldi's (feat/feature-window.cc).
     return torch.hann_window(WINDOW, periodic=False, dtype=torch.float64, device=device).pow(0.85)
 
 
@@ -137,9 +148,12 @@ def finished(
     frames, counts = features(waveforms, lengths)
     parts = [frames]
     for _ in range(num_slopes):
+        # (B, F, D) -> (B, F, D), of the last part: S3PRL applies `torchaudio.transforms.ComputeDeltas` twice. Kaldi's
+        # add-deltas convolves the filter with itself instead, which differs in the first and last two frames.
         parts.append(regression_slopes(parts[-1], counts))
     joined = torch.cat(parts, dim=-1)  # (B, F, D * (1 + num_slopes))
     if cmvn:
+        # `std` of torch is unbiased (upstream/baseline/extracter.py of S3PRL), hence the correction.
         return normalise_utterances(joined, counts, epsilon=1e-10, correction=1), counts
     return zero_past(joined, counts), counts
 

@@ -69,8 +69,10 @@ def log_mel(
     def transform(block: int) -> Transform:
         bank = cut_bank(slaney_bank, SAMPLE_RATE_HZ, shape.fft, num_bands).to(waveforms.device)
         spectrum = Spectrum(_hann(shape.window, waveforms.device), shape.fft, block)
+        # (N, W) -> (N, bins) -> (N, num_bands), which begin as zeros
         return lambda windows, mel: bank.add(spectrum.power(windows), mel)
 
+    # (B, T) -> (B, F, num_bands)
     mel, counts = _centred(waveforms, lengths, shape, num_bands, transform)
     return _with_slopes(mel.add_(LOG_FLOOR).log_(), counts, cmvn=cmvn), counts
 
@@ -97,12 +99,14 @@ def mfcc52(waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True) -> tuple[Te
 
         def apply(windows: Tensor, out: Tensor) -> None:
             bank.add(spectrum.power(windows), out[:, :num_bands])
+            # (N, W) -> (N,), of the samples before the Hann window: `librosa.feature.rms`
             out[:, num_bands] = windows.to(torch.float64).square().mean(dim=-1).sqrt()
 
         return apply
 
     both, counts = _centred(waveforms, lengths, SHORT, num_bands + 1, transform)  # (B, F, 26 + 1)
     mel, energy = torch.tensor_split(zero_past(both, counts), [num_bands], dim=-1)  # (B, F, 26), (B, F, 1)
+    # `librosa.power_to_db` with `ref=np.max`. Frames past a count are 0, so -100 dB: none of them is the loudest.
     decibels = 10.0 * mel.to(torch.float64).clamp_min(1e-10).log10()
     # Subtracting the loudest changes only the zeroth cepstrum, which the energy replaces; silence becomes exactly 0.
     below_loudest = (decibels - decibels.amax(dim=(1, 2), keepdim=True)).clamp_min(-80.0)
@@ -125,6 +129,8 @@ def linear1025(waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True) -> tupl
         Frames (B, F, 1025) and their counts (B,).
     """
     num_bins = LONG.fft // 2 + 1
+    # Pre-emphasis over the whole utterance, its first sample unchanged: `scipy.signal.lfilter([1, -0.97], 1, x)`. The
+    # sample past an utterance's end becomes -0.97 times its last, which `reflect_ends` masks again.
     emphasised = waveforms.clone()
     emphasised[:, 1:] -= 0.97 * waveforms[:, :-1]
 
@@ -133,14 +139,17 @@ def linear1025(waveforms: Tensor, lengths: Tensor, *, cmvn: bool = True) -> tupl
         return lambda windows, out: out.copy_(spectrum.power(windows))
 
     power, counts = _centred(emphasised, lengths, LONG, num_bins, transform)
+    # 20 log10(max(1e-5, m)) = 10 log10(max(1e-10, m²)): the power is enough, no root is taken.
     decibels = 10.0 * power.clamp_min(1e-10).log10() - 20.0
     frames = ((decibels + 100.0) / 100.0).clamp(0.0, 1.0)
     if cmvn:
         return normalise_utterances(frames, counts, epsilon=1e-16), counts
+    # 0 is a value here (-80 dB), so frames past a count cannot be found again by their zeros: use the counts.
     return zero_past(frames, counts), counts
 
 
 def _hann(samples: int, device: torch.device) -> Tensor:
+    # periodic, as `scipy.signal.get_window("hann")`, which librosa uses
     return torch.hann_window(samples, dtype=torch.float64, device=device)
 
 

@@ -37,6 +37,7 @@ def power_linear(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
     def transform(block: int) -> Transform:
         spectrum = Spectrum(_hann(waveforms.device), FFT, block)
+        # (N, W) -> (N, 201), copied because the spectrum's buffer is used again for the next windows
         return lambda windows, out: out.copy_(spectrum.power(windows))
 
     return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=FFT // 2 + 1, transform=transform)
@@ -48,6 +49,7 @@ def power_mel(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     def transform(block: int) -> Transform:
         bank = cut_bank(htk_bank, SAMPLE_RATE_HZ, FFT, NUM_BANDS).to(waveforms.device)
         spectrum = Spectrum(_hann(waveforms.device), FFT, block)
+        # (N, W) -> (N, 201) -> (N, 80), which begin as zeros
         return lambda windows, mel: bank.add(spectrum.power(windows), mel)
 
     return centred_windows(waveforms, lengths, window=WINDOW, hop=HOP, width=NUM_BANDS, transform=transform)
@@ -69,9 +71,11 @@ def log_mel(
         Frames (B, F, 80 * (1 + num_slopes)) and their counts (B,).
     """
     mel, counts = power_mel(_levelled(waveforms, lengths, level_db), lengths)
+    # In place: the (B, F, 80) are new. Past a count they are ln(1e-10), until the last line masks them.
     parts = [mel.add_(LOG_FLOOR).log_()]
     for _ in range(num_slopes):
         parts.append(regression_slopes(parts[-1], counts))
+    # each (B, F, 80) -> (B, F, 80 * (1 + num_slopes))
     return _normalised(torch.cat(parts, dim=-1), counts, cmvn=cmvn), counts
 
 

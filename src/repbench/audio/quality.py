@@ -82,6 +82,7 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
     """Length of the longest run of True."""
     if not flags.any():
         return 0
+    # With a False at each end every run has a start and an end: (T,) -> (T + 2,) -> (2 * runs,), in turn.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return int((edges[1::2] - edges[::2]).max())
 
@@ -89,9 +90,11 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
 def _high_share(samples: Samples, sample_rate_hz: int) -> float | None:
     """Power above `NARROW_ABOVE_HZ` over all power above 50 Hz, from adjacent Hann windows."""
     num_blocks = len(samples) // _BLOCK
+    # half the rate must be well above the limit: from 15 kHz on, a band of at least 2.5 kHz is left above it
     if sample_rate_hz < 3 * NARROW_ABOVE_HZ or not num_blocks:
         return None
     blocks = samples[: num_blocks * _BLOCK].reshape(num_blocks, _BLOCK).astype(np.float64)  # (T,) -> (K, N)
+    # (K, N) - (K, 1): an offset would leak through the Hann window into the low bins
     blocks -= blocks.mean(axis=1, keepdims=True)
     spectrum = np.square(np.abs(np.fft.rfft(blocks * np.hanning(_BLOCK)))).sum(axis=0)  # (K, N) -> (N / 2 + 1,)
     frequencies = np.fft.rfftfreq(_BLOCK, 1 / sample_rate_hz)

@@ -23,6 +23,7 @@ It has to change whenever `to_rate` gives other samples for the same sound.
 
 def resampled_length(num_samples: int, source_hz: int, target_hz: int) -> int:
     """Number of samples after resampling from `source_hz` to `target_hz`: rounded, halves up."""
+    # floor(n * target / source + 1/2) in whole numbers, exact at any length; soxr returns as many.
     return (2 * num_samples * target_hz + source_hz) // (2 * source_hz)
 
 
@@ -37,7 +38,10 @@ def to_rate(samples: np.ndarray[tuple[int], np.dtype[np.float32]], source_hz: in
     if source_hz < 1 or target_hz < 1:
         raise DataError(f"A sample rate must be at least 1 Hz, but is {min(source_hz, target_hz)}")
     if source_hz == target_hz:
+        # No copy: the tensor shares the memory of the array.
         return torch.from_numpy(samples)
+    # Imported here, so that corpora at the rate of the upstream do not need it loaded.
     import soxr
 
+    # (T,) -> (T',)
     return torch.from_numpy(soxr.resample(samples, source_hz, target_hz, quality="HQ"))

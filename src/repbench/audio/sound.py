@@ -195,6 +195,7 @@ def sample_range(
     if not (math.isfinite(begin_s) and math.isfinite(end_s)):
         what = f"`start` and `end` must be finite, but are {begin_s} and {end_s}"
         raise DataError(what, file=path, utterance=utterance)
+    # Rounded, not cut off: 1.001 * 16000 is 16015.999… in float64.
     first, last = round(begin_s * info.sample_rate_hz), round(end_s * info.sample_rate_hz)
     if not 0 <= first < last <= info.num_samples:
         raise DataError(
@@ -227,6 +228,7 @@ class _File:
     def info(self) -> SoundInfo:
         num_samples = self.header.num_samples
         if num_samples is None:
+            # counted block by block, so that the sound is never in memory as a whole
             num_samples = sum(len(block) for block in self._blocks(None))
             self._refuse_other_count(num_samples)
         return SoundInfo(self.sound.samplerate, num_samples, self.sound.channels)
@@ -239,6 +241,7 @@ class _File:
             info = self.info()
             first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
             samples = self._decode_range(first, last - first, channel)
+        # Lossy codecs overshoot full scale. A sound with NaN stays as it is and is refused below.
         if self.header.is_lossy and not np.isnan(samples).any():
             np.clip(samples, -1.0, 1.0, out=samples)
         _refuse_broken_values(samples, self.path, self.utterance)
@@ -246,17 +249,19 @@ class _File:
 
     def _decode_all(self, start: float | None, end: float | None, channel: Channel | None) -> Samples:
         """The samples from `start` to `end` of a sound whose length only the decoder knows: (T,)."""
+        # blocks (T, C) -> (T,)
         whole = _joined([_select_channel(block, channel) for block in self._blocks(None)])
         self._refuse_other_count(len(whole))
         info = SoundInfo(self.sound.samplerate, len(whole), self.sound.channels)
         first, last = sample_range(info, start, end, path=self.path, utterance=self.utterance)
+        # A copy of a part, or a view of it would keep the whole sound in memory.
         return whole if last - first == len(whole) else whole[first:last].copy()
 
     def _decode_range(self, first: int, num_samples: int, channel: Channel | None) -> Samples:
         """The `num_samples` from `first` on of a sound whose header declares its length: (T,)."""
         samples = _joined([_select_channel(block, channel) for block in self._blocks(num_samples, first)])
         if samples.shape != (num_samples,):
-            what = f"The file holds {first + samples.shape[0]} samples, but its header says {self.sound.frames}"
+            what = f"The file holds {first + samples.shape[0]} samples, but its header declares {self.sound.frames}"
             self.refuse(what, FETCH)
         return samples
 
@@ -296,24 +301,29 @@ class _File:
             self.refuse("The sound holds 0 samples", FETCH)
 
     def refuse_channels(self, channel: Channel | None) -> None:
-        """Refuse a sound of several channels if none is selected, or one without the selected channel."""
+        """Refuse a sound of several channels if none is selected, or one without the selected channel.
+
+        Raises:
+            DataError: The sound is refused.
+            UsageError: `channel` is neither a number nor "mix".
+        """
         num_channels = self.sound.channels
         if channel is not None and channel != "mix" and type(channel) is not int:
             raise UsageError(f'`channel` must be a number from 1 on or "mix", but is {channel!r}', key="channel")
         if channel is None and num_channels != 1:
             self.refuse(f"The sound has {num_channels} channels, but one is read", _CHOOSE)
         if channel is not None and channel != "mix" and not 1 <= channel <= num_channels:
-            what = f"Channel {channel} is asked of a sound of {num_channels} channel{'s' * (num_channels != 1)}"
+            what = f"Channel {channel} is selected, but the sound has {num_channels} channel{'s' * (num_channels != 1)}"
             self.refuse(what, "Channels count from 1; check `channel`")
 
     def refuse_layout(self) -> None:
         """Refuse a file that libsndfile reads otherwise than its header declares."""
         declared, found = self.header.num_samples, self.sound.frames
         if declared is not None and found != declared:
-            self.refuse(f"libsndfile finds {found} samples, but the header says {declared}", CONVERT)
+            self.refuse(f"libsndfile finds {found} samples, but the header declares {declared}", CONVERT)
         is_claimed = self.header.is_lossy and self.header.decoded_samples is None
         if is_claimed and not 0 < found <= self.header.most_samples:
-            what = f"The header says {found} samples, but the frames or pages of the {self.header.kind} hold "
+            what = f"The header declares {found} samples, but the frames or pages of the {self.header.kind} hold "
             self.refuse(what + f"{self.header.most_samples} at most", FETCH)
         difference = self.header.difference(self.sound) if self.header.difference is not None else None
         if difference is not None:
@@ -326,12 +336,15 @@ class _File:
 def _select_channel(block: Samples, channel: Channel | None) -> Samples:
     """The selected channel of a block: (T, C) -> (T,)."""
     if channel == "mix":
+        # (T, C) -> (T,): a mean in float64, rounded once
         mixed: Samples = block.mean(axis=1, dtype=np.float64).astype(np.float32)
         return mixed
     return block[:, 0 if channel is None else channel - 1]
 
 
 def _joined(blocks: list[Samples]) -> Samples:
+    # (T,) each. A channel of (T, C) has strides, but hashing reads adjacent samples; the empty array makes the join of
+    # no block float32.
     return np.ascontiguousarray(blocks[0]) if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
 
 
@@ -348,6 +361,7 @@ def _opened(path: Path | str, utterance: str | None) -> Iterator[_File]:
             header = read_header(stream)
         except HeaderFault as fault:
             _refuse(str(fault), path, utterance, fault.do)
+        # libsndfile takes the descriptor where it is: `_bytes_of` opens it unbuffered, so that `seek` moves it at once.
         stream.seek(header.start)
         try:
             sound = ForwardSoundFile(

@@ -70,7 +70,7 @@ class SphereHeader:
             ("the byte order", sound.endian, self.endian or sound.endian),
         ):
             if found != declared:
-                return f"libsndfile finds {what} {found}, but the header says {declared}"
+                return f"libsndfile finds {what} {found}, but the header declares {declared}"
         return None
 
 
@@ -82,9 +82,11 @@ def read_header(stream: BinaryIO) -> SphereHeader:
             coding that is not read.
     """
     stream.seek(0)
+    # A larger header is not read further: its fields and `end_head` must be in the first 1,024 bytes.
     head = stream.read(_HEAD_BYTES)
     if len(head) < _HEAD_BYTES:
         raise SphereFault(f"The file ends inside its SPHERE header, after {len(head)} bytes")
+    # latin-1 decodes any byte, so that a damaged header is refused by its fields and not by its encoding
     lines = head.decode("latin-1").split("\n")
     size = lines[1].strip()
     if not size.isdecimal() or int(size) < _HEAD_BYTES or int(size) % _HEAD_BYTES:
@@ -136,6 +138,7 @@ def _whole(fields: dict[str, str], name: str, *, default: int | None = None, lea
     value = fields.get(name, "" if default is None else str(default))
     if not value:
         raise SphereFault(f"The SPHERE header has no `{name}`")
+    # 18 digits fit into 64 bits; Python refuses to read thousands
     if not value.isdecimal() or len(value) > 18 or int(value) < least:
         raise SphereFault(f"`{name}` of the SPHERE header must be a whole number from {least}, but is `{value[:20]}`")
     return int(value)

@@ -2,7 +2,7 @@
 
 A corpus is independent of tasks. A corpus plugin (entry-point group `repbench.corpora`) is one of two things:
 
-* a `CorpusSource`: makes or opens a corpus by name (`--corpus synthetic:noisy:small`);
+* a `CorpusSource`: makes or opens a corpus, given its name (`--corpus synthetic:noisy:small`);
 * a `CorpusLayout`: reads a folder laid out in a known way, from which `repbench corpus prepare` makes a manifest.
 """
 
@@ -26,7 +26,7 @@ Split = Literal["train", "dev", "test"]
 FeatureFormat = Literal["npy", "safetensors"]
 
 SILENCE = "sil"
-"""The label that stands for silence in every phone set that folds its silences into one."""
+"""The label of silence in every phone set that folds its silences into one."""
 
 
 class Phone(NamedTuple):
@@ -179,7 +179,7 @@ class Draft:
         root: The folder that holds every sound file, at any depth.
         utterances: In any order.
         phone_map: From each phone label met in the alignments to the label used (None: not labelled, ignored); the
-            map stands in `corpus.json`. None where the corpus has no phones.
+            map is in `corpus.json`. None where the corpus has no phones.
         phone_set: All phone labels the corpus may use; defaults to the labels the map leads to.
         notes: Facts that matter to a reader of a score.
         features: The declaration of the precomputed frames; required where an utterance has any.
@@ -210,8 +210,8 @@ class PrepareOptions:
 
     Attributes:
         alignments: File or folder of phone alignments.
-        tier: Of TextGrids the tier of phones; None for the one that is known by its name.
-        relabel: From labels of the alignments to the phones that they stand for; None: not labelled.
+        tier: Of TextGrids the tier of phones; None for the one with a known name.
+        relabel: From labels of the alignments to the phones that they mean; None: not labelled.
         keep_labels: Whether the labels of the alignments are neither folded nor checked.
         table: The table of the `csv` layout, the labels of `mosi` and `mosei`; None: the one such file in the root. The
             data folder of the `kaldi` layout; None: the root.

@@ -86,6 +86,7 @@ def _or_without(do: str, num_faulty: int, num_utterances: int) -> str:
     """The remedy, with `--drop-faulty` where other utterances remain."""
     if num_faulty == num_utterances:
         return do
+    # remedies end without a full stop, questions with their mark
     end = "" if do.endswith((".", "?", "!")) else "."
     return f"{do}{end} Or go on without {'it' if num_faulty == 1 else 'them'}: --drop-faulty {num_faulty}"
 
@@ -99,8 +100,10 @@ def _summary(
     names = [named for fault in faults for named in fault.names]
     listed = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
     errors = [fault.error for fault in faults]
+    # a remedy is repeated only if it is that of every fault
     same = errors[0].do if len({error.do for error in errors}) == 1 else None
     do = _or_without(same or "Mend them", num_faulty, num_utterances)
+    # The gravest of the faults decides on the exit code.
     kind = IntegrityError if max(error.exit_code for error in errors) == IntegrityError.exit_code else DataError
     what = f"{num_faulty} of {num_utterances} utterances of {name} are faulty{more}: {counted}. They are {listed}"
     return kind(what, file=errors[0].file or root, utterance=errors[0].utterance, do=do, faults=errors)
@@ -120,7 +123,9 @@ def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
         kind = _VARYING.sub("…", text)
         counts[kind] += count
         texts[kind].add(text)
+    # a kind of one text is shown with its numbers and names
     shown = {kind: min(each) if len(each) == 1 else kind for kind, each in texts.items()}
+    # the most frequent first, and equal ones in a fixed order
     ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     listed = [f"{count} × {shown[kind]}" for kind, count in ranked[:MOST_NAMED]]
     num_others = sum(count for _, count in ranked[MOST_NAMED:])
@@ -128,11 +133,12 @@ def counts_by_kind(found: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def leaks(utterances: Iterable[Utterance]) -> Iterator[DataError]:
-    """A fault for each utterance whose sound stands in another official split too.
+    """A fault for each utterance whose sound is in another official split too.
 
     The utterance in test is kept, else the one in dev, so that published test and dev splits stay whole.
     """
     for same in _by_sound(utterances):
+        # `min` takes the first of equals, and utterances come in the order of their ids
         stays = min((each for each in same if each.split is not None), key=lambda each: _KEPT[each.split], default=None)
         for other in same:
             if stays is not None and is_leak(stays, other):
@@ -149,7 +155,7 @@ def is_leak(first: Utterance, second: Utterance) -> bool:
 
 def same_sound(first: Utterance, second: Utterance, *, at: Utterance) -> DataError:
     """The fault of two utterances with the same sound; `at` is the one whose file the error names."""
-    what = f"The same sound stands under two ids, {both(first, second)}"
+    what = f"The same sound has two ids, {both(first, second)}"
     return DataError(what, file=at.audio, utterance=at.id, do="Remove one of them")
 
 

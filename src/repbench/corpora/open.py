@@ -76,6 +76,7 @@ def is_manifest_path(spec: str) -> bool:
     path = Path(spec)
     if (path / manifest.HEADER_FILE).is_file():
         return True
+    # A plain word without a manifest is the name of a corpus, even if a folder is called so.
     if "/" in spec or spec in {".", ".."}:
         raise DataError(
             "There is no manifest here",

@@ -4,7 +4,7 @@ The Montreal Forced Aligner and the CMU dictionary write ARPABET in capitals wit
 stress is folded away, which leaves the 39 phones of the CMU dictionary and silence. Each of these steps is counted in a
 note:
 
-1. Marks of silence become `sil`, marks of noise and unknown words are not labelled, in whatever phone set they stand.
+1. Marks of silence become `sil`, marks of noise and unknown words are not labelled, in any phone set.
 2. Where most phones end in a word position of Kaldi (`AH0_B`, `_I`, `_E`, `_S`), the positions come off.
 3. Where all phones are ARPABET in capitals, stress comes off and the set is the 39 phones and `sil`.
 4. Where most phones are ARPABET and some are not, stress comes off too; labels in brackets or without a letter are not
@@ -117,11 +117,12 @@ def fold(
 
     Args:
         counts: How often each label occurs. The order plays no part.
-        relabel: From a label to the one that it stands for, before anything else is done; None: not labelled.
+        relabel: From a label to its replacement, before anything else is done; None: not labelled.
         keep_labels: Whether labels stay as they are; an empty one is still silence.
     """
     relabel = relabel or {}
     rules = _FoldingRules(relabelled(counts, relabel), keep_labels=keep_labels)
+    # sorted, so that the map in `corpus.json` is the same whatever order the files were read in
     meant = {label: relabel.get(label, label) for label in sorted(counts)}
     phone_map = {label: None if each is None else rules.phone(each) for label, each in meant.items()}
     met = {phone for phone in phone_map.values() if phone is not None}
@@ -175,6 +176,7 @@ def fault_of_word_labels(counts: Mapping[str, int]) -> str | None:
         num_words = f"{sum(words.values())} of {num_phones} intervals have three letters or more"
         return f"The labels look like words and not like phones: {num_words} ({_named(words)})"
     frequent = sorted(phones.values(), reverse=True)
+    # the median count: words are many and most of them rare (Zipf), phones are few and frequent
     if len(phones) > MOST_CLASSES and frequent[len(frequent) // 2] <= 2:
         return (
             f"There are {len(phones)} labels, more than a phone set has, and half of them are rare ({_named(phones)})"
@@ -187,7 +189,9 @@ def mark_of(label: str) -> MarkKind | None:
     name = _POSITION.sub("", label).casefold()
     brackets = _BRACKETED.fullmatch(name)
     inside = next((each for each in brackets.groups() if each is not None), "") if brackets else name
+    # as written and without brackets, each without its word position
     names = {name, _POSITION.sub("", inside).strip() or name}
+    # `sp1` is `sp`
     names |= {each[:-1] for each in names if _NUMBERED.fullmatch(each)}
     if names & SILENCE_MARKS:
         return "silence"
@@ -203,7 +207,7 @@ class _FoldingRules:
 
     Attributes:
         num_arpabet: Intervals of ARPABET in capitals.
-        strangers: The labels that are neither marks nor ARPABET, without word positions, and how often they occur.
+        non_arpabet: The labels that are neither marks nor ARPABET, without word positions, and how often they occur.
         non_arpabet_labels: The same labels as they are written.
         is_cmu: Whether every phone is ARPABET, so that the set is that of the CMU dictionary.
     """
@@ -213,6 +217,7 @@ class _FoldingRules:
         self._keep = keep_labels
         self._marks = {} if keep_labels else {label: mark for label in counts if (mark := mark_of(label)) is not None}
         phones = {label: count for label, count in counts.items() if label not in self._marks}
+        # Most of them, because a single label of another set may end in `_S` by chance.
         in_positions = sum(count for label, count in phones.items() if _POSITION.search(label))
         self._has_positions = not keep_labels and 2 * in_positions > sum(phones.values())
         self.non_arpabet: Counter[str] = Counter()
@@ -222,6 +227,7 @@ class _FoldingRules:
                 self.num_arpabet += count
             else:
                 self.non_arpabet[self._bare(label)] += count
+        # Only now are marks known that are marks among ARPABET alone, hence the second pass.
         self._takes_stress_off = self._is_mostly_arpabet() and not keep_labels
         if self._takes_stress_off:
             for label in phones:
@@ -238,6 +244,7 @@ class _FoldingRules:
         if label in self._marks:
             return SILENCE if self._marks[label] == "silence" else None
         bare = self._bare(label)
+        # no phone of ARPABET ends in a digit but that of stress
         return bare.rstrip("012") if self._takes_stress_off and _ARPABET.fullmatch(bare) else bare
 
     def notes(self) -> tuple[str, ...]:
@@ -257,6 +264,7 @@ class _FoldingRules:
 
     def _is_mostly_arpabet(self) -> bool:
         """Whether most phones are ARPABET; not where its digits are tones: `AA3`, `T1`."""
+        # stress is 0 to 2 and on vowels only: any other digit is a tone, which must not be taken off
         has_tones = any(_OTHER_DIGIT.fullmatch(label) for label in self.non_arpabet)
         return self.num_arpabet > sum(self.non_arpabet.values()) and not has_tones
 
@@ -290,6 +298,7 @@ def _looks_like_word(label: str) -> bool:
     name = label.rpartition("_")[2] or label
     if name.casefold() in _LONG_PHONES or any(each.isdigit() for each in name):
         return False
+    # "l" for a letter and "-" for anything else, so that "lll" is three letters in a row
     kinds = "".join("l" if unicodedata.category(each) in ("Ll", "Lu", "Lo") else "-" for each in name)
     is_ideographic = any(unicodedata.name(each, "").startswith(("CJK UNIFIED", "HANGUL SYLLABLE")) for each in name)
     return "lll" in kinds or " " in name or is_ideographic

@@ -65,6 +65,7 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
         utterance=utterance.id,
         channel=utterance.channel,
     )
+    # Length and rate are compared at every reading, the hash only where `whole` is set.
     found, expected = (len(samples), source_hz), (utterance.num_samples, utterance.sample_rate_hz)
     if found != expected:
         raise DataError(
@@ -74,6 +75,7 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
             utterance=utterance.id,
             do="Prepare the corpus again",
         )
+    # little-endian, as `measure` hashed them; no copy on a machine that is
     if whole and hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest() != utterance.samples_sha256:
         raise DataError(
             "The sound is not the one that the manifest was made of",

@@ -24,12 +24,13 @@ class RootFolder:
     def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
         self._follow_links = follow_links
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
+        # with its slash, or `/data` would hold `/data2`
         self._prefix = os.fspath(self.folder).rstrip("/") + "/"
         self._real = os.path.realpath(folder)
         self._checked_folders: set[str] = set()
 
     def locate(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
-        """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `place`."""
+        """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `join`."""
         if not text.startswith("/"):
             return self.join(text, file=file, utterance=utterance)
         inside = self._inside(text)
@@ -47,6 +48,7 @@ class RootFolder:
         absolute = os.path.normpath(path)
         folder, name = os.path.split(absolute)
         real = f"{os.path.realpath(folder)}/{name}"
+        # Both as written, the root resolved, both resolved. The name itself is never resolved: it may be a link.
         for place, root in ((absolute, os.fspath(self.folder)), (absolute, self._real), (real, self._real)):
             prefix = root.rstrip("/") + "/"
             if place.startswith(prefix) and place != prefix:
@@ -73,7 +75,7 @@ class RootFolder:
         return Path(self._prefix + text)
 
     def relative(self, path: Path, *, utterance: str | None = None) -> str:
-        """The place of `path` relative to the root, with `/` between its parts; the inverse of `place`.
+        """The place of `path` relative to the root, with `/` between its parts; the inverse of `join`.
 
         Raises:
             DataError: The path is not under the root, or leaves it by a link.
@@ -96,10 +98,12 @@ class RootFolder:
             return False
         path = self._prefix + text
         folder = path.rpartition("/")[0]
+        # Resolving costs a system call for each part of a path, and a corpus has few folders for its files.
         if folder not in self._checked_folders:
             if not self._holds(folder):
                 return True
             self._checked_folders.add(folder)
+        # the file itself is checked only if it is a link; its folder has passed above
         return os.path.islink(path) and not self._holds(path)  # noqa: PTH114 - 100,000 places are read at once
 
     def _holds(self, path: str) -> bool:
@@ -121,6 +125,7 @@ def _fault_of(text: str) -> str | None:
         return "is absolute"
     if _URL.match(text):
         return "is a URL"
+    # the fast test first; `a..b` is a name like any other
     if ".." in text and ".." in text.split("/"):
         return "has a part `..`"
     if not text.isascii() and not is_encodable(text):

@@ -60,6 +60,7 @@ def nfc(name: str) -> str:
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, without their ends, each after its number from 1; errors as `read_utf8`."""
+    # `splitlines` would also split at form feeds and Unicode's separators, which editors do not count as lines
     for number, line in enumerate(read_utf8(path).split("\n"), start=1):
         if line.strip():
             yield number, line.rstrip("\r")

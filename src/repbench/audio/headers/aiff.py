@@ -48,6 +48,7 @@ def read_aiff(stream: BinaryIO, start: int, size: int) -> Header:
     """
     common, sound = _chunks(stream, start, size)
     declared = common.num_samples * common.block_bytes
+    # written into a pipe: the sound reaches to the end of the file
     is_open = is_placeholder(sound.num_bytes)
     actual = size - sound.start if is_open else min(sound.num_bytes, size - sound.start)
     is_stream = is_open and is_placeholder(common.num_samples)
@@ -67,14 +68,17 @@ def _chunks(stream: BinaryIO, start: int, size: int) -> tuple[_Common, _SoundDat
     """Read the chunks COMM and SSND, in any order."""
     common: _Common | None = None
     sound: _SoundData | None = None
+    # after `FORM`, the size of the file and `AIFF` or `AIFC`
     position = start + 12
     while (common is None or sound is None) and len(head := read_at(stream, position, 8)) == 8:
         name, num_bytes = struct.unpack(">4sI", head)
         if name == b"COMM":
             common = _common(read_at(stream, position + 8, min(num_bytes, 22)))
         elif name == b"SSND":
+            # SSND begins with an offset and a block size, four bytes each; the sound starts `offset` bytes after them
             offset = int.from_bytes(read_at(stream, position + 8, 4), "big")
             sound = _SoundData(position + 16 + offset, max(0, num_bytes - 8 - offset))
+        # a chunk of odd size is followed by a byte of padding that its size does not count
         position += 8 + num_bytes + num_bytes % 2
     if common is None or sound is None or sound.start > size:
         missing = "COMM" if common is None else "SSND"
@@ -85,6 +89,7 @@ def _chunks(stream: BinaryIO, start: int, size: int) -> tuple[_Common, _SoundDat
 def _common(chunk: bytes) -> _Common:
     if len(chunk) < 18:
         raise HeaderFault("The AIFF ends inside its `COMM` chunk", FETCH)
+    # then the rate, an 80-bit float, which libsndfile reads, and in AIFF-C the compression
     num_channels, num_samples, sample_bits = struct.unpack(">HIH", chunk[:8])
     compression = chunk[18:22] or b"NONE"
     if compression not in _SAMPLE_BYTES:

@@ -15,6 +15,7 @@ MAGICS = (b".snd", b"dns.")
 
 _HEAD_BYTES = 24
 _TO_THE_END = 0xFFFFFFFF
+# mu-law, PCM of 8, 16, 24 and 32 bits, float, double, A-law
 _SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 
@@ -32,7 +33,7 @@ def read_au(stream: BinaryIO, start: int, size: int) -> Header:
     if encoding not in _SAMPLE_BYTES:
         raise HeaderFault(f"The AU has encoding {encoding}, which is not read", CONVERT)
     if offset < _HEAD_BYTES or num_channels == 0:
-        raise HeaderFault(f"The AU header says that the sound starts at byte {offset} with {num_channels} channels")
+        raise HeaderFault(f"The AU header puts the sound at byte {offset}, with {num_channels} channels")
     actual = max(0, size - start - offset)
     is_stream = declared == _TO_THE_END
     if is_stream:

@@ -22,6 +22,7 @@ _FRAME_BYTES = 8
 _ID3V1_BYTES = 128
 _TAIL_BYTES = 1 << 16
 _SYNCS = (b"\xff\xf8", b"\xff\xf9")
+# samples of a block by its code (RFC 9639, 9.1.1); 0: reserved, or written after the frame number (6, 7)
 _BLOCKS = (0, 192, 576, 1_152, 2_304, 4_608, 0, 0, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768)
 
 
@@ -39,6 +40,8 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     if len(head) < _STREAMINFO_AT + _STREAMINFO_BYTES or head[4] & 0x7F != 0:
         raise HeaderFault("The sound cannot be read: the FLAC ends inside its header, or lacks STREAMINFO")
     info = head[_STREAMINFO_AT:]
+    # STREAMINFO (RFC 9639, 8.2): the longest block in bytes 2 and 3; in bytes 10 to 17 the rate (20 bits), channels - 1
+    # (3), bits of a sample - 1 (5) and the total (36)
     longest = int.from_bytes(info[2:4], "big")
     packed = int.from_bytes(info[10:18], "big")
     total = packed & (1 << _TOTAL_BITS) - 1
@@ -46,9 +49,10 @@ def read_flac(stream: BinaryIO, start: int, size: int) -> Header:
     num_channels = (packed >> _TOTAL_BITS + 5 & 0x7) + 1
     # A constant channel takes one byte and one sample, however long the block is.
     smallest_frame = _FRAME_BYTES + num_channels * (8 + sample_bits) // 8
+    # 16 is the shortest block that FLAC allows: less means that the encoder did not fill the field in
     most_samples = (size - start) // smallest_frame * (longest if longest >= 16 else _LONGEST_BLOCK)
     if total > most_samples:
-        what = f"The header says {total} samples, but a FLAC of {size - start} bytes holds {most_samples} at most"
+        what = f"The header declares {total} samples, but a FLAC of {size - start} bytes holds {most_samples} at most"
         raise HeaderFault(what)
     if total:
         _refuse_uncounted(stream, start, size, total, longest)
@@ -81,13 +85,14 @@ def _refuse_uncounted(stream: BinaryIO, start: int, size: int, total: int, longe
         if frame.end_sample <= total:
             return
         if _checksum_16(tail[frame.at :]) == 0:  # else the bytes of the header occur by chance inside a frame
-            what = f"The header says {total} samples, but the last frame of the FLAC reaches to {frame.end_sample}"
+            what = f"The header declares {total} samples, but the last frame of the FLAC reaches to {frame.end_sample}"
             raise HeaderFault(what, WRITE_AGAIN)
 
 
 def _frames_from_the_end(tail: bytes, longest: int) -> Iterator[_FlacFrame]:
     """Positions that look like a frame header with a right checksum, the last first."""
     at = len(tail)
+    # `at + 1` excludes a match at the position just tried: a sync has two bytes
     while (at := max(tail.rfind(sync, 0, at + 1) for sync in _SYNCS)) >= 0:
         frame = _frame_at(tail, at, longest)
         if frame is not None:
@@ -99,6 +104,8 @@ def _frame_at(tail: bytes, at: int, longest: int) -> _FlacFrame | None:
     """The frame whose header begins at `at`; None if there is none."""
     head = tail[at : at + 16].ljust(16, b"\0")
     has_sample_number = head[1] & 1
+    # The number of the frame or sample is coded like UTF-8: the leading ones of its first byte count its bytes, and
+    # each further byte has six bits.
     number_bytes = 1 if head[4] < 0x80 else 8 - (head[4] ^ 0xFF).bit_length()
     if number_bytes > 7 or (head[4] >= 0x80 and number_bytes < 2):
         return None
@@ -109,6 +116,7 @@ def _frame_at(tail: bytes, at: int, longest: int) -> _FlacFrame | None:
     block_code, rate_code = head[2] >> 4, head[2] & 0xF
     block_bytes = {6: 1, 7: 2}.get(block_code, 0)
     block = int.from_bytes(head[end : end + block_bytes], "big") + 1 if block_bytes else _BLOCKS[block_code]
+    # codes of a rate that is written out, in kHz, Hz or tens of Hz
     end += block_bytes + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
     if block == 0 or rate_code == 15 or end >= len(head) or _checksum_8(head[:end]) != head[end]:
         return None
@@ -129,6 +137,7 @@ def _checksum_16(content: bytes) -> int:
     """CRC-16 of a frame, x^16 + x^15 + x^2 + 1: 0 for a frame that is followed by its checksum."""
     checksum = 0
     for byte in content:
+        # a table of all bytes, because the last frame may have tens of kilobytes
         checksum = (checksum << 8 & 0xFF00) ^ _CRC_16[checksum >> 8 ^ byte]
     return checksum
 

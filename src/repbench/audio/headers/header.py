@@ -89,9 +89,11 @@ class SampleBytes:
         declared, rest = divmod(self.declared_bytes, self.block_bytes)
         if self.actual_bytes != self.declared_bytes:
             actual = self.actual_bytes // self.block_bytes
-            what = f"The file holds {actual} samples, but its header says {declared}"
+            what = f"The file holds {actual} samples, but its header declares {declared}"
             if actual == declared:
-                what = f"The file holds {self.actual_bytes} bytes of sound, but its header says {self.declared_bytes}"
+                what = (
+                    f"The file holds {self.actual_bytes} bytes of sound, but its header declares {self.declared_bytes}"
+                )
             raise HeaderFault(what, FETCH if self.actual_bytes < self.declared_bytes else too_many)
         if rest:
             raise HeaderFault(f"The sound ends {rest} bytes into a sample")
@@ -113,6 +115,7 @@ def read_at(stream: BinaryIO, position: int, num_bytes: int) -> bytes:
 
 def is_zeros(stream: BinaryIO, position: int, size: int) -> bool:
     """Whether every byte from `position` up to `size` is 0."""
+    # block by block: a file may end in gigabytes of zeros
     stream.seek(position)
     while position < size:
         block = stream.read(min(_BLOCK_BYTES, size - position))

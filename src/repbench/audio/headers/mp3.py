@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 from repbench.audio.headers.header import CONVERT, FETCH, WRITE_AGAIN, Header, HeaderFault, read_at
 from repbench.audio.headers.tags import is_tag
 
+# by the bits of the version: 3 is MPEG 1, 2 MPEG 2 and 0 MPEG 2.5
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBITS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -24,6 +25,7 @@ _KBITS = {
 _LAYERS = {3: "I", 2: "II", 1: "III"}
 _MPEG_1 = 3
 _HAS_NUM_FRAMES, _HAS_NUM_BYTES = 1, 2
+# samples by which a layer III decoder is late, 528 + 1 in LAME's documentation
 _DECODER_DELAY = 529
 
 
@@ -75,6 +77,7 @@ def read_mp3(stream: BinaryIO, start: int, size: int) -> Header:
     _refuse_rest(content, end)
     first = frames[0]
     table = _table(content, first)
+    # a first frame that holds a table carries no sound
     num_frames = len(frames) if table is None else len(frames) - 1
     if table is not None:
         _refuse_other_table(table, num_frames, end)
@@ -111,6 +114,7 @@ def _frames(content: bytes) -> Iterator[_Mp3Frame]:
     position = 0
     while (frame := _frame_at(content, position)) is not None:
         first = first or frame
+        # from the rate on: offset and size differ between the frames of a variable bit rate
         if frame[2:] != first[2:]:
             what = f"The MP3 changes its sample rate or its channels at byte {frame.start}"
             raise HeaderFault(what, WRITE_AGAIN)
@@ -134,11 +138,13 @@ def _frame_at(content: bytes, position: int) -> _Mp3Frame | None:
         return None
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     rate, padding = head[2] >> 2 & 3, head[2] >> 1 & 1
+    # bit rate 0 is free format and 15 forbidden; rate 3 is reserved
     if version not in _RATES_HZ or layer != 1 or rate == 3 or head[2] >> 4 in (0, 15):
         return None
     is_mpeg_1 = version == _MPEG_1
     bits = _KBITS[is_mpeg_1][head[2] >> 4] * 1_000
     rate_hz = _RATES_HZ[version][rate]
+    # 1,152 or 576 samples of `bits` a second, in bytes of eight bits
     num_bytes = (144 if is_mpeg_1 else 72) * bits // rate_hz + padding
     return _Mp3Frame(position, num_bytes, rate_hz, head[3] >> 6 == 3, is_mpeg_1)
 
@@ -185,9 +191,11 @@ def _refuse_other_table(table: _LengthTable, num_frames: int, num_bytes: int) ->
     declared = table.num_frames
     is_cut = table.num_bytes is not None and num_bytes < table.num_bytes - 1
     if declared is not None and (num_frames < declared - 1 or (num_frames < declared and is_cut)):
-        raise HeaderFault(f"The MP3 holds {num_frames} frames, but its first one says {declared}: it is cut", FETCH)
+        raise HeaderFault(f"The MP3 holds {num_frames} frames, but its first one declares {declared}: it is cut", FETCH)
     if declared is not None and num_frames > declared + 1:
-        what = f"The MP3 holds {num_frames} frames, but its first one says {declared}: are several files joined in it?"
+        what = (
+            f"The MP3 holds {num_frames} frames, but its first one declares {declared}: are several files joined in it?"
+        )
         raise HeaderFault(what, WRITE_AGAIN)
 
 
@@ -198,6 +206,7 @@ def _silence_with_table(content: bytes, like: _Mp3Frame, num_frames: int, num_by
     """
     head = bytearray(content[like.start : like.start + 4])
     head[1] |= 1  # without checksum
+    # the smallest bit rate whose frame has room for the table
     for index in range(1, len(_KBITS[like.is_mpeg_1])):
         head[2] = index << 4 | head[2] & 0x0C
         frame = _frame_at(bytes(head), 0)

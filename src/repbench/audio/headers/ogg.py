@@ -17,6 +17,7 @@ from repbench.audio.headers.tags import is_tag
 
 MAGIC = b"OggS"
 
+# magic, version, flags, granule position, serial, page number, checksum, number of segments
 _HEAD = struct.Struct("<4sBBqIIIB")
 _IS_FIRST, _IS_LAST = 2, 4
 _CODECS = {b"\x01vorbis": ("Ogg Vorbis", 8_192), b"OpusHead": ("Ogg Opus", 5_760)}
@@ -79,14 +80,17 @@ def _page_at(content: bytes, position: int) -> _Page:
     end = at + num_segments + sum(segments)
     if len(segments) < num_segments or end > len(content):
         raise HeaderFault("The Ogg file ends inside a page: it is cut")
+    # the checksum is of the page with its own four bytes set to 0
     if _checksum(content[position : position + 22] + bytes(4) + content[position + 26 : end]) != checksum:
         raise HeaderFault(f"The Ogg file is damaged: the page at byte {position} does not have its checksum")
+    # A packet is cut into segments of 255 bytes; a shorter one, or one of 0, ends it.
     num_packets = sum(segment < 255 for segment in segments)
     return _Page(flags, serial, number, end, num_packets, content[at + num_segments : min(end, at + num_segments + 16)])
 
 
 def _checksum(page: bytes) -> int:
     """Ogg's CRC-32: zlib's polynomial with the bits the other way round, from 0 and without a final inversion."""
+    # zlib starts from the complement of what it is given and inverts its result; both are undone
     reversed_sum = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reversed_sum.to_bytes(4, "little").translate(_REVERSED_BITS), "big")
 
@@ -98,6 +102,7 @@ def _refuse_other_page(page: _Page, before: list[_Page], position: int) -> None:
     last = before[-1]
     if page.serial != last.serial or page.flags & _IS_FIRST or last.flags & _IS_LAST:
         raise HeaderFault("The Ogg file holds several streams, of which one is read", WRITE_AGAIN)
+    # page numbers wrap around at 32 bits
     if page.number != (last.number + 1) & 0xFFFFFFFF:
         raise HeaderFault(f"The Ogg file lacks pages: {page.number} follows {last.number} at byte {position}")
 

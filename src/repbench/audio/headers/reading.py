@@ -55,6 +55,7 @@ def read_header(stream: BinaryIO) -> Header:
         return aiff.read_aiff(stream, start, size)
     if head[:4] in au.MAGICS:
         return au.read_au(stream, start, size)
+    # last, because two bytes of another format may look like the sync of an MPEG frame
     if mp3.is_mp3(head):
         return mp3.read_mp3(stream, start, size)
     raise _other(head)
@@ -76,6 +77,7 @@ def _other(head: bytes) -> HeaderFault:
     for at, signature, name in _TO_CONVERT:
         if head[at:].startswith(signature):
             return HeaderFault(f"The file is {name}, which is not read", CONVERT)
+    # ADTS: a sync of twelve bits and the layer 0, which `is_mp3` excludes
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return HeaderFault("The file is AAC, which is not read", CONVERT)
     if head[:4] in wav.MAGICS and len(head) < 12:

@@ -31,6 +31,7 @@ def _id3_bytes(head: bytes) -> int | None:
     """Bytes of the tag with its header and footer; None if this is no header of a tag."""
     if len(head) < _ID3_HEAD_BYTES or head[3] == 0xFF or max(head[6:]) > 0x7F:
         return None
+    # "synchsafe": seven bits a byte, so that no size looks like the sync of an MPEG frame
     length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
     return length + _ID3_HEAD_BYTES * (2 if head[5] & 0x10 else 1)
 

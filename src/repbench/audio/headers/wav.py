@@ -61,7 +61,7 @@ def read_wav(stream: BinaryIO, start: int, size: int) -> Header:
         sound = SampleBytes(block_bytes, sound.actual_bytes, sound.actual_bytes)
     elif is_placeholder(data.num_bytes) and sound.actual_bytes:
         declared = data.num_bytes // block_bytes
-        what = f"The file holds {sound.actual_bytes // block_bytes} samples, but its header says {declared}"
+        what = f"The file holds {sound.actual_bytes // block_bytes} samples, but its header declares {declared}"
         raise HeaderFault(what, COUNT_AGAIN)
     num_samples = sound.whole_samples()
     return Header(kind="WAV", most_samples=num_samples, num_samples=num_samples, start=start, is_stream=is_stream)
@@ -83,6 +83,7 @@ def _is_stream(riff_bytes: int, data: _Chunk, start: int, size: int) -> bool:
     """
     if not is_placeholder(data.num_bytes) or data.start + data.num_bytes <= size:
         return False
+    # the size of RIFF that a program derives from its placeholder for `data`; it may wrap around
     in_step = (data.num_bytes + data.start - start - 8) & 0xFFFFFFFF
     return is_placeholder(riff_bytes) or riff_bytes == in_step
 
@@ -94,6 +95,7 @@ def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -
     position = start + 12
     while (chunk := _chunk_at(stream, position, order)) is not None:
         if chunk.name == b"ds64" and is_rf64:
+            # ds64 (EBU Tech 3306): the size of the whole, then that of `data`, eight bytes each
             long_size = struct.unpack(order + "8xQ", _payload(stream, chunk, 16))[0]
         elif chunk.name == b"fmt ":
             form = _encoding_and_block(_payload(stream, chunk, min(chunk.num_bytes, 40)), order)
@@ -103,6 +105,7 @@ def _form_and_data(stream: BinaryIO, start: int, order: str, *, is_rf64: bool) -
             if chunk.num_bytes == _SIZE_ELSEWHERE and long_size is not None:
                 chunk = _Chunk(chunk.name, chunk.start, long_size)
             return form, chunk
+        # a chunk of odd size is followed by a byte of padding that its size does not count
         position = chunk.start + chunk.num_bytes + chunk.num_bytes % 2
     do = "Fetch the file again; if it comes the same, write it again from its source or take it out of the corpus"
     raise HeaderFault("The WAV has no `data` chunk, or its chunks do not follow one another", do)
@@ -114,6 +117,7 @@ def _actual_bytes(stream: BinaryIO, data: _Chunk, size: int, order: str) -> int:
     if end > size:
         return size - data.start
     # Some programs do not write the byte that pads an odd size.
+    # both are tried, the padded one and the end as declared
     ends = {end + end % 2, end}
     return data.num_bytes if any(_is_no_sound(stream, each, size, order) for each in ends) else size - data.start
 
@@ -123,6 +127,7 @@ def _is_no_sound(stream: BinaryIO, position: int, size: int, order: str) -> bool
     is_after_known = False
     while not is_no_sound(stream, position, size, most_padding=PADDING_BYTES):
         name, num_bytes = struct.unpack(order + "4sI", read_at(stream, position, 8))
+        # a second `data` chunk is sound that the first one does not count
         if name == b"data":
             return False
         is_after_known = is_after_known or name in _KNOWN_CHUNKS

@@ -24,8 +24,8 @@ alignment and its sound, `repbench.corpora.phone_sets` the folding of labels.
 A folder is searched as a whole. It must be of one format; its `.txt` files count only where no other ending of the
 table is there, and of them those named after utterances before all others; lists (one word a line) never count.
 
-`unaligned.txt`, anywhere in the folder or above it, or beside the file or above that, lists utterances that have no
-alignment, one id a line; a listed utterance that has an alignment is refused.
+`unaligned.txt`, anywhere in the folder or in its parent, or next to the file or one folder up, lists utterances that
+have no alignment, one id a line; a listed utterance that has an alignment is refused.
 """
 
 from repbench.corpora.alignments.aligning import align

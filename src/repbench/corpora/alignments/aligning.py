@@ -30,7 +30,7 @@ SMALLEST_REACH = 0.01
 REACH = 0.9
 """If no alignment of a corpus with gaps reaches this share of its sound, a note is given."""
 
-_WAYS_OUT = "Name what it stands for, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
+_WAYS_OUT = "Give its phone, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
 
 
 def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptions | None = None) -> Draft:
@@ -70,6 +70,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
         what = f"None of the {len(aligned)} utterances has an alignment, such as `{ids[0]}`"
         do = "Name each alignment after the id of its utterance"
         raise DataError(what, file=source if isinstance(source, Path) else None, utterance=ids[0], do=do)
+    # Over all utterances, before any label is folded: another rate or unit makes every later message misleading.
     tally.refuse_other_rate()
     tally.refuse_labels(options)
     phone_map, phone_set, notes_on_labels = fold(tally.counts, relabel=options.relabel, keep_labels=options.keep_labels)
@@ -112,6 +113,7 @@ class _AlignmentCounts:
                 self._first[phone.label] = (f"{alignment.file}:{line}", utterance)
         self._sound_s += duration_s
         self._labelled_s += sum(phone.end_s - phone.start_s for phone in phones)
+        # the furthest of all: one utterance that is covered shows that the unit is right
         self._reach = max(self._reach, phones[-1].end_s / duration_s if phones else 0.0)
         self._num_alignments += 1
         self._num_early += ends_early(alignment, duration_s)
@@ -132,14 +134,19 @@ class _AlignmentCounts:
                 self._edges.add(utterance, start_s, early_s)
 
     def refuse_other_rate(self) -> None:
-        """Refuse alignments of another rate or unit; names the first.
+        """Refuse alignments of another rate or unit.
 
         They are of another rate if most of those that end early end where labels of that rate would.
+
+        Raises:
+            DataError: They are; names the first.
         """
+        # 100 ns taken for seconds are refused as too long; seconds taken for 100 ns end here
         if self._first and self._reach < SMALLEST_REACH:
             file, utterance = next(iter(self._first.values()))
             what = f"No alignment reaches beyond {SMALLEST_REACH:.0%} of its sound"
             raise DataError(what, file=file, utterance=utterance, do="Times in seconds? HTS counts in 100 ns")
+        # Most, not one: of correct alignments that end early, one in twenty ends where those of another rate would.
         if 2 * len(self._faults_of_rate) > self._num_early:
             raise self._faults_of_rate[0]
 
@@ -147,11 +154,15 @@ class _AlignmentCounts:
         """Refuse labels that are no phones, and names in `--relabel` that are no labels.
 
         With `keep_labels` the labels themselves are not checked.
+
+        Raises:
+            UsageError: `--relabel` names a label that does not occur.
+            DataError: A few labels are no ARPABET while all others are, or the labels look like words.
         """
         for label in options.relabel:
             if label not in self.counts:
                 what = f"`--relabel` names the label `{label}`, but it occurs nowhere"
-                raise UsageError(what, key="--relabel", do="Give a label as it stands in the alignments")
+                raise UsageError(what, key="--relabel", do="Give a label as it is written in the alignments")
         if options.keep_labels:
             return
         counts = relabelled(self.counts, options.relabel)
@@ -194,6 +205,7 @@ class _AlignmentCounts:
                 f"{self._edges.count} of {self._num_alignments} alignments leave edges of their sound without a label, "
                 f"at most {start_s:.4f} s at the start and {early_s:.4f} s at the end (`{self._edges.first}` first)"
             )
+        # of the aligned utterances alone; the others are counted in a note above
         gaps_s = self._sound_s - self._labelled_s
         if round(gaps_s, 1) > 0:
             yield f"{gaps_s:.1f} of {self._sound_s:.1f} s of aligned sound lie in gaps and carry no label"
@@ -213,6 +225,7 @@ class _Extremes:
         """Count an utterance and its values."""
         self.first = self.first or utterance
         self.count += 1
+        # each value on its own: the largest of two may be of two utterances
         self.largest = tuple(map(max, self.largest, values)) if self.largest else values
 
 
@@ -233,7 +246,9 @@ def _aligned(utterance: DraftUtterance, alignments: Alignments, tally: _Alignmen
         return utterance
     info = inspect(utterance.audio, utterance=utterance.id, any_channels=True)
     first, last = sample_range(info, utterance.start, utterance.end, path=utterance.audio, utterance=utterance.id)
+    # of the utterance in whole samples, not `end - start`, which its table may have rounded
     duration_s = (last - first) / info.sample_rate_hz
+    # States before validation: their count and order are checked on the lines as written.
     alignment = join_states(alignments.read(name, info.sample_rate_hz), utterance=utterance.id)
     phones = validate_alignment_but_rate(alignment, duration_s, utterance=utterance.id)
     tally.add(utterance.id, alignment, phones, duration_s)

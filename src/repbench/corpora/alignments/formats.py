@@ -100,6 +100,7 @@ def first_lines(path: Path) -> list[str]:
                 lines = (line for line in read_text(path).splitlines() if line.strip())
                 return list(itertools.islice(lines, _NUM_LINES_READ))
             stream.seek(0)
+            # the first lines alone: the alignments of a large corpus are one file of millions
             found = list(itertools.islice((line for line in stream if line.strip()), _NUM_LINES_READ))
         return [line.removeprefix(codecs.BOM_UTF8).decode("utf-8").rstrip("\r\n") for line in found]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -109,10 +110,12 @@ def first_lines(path: Path) -> list[str]:
 
 
 def _format_of_lab(path: Path, lines: Sequence[str]) -> str:
+    # before the others, because the header of an xlabel is free text
     if any(line.strip() == "#" for line in lines):
         return XLABEL
     cells = [line.split() for line in lines]
     _refuse_decimal_commas(path, cells)
+    # HTS before seconds, since whole numbers are numbers too
     if cells and all(len(row) >= 3 and _are(WHOLE.fullmatch, row[:2]) for row in cells):
         return HTS
     if cells and all(_is_seconds(row) for row in cells):
@@ -125,6 +128,7 @@ def _format_of_txt(path: Path, lines: Sequence[str]) -> str:
     _refuse_decimal_commas(path, cells)
     tests = {SECONDS: _is_seconds, CTM: _is_ctm, LABEL_LINES: _is_label_line}
     fitting = [name for name, fits in tests.items() if cells and all(fits(row) for row in cells)]
+    # `a 1 0 2 3` is a CTM and a line of labels
     if len(fitting) > 1:
         what = f"The file could be {' or '.join(fitting)}: `{lines[0][:60]}`"
         do = "Name a CTM .ctm; write times with a decimal point; give label lines more than one label"
@@ -162,6 +166,7 @@ def _is_ctm(row: Sequence[str]) -> bool:
 
 def _is_label_line(row: Sequence[str]) -> bool:
     """An id, and labels that all are whole numbers or none of which is a number."""
+    # a set: a line has hundreds of labels and few different ones
     labels = set(row[1:])
     return bool(labels) and (_are(str.isdecimal, labels) or not any(NUMBER.fullmatch(label) for label in labels))
 

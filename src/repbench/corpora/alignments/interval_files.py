@@ -36,6 +36,7 @@ def read_seconds(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
         )
         for number, cells in _rows(path, utterance, "start end phone", (3,))
     ]
+    # labels of HTS in context, with times in seconds
     if any(_QUINPHONE.fullmatch(row.label) for row in rows):
         return _of_models(path, utterance, rows, units_per_second=1)
     return _alignment(path, utterance, rows, units_per_second=1)
@@ -75,11 +76,13 @@ def read_xlabel(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
         what = "The xlabel file has no line `#` after its header"
         raise DataError(what, file=path, utterance=utterance, do="Mend the file")
     rows, start_s = [], 0.0
+    # xlabel gives ends alone: each label starts where the one before it ends
     for number, line in lines[marks[0] + 1 :]:
         cells = line.split(None, 2)
         if len(cells) < 2:
             raise _other_line("end colour label", line, path, number, utterance)
         end_s = _time(cells[0], path, number, utterance)
+        # after `;` xlabel may hold further fields
         label = cells[2].partition(";")[0].strip() if len(cells) == 3 else ""
         rows.append((number, start_s, end_s, label))
         start_s = end_s

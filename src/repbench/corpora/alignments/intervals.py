@@ -80,6 +80,7 @@ class Alignment:
     def has_gap(self) -> bool:
         """Whether some of the time up to the last phone carries no label."""
         ends = itertools.chain((0.0,), (phone.end_s for phone in self.phones))
+        # each start against the end in front of it, the first against 0; `ends` has one more, the end of the last
         return any(phone.start_s > end_s + self.rounding_s for phone, end_s in zip(self.phones, ends, strict=False))
 
     @property
@@ -112,6 +113,7 @@ def validate_alignment_but_rate(
         DataError: The alignment is not as long as the sound (names both lengths), or its intervals contradict each
             other or the sound (names the line).
     """
+    # Lengths before intervals: for labels of another rate, the message then names the rate and not a line.
     for extent in alignment.extents:
         refuse_other_length(extent, duration_s, alignment.file, utterance)
     phones = validate_phones(
@@ -164,7 +166,7 @@ def validate_phones(
         duration_s: Length of the utterance.
         utterance: The id that an error names.
         file: The file that an error names.
-        lines: For each phone the line of `file` it stands in.
+        lines: For each phone its line in `file`.
         rounding_s: Overlap that is removed without a note, in seconds.
 
     Raises:
@@ -175,6 +177,7 @@ def validate_phones(
     previous_end = 0.0
     limit_s = duration_s + LENGTH_TOLERANCE_S + _SLACK_S
     for index, (start_s, end_s, label) in enumerate(phones):
+        # `not … <=`, because every comparison with NaN is False: a time that is no number fails here
         if not 0 <= start_s < end_s <= limit_s or start_s < previous_end - rounding_s:
             fault = _fault_of(start_s, end_s, previous_end, duration_s)
             where = f" (line {lines[index]})" if lines is not None else ""
@@ -182,6 +185,7 @@ def validate_phones(
             raise DataError(f"Interval {index + 1}{where} {fault}", file=file, utterance=utterance, do=do)
         # within the tolerances here: take overlap from the later interval, and cut what is past the sound
         start_s, end_s = max(start_s, previous_end), min(end_s, duration_s)
+        # an interval that lay in the overlap or past the sound as a whole is dropped
         if start_s < end_s:
             checked.append(Phone(float(start_s), float(end_s), label))
             previous_end = end_s
@@ -195,6 +199,7 @@ def refuse_other_length(extent: Extent, duration_s: float, path: Path, utterance
         DataError: Names both lengths, and the likely cause.
     """
     early_s = duration_s - extent.end_s
+    # at most half of a short sound, or any alignment would fit it
     short_s = max(WINDOW_S, min(extent.short_s, duration_s / 2))
     starts_inside = -LENGTH_TOLERANCE_S - _SLACK_S <= extent.start_s <= extent.end_s
     if not (starts_inside and -LENGTH_TOLERANCE_S - _SLACK_S <= early_s <= short_s + _SLACK_S):

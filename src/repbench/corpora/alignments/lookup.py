@@ -82,6 +82,7 @@ class AlignmentFolder:
         self._seen: tuple[str, Path] | None = None
         for path in paths:
             for name in names_of(path, folder):
+                # Refused when the utterance is read: stems may repeat where ids are places in the folder.
                 first = self._paths.setdefault(name, path)
                 if first != path:
                     self._twice[name] = path
@@ -100,6 +101,7 @@ class AlignmentFolder:
             what = f"Two alignments are named `{utterance}`: {path} and {self._twice[utterance]}"
             raise DataError(what, file=self._folder, utterance=utterance, do="Remove one of them")
         form = format_of(path)
+        # compared as the files are read: opening all of a large folder first would take as long as reading it
         first_form, first_path = self._seen = self._seen or (form, path)
         if form != first_form:
             what = f"The folder of alignments is mixed: {first_path.name} is {first_form}, {path.name} is {form}"
@@ -119,7 +121,7 @@ class MultiUtteranceFiles:
             for utterance in file:
                 first = self._file_of.setdefault(utterance, file)
                 if first is not file:
-                    what = f"The utterance stands in two files: {first.path} and {file.path}"
+                    what = f"The utterance is in two files: {first.path} and {file.path}"
                     raise DataError(what, file=file.path, utterance=utterance, do="Remove one of them")
 
     def __contains__(self, utterance: object) -> bool:
@@ -135,11 +137,11 @@ def open_alignments(source: Path, utterances: Collection[str], *, tier: str | No
 
     Args:
         source: A file or folder of alignments.
-        utterances: The NFC-normalised ids of the corpus, by which alignments are told from other `.txt` files.
+        utterances: The NFC-normalised ids of the corpus, which distinguish alignments from other `.txt` files.
         tier: Of TextGrids the tier of phones; None for the one that is known by its name.
 
     Raises:
-        DataError: There is nothing, or what there is is mixed, ambiguous or of no known format.
+        DataError: There is nothing, or files that are mixed, ambiguous or of no known format.
         UsageError: A tier is named, but there are no TextGrids.
     """
     if source.is_dir():
@@ -160,6 +162,7 @@ def open_alignments(source: Path, utterances: Collection[str], *, tier: str | No
 def names_of(path: Path, folder: Path) -> set[str]:
     """The ids under which a file can be known: its stem, and its place under the folder, its parts joined."""
     parts = path.relative_to(folder).with_suffix("").parts
+    # aligners copy the folders of a corpus, and layouts join folders to ids in one of these ways
     return {nfc(name) for name in (path.stem, *(joint.join(parts) for joint in "/-_"))}
 
 
@@ -183,6 +186,7 @@ def _open_folder(folder: Path, utterances: Collection[str], tier: str | None) ->
     by_ending: dict[str, list[Path]] = {}
     for path in _files(folder):
         by_ending.setdefault(path.suffix.lower(), []).append(path)
+    # `.txt` counts only alone: transcripts and lists lie next to alignments of every other format
     endings = sorted(set(by_ending) - {".txt"}) or sorted(by_ending)
     if not endings:
         looked_for = ", ".join(sorted(ENDINGS))
@@ -222,6 +226,7 @@ def _multi_utterance_files(paths: Iterable[Path], folder: Path) -> Iterator[Mult
 
 def _files(folder: Path) -> Iterator[Path]:
     """Every file anywhere under the folder that may be an alignment."""
+    # sorted, so that errors name the same file on every file system
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.name != UNALIGNED_FILE:
             yield path

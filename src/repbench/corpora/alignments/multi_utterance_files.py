@@ -68,6 +68,7 @@ class MultiUtteranceFile(abc.ABC):
             for block in self._blocks[utterance]:
                 stream.seek(block.offset)
                 text = _decoded(stream.read(block.num_bytes), self.path, block.line)
+                # at "\n" alone, as the index counts lines; `splitlines` also splits at form feeds and more
                 for number, line in enumerate(text.split("\n"), start=block.line):
                     cells = line.split()
                     if cells and not line.startswith(";;"):
@@ -79,10 +80,12 @@ class MultiUtteranceFile(abc.ABC):
         previous, begin, first_line, offset, number = b"", 0, 1, 0, 0
         for number, line in enumerate(self._raw_lines(), start=1):
             head = line.split(None, 1)
+            # blank lines and comments stay in the block of the lines in front of them
             if head and head[0] != previous and not head[0].startswith(b";;"):
                 self._add(blocks, previous, _Block(begin, offset - begin, first_line))
                 previous, begin, first_line = head[0], offset, number
             offset += len(line)
+        # the last block ends with the file
         self._add(blocks, previous, _Block(begin, offset - begin, first_line))
         if not blocks:
             raise DataError("The file holds no utterance", file=self.path, do="Give a file of alignments")
@@ -98,7 +101,7 @@ class MultiUtteranceFile(abc.ABC):
             raise DataError("The file of alignments is missing", file=self.path, do="Check its place") from error
 
     def _refuse_encoding(self, head: bytes) -> None:
-        """Refuse what is no text in UTF-8: utterances are found by bytes, because such a file may be large."""
+        """Refuse other files than text in UTF-8: utterances are found by bytes, because such a file may be large."""
         refuse_other_file(head, self.path, expected="an alignment")
         if encoding_of(head) != "utf-8-sig":
             do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"
@@ -106,6 +109,7 @@ class MultiUtteranceFile(abc.ABC):
 
     def _add(self, blocks: dict[str, list[_Block]], identifier: bytes, block: _Block) -> None:
         if identifier:
+            # the first id of a file may follow a BOM
             name = nfc(_decoded(identifier, self.path, block.line).removeprefix("\ufeff"))
             blocks.setdefault(name, []).append(block)
 
@@ -121,12 +125,13 @@ class Ctm(MultiUtteranceFile):
                 what = f"A line must be `utterance channel start duration phone`, but is `{' '.join(cells)[:60]}`"
                 do = DECIMAL_POINTS if any(COMMA.fullmatch(cell) for cell in cells[2:4]) else "Mend the line"
                 raise DataError(what, file=f"{self.path}:{number}", utterance=utterance, do=do)
+            # The end is a sum of two rounded numbers, hence `CTM_ROUNDING_S`.
             start_s = float(cells[2])
             phones.append(Phone(start_s, start_s + float(cells[3]), cells[4]))
             lines.append(number)
             channels.add(cells[1])
         if len(channels) > 1:
-            what = f"The utterance stands on {len(channels)} channels: {', '.join(sorted(channels))}"
+            what = f"The utterance is on {len(channels)} channels: {', '.join(sorted(channels))}"
             raise DataError(what, file=self.path, utterance=utterance, do="Keep the one of its sound")
         return Alignment(file=self.path, phones=phones, lines=lines, rounding_s=CTM_ROUNDING_S)
 
@@ -143,7 +148,7 @@ class LabelLines(MultiUtteranceFile):
         rows = list(self.lines(utterance))
         number, cells = rows[0]
         if len(rows) > 1:
-            what = f"The utterance stands twice, in lines {number} and {rows[1][0]}"
+            what = f"The utterance occurs twice, in lines {number} and {rows[1][0]}"
             raise DataError(what, file=self.path, utterance=utterance, do="Remove one of them")
         num_labels = len(cells) - 1
         if not num_labels:
@@ -151,6 +156,7 @@ class LabelLines(MultiUtteranceFile):
         phones, first = [], 0
         for label, run in itertools.groupby(cells[1:]):
             last = first + len(list(run))
+            # divided, not multiplied by 0.01: each time is the double nearest to its decimal (35 * 0.01 is not 0.35)
             phones.append(Phone(first / 100, last / 100, label))
             first = last
         what = f"row of {num_labels} labels of 10 ms (line {number})"

@@ -1,6 +1,6 @@
 """States of hidden Markov models, and the phones that they make up.
 
-HTS and HTK align states: a phone of five states stands in five lines, `ah[2]` to `ah[6]`, or `s2 … ah`, `s3`, … in the
+HTS and HTK align states: a phone of five states takes five lines, `ah[2]` to `ah[6]`, or `s2 … ah`, `s3`, … in the
 output of HTK. In a sequence of phones each phone must occur once.
 
 References: Zen, "An example of context-dependent label format for HMM-based speech synthesis" (HTS, 2006); Young et
@@ -56,9 +56,11 @@ def joined(rows: Sequence[IntervalLine], path: Path, utterance: str | None) -> t
             previous = None
             continue
         name, number = state[1], int(state[2])
+        # HTS counts states from 2, others from elsewhere: the smallest number of the file is the first state
         goes_on = previous is not None and previous[0] == name and number != min(numbers)
         if goes_on and previous is not None and number <= previous[1]:
             raise _fault(f"The state [{number}] of `{name[:40]}` comes after [{previous[1]}]", row, path, utterance)
+        # relative, because the rows may be in samples or in 100 ns
         if goes_on and abs(row.start - whole[-1].end) > _TOUCHING * max(1.0, abs(row.end)):
             raise _fault(f"There is time before the state [{number}] of `{name[:40]}`", row, path, utterance)
         if goes_on:
@@ -72,6 +74,7 @@ def joined(rows: Sequence[IntervalLine], path: Path, utterance: str | None) -> t
 def join_states(alignment: Alignment, *, utterance: str | None = None) -> Alignment:
     """An alignment of any format whose labels are mostly states, as one of phones; errors as `joined`."""
     num_states = sum(_STATE.fullmatch(phone.label) is not None for phone in alignment.phones)
+    # a few labels in brackets among phones are no states
     if not num_states or 2 * num_states < len(alignment.phones):
         return alignment
     rows = [IntervalLine(line, *phone) for line, phone in zip(alignment.lines, alignment.phones, strict=True)]
@@ -104,6 +107,7 @@ def htk_states(
     phone = None
     for (line, cells), state in zip(rows, states, strict=True):
         names = [cell for cell in cells[3:] if not _SCORE.fullmatch(cell)]
+        # HTK names the phone with its first state only
         phone = names[0] if names else phone
         if phone is None:
             what = f"The labels are states of HTK, but no phone is named: `{' '.join(cells)[:60]}`"

@@ -47,6 +47,7 @@ def encoding_of(content: bytes) -> str:
     """
     if content[:2] in _UTF_16:
         return "utf-16"
+    # exactly one of the first two bytes: two NULs are no text
     if len(content) >= 2 and (content[0] == 0) != (content[1] == 0):
         return "utf-16-le" if content[1] == 0 else "utf-16-be"
     return "utf-8-sig"

@@ -82,6 +82,7 @@ def read_textgrid(path: Path, *, utterance: str | None = None) -> TextGrid:
     if kind not in ("ooTextFile", "ooTextFile short") or tokens.string() != "TextGrid":
         raise tokens.fault("The file is not a TextGrid")
     start_s, end_s = tokens.number(), tokens.number()
+    # `<absent>`: a TextGrid without tiers
     tiers = [_read_tier(tokens) for _ in range(tokens.count())] if tokens.flag() == "<exists>" else []
     tokens.end()
     return _grid(path, start_s, end_s, tiers)
@@ -92,8 +93,8 @@ def phone_tier(grid: TextGrid, *, name: str | None = None, utterance: str | None
 
     Args:
         grid: The TextGrid.
-        name: What the tier is called, in capital or small letters where that is clear; None for the one tier that
-            `PHONE_TIER` knows, or else the one that `OTHER_PHONE_TIER` knows.
+        name: Name of the tier, whose case counts only where two tiers differ in nothing else; None for the one tier
+            that `PHONE_TIER` knows, or else the one that `OTHER_PHONE_TIER` knows.
         utterance: The id that an error names.
 
     Raises:
@@ -112,6 +113,7 @@ def phone_tier(grid: TextGrid, *, name: str | None = None, utterance: str | None
 
 def _named_tier(grid: TextGrid, name: str, utterance: str | None) -> Tier:
     wanted = nfc(name).strip()
+    # NFC on both sides: a name typed in a terminal and one in a file may be composed differently
     exact = [tier for tier in grid.tiers if nfc(tier.name).strip() == wanted]
     found = exact or [tier for tier in grid.tiers if nfc(tier.name).strip().casefold() == wanted.casefold()]
     if len(found) == 1:
@@ -119,7 +121,7 @@ def _named_tier(grid: TextGrid, name: str, utterance: str | None) -> Tier:
     if not found and name in grid.point_tiers:
         what, do = f"tier `{name}` of points, which have no duration", "Name a tier of intervals with --tier"
     elif not found:
-        what, do = f"no tier `{name}`", "Give the name as it stands there, or move the file out of the folder"
+        what, do = f"no tier `{name}`", "Give the name as it is written there, or move the file out of the folder"
     else:
         what, do = f"{len(found)} tiers `{name}`", "Rename one of them"
     raise _tier_fault(grid, what, do, utterance)
@@ -177,6 +179,7 @@ def _read_chronological(tokens: _Tokens, path: Path) -> TextGrid:
         if heads[number - 1][0] == "IntervalTier":
             intervals[number - 1].append(_read_interval(tokens))
         else:
+            # a point: its time and its mark
             tokens.number(), tokens.string()
     tiers = [
         Tier(name, start, end, tuple(found)) if kind == "IntervalTier" else name
@@ -191,6 +194,7 @@ def _read_tier(tokens: _Tokens) -> Tier | str:
     start_s, end_s = tokens.number(), tokens.number()
     if kind == "TextTier":
         for _ in range(tokens.count()):
+            # a point: its time and its mark
             tokens.number(), tokens.string()
         return name
     return Tier(name, start_s, end_s, tuple(_read_interval(tokens) for _ in range(tokens.count())))
@@ -208,6 +212,8 @@ def _read_interval(tokens: _Tokens) -> TierInterval:
     return TierInterval(start_s, end_s, text.strip(), tokens.line)
 
 
+# A number counts only between blanks, so that the 1 of `intervals [1]:` and the 2 of `item2` do not. `!` begins a
+# comment, a doubled quote in a string is one quote, and text that no group matches is decoration.
 _TOKEN = re.compile(
     r"""
       (?P<string>"(?:[^"]|"")*")
@@ -227,8 +233,10 @@ class _Tokens:
 
     def __init__(self, text: str, path: Path, utterance: str | None) -> None:
         matches = [match for match in _TOKEN.finditer(text) if match.lastgroup or match[0] == '"']
+        # Decimal commas are decoration too; the first is kept to explain the numbers that are missing (see `fault`).
         self._matches = [match for match in matches if match.lastgroup != "comma"]
         self._comma = next((match for match in matches if match.lastgroup == "comma"), None)
+        # offsets, for `bisect`; Praat's files end lines with "\n", "\r\n" or "\r"
         self._newlines = [match.start() for match in re.finditer(r"\n|\r(?!\n)", text)]
         self._next = 0
         self._path = path
@@ -282,9 +290,9 @@ class _Tokens:
 
     def _take(self, kind: str) -> str:
         if self._next == len(self._matches):
-            raise self.fault(f"The TextGrid ends where a {kind} should stand")
+            raise self.fault(f"The TextGrid ends where a {kind} is expected")
         match = self._matches[self._next]
         self._next += 1
         if match.lastgroup != kind:
-            raise self.fault(f"A {kind} should stand here, but there is `{match[0][:40]}`")
+            raise self.fault(f"A {kind} is expected here, but there is `{match[0][:40]}`")
         return match[0]

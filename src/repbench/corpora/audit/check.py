@@ -102,6 +102,7 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
+        # keys of JSON objects are strings
         fields = dataclasses.asdict(self)
         fields["rates"] = {str(rate): count for rate, count in self.rates.items()}
         fields["flagged"] = {kind: list(ids) for kind, ids in self.flagged.items()}
@@ -119,6 +120,7 @@ def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = N
         progress: Called with (utterances read, all utterances).
     """
     utterances = corpus.utterances
+    # minimum and median need a value
     durations = [utterance.seconds for utterance in utterances] or [0.0]
     findings = list(read_all(corpus, progress))
     flagged = flagged_utterances(utterances, findings)
@@ -130,6 +132,7 @@ def check(corpus: Corpus, *, strict: bool = False, progress: Progress | None = N
         *flag_warnings(flagged, len(utterances)),
     ]
     lines = [problem.line() for problem in problems] + (warnings if strict else [])
+    # the gravest fault decides on the exit code
     codes = [problem.exit_code for problem in problems] + [DataError.exit_code] * (strict and bool(warnings))
     return CheckReport(
         name=corpus.name,
@@ -161,6 +164,7 @@ def _sound_figures(findings: Sequence[UtteranceFindings]) -> SoundFigures | None
         return None
     levels = [each.level_db for _, each in sounds if not each.is_silent]
     return SoundFigures(
+        # Shares are weighted by samples, as if the corpus were one sound; a mean would favour short utterances.
         clipped_share=sum(each.clipped_share * measure.num_samples for measure, each in sounds) / num_samples,
         longest_clip_samples=max(each.longest_clip_samples for _, each in sounds),
         zero_share=sum(each.zero_share * measure.num_samples for measure, each in sounds) / num_samples,
@@ -174,6 +178,7 @@ def _coverage(utterances: Iterable[Utterance]) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in utterances:
         known = [name for name in _FIELDS if getattr(utterance, name) is not None]
+        # the prefix keeps an attribute called `text` apart from the field
         for name in (*known, *(f"attributes.{name}" for name in utterance.attributes)):
             counts[name].update({"all": 1, utterance.split or "none": 1})
     return {name: dict(sorted(count.items())) for name, count in sorted(counts.items())}

@@ -28,7 +28,7 @@ _MOST_BARS = 60
 _MOST_LINES = 200
 _LONGEST_NAME = 40
 _INK, _BAR, _LINE = "#010203", "#040506", "#070809"
-"""Stand-ins for the page's own colours, which follow the reader's light or dark scheme."""
+"""Placeholders of the page's colours, which follow the reader's light or dark scheme."""
 
 _SCHEME = {_INK: "var(--ink)", _BAR: "var(--bar)", _LINE: "var(--line)"}
 
@@ -97,7 +97,7 @@ def write_page(corpus: Corpus, report: CheckReport, out: Path) -> Path:
 
 
 def _shown(value: Any) -> Any:
-    """A value as it may stand in the page; markup made here is left as it is."""
+    """A value without control characters; markup made here is left as it is."""
     return printable(value) if type(value) is str else value
 
 
@@ -171,7 +171,7 @@ def _histogram(title: str, values: Sequence[float], of: str, what: str) -> Audit
 
 
 def _bars(title: str, counts: Mapping[str, float], what: str, *, by_count: bool = True) -> AuditFigure:
-    """Horizontal bars, the longest first; what does not fit is summed up in one."""
+    """Horizontal bars, the longest first; the rest is summed up in one."""
     pairs = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])) if by_count else list(counts.items())
     shown, rest = pairs[:_MOST_BARS], pairs[_MOST_BARS:]
     if rest:
@@ -209,13 +209,16 @@ def _figure(title: str, height_inches: float, draw: Any) -> AuditFigure:
         axes.set_axisbelow(True)
         draw(axes)
         stream = io.StringIO()
+        # None leaves an entry out: the same corpus gives the same bytes
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=metadata)
     drawn = stream.getvalue()
+    # without the XML declaration, which HTML does not allow inside a page
     drawn = drawn[drawn.index("<svg") :]
     for stand_in, colour in _SCHEME.items():
         drawn = drawn.replace(stand_in, colour)
     drawn = re.sub(r' id="[A-Za-z]+[0-9A-Za-z]*_[0-9]+"', "", drawn)  # the same in every figure of the page
+    # without its size in points, so that the page's stylesheet sizes it
     drawn = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg ', r"<svg \1", drawn, count=1)
     label = escape(f"{printable(title)}: figure")
     return AuditFigure(title, Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)))

@@ -35,6 +35,7 @@ def read_all(corpus: Corpus, progress: Progress | None) -> Iterator[UtteranceFin
     def read_files(utterance: Utterance) -> UtteranceFindings:
         return UtteranceFindings(_sound(utterance), _features_fault(utterance, corpus))
 
+    # Threads, not processes: cffi and hashlib release the interpreter's lock; `map` keeps the order of the utterances.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for done, found in enumerate(pool.map(read_files, corpus.utterances), start=1):
             if progress is not None:
@@ -53,6 +54,7 @@ def _sound(utterance: Utterance) -> tuple[Measure, Quality] | DataError:
         )
     except DataError as error:
         return error
+    # as `repbench.audio.sound.measure`, without decoding the sound twice
     digest = hashlib.sha256(samples.astype("<f4", copy=False).data).hexdigest()
     return Measure(rate_hz, len(samples), digest), quality(samples, rate_hz)
 

@@ -57,6 +57,7 @@ def _phones_that_never_occur(corpus: Corpus) -> Iterator[str]:
     met: dict[str, set[str]] = defaultdict(set)
     for utterance in corpus.utterances:
         if utterance.phones is not None:
+            # "" collects all utterances, those without a split too
             for part in ("", utterance.split or ""):
                 met[part].update(phone.label for phone in utterance.phones)
     known = set(corpus.label_sets.get("phones", ()))
@@ -129,6 +130,7 @@ def aligned_share(utterances: Sequence[Utterance]) -> float | None:
     if not seconds:
         return None
     aligned = sum(phone.end_s - phone.start_s for utterance in utterances for phone in utterance.phones or ())
+    # a sum of many floats may exceed the duration by a rounding error
     return min(1.0, aligned / seconds)
 
 

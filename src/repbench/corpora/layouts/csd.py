@@ -47,6 +47,7 @@ def read_csd(path: Path) -> dict[str, tuple[SequenceRow, ...]]:
     if path.suffix != SUFFIX:
         do = "Give the file of labels that mmsdk wrote"
         raise DataError(f"A computational sequence ends in {SUFFIX}", file=path, do=do)
+    # before mmsdk opens the file, which follows every link in it
     check_hdf5(path)
     mmdatasdk = _import_mmdatasdk()
     with _translated_faults(path):
@@ -54,6 +55,7 @@ def read_csd(path: Path) -> dict[str, tuple[SequenceRow, ...]]:
         try:
             return {video: _intervals(arrays, video, path) for video, arrays in sequence.data.items()}
         finally:
+            # mmsdk leaves it open
             sequence.h5handle.close()
 
 
@@ -92,6 +94,7 @@ def _translated_faults(path: Path) -> Iterator[None]:
 
 def _intervals(arrays: Any, video: str, path: Path) -> tuple[SequenceRow, ...]:
     times, values = (_numbers(arrays, name, video, path) for name in ("intervals", "features"))
+    # times (N, 2), values (N, C)
     if times.shape != (len(values), 2):
         what = f"`intervals` of the video `{video}` is {times.shape}, but `features` is {values.shape}"
         raise DataError(what, file=path, key=video, do="They must be (N, 2) and (N, C)")
@@ -116,6 +119,7 @@ def _numbers(arrays: Any, name: str, video: str, path: Path) -> np.ndarray[tuple
 
 def _decimal(number: Any) -> float:
     """1.4 from the float32 1.4, whose nearest double is 1.39999998."""
+    # NumPy prints the shortest decimal that gives the same float32 back
     return float(str(number))
 
 

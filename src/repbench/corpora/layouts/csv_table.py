@@ -136,6 +136,7 @@ def _find_table(root: Path) -> Path:
     files = sorted(path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
     found = [path for path in files if path.suffix.lower() in (".csv", ".tsv")]
     if not found:
+        # a manifest that was written into the root of the sounds is no table of them
         own = "manifest.jsonl" if (root / "corpus.json").is_file() else None
         found = [path for path in files if path.suffix.lower() in (".jsonl", ".ndjson") and path.name != own]
     if len(found) != 1:
@@ -153,9 +154,11 @@ def _read_table(path: Path, columns: Mapping[str, str], collector: FaultCollecto
     rows = []
     for where, cells in records:
         with collector.each():
+            # one by one, so that a row with too many cells is one fault among the others
             rows.append(_row(header, cells, where))
     is_nemo = column_of["path"] == NEMO_PATH and "path" not in columns
     used = {*column_of.values(), *(_NEMO_TIMES if is_nemo else ())}
+    # in the order of the header
     attributes = tuple(name for name in header if name not in used)
     return SourceTable(tuple(rows), column_of, attributes, (*notes, *notes_on_names), is_nemo)
 
@@ -194,11 +197,13 @@ def csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DataError: A quote does not end.
     """
+    # `newline=""`, or a line break inside a quoted cell would be changed
     lines = io.StringIO(text, newline="")
     if path.suffix.lower() == ".tsv":
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         header = text.lstrip().partition("\n")[0]
+        # `max` takes the first of equals: the comma where the header has none of them
         reader = csv.reader(lines, delimiter=max(_DELIMITERS, key=header.count), strict=True)
     try:
         yield from ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
@@ -227,13 +232,13 @@ def _with_named_columns(
         elif any(cells):
             begins = next(cell for cell in cells if cell)
             what = f"A column has no name: column {index + 1}, which begins with `{begins}`"
-            raise DataError(what, file=f"{path}:1", do="Give every column a name of its own")
+            raise DataError(what, file=f"{path}:1", do="Give every column a unique name")
         passed.append(index)
     names = [name for index, name in enumerate(header) if index not in passed]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        what = f"The column `{twice[0]}` stands twice"
-        raise DataError(what, file=f"{path}:1", do="Give every column a name of its own")
+        what = f"The column `{twice[0]}` occurs twice"
+        raise DataError(what, file=f"{path}:1", do="Give every column a unique name")
     if not passed:
         return names, records, ()
     kept = [
@@ -255,6 +260,7 @@ def _column_of(
     for field in FIELDS:
         free = [name for name in header if name not in column_of.values()]
         found = [] if field in columns else _columns_for(field, free)
+        # `Path` and `PATH` could each be meant
         if len(found) > 1:
             what = f"The columns {' and '.join(f'`{name}`' for name in found)} could each be `{field}`"
             raise DataError(what, file=f"{path}:1", key=field, do=f"Choose with --column {field}={found[0]}")
@@ -335,12 +341,14 @@ def _file_of(where: str) -> str:
 
 def _nemo_times(row: TableRow, utterance: str, audio: Path) -> tuple[float | None, float | None]:
     """Start and end of an utterance by `offset` and `duration`, which are rounded; None for the edge of the sound."""
+    # NeMo writes an offset of 0 for the start of the sound
     start = _seconds(row.cells.get("offset"), row, "offset", utterance) or None
     duration = _seconds(row.cells.get("duration"), row, "duration", utterance)
     if duration is None:
         return start, None
     end = (start or 0.0) + duration
     try:
+        # a rounded end may lie past the sound, or leave out its last samples
         is_all = abs(inspect(audio, utterance=utterance, any_channels=True).seconds - end) <= _ROUNDED_S
     except DataError:  # raised again, with every other fault of the corpus, where the sound itself is read
         is_all = False
@@ -377,6 +385,7 @@ def _split(table: SourceTable, row: TableRow, utterance: str) -> Split | None:
 
 def _attributes(table: SourceTable) -> list[dict[str, AttributeValue]]:
     """The attributes of each row, every column read as one type."""
+    # over the whole column: a number in one row and a name in another must not become two types
     types = {name: column_type([row.cells[name] for row in table.rows]) for name in table.attribute_columns}
     return [{name: read(row.cells[name]) for name, read in types.items() if row.cells[name]} for row in table.rows]
 

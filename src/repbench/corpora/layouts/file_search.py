@@ -36,10 +36,11 @@ def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Pa
         root: The root of the corpus; None: the folder itself.
 
     Raises:
-        DataError: A linked folder leads out of the root or back to one of its own parents.
+        DataError: A linked folder leads out of the root or back to one of its parents.
         EnvironmentFault: A folder may not be read.
     """
     walk = _Walk(folder if root is None else root, options or PrepareOptions())
+    # sorted: the order of a directory depends on the file system
     yield from sorted(walk.files(folder, walk.chain(folder)))
 
 
@@ -79,6 +80,7 @@ class _Walk:
                     yield path
             elif not path.is_symlink() or self._is_to_be_followed(path, chain):
                 real = os.path.realpath(path)
+                # by real paths, because a circle of links has ever longer names
                 if real in chain:
                     self._refuse_circle(path, real)
                 yield from self.files(path, chain | {real})
@@ -98,6 +100,7 @@ class _Walk:
         if glob is None:
             return False
         is_folder = path.is_dir() and not path.is_symlink()
+        # an excluded folder is counted by its files; a link is not followed for the count
         self.left_out[glob] += sum(len(names) for _, _, names in os.walk(path)) if is_folder else 1
         return True
 
@@ -108,6 +111,7 @@ class _Walk:
             self._refuse_circle(link, os.fspath(real))
         if real.is_relative_to(self._real_root):
             place = real.relative_to(self._real_root).as_posix()
+            # Under the root the files are found at their own place, unless a hidden folder holds them.
             return any(part.startswith(".") for part in place.split("/") if part != ".")
         if not self._options.follow_links:
             what = f"The folder is a link that leads out of the root, to {real}"

@@ -125,8 +125,9 @@ class _Inspection:
         self.current = _shown(name)
         info = h5py.h5o.get_info(item)
         place = (info.fileno, info.addr)
+        # file and address are the identity of an object: two names of one are hard links, and a cycle is one of these
         if place in self._seen:
-            self._refuse("stands there under two names, or holds itself")
+            self._refuse("has two names, or holds itself")
         self._seen.add(place)
         for index in range(info.num_attrs):
             self._judge_attribute(h5py.h5a.open(item, index=index))
@@ -153,6 +154,7 @@ class _Inspection:
 
     def _links(self, group: Any) -> list[tuple[bytes, int]]:
         """The names and kinds of a group's links, none of them followed."""
+        # Names and kinds first: opening an external or soft link would already follow it.
         links: list[tuple[bytes, int]] = []
 
         def note(name: bytes, info: Any) -> bool:
@@ -178,6 +180,7 @@ class _Inspection:
         if filters and layout != self._h5py.h5d.CHUNKED:
             self._refuse("is packed, but not in chunks")
         if layout == self._h5py.h5d.CHUNKED and num_items:
+            # libhdf5 allocates whole chunks, even for an array that fills a part of one
             num_items = max(num_items, math.prod(creation.get_chunk()))
         self._judge_type(dataset.get_type(), num_items)
         if filters:
@@ -209,6 +212,7 @@ class _Inspection:
         self._num_chunks += num_chunks
         if self._num_chunks > MAX_CHUNKS:
             self._refuse(f"brings the file to more than {MAX_CHUNKS} packed chunks", _UNPACK)
+        # by its extent, or by the chunks that are there, which may lie outside the extent
         unpacked = max(num_items * item_bytes, num_chunks * chunk_bytes)
         if unpacked > SMALL_BYTES and unpacked > MAX_RATIO * stored:
             self._refuse(
@@ -260,9 +264,10 @@ class _Inspection:
 def _unpacked_size(chunk: bytes, filters: Sequence[int], most_bytes: int) -> int:
     """To how many bytes a chunk that has passed `filters` unpacks: not `most_bytes` where it is broken or too large."""
     size = len(chunk)
+    # The filter that packed last unpacks first; shuffle moves bytes and changes no size.
     for code in reversed(filters):
         if code == _FLETCHER32:
-            size -= _CHECKSUM_BYTES  # the checksum stands behind the data
+            size -= _CHECKSUM_BYTES  # the checksum follows the data
         elif code == _GZIP:
             size = _inflated_size(chunk[: max(size, 0)], most_bytes + _CHECKSUM_BYTES)
     return size
@@ -272,6 +277,7 @@ def _inflated_size(packed: bytes, most_bytes: int) -> int:
     """To how many bytes a zlib stream inflates, `most_bytes` + 1 if to more; -1 where it is broken or does not end."""
     stream = zlib.decompressobj()
     try:
+        # one more than allowed is enough to know that it is too large
         size = len(stream.decompress(packed, most_bytes + 1))
     except zlib.error:
         return -1
@@ -326,6 +332,7 @@ def _is_sound_heap(data: mmap.mmap, start: int) -> bool:
         return False
     while end - position >= _HEAP_OBJECT.size:
         index, size = _HEAP_OBJECT.unpack_from(data, position)
+        # an object is padded to 8 bytes; the size of the free space includes its head
         taken = size if index == 0 else _HEAP_OBJECT.size + (size + 7) // 8 * 8
         if not _HEAP_OBJECT.size <= taken <= end - position:
             return False

@@ -29,9 +29,10 @@ def read_json_table(text: str, path: Path) -> tuple[list[str], list[tuple[str, l
         path: The file, for errors.
 
     Raises:
-        DataError: It is neither, a key stands twice in an object, or a value is a list or an object.
+        DataError: It is neither, a key occurs twice in an object, or a value is a list or an object.
     """
     rows = list(_objects(text, path))
+    # every key of every object, in the order of its first occurrence: objects may leave keys out
     header = list(dict.fromkeys(name for _, row in rows for name in row))
     return header, [(where, [row.get(name, "") for name in header]) for where, row in rows]
 
@@ -65,19 +66,21 @@ def _cells(item: Any, where: str) -> dict[str, str]:
 def _cell(name: str, value: Any, item: dict[str, Any], where: str) -> str:
     if isinstance(value, (list, dict)):
         kind = "a list" if isinstance(value, list) else "an object"
-        do = "Give each of its values a column of its own, or leave it out"
+        do = "Give each of its values a separate column, or leave it out"
         if not _LHOTSE.isdisjoint(item):
             do = "Is it of lhotse? `lhotse kaldi export RECORDINGS SUPERVISIONS DIR` writes what the kind kaldi reads"
         raise DataError(f"`{name}` holds {kind}, but a table holds text and numbers", file=where, key=name, do=do)
     if value is None:
         return ""
+    # `true` as in JSON, not Python's `True`
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # `dict` keeps the last of equal keys without an error
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in one object")
     return fields
 
 

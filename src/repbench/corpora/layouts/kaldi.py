@@ -25,7 +25,7 @@ from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError, quoted
 
 _NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
-"""Files utt2… that are a field of their own, or follow from the sound."""
+"""Files utt2… that are a separate field, or follow from the sound."""
 
 _T = TypeVar("_T")
 
@@ -60,11 +60,11 @@ class KaldiData:
     each recording is an utterance. `text` gives the text, `spk2gender` the attribute `gender` (F, M), and every other
     `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else strings.
     `reco2file_and_channel` gives the channel of a recording (A or 1, B or 2, …) whose sound has several; a sound of one
-    channel is read as it is, because the sides of a call are often files of their own. `utt2dur`, `utt2num_frames`,
+    channel is read as it is, because the sides of a call are often separate files. `utt2dur`, `utt2num_frames`,
     `reco2dur`, `spk2utt` and other files are ignored. A segment that ends at most `OVERSHOOT_S` past its recording is
     cut there, as Kaldi does, and counted in a note.
 
-    Lines may stand in any order. An id that stands twice, or that is no utterance, is refused.
+    Lines may be in any order. An id that occurs twice, or that is no utterance, is refused.
     """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
@@ -76,6 +76,7 @@ class KaldiData:
         sounds = _sounds(data, RootFolder(root, follow_links=options.follow_links), gather=options.gather_faults)
         channels = _channels(data / "reco2file_and_channel", sounds)
         segments = _segments(data / "segments", sounds, gather=options.gather_faults)
+        # its keys must be exactly the utterances: none too many here, none too few in the next line
         speakers = _table_of(data / "utt2spk", segments)
         _refuse_unlisted(data / "utt2spk", speakers, segments)
         texts = _table_of(data / "text", segments, may_be_empty=True) if (data / "text").is_file() else {}
@@ -117,14 +118,15 @@ def _entries(path: Path, *, may_be_empty: bool = False) -> dict[str, TableLine]:
     """The lines `KEY VALUE` of a table, in their order.
 
     Raises:
-        DataError: The file is missing, not UTF-8 or empty, a line has no value, or a key stands twice.
+        DataError: The file is missing, not UTF-8 or empty, a line has no value, or a key occurs twice.
     """
     entries: dict[str, TableLine] = {}
     for number, line in text_lines(path):
         where = f"{path}:{number}"
+        # the value may hold blanks: a text, or a command
         key, *rest = line.split(None, 1)
         if key in entries:
-            what = f"`{key}` stands twice, first in {entries[key].where}"
+            what = f"`{key}` occurs twice, first in {entries[key].where}"
             raise DataError(what, file=where, key=key, do="Remove one of the lines")
         value = rest[0].strip() if rest else ""
         if not value and not may_be_empty:
@@ -169,7 +171,8 @@ def _sounds(data: Path, root: RootFolder, *, gather: bool) -> dict[str, Path | D
 
 
 def _refuse_commands(key: str, entry: TableLine) -> None:
-    """Refuse what is no path: a command whose output is the sound, standard input, or a place in an archive."""
+    """Refuse values that are no path: a command whose output is the sound, standard input, or a place in an archive."""
+    # refused by the text alone: nothing of a data folder is ever run
     is_command = entry.value.endswith("|") or entry.value.startswith("|")
     if is_command or entry.value == "-":
         what = f"The sound is the output of a command, which is never run: `{entry.value[:80]}`"
@@ -210,8 +213,9 @@ def _channels(path: Path, sounds: Mapping[str, Path | DataError]) -> dict[str, C
             what = f"A line must be `RECORDING FILE CHANNEL`, its channel A, B or a number from 1, but is `{line}`"
             raise DataError(what, file=entry.where, key=recording, do="Mend the line")
         if recording not in sounds:
-            what = f"The recording `{recording}` does not stand in wav.scp"
+            what = f"The recording `{recording}` is not in wav.scp"
             raise DataError(what, file=entry.where, key=recording, do="Run Kaldi's utils/fix_data_dir.sh")
+        # A sound of one channel is already the side of its call.
         if _has_several_channels(sounds[recording]):
             channels[recording] = number
     return channels
@@ -240,7 +244,7 @@ def _segment(key: str, entry: TableLine, sounds: Mapping[str, object]) -> _Recor
         what = "A line must be `UTTERANCE RECORDING START END`"
         raise DataError(what, file=entry.where, utterance=key, do="Mend the line")
     if cells[0] not in sounds:
-        what = f"The recording `{cells[0]}` does not stand in wav.scp"
+        what = f"The recording `{cells[0]}` is not in wav.scp"
         raise DataError(what, file=entry.where, utterance=key, do="Add it, or remove the segment")
     # Kaldi writes -1 for the end of the recording
     end = None if cells[2] in ("-1", "-1.0") else _seconds(cells[2], entry, key)
@@ -289,6 +293,7 @@ def _attributes(data: Path, utterances: Iterable[str]) -> dict[str, dict[str, At
     """The attributes of each utterance, those of one file all of one type."""
     names = list(utterances)
     attributes: dict[str, dict[str, AttributeValue]] = {name: {} for name in names}
+    # sorted, because the order of attributes would otherwise depend on the file system
     for path in sorted(data.glob("utt2*")):
         if path.name in _NO_ATTRIBUTES or path.name == "utt2" or not path.is_file():
             continue

@@ -87,6 +87,7 @@ def _sounds(subset: Path, root: Path, options: PrepareOptions, collector: FaultC
 
 def _utterance(audio: Path, subset: Path, texts: dict[str, str], genders: dict[str, str]) -> DraftUtterance:
     speaker, chapter, _ = audio.stem.split("-")
+    # resolved, because a subset may be given as `.` or through a link
     name = subset.resolve().name
     attributes: dict[str, str | int | float] = {"subset": name}
     if speaker in genders:
@@ -111,7 +112,7 @@ def _transcripts(subset: Path) -> dict[str, str]:
         for number, line in text_lines(path):
             identifier, _, text = line.partition(" ")
             if not _UTTERANCE.fullmatch(identifier) or identifier in texts:
-                what = "A line must be the id of an utterance, which stands once, and its text"
+                what = "A line must be the id of an utterance, which occurs once, and its text"
                 raise DataError(what, file=f"{path}:{number}", utterance=identifier, do="Mend the line")
             texts[identifier] = text.strip()
     return texts
@@ -119,6 +120,7 @@ def _transcripts(subset: Path) -> dict[str, str]:
 
 def _genders(root: Path) -> dict[str, str]:
     """From the speaker to "F" or "M", of SPEAKERS.TXT in the root or in its parent; empty where there is none."""
+    # in the parent where the root is one subset
     for folder in (root, root.resolve().parent):
         path = folder / "SPEAKERS.TXT"
         if path.is_file():

@@ -51,7 +51,7 @@ class SentimentVideos:
     interval is an utterance `VIDEO[3]`. There is one speaker a video, so that `speaker` and `group` are the video.
 
     A segment whose interval has length 0 (so CMU marks what it took back) or is that of an earlier segment of its video
-    is left out by name; labels of which that is more than half are refused. One whose times or labels cannot be, that
+    is left out and named; labels of which that is more than half are refused. One whose times or labels cannot be, that
     has no sound or that ends behind it is a fault.
 
     The attributes are `sentiment`, its classes `sentiment2`, `sentiment3`, `sentiment7` and `sentiment7_rounded`
@@ -145,10 +145,12 @@ class SentimentVideos:
         """The segments with usable labels, cut at the start of their video; and those left out."""
         usable: list[LabelledSegment] = []
         left_out: dict[str, str] = {}
+        # by exact times: they are the shortest decimals of what the file holds
         seen: dict[tuple[str, float, float], LabelledSegment] = {}
         for segment in listed:
             interval = (segment.video, segment.start_s, segment.end_s)
             earlier = seen.get(interval)
+            # before the labels are checked: what CMU took back may have any label
             if segment.start_s == segment.end_s:
                 left_out[segment.id] = f"its interval, at {segment.start_s:g} s, has length 0"
                 continue
@@ -188,6 +190,7 @@ class SentimentVideos:
                     what, do = "The segment has no sound", f"Put it there as {looked}"
                     raise DataError(what, file=folder, utterance=segment.id, do=do)
                 if path not in lengths:
+                    # once a file: a video has some tens of segments
                     lengths[path] = inspect(path, utterance=segment.id, any_channels=True)
                 utterances.append(self._utterance(segment, path, lengths[path].seconds, labels))
         return utterances
@@ -205,6 +208,7 @@ class SentimentVideos:
 
     def _refuse_other_segment(self, segment: LabelledSegment, path: Path, held_s: float, labels: Path) -> None:
         """Refuse a file of one segment that has not its length: it is numbered otherwise, and so has another label."""
+        # the widened part of a segment at either end of its video is missing from its file
         shortest_s = segment.seconds - (self.padding_seconds if self.padding_seconds > _SEGMENT_TOLERANCE_S else 0)
         if shortest_s - _SEGMENT_TOLERANCE_S <= held_s <= segment.seconds + _SEGMENT_TOLERANCE_S:
             return
@@ -277,6 +281,7 @@ class LabelledSegment(NamedTuple):
         if not self.intensities:
             return known
         intensities = dict(zip(EMOTIONS, self.intensities, strict=True))
+        # no attribute where no emotion is above 0, rather than one that is empty
         strongest = strongest_emotion(intensities)
         return {**known, **intensities, **({} if strongest is None else {"emotion": strongest})}
 
@@ -315,7 +320,7 @@ def _sounds(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() not in ENDINGS or path.name.startswith("."):
             continue
         if path.stem in sounds:
-            what = f"The sound stands twice: {sounds[path.stem].name} and {path.name}"
+            what = f"The sound occurs twice: {sounds[path.stem].name} and {path.name}"
             raise DataError(what, file=path, do="Keep one of them")
         sounds[path.stem] = path
     return sounds
@@ -323,6 +328,7 @@ def _sounds(folder: Path) -> dict[str, Path]:
 
 def _sound_of(segment: LabelledSegment, sounds: Mapping[str, Path]) -> Path | None:
     """The file of the whole video or of the interval; None where there is none."""
+    # whole videos, segments counted from 0, segments counted from 1
     names = (segment.video, segment.id, f"{segment.video}_{segment.number + 1}")
     found = [sounds[name] for name in names if name in sounds]
     if len(found) > 1:

@@ -67,6 +67,8 @@ class FilePattern:
             DataError: It matches in more than one way.
         """
         subject = self.subject(path, root)
+        # Lazy fields find the match with the shortest fields from the left, greedy ones that with the longest: where
+        # both agree, there is no other (but for fields `_`, which are not compared).
         match, other = self.shortest.fullmatch(subject), self.longest.fullmatch(subject)
         if match is None or other is None:
             return None
@@ -84,12 +86,13 @@ def read_pattern(text: str) -> FilePattern:
     """Parse a pattern, by the rules in the docstring of this module.
 
     Raises:
-        UsageError: It has no field or no ending, a field stands twice, or a brace is not of a field.
+        UsageError: It has no field or no ending, a field occurs twice, or a brace is not of a field.
 
     Example:
         >>> read_pattern("{speaker:2}/{take}.wav").names
         ('speaker', 'take')
     """
+    # after the last field: `{name}.{format}` has no ending
     ending = _ENDING.search(text, text.rfind("}") + 1)
     names = tuple(match[1] for match in _FIELD.finditer(text) if match[1] != "_")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -104,7 +107,7 @@ def read_pattern(text: str) -> FilePattern:
     elif ending is None:
         fault = "does not end in the ending of the files"
     elif text.startswith("/") or "//" in text or ".." in literals.split("/"):
-        fault = "does not speak of places under the root"
+        fault = "does not name places under the root"
     if fault is not None or ending is None:
         raise UsageError(f"The pattern `{text}` {fault}", key="--pattern", do=_MEND)
     stem = text[: ending.start()]
@@ -122,8 +125,10 @@ def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
     pieces, position = [], 0
     for match in _FIELD.finditer(stem):
         width = any_length if match[2] is None else f"[^/]{{{match[2]}}}"
+        # an ignored field has no group, so that groups and names correspond
         pieces += [re.escape(stem[position : match.start()]), f"(?:{width})" if match[1] == "_" else f"({width})"]
         position = match.end()
+    # only the ending ignores case
     return re.compile("".join([*pieces, re.escape(stem[position:]), f"(?i:{re.escape(ending)})"]))
 
 
@@ -176,6 +181,7 @@ class PatternLayout:
             with collector.each():
                 known[path] = self._decoded(path, values)
         first = next(iter(known.values()), {})
+        # over all files, as in a table: `07` and `a7` in one place must not become two types
         types = {name: column_type([values[name] for values in known.values()]) for name in first if name not in FIELDS}
         utterances = []
         for path, values in known.items():

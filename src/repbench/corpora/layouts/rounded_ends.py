@@ -39,6 +39,7 @@ def cut_at_sounds(utterances: Iterable[DraftUtterance]) -> tuple[list[DraftUtter
         if info is None or over_s is None:
             cut.append(utterance)
             continue
+        # the exact duration: `sample_range` rounds it to the last sample
         cut.append(replace(utterance, end=info.seconds))
         overshoots.append((over_s, utterance.id))
     if not overshoots:
@@ -67,4 +68,5 @@ def _overshoot(utterance: DraftUtterance, info: SoundInfo | None) -> float | Non
         return None
     over_s = utterance.end - info.seconds
     starts_inside = round((utterance.start or 0.0) * info.sample_rate_hz) < info.num_samples
+    # a decimal such as 10.5 - 10.0 may exceed the bound by a rounding error
     return over_s if starts_inside and over_s <= OVERSHOOT_S + 1e-9 else None

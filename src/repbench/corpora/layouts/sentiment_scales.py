@@ -32,6 +32,7 @@ def seven_classes(sentiment: float) -> str:
 
 def seven_classes_rounded(sentiment: float) -> str:
     """The nearest whole number, halves away from zero: 0.4 → "0", -0.5 → "-1", 2.8 → "+3"."""
+    # `round` would take halves to the even number: 0.5 to 0 and 1.5 to 2
     return _signed(int(math.copysign(math.floor(abs(sentiment) + 0.5), sentiment)))
 
 

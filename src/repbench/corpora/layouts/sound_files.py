@@ -22,7 +22,7 @@ def is_sound(path: Path) -> bool:
 
 
 def sounds_in(folder: Path) -> list[Path]:
-    """The sounds of a folder, sorted, without hidden ones and without those of its own folders; errors as `is_sound`.
+    """The sounds of a folder, sorted, without hidden ones and without those of its subfolders; errors as `is_sound`.
 
     Two files of one stem are two utterances of one id, which `repbench.corpora.manifest.write` refuses by both names.
     """

@@ -168,6 +168,7 @@ def _sentences(root: Path, options: PrepareOptions, collector: FaultCollector) -
                 sentence, kind = _read_place(path, folder)
                 if sentence is None:
                     continue
+                # the files of a sentence come one by one, sound and labels in any order
                 sentence = found.setdefault(sentence.id, sentence)
                 if kind in sentence.files:
                     what = f"The sentence has two files .{kind.upper()}, this and {sentence.files[kind]}"
@@ -212,6 +213,7 @@ def _split(sentence: _SentenceFiles, test_speakers: set[str]) -> Split | None:
         return None
     if sentence.part == "TRAIN":
         return "train"
+    # a part of TEST without any core speaker is somebody's own selection: all of it is test
     if sentence.speaker in CORE_TEST_SPEAKERS or CORE_TEST_SPEAKERS.isdisjoint(test_speakers):
         return "test"
     return "dev" if sentence.speaker in DEV_SPEAKERS else None
@@ -226,6 +228,7 @@ def _phones(sentence: _SentenceFiles, audio: Path) -> tuple[Phone, ...] | None:
     duration_s = inspect(audio, utterance=sentence.id, any_channels=True).seconds
     alignment = replace(
         alignment,
+        # copies differ in the case of names and labels
         phones=[Phone(start_s, end_s, label.lower()) for start_s, end_s, label in alignment.phones],
         short_s=max(UNLABELLED_S, UNLABELLED_SHARE * duration_s),
     )

@@ -109,6 +109,7 @@ def _place(path: Path, base: Path) -> tuple[str, ...] | None:
 
 
 def _refuse_mixed_depths(sounds: Mapping[Path, Sequence[str]]) -> None:
+    # one sound of each depth, for the message
     depths = {len(place): path for path, place in sounds.items()}
     if len(depths) > 1:
         what = f"Some sounds are in folders of videos and others do not, such as {depths[2]}"
@@ -136,11 +137,13 @@ def _splits(path: Path, sounds: Mapping[Path, Sequence[str]]) -> dict[str, Split
     line_of: dict[str, int] = {}
     for number, line in text_lines(path):
         code, _, name = line.strip().partition(" ")
+        # without its ending, because copies may be in another format
         place = name.strip().rpartition(".")[0]
         if code not in _SPLIT_OF or not place or place in splits:
             what = f"A line must be `1, 2 or 3 SPEAKER/VIDEO/NAME.wav`, its sound once, but is `{line[:80]}`"
             raise DataError(what, file=f"{path}:{number}", do="Mend the line")
         splits[place], line_of[place] = _SPLIT_OF[code], number
+    # in the order of the list, so that the first one missing is the first line to look at
     missing = sorted(splits.keys() - {"/".join(place) for place in sounds.values()}, key=line_of.__getitem__)
     if missing:
         what = f"{len(missing)} of the {len(splits)} sounds listed are missing, the first is {missing[0]}"

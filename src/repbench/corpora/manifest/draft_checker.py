@@ -55,11 +55,13 @@ class DraftChecker:
         self.num_listed = len(listed) + len(draft.faults)
         if not self.num_listed:
             raise DataError("The corpus has no utterance", do="Check the root")
+        # A fault of a row may name an utterance that another row describes; then its file tells them apart.
         ids = {nfc(each.id) for each in listed}
         for error in draft.faults:
             file = self._relative(error.file or "")
             name = error.utterance or file
             self._keep(error, f"{name} ({file})" if name in ids else name)
+        # Names first, then ids, then files: each step needs what the one before has let through.
         named = [item for each in listed if (item := self._named(each)) is not None]
         self._drafts = [each for each in self._with_own_ids(named) if self._is_fit(each)]
 
@@ -94,6 +96,7 @@ class DraftChecker:
         reasons = {printable(name): printable(reason) for name, reason in self._draft.left_out.items()}
         for error, names in self.faults:
             for name in names:
+                # printable forms may collide, and no utterance must be lost from the list
                 free = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
                 reasons[next(each for each in map(printable, free) if each not in reasons)] = printable(error.what)
         return reasons
@@ -138,8 +141,8 @@ class DraftChecker:
                 continue
             times = "twice" if len(same) == 2 else f"{len(same)} times"
             places = " and ".join(f"for {each.audio}" for each in same)
-            what = f"The id `{identifier}` stands {times}: {places}"
-            do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
+            what = f"The id `{identifier}` occurs {times}: {places}"
+            do = "Give every utterance a unique id; ids that differ only in Unicode form are one"
             files = {each.audio for each in same}
             if len(files) == len(same) and len({file.with_suffix("") for file in files}) == 1:
                 do = "Keep one of the files, or leave a format out with --exclude"
@@ -150,6 +153,7 @@ class DraftChecker:
     def _measured(self, progress: Progress | None) -> tuple[list[DraftUtterance], list[Utterance]]:
         """The drafts whose sound is whole and fits their labels, and the utterances made of them."""
         drafts, utterances = [], []
+        # closed, so that an error here ends the pool of threads and not only the loop
         with contextlib.closing(measure_all(self._drafts, progress)) as results:
             for item, result in zip(self._drafts, results, strict=True):
                 try:
@@ -189,6 +193,7 @@ def measure_all(
         except DataError as error:
             return error
 
+    # Threads, not processes: cffi and hashlib release the interpreter's lock while they decode and hash.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for done, result in enumerate(pool.map(measured, utterances), start=1):
             if progress is not None:
@@ -204,7 +209,7 @@ def _normalised(draft: DraftUtterance) -> DraftUtterance:
             do = "Rename it"
             raise DataError(f"`{name}` is not valid UTF-8", file=draft.audio, utterance=draft.id, key=name, do=do)
         if value == "" and name != "text":
-            do = "Leave out what is not known; an id must stand"
+            do = "Leave out what is not known; an id is required"
             raise DataError(f"`{name}` is empty", file=draft.audio, utterance=draft.id, key=name, do=do)
     return replace(draft, id=nfc(draft.id), speaker=None if draft.speaker is None else nfc(draft.speaker))
 

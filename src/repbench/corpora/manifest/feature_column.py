@@ -68,6 +68,7 @@ def with_features(
             placed[number] = replace(placed[number], features=_place(drafts[number], root))
         except DataError as fault:
             faults[placed[number].id] = fault
+    # without those whose place has just been refused
     named = [number for number in named if placed[number].features is not None]
     _refuse_two_formats([placed[number] for number in named])
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -77,6 +78,7 @@ def with_features(
         try:
             if isinstance(measure, RepbenchError):
                 raise measure
+            # the first file that can be read gives the width for all
             declaration = declaration or _declaration(declared, placed[number], measure)
             refuse_unfit(placed[number], measure, declaration)
             placed[number] = replace(placed[number], features_sha256=measure.sha256)
@@ -121,6 +123,7 @@ def fault_of_declaration(fields: Mapping[str, Any]) -> str | None:
     for key in sorted(set(fields) ^ set(_TYPES)):
         return f"unknown key `{key}`" if key in fields else f"`{key}` is missing"
     for key, kind in _TYPES.items():
+        # True is an int to `isinstance`
         if not isinstance(fields[key], kind) or isinstance(fields[key], bool):
             return f"`{key}` has the wrong type, {type(fields[key]).__name__}"
     if fields["format"] not in get_args(FeatureFormat):

@@ -49,6 +49,7 @@ def _fingerprint(
     features: FeatureDeclaration | None,
 ) -> str:
     """SHA-256 of the label sets, the declared features and the path-free fields of every utterance."""
+    # A line feed between the parts, which no canonical JSON holds: other parts cannot give the same bytes.
     digest = hashlib.sha256(canonical_json({kind: list(labels) for kind, labels in label_sets.items()}))
     if features is not None:
         digest.update(b"\n" + canonical_json(asdict(features)))

@@ -47,6 +47,11 @@ def manifest_header(folder: Path) -> dict[str, Any] | None:
 
 
 def read_header(folder: Path) -> dict[str, Any]:
+    """The content of the `corpus.json` of a folder.
+
+    Raises:
+        DataError: The file is missing, not JSON, or has an unknown, missing or wrong key; names the key.
+    """
     path = folder / HEADER_FILE
     try:
         header = strict_json(path.read_bytes())
@@ -64,8 +69,10 @@ def _refuse_header(header: Any, path: Path) -> None:
     def fault(what: str, key: str) -> DataError:
         return DataError(what, file=path, key=key, do="Prepare the corpus again")
 
+    # The schema first: of another version, no other message would mean anything.
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise fault(f"`schema` must be `{SCHEMA}`", "schema")
+    # unknown keys, and known ones that are missing and not optional
     for key in sorted((set(header) ^ set(_HEADER_TYPES)) - (_OPTIONAL - set(header))):
         raise fault(f"Unknown key `{key}`" if key in header else f"`{key}` is missing", key)
     for key, kind in _HEADER_TYPES.items():
@@ -91,6 +98,11 @@ def _refuse_header(header: Any, path: Path) -> None:
 
 
 def open_root(folder: Path, *, follow_links: bool = False) -> RootFolder:
+    """The root folder of the sounds.
+
+    Raises:
+        DataError: There is no such folder.
+    """
     if not os.path.isdir(folder):  # noqa: PTH112 - `Path.is_dir` raises at names that no file system takes
         do = "Give the folder of the sounds as `root`, or prepare the corpus again"
         raise DataError("The root folder of the corpus does not exist", file=folder, do=do)
@@ -98,7 +110,11 @@ def open_root(folder: Path, *, follow_links: bool = False) -> RootFolder:
 
 
 def written_root(root: Path, out: Path) -> str:
-    """The root as written in `corpus.json`: relative if it is inside the folder of the manifest, so that both move."""
+    """The root as written in `corpus.json`: relative if it is inside the folder of the manifest, so that both move.
+
+    Raises:
+        DataError: The name of the folder is not valid UTF-8.
+    """
     text = root.relative_to(out).as_posix() if root.is_relative_to(out) else str(root)
     if not is_encodable(text):
         raise DataError("The name of the root folder is not valid UTF-8", file=root, do="Rename it")

@@ -63,6 +63,7 @@ def portable_line(utterance: Utterance) -> str:
     """
     phones = None
     if utterance.phones is not None:
+        # (P, 2) starts and ends; the byte order is fixed, because the hash must be the same on every machine
         times = np.array([phone[:2] for phone in utterance.phones], dtype="<f8")
         labels = [phone.label for phone in utterance.phones]
         phones = {"labels": labels, "times_sha256": hashlib.sha256(times.tobytes()).hexdigest()}
@@ -89,6 +90,7 @@ def _encode_known(fields: Mapping[str, Any]) -> str:
     return _encode({name: value for name, value in fields.items() if value is not None})
 
 
+# Canonical: the same fields give the same bytes, which are hashed.
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -114,7 +116,12 @@ def parse_line(line: bytes, root: RootFolder, where: str) -> ManifestLine:
 
 
 def strict_json(content: bytes) -> Any:
-    """Decode UTF-8 JSON; a key that stands twice, NaN and infinity are a ValueError."""
+    """Decode UTF-8 JSON.
+
+    Raises:
+        ValueError: It is not JSON or nested too deeply, a key occurs twice in an object, or a number is NaN or
+            infinite.
+    """
     try:
         return _DECODER.decode(content.decode("utf-8"))
     except RecursionError:
@@ -124,7 +131,7 @@ def strict_json(content: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in one object")
     return fields
 
 
@@ -187,6 +194,7 @@ class _LineFields:
         value = self._fields[name]
         if type(value) is not str:
             raise self._fault(f"`{name}` must be a string, but is {_shown(value)}", name)
+        # a lone surrogate, which JSON can escape and UTF-8 cannot hold
         if not value.isascii() and not is_encodable(value):
             raise self._fault(f"`{name}` is not valid Unicode", name)
         return value
@@ -202,6 +210,7 @@ class _LineFields:
 
     def _whole(self, name: str) -> int:
         value = self._fields[name]
+        # `type is`: JSON's true is a bool, which is an int to `isinstance`
         if type(value) is not int or value < 1:
             raise self._fault(f"`{name}` must be a whole number of at least 1, but is {_shown(value)}", name)
         return value
@@ -243,6 +252,7 @@ class _LineFields:
         phones = self._fields["phones"]
         if not isinstance(phones, list):
             raise self._fault(f"`phones` must be a list, but is {_shown(phones)}", "phones")
+        # the fast path; the slow one below finds and names the fault
         if (checked := _valid_phones(phones, duration_s)) is not None:
             return checked
         for index, phone in enumerate(phones):
@@ -257,6 +267,7 @@ class _LineFields:
         if utterance.end is None:
             return
         rate = utterance.sample_rate_hz
+        # rounded one by one, as `sample_range` does where the sound is read
         spanned = round(utterance.end * rate) - round((utterance.start or 0.0) * rate)
         if spanned != utterance.num_samples:
             what = f"`start` and `end` span {spanned} samples, but `num_samples` is {utterance.num_samples}"
@@ -264,7 +275,7 @@ class _LineFields:
 
 
 def is_attribute(name: Any, value: Any) -> bool:
-    """Whether an attribute can stand in a manifest: a named string or finite number."""
+    """Whether a manifest can hold an attribute: a named string or finite number."""
     if type(name) is not str or not name or not is_encodable(name):
         return False
     return is_encodable(value) if type(value) is str else _is_finite_number(value)
@@ -280,9 +291,11 @@ def _valid_phones(phones: list[Any], duration_s: float) -> tuple[Phone, ...] | N
         start_s, end_s, label = phone
         if not (type(start_s) is float and type(end_s) is float and type(label) is str and label.isascii() and label):
             return None
+        # NaN fails this too, and is then refused by the slow path with its line
         if not previous_end <= start_s < end_s <= duration_s:
             return None
         previous_end = end_s
+        # one string object for each label instead of one for each phone
         checked.append(Phone(start_s, end_s, sys.intern(label)))
     return tuple(checked)
 
@@ -296,6 +309,7 @@ def _is_phone(phone: Any) -> bool:
 
 
 def _is_finite_number(value: Any) -> bool:
+    # `type is`, because True is an int to `isinstance`; NaN and infinity fail the comparison
     return (type(value) is float or type(value) is int) and abs(value) < _HUGE
 
 

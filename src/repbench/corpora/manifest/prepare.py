@@ -27,6 +27,7 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     lists = read_lists(options.splits) if options.splits else None
     if lists is not None and options.dev_from_train is not None:
         lists = dev_from_train(lists, *options.dev_from_train)
+    # Lists before the layout: a wrong option is refused before a large corpus is searched.
     draft = layout.prepare(root, replace(options, gather_faults=True))
     draft = replace(_without_excluded(draft, options), follow_links=options.follow_links)
     if options.channel is not None:

@@ -28,7 +28,7 @@ def read(folder: Path, *, root: Path | None = None) -> Corpus:
 
     Raises:
         DataError: The folder is not a manifest, a line is wrong (names file, line and utterance), a place leads out of
-            the root, an id or a sound stands twice, or the root is gone.
+            the root, an id or a sound occurs twice, or the root is gone.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
     header = read_header(folder)
@@ -52,12 +52,14 @@ def _read_lines(path: Path, root: RootFolder) -> tuple[Utterance, ...]:
     with _collector_paused():
         parsed = [
             parse_line(line, root, f"{path}:{number}")
+            # bytes at "\n" alone: `str.splitlines` would also split at the separators that a text in JSON may hold
             for number, line in enumerate(content.split(b"\n"), start=1)
             if line.strip()
         ]
     if not parsed:
         raise DataError("The manifest lists no utterance", file=path, do="Prepare the corpus again")
     _refuse_same_ids(parsed)
+    # by id, in the order of code points, on which the fingerprint depends
     utterances = tuple(sorted((line.utterance for line in parsed), key=lambda utterance: utterance.id))
     for leak in leaks(utterances):
         raise DataError(leak.what, file=path, utterance=leak.utterance, do="Prepare the corpus again")
@@ -81,8 +83,8 @@ def _refuse_same_ids(lines: Sequence[ManifestLine]) -> None:
     for line in lines:
         if counts[line.utterance.id] > 1:
             places = ", ".join(other.where for other in lines if other.utterance.id == line.utterance.id)
-            what = f"The id `{line.utterance.id}` stands {counts[line.utterance.id]} times: {places}"
-            do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
+            what = f"The id `{line.utterance.id}` occurs {counts[line.utterance.id]} times: {places}"
+            do = "Give every utterance a unique id; ids that differ only in Unicode form are one"
             raise DataError(what, file=line.where, utterance=line.utterance.id, do=do)
 
 
@@ -102,5 +104,5 @@ def _refuse_unlisted_labels(
 def _refuse_undeclared_features(utterances: Iterable[Utterance], header: Mapping[str, Any], file: Path) -> None:
     having = next((utterance for utterance in utterances if utterance.features is not None), None)
     if having is not None and "features" not in header:
-        what = f"The utterance has features, but `{HEADER_FILE}` does not declare what they are"
+        what = f"The utterance has features, but `{HEADER_FILE}` does not declare them"
         raise DataError(what, file=file, utterance=having.id, key="features", do="Prepare the corpus again")

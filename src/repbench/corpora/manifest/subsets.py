@@ -60,7 +60,7 @@ def read_lists(places: Sequence[Path]) -> SplitLists:
 def dev_from_train(lists: SplitLists, share: float, seed: int) -> SplitLists:
     """Make the last `share` of the shuffled list of train the list of dev.
 
-    The list is shuffled as Python's `random.seed(seed); random.shuffle(lines)` would, in the order in which it stands,
+    The list is shuffled as Python's `random.seed(seed); random.shuffle(lines)` would, in the order of its lines,
     utterances that the corpus lacks included: `0.1` and `1337` give S3PRL's division of the lists of CPC.
 
     Raises:
@@ -73,6 +73,7 @@ def dev_from_train(lists: SplitLists, share: float, seed: int) -> SplitLists:
     # the order of the lines matters: the shuffle permutes positions
     train = [identifier for identifier, split in lists.split_of.items() if split == "train"]
     random.Random(seed).shuffle(train)
+    # the cut in floating point is part of the published division, too
     dev: dict[str, Split] = dict.fromkeys(train[int(len(train) * (1 - share)) :], "dev")
     return replace(lists, split_of={**lists.split_of, **dev})
 
@@ -155,13 +156,14 @@ class _UtteranceNames:
         return nfc((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
 
     def of(self, listed: str) -> Sequence[int]:
-        """The indices of the utterances that a name in a list stands for; empty for a name of another corpus.
+        """The indices of the utterances that a name in a list means; empty for a name of another corpus.
 
         Raises:
             DataError: It is the end of the place of two sounds.
         """
         place = _as_place(listed)
         stem = without_ending(place)
+        # Ids go first: where an id is also the end of a path, the id is meant.
         for name in (listed, place, stem):
             if name in self._by_id:
                 return self._by_id[name]
@@ -169,7 +171,9 @@ class _UtteranceNames:
             return self._by_place[place]
         for num_above in range(1, len(self._above) + 1):
             below = "/".join(place.split("/")[num_above:])
+            # lists written one or more folders above the root name those folders first
             is_known_above = self._root.absolute().parts[-num_above:] == self._above[:num_above]
+            # A bare file name may be of any folder: it counts only if the folders cut off are those above the root.
             if below in self._by_place and ("/" in below or is_known_above):
                 return self._by_place[below]
         found = self._by_end.get(place, [])
@@ -190,12 +194,14 @@ class _UtteranceNames:
             for place in self._places(utterance):
                 parts = place.split("/")
                 for start in range(1, len(parts)):
+                    # every end of a path at a folder boundary: `b/c.wav` and `c.wav` of `a/b/c.wav`
                     by_end["/".join(parts[start:])].append(index)
         return by_end
 
 
 def _as_place(listed: str) -> str:
     """A name in a list as a path under a root."""
+    # lists made on Windows, by `find .`, or with a leading slash
     return listed.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
@@ -235,7 +241,7 @@ def _lists_at(place: Path) -> list[Path]:
     """The lists in a folder, or the one list."""
     if not place.is_dir():
         if not _prefix(place):
-            what = f"The name of a list must say its split; looked for {_LOOKED_FOR}"
+            what = f"The name of a list must begin with its split; looked for {_LOOKED_FOR}"
             raise UsageError(what, file=place, key="--splits", do="Rename it")
         return [place]
     found = sorted(path for path in place.iterdir() if path.is_file() and _prefix(path))

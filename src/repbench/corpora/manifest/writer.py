@@ -73,6 +73,7 @@ def write(
     _refuse_other_folder(out, root.folder, draft.name, overwrite=overwrite)
     checker = DraftChecker(draft, root)
     utterances, features = checker.utterances(progress)
+    # After every sound was read, so that all faults are reported together; before anything is written.
     refuse_faults(
         checker.faults, name=draft.name, num_utterances=checker.num_listed, root=draft.root, allowed=drop_faulty
     )
@@ -118,6 +119,7 @@ def move(folder: Path, root: Path) -> Corpus:
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - collapses `..` as text, keeps links
     header = read_header(folder)
+    # `read` and the loop find every fault before the header is written
     corpus = read(folder, root=root)
     for utterance in corpus.utterances:
         _refuse_other_files(utterance)
@@ -140,6 +142,7 @@ def _label_sets(draft: Draft, utterances: Sequence[Utterance]) -> dict[str, tupl
     met = {phone.label for utterance in utterances for phone in utterance.phones or ()}
     known = draft.phone_set
     if known is None and draft.phone_map is not None:
+        # in any order; the set is sorted below
         known = tuple({label for label in draft.phone_map.values() if label is not None})
     if known is not None and met - set(known):
         what = f"The alignments have phones that the phone set does not know: {', '.join(sorted(met - set(known)))}"
@@ -188,6 +191,7 @@ def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -
 
 def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name: str, *, overwrite: bool) -> None:
     """Refuse to replace the manifest of another corpus: one of another name, or of another root."""
+    # by real paths, because one folder may be given by several names
     lies = Path(os.path.abspath(out / header["root"]))  # noqa: PTH100 - as above
     if overwrite or (header["name"] == name and os.path.realpath(lies) == os.path.realpath(root)):
         return
@@ -199,7 +203,7 @@ def _refuse_other_corpus(header: Mapping[str, Any], out: Path, root: Path, name:
 def _refuse_foreign_files(names: set[str], out: Path) -> None:
     """Refuse to replace a file of the corpus that has the name of a file of a manifest."""
     for name in sorted(names):
-        what = f"The folder of the corpus has a `{name}` of its own, which the manifest would replace"
+        what = f"The folder of the corpus has a file `{name}`, which the manifest would replace"
         raise UsageError(what, file=out / name, key="--out", do="Choose another place")
 
 
@@ -208,12 +212,14 @@ def _write_folder(out: Path, lines: str, header: Mapping[str, Any]) -> None:
         _fill(out, lines, header)
         return
     with environment_faults(out):
+        # next to its place, because renaming is atomic within one file system only
         temporary = out.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         temporary.mkdir(parents=True)
     try:
         _fill(temporary, lines, header)
         with environment_faults(out):
             temporary.rename(out)
+    # an interrupt from the keyboard too
     except BaseException:
         shutil.rmtree(temporary)
         raise
@@ -221,6 +227,8 @@ def _write_folder(out: Path, lines: str, header: Mapping[str, Any]) -> None:
 
 def _fill(folder: Path, lines: str, header: Mapping[str, Any]) -> None:
     """Write the two files; the header comes last, because a folder that has one is a manifest."""
+    # Over an older manifest, a reader between the two writes finds new lines under the old header, which
+    # `samples_sha256` refuses where the sounds differ.
     write_text(folder / MANIFEST_FILE, lines)
     write_json(folder / HEADER_FILE, header)
 

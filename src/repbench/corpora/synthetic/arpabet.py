@@ -92,8 +92,8 @@ class PhoneSegment(NamedTuple):
 def segments(marks: list[PhoneMark], samples: NDArray[np.int16], sample_rate_hz: int) -> list[PhoneSegment]:
     """The phones of one utterance: in order, without gap or overlap, from the first sample to the last.
 
-    espeak-ng sets the mark of a stop at its burst and lets exact zeros stand for the closure before it; they are given
-    to the stop, up to 60 ms of them (the rest of a longer run is a pause). Neighbouring silences become one.
+    espeak-ng sets the mark of a stop at its burst and writes the closure before it as exact zeros; they are given to
+    the stop, up to 60 ms of them (the rest of a longer run is a pause). Neighbouring silences become one.
 
     Args:
         marks: In the order of their samples.
@@ -101,18 +101,22 @@ def segments(marks: list[PhoneMark], samples: NDArray[np.int16], sample_rate_hz:
         sample_rate_hz: Rate of `samples`.
 
     Raises:
-        EnvironmentFault: espeak-ng spoke a phone that `ARPABET` does not know.
+        EnvironmentFault: espeak-ng produced a phone that `ARPABET` does not know.
     """
     longest_closure = round(_LONGEST_CLOSURE_SECONDS * sample_rate_hz)
     spoken = [(mark.sample, _phone(mark.mnemonic)) for mark in marks]
     starts, labels = [0], [SILENCE]
+    # Each mark with the start of the next; the last one ends with the samples.
     for (start, label), (after, _) in itertools.pairwise([*spoken, (len(samples), SILENCE)]):
+        # a phone without samples
         if start == after:
             continue
         if label in _WITH_CLOSURE:
+            # The start moves back into the exact zeros before the burst, never before the phone in front began.
             start = _closure_start(samples, max(starts[-1], start - longest_closure), start)
         starts.append(start)
         labels.append(label)
+    # Ends follow from starts only now, because a closure has shortened the phone in front of it.
     ends = [*starts[1:], len(samples)]
     return joined([PhoneSegment(*parts) for parts in zip(starts, ends, labels, strict=True) if parts[0] < parts[1]])
 
@@ -122,12 +126,13 @@ def _phone(mnemonic: str) -> str:
         return ARPABET[mnemonic.lstrip(_STRESS_MARKS)]
     except KeyError:
         raise EnvironmentFault(
-            f"espeak-ng spoke the phone `{mnemonic}`, which has no place in ARPABET here",
+            f"espeak-ng produced the phone `{mnemonic}`, which has no place in ARPABET here",
             do="Install the release that this corpus was made for: pip install 'espeakng-loader==0.2.4'",
         ) from None
 
 
 def _closure_start(samples: NDArray[np.int16], earliest: int, burst: int) -> int:
+    # (burst - earliest,) -> indices of the samples that are not 0; the closure begins after the last of them
     sounding = np.flatnonzero(samples[earliest:burst])
     return earliest if sounding.size == 0 else earliest + int(sounding[-1]) + 1
 

@@ -49,8 +49,10 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
         scratch,
         worker_pool.WorkerCommand([str(sound), str(home), spec.condition.name]),
         num_workers=num_workers,
+        # synthesis is the first half of the work, reading for the manifest the second
         progress=_half(progress, 0, 2 * len(planned)),
     )
+    # Before the manifest: the folder holds copies of espeak-ng's data, which are no part of the corpus.
     shutil.rmtree(scratch)
     draft = _draft(spec, planned, results, sound)
     return manifest.write(draft, out, resample="allowed", progress=_half(progress, len(planned), 2 * len(planned)))
@@ -73,6 +75,7 @@ def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec) -> None:
     for name in _DATA_FILES:
         target = home / "espeak-ng-data" / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        # the few files that American English needs
         shutil.copyfile(data / name, target)
     voices = home / "espeak-ng-data" / "voices"
     voices.mkdir()
@@ -93,6 +96,7 @@ def _job(utterance: PlannedUtterance) -> dict[str, str]:
 def _draft(
     spec: SyntheticSpec, planned: Sequence[PlannedUtterance], results: Sequence[dict[str, Any]], sound: Path
 ) -> Draft:
+    # the first result of each worker names its version; the others are utterances
     versions = sorted({result["espeak_ng"] for result in results if "espeak_ng" in result})
     phones = {result["id"]: _phones(result["phones"]) for result in results if "id" in result}
     return Draft(

@@ -125,6 +125,8 @@ def generator_for(*key: str) -> np.random.Generator:
     """The random numbers that belong to `key`: the same in every process and in every order."""
     import numpy as np
 
+    # A hash of the key, not a shared stream: what is drawn for one utterance does not depend on the others, so that
+    # any number of workers gives the same corpus. PCG64 is named, because NumPy may change its default generator.
     digest = hashlib.sha256("/".join((str(CORPUS_SEED), *key)).encode("utf-8")).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 

@@ -77,13 +77,15 @@ def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int
         sample_rate_hz = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, bytes(home), _PHONEME_EVENTS)
         if sample_rate_hz <= 0:
             raise EnvironmentFault(f"espeak-ng cannot use its data (code {sample_rate_hz})", file=home, do=_REINSTALL)
+        # `long` in its header, where ctypes would pass an int
         _require(library.espeak_ng_SetRandSeed(ctypes.c_long(seed)), "take a seed")
+        # `listener` stays a local: ctypes keeps no reference to a callback that a library holds
         chunks, marks, listener = _listener()
         library.espeak_SetSynthCallback(listener)
         _require(library.espeak_SetVoiceByName(voice.encode()), f"choose the voice `{voice}`")
         _require(library.espeak_SetParameter(_PARAMETER_RATE, words_per_minute, 0), "set its pace")
         _require(library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0), "set its pitch")
-        _require(_synthesise(library, text.encode()), f"say {text!r}")
+        _require(_synthesise(library, text.encode()), f"synthesise {text!r}")
         _require(library.espeak_Terminate(), "end")
     if not chunks:
         raise EnvironmentFault(f"espeak-ng gave no speech for {text!r}", do=_REINSTALL)
@@ -106,6 +108,7 @@ def _fresh_library() -> Iterator[Any]:
     try:
         yield library
     finally:
+        # unloaded, so that the next utterance starts from the library's initial state
         _ctypes.dlclose(library._handle)
 
 
@@ -116,12 +119,14 @@ def _listener() -> tuple[list[NDArray[np.int16]], list[PhoneMark], Any]:
 
     def listen(samples: Any, num_samples: int, events: Any) -> int:
         if samples and num_samples:
+            # (num_samples,): a copy, because espeak-ng writes the next chunk into the same buffer
             chunks.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
         index = 0
         while events[index].type != _EVENT_LIST_TERMINATED:
             if events[index].type == _EVENT_PHONEME:
                 marks.append(PhoneMark(events[index].sample, events[index].phoneme.decode("ascii", "backslashreplace")))
             index += 1
+        # goes on; 1 would end the synthesis
         return 0
 
     return chunks, marks, _Callback(listen)

@@ -41,6 +41,7 @@ def speakers(size: CorpusSize) -> dict[str, Split]:
 
 def plan(spec: SyntheticSpec) -> list[PlannedUtterance]:
     """Every utterance of the corpus, in the order of their ids; the condition changes none of them."""
+    # One pool a split, shared by its speakers in the order below: no sentence occurs twice in a split.
     pools = {split: SentencePool(split, generator_for("sentences", spec.size.name, split)) for split in get_args(Split)}
     return [
         utterance
@@ -58,6 +59,7 @@ def _session_utterances(
     speaker: str, session: str, split: Split, pool: SentencePool, num_utterances: int
 ) -> Iterator[PlannedUtterance]:
     for number in range(num_utterances):
+        # in turn, so that sentiment is independent of speaker and session
         sentence = pool.draw(SENTIMENTS[number % len(SENTIMENTS)])
         yield PlannedUtterance(
             id=f"{session}-{number:03d}",

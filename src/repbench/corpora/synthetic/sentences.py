@@ -125,6 +125,7 @@ class SentencePool:
     def draw(self, sentiment: Polarity) -> Sentence:
         """A sentence of `sentiment` that this pool has not given before."""
         while True:
+            # drawn again until it is new: the frames and words give many more sentences than the largest corpus has
             text = _fill(self._pick(self._frames), {**NEUTRAL, **CHARGED[sentiment]}, self._generator)
             if text not in self._taken:
                 self._taken.add(text)
@@ -138,6 +139,7 @@ def _fill(frame: str, words: Mapping[str, Sequence[str]], generator: np.random.G
     used: set[str] = set()
 
     def word(slot: re.Match[str]) -> str:
+        # no word twice in a sentence: two slots of one kind differ
         choices = [choice for choice in words[slot[1]] if choice not in used]
         chosen = choices[int(generator.integers(len(choices)))]
         used.add(chosen)

@@ -55,6 +55,7 @@ class SyntheticSource:
         with environment_faults(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _build_lock(folder):
+                # Read again under the lock: another process may have made it while this one waited.
                 return _read(folder) or self._make(spec, folder, progress)
 
     def _make(self, spec: SyntheticSpec, folder: Path, progress: Progress | None) -> Corpus:
@@ -82,6 +83,7 @@ def _read(folder: Path) -> Corpus | None:
     except (DataError, IntegrityError) as error:
         _log.info("The cached corpus cannot be read: %s", error)
         return None
+    # Sizes alone, because opening must stay fast; the manifest has the hashes for an audit.
     for utterance in corpus.utterances if corpus else ():
         if not _is_whole(utterance.audio, utterance.num_samples):
             _log.info("The cached corpus cannot be read: %s is not whole", utterance.audio)
@@ -90,6 +92,7 @@ def _read(folder: Path) -> Corpus | None:
 
 
 def _is_whole(path: Path, num_samples: int) -> bool:
+    # 16-bit samples of one channel after the 44 bytes that `wave` writes
     return path.is_file() and path.stat().st_size == _WAV_HEADER_BYTES + 2 * num_samples
 
 
@@ -127,6 +130,7 @@ def _publish(unfinished: Path, folder: Path) -> Corpus:
     from repbench.corpora import manifest
 
     try:
+        # Renaming is atomic within a file system, which is why the unfinished folder is next to its place.
         unfinished.rename(folder)
     except OSError:
         if not folder.exists():
@@ -134,6 +138,7 @@ def _publish(unfinished: Path, folder: Path) -> Corpus:
         winner = _read(folder)
         if winner is not None:
             return winner
+        # A damaged folder is moved away before it is removed: the place is empty only between two renames.
         folder.rename(unfinished.with_name(f"{unfinished.name}-damaged"))
         unfinished.rename(folder)
         shutil.rmtree(unfinished.with_name(f"{unfinished.name}-damaged"))
@@ -147,7 +152,7 @@ def _remove_leftovers(folder: Path) -> None:
             continue
         try:
             shutil.rmtree(leftover)
-        except OSError as error:  # its last worker may still be at it; what stays is in nobody's way
+        except OSError as error:  # its last worker may still write there; the rest does no harm
             _log.warning("The unfinished %s cannot be removed: %s", leftover, error)
 
 
@@ -156,6 +161,7 @@ def _is_in_use(leftover: Path) -> bool:
     owner = re.search(r"-(\d+)@(.+)-[0-9a-f]{8}(-damaged)?$", leftover.name)
     if owner is None:
         return False
+    # a process id means nothing on another machine that shares the cache
     if owner[2] == socket.gethostname():
         return is_alive(int(owner[1]))
     return time.time() - leftover.stat().st_mtime < _ABANDONED_SECONDS

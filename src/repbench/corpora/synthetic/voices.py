@@ -35,8 +35,10 @@ def draw_voice(speaker: str, spread: float) -> Voice:
         speaker: Its id.
         spread: Factor on every deviation from the average voice; less makes the speakers harder to tell apart.
     """
+    # The order of the draws is part of the corpus, in the lines of the file below too.
     draws = generator_for("voice", speaker)
     size = float(np.clip(draws.normal(), -1.8, 1.8)) * spread
+    # a longer vocal tract (`size` above 0) lowers the pitch here and the formants in `_formants`
     pitch_hz = 125.0 * 2.0 ** (-0.35 * size + 0.22 * spread * draws.normal())
     pitch_range = 1.38 + 0.10 * spread * float(np.clip(draws.normal(), -2.0, 2.0))
     lines = [

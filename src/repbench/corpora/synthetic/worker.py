@@ -33,9 +33,11 @@ def main(arguments: list[str]) -> None:
     jobs, results, sound, home = (Path(arguments[index]).absolute() for index in (0, 1, 3, 4))
     parent, condition = int(arguments[2]), CONDITIONS[arguments[5]]
     os.chdir(home)  # espeak-ng cuts the name of its data folder at about 160 bytes, and then exits: let it be short
+    # line by line: the parent counts complete lines to see that the worker is alive
     with results.open("w", encoding="utf-8", buffering=1) as results_file:
         print(json.dumps({"espeak_ng": espeak.version()}), file=results_file)
         for line in jobs.read_text(encoding="utf-8").splitlines():
+            # an orphan is adopted by another process
             if os.getppid() != parent:
                 return
             print(json.dumps(speak(json.loads(line), condition, sound)), file=results_file)
@@ -61,7 +63,9 @@ def speak(job: dict[str, str], condition: RecordingCondition, sound: Path) -> di
         seed=int(draws.integers(1, 2**31)),
         home=Path(),
     )
+    # drawn after pace, pitch and seed: the order of the draws is part of the corpus
     lead, trail = (int(seconds * SAMPLE_RATE_HZ) for seconds in draws.uniform(*_SILENCE_SECONDS, size=2))
+    # (T at espeak-ng's rate,) -> (lead + T at 16 kHz + trail,)
     padded = np.pad(channel.resample(speech.samples, speech.sample_rate_hz), (lead, trail))
     recorded = channel.record(padded, condition, session=job["session"], utterance=job["id"])
     _write_wav(sound / f"{job['id']}.wav", recorded)
@@ -75,6 +79,7 @@ def _pace(speaker: str, condition: RecordingCondition, draws: np.random.Generato
 
 def _placed(speech: espeak.Speech, lead: int, num_samples: int) -> list[arpabet.PhoneSegment]:
     """The phones on the samples of the recording, with the silence around the speech."""
+    # sample k of the speech is at k * scale after resampling, `lead` later in the recording
     scale = SAMPLE_RATE_HZ / speech.sample_rate_hz
     spoken = arpabet.segments(speech.marks, speech.samples, speech.sample_rate_hz)
     moved = [
@@ -94,6 +99,7 @@ def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE_HZ)
+        # WAV is little-endian
         file.writeframes(samples.astype("<i2").tobytes())
 
 

@@ -25,6 +25,7 @@ _MOST_WORKERS = 8
 
 def default_num_workers() -> int:
     """As many as there are processor cores for this process, up to eight."""
+    # the cores that a scheduler grants, which may be fewer than the machine has
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MOST_WORKERS)
 
@@ -92,12 +93,18 @@ class _Worker:
         """Complete lines it has written so far."""
         if self.results.exists():
             with self.results.open("rb") as stream:
+                # only the bytes added since the last call
                 stream.seek(len(self._seen))
                 self._seen += stream.read()
         return self._seen.count(b"\n")
 
     def results_once_ended(self) -> list[dict[str, Any]]:
-        """Its results, one a job; refused where it ended before it had all of them."""
+        """Its results, one a job.
+
+        Raises:
+            EnvironmentFault: It ended before it had all of them.
+        """
+        # without the line of the version
         num_results = self.num_lines() - 1
         if num_results != self.num_jobs:
             raise self.fault(f"ended after {max(num_results, 0)} of {self.num_jobs} utterances")
@@ -128,6 +135,7 @@ def _worker(name: str, jobs: Sequence[dict[str, str]], scratch: Path, command: W
     try:
         yield _Worker(name, process, len(jobs), results, errors)
     finally:
+        # On every way out; a process that has ended is not harmed by it.
         process.kill()
         process.wait()
 
@@ -136,6 +144,7 @@ def _watch(workers: Sequence[_Worker], total: int, progress: Progress | None, st
     """Wait until every worker has ended well."""
     num_lines, deadline = 0, time.monotonic() + stall_seconds
     while True:
+        # Codes before lines: a worker that has ended by now has written all its lines, so the counts below are final.
         codes = [worker.process.poll() for worker in workers]
         for worker, code in zip(workers, codes, strict=True):
             if code:
