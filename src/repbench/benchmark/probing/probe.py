@@ -216,7 +216,7 @@ class Moments:
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         """(D,) each."""
-        # With x' = x - shift: mean = E x' + shift, variance = E x'^2 - (E x')^2. Rounding can leave a constant dimension
+        # With x' = x - shift: mean = E x' + shift, variance = E x'^2 - (E x')^2. Rounding can leave a constant one
         # slightly below 0, which `sqrt` would turn into NaN.
         mean = self._total / self._count
         return mean + self._shift, (self._squares / self._count - mean.square()).clamp_min_(0.0).sqrt_()
