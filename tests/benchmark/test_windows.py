@@ -133,3 +133,13 @@ def test_the_batches_ahead_are_read_lazily() -> None:
     features.gather(torch.tensor([0, 1]), ahead)
 
     assert drawn == [2, 4, 6], "and one more, which is one too many"
+
+
+def test_rows_that_are_drawn_twice_are_kept_once() -> None:
+    features, _ = windowed(25)
+    everything = torch.arange(25)
+
+    for batch in (torch.arange(4), everything, torch.tensor([24, 0])):
+        features.gather(batch, lambda: iter([everything]))
+
+    assert features.num_fills == 1

@@ -123,7 +123,9 @@ def choose_road(need: Need, budget: Budget, *, store_room_bytes: float, folder: 
         # `_room` takes a third of what is free for chunks, and a batch and its rows must fit the rest.
         least = (_batch_bytes(need) + need.batch_frames * need.row_bytes) * 3 // 2
         raise _does_not_fit(need, budget, least - free)
-    return Road(name=name, room=room, passes=max(1, math.ceil(need.window_bytes / room.window_bytes)))
+    drawn_bytes = need.drawn_frames * need.row_bytes
+    passes = 1 if need.window_bytes <= room.window_bytes else math.ceil(drawn_bytes / room.window_bytes)
+    return Road(name=name, room=room, passes=passes)
 
 
 def _batch_bytes(need: Need) -> int:

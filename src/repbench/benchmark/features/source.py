@@ -47,6 +47,7 @@ def features_of(
     *,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
+    pageable: bool = True,
 ) -> FeatureTable:
     """The features of every utterance, computed or read; errors as `features.extraction.extract`.
 
@@ -59,12 +60,14 @@ def features_of(
         options: How the features are computed.
         store: Feature store of the upstream, with the dtype and precision of the options; None: nothing is stored.
         progress: Called with (utterances done, all utterances).
+        pageable: Whether a large table is in a file, whose pages the system may write back; a table that is dropped
+            soon is better in memory.
 
     Raises:
         IntegrityError: Frames in the corpus are not those that the manifest was made of.
     """
     if store is not None:
-        return store.extract(utterances, layers, options, progress=progress)
+        return store.extract(utterances, layers, options, progress=progress, pageable=pageable)
     if not isinstance(upstream, FrameReader):
         return extract(upstream, utterances, layers, options, progress=progress)
     frames = []

@@ -106,10 +106,11 @@ class FeatureStore:
         options: ExtractionOptions,
         *,
         progress: Progress | None = None,
+        pageable: bool = True,
     ) -> FeatureTable:
         """Read the features that are stored, compute and store the others.
 
-        Arguments, result and errors as `features.extraction.extract`.
+        Arguments, result and errors as `features.extraction.extract`; `pageable` as in `features.source.features_of`.
 
         Raises:
             ValueError: The options have another dtype or precision than the store.
@@ -117,7 +118,8 @@ class FeatureStore:
         if (options.dtype, options.precision) != (self._origin.dtype, self._origin.precision):
             raise ValueError(f"the store has the origin {self._origin}, but the options are {options}")
         index = table_index(self._upstream, utterances)
-        frames = allocate_table((len(layers), sum(index.counts), self._upstream.info.width), self._root)  # (L, N, D)
+        shape = len(layers), sum(index.counts), self._upstream.info.width  # (L, N, D)
+        frames = allocate_table(shape, self._root) if pageable else torch.empty(shape)
         damaged: list[StoredKey] = []
         read = self._read(index, layers, frames, damaged)
         missing = {

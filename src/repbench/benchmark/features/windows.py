@@ -179,10 +179,14 @@ class WindowedFeatures(Features):
             )
         size = len(wanted[0])
         for batch in ahead():
-            size += len(batch)
-            if size > most:
-                break
             wanted.append(batch)
+            size += len(batch)
+            if size > most:  # perhaps not, as rows that are drawn twice are kept once
+                together = torch.unique(torch.cat(wanted))
+                if len(together) > most:
+                    wanted.pop()
+                    break
+                wanted, size = [together], len(together)
         held: Tensor = torch.unique(torch.cat(wanted))
         return held
 

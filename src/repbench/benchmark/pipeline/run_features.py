@@ -92,7 +92,9 @@ def extract(context: RunContext, title: str, examples: LabelledUtterances, road:
         return _computed(context, utterances, progress=advance)
 
 
-def _computed(context: RunContext, utterances: Sequence[Utterance], progress: Progress | None = None) -> FeatureTable:
+def _computed(
+    context: RunContext, utterances: Sequence[Utterance], progress: Progress | None = None, *, pageable: bool = True
+) -> FeatureTable:
     started = time.monotonic()
     settings = context.request.protocol.extraction
     options = ExtractionOptions(
@@ -101,7 +103,9 @@ def _computed(context: RunContext, utterances: Sequence[Utterance], progress: Pr
         dtype=settings.dtype,
         precision=settings.precision,
     )
-    table = features_of(context.upstream, utterances, context.layers, options, store=context.store, progress=progress)
+    table = features_of(
+        context.upstream, utterances, context.layers, options, store=context.store, progress=progress, pageable=pageable
+    )
     context.extract_seconds += time.monotonic() - started
     return table
 
@@ -113,7 +117,7 @@ def _windowed(context: RunContext, utterances: Sequence[Utterance], road: Road) 
     index = table_index(context.upstream, utterances)
 
     def compute(numbers: Sequence[int]) -> Tensor:
-        return _computed(context, [utterances[number] for number in numbers]).frames
+        return _computed(context, [utterances[number] for number in numbers], pageable=False).frames
 
     shape = len(context.layers), context.upstream.info.width
     return WindowedFeatures(compute, index.counts, tuple(each.id for each in utterances), shape, road.room)

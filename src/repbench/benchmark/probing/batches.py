@@ -143,13 +143,16 @@ class BatchOrder:
             yield chosen
 
     def ahead(self) -> Iterator[Tensor]:
-        """The batches that follow, as far as they are drawn: an order is drawn when the one before is used up.
+        """The batches that follow, as far as they are drawn; then, if there are more, all indices at once.
 
-        A head with dropout draws from the same generator in between, so what follows cannot be drawn any earlier.
+        An order is drawn when the one before is used up: a head with dropout draws from the same generator in between,
+        so what follows cannot be drawn any earlier.
         """
         num_drawn = len(self._order) // self._size
         for number in range(min(num_drawn, self._left)):
             yield self._order[number * self._size : (number + 1) * self._size]
+        if num_drawn < self._left:
+            yield torch.arange(self._count)
 
 
 def trainable(
