@@ -19,6 +19,7 @@ from repbench.benchmark.loading.upstreams import build_upstream, presets_of
 from repbench.benchmark.probing.probe import Probe, probe_in, read_tensors, shape_json, whole_file
 from repbench.errors import IntegrityError, plugin_faults
 from repbench.registry import Entry
+from repbench.tensor_files import encoded_tensors
 from repbench.upstream.checkpoints.factory import RANDOM
 from repbench.upstream.checkpoints.foreign import hold_to_keys
 from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of, update_with_tensors
@@ -144,8 +145,6 @@ def facts_of(upstream: Upstream) -> dict[str, Any]:
 
 def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any]) -> bytes:
     """Upstream and probe as safetensors; shape, facts and a digest of the weights are in the metadata."""
-    from safetensors.torch import save
-
     # one flat name space: the names of a state_dict of `Network`
     tensors = {f"{_UPSTREAM}{name}": tensor for name, tensor in upstream.state_dict().items()}
     tensors |= {f"{_PROBE}{name}": tensor for name, tensor in probe.state_dict().items()}
@@ -157,7 +156,7 @@ def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any])
         "facts": json.dumps(dict(facts)),
         "weights_sha256": _weights_digest(tensors),
     }
-    return save(tensors, metadata=metadata)
+    return encoded_tensors(tensors, metadata)
 
 
 def load_network(path: Path) -> SavedNetwork:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from repbench.benchmark.features.table import Features
 from repbench.downstream.heads import Head, build_head, head_faults, refuse_other_head
 from repbench.errors import IntegrityError
+from repbench.tensor_files import encoded_tensors
 
 STD_FLOOR = 1e-3
 """Least standard deviation, as a share of the median one: a nearly constant dimension is not blown up."""
@@ -239,12 +240,10 @@ def fields_of(shape: ProbeShape) -> dict[str, Any]:
 
 def encoded_probe(probe: Probe, facts: dict[str, Any]) -> bytes:
     """The probe as safetensors; its shape and `facts` (task, upstream, layer) are in the metadata."""
-    from safetensors.torch import save
-
     metadata = {"format": "repbench.probe/1", "shape": shape_json(probe), "facts": json.dumps(facts)}
     # safetensors refuses tensors that are not contiguous.
     tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
-    return save(tensors, metadata=metadata)
+    return encoded_tensors(tensors, metadata)
 
 
 def load_probe(path: Path) -> tuple[Probe, dict[str, Any]]:
