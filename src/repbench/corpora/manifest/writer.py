@@ -17,7 +17,7 @@ from repbench.audio.sound import inspect, sample_range
 from repbench.corpora.contract import Corpus, Draft, Progress, Resample, Utterance
 from repbench.corpora.faults import refuse_faults
 from repbench.corpora.manifest.draft_checker import DraftChecker
-from repbench.corpora.manifest.fingerprint import corpus_of, samples_digest
+from repbench.corpora.manifest.fingerprint import corpus_of, on_scales, samples_digest
 from repbench.corpora.manifest.header import (
     HEADER_FILE,
     MANIFEST_FILE,
@@ -27,6 +27,7 @@ from repbench.corpora.manifest.header import (
     read_header,
     written_root,
 )
+from repbench.corpora.manifest.index import INDEX_FILE, remove_index
 from repbench.corpora.manifest.lines import format_line
 from repbench.corpora.manifest.reader import read
 from repbench.corpora.safe_paths import RootFolder
@@ -98,7 +99,7 @@ def write(
     if draft.scales:
         header["scales"] = {name: float(middle) for name, middle in sorted(draft.scales.items())}
     _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
-    return corpus_of(header, utterances, label_sets)
+    return corpus_of(header, on_scales(utterances, header), label_sets)
 
 
 def move(folder: Path, root: Path) -> Corpus:
@@ -175,7 +176,7 @@ def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -
     if not out.is_dir():
         raise UsageError("The manifest is a folder, but this is not", file=out, key="--out", do="Choose another place")
     # unfinished files of a process that was killed do not count
-    names = {path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)}
+    names = {path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)} - {INDEX_FILE}
     header = manifest_header(out)
     if header is not None:
         _refuse_other_corpus(header, out, root, name, overwrite=overwrite)
@@ -222,6 +223,7 @@ def _write_folder(out: Path, lines: str, header: Mapping[str, Any]) -> None:
 def _fill(folder: Path, lines: str, header: Mapping[str, Any]) -> None:
     """Write the two files; the header comes last, because a folder that has one is a manifest."""
     write_text(folder / MANIFEST_FILE, lines)
+    remove_index(folder)
     write_json(folder / HEADER_FILE, header)
 
 
