@@ -85,19 +85,25 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 def in_process(command: list[str], variables: dict[str, str]) -> dict[str, float]:
     """What a process took; one that measures itself prints that as its last line."""
-    started = time.perf_counter()
-    with subprocess.Popen([sys.executable, *command], env=variables, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    started, peak_mb = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen([sys.executable, *command], env=variables, stdout=printed)
+        while True:
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                break
+            peak_mb = max(peak_mb, resident_mb("VmHWM", process.pid))
+            time.sleep(0.02)
+        printed.seek(0)
+        lines = printed.read().splitlines()
     if process.returncode:
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}: {printed}")
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}: {lines}")
     if "--child" in command:
-        found: dict[str, float] = json.loads(printed.splitlines()[-1])
+        found: dict[str, float] = json.loads(lines[-1])
         return found
     wall_s = time.perf_counter() - started
-    return {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": wall_s, "peak_mb": used.ru_maxrss / 1e3, "before_mb": 0.0}
+    return {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": wall_s, "peak_mb": peak_mb, "before_mb": 0.0}
 
 
 def child(manifest: str, what: str) -> None:
@@ -126,9 +132,11 @@ def child(manifest: str, what: str) -> None:
     print(json.dumps({"cpu_s": cpu_s, "wall_s": wall_s, "peak_mb": resident_mb("VmHWM"), "before_mb": before_mb}))
 
 
-def resident_mb(field: str) -> float:
-    line = next(each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e6
+def resident_mb(field: str, process: int | str = "self") -> float:
+    """Memory of a process; 0 when it has ended."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    found = next((each for each in lines if each.startswith(field)), f"{field} 0")
+    return int(found.split()[1]) * 1024 / 1e6
 
 
 def write_manifest(folder: Path, size: int, phones_each: int) -> None:

@@ -100,7 +100,7 @@ def _train(resolved: ResolvedPretraining, processes: Processes, reporter: Report
     _say_choices(resolved, reporter)
     done = hold_to_run(resolved, None)
     with reporter.stage(f"corpus {request.corpus}") as advance:
-        corpus = open_corpus(request.corpus, progress=advance)
+        corpus = open_corpus(request.corpus, progress=advance, say=reporter.say)
     hold_to_run(resolved, corpus)
     if done is not None and done.step >= resolved.training.steps:
         done = newest_intact(run, lambda line: None)  # the trainer warns of damaged checkpoints

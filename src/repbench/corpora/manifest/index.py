@@ -11,6 +11,7 @@ sounds depend on the disk, and are checked at each opening.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -35,7 +36,7 @@ from repbench.corpora.manifest.opening_checks import (
 )
 from repbench.corpora.safe_paths import RootFolder
 from repbench.errors import DataError, EnvironmentFault
-from repbench.files import atomic_write, cache_dir, canonical_json
+from repbench.files import atomic_write, cache_dir, canonical_json, remove_abandoned
 
 INDEX_FILE = "manifest.index"
 
@@ -104,9 +105,11 @@ def open_columns(source: ManifestSource) -> tuple[Columns, str]:
                 _refuse_outside(columns, source)
                 return columns, file.facts["fingerprint"]
         except OSError:
-            continue  # one that may not be read is no index
+            continue  # one that may not be read is as good as none
         except DamagedIndexError as error:
-            source.say(f"note: the index {place} is damaged ({error}) and is made again")
+            source.say(f"note: the index {place} is damaged ({error}); it is not used, and made again")
+            with contextlib.suppress(OSError):  # where it cannot be removed, another is made beside it
+                place.unlink()
     return _made(source, places)
 
 
@@ -132,6 +135,7 @@ def _made(source: ManifestSource, places: tuple[Path, ...]) -> tuple[Columns, st
     """A new index, at the first place that can be written to."""
     for place in filter(_is_ours, places):
         try:
+            remove_abandoned(place.parent)
             with atomic_write(place) as stream:
                 return _build(source, stream)
         except EnvironmentFault:

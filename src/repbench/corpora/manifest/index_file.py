@@ -125,6 +125,8 @@ class IndexFile:
             DamagedIndexError: The digest differs.
         """
         section = self._sections[name]
+        if section.num_bytes > os.fstat(self._descriptor).st_size:
+            raise DamagedIndexError("it is cut")  # without an allocation of what a table claims
         content = self.read(section.offset, section.num_bytes)
         if hashlib.sha256(content).hexdigest() != section.sha256:
             raise DamagedIndexError(f"`{name}` has another SHA-256")
@@ -149,8 +151,6 @@ class IndexFile:
         Raises:
             DamagedIndexError: The file ends before.
         """
-        if num_bytes > os.fstat(self._descriptor).st_size:
-            raise DamagedIndexError("it is cut")
         content = os.pread(self._descriptor, num_bytes, offset)
         while content and len(content) < num_bytes:  # one call reads 2 GiB at most
             more = os.pread(self._descriptor, num_bytes - len(content), offset + len(content))

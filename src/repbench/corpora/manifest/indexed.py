@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -204,7 +205,9 @@ class Columns:
         count, offset = self._num_phones.item(row), self._phones_offset + self._phones_at.item(row)
         numbers = struct.unpack(f"<{count}d{count}d{count}I", self.file.read(offset, PHONE_BYTES * count))
         labels = map(self._labels.__getitem__, numbers[2 * count :])
-        return tuple(map(Phone, numbers[:count], numbers[count : 2 * count], labels))
+        triples = zip(numbers[:count], numbers[count : 2 * count], labels, strict=True)
+        # as `map(Phone, …)`, without a call of Python code for each
+        return tuple(map(tuple.__new__, repeat(Phone), triples))
 
     def _read(self, what: Callable[[IndexFile], _Read]) -> _Read:
         """Read a section that was not read at opening; if it is damaged, the index is made again."""

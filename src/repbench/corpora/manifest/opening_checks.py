@@ -40,7 +40,7 @@ def refuse_same_ids(ids: Sequence[str], numbers: Sequence[int], file: Path) -> N
             raise DataError(what, file=f"{file}:{number}", utterance=identifier, do=do)
 
 
-def refuse_leaks(utterances: Iterable[Utterance], file: Path) -> None:
+def refuse_leaks(utterances: Sequence[Utterance], file: Path) -> None:
     """Refuse a sound in two official splits."""
     for leak in leaks(utterances):
         raise DataError(leak.what, file=file, utterance=leak.utterance, do=_AGAIN)
