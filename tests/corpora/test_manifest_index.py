@@ -31,6 +31,7 @@ from repbench.registry import registry
 from tests.commands import repbench
 
 HASH = "{:064x}"
+USUAL_BYTES = index.SMALLEST_BYTES
 RARE: dict[str, dict[str, Any]] = {
     "plain": {},
     "all": {
@@ -48,13 +49,13 @@ RARE: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every manifest gets an index, and the cache folder is one of the test."""
-    monkeypatch.setattr("repbench.corpora.manifest.reader.SMALLEST_BYTES", 0)
+    monkeypatch.setattr("repbench.corpora.manifest.index.SMALLEST_BYTES", 0)
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path / "cache"))
 
 
 def without_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     with monkeypatch.context() as context:
-        context.setattr("repbench.corpora.manifest.reader.SMALLEST_BYTES", 1 << 40)
+        context.setattr("repbench.corpora.manifest.index.SMALLEST_BYTES", 1 << 40)
         return manifest.read(folder)
 
 
@@ -144,7 +145,7 @@ class TestOpening:
         assert moved.utterances[0].audio == tmp_path / "moved" / "d0" / "0.wav"
 
     def test_small_manifests_get_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("repbench.corpora.manifest.reader.SMALLEST_BYTES", index.SMALLEST_BYTES)
+        monkeypatch.setattr("repbench.corpora.manifest.index.SMALLEST_BYTES", USUAL_BYTES)
         folder = written(tmp_path, many(3))
         manifest.read(folder)
         assert sorted(each.name for each in folder.iterdir()) == ["corpus.json", "manifest.jsonl"]
@@ -301,7 +302,7 @@ class TestDamage:
         monkeypatch.setattr("repbench.corpora.manifest.indexing._TextColumn.append", forged)
         manifest.read(folder)
         monkeypatch.undo()
-        monkeypatch.setattr("repbench.corpora.manifest.reader.SMALLEST_BYTES", 0)
+        monkeypatch.setattr("repbench.corpora.manifest.index.SMALLEST_BYTES", 0)
         with pytest.raises(DataError, match=r"The place `\.\./aa`.*has a part.*manifest\.jsonl:1, utterance a"):
             manifest.read(folder)
 
@@ -418,8 +419,8 @@ class TestPlaces:
         plain = without_index(folder, monkeypatch)
         program = (
             "import sys; from pathlib import Path; from repbench.corpora import manifest\n"
-            "from repbench.corpora.manifest import reader, index\n"
-            "reader.SMALLEST_BYTES = 0\n"
+            "from repbench.corpora.manifest import index\n"
+            "index.SMALLEST_BYTES = 0\n"
             "print('ready', flush=True)\n"
             "while True:\n"
             "    manifest.read(Path(sys.argv[1])); (Path(sys.argv[1]) / index.INDEX_FILE).unlink()\n"

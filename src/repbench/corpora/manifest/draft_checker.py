@@ -7,7 +7,6 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from repbench.corpora.contract import (
 from repbench.corpora.faults import Fault, counts_by_kind, leaks, note_on_equal_sounds
 from repbench.corpora.manifest.feature_column import with_features
 from repbench.corpora.manifest.lines import is_attribute
+from repbench.corpora.manifest.reading_ahead import read_each
 from repbench.corpora.manifest.sound_notes import notes_on_sounds
 from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.corpora.textfiles import nfc
@@ -189,11 +189,7 @@ def measure_all(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, result in enumerate(pool.map(measured, utterances), start=1):
-            if progress is not None:
-                progress(done, len(utterances))
-            yield result
+    yield from read_each(measured, utterances, progress)
 
 
 def _normalised(draft: DraftUtterance) -> DraftUtterance:

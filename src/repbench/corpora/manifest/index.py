@@ -86,6 +86,15 @@ class ManifestSource:
         return {"version": VERSION, "lines_sha256": lines_sha256, "header_sha256": hashlib.sha256(header).hexdigest()}
 
 
+def gets_index(source: ManifestSource) -> bool:
+    """Whether the lines are many enough for an index.
+
+    Raises:
+        FileNotFoundError: There are no lines.
+    """
+    return source.lines.stat().st_size >= SMALLEST_BYTES
+
+
 def open_columns(source: ManifestSource) -> tuple[Columns, str]:
     """The columns of a manifest and its fingerprint, from its index or, if there is none that fits, a new one.
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from repbench.files import canonical_json
 
 MAGIC = b"repbench.manifest-index\n"
+DTYPES = ("u1", "i1", "<i4", "<i8", "<f8")
 _MOST_TABLE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
 
@@ -105,11 +106,8 @@ class IndexFile:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             table = _table(descriptor)
-            sections = {name: Section(*section) for name, section in table["sections"].items()}
+            sections = _sections(table)
             facts: dict[str, Any] = table["facts"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            os.close(descriptor)
-            raise DamagedIndexError("its table is of another form") from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -118,15 +116,24 @@ class IndexFile:
     def __contains__(self, name: str) -> bool:
         return name in self._sections
 
-    def array(self, name: str) -> NDArray[Any]:
+    def section(self, name: str, dtype: str) -> Section:
+        """The place of an array.
+
+        Raises:
+            DamagedIndexError: There is none of that name and type.
+        """
+        section = self._sections.get(name)
+        if section is None or section.dtype != dtype:
+            raise DamagedIndexError(f"it has no `{name}` of {dtype}")
+        return section
+
+    def array(self, name: str, dtype: str) -> NDArray[Any]:
         """A whole array, its digest checked.
 
         Raises:
-            DamagedIndexError: The digest differs.
+            DamagedIndexError: It is not there, is of another type, or has another digest.
         """
-        section = self._sections[name]
-        if section.num_bytes > os.fstat(self._descriptor).st_size:
-            raise DamagedIndexError("it is cut")  # without an allocation of what a table claims
+        section = self.section(name, dtype)
         content = self.read(section.offset, section.num_bytes)
         if hashlib.sha256(content).hexdigest() != section.sha256:
             raise DamagedIndexError(f"`{name}` has another SHA-256")
@@ -138,7 +145,7 @@ class IndexFile:
         Raises:
             DamagedIndexError: The digest differs.
         """
-        section, digest = self._sections[name], hashlib.sha256()
+        section, digest = self.section(name, "u1"), hashlib.sha256()
         for start in range(0, section.num_bytes, _CHUNK_BYTES):
             digest.update(self.read(section.offset + start, min(_CHUNK_BYTES, section.num_bytes - start)))
         if digest.hexdigest() != section.sha256:
@@ -163,7 +170,7 @@ class IndexFile:
 
 
 def _table(descriptor: int) -> dict[str, Any]:
-    """The checked table at the end of a file."""
+    """The checked table at the end of a file, with `end`: where it begins."""
     size = os.fstat(descriptor).st_size
     if os.pread(descriptor, len(MAGIC), 0) != MAGIC:
         raise DamagedIndexError("it does not begin like an index")
@@ -174,5 +181,30 @@ def _table(descriptor: int) -> dict[str, Any]:
     content = os.pread(descriptor, table_bytes, size - 40 - table_bytes)
     if hashlib.sha256(content).digest() != end[8:]:
         raise DamagedIndexError("its table has another SHA-256")
-    table: dict[str, Any] = json.loads(content)
-    return table
+    try:
+        table: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedIndexError("its table is no JSON") from error
+    if not isinstance(table, dict) or not isinstance(table.get("facts"), dict):
+        raise DamagedIndexError("its table is of another form")
+    return {**table, "end": size - 40 - table_bytes}
+
+
+def _sections(table: dict[str, Any]) -> dict[str, Section]:
+    """The sections of a table, one after the other and without a gap: none is larger than the file."""
+    listed = table.get("sections")
+    if not isinstance(listed, dict):
+        raise DamagedIndexError("its table is of another form")
+    sections, reach = {}, len(MAGIC)
+    for name, fields in listed.items():
+        is_section = isinstance(fields, list) and [type(each) for each in fields] == [str, int, int, str]
+        if not is_section or fields[0] not in DTYPES or fields[2] < 0 or fields[2] % np.dtype(fields[0]).itemsize:
+            raise DamagedIndexError("its table is of another form")
+        sections[name] = Section(*fields)
+    for section in sorted(sections.values(), key=lambda each: (each.offset, each.num_bytes)):
+        if section.offset != reach:
+            raise DamagedIndexError("its sections leave a gap")
+        reach += section.num_bytes
+    if reach != table["end"]:
+        raise DamagedIndexError("its sections leave a gap")
+    return sections

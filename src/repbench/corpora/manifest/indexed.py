@@ -95,19 +95,23 @@ class Columns:
         self._again = again
         self._lock = threading.Lock()
         self.ids = _texts(file, "id")
-        self.places = _texts(file, "audio")
-        self.features = _texts(file, "features") if "features.bytes" in file else None
         count = len(self.ids)
+        self.places = _rows(_texts(file, "audio"), count)
+        self.features = _rows(_texts(file, "features"), count) if "features.bytes" in file else None
         self.rates, self.num_samples = _numbers(file, "sample_rate_hz", count), _numbers(file, "num_samples", count)
-        self.hashes = _bytes(file, "samples_sha256", 32 * count)
-        self._features_hashes = _bytes(file, "features_sha256", 32 * count)
+        if self.rates is None or self.num_samples is None:
+            raise DamagedIndexError("it has no lengths")
+        self.hashes = _rows(file.array("samples_sha256", "u1").tobytes(), 32 * count)
+        of_features = file.array("features_sha256", "u1").tobytes() if self.features is not None else b""
+        self._features_hashes = _rows(of_features, 32 * count) if of_features else b""
         self._starts, self._ends = _numbers(file, "start", count), _numbers(file, "end", count)
         self._channels = _numbers(file, "channel", count)
         self._splits = _codes(_numbers(file, "split", count), len(SPLITS))
-        self.lines = _numbers(file, "line", count)
+        self._lines = _numbers(file, "line", count)
         self._names = {name: _Names(file, name, count) for name in CODED_COLUMNS}
         self._attributes = [json.loads(text) for text in self._names["attributes"].names]
         self._phones_at, self._num_phones = _numbers(file, "phones.at", count), _numbers(file, "phones.count", count)
+        self._refuse_phones_outside()
         self._labels = [sys.intern(label) for label in _texts_of(file, "phones.labels")]
         self._texts: tuple[Texts, NDArray[Any]] | None = None
         self._phones_offset: int | None = None
@@ -126,7 +130,7 @@ class Columns:
 
     def line(self, row: int) -> int:
         """The line of the manifest, from 1 on."""
-        return row + 1 if self.lines is None else self.lines.item(row)
+        return row + 1 if self._lines is None else self._lines.item(row)
 
     @property
     def phone_labels(self) -> tuple[str, ...]:
@@ -199,11 +203,22 @@ class Columns:
         code = 0 if self._channels is None else self._channels.item(row)
         return "mix" if code < 0 else code or None
 
+    def _refuse_phones_outside(self) -> None:
+        """Refuse phones that are not within their section."""
+        if (self._phones_at is None) != (self._num_phones is None):
+            raise DamagedIndexError("phones without a place")
+        if self._num_phones is not None and len(self):
+            ends = self._phones_at + PHONE_BYTES * np.maximum(self._num_phones.astype("<i8"), 0)
+            if self._phones_at.min() < 0 or ends.max() > self.file.section("phones", "u1").num_bytes:
+                raise DamagedIndexError("phones stand outside of their section")
+
     def _read_phones(self, row: int) -> tuple[Phone, ...]:
         if self._phones_offset is None:
             self._phones_offset = self._read(lambda file: file.check("phones").offset)
         count, offset = self._num_phones.item(row), self._phones_offset + self._phones_at.item(row)
         numbers = struct.unpack(f"<{count}d{count}d{count}I", self.file.read(offset, PHONE_BYTES * count))
+        if count and max(numbers[2 * count :]) >= len(self._labels):
+            raise DamagedIndexError("a phone has no label")
         labels = map(self._labels.__getitem__, numbers[2 * count :])
         triples = zip(numbers[:count], numbers[count : 2 * count], labels, strict=True)
         # as `map(Phone, …)`, without a call of Python code for each
@@ -310,31 +325,33 @@ class _Names:
         return self.names[code] if code >= 0 else None
 
 
+_DTYPES = {"start": "<f8", "end": "<f8", "channel": "<i4", "split": "i1", "phones.count": "<i4"}
+"""Of the columns of numbers; those of names are `<i4`, all others `<i8`."""
+
+_Rows = TypeVar("_Rows", Texts, bytes, NDArray[Any])
+
+
 def _numbers(file: IndexFile, name: str, count: int) -> Any:
     """The column (N,); None where it is left out, because no utterance has the field."""
     if name not in file:
         return None
-    values = file.array(name)
-    if len(values) != count:
-        raise DamagedIndexError(f"`{name}` has {len(values)} rows, not {count}")
-    return values
+    return _rows(file.array(name, _DTYPES.get(name, "<i4" if name in CODED_COLUMNS else "<i8")), count)
+
+
+def _rows(column: _Rows, count: int) -> _Rows:
+    if len(column) != count:
+        raise DamagedIndexError(f"a column has {len(column)} rows, not {count}")
+    return column
 
 
 def _codes(values: Any, count: int) -> Any:
-    if values is not None and len(values) and values.max() >= count:
+    if values is not None and len(values) and not -1 <= values.min() <= values.max() < count:
         raise DamagedIndexError("a number stands for no name")
     return values
 
 
-def _bytes(file: IndexFile, name: str, count: int) -> bytes:
-    content = file.array(name).tobytes() if name in file else b""
-    if content and len(content) != count:
-        raise DamagedIndexError(f"`{name}` has {len(content)} bytes, not {count}")
-    return content
-
-
 def _texts(file: IndexFile, name: str) -> Texts:
-    return Texts(file.array(f"{name}.bytes").tobytes(), file.array(f"{name}.bounds"))
+    return Texts(file.array(f"{name}.bytes", "u1").tobytes(), file.array(f"{name}.bounds", "<i8"))
 
 
 def _texts_of(file: IndexFile, name: str) -> list[str]:
@@ -347,7 +364,8 @@ def _texts_of(file: IndexFile, name: str) -> list[str]:
 def _all_texts(file: IndexFile) -> tuple[Texts, NDArray[Any]]:
     if "text.bytes" not in file:
         return Texts(b"", np.zeros(1, dtype="<i8")), np.zeros(0, dtype="u1")
-    return _texts(file, "text"), file.array("text.known")
+    texts = _texts(file, "text")
+    return texts, _rows(file.array("text.known", "u1"), len(texts))
 
 
 def _known(values: Any, row: int) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.manifest.fingerprint import corpus_of, on_scales, samples_digest, scales_of
 from repbench.corpora.manifest.header import MANIFEST_FILE, open_root, read_header
-from repbench.corpora.manifest.index import SMALLEST_BYTES, ManifestSource, Say, UnindexableError, open_columns
+from repbench.corpora.manifest.index import ManifestSource, Say, UnindexableError, gets_index, open_columns
 from repbench.corpora.manifest.lines import parse_line
 from repbench.corpora.manifest.opening_checks import (
     refuse_leaks,
@@ -41,7 +41,7 @@ def read(folder: Path, *, root: Path | None = None, say: Say = lambda line: None
     sounds = open_root(folder / header["root"] if root is None else root, follow_links="links" in header)
     source = ManifestSource(lines=folder / MANIFEST_FILE, header=header, root=sounds, say=say)
     try:
-        if source.lines.stat().st_size >= SMALLEST_BYTES:
+        if gets_index(source):
             with contextlib.suppress(UnindexableError):
                 return _read_index(source)
         return _read_lines(source)
