@@ -7,7 +7,7 @@ reads from a table and `corpus check` reads again.
 
 Every measurement is a process of its own. `cpu_s` and `wall_s` do not count its imports, except for the two commands,
 which are timed as a whole; `peak_mb` is its highest resident memory and `before_mb` what it had after its imports.
-`--source` measures another version of the package, such as that of another checkout.
+`--source` measures other versions of the package too, such as that of another checkout, one after the other.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--phones", type=int, nargs="*", default=[10_000, 100_000, 300_000], help="sizes with phones")
     parser.add_argument("--clips", type=int, nargs="*", default=[10_000, 100_000, 300_000, 1_000_000])
     parser.add_argument("--sounds", type=int, nargs="*", default=[10_000, 100_000], help="sizes with sounds")
-    parser.add_argument("--source", type=Path, default=REPOSITORY / "src", help="the `src` of the version to measure")
+    parser.add_argument("--source", type=Path, nargs="+", default=[REPOSITORY / "src"], help="`src` of each version")
     parser.add_argument("--folder", type=Path, help="keep the manifests here; default: a temporary folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "manifests.json")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
@@ -48,14 +48,18 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        rows = list(measured(arguments, folder))
-    result = {"machine": machine(), "source": arguments.source.resolve().parent.name, "rows": rows}
+        rows = [
+            {"version": number, **row}
+            for number, source in enumerate(arguments.source)
+            for row in measured(arguments, source.resolve(), folder)
+        ]
+    result = {"machine": machine(), "rows": rows}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def measured(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """A row for each measurement; printed as it is made."""
-    variables = {**os.environ, "PYTHONPATH": str(arguments.source), "REPBENCH_CACHE": str(folder / "cache")}
+def measured(arguments: argparse.Namespace, source: Path, folder: Path) -> Iterator[dict[str, Any]]:
+    """A row for each measurement of a version; printed as it is made."""
+    variables = {**os.environ, "PYTHONPATH": str(source), "REPBENCH_CACHE": str(folder / "cache")}
     for kind in ("phones", "clips"):
         for size in getattr(arguments, kind):
             manifest = folder / f"{kind}-{size}"
@@ -154,7 +158,7 @@ def write_manifest(folder: Path, size: int, phones_each: int) -> None:
             stream.write(json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n")
     label_sets = {"speakers": sorted(speakers), **({"phones": sorted(PHONES)} if phones_each else {})}
     listed = "\n".join(each for _, each in sorted(hashes))
-    header = {
+    header: dict[str, Any] = {
         "schema": "repbench.corpus/1", "name": folder.name, "licence": "none", "root": str(root),
         "label_sets": label_sets, "phone_map": None, "resample": "allowed",
         "samples_sha256": hashlib.sha256(listed.encode()).hexdigest(), "notes": [], "tools": {},

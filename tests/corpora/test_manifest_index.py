@@ -320,11 +320,11 @@ class TestRefusals:
         ("lines", "header", "fault"),
         [
             ({"b": {"speaker": 7}}, {}, r"`speaker` must be a string.*jsonl:5, utterance b"),
-            ({"b": {"id": "u0001"}}, {}, r"The id `u0001` stands 2 times: \S+:2, \S+:5 .*jsonl:2, utterance u0001"),
+            ({"b": {"id": "u0001"}}, {}, r"The id `u0001` (stands|occurs) 2 times: \S+:2, \S+:5 .*jsonl:2, utterance u0001"),
             ({"b": {"speaker": "C"}}, {}, r"does not list: C .*utterance b"),
             ({"b": {"phones": [[0, 0.1, "XX"]]}}, {}, r"does not list: XX .*utterance b"),
             ({"b": {"samples_sha256": HASH.format(1), "split": "test"}, "c": {"samples_sha256": HASH.format(1),
-              "split": "dev"}}, {}, r"The same sound stands under two ids, `b` \(test\) and `c` \(dev\)"),
+              "split": "dev"}}, {}, r"The same sound (stands under|has) two ids, `b` \(test\) and `c` \(dev\)"),
             ({"b": {}}, {"samples_sha256": "0" * 64}, r"does not list the sounds of `corpus\.json`"),
             ({"b": {"audio": "../b.wav"}}, {}, r"The place `\.\./b\.wav` has a part.*jsonl:5, utterance b"),
         ],

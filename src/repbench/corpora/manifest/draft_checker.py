@@ -202,15 +202,17 @@ def _normalised(draft: DraftUtterance) -> DraftUtterance:
         if value == "" and name != "text":
             do = "Leave out what is not known; an id must stand"
             raise DataError(f"`{name}` is empty", file=draft.audio, utterance=draft.id, key=name, do=do)
-    return replace(draft, id=nfc(draft.id), speaker=None if draft.speaker is None else nfc(draft.speaker))
+    identifier, speaker = nfc(draft.id), None if draft.speaker is None else nfc(draft.speaker)
+    is_normal = (identifier, speaker) == (draft.id, draft.speaker)
+    return draft if is_normal else replace(draft, id=identifier, speaker=speaker)
 
 
 def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: RootFolder) -> Utterance:
     duration_s = measured.num_samples / measured.sample_rate_hz
-    place = root.relative(item.audio, utterance=item.id)
+    audio = root.join(root.relative(item.audio, utterance=item.id), utterance=item.id)
     return Utterance(
         id=item.id,
-        audio=root.join(place, utterance=item.id),
+        audio=item.audio if item.audio == audio else audio,  # one object of two that are equal
         start=None if item.start is None else float(item.start),
         end=None if item.end is None else float(item.end),
         sample_rate_hz=measured.sample_rate_hz,
@@ -247,4 +249,8 @@ def _folded(
         what = f"The alignment has phones that the phone map does not know: {listed}"
         raise DataError(what, utterance=utterance, key="phone_map", do="Add them to the map")
     labelled = ((phone, known[phone.label]) for phone in checked)
-    return tuple(Phone(phone.start_s, phone.end_s, label) for phone, label in labelled if label is not None)
+    return tuple(
+        phone if label == phone.label else Phone(phone.start_s, phone.end_s, label)
+        for phone, label in labelled
+        if label is not None
+    )

@@ -32,7 +32,10 @@ from repbench.corpora.manifest.lines import format_line
 from repbench.corpora.manifest.reader import read
 from repbench.corpora.safe_paths import RootFolder
 from repbench.errors import DataError, UsageError
-from repbench.files import TEMPORARY_PREFIX, environment_faults, write_json, write_text
+from repbench.files import TEMPORARY_PREFIX, atomic_write, environment_faults, write_json
+
+_CHUNK = 1 << 20
+"""Characters of the lines that are encoded at once."""
 
 
 def write(
@@ -222,7 +225,9 @@ def _write_folder(out: Path, lines: str, header: Mapping[str, Any]) -> None:
 
 def _fill(folder: Path, lines: str, header: Mapping[str, Any]) -> None:
     """Write the two files; the header comes last, because a folder that has one is a manifest."""
-    write_text(folder / MANIFEST_FILE, lines)
+    with atomic_write(folder / MANIFEST_FILE) as stream:
+        for start in range(0, len(lines), _CHUNK):  # not all of them a second time, as bytes
+            stream.write(lines[start : start + _CHUNK].encode("utf-8"))
     remove_index(folder)
     write_json(folder / HEADER_FILE, header)
 
