@@ -320,7 +320,7 @@ class TestRefusals:
         ("lines", "header", "fault"),
         [
             ({"b": {"speaker": 7}}, {}, r"`speaker` must be a string.*jsonl:5, utterance b"),
-            ({"b": {"id": "u0001"}}, {}, r"The id `u0001` (stands|occurs) 2 times: \S+:2, \S+:5 .*jsonl:2, utterance u0001"),
+            ({"b": {"id": "u0001"}}, {}, r"`u0001` (stands|occurs) 2 times: \S+:2, \S+:5 .*jsonl:2, utterance u0001"),
             ({"b": {"speaker": "C"}}, {}, r"does not list: C .*utterance b"),
             ({"b": {"phones": [[0, 0.1, "XX"]]}}, {}, r"does not list: XX .*utterance b"),
             ({"b": {"samples_sha256": HASH.format(1), "split": "test"}, "c": {"samples_sha256": HASH.format(1),
