@@ -287,6 +287,12 @@ class TestDamage:
         (folder / index.INDEX_FILE).unlink()
         assert len(corpus.utterances[0].phones or ()) == 2
 
+    def test_a_link_of_the_user_to_nothing_is_kept(self, tmp_path: Path) -> None:
+        folder = written(tmp_path, many(4))
+        (folder / index.INDEX_FILE).symlink_to("not there")
+        assert manifest.read(folder) == manifest.read(folder)
+        assert (folder / index.INDEX_FILE).is_symlink()
+
     def test_a_file_of_the_user_is_kept(self, tmp_path: Path) -> None:
         folder = written(tmp_path, many(4))
         (folder / index.INDEX_FILE).write_text("chapter one")
@@ -297,8 +303,11 @@ class TestDamage:
         assert len(list((tmp_path / "cache" / "manifests").iterdir())) == 1
         assert not said
 
-    def test_a_forged_one_leads_nowhere_outside_the_root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder = written(tmp_path, {"a": {"audio": "aa/aa"}, "b": {}})
+    @pytest.mark.parametrize("header", [{}, {"links": "followed"}], ids=["within", "followed"])
+    def test_a_forged_one_leads_nowhere_outside_the_root(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: dict[str, Any]
+    ) -> None:
+        folder = written(tmp_path, {"a": {"audio": "aa/aa"}, "b": {}}, **header)
         monkeypatch.setattr("repbench.corpora.manifest.indexing._TextColumn.append", forged)
         manifest.read(folder)
         monkeypatch.undo()
@@ -367,7 +376,7 @@ class TestRefusals:
     def test_fault_42_a_link_that_leads_out_is_found_at_each_opening(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
-        lines = {f"u{number}": {"audio": f"deep/d{number % 2}/{number}.wav"} for number in range(6)}
+        lines = {f"u{number}": {"audio": f"deep/d{number % 2}/{number}.wav"} for number in (5, 3, 4, 0, 1, 2)}
         folder = written(tmp_path, lines)
         (tmp_path / "sounds" / "deep" / "d1").mkdir(parents=True)
         manifest.read(folder)
