@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,38 @@ def _manifest(folder: Path) -> list[Seed]:
         _seed(folder / "manifest" / name, lambda: manifest.read(folder / "manifest"))
         for name in (manifest.MANIFEST_FILE, manifest.HEADER_FILE)
     ]
+
+
+def _index(folder: Path) -> list[Seed]:
+    from repbench.corpora import manifest
+    from repbench.corpora.manifest import index, index_file, indexed
+    from tests.corpora.test_manifest_index import RARE, written
+
+    index.SMALLEST_BYTES = 0
+    whole = written(folder, RARE) / index.INDEX_FILE
+    manifest.read(whole.parent)
+    content = whole.read_bytes()
+    table, sealed = folder / "table.json", folder / "sealed.index"
+    table_at = len(content) - 40 - struct.unpack("<Q", content[-40:-32])[0]
+    table.write_bytes(content[table_at:-40])
+
+    def read(path: Path) -> None:
+        try:
+            for utterance in indexed.Columns(index_file.IndexFile.open(path), "/").utterances():
+                repr(utterance)
+        except index_file.DamagedIndexError as error:
+            raise NoticedError(str(error)) from error
+
+    def read_sealed() -> None:
+        changed = table.read_bytes()
+        end = struct.pack("<Q", len(changed)) + hashlib.sha256(changed).digest()
+        sealed.write_bytes(content[:table_at] + changed + end)
+        read(sealed)
+
+    def refuse_passed(changed: bytes) -> None:
+        assert changed == content, "a changed index was read"
+
+    return [_seed(whole, lambda: read(whole), refuse_passed=refuse_passed), _seed(table, read_sealed)]
 
 
 def _tables(folder: Path) -> list[Seed]:
@@ -370,7 +403,7 @@ def _records(folder: Path) -> list[Seed]:
 
 
 class NoticedError(Exception):
-    """`verify`, or the store, has noticed that a file was changed."""
+    """`verify`, the store or an index has noticed that a file was changed."""
 
 
 def _meaning(content: bytes) -> object:
@@ -393,6 +426,7 @@ TARGETS = {
         Target(name="textgrid", seeds=_textgrids, weight=4),
         Target(name="alignments", seeds=_alignments, weight=4),
         Target(name="manifest", seeds=_manifest, weight=4),
+        Target(name="index", seeds=_index, weight=4, refusals=(RepbenchError, NoticedError)),
         Target(name="tables", seeds=_tables, weight=4),
         Target(name="csd", seeds=_csd, weight=0.5),
         Target(name="yaml", seeds=_yaml, weight=2),

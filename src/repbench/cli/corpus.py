@@ -206,7 +206,7 @@ def corpus_check(
 
     reporter = ConsoleReporter()
     with reporter.stage(f"corpus {corpus}") as advance:
-        opened = open_corpus(corpus, root=root, progress=advance)
+        opened = open_corpus(corpus, root=root, progress=advance, say=reporter.say)
     if out is not None:
         from repbench.corpora.audit.page import refuse_other_page
 

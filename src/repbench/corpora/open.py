@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from repbench.corpora import manifest
@@ -10,13 +11,16 @@ from repbench.errors import DataError, PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, FoundEntry, registry
 
 
-def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | None = None) -> Corpus:
+def open_corpus(
+    spec: str, *, root: Path | None = None, progress: Progress | None = None, say: Callable[[str], None] | None = None
+) -> Corpus:
     """Open a registered corpus (`synthetic:clean:tiny`) or the folder of a manifest.
 
     Args:
         spec: A name with its options, or a path. What holds a `/`, or is a folder with a manifest, is a path.
         root: The folder of the sounds of a manifest, if they were moved; None for the root it was made with.
         progress: Called with (done, total) while a corpus is made.
+        say: Receives a note if the index of a manifest was damaged.
 
     Raises:
         UsageError: No corpus has that name, it is a layout that must be prepared first, or a root is given
@@ -25,7 +29,7 @@ def open_corpus(spec: str, *, root: Path | None = None, progress: Progress | Non
         PluginError: A third party's corpus cannot be loaded or opened.
     """
     if is_manifest_path(spec):
-        return manifest.read(Path(spec), root=root)
+        return manifest.read(Path(spec), root=root, say=say or (lambda line: None))
     if root is not None:
         what = f"`{spec}` is no folder of a manifest, so it has no root"
         raise UsageError(what, key="--root", do="Leave --root out")

@@ -92,19 +92,46 @@ class RootFolder:
     def _real_place(self, text: str) -> str:
         return os.path.realpath(self._prefix + text)
 
+    def may_lead_out(self, folder: str, num_files: int) -> bool:
+        """Whether any place in a folder may lead out of the root by a link: then `join` has to look at each of them.
+
+        To look at the whole folder is faster than to look at each file, above all on a disk of another machine.
+
+        Args:
+            folder: Relative to the root.
+            num_files: How many files of it are meant; a folder with many others is not read to its end.
+        """
+        if self._follow_links:
+            return False
+        path = self._prefix + folder
+        if not self._is_inside(path):
+            return True
+        try:
+            with os.scandir(path) as entries:
+                return any(number > 4 * num_files + 64 or each.is_symlink() for number, each in enumerate(entries))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+
     def _leads_out(self, text: str) -> bool:
-        """Whether a symbolic link on the way leaves the root and must not; folders that passed are not tried again."""
+        """Whether a symbolic link on the way leaves the root and must not."""
         if self._follow_links:
             return False
         path = self._prefix + text
-        folder = path.rpartition("/")[0]
-        # Resolving costs a system call for each part of a path, and a corpus has few folders for its files.
-        if folder not in self._checked_folders:
-            if not self._holds(folder):
-                return True
-            self._checked_folders.add(folder)
-        # the file itself is checked only if it is a link; its folder has passed above
+        if not self._is_inside(path.rpartition("/")[0]):
+            return True
         return os.path.islink(path) and not self._holds(path)  # noqa: PTH114 - 100,000 places are read at once
+
+    def _is_inside(self, folder: str) -> bool:
+        """Whether a folder is inside the root, links followed; folders that are inside are not tried again."""
+        # Resolving costs a system call for each part of a path, and a corpus has few folders for its files.
+        if folder in self._checked_folders:
+            return True
+        if not self._holds(folder):
+            return False
+        self._checked_folders.add(folder)
+        return True
 
     def _holds(self, path: str) -> bool:
         real = os.path.realpath(path)

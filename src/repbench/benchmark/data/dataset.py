@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
 from repbench.benchmark.data.splits import divide
@@ -16,7 +17,6 @@ from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.faults import warnings_of
 from repbench.downstream.contract import Downstream, LabelledUtterance, Problem, problem_of
-from repbench.downstream.problems.scoring_grid import UNLABELLED
 from repbench.errors import DataError, PluginError, Unlabelled, UsageError, plugin_faults
 
 _CHECK = "Correct the task; `repbench check downstream` names every promise that it breaks"
@@ -78,6 +78,8 @@ class LabelledSplits:
 
     def usable(self, examples: LabelledUtterances) -> LabelledUtterances:
         """The examples that the upstream can take."""
+        if not self.unusable:
+            return examples
         return tuple(example for example in examples if example.id not in self.unusable)
 
 
@@ -95,9 +97,10 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
         PluginError: The task gives classes or labels that its contract forbids.
     """
     division = divide(corpus, task.info.split, settings)
-    train, unlabelled_train = _labelled(division.train, task)
-    dev, unlabelled_dev = _labelled(division.dev, task)
-    test, excluded = _labelled(division.test, task)
+    problem, names = problem_of(task), {}
+    train, unlabelled_train, names["train"] = _labelled(division.train, task)
+    dev, unlabelled_dev, names["dev"] = _labelled(division.dev, task)
+    test, excluded, names["test"] = _labelled(division.test, task)
     num_out = len(division.test) - len(test) - len(excluded)
     if not train:
         raise DataError(
@@ -123,12 +126,19 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
         policy=division.policy,
         warnings=(
             *division.warnings,
-            *_of_test(num_out, len(division.test), task, classes_of(test, problem_of(task))),
+            *_of_test(num_out, len(division.test), task, names["test"]),
             *_lost("train", unlabelled_train | {each.id: unusable[each.id] for each in train if each.id in unusable}),
             *_lost("dev", unlabelled_dev | {each.id: unusable[each.id] for each in dev if each.id in unusable}),
         ),
     )
-    _check_classes(corpus, task, splits, test)
+    _check_classes(corpus, task, splits, test, names)
+    trained = splits.usable(train)
+    classes_trained = names["train"] if len(trained) == len(train) else classes_of(trained, problem)
+    if len(classes_trained) < problem.min_classes:
+        raise DataError(
+            f"The train split of {corpus.name} holds only the class {', '.join(classes_trained)}",
+            do="Choose a corpus with at least two classes",
+        )
     return splits
 
 
@@ -141,13 +151,13 @@ def splits_for_probe(
         DataError: The corpus has nothing to score, or classes that the probe does not know.
     """
     official = [each for each in corpus.utterances if each.split == "test"]
-    examples, excluded = _labelled(official or corpus.utterances, task)
+    examples, excluded, names = _labelled(official or corpus.utterances, task)
     if not examples:
         raise DataError(
             f"{corpus.name} holds no utterance that `{task.info.name}` can score{_first_reason(excluded)}",
             do="Choose another corpus",
         )
-    unknown = sorted(classes_of(examples, problem_of(task)) - set(classes))
+    unknown = sorted(names - set(classes))
     if unknown:
         raise DataError(
             f"{corpus.name} has classes that the probe does not know: {', '.join(unknown)}",
@@ -178,38 +188,77 @@ def _classes(task: Downstream, corpus: Corpus, train: LabelledUtterances) -> tup
     return classes
 
 
-def _labelled(utterances: Iterable[Utterance], task: Downstream) -> tuple[LabelledUtterances, dict[str, str]]:
-    """The labelled utterances of the task, and from the id of one without a label to the reason."""
-    examples, unlabelled, problem = [], {}, problem_of(task)
+def _labelled(utterances: Iterable[Utterance], task: Downstream) -> tuple[LabelledUtterances, dict[str, str], set[str]]:
+    """The labelled utterances of the task, from the id of one without a label to the reason, and all classes met."""
+    examples, unlabelled, classes, problem = [], {}, set[str](), problem_of(task)
     for utterance in utterances:
         try:
-            with plugin_faults(task.info.name, utterance=utterance.id):
-                given: object = task.labels(utterance)
-                labels = tuple(given) if isinstance(given, list) else given
-                fits = labels is None or problem.is_label(labels)
+            given: object = task.labels(utterance)
+            labels = tuple(given) if isinstance(given, list) else given
+            fits = labels is None or problem.is_label(labels)
         except Unlabelled as reason:
             unlabelled[utterance.id] = reason.what
             continue
+        except BaseException:
+            with plugin_faults(task.info.name, utterance=utterance.id):
+                raise
         if labels is None:
             continue
         if not fits:
             what = f"`labels` must give {problem.labels_are}"
             raise PluginError(what, key=task.info.name, utterance=utterance.id, do=_CHECK)
-        example = LabelledUtterance(utterance, labels)
-        if _is_scored(example, problem):
+        example = _example(utterance, labels)
+        if problem.min_classes == 0 or problem.is_scored(example):
             examples.append(example)
+            classes.update(problem.names(labels))
         else:
             unlabelled[utterance.id] = "no instant of it is labelled"
-    return tuple(examples), unlabelled
+    return tuple(examples), unlabelled, classes
 
 
-def _is_scored(example: LabelledUtterance, problem: Problem) -> bool:
-    """Whether any of its labels can be scored; so can those of a problem without classes."""
-    names = problem.names(example.labels)
-    if problem.min_classes == 0:
-        return True
-    # Which class plays no part here, so every name gets number 0: what is left UNLABELLED is scored nowhere.
-    return bool((problem.scored_classes(example, dict.fromkeys(names, 0)) != UNLABELLED).any())
+class PhonesAsLabels(LabelledUtterance):
+    """An utterance whose labels are its phones: they are read from it when they are asked for, and not kept.
+
+    To call the class as `LabelledUtterance` is called gives one that keeps its labels.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, utterance: Utterance, labels: Any) -> LabelledUtterance:  # type: ignore[misc]
+        return LabelledUtterance(utterance, labels)
+
+    @classmethod
+    def of(cls, utterance: Utterance) -> PhonesAsLabels:
+        """The utterance with its phones as labels."""
+        made: PhonesAsLabels = object.__new__(cls)
+        object.__setattr__(made, "utterance", utterance)
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        """`labels` has no value of its own, and Python asks for it here."""
+        if name != "labels":
+            raise AttributeError(f"'LabelledUtterance' object has no attribute '{name}'", name=name, obj=self)
+        return self.utterance.phones
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LabelledUtterance):
+            return NotImplemented
+        return (self.utterance, self.labels) == (other.utterance, other.labels)
+
+    def __hash__(self) -> int:
+        return hash((self.utterance, self.labels))
+
+    def __repr__(self) -> str:
+        return repr(LabelledUtterance(self.utterance, self.labels))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LabelledUtterance, (self.utterance, self.labels)
+
+
+def _example(utterance: Utterance, labels: Any) -> LabelledUtterance:
+    if isinstance(labels, tuple) and labels is utterance.phones:
+        return PhonesAsLabels.of(utterance)
+    return LabelledUtterance(utterance, labels)
 
 
 def _reasons(examples: Iterable[LabelledUtterance], excludes: Excludes) -> dict[str, str]:
@@ -233,7 +282,9 @@ def _lost(name: str, lost: Mapping[str, str]) -> tuple[str, ...]:
     return (f"{len(lost)} utterances of {name} cannot be used, such as {example}: {reason}",)
 
 
-def _check_classes(corpus: Corpus, task: Downstream, splits: LabelledSplits, test: LabelledUtterances) -> None:
+def _check_classes(
+    corpus: Corpus, task: Downstream, splits: LabelledSplits, test: LabelledUtterances, names: Mapping[str, set[str]]
+) -> None:
     for name, examples in (("train", splits.usable(splits.train)), ("dev", splits.usable(splits.dev)), ("test", test)):
         if not examples:
             raise DataError(
@@ -246,19 +297,13 @@ def _check_classes(corpus: Corpus, task: Downstream, splits: LabelledSplits, tes
             f"`{task.info.name}` on {corpus.name} has only the class {', '.join(splits.classes)}",
             do="Choose a corpus with at least two classes",
         )
-    for name, examples in (("train", splits.train), ("dev", splits.dev), ("test", test)):
-        unknown = sorted(classes_of(examples, problem) - set(splits.classes))
+    for name, found in names.items():
+        unknown = sorted(found - set(splits.classes))
         if unknown:
             raise DataError(
                 f"The {name} split of {corpus.name} has classes that training cannot know: {', '.join(unknown)}",
                 do="Correct the corpus's labels or splits",
             )
-    trained = classes_of(splits.usable(splits.train), problem)
-    if len(trained) < problem.min_classes:
-        raise DataError(
-            f"The train split of {corpus.name} holds only the class {', '.join(trained)}",
-            do="Choose a corpus with at least two classes",
-        )
 
 
 def classes_of(examples: Iterable[LabelledUtterance], problem: Problem) -> set[str]:
@@ -288,7 +333,7 @@ def subset(
     if count == len(examples):
         return examples
     place: dict[str, tuple[float, str]] = {}
-    strata = grouped(examples, lambda each: f"{problem.stratum(each.labels)}\0{each.utterance.speaker}")
+    strata = grouped(examples, lambda each: f"{_stratum(each, problem)}\0{each.utterance.speaker}")
     for name, members in strata.items():
         order = shuffled([example.id for example in members], seed, f"{salt} {name}")
         offset = uniform(f"{seed} {salt} {name} offset")
@@ -317,8 +362,10 @@ def missing_classes(
             do="Take a larger fraction",
         )
     problem = problem_of(task)
-    missing = sorted(set(classes) - classes_of(train, problem))
-    if not missing or (fraction == 1.0 and not problem.needs_every_class):
+    if fraction == 1.0 and not problem.needs_every_class:
+        return ()
+    missing = _without_classes_of(train, set(classes), problem)
+    if not missing:
         return ()
     named = f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
     what = (
@@ -328,6 +375,21 @@ def missing_classes(
     if problem.needs_every_class:
         raise UsageError(what, key="--label-fraction", do="Take a larger fraction")
     return (what,)
+
+
+def _without_classes_of(examples: Iterable[LabelledUtterance], classes: set[str], problem: Problem) -> list[str]:
+    """The classes that no label has, sorted; no more examples are read than that takes."""
+    missing = set(classes)
+    for example in examples:
+        if not missing:
+            break
+        missing.difference_update(problem.names(example.labels))
+    return sorted(missing)
+
+
+def _stratum(example: LabelledUtterance, problem: Problem) -> str:
+    """The class of an utterance; its labels are not read where classes vary within an utterance."""
+    return "" if type(problem).stratum is Problem.stratum else problem.stratum(example.labels)
 
 
 def seconds_of(examples: Iterable[LabelledUtterance]) -> float:

@@ -101,7 +101,7 @@ def _train(resolved: ResolvedPretraining, processes: Processes, reporter: Report
     # Twice: before the corpus is opened, which may take minutes, and then with its fingerprint.
     done = hold_to_run(resolved, None)
     with reporter.stage(f"corpus {request.corpus}") as advance:
-        corpus = open_corpus(request.corpus, progress=advance)
+        corpus = open_corpus(request.corpus, progress=advance, say=reporter.say)
     hold_to_run(resolved, corpus)
     if done is not None and done.step >= resolved.training.steps:
         done = newest_intact(run, lambda line: None)  # the trainer warns of damaged checkpoints

@@ -371,7 +371,7 @@ def open_corpus_of(request: RunRequest, reporter: Reporter) -> Corpus:
     if entry is not None:
         say_side_effects(entry, reporter.say)
     with reporter.stage(f"corpus {request.corpus}") as advance:
-        corpus = open_corpus(request.corpus, progress=advance)
+        corpus = open_corpus(request.corpus, progress=advance, say=reporter.say)
     if request.device == "auto" and not torch.cuda.is_available():
         reporter.say("note: no CUDA device was found, so the CPU computes")
     return corpus

@@ -176,7 +176,8 @@ def validate_phones(
     checked: list[Phone] = []
     previous_end = 0.0
     limit_s = duration_s + LENGTH_TOLERANCE_S + _SLACK_S
-    for index, (start_s, end_s, label) in enumerate(phones):
+    for index, phone in enumerate(phones):
+        start_s, end_s, label = phone
         # `not … <=`, because every comparison with NaN is False: a time that is no number fails here
         if not 0 <= start_s < end_s <= limit_s or start_s < previous_end - rounding_s:
             fault = _fault_of(start_s, end_s, previous_end, duration_s)
@@ -187,7 +188,10 @@ def validate_phones(
         start_s, end_s = max(start_s, previous_end), min(end_s, duration_s)
         # an interval that lay in the overlap or past the sound as a whole is dropped
         if start_s < end_s:
-            checked.append(Phone(float(start_s), float(end_s), label))
+            # the same object where nothing changed: a corpus that is prepared holds millions of them
+            is_unchanged = type(start_s) is float and start_s is phone[0] and type(end_s) is float and end_s is phone[1]
+            same = is_unchanged and type(phone) is Phone
+            checked.append(phone if same else Phone(float(start_s), float(end_s), label))
             previous_end = end_s
     return tuple(checked)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from repbench.audio.sound import Channel, Measure, read_sound
 from repbench.corpora.contract import Corpus, Progress, Utterance
 from repbench.corpora.faults import both, is_leak, same_sound
 from repbench.corpora.manifest.feature_column import refuse_unfit
+from repbench.corpora.manifest.reading_ahead import read_each
 from repbench.errors import DataError, IntegrityError, RepbenchError
 
 SHORTEST_SECONDS = 0.025
@@ -35,12 +34,7 @@ def read_all(corpus: Corpus, progress: Progress | None) -> Iterator[UtteranceFin
     def read_files(utterance: Utterance) -> UtteranceFindings:
         return UtteranceFindings(_sound(utterance), _features_fault(utterance, corpus))
 
-    # Threads, not processes: cffi and hashlib release the interpreter's lock; `map` keeps the order of the utterances.
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, found in enumerate(pool.map(read_files, corpus.utterances), start=1):
-            if progress is not None:
-                progress(done, len(corpus.utterances))
-            yield found
+    yield from read_each(read_files, corpus.utterances, progress)
 
 
 def _sound(utterance: Utterance) -> tuple[Measure, Quality] | DataError:

@@ -7,7 +7,6 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from repbench.corpora.contract import (
 from repbench.corpora.faults import Fault, counts_by_kind, leaks, note_on_equal_sounds
 from repbench.corpora.manifest.feature_column import with_features
 from repbench.corpora.manifest.lines import is_attribute
+from repbench.corpora.manifest.reading_ahead import read_each
 from repbench.corpora.manifest.sound_notes import notes_on_sounds
 from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.corpora.textfiles import nfc
@@ -193,12 +193,7 @@ def measure_all(
         except DataError as error:
             return error
 
-    # Threads, not processes: cffi and hashlib release the interpreter's lock while they decode and hash.
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, result in enumerate(pool.map(measured, utterances), start=1):
-            if progress is not None:
-                progress(done, len(utterances))
-            yield result
+    yield from read_each(measured, utterances, progress)
 
 
 def _normalised(draft: DraftUtterance) -> DraftUtterance:
@@ -211,15 +206,17 @@ def _normalised(draft: DraftUtterance) -> DraftUtterance:
         if value == "" and name != "text":
             do = "Leave out what is not known; an id is required"
             raise DataError(f"`{name}` is empty", file=draft.audio, utterance=draft.id, key=name, do=do)
-    return replace(draft, id=nfc(draft.id), speaker=None if draft.speaker is None else nfc(draft.speaker))
+    identifier, speaker = nfc(draft.id), None if draft.speaker is None else nfc(draft.speaker)
+    is_normal = (identifier, speaker) == (draft.id, draft.speaker)
+    return draft if is_normal else replace(draft, id=identifier, speaker=speaker)
 
 
 def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: RootFolder) -> Utterance:
     duration_s = measured.num_samples / measured.sample_rate_hz
-    place = root.relative(item.audio, utterance=item.id)
+    audio = root.join(root.relative(item.audio, utterance=item.id), utterance=item.id)
     return Utterance(
         id=item.id,
-        audio=root.join(place, utterance=item.id),
+        audio=item.audio if item.audio == audio else audio,  # one object of two that are equal
         start=None if item.start is None else float(item.start),
         end=None if item.end is None else float(item.end),
         sample_rate_hz=measured.sample_rate_hz,
@@ -256,4 +253,8 @@ def _folded(
         what = f"The alignment has phones that the phone map does not know: {listed}"
         raise DataError(what, utterance=utterance, key="phone_map", do="Add them to the map")
     labelled = ((phone, known[phone.label]) for phone in checked)
-    return tuple(Phone(phone.start_s, phone.end_s, label) for phone, label in labelled if label is not None)
+    return tuple(
+        phone if label == phone.label else Phone(phone.start_s, phone.end_s, label)
+        for phone, label in labelled
+        if label is not None
+    )

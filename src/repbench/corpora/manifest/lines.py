@@ -35,10 +35,12 @@ _FIELDS = frozenset(
 
 
 class ManifestLine(NamedTuple):
-    """An utterance and its line: `…/manifest.jsonl:12`."""
+    """An utterance and its line: `…/manifest.jsonl:12`; the paths of its files as they stand there."""
 
     utterance: Utterance
     where: str
+    place: str
+    features_place: str | None
 
 
 def format_line(utterance: Utterance, place: str, features: str | None = None) -> str:
@@ -112,7 +114,7 @@ def parse_line(line: bytes, root: RootFolder, where: str) -> ManifestLine:
     if not isinstance(fields, dict):
         raise DataError("The line is not a JSON object", file=where, do="Prepare the corpus again")
     fields_of_line = _LineFields(fields, where)
-    return ManifestLine(fields_of_line.utterance(root), where)
+    return ManifestLine(fields_of_line.utterance(root), where, fields["audio"], fields.get("features"))
 
 
 def strict_json(content: bytes) -> Any:

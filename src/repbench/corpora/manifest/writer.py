@@ -17,7 +17,7 @@ from repbench.audio.sound import inspect, sample_range
 from repbench.corpora.contract import Corpus, Draft, Progress, Resample, Utterance
 from repbench.corpora.faults import refuse_faults
 from repbench.corpora.manifest.draft_checker import DraftChecker
-from repbench.corpora.manifest.fingerprint import corpus_of, samples_digest
+from repbench.corpora.manifest.fingerprint import corpus_of, on_scales, samples_digest
 from repbench.corpora.manifest.header import (
     HEADER_FILE,
     MANIFEST_FILE,
@@ -27,11 +27,15 @@ from repbench.corpora.manifest.header import (
     read_header,
     written_root,
 )
+from repbench.corpora.manifest.index import INDEX_FILE, remove_index
 from repbench.corpora.manifest.lines import format_line
 from repbench.corpora.manifest.reader import read
 from repbench.corpora.safe_paths import RootFolder
 from repbench.errors import DataError, UsageError
-from repbench.files import TEMPORARY_PREFIX, environment_faults, write_json, write_text
+from repbench.files import TEMPORARY_PREFIX, atomic_write, environment_faults, write_json
+
+_CHUNK = 1 << 20
+"""Characters of the lines that are encoded at once."""
 
 
 def write(
@@ -99,7 +103,7 @@ def write(
     if draft.scales:
         header["scales"] = {name: float(middle) for name, middle in sorted(draft.scales.items())}
     _write_folder(out, "".join(_written_line(item, root) for item in utterances), header)
-    return corpus_of(header, utterances, label_sets)
+    return corpus_of(header, on_scales(utterances, header), label_sets)
 
 
 def move(folder: Path, root: Path) -> Corpus:
@@ -178,7 +182,7 @@ def _refuse_other_folder(out: Path, root: Path, name: str, *, overwrite: bool) -
     if not out.is_dir():
         raise UsageError("The manifest is a folder, but this is not", file=out, key="--out", do="Choose another place")
     # unfinished files of a process that was killed do not count
-    names = {path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)}
+    names = {path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)} - {INDEX_FILE}
     header = manifest_header(out)
     if header is not None:
         _refuse_other_corpus(header, out, root, name, overwrite=overwrite)
@@ -229,7 +233,10 @@ def _fill(folder: Path, lines: str, header: Mapping[str, Any]) -> None:
     """Write the two files; the header comes last, because a folder that has one is a manifest."""
     # Over an older manifest, a reader between the two writes finds new lines under the old header, which
     # `samples_sha256` refuses where the sounds differ.
-    write_text(folder / MANIFEST_FILE, lines)
+    with atomic_write(folder / MANIFEST_FILE) as stream:
+        for start in range(0, len(lines), _CHUNK):  # not all of them a second time, as bytes
+            stream.write(lines[start : start + _CHUNK].encode("utf-8"))
+    remove_index(folder)
     write_json(folder / HEADER_FILE, header)
 
 

@@ -253,6 +253,13 @@ class Problem(ABC):
         """(M,) the reference class of each scored item; `UNLABELLED` for one that has no label or none of `index`."""
         return np.array([index.get(name, UNLABELLED) for name in self.names(example.labels)], dtype=np.int64)
 
+    def is_scored(self, example: LabelledUtterance) -> bool:
+        """Whether any item of the utterance can be scored."""
+        names = self.names(example.labels)
+        if type(self).scored_classes is Problem.scored_classes:
+            return bool(names)
+        return bool((self.scored_classes(example, dict.fromkeys(names, 0)) != UNLABELLED).any())
+
     # training
 
     def outputs(self, num_classes: int) -> int:

@@ -33,6 +33,7 @@ from repbench.downstream.problems.scoring_grid import (
     UNLABELLED,
     Integers,
     instants_s,
+    is_first_labelled,
     labels_at,
     nearest_frames,
     num_instants,
@@ -158,6 +159,15 @@ class FrameClassification(ClassProblem):
         # At the utterance's own rate: the grid must not depend on the rate of the upstream.
         count = num_instants(example.utterance.num_samples, example.utterance.sample_rate_hz)
         return labels_at(instants_s(count), example.labels, index)
+
+    def is_scored(self, example: LabelledUtterance) -> bool:
+        """Whether any instant is labelled: most often one of the first segment is."""
+        labels, utterance = example.labels, example.utterance
+        if labels and type(self).scored_classes is FrameClassification.scored_classes:
+            count = num_instants(utterance.num_samples, utterance.sample_rate_hz)
+            if is_first_labelled(count, labels):
+                return True
+        return super().is_scored(example)
 
     def targets(self, context: TaskContext, example: LabelledUtterance, num_frames: int) -> Integers:
         """(F,) the class at each frame's centre."""

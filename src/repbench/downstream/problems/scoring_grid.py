@@ -6,6 +6,7 @@ whatever its hop. The nearest frame is found in whole samples; labels are looked
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,18 @@ def num_instants(num_samples: int, sample_rate_hz: int) -> int:
 def instants_s(count: int) -> Floats:
     """The first `count` instants, in seconds."""
     return (2 * np.arange(count) + 1) / (2 * INSTANTS_PER_SECOND)
+
+
+def is_first_labelled(count: int, phones: Sequence[Phone]) -> bool:
+    """Whether one of the first `count` instants is within the first phone, and so has its label in `labels_at`.
+
+    False does not say that it has none: the next instant after the start is tried, no other.
+    """
+    start_s, end_s, _ = phones[0]
+    number = math.ceil(start_s * INSTANTS_PER_SECOND - 0.5) if 0 <= start_s < count else 0
+    time_s = (2 * number + 1) / (2 * INSTANTS_PER_SECOND)
+    is_before_next = len(phones) == 1 or time_s < phones[1].start_s
+    return number < count and start_s <= time_s < end_s and is_before_next
 
 
 def nearest_frames(count: int, num_frames: int, *, sample_rate_hz: int, hop: int, first_center: int) -> Integers:
