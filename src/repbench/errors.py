@@ -8,10 +8,11 @@ and a traceback.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import shlex
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 
@@ -29,6 +30,13 @@ def printable(text: object) -> str:
 def quoted(value: object) -> str:
     """A path or value quoted for a shell command that is printed."""
     return shlex.quote(str(value))
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """ "Did you mean `x`? " for the nearest of the known names; "" where none is near. Case does not count."""
+    by_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(str(name).lower(), by_case, n=1)
+    return f"Did you mean `{by_case[near[0]]}`? " if near else ""
 
 
 def _sentence(text: str) -> str:

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -25,7 +25,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
-from repbench.errors import UsageError
+from repbench.errors import UsageError, did_you_mean
 
 MAX_BYTES = 1 << 20
 """The largest configuration that is read."""
@@ -80,7 +80,7 @@ def load_preset(name: str, group: str | None = None) -> dict[str, Any]:
         listed = ", ".join(f"`{preset}`" for preset in sorted(shipped))
         owner = "" if group is None else f" of {group}"
         what = f"There is no preset `{name}`{owner}"
-        raise UsageError(what, do=f"{_suggestion(name, shipped)}There are: {listed}")
+        raise UsageError(what, do=f"{did_you_mean(name, shipped)}There are: {listed}")
     return _tree_of(shipped[name].read_bytes(), f"{name}.yaml" if group is None else f"{group}/{name}.yaml")
 
 
@@ -167,11 +167,6 @@ def _preset_files(group: str | None) -> dict[str, Any]:
     if group is not None:
         folder = folder / group
     return {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
-
-
-def _suggestion(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean `{close[0]}`? " if close else ""
 
 
 def _tree_of(content: bytes, file: str) -> dict[str, Any]:
