@@ -17,9 +17,12 @@ from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
 from repbench.benchmark.report.data import checking
 from repbench.benchmark.report.data.columns import columns_of
+from repbench.benchmark.report.data.gather import ReportRow
+from repbench.benchmark.report.render import tables
 from repbench.benchmark.report.render.commands import command_of, commands_of
-from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS, CostColumn
 from repbench.benchmark.report.render.escaping import spreadsheet
+from repbench.benchmark.report.render.tables import TableColumn, table
 from repbench.benchmark.scoring.statistics import mcnemar_exact
 from repbench.downstream.contract import UtterancePrediction
 from repbench.errors import DataError, IntegrityError, UsageError
@@ -247,6 +250,33 @@ def test_every_column_of_costs_stands_in_every_table(written: Path) -> None:
     for column in COST_COLUMNS:
         assert column.name in header
         assert all(column.heading in text for text in tables.values())
+
+
+def test_a_new_column_of_costs_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    width = CostColumn(
+        name="layers", heading="depth", text=lambda report, row: "three", of_row=lambda cost: 3,
+        of_cell=lambda cost, cell, machine: 3, legend="the number of layers", in_json="depth", of_json=lambda cost: 3,
+    )  # fmt: skip
+    for module in ("tables", "json", "html"):
+        monkeypatch.setattr(f"repbench.benchmark.report.render.{module}.COST_COLUMNS", (*COST_COLUMNS, width))
+    write(tmp_path / "runs")
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out"))
+    text = {path.name: path.read_text("utf-8") for path in (tmp_path / "out").iterdir()}
+    assert all("depth" in text[name] and "three" in text[name] for name in ("report.md", "report.tex", "index.html"))
+    assert "“depth”: the number of layers." in text["index.html"]
+    assert '<td class="keep" data-value="3">three</td>' in text["index.html"]
+    assert json.loads(text["results.json"])["rows"][0]["cost"]["depth"] == 3
+
+
+def test_a_new_column_of_scores_pads_the_rows_of_chance_and_majority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    report = assemble([tmp_path])
+    one_more = TableColumn[ReportRow]("task version", lambda row: "1")
+    monkeypatch.setattr(tables, "table", lambda title, columns, *rest: table(title, [*columns, one_more], *rest))
+    (group,) = report.gathered.groups
+    assert {len(row) for row in tables.scores(report, group).rows} == {len(tables.scores(report, group).headings)}
 
 
 def test_best_is_bold_and_ties_are_marked_in_markdown_and_latex(written: Path) -> None:
@@ -780,12 +810,10 @@ def test_seconds_are_given_with_where_they_were_measured_and_not_pooled_over_tas
     assert cost.machines == ("cpu, c, 2 threads", "cuda:0, c, 2 threads")
     assert len(cost.train_seconds) == 3
     assert (cost.real_time_factor, cost.one_training) == (None, None)
-    texts = [each.text(report, report.gathered.rows[0]) for each in COST_COLUMNS]
-    assert texts[2:] == [
-        "500× [1]; 500× [2]",
-        "0.2 s [1] phone; 0.2 s [2] phone; 0.2 s [1] sentiment",
-        "[1] cpu, c, 2 threads; [2] cuda:0, c, 2 threads",
-    ]
+    texts = {each.name: each.text(report, report.gathered.rows[0]) for each in COST_COLUMNS}
+    assert texts["real_time_factor"] == "500× [1]; 500× [2]"
+    assert texts["train_seconds"] == "0.2 s [1] phone; 0.2 s [2] phone; 0.2 s [1] sentiment"
+    assert texts["measured_on"] == "[1] cpu, c, 2 threads; [2] cuda:0, c, 2 threads"
 
 
 def test_frozen_and_fine_tuned_have_fronts_of_their_own(tmp_path: Path) -> None:
