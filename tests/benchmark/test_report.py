@@ -19,11 +19,12 @@ from repbench.benchmark.report.data import checking
 from repbench.benchmark.report.data.columns import columns_of
 from repbench.benchmark.report.data.gather import ReportRow
 from repbench.benchmark.report.render import tables
-from repbench.benchmark.report.render.commands import command_of, commands_of
+from repbench.benchmark.report.render.commands import as_yaml, command_of, commands_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS, CostColumn
 from repbench.benchmark.report.render.escaping import spreadsheet
 from repbench.benchmark.report.render.tables import TableColumn, table
 from repbench.benchmark.scoring.statistics import mcnemar_exact
+from repbench.configs.loader import apply_overrides
 from repbench.downstream.contract import UtterancePrediction
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import write_json
@@ -447,6 +448,19 @@ def test_the_command_makes_the_record_again(tmp_path: Path) -> None:
         "--layer 1 --label-fraction 0.1 --seed 3 --head linear --set probe.steps=100 --set probe.learning_rate=0.01 "
         "--set 'task.attribute='\"'\"'mood of it'\"'\"''"
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["it's", "", "null", "a\nb", 'a "b" ü', None, True, 1e-5, [None, "x", "it's", [1.0, False]], [{"a b": None}], []],
+)
+def test_a_setting_of_a_command_is_read_back_as_it_was(value: object) -> None:
+    assert apply_overrides({}, [f"task.x={as_yaml(value)}"]) == {"task": {"x": value}}
+
+
+def test_the_command_names_the_files_of_plugins(tmp_path: Path) -> None:
+    record = read_record(write(tmp_path, distribution="my task.py (unpackaged)"))
+    assert "--plugin 'my task.py'" in command_of(record)
 
 
 def test_seeds_of_one_setting_are_made_again_by_one_command(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[st
 
     Args:
         tree: A configuration; it is not changed.
-        assignments: Each `dotted.key=value`. The value is read like a scalar in a file, or like an inline list of
-            scalars: `1e-4`, `true`, `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
+        assignments: Each `dotted.key=value`. The value is read like a scalar or an inline list in a file: `1e-4`, `true`,
+            `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
 
     Returns:
         A copy of `tree` with the keys set.
@@ -291,15 +291,14 @@ def _number(text: str, event: Any) -> int | float:
 
 
 def _value_of(key: str, text: str) -> Any:
-    """The value of a `--set`: a scalar or an inline list of scalars."""
+    """The value of a `--set`: a scalar or an inline list."""
     try:
         value = _parse(text)
     except _YamlFault as fault:
         raise UsageError(f"`{text}` is no value: {fault.what}", key=key, do="Put a text in quotes") from fault
-    inline = text.lstrip().startswith("[")
-    scalars = value if isinstance(value, list) and inline else [value]
-    if any(isinstance(scalar, dict | list) for scalar in scalars):
-        raise UsageError(f"`{text}` is neither a scalar nor a list of scalars", key=key, do="Set one key at a time")
+    is_inline_list = isinstance(value, list) and text.lstrip().startswith("[")
+    if isinstance(value, dict | list) and not is_inline_list:
+        raise UsageError(f"`{text}` is neither a scalar nor an inline list", key=key, do="Set one key at a time")
     return value
 
 
