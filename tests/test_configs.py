@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -228,6 +229,13 @@ def test_a_tree_becomes_a_frozen_model() -> None:
     assert protocol == Protocol(
         probe=Probe(learning_rate=1.0, grid=(1e-4, 1.0)), stages=(Stage(name="one"),), out=Path("elsewhere")
     )
+
+
+@pytest.mark.parametrize(("value", "example"), [("1e-3,1e-2", "[1e-3, 1e-2]"), (0.1, "[0.1]")])
+def test_a_value_where_a_list_is_needed_is_shown_as_one(value: object, example: str) -> None:
+    wanted = f"`probe.grid` must be a list, as in `--set 'probe.grid={example}'`, but is "
+    with pytest.raises(UsageError, match=re.escape(wanted)):
+        build(Protocol, {"probe": {"grid": value}}, "the test")
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -94,8 +94,8 @@ def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[st
 
     Args:
         tree: A configuration; it is not changed.
-        assignments: Each `dotted.key=value`. The value is read like a scalar or an inline list in a file: `1e-4`, `true`,
-            `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
+        assignments: Each `dotted.key=value`. The value is read like a scalar or an inline list in a file: `1e-4`,
+            `true`, `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
 
     Returns:
         A copy of `tree` with the keys set.
@@ -359,11 +359,18 @@ def _faults(model: type[BaseModel], tree: Any, errors: list[ErrorDetails]) -> li
     return [_told(model, place, found) for place, found in places.values()]
 
 
+_NO_LIST = {"list_type", "tuple_type"}
+"""Types of errors of a value that is no list where one is needed."""
+
+
 def _told(model: type[BaseModel], place: _Place, errors: list[ErrorDetails]) -> str:
     """All that is wrong with one value; a union complains once for each of its branches."""
     wanted = [error["msg"] for error in errors if error["msg"].startswith("Input should be ")]
     if len(wanted) < len(errors):
         return " and ".join(dict.fromkeys(_sentence(model, place, error) for error in errors))
+    if all(error["type"] in _NO_LIST for error in errors) and isinstance(place.value, str | int | float):
+        items = ", ".join(item.strip() for item in str(place.value).split(","))
+        return f"{place.name} must be a list, as in `--set '{place.dotted}=[{items}]'`, but is {_shown(place.value)}"
     choices = " or ".join(dict.fromkeys(message.removeprefix("Input should be ") for message in wanted))
     return f"{place.name} must be {choices.replace('an object', 'a mapping')}, but is {_shown(place.value)}"
 
