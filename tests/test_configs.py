@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -208,10 +209,9 @@ def test_fault_no_setting_is_dropped_for_a_later_one(assignments: list[str], rea
         ("=3", "not of the form KEY=VALUE"),
         ("probe..steps=3", "not of the form KEY=VALUE"),
         ("out.folder=x", '`out` is a value, "runs", and has no keys .key out.folder'),
-        ("probe={steps: 3}", "neither a scalar nor a list of scalars .key probe.*Set one key at a time"),
-        ("probe=steps: 3", "neither a scalar nor a list of scalars"),
-        ("grid=- 1", "neither a scalar nor a list of scalars"),
-        ("grid=[[1]]", "neither a scalar nor a list of scalars"),
+        ("probe={steps: 3}", "neither a scalar nor an inline list .key probe.*Set one key at a time"),
+        ("probe=steps: 3", "neither a scalar nor an inline list"),
+        ("grid=- 1", "neither a scalar nor an inline list"),
         ("grid=*x", "alias `[*]x` is not allowed"),
         ("grid=@x", "is no value: .*Put a text in quotes"),
     ],
@@ -229,6 +229,13 @@ def test_a_tree_becomes_a_frozen_model() -> None:
     assert protocol == Protocol(
         probe=Probe(learning_rate=1.0, grid=(1e-4, 1.0)), stages=(Stage(name="one"),), out=Path("elsewhere")
     )
+
+
+@pytest.mark.parametrize(("value", "example"), [("1e-3,1e-2", "[1e-3, 1e-2]"), (0.1, "[0.1]")])
+def test_a_value_where_a_list_is_needed_is_shown_as_one(value: object, example: str) -> None:
+    wanted = f"`probe.grid` must be a list, as in `--set 'probe.grid={example}'`, but is "
+    with pytest.raises(UsageError, match=re.escape(wanted)):
+        build(Protocol, {"probe": {"grid": value}}, "the test")
 
 
 @pytest.mark.parametrize("key", KEYS)

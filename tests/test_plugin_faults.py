@@ -23,6 +23,7 @@ from repbench.downstream.speaker import Speaker
 from repbench.errors import OF_OTHERS, PluginError, Terminated, plugin_faults
 from repbench.progress import Silence
 from repbench.registry import registry
+from repbench.registry.files import executed
 from repbench.testing import Envelope, tone_corpus
 from repbench.upstream.contract import HiddenStates, Upstream
 
@@ -41,6 +42,40 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def test_fault_33_whatever_a_plugin_raises_is_its_fault(error: BaseException) -> None:
     with pytest.raises(PluginError, match=f"The plugin failed: {type(error).__name__}"), plugin_faults("theirs"):
         raise error
+
+
+BAD_TASK = """
+import torch
+from repbench.downstream.speaker import Speaker
+
+class BadTask(Speaker):
+    def labels(self, utterance):
+        return self.of(utterance)
+
+    def of(self, utterance):
+        return {}
+
+downstreams = {{"bad": BadTask}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("utterance.speakr", "AttributeError: 'Utterance' object has no attribute 'speakr'"),
+        # raised by what it called
+        ("torch.nn.Linear(2, 3)(torch.zeros(5))", "RuntimeError: .*"),
+    ],
+)
+def test_a_fault_of_a_plugin_has_its_file_line_and_function(
+    tones: Corpus, tmp_path: Path, line: str, fault: str
+) -> None:
+    (tmp_path / "bad_task.py").write_text(BAD_TASK.format(line), encoding="utf-8")
+    task = executed(str(tmp_path / "bad_task.py")).module.downstreams["bad"]()
+    where = r" \(.*bad_task\.py, line 10, in `of`; utterance s\S+, key speaker\)"
+    with pytest.raises(PluginError, match=f"The plugin failed: {fault}{where}") as refused:
+        label_splits(tones, task, SplitSettings(), excludes=lambda each: None)
+    assert refused.value.fields()["code"] == refused.value.code
 
 
 @pytest.mark.parametrize("kind", [*OF_OTHERS, MemoryError])
@@ -125,7 +160,7 @@ def upstream_called(name: str) -> Upstream:
     ],
 )
 def test_fault_37_what_is_no_upstream_is_told_at_the_door(target: str, message: str) -> None:
-    with pytest.raises(PluginError, match=rf"{message}.*\(key py:{target}\)"):
+    with pytest.raises(PluginError, match=rf"{message}.*key py:{target}\)"):
         upstream_called(f"py:{target}")
 
 
@@ -197,7 +232,7 @@ def test_fault_37_a_task_that_declares_itself_otherwise_is_told_at_the_door() ->
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (NoClasses(), r"LookupError: which\? \(key speaker\)"),
+        (NoClasses(), r"LookupError: which\? \(.*`classes`; key speaker\)"),
         (Numbers(), r"`classes` must give names, but gives 1 \(key speaker\)"),
         (
             NumbersAsLabels(),
@@ -231,5 +266,5 @@ closed, empty = Closed(), Empty()
     [("closed", "The plugin failed: ValueError: on Sundays"), ("empty", "must return a Corpus, but returned a list")],
 )
 def test_a_corpus_that_cannot_be_opened_is_told(name: str, message: str) -> None:
-    with pytest.raises(PluginError, match=rf"{message} \(key py:{__name__}:{name}\)"):
+    with pytest.raises(PluginError, match=rf"{message}.*key py:{__name__}:{name}\)"):
         open_corpus(f"py:{__name__}:{name}")

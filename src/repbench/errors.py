@@ -1,17 +1,21 @@
 """The errors of repbench, with their exit codes.
 
 Every error that a user can cause is a `RepbenchError`. Its message is one line with the fault, the file, utterance or
-key, and the remedy; `--json` prints the same parts as fields. Any other exception is a bug of repbench: it exits with 1
-and a traceback.
+key, and the remedy, and below it lines to paste where there are any; `--json` prints the same parts as fields. Any
+other exception is a bug of repbench: it exits with 1 and a traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import shlex
+import sys
+import traceback
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -31,6 +35,13 @@ def quoted(value: object) -> str:
     return shlex.quote(str(value))
 
 
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """ "Did you mean `x`? " for the nearest of the known names; "" where none is near. Case does not count."""
+    by_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(str(name).lower(), by_case, n=1)
+    return f"Did you mean `{by_case[near[0]]}`? " if near else ""
+
+
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
@@ -44,6 +55,8 @@ class RepbenchError(Exception):
         utterance: The id of the utterance at fault.
         key: The configuration key, column or name at fault.
         do: The remedy, as a sentence.
+        code: The place in code, as `place_in_code` words it.
+        block: Lines to paste, which are printed below the line as they are.
         faults: The single faults, where the error reports several.
     """
 
@@ -57,6 +70,8 @@ class RepbenchError(Exception):
         utterance: str | None = None,
         key: str | None = None,
         do: str | None = None,
+        code: str | None = None,
+        block: str = "",
         faults: Sequence[RepbenchError] = (),
     ) -> None:
         self.what = what.rstrip(".")
@@ -64,8 +79,10 @@ class RepbenchError(Exception):
         self.utterance = utterance
         self.key = key
         self.do = do
+        self.code = code
+        self.block = block
         self.faults = tuple(faults)
-        super().__init__(self.line())
+        super().__init__(self.text())
 
     def line(self) -> str:
         """The whole error as one line."""
@@ -74,12 +91,18 @@ class RepbenchError(Exception):
             for label, place in (("file", self.file), ("utterance", self.utterance), ("key", self.key))
             if place is not None
         ]
-        where = f" ({', '.join(places)})" if places else ""
+        several = "; ".join([*([printable(self.code)] if self.code else []), *([", ".join(places)] if places else [])])
+        where = f" ({several})" if several else ""
         remedy = f" {_sentence(printable(self.do))}" if self.do else ""
         return f"{_sentence(f'{printable(self.what)}{where}')}{remedy}"
 
+    def text(self) -> str:
+        """The line, and below it the lines to paste, if there are any."""
+        lines = [f"    {printable(line)}".rstrip() for line in self.block.splitlines()]
+        return "\n".join([self.line(), "", *lines]) if lines else self.line()
+
     def fields(self) -> dict[str, Any]:
-        """The parts of the error, for `--json`; with `faults` only where it reports several."""
+        """The parts of the error, for `--json`; with `code`, `block` and `faults` only where it has them."""
         return {
             "error": type(self).__name__,
             "exit_code": self.exit_code,
@@ -88,6 +111,8 @@ class RepbenchError(Exception):
             "utterance": None if self.utterance is None else printable(self.utterance),
             "key": None if self.key is None else printable(self.key),
             "do": None if self.do is None else printable(self.do),
+            **({"code": printable(self.code)} if self.code else {}),
+            **({"block": "\n".join(map(printable, self.block.splitlines()))} if self.block else {}),
             **({"faults": [fault.fields() for fault in self.faults]} if self.faults else {}),
         }
 
@@ -168,4 +193,29 @@ def plugin_faults(name: str, *, utterance: str | None = None) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         what = f"The plugin failed: {type(error).__name__}: {error}"
-        raise PluginError(what, key=name, utterance=utterance, do="Tell its authors, or correct it") from error
+        do = "Tell its authors, or correct it"
+        raise PluginError(what, key=name, utterance=utterance, do=do, code=place_in_code(error)) from error
+
+
+_PASSED_THROUGH = {__name__.partition(".")[0], "torch", "numpy", *sys.stdlib_module_names}
+"""Packages between the caller of a plugin and its own code."""
+
+
+def place_in_code(error: BaseException) -> str | None:
+    """File, line and function of a plugin that raised: "my_task.py, line 5, in `labels`"; None where it ran no code.
+
+    That is the last frame of the package or file that was entered first: it may have called others, which raised.
+    """
+    frames = [
+        (str(frame.f_globals.get("__name__")), frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    packages = [module.partition(".")[0] for module, _, _ in frames]
+    entered = next((package for package in packages if package not in _PASSED_THROUGH), None)
+    if entered is None:
+        return None
+    module, code, line = [frame for frame, package in zip(frames, packages, strict=True) if package == entered][-1]
+    file = Path(code.co_filename)
+    # from the folder of its package on: package/part/module.py
+    depth = module.count(".") + (2 if file.name == "__init__.py" else 1)
+    return f"{'/'.join(file.parts[-depth:])}, line {line}, in `{code.co_name}`"

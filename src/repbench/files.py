@@ -240,9 +240,9 @@ def parse_json(content: bytes | str) -> Any:
         return value
     level: list[Any] = [value] if isinstance(value, _NESTING) else []
     for _ in range(MAX_DEPTH):
+        level = [inner for inner in chain.from_iterable(map(_inside, level)) if isinstance(inner, _NESTING)]
         if not level:
             return value
-        level = [inner for inner in chain.from_iterable(map(_inside, level)) if isinstance(inner, _NESTING)]
     raise ValueError("it is nested too deeply")
 
 
@@ -254,11 +254,9 @@ def is_surely_flat(content: bytes | str) -> bool:
         return False
     brackets = re.sub(rb'"[^"]*"', b"", text).translate(None, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
-        if not brackets:
-            return True
-        # Each round removes the innermost pairs.
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return False
+        # Each round removes the innermost pairs of both kinds at once: without the mark, `{[]}` would go in one round.
+        brackets = brackets.replace(b"[]", b"x").replace(b"{}", b"x").replace(b"x", b"")
+    return not brackets
 
 
 _NESTING = (dict, list)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from repbench.audio import kaldi, legacy, online
-from repbench.audio.frames import FrontEnd
+from repbench.audio.frames import FrontEnd, check_waveforms
+from repbench.errors import DataError
 from tests.audio.test_frontends import batch, every_front_end, wave
 
 
@@ -90,3 +91,9 @@ def test_bands_of_mfcc52_reach_at_most_80_db_below_the_loudest_of_the_utterance(
     cepstra, _ = legacy.mfcc52(torch.cat([tone, 10 ** (-90 / 20) * tone])[None], torch.tensor([16000]), cmvn=False)
     assert cepstra[0, 60:, 1:26].abs().max() < 1e-3
     assert cepstra[0, :40, 1:26].abs().max() > 10
+
+
+@pytest.mark.parametrize("length", [0, -3])
+def test_a_length_below_one_is_refused(length: int) -> None:
+    with pytest.raises(DataError, match=rf"`lengths` must be from 1 to T, but x was given {length}\."):
+        check_waveforms(torch.zeros(2, 10), torch.tensor([10, length]), name="x")

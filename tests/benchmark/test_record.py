@@ -25,7 +25,7 @@ from repbench.benchmark.records.record import (
 )
 from repbench.downstream.contract import FramePrediction, Prediction, SequencePrediction, UtterancePrediction
 from repbench.errors import DataError, IntegrityError
-from repbench.files import parse_json
+from repbench.files import MAX_DEPTH, parse_json
 
 SCHEMA_FILE = Path(records.__file__).with_name("record.schema.json")
 
@@ -165,6 +165,16 @@ def test_json_that_is_nested_too_deeply_is_refused_however_its_brackets_are_hidd
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json(text)
     assert parse_json(json.dumps({"a [[[": ["]]", {"b": [[1, "{"]]}]})) == {"a [[[": ["]]", {"b": [[1, "{"]]}]}
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing", "times"),
+    [("[", "]", MAX_DEPTH), ('{"a":', "}", MAX_DEPTH), ('{"a":[', "]}", MAX_DEPTH // 2)],
+)
+def test_json_is_parsed_down_to_the_deepest_nesting_and_no_further(opening: str, closing: str, times: int) -> None:
+    assert parse_json(f"{opening * times}1{closing * times}")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(f"[{opening * times}1{closing * times}]")
 
 
 def test_the_order_of_predictions_plays_no_part_in_their_digest_or_file(tmp_path: Path) -> None:

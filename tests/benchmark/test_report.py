@@ -17,10 +17,14 @@ from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
 from repbench.benchmark.report.data import checking
 from repbench.benchmark.report.data.columns import columns_of
-from repbench.benchmark.report.render.commands import command_of, commands_of
-from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
+from repbench.benchmark.report.data.gather import ReportRow
+from repbench.benchmark.report.render import tables
+from repbench.benchmark.report.render.commands import as_yaml, command_of, commands_of
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS, CostColumn
 from repbench.benchmark.report.render.escaping import spreadsheet
+from repbench.benchmark.report.render.tables import TableColumn, table
 from repbench.benchmark.scoring.statistics import mcnemar_exact
+from repbench.configs.loader import apply_overrides
 from repbench.downstream.contract import UtterancePrediction
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import write_json
@@ -249,6 +253,33 @@ def test_every_column_of_costs_stands_in_every_table(written: Path) -> None:
         assert all(column.heading in text for text in tables.values())
 
 
+def test_a_new_column_of_costs_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    width = CostColumn(
+        name="layers", heading="depth", text=lambda report, row: "three", of_row=lambda cost: 3,
+        of_cell=lambda cost, cell, machine: 3, legend="the number of layers", in_json="depth", of_json=lambda cost: 3,
+    )  # fmt: skip
+    for module in ("tables", "json", "html"):
+        monkeypatch.setattr(f"repbench.benchmark.report.render.{module}.COST_COLUMNS", (*COST_COLUMNS, width))
+    write(tmp_path / "runs")
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out"))
+    text = {path.name: path.read_text("utf-8") for path in (tmp_path / "out").iterdir()}
+    assert all("depth" in text[name] and "three" in text[name] for name in ("report.md", "report.tex", "index.html"))
+    assert "“depth”: the number of layers." in text["index.html"]
+    assert '<td class="keep" data-value="3">three</td>' in text["index.html"]
+    assert json.loads(text["results.json"])["rows"][0]["cost"]["depth"] == 3
+
+
+def test_a_new_column_of_scores_pads_the_rows_of_chance_and_majority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    report = assemble([tmp_path])
+    one_more = TableColumn[ReportRow]("task version", lambda row: "1")
+    monkeypatch.setattr(tables, "table", lambda title, columns, *rest: table(title, [*columns, one_more], *rest))
+    (group,) = report.gathered.groups
+    assert {len(row) for row in tables.scores(report, group).rows} == {len(tables.scores(report, group).headings)}
+
+
 def test_best_is_bold_and_ties_are_marked_in_markdown_and_latex(written: Path) -> None:
     results = json.loads((written / "results.json").read_text("utf-8"))
     best = {f"{cell['value']:.3f}" for cell in results["cells"] if cell["best"]}
@@ -417,6 +448,19 @@ def test_the_command_makes_the_record_again(tmp_path: Path) -> None:
         "--layer 1 --label-fraction 0.1 --seed 3 --head linear --set probe.steps=100 --set probe.learning_rate=0.01 "
         "--set 'task.attribute='\"'\"'mood of it'\"'\"''"
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["it's", "", "null", "a\nb", 'a "b" ü', None, True, 1e-5, [None, "x", "it's", [1.0, False]], [{"a b": None}], []],
+)
+def test_a_setting_of_a_command_is_read_back_as_it_was(value: object) -> None:
+    assert apply_overrides({}, [f"task.x={as_yaml(value)}"]) == {"task": {"x": value}}
+
+
+def test_the_command_names_the_files_of_plugins(tmp_path: Path) -> None:
+    record = read_record(write(tmp_path, distribution="my task.py (unpackaged)"))
+    assert "--plugin 'my task.py'" in command_of(record)
 
 
 def test_seeds_of_one_setting_are_made_again_by_one_command(tmp_path: Path) -> None:
@@ -780,12 +824,10 @@ def test_seconds_are_given_with_where_they_were_measured_and_not_pooled_over_tas
     assert cost.machines == ("cpu, c, 2 threads", "cuda:0, c, 2 threads")
     assert len(cost.train_seconds) == 3
     assert (cost.real_time_factor, cost.one_training) == (None, None)
-    texts = [each.text(report, report.gathered.rows[0]) for each in COST_COLUMNS]
-    assert texts[2:] == [
-        "500× [1]; 500× [2]",
-        "0.2 s [1] phone; 0.2 s [2] phone; 0.2 s [1] sentiment",
-        "[1] cpu, c, 2 threads; [2] cuda:0, c, 2 threads",
-    ]
+    texts = {each.name: each.text(report, report.gathered.rows[0]) for each in COST_COLUMNS}
+    assert texts["real_time_factor"] == "500× [1]; 500× [2]"
+    assert texts["train_seconds"] == "0.2 s [1] phone; 0.2 s [2] phone; 0.2 s [1] sentiment"
+    assert texts["measured_on"] == "[1] cpu, c, 2 threads; [2] cuda:0, c, 2 threads"
 
 
 def test_frozen_and_fine_tuned_have_fronts_of_their_own(tmp_path: Path) -> None:

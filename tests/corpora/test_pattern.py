@@ -53,6 +53,8 @@ def test_they_are_layouts() -> None:
         ("{speaker}/{take}.wav", "a.wav", None),
         ("a+({x}).wav", "aa(1).wav", None),
         ("x_{a}.wav", "X_1.wav", None),
+        # several matches, which differ in what is ignored alone
+        ("{a:1}_{_}_{_}.WAV", "x_y_z_w.wav", {"a": "x"}),
     ],
 )
 def test_a_pattern_reads_the_last_parts_of_a_place(pattern: str, name: str, found: dict[str, str] | None) -> None:
@@ -61,7 +63,15 @@ def test_a_pattern_reads_the_last_parts_of_a_place(pattern: str, name: str, foun
 
 @pytest.mark.parametrize(
     ("pattern", "name"),
-    [("{a}_{b}.wav", "x_y_z.wav"), ("{a}{b}.wav", "xyz.wav"), ("{_}_{b}.wav", "x_y_z.wav"), ("{a}{_}.wav", "xyz.wav")],
+    [
+        ("{a}_{b}.wav", "x_y_z.wav"),
+        ("{a}{b}.wav", "xyz.wav"),
+        ("{_}_{b}.wav", "x_y_z.wav"),
+        ("{a}{_}.wav", "xyz.wav"),
+        # the shortest and the longest match agree in a = q, but a = r fits too
+        ("{_}_{a}_{_}.wav", "p_q_r_q_p.wav"),
+        ("{_}/{_}{a:1}{_}.wav", "x/pqrqp.wav"),
+    ],
 )
 def test_a_name_that_can_be_read_in_two_ways_is_refused(pattern: str, name: str) -> None:
     with pytest.raises(DataError, match=r"in more than one way.*Give fields a length"):

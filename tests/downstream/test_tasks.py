@@ -12,7 +12,9 @@ from repbench.corpora.contract import AttributeValue, Phone, Utterance
 from repbench.downstream.contract import (
     Downstream,
     FramePrediction,
+    MetricInfo,
     Prediction,
+    Problem,
     SequencePrediction,
     UtterancePrediction,
 )
@@ -20,7 +22,7 @@ from repbench.downstream.phone import Phone as PhoneTask
 from repbench.downstream.phone_ctc import PhoneCTC
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
-from repbench.errors import DataError, Unlabelled, UsageError
+from repbench.errors import DataError, PluginError, Unlabelled, UsageError
 
 
 def utterance(
@@ -167,3 +169,18 @@ def test_sentiment_asks_what_a_strange_word_means() -> None:
     assert Sentiment(attribute="mood", negative=("bored",)).labels(utterance(mood="bored")) == "negative"
     with pytest.raises(UsageError, match="two meanings"):
         Sentiment(positive=("surprise",))
+
+
+def test_a_misspelt_choice_of_a_declaration_is_refused() -> None:
+    with pytest.raises(
+        PluginError,
+        match=r"`split` must be speaker-disjoint or within-speaker, but is `speaker-disjunct` \(key speaker\)\. "
+        r"Did you mean `speaker-disjoint`\?",
+    ):
+        replace(Speaker().info, split="speaker-disjunct")  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="`higher_is_better` must be True or False, but is 'no'"):
+        MetricInfo(unit="share", higher_is_better="no")  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match=r"`batches` must be frames or utterances, but is `frame` \(key Mine\)"):
+        type("Mine", (Problem,), {"batches": "frame"})
+    with pytest.raises(PluginError, match=r"`splits` must be .*, but is `within`"):
+        type("Mine", (Problem,), {"splits": ("speaker-disjoint", "within")})

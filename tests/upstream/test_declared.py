@@ -184,10 +184,12 @@ def test_what_cannot_be_meant_is_said(
         load_upstream(f"py:{models}:{attribute}", checkpoint=checkpoint)
 
 
-def test_a_missing_declaration_says_where_to_write_it(models: str, tmp_path: Path) -> None:
+def test_a_missing_declaration_says_where_to_write_it_and_what(models: str, tmp_path: Path) -> None:
     (tmp_path / f"{models}_made.info.yaml").unlink()
-    with pytest.raises(UsageError, match=rf"without a declaration.*{models}_made\.info\.yaml"):
+    with pytest.raises(UsageError, match=rf"without a declaration.*{models}_made\.info\.yaml") as refused:
         load_upstream(f"py:{models}:made")
+    (tmp_path / f"{models}_made.info.yaml").write_text(refused.value.block)
+    assert load_upstream(f"py:{models}:made").info.name == "made"
 
 
 def test_a_factory_of_an_upstream_needs_no_declaration() -> None:

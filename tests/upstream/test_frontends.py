@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def test_weights_for_a_front_end_are_refused() -> None:
 def test_a_short_waveform_is_named() -> None:
     with pytest.raises(DataError, match="at least 401 samples"):
         mel()(torch.zeros(1, 300), torch.tensor([300]))
+
+
+def test_a_declaration_of_the_wrong_kind_is_refused() -> None:
+    with pytest.raises(PluginError, match=r'`layer_names` must be a tuple of names, as \("top",\), but is a text'):
+        replace(mel().info, layer_names="top")  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="`trainable` must be True or False, but is 'no'"):
+        replace(mel().info, trainable="no")  # type: ignore[arg-type]
 
 
 def test_an_impossible_declaration_is_refused_with_every_fault() -> None:

@@ -52,6 +52,24 @@ FORWARDS = {
         "(source, padding_mask=None, mask=True)",
         "waveforms, mask=False",
     ),
+    "keyword-only": (
+        "(self, wavs, *, wav_lengths)",
+        "assert len(wav_lengths) == len(wavs)\n        return self.encode(wavs)",
+        "(wavs, *, wav_lengths)",
+        "waveforms, wav_lengths=lengths",
+    ),
+    "lengths first": (
+        "(self, lengths, wavs)",
+        "assert lengths.dtype == torch.int64\n        return self.encode(wavs)",
+        "(lengths, wavs)",
+        "lengths, waveforms",
+    ),
+    "a default in between": (
+        "(self, x, norm=False, *, lengths)",
+        "return self.encode(x)",
+        "(x, norm=False, *, lengths)",
+        "waveforms, lengths=lengths",
+    ),
     "an option": ("(self, x, norm=False)", "return self.encode(x)", "(x, norm=False)", "waveforms"),
 }
 
@@ -74,9 +92,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 def wrapper_in(error: PluginError) -> str:
     """The three lines that an error shows."""
-    lines = re.findall(r"`((?:class|    def|        return)[^`]*)`", error.line())
-    assert len(lines) == 3, error.line()
-    return "\n".join(lines) + "\n"
+    assert len(error.block.splitlines()) == 3, error.text()
+    return f"{error.block}\n"
 
 
 def hidden_states(name: str) -> Tensor:
@@ -158,6 +175,7 @@ def test_an_item_of_what_a_module_returns_is_taken_by_a_wrapper(
         load_upstream(f"py:{name}:Encoder")(torch.ones(1, 1_000), torch.tensor([1_000]))
     wrapper = wrapper_in(caught.value)
     assert wrapper.endswith(f"{taken}\n")
+    assert f"End its `forward` with `return …{taken}`, or wrap it" in caught.value.line()
     assert tuple(hidden_states(write("(self, x, lengths)", f"return {value}", wrapper)).shape) == (1, 2, 3, 4)
 
 
@@ -171,6 +189,30 @@ def test_a_module_of_one_channel_is_given_one(write: Any, batch_invariant: str) 
         load_upstream(f"py:{name}:Encoder")(torch.ones(2, 1_000), torch.tensor([1_000, 700]))
     wrapper = wrapper_in(caught.value)
     assert tuple(hidden_states(write("(self, x, lengths)", body, wrapper, declared)).shape) == (1, 2, 3, 4)
+
+
+def test_an_argument_of_unknown_meaning_is_left_to_be_filled_in(write: Any) -> None:
+    name = write("(self, x, speaker, lengths)", "return self.encode(x)")
+    with pytest.raises(PluginError) as caught:
+        load_upstream(f"py:{name}:Encoder")
+    assert caught.value.block.endswith("return super().forward(waveforms, ..., lengths)  # speaker")
+    assert f"name its declaration `{name}_MyEncoder.info.yaml`" in caught.value.line()
+
+
+def test_a_module_that_was_given_lengths_for_sound_is_turned_round(write: Any) -> None:
+    body = "return torch.nn.functional.conv1d(y.unsqueeze(-2), torch.ones(4, 1, 1)).mT[:, 319::320]"
+    name = write("(self, n, y)", body)
+    with pytest.raises(PluginError, match="If it takes the lengths first") as caught:
+        load_upstream(f"py:{name}:Encoder")(torch.ones(1, 1_000), torch.tensor([1_000]))
+    wrapper = wrapper_in(caught.value)
+    assert tuple(hidden_states(write("(self, n, y)", body, wrapper)).shape) == (1, 2, 3, 4)
+
+
+def test_a_wrapper_has_another_name_than_the_class_it_wraps(write: Any) -> None:
+    name = write("(self, x)", "return self.encode(x)", "class MyEncoder(Encoder):\n    pass\n")
+    with pytest.raises(PluginError, match=rf"{name}_WrappedEncoder\.info\.yaml") as caught:
+        load_upstream(f"py:{name}:MyEncoder")
+    assert wrapper_in(caught.value).startswith("class WrappedEncoder(MyEncoder):\n")
 
 
 def test_frames_along_the_last_axis_are_recognised(write: Any) -> None:

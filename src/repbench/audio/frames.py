@@ -99,7 +99,8 @@ def check_waveforms(waveforms: object, lengths: object, *, name: str) -> None:
         name: Name of the front end or upstream, for errors.
 
     Raises:
-        DataError: One is no tensor, or has another type or shape; or the samples are as large as integers.
+        DataError: One is no tensor, or has another type or shape; a length is below 1 or beyond the waveforms; or the
+            samples are as large as integers.
     """
     for argument, value, dtype, axes in (
         ("waveforms", waveforms, torch.float32, "(B, T)"),
@@ -119,7 +120,9 @@ def check_waveforms(waveforms: object, lengths: object, *, name: str) -> None:
         shapes = f"{tuple(waveforms.shape)} and {tuple(lengths.shape)}"
         do = "One sound of T samples is a batch of one: waveform[None], torch.tensor([len(waveform)])"
         raise DataError(f"{name} takes waveforms (B, T) and lengths (B,), but was given {shapes}", do=do)
-    longest = int(lengths.max())
+    shortest, longest = (int(each) for each in lengths.aminmax())
+    if shortest < 1:
+        raise DataError(f"`lengths` must be from 1 to T, but {name} was given {shortest}")
     if longest > waveforms.shape[1]:
         raise DataError(f"`lengths` reaches to {longest}, but the waveforms have {waveforms.shape[1]} samples")
     _refuse_integers(waveforms.detach(), lengths, name)

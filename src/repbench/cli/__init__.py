@@ -184,6 +184,8 @@ def _fail(error: RepbenchError) -> int:
     if "--json" in sys.argv:
         print_json(error.fields())
     say(f"error: {error.line()}")
+    for line in error.text().splitlines()[1:]:
+        say(line)
     return error.exit_code
 
 

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -25,7 +25,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
-from repbench.errors import UsageError
+from repbench.errors import UsageError, did_you_mean
 
 MAX_BYTES = 1 << 20
 """The largest configuration that is read."""
@@ -80,7 +80,7 @@ def load_preset(name: str, group: str | None = None) -> dict[str, Any]:
         listed = ", ".join(f"`{preset}`" for preset in sorted(shipped))
         owner = "" if group is None else f" of {group}"
         what = f"There is no preset `{name}`{owner}"
-        raise UsageError(what, do=f"{_suggestion(name, shipped)}There are: {listed}")
+        raise UsageError(what, do=f"{did_you_mean(name, shipped)}There are: {listed}")
     return _tree_of(shipped[name].read_bytes(), f"{name}.yaml" if group is None else f"{group}/{name}.yaml")
 
 
@@ -94,8 +94,8 @@ def apply_overrides(tree: dict[str, Any], assignments: Sequence[str]) -> dict[st
 
     Args:
         tree: A configuration; it is not changed.
-        assignments: Each `dotted.key=value`. The value is read like a scalar in a file, or like an inline list of
-            scalars: `1e-4`, `true`, `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
+        assignments: Each `dotted.key=value`. The value is read like a scalar or an inline list in a file: `1e-4`,
+            `true`, `[0.01, 0.1]`. Quotes make a text of anything: `'12'`.
 
     Returns:
         A copy of `tree` with the keys set.
@@ -167,11 +167,6 @@ def _preset_files(group: str | None) -> dict[str, Any]:
     if group is not None:
         folder = folder / group
     return {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
-
-
-def _suggestion(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean `{close[0]}`? " if close else ""
 
 
 def _tree_of(content: bytes, file: str) -> dict[str, Any]:
@@ -296,15 +291,14 @@ def _number(text: str, event: Any) -> int | float:
 
 
 def _value_of(key: str, text: str) -> Any:
-    """The value of a `--set`: a scalar or an inline list of scalars."""
+    """The value of a `--set`: a scalar or an inline list."""
     try:
         value = _parse(text)
     except _YamlFault as fault:
         raise UsageError(f"`{text}` is no value: {fault.what}", key=key, do="Put a text in quotes") from fault
-    inline = text.lstrip().startswith("[")
-    scalars = value if isinstance(value, list) and inline else [value]
-    if any(isinstance(scalar, dict | list) for scalar in scalars):
-        raise UsageError(f"`{text}` is neither a scalar nor a list of scalars", key=key, do="Set one key at a time")
+    is_inline_list = isinstance(value, list) and text.lstrip().startswith("[")
+    if isinstance(value, dict | list) and not is_inline_list:
+        raise UsageError(f"`{text}` is neither a scalar nor an inline list", key=key, do="Set one key at a time")
     return value
 
 
@@ -365,11 +359,18 @@ def _faults(model: type[BaseModel], tree: Any, errors: list[ErrorDetails]) -> li
     return [_told(model, place, found) for place, found in places.values()]
 
 
+_NO_LIST = {"list_type", "tuple_type"}
+"""Types of errors of a value that is no list where one is needed."""
+
+
 def _told(model: type[BaseModel], place: _Place, errors: list[ErrorDetails]) -> str:
     """All that is wrong with one value; a union complains once for each of its branches."""
     wanted = [error["msg"] for error in errors if error["msg"].startswith("Input should be ")]
     if len(wanted) < len(errors):
         return " and ".join(dict.fromkeys(_sentence(model, place, error) for error in errors))
+    if all(error["type"] in _NO_LIST for error in errors) and isinstance(place.value, str | int | float):
+        items = ", ".join(item.strip() for item in str(place.value).split(","))
+        return f"{place.name} must be a list, as in `--set '{place.dotted}=[{items}]'`, but is {_shown(place.value)}"
     choices = " or ".join(dict.fromkeys(message.removeprefix("Input should be ") for message in wanted))
     return f"{place.name} must be {choices.replace('an object', 'a mapping')}, but is {_shown(place.value)}"
 

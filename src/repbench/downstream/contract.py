@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from repbench.corpora.contract import Utterance
 from repbench.downstream.problems import PROBLEMS, Problem, problem_named
 from repbench.downstream.problems.contract import (
+    SPLIT_POLICIES,
     LabelledUtterance,
     Labels,
     MeasuredByConfusion,
@@ -27,7 +28,7 @@ from repbench.downstream.problems.contract import (
 from repbench.downstream.problems.frames import FrameDownstream, FramePrediction
 from repbench.downstream.problems.sequences import SequencePrediction
 from repbench.downstream.problems.utterances import UtterancePrediction
-from repbench.errors import PluginError
+from repbench.errors import PluginError, did_you_mean
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -75,6 +76,12 @@ class MetricInfo:
     lower: float | None = 0.0
     upper: float | None = 1.0
 
+    def __post_init__(self) -> None:
+        better: object = self.higher_is_better
+        if not isinstance(better, bool):
+            what = f"`higher_is_better` must be True or False, but is {better!r}"
+            raise PluginError(what, key=f"MetricInfo of {self.unit}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamInfo:
@@ -83,7 +90,8 @@ class DownstreamInfo:
     Attributes:
         name: Name of the task.
         problem: Its kind: the name of a problem in `repbench.downstream.problems.PROBLEMS`, or a `Problem` object.
-        split: Split policy: whether a speaker may be on both sides of a split.
+        split: Split policy: "speaker-disjoint" (no speaker is in two of train, dev and test) or "within-speaker" (each
+            speaker is in all three).
         default_head: Head used unless another is named.
         metrics: Every metric that is measured.
         primary_metric: The one that selects and ranks.
@@ -101,6 +109,9 @@ class DownstreamInfo:
     def __post_init__(self) -> None:
         if self.contract != CONTRACT_VERSION:
             raise PluginError(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}", key=self.name)
+        if self.split not in SPLIT_POLICIES:
+            what = f"`split` must be {' or '.join(SPLIT_POLICIES)}, but is `{self.split}`"
+            raise PluginError(what, key=self.name, do=did_you_mean(self.split, SPLIT_POLICIES).strip())
         if self.primary_metric not in self.metrics:
             raise PluginError(f"`primary_metric` {self.primary_metric} is not among the task's metrics", key=self.name)
         # By identity: a name in `PROBLEMS` must mean one object.

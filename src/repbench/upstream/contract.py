@@ -71,8 +71,16 @@ class UpstreamInfo:
             for name in at_least_one
             if getattr(self, name) < 1
         ]
+        names: object = self.layer_names
+        if isinstance(names, str):
+            faults.append(f'`layer_names` must be a tuple of names, as ("{names}",), but is a text')
         if not self.layer_names:
             faults.append("`layer_names` must name at least one layer")
+        faults += [
+            f"`{name}` must be True or False, but is {getattr(self, name)!r}"
+            for name in ("utterance_normalised", "trainable", "batch_invariant")
+            if not isinstance(getattr(self, name), bool)
+        ]
         if self.max_samples is not None and self.max_samples < self.min_samples:
             faults.append(f"`max_samples` ({self.max_samples}) must not be below `min_samples` ({self.min_samples})")
         if self.contract != CONTRACT_VERSION:

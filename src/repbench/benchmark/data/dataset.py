@@ -299,11 +299,23 @@ def _check_classes(
         )
     for name, found in names.items():
         unknown = sorted(found - set(splits.classes))
+        if unknown and name == "train":
+            what = (
+                f"`classes` of the task `{task.info.name}` returned {_first(splits.classes)}, but its `labels` gave "
+                f"{_first(unknown)} for the train split of {corpus.name}"
+            )
+            raise DataError(what, do="Correct one of them, or the labels of the corpus")
         if unknown:
             raise DataError(
                 f"The {name} split of {corpus.name} has classes that training cannot know: {', '.join(unknown)}",
                 do="Correct the corpus's labels or splits",
             )
+
+
+def _first(names: Sequence[str], most: int = 6) -> str:
+    """The first names, in brackets, and how many there are beyond them."""
+    more = f", … {len(names)} in all" if len(names) > most else ""
+    return f"({', '.join(names[:most])}{more})"
 
 
 def classes_of(examples: Iterable[LabelledUtterance], problem: Problem) -> set[str]:

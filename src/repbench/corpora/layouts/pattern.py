@@ -18,11 +18,12 @@ References: Livingstone and Russo, "The Ryerson Audio-Visual Database of Emotion
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 from repbench.corpora.alignments import align
 from repbench.corpora.contract import AttributeValue, Draft, DraftUtterance, PrepareOptions, Split
@@ -40,25 +41,45 @@ _ENDING = re.compile(r"\.[A-Za-z0-9]+\Z")
 _MEND = "Write it like '{speaker}_{emotion}_{take}.wav'"
 
 
+class Field(NamedTuple):
+    """A field of a pattern, and its length in characters; None: one or more."""
+
+    name: str
+    length: int | None
+
+    def ends(self, text: str, start: int) -> range:
+        """The positions at which its value may end, if it begins at `start`."""
+        slash = text.find("/", start)
+        last = len(text) if slash < 0 else slash
+        if self.length is None:
+            return range(start + 1, last + 1)
+        return range(start + self.length, min(start + self.length, last) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class FilePattern:
     """A parsed pattern.
 
     Attributes:
         text: As it was written.
-        names: Its fields in their order, without `_`.
+        pieces: Its fields, and the texts between them, in their order; without the ending.
         ending: The ending of the files, in small letters: `.wav`.
         num_parts: Number of parts of a path that it matches.
-        shortest: Matches with each field as short as it can be, from the left.
+        shortest: Matches with each field as short as it can be, from the left; a group a field.
         longest: Matches with each field as long as it can be: another match, if there is one.
     """
 
     text: str
-    names: tuple[str, ...]
+    pieces: tuple[str | Field, ...]
     ending: str
     num_parts: int
     shortest: re.Pattern[str]
     longest: re.Pattern[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its fields in their order, without `_`."""
+        return tuple(piece.name for piece in self.pieces if isinstance(piece, Field) and piece.name != "_")
 
     def read(self, path: Path, root: Path) -> dict[str, str] | None:
         """The values of the fields in the path of a file; None where it does not match.
@@ -68,14 +89,17 @@ class FilePattern:
         """
         subject = self.subject(path, root)
         # Lazy fields find the match with the shortest fields from the left, greedy ones that with the longest: where
-        # both agree, there is no other (but for fields `_`, which are not compared).
+        # both agree, there is no other.
         match, other = self.shortest.fullmatch(subject), self.longest.fullmatch(subject)
         if match is None or other is None:
             return None
-        if match.groups() != other.groups():
+        # Several matches may still agree in all but fields `_`, which say nothing: then every value is looked at.
+        if match.groups() != other.groups() and _is_ambiguous(self.pieces, subject[: -len(self.ending)]):
             what = f"The name can be read by the pattern `{self.text}` in more than one way"
             raise DataError(what, file=path, do="Give fields a length, like {speaker:2}, or rename the file")
-        return dict(zip(self.names, match.groups(), strict=True))
+        fields = [piece for piece in self.pieces if isinstance(piece, Field)]
+        found = zip(fields, match.groups(), strict=True)
+        return {field.name: value for field, value in found if field.name != "_"}
 
     def subject(self, path: Path, root: Path) -> str:
         """The last parts of a path, which the pattern matches."""
@@ -94,7 +118,8 @@ def read_pattern(text: str) -> FilePattern:
     """
     # after the last field: `{name}.{format}` has no ending
     ending = _ENDING.search(text, text.rfind("}") + 1)
-    names = tuple(match[1] for match in _FIELD.finditer(text) if match[1] != "_")
+    fields = [Field(match[1], int(match[2]) if match[2] else None) for match in _FIELD.finditer(text)]
+    names = [field.name for field in fields if field.name != "_"]
     twice = sorted({name for name in names if names.count(name) > 1})
     literals = _FIELD.sub("", text)
     fault = None
@@ -110,26 +135,50 @@ def read_pattern(text: str) -> FilePattern:
         fault = "does not name places under the root"
     if fault is not None or ending is None:
         raise UsageError(f"The pattern `{text}` {fault}", key="--pattern", do=_MEND)
-    stem = text[: ending.start()]
+    # the texts between the fields, without the two groups that each match adds; the last ends before the ending
+    between = _FIELD.split(text[: ending.start()])[::3]
+    pieces = (*itertools.chain.from_iterable(zip(between, fields, strict=False)), between[-1])
     return FilePattern(
         text=text,
-        names=names,
+        pieces=pieces,
         ending=ending[0].lower(),
         num_parts=text.count("/") + 1,
-        shortest=_compiled(stem, ending[0], "[^/]+?"),
-        longest=_compiled(stem, ending[0], "[^/]+"),
+        shortest=_compiled(pieces, ending[0], "[^/]+?"),
+        longest=_compiled(pieces, ending[0], "[^/]+"),
     )
 
 
-def _compiled(stem: str, ending: str, any_length: str) -> re.Pattern[str]:
-    pieces, position = [], 0
-    for match in _FIELD.finditer(stem):
-        width = any_length if match[2] is None else f"[^/]{{{match[2]}}}"
-        # an ignored field has no group, so that groups and names correspond
-        pieces += [re.escape(stem[position : match.start()]), f"(?:{width})" if match[1] == "_" else f"({width})"]
-        position = match.end()
+def _compiled(pieces: Sequence[str | Field], ending: str, any_length: str) -> re.Pattern[str]:
+    parts = [
+        re.escape(piece)
+        if isinstance(piece, str)
+        else f"({any_length if piece.length is None else f'[^/]{{{piece.length}}}'})"
+        for piece in pieces
+    ]
     # only the ending ignores case
-    return re.compile("".join([*pieces, re.escape(stem[position:]), f"(?i:{re.escape(ending)})"]))
+    return re.compile(f"{''.join(parts)}(?i:{re.escape(ending)})")
+
+
+def _is_ambiguous(pieces: Sequence[str | Field], text: str) -> bool:
+    """Whether a field other than `_` can have two values in a text that the pieces match."""
+    # the positions that the pieces before each one can reach, then those of them from which the others reach the end
+    reached = [{0}]
+    for piece in pieces:
+        reached.append({end for start in reached[-1] for end in _ends(piece, text, start)})
+    onward = {len(text)}
+    for piece, starts in zip(reversed(pieces), reversed(reached[:-1]), strict=True):
+        pairs = [(start, end) for start in starts for end in _ends(piece, text, start) if end in onward]
+        values = {text[start:end] for start, end in pairs}
+        if isinstance(piece, Field) and piece.name != "_" and len(values) > 1:
+            return True
+        onward = {start for start, _ in pairs}
+    return False
+
+
+def _ends(piece: str | Field, text: str, start: int) -> Iterable[int]:
+    if isinstance(piece, Field):
+        return piece.ends(text, start)
+    return (start + len(piece),) if text.startswith(piece, start) else ()
 
 
 @dataclass(frozen=True, slots=True)

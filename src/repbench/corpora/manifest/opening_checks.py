@@ -36,7 +36,7 @@ def refuse_same_ids(ids: Sequence[str], numbers: Sequence[int], file: Path) -> N
         if counts[identifier] > 1:
             at = (f"{file}:{number}" for other, number in zip(ids, numbers, strict=True) if other == identifier)
             what = f"The id `{identifier}` occurs {counts[identifier]} times: {', '.join(at)}"
-            do = "Give every utterance an id of its own; ids that differ only in Unicode form are one"
+            do = "Give every utterance a unique id; ids that differ only in Unicode form are one"
             raise DataError(what, file=f"{file}:{number}", utterance=identifier, do=do)
 
 
@@ -73,5 +73,5 @@ def refuse_undeclared_features(utterances: Iterable[Utterance], header: Mapping[
         return
     having = next((utterance for utterance in utterances if utterance.features is not None), None)
     if having is not None:
-        what = f"The utterance has features, but `{HEADER_FILE}` does not declare what they are"
+        what = f"The utterance has features, but `{HEADER_FILE}` does not declare them"
         raise DataError(what, file=file, utterance=having.id, key="features", do=_AGAIN)

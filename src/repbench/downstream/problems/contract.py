@@ -15,13 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from repbench.corpora.contract import Phone, Utterance
 from repbench.downstream.problems.scoring_grid import UNLABELLED, Integers
+from repbench.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,9 @@ Primary = Callable[[NDArray[np.int64]], float | None]
 
 Rows = Literal["frames", "utterances", "frames with a blank"]
 """The rows of scores that a head gives."""
+
+Batches = Literal["frames", "utterances"]
+"""The examples of a training batch."""
 
 Quality = Literal["right", "wrong", "guess"]
 """Of the predictions that the conformance suite makes up."""
@@ -214,13 +218,16 @@ class Problem(ABC):
     prediction: type[Prediction]
     labels_are: str
     needs: Rows
-    batches: Literal["frames", "utterances"] = "utterances"
+    batches: Batches = "utterances"
     counts_targets: bool = False
     min_classes: int = 2
     needs_every_class: bool = False
     splits: tuple[SplitPolicy, ...] = SPLIT_POLICIES
     resampled: tuple[str, ...] = ("speaker", "group")
     task_methods: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        _refuse_unknown_choices(cls)
 
     @property
     def pools(self) -> bool:
@@ -376,6 +383,17 @@ class Problem(ABC):
             # (M,) -> (C,); negative numbers, as `UNLABELLED` is, would be refused by `bincount`
             counts += np.bincount(references[references != UNLABELLED], minlength=len(context.classes))
         return counts
+
+
+def _refuse_unknown_choices(problem: type[Problem]) -> None:
+    """Refuse a declaration with a word that nothing compares with, which would count as the other choice."""
+    choices = {"needs": get_args(Rows), "batches": get_args(Batches), "splits": SPLIT_POLICIES}
+    for name, known in choices.items():
+        given = getattr(problem, name, known)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value not in known:
+                what = f"`{name}` must be {' or '.join(known)}, but is `{value}`"
+                raise PluginError(what, key=problem.__qualname__, do=did_you_mean(value, known).strip())
 
 
 def made_up_class(reference: int, quality: Quality, num_classes: int, guess: Random) -> int:

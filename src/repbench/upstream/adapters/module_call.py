@@ -8,6 +8,7 @@ Axes: L layers, B batch, T samples, F frames, D width.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 
 import torch
@@ -25,6 +26,9 @@ _RELATIVE_LENGTHS = ("wav_len", "wav_lens", "rel_len", "rel_lens", "rel_lengths"
 
 _VALID = "torch.arange(waveforms.shape[1], device=lengths.device) {} lengths[:, None]"  # (B, T) bool
 _SHOWN_CHARACTERS = 200
+
+Hint = tuple[str, str]
+"""A remedy, and lines to paste for it."""
 
 
 def check_forward(module: nn.Module, spec: str, *, batch_invariant: bool) -> None:
@@ -52,8 +56,10 @@ def check_forward(module: nn.Module, spec: str, *, batch_invariant: bool) -> Non
         return_annotation=inspect.Signature.empty,
     )
     what = f"`py:{spec}` is called as `forward(waveforms, lengths)`, but its own is `forward{_short(found)}`"
-    do = f"Wrap it: {_wrapper(module, _arguments(signature, batch_invariant))}; {_PAGE}"
-    raise PluginError(what, key=f"py:{spec}", do=do)
+    name = _free_name(module)
+    source = spec.partition(":")[0].rpartition(".")[2]
+    do = f"Wrap it as below and name its declaration `{source}_{name}.info.yaml`; {_PAGE}"
+    raise PluginError(what, key=f"py:{spec}", do=do, block=_wrapper(module, _arguments(signature, batch_invariant)))
 
 
 def _takes_lengths(signature: inspect.Signature) -> bool:
@@ -64,8 +70,10 @@ def _takes_lengths(signature: inspect.Signature) -> bool:
     positional = _positional(signature)
     if len(positional) < 2:  # `*args`
         return True
-    second = positional[1]
+    first, second = positional[:2]
     name = second.name.lower()
+    if _is_length(first.name) and not _is_length(name):
+        return False
     if name in _RELATIVE_LENGTHS or any(part in name for part in _NOT_LENGTHS):
         return False
     return second.default is inspect.Parameter.empty or "len" in name or "num_samples" in name
@@ -76,36 +84,75 @@ def _positional(signature: inspect.Signature) -> list[inspect.Parameter]:
     return [each for each in signature.parameters.values() if each.kind in kinds]
 
 
+def _is_length(name: str) -> bool:
+    return (
+        name.lower() not in _RELATIVE_LENGTHS
+        and re.search(r"(len|lens|lengths?|num_samples)$", name.lower()) is not None
+    )
+
+
 def _arguments(signature: inspect.Signature, batch_invariant: bool) -> str:
-    """The arguments of the wrapped `forward`, as code.
+    """The arguments of the wrapped `forward`, as code; `...` and a comment for those whose meaning is not known.
 
     A module that is not batch-invariant gets each utterance alone, so it needs neither mask nor lengths.
     """
-    arguments = ["waveforms"]
-    for each in _positional(signature)[1:]:
-        name = each.name.lower()
-        if name == "mask" and each.default is True:
-            arguments.append(f"{each.name}=False")  # fairseq masks spans at random, in eval mode too
-        elif name == "features_only" and each.default is False:
-            arguments.append(f"{each.name}=True")
-        elif not batch_invariant and each.default is not inspect.Parameter.empty:
-            continue
-        elif name == "padding_mask":
-            arguments.append(f"{each.name}={_VALID.format('>=')}")
-        elif "mask" in name:
-            arguments.append(f"{each.name}={_VALID.format('<')}")
-        elif name in _RELATIVE_LENGTHS:
-            arguments.append(f"{each.name}=lengths / waveforms.shape[1]")
-    return ", ".join(arguments)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = [each for each in signature.parameters.values() if each.kind not in variadic]
+    sound = next((each for each in parameters if not _is_length(each.name)), None)
+    arguments: list[str] = []
+    unknown: list[str] = []
+    by_keyword = False
+    for each in parameters:
+        value = "waveforms" if each is sound else _value_of(each, batch_invariant)
+        if value == "...":
+            unknown.append(each.name)
+        by_keyword = by_keyword or value not in _BY_POSITION or each.kind is inspect.Parameter.KEYWORD_ONLY
+        if value is not None:
+            arguments.append(f"{each.name}={value}" if by_keyword else value)
+    return f"{', '.join(arguments)})" + (f"  # {', '.join(unknown)}" if unknown else "")
+
+
+_BY_POSITION = ("waveforms", "lengths", "...")
+"""Values of arguments that are given by position, as long as none before them is by keyword or left out."""
+
+
+def _value_of(parameter: inspect.Parameter, batch_invariant: bool) -> str | None:
+    """The value of an argument other than the waveforms, as code; None where its default is taken."""
+    name = parameter.name.lower()
+    is_optional = parameter.default is not inspect.Parameter.empty
+    value = None if is_optional else "..."
+    if name == "mask" and parameter.default is True:
+        value = "False"  # fairseq masks spans at random, in eval mode too
+    elif name == "features_only" and parameter.default is False:
+        value = "True"
+    elif is_optional and not batch_invariant:
+        value = None
+    elif name == "padding_mask":
+        value = _VALID.format(">=")
+    elif "mask" in name:
+        value = _VALID.format("<")
+    elif name in _RELATIVE_LENGTHS:
+        value = "lengths / waveforms.shape[1]"
+    elif _is_length(name):
+        value = "lengths"
+    return value
+
+
+def _free_name(module: nn.Module) -> str:
+    """A name for a wrapper, other than that of the class that it wraps."""
+    return "WrappedEncoder" if type(module).__name__ == "MyEncoder" else "MyEncoder"
 
 
 def _wrapper(module: nn.Module, arguments: str, taken: str = "") -> str:
-    lines = (
-        f"class MyEncoder({type(module).__name__}):",
-        "    def forward(self, waveforms, lengths):",
-        f"        return super().forward({arguments}){taken}",
+    """The lines of a wrapper; `arguments` are those of the call, with the bracket that closes it."""
+    call, bracket, comment = arguments.rpartition(")")
+    return "\n".join(
+        (
+            f"class {_free_name(module)}({type(module).__name__}):",
+            "    def forward(self, waveforms, lengths):",
+            f"        return super().forward({call}{bracket}{taken}{comment}",
+        )
     )
-    return " ".join(f"`{line}`" for line in lines)
 
 
 def layers_of(returned: object, module: nn.Module, name: str) -> Tensor:
@@ -131,7 +178,8 @@ def layers_of(returned: object, module: nn.Module, name: str) -> Tensor:
     elif isinstance(returned, Tensor) and returned.ndim == 4:
         return returned
     what = "The module must return a tensor (B, F, D) or (L, B, F, D), a list of (B, F, D) alike, or HiddenStates"
-    raise PluginError(f"{what}, but returned {_described(returned)}", key=name, do=_hint_of_value(returned, module))
+    do, block = _hint_of_value(returned, module)
+    raise PluginError(f"{what}, but returned {_described(returned)}", key=name, do=do, block=block)
 
 
 def _is_layer(value: object) -> bool:
@@ -148,7 +196,7 @@ def _described(value: object) -> str:
     return type(value).__name__
 
 
-def _hint_of_value(value: object, module: nn.Module) -> str:
+def _hint_of_value(value: object, module: nn.Module) -> Hint:
     """A hint for a returned value that is no tensor of hidden states: the item to take, or another input shape."""
     if isinstance(value, Mapping):
         key = next((key for key, item in value.items() if _is_layer(item)), None)
@@ -159,17 +207,33 @@ def _hint_of_value(value: object, module: nn.Module) -> str:
     else:
         taken = None
     if taken is not None:
-        return f"Take the item in a wrapper: {_wrapper(module, 'waveforms, lengths', taken)}; {_PAGE}"
-    return channel_hint(module) or f"Return hidden states of all frames; {_PAGE}"
+        do = f"End its `forward` with `return …{taken}`, or wrap it as below and {_declared(module)}; {_PAGE}"
+        return do, _wrapper(module, "waveforms, lengths)", taken)
+    return channel_hint(module) or (f"Return hidden states of all frames; {_PAGE}", "")
 
 
-def channel_hint(module: nn.Module) -> str | None:
+def _declared(module: nn.Module) -> str:
+    source = type(module).__module__.rpartition(".")[2]
+    return f"name its declaration `{source}_{_free_name(module)}.info.yaml`"
+
+
+def failure_hint(module: nn.Module, error: Exception) -> Hint | None:
+    """A hint for a module whose call failed: arguments the other way round, or one channel; None: neither is likely."""
+    # torch's words for integers where a layer takes samples: the first argument was used as the sound, or the second
+    if re.search(r"\blong\b|LongTensor|\bint\b", str(error), re.IGNORECASE):
+        do = f"If it takes the lengths first, wrap it as below and {_declared(module)}; {_PAGE}"
+        return do, _wrapper(module, "lengths, waveforms)")
+    return channel_hint(module)
+
+
+def channel_hint(module: nn.Module) -> Hint | None:
     """A wrapper for a module that takes (B, 1, T): one whose first convolution has one input channel; else None."""
     first = next((each for each in module.modules() if isinstance(each, nn.Conv1d)), None)
     if first is None or first.in_channels != 1:
         return None
     # A wrapped class takes (waveforms, lengths) by now, or one argument more than its parent.
-    return f"If it takes (B, 1, T), wrap it: {_wrapper(module, 'waveforms[:, None], lengths')}; {_PAGE}"
+    do = f"If it takes (B, 1, T), wrap it as below and {_declared(module)}; {_PAGE}"
+    return do, _wrapper(module, "waveforms[:, None], lengths)")
 
 
 def transposed_hint(found: tuple[int, ...], expected: tuple[int, ...]) -> str:

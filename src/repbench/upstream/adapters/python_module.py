@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -28,8 +29,8 @@ from repbench.errors import IntegrityError, PluginError, UsageError, is_out_of_m
 from repbench.upstream.adapters.frame_counts import joined
 from repbench.upstream.adapters.huggingface_files import read_weights
 from repbench.upstream.adapters.module_call import (
-    channel_hint,
     check_forward,
+    failure_hint,
     layers_of,
     transposed_hint,
 )
@@ -85,6 +86,17 @@ class Declaration(BaseModel):
     """The paper of the model."""
     licence: str = "unknown"
     """Licence of the weights or the code."""
+
+
+EXAMPLE = """\
+sample_rate_hz: 16000
+hop_samples: 320           # distance of two frames' centres
+first_center_samples: 200  # centre of frame 0
+window_samples: 400        # T samples give (T + padding_samples - window_samples) // hop_samples + 1 frames
+layer_names: [last]
+width: 768                 # of a frame
+"""
+"""What a declaration needs beside its name, with the numbers of wav2vec 2.0 BASE."""
 
 
 class DeclaredModule(nn.Module):
@@ -170,11 +182,12 @@ class DeclaredModule(nn.Module):
         try:
             return self.module(waveforms, lengths)
         except (RuntimeError, ValueError) as error:
-            hint = channel_hint(self.module)
+            hint = failure_hint(self.module, error)
             if hint is None or is_out_of_memory(error):
                 raise
+            do, block = hint
             what = f"The module failed on waveforms {tuple(waveforms.shape)}: {error}"
-            raise PluginError(what, key=self.info.name, do=hint) from error
+            raise PluginError(what, key=self.info.name, do=do, block=block) from error
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights, the declaration, the files of the code and its declared version."""
@@ -237,9 +250,9 @@ def build(
     file = given if given is not None and is_declaration else _beside(spec)
     if not file.is_file():
         what = f"`py:{spec}` is an nn.Module without a declaration"
-        raise UsageError(
-            what, file=file, do="Write it there, or give one with --checkpoint FILE.yaml; see docs/which-way.md"
-        )
+        do = "Write it there, with the numbers of the model; or give one with --checkpoint FILE.yaml"
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", spec.partition(":")[2]).lower()
+        raise UsageError(what, file=file, do=f"{do}; see docs/which-way.md", block=f"name: {name}\n{EXAMPLE}")
     declared = build_settings(Declaration, load_yaml(file), file)
     weights = _weights_file(declared, file, None if is_declaration else checkpoint)
     module = target if isinstance(target, nn.Module) else _made(target, spec, seed)

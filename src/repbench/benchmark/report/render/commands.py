@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections import defaultdict
@@ -14,6 +15,7 @@ from repbench.benchmark.records.record import Record
 from repbench.configs.settings import flat
 from repbench.errors import printable
 from repbench.registry import registry
+from repbench.registry.names import UNPACKAGED
 
 PROBE_SOURCE = re.compile(r"scored by the probe of ([0-9a-f]{16})$")
 """The part of a split policy that names the run whose probe scored the corpus."""
@@ -35,7 +37,8 @@ def commands_of(records: Sequence[Record]) -> list[str]:
 def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
     """`repbench run …` with every option that differs from its default, as a shell reads it; with its seed, or `seeds`.
 
-    A record has name and fingerprint of a corpus folder but not its path, which the reader fills in.
+    A record has the name and fingerprint of a corpus folder and the names of the files of `--plugin` but not their
+    paths, which the reader fills in.
     """
     parts = ["repbench", "run", *_pair(record)]
     probe = PROBE_SOURCE.search(record.corpus.split_policy)
@@ -60,6 +63,10 @@ def _pair(record: Record) -> Iterator[str]:
     if record.upstream.checkpoint is not None:
         yield from _option("--checkpoint", record.upstream.checkpoint)
     yield from _option("--corpus", corpus_argument(record))
+    origins = (record.upstream.origin, record.downstream.origin, record.head_origin)
+    files = {each.distribution for each in origins if each is not None and each.distribution.endswith(UNPACKAGED)}
+    for file in sorted(files):
+        yield from _option("--plugin", file.removesuffix(UNPACKAGED))
 
 
 def corpus_argument(record: Record) -> str:
@@ -96,9 +103,14 @@ def _option(name: str, value: str) -> tuple[str, ...]:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as `--set` reads it back."""
+    """A value as `--set` reads it back; a mapping only within a list, as its keys are set one at a time."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{as_yaml(str(key))}: {as_yaml(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str) and (not _PLAIN.fullmatch(value) or value.lower() in {"true", "false", "null"}):
-        return f"'{value}'"
+        # Quotes of one kind are doubled within it; only the other kind can hold line breaks and other controls.
+        return f"""'{value.replace("'", "''")}'""" if value.isprintable() else json.dumps(value)
     return str(value)

@@ -1,6 +1,7 @@
-"""The columns of costs, each with its value and its text: read by results.csv, Markdown, LaTeX and the page alike.
+"""The columns of costs, each with its value, text and meaning: read by every form of the report.
 
-A new column of costs is one entry of `COST_COLUMNS`; results.json takes its fields from `RowCost`.
+A new column is one entry of `COST_COLUMNS`; Markdown, LaTeX, the page with its legend, results.csv and results.json
+take it from there. A value that `RowCost` does not have yet is a field of it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.cost import RowCost, as_count, as_factor
@@ -26,6 +28,9 @@ class CostColumn:
         text: Of a row, as the tables show it.
         of_row: Of a row, by which the page sorts; None where it has no single value.
         of_cell: Of a number measured on the one machine given, for results.csv; None where it is not known.
+        legend: Its meaning, without its heading: "the training time of one record".
+        in_json: Its field in results.json; "" for one that follows from others.
+        of_json: Of a row, as results.json has it.
         is_timed: Whether it is measured in time, so that values of several machines cannot be compared.
         is_text: Whether its values are text.
         first: Order after the first press on the heading of the page.
@@ -36,6 +41,9 @@ class CostColumn:
     text: Callable[[Report, ReportRow], str]
     of_row: Callable[[RowCost], float | str | None]
     of_cell: Callable[[RowCost, Cell, Machine | None], float | str | None]
+    legend: str
+    in_json: str
+    of_json: Callable[[RowCost], Any]
     is_timed: bool = False
     is_text: bool = False
     first: str = "ascending"
@@ -86,6 +94,9 @@ COST_COLUMNS = (
         text=lambda report, row: as_count(report.costs[row.key].parameters),
         of_row=lambda cost: cost.parameters,
         of_cell=lambda cost, cell, machine: cost.parameters,
+        legend="those of the upstream, without the head",
+        in_json="parameters",
+        of_json=lambda cost: cost.parameters,
     ),
     CostColumn(
         name="macs_per_second",
@@ -93,6 +104,9 @@ COST_COLUMNS = (
         text=_macs,
         of_row=lambda cost: cost.macs_per_second,
         of_cell=lambda cost, cell, machine: cost.macs_per_second,
+        legend="multiply-accumulates of the upstream per second of sound",
+        in_json="macs_per_second",
+        of_json=lambda cost: cost.macs_per_second,
     ),
     CostColumn(
         name="real_time_factor",
@@ -100,6 +114,11 @@ COST_COLUMNS = (
         text=_speeds,
         of_row=lambda cost: cost.real_time_factor,
         of_cell=lambda cost, cell, machine: None if machine is None else cost.real_time_factors.get(machine),
+        legend="the seconds of sound that the upstream computes in one second at batch size 1",
+        in_json="real_time_factors",
+        of_json=lambda cost: [
+            {"measured_on": machine, "value": value} for machine, value in cost.real_time_factors.items()
+        ],
         is_timed=True,
         first="descending",
     ),
@@ -111,6 +130,12 @@ COST_COLUMNS = (
         of_cell=lambda cost, cell, machine: (
             None if machine is None else cost.train_seconds.get((cell.column.key, machine))
         ),
+        legend="the training time of one record",
+        in_json="train_seconds",
+        of_json=lambda cost: [
+            {"column": key, "measured_on": machine, "value": value}
+            for (key, machine), value in cost.train_seconds.items()
+        ],
         is_timed=True,
     ),
     CostColumn(
@@ -119,6 +144,9 @@ COST_COLUMNS = (
         text=_machines,
         of_row=lambda cost: "; ".join(cost.machines),
         of_cell=lambda cost, cell, machine: "; ".join(cell.machines),
+        legend="the machine that the times hold for; those of different machines cannot be compared and are not sorted",
+        in_json="",
+        of_json=lambda cost: None,
         is_text=True,
     ),
 )

@@ -125,6 +125,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "one_mode": _one_mode(filters),
         "known": _known(gathered.columns),
         "num_costs": len(COST_COLUMNS),
+        "cost_legend": [(each.heading, each.legend) for each in COST_COLUMNS],
         "varied": tables.varied(report),
         "untested": " ".join(tables.untested_sentence(report)),
         "seeds": " ".join(tables.seeds_and_checks(report)),
@@ -212,7 +213,11 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
     gathered = report.gathered
     one_machine = len({machine for each in report.costs.values() for machine in each.machines}) == 1
     costs = [
-        (each.text(report, row), each.of_row(report.costs[row.key]) if one_machine or not each.is_timed else None)
+        {
+            "text": each.text(report, row),
+            "value": each.of_row(report.costs[row.key]) if one_machine or not each.is_timed else None,
+            "is_text": each.is_text,
+        }
         for each in COST_COLUMNS
     ]
     return {

@@ -15,7 +15,7 @@ from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import RowAggregates
 from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
-from repbench.benchmark.report.data.cost import Front, RowCost
+from repbench.benchmark.report.data.cost import Front
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency
 from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
@@ -23,6 +23,7 @@ from repbench.benchmark.report.data.reading import Run
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.commands import command_of
+from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.scoring.statistics import Interval
 
 SCHEMA = "repbench.report/1"
@@ -43,16 +44,6 @@ _OF_RECORD: Fields = {**_OF_RUN, **_fields("seed=record.seed value=record.primar
 _FAILED: Fields = {**_OF_RUN, **_fields("fault")}
 
 _OF_CLASS: dict[type, Fields] = {
-    RowCost: _fields(
-        "parameters macs_per_second real_time_factors train_seconds",
-        real_time_factors=lambda cost: [
-            {"measured_on": machine, "value": value} for machine, value in cost.real_time_factors.items()
-        ],
-        train_seconds=lambda cost: [
-            {"column": key, "measured_on": machine, "value": value}
-            for (key, machine), value in cost.train_seconds.items()
-        ],
-    ),
     Controls: _fields("column cells=controlled"),
     Controlled: _fields("cell selectivity gained_by_training=training"),
     Gain: _fields("over=control value ci95=interval"),
@@ -90,7 +81,7 @@ def results(report: Report) -> dict[str, Any]:
         "licence=system.licence mode layer label_fraction=fraction covered columns cost",
         covered=gathered.covered,
         columns=lambda row: len(gathered.columns),
-        cost=lambda row: report.costs[row.key],
+        cost=lambda row: {each.in_json: each.of_json(report.costs[row.key]) for each in COST_COLUMNS if each.in_json},
     )
     cell = _fields(
         "key row column value ci95=interval ci_unit=interval_unit best tied_with_best not_compared_with_best p_value "

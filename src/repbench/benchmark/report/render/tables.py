@@ -104,7 +104,9 @@ class PlainTable:
 
 
 class TableColumn(NamedTuple, Generic[Subject]):
-    """A column of a table: one entry adds it to Markdown, LaTeX and the page.
+    """A column of a table: one entry adds it to Markdown, LaTeX and, except in the table of scores, the page.
+
+    The page draws its own table of scores.
 
     Attributes:
         heading: Its heading.
@@ -185,13 +187,16 @@ def scores(report: Report, group: tuple[str, float]) -> PlainTable:
             [report.verdicts.resolution.get((*group, column.key)) for column in shown_columns],
         ),
     )
-    empty = PlainCell("")
     more = tuple(
-        (PlainCell(name), empty, *(PlainCell("" if value is None else number(value)) for value in values))
-        + (empty,) * (1 + len(COST_COLUMNS))
+        (PlainCell(name), PlainCell(""), *(PlainCell("" if value is None else number(value)) for value in values))
         for name, values in references
     )
-    return replace(scored, rows=scored.rows + more)
+    return replace(scored, rows=scored.rows + tuple(_filled(row, len(scored.headings)) for row in more))
+
+
+def _filled(row: tuple[PlainCell, ...], length: int) -> tuple[PlainCell, ...]:
+    """A row with empty cells up to the length of a table's rows."""
+    return (*row, *[PlainCell("")] * (length - len(row)))
 
 
 def _score(report: Report, row: ReportRow, column: Column) -> PlainCell | None:
