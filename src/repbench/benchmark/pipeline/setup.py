@@ -274,8 +274,7 @@ def prepare(
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
-        fingerprint = _fingerprint(upstream)
-        content = _content(fingerprint, code_of(upstream_entry))
+        fingerprint, content = content_of(upstream, upstream_entry)
         cost = upstream_cost(upstream, content, device)
     return RunContext(
         request=request,
@@ -325,6 +324,16 @@ def _fingerprint(upstream: Upstream) -> str:
 def _content(fingerprint: str, code: str | None) -> str:
     """Key of stored features: the upstream's fingerprint, with the hash of its code where that is in no package."""
     return fingerprint if code is None else hashlib.sha256(f"{fingerprint} {code}".encode()).hexdigest()
+
+
+def content_of(upstream: Upstream, entry: Entry) -> tuple[str, str]:
+    """The fingerprint of an upstream, and the key of its stored features.
+
+    Raises:
+        PluginError: It has no fingerprint.
+    """
+    fingerprint = _fingerprint(upstream)
+    return fingerprint, _content(fingerprint, code_of(entry))
 
 
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:
