@@ -57,6 +57,7 @@ ROOMS = {
         "checkpoints": {"contract"},
         "frontends": {"contract"},
         "spectrograms": {"contract"},
+        "windowed": {"contract", "spectrograms"},
         "contract": set(), "dropout": set(),
     },
     "corpora": {

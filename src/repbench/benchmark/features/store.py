@@ -47,9 +47,11 @@ from repbench.benchmark.features.shards import (
     write_shard,
 )
 from repbench.corpora.contract import Progress, Utterance
+from repbench.corpora.read import samples_at
 from repbench.errors import EnvironmentFault
 from repbench.files import remove_abandoned
 from repbench.upstream.contract import Upstream
+from repbench.upstream.windowed import windows_of
 
 SHARD_BYTES = 32 * 2**20
 """Size at which a shard is written; until then its entries are kept in memory."""
@@ -149,7 +151,9 @@ class FeatureStore:
 
     def _sound(self, utterance: Utterance) -> str:
         """The key of an utterance in the shards."""
-        return _sound_key(utterance, self._origin.sample_rate_hz)
+        key = _sound_key(utterance, self._origin.sample_rate_hz)
+        windows = windows_of(self._upstream, samples_at(utterance, self._origin.sample_rate_hz))
+        return key if windows is None else f"{key} {windows.key()}"
 
     def _batch_name(self, index: TableIndex, batch: Sequence[int]) -> str:
         sounds = " ".join(self._sound(index.utterances[number]) for number in batch)

@@ -17,7 +17,14 @@ from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.features.store import GIB, origin_for
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, say_side_effects
-from repbench.benchmark.pipeline.setup import RunRequest, content_of, layers_read, module_of, open_corpus_of
+from repbench.benchmark.pipeline.setup import (
+    RunRequest,
+    content_of,
+    in_windows_of,
+    layers_read,
+    module_of,
+    open_corpus_of,
+)
 from repbench.benchmark.protocol import Protocol
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import problem_of
@@ -144,6 +151,7 @@ def _store_part(request: PartRequest, corpus: Corpus, reporter: Reporter) -> Sto
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
         fingerprint, content = content_of(upstream, entry)
+    upstream = in_windows_of(request.protocol, upstream)
     check_invariance(upstream, entry, fingerprint, device)
     for note in notes_of(corpus, upstream):
         reporter.say(f"note: {note}")
