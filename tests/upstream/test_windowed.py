@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from repbench.audio import legacy
+from repbench.benchmark.features.export import ExportOptions, extract_files
 from repbench.benchmark.features.extraction import run_sounds
 from repbench.benchmark.features.shards import current_entries, read_index
 from repbench.benchmark.loading.upstreams import load_upstream
@@ -112,7 +115,9 @@ def test_short_and_long_sounds_of_a_batch_are_those_that_they_are_alone() -> Non
     windowed = in_windows(Convolutions(max_samples=16_000), None, REACH_SECONDS)
     together = states_of(windowed, *sounds)
 
-    assert all(torch.equal(*states_of(Convolutions(), each), one) for each, one in zip(sounds, together, strict=True))
+    for each, found in zip(sounds, together, strict=True):
+        (expected,) = states_of(Convolutions(), each)
+        assert torch.equal(found, expected)
     assert windowed.info == dataclasses.replace(Convolutions().info, max_samples=None)
     with pytest.raises(DataError, match="takes at most 16000 samples"):
         states_of(Convolutions(max_samples=16_000), sounds[0])
@@ -183,7 +188,25 @@ def test_frames_that_do_not_move_with_the_sound_are_refused() -> None:
         states_of(in_windows(Odd(), 1.0, 0.1), sound(200_000))
 
 
-# in a run
+# in a file, in a run
+
+
+def test_an_extracted_file_names_its_windows(tmp_path: Path) -> None:
+    for name, length in (("short", 8_000), ("long", 40_000)):
+        soundfile.write(tmp_path / f"{name}.wav", sound(length).numpy() / 8, 16_000)
+    windowed = in_windows(Convolutions(max_samples=16_000), None, 0.1)
+    files = [tmp_path / "short.wav", tmp_path / "long.wav"]
+    paths = extract_files(windowed, files, tmp_path, ExportOptions(device=CPU, resample=False))
+
+    notes = []
+    for path in paths:
+        with safe_open(path, framework="pt") as stored:
+            notes.append(stored.metadata().get("windows"))
+            assert stored.get_slice("hidden_states").get_shape()[1] == windowed.num_frames(
+                (8_000, 40_000)[len(notes) - 1]
+            )
+    assert notes == [None, "windows of 1 s with 0.1 s of context on each side (an overlap of 0.2 s)"]
+
 
 PLUGIN = """
 import dataclasses

@@ -28,6 +28,14 @@ class ExtractArguments:
     checkpoint: Checkpoint = None
     resample: Resample = False
     overwrite: Overwrite = False
+    window_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0.001,
+            help="Longest sound that goes through the model at once; a longer one is read in windows of this duration.",
+        ),
+    ] = None
     shard: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +80,7 @@ class ExtractArguments:
         """The options among these that are given, as they are written on the command line."""
         defaults = {each.name: each.default for each in fields(self)}
         return [
-            "AUDIO" if name == "audio" else f"--{name.rstrip('_')}"
+            "AUDIO" if name == "audio" else f"--{name.rstrip('_').replace('_', '-')}"
             for name in names
             if getattr(self, name) != defaults[name]
         ]
@@ -112,9 +120,9 @@ def extract(arguments: ExtractArguments) -> None:
 
 
 def _extract_part(arguments: ExtractArguments) -> None:
-    of_files = arguments.given("audio", "out", "resample", "overwrite")
+    of_files = arguments.given("audio", "out", "resample", "overwrite", "window_seconds")
     if of_files:
-        do = "Leave it out: the features go to the feature store (REPBENCH_CACHE)"
+        do = "Leave it out: the features go to the feature store (REPBENCH_CACHE), and settings are given by --set"
         raise UsageError("This goes with audio files, not with --shard", key=of_files[0], do=do)
     from repbench.benchmark.pipeline.extract_part import extract_part
     from repbench.console import ConsoleReporter
@@ -138,9 +146,11 @@ def _extract_files(arguments: ExtractArguments) -> None:
     from repbench.benchmark.environment import choose_device
     from repbench.benchmark.features.export import ExportOptions, extract_files
     from repbench.benchmark.loading.upstreams import load_upstream, origin_of
+    from repbench.benchmark.protocol import ExtractionSettings
     from repbench.console import ConsoleReporter
     from repbench.registry import registry
     from repbench.upstream.contract import provenance_of
+    from repbench.upstream.windowed import in_windows
 
     chosen = choose_device(arguments.device)
     model = load_upstream(arguments.upstream, checkpoint=arguments.checkpoint)
@@ -149,5 +159,6 @@ def _extract_files(arguments: ExtractArguments) -> None:
         say(f"note: {note}")
     origin = origin_of(registry().find("upstream", arguments.upstream).entry)
     options = ExportOptions(device=chosen, resample=arguments.resample, origin=origin, overwrite=arguments.overwrite)
+    model = in_windows(model, arguments.window_seconds, ExtractionSettings().context_seconds)
     written = extract_files(model, arguments.audio, arguments.out, options, reporter=ConsoleReporter())
     print_files(written, arguments.as_json)
