@@ -32,7 +32,7 @@ ALLOWED = {("files", "errors")}
 ROOMS = {
     "benchmark": {
         "demo": {"pipeline", "protocol", "report", "run"},
-        "sweep": {"pipeline", "protocol", "records", "run"},
+        "sweep": {"environment", "pipeline", "protocol", "records", "run"},
         "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records"},
         "leaderboard": {"data", "protocol", "records", "report", "scoring"},
         "pipeline": {
@@ -57,6 +57,7 @@ ROOMS = {
         "checkpoints": {"contract"},
         "frontends": {"contract"},
         "spectrograms": {"contract"},
+        "windowed": {"contract", "spectrograms"},
         "contract": set(), "dropout": set(),
     },
     "corpora": {

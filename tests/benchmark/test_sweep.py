@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from repbench.benchmark.pipeline.existing_records import Identity, identity_of
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.records.record import digest_of, read_record, record_paths
 from repbench.benchmark.run import RunRequest, run
+from repbench.benchmark.sweep.devices import VISIBLE, Slots, devices_of
 from repbench.benchmark.sweep.forecast import Forecast, forecast
 from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall, run_job
 from repbench.benchmark.sweep.launchers import _parameters
+from repbench.benchmark.sweep.parts import PartCall, parts_of
 from repbench.benchmark.sweep.plan import Slurm, jobs_of, load_plan
 from repbench.benchmark.sweep.sweep import LOCK_FILE, SweepRequest, left_to_do
 from repbench.benchmark.sweep.sweep import sweep as sweep_plan
@@ -33,6 +36,7 @@ from repbench.errors import EnvironmentFault, UsageError
 from repbench.files import canonical_json
 from repbench.locks import exclusive_lock
 from repbench.testing import tone_corpus
+from tests.benchmark.test_parts import contents
 from tests.commands import Finished, repbench
 
 ENVELOPE = "py:repbench.testing.fakes:envelope"
@@ -238,6 +242,88 @@ def test_fine_tuning_is_asked_of_what_its_part_says_and_never_tuned(tones: Path,
         load_plan(alone)
 
 
+# devices and parts
+
+
+def test_jobs_take_devices_in_turn_and_their_processes_see_one_alone() -> None:
+    environment = {VISIBLE: "4, GPU-7", "HOME": "/x"}
+    slots = Slots(("cuda:0", "cuda:1", "cpu"), 4, environment)
+    taken = []
+    for _ in range(4):
+        with slots.taken() as slot:
+            taken.append((slot.name, slot.device, slot.environment[VISIBLE], slot.environment["HOME"]))
+    assert taken == [
+        ("cuda:0", "cuda", "4", "/x"), ("cuda:1", "cuda", "GPU-7", "/x"), ("cpu", "cpu", "", "/x"),
+        ("cuda:0", "cuda", "4", "/x"),
+    ]  # fmt: skip
+    with Slots(("cuda:3",), 1, {}).taken() as slot:
+        assert slot.environment == {VISIBLE: "3"}
+    with Slots((), 1, environment).taken() as slot:
+        assert (slot.device, slot.environment) == (None, environment)
+
+
+def test_a_device_that_is_in_use_is_not_taken_while_another_is_free() -> None:
+    slots = Slots(("cpu", "cuda:0"), 2, {})
+    with slots.taken() as first:
+        for _ in range(3):
+            with slots.taken() as second:
+                assert (first.name, second.name) == ("cpu", "cuda:0")
+
+
+@pytest.mark.parametrize("text", ["gpu", "cuda", "auto", "cpu,", "", "cuda:x", "cpu:0"])
+def test_what_names_no_device_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"no device|names none"):
+        devices_of(text)
+
+
+def test_a_device_that_is_not_there_or_is_given_twice_is_refused(tones: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(EnvironmentFault, match="no CUDA device"):
+            devices_of("cuda:0")
+    plan = write_plan(tmp_path, tones, device="cpu")
+    with pytest.raises(UsageError, match="Leave `device` out of the plan"):
+        sweep_plan(SweepRequest(plan=plan, out=tmp_path / "runs", devices=("cpu",)))
+    plan = write_plan(tmp_path, tones)
+    with pytest.raises(UsageError, match="A cluster gives each job its devices"):
+        sweep_plan(SweepRequest(plan=plan, out=tmp_path / "runs", devices=("cpu",), launcher="slurm"))
+
+
+def test_the_parts_of_a_job_are_extracted_for_all_its_frozen_pairs(tones: Path, tmp_path: Path) -> None:
+    lists = {"upstreams": [{"name": "apc", "checkpoint": "random"}], "downstreams": ["phone", "speaker"]}
+    lists |= {"layers": ["last", "all"], "modes": ["frozen", "finetune"], "finetune": {"layers": ["last"]}}
+    plan = write_plan(tmp_path, tones, **lists, seeds=[3, 4], plugins=[])
+    (job,) = jobs_of(load_plan(plan), Path("runs"), plan)
+    first, second = parts_of(job, 2)
+    assert second.command() == [
+        "--upstream=apc", "--checkpoint=random", f"--corpus={job.pairs[0].corpus}", "--preset=default",
+        "--device=auto", "--shard=2/2", "--downstream=phone", "--downstream=speaker", "--layer=all", "--layer=last",
+        "--seed=3", "--seed=4", "--set=probe.steps=10", "--json",
+    ]  # fmt: skip
+    assert PartCall.of_json(first.as_json()) == first
+    assert parts_of(job, 1) == []
+    assert parts_of(Job(tuple(pair for pair in job.pairs if pair.mode == "finetune")), 4) == []
+
+
+@pytest.mark.slow
+def test_jobs_on_two_devices_share_one_extraction_and_make_the_records_of_a_plain_sweep(
+    tones: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for name in ("plain", "shared"):
+        (tmp_path / name).mkdir()
+    write_plan(tmp_path / "plain", tones, upstreams=["mel"], downstreams=["phone", "speaker"])
+    write_plan(tmp_path / "shared", tones, upstreams=["mel"], downstreams=["phone", "speaker"], shards=2)
+    caches = {name: environment | {"REPBENCH_CACHE": str(tmp_path / name / "cache")} for name in ("plain", "shared")}
+    assert sweep(tmp_path / "plain", caches["plain"]).code == 0
+    shared = sweep(tmp_path / "shared", caches["shared"], "--devices", "cpu,cpu")
+
+    assert shared.code == 0, shared.err
+    for number in (1, 2):
+        assert f"features, part {number}/2: on cpu" in shared.err
+    assert answers(tmp_path / "shared" / "runs") == answers(tmp_path / "plain" / "runs")
+    entries = [contents(tmp_path / name / "cache") for name in ("plain", "shared")]
+    assert entries[0] == entries[1] != {}
+
+
 # only what is missing
 
 
@@ -436,13 +522,14 @@ def test_submitit_takes_the_same_road_as_slurm(
 ) -> None:
     pytest.importorskip("submitit")
     upstreams = [ENVELOPE, {"name": "py:odd_upstreams:boom", "label": "broken"}]
-    write_plan(tmp_path, tones, upstreams=upstreams, slurm={"executor": executor, "timeout_min": 5})
+    write_plan(tmp_path, tones, upstreams=upstreams, shards=2, slurm={"executor": executor, "timeout_min": 5})
     swept = repbench(
         "sweep", tmp_path / "plan.yaml", "--out", tmp_path / "runs", "--launcher", "slurm", "--json", env=environment
     )
     assert swept.code == 5, swept.err
     assert [row["status"] for row in swept.json["pairs"]] == ["ok", "failed"]
     assert "this one is broken" in swept.json["failed"][0]["error"]
+    assert "features in 2 parts, submitted as " in swept.err
     assert len(answers(tmp_path / "runs")) == 1
 
 
@@ -520,7 +607,7 @@ def test_fault_39_a_look_that_takes_too_long_leaves_its_job_for_the_end(
     jobs = jobs_of(load_plan(plan), tmp_path / "runs", plan)
     with Children() as children:
         hanging, silent = (
-            forecast([job], 1, children, {**os.environ, **environment}, limit_seconds=limit)
+            forecast([job], Slots((), 1, {**os.environ, **environment}), children, limit_seconds=limit)
             for job, limit in zip(jobs, (2.0, 60.0), strict=True)
         )
 

@@ -102,6 +102,24 @@ cat >"$work/plugins/broken.py" <<'PY'
 def boom(*, checkpoint=None, seed=0):
     raise ValueError("this one is broken")
 PY
+cat >"$work/plugins/slow.py" <<'PY'
+import os, pathlib, time
+from repbench.testing.fakes import Envelope
+
+class Slow(Envelope):
+    """An envelope whose features take a second a batch under `extract`, each time noted by the process."""
+
+    def forward(self, waveforms, lengths):
+        place = os.environ.get("SLOW_PARTS")
+        if place and len(lengths) > 2 and "SLURM_ARRAY_TASK_ID" in os.environ:
+            with (pathlib.Path(place) / os.environ["SLURM_ARRAY_TASK_ID"]).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            time.sleep(1)
+        return super().forward(waveforms, lengths)
+
+def slow(*, checkpoint=None, seed=0):
+    return Slow(hop_samples=160).eval()
+PY
 export PYTHONPATH="$work/plugins${PYTHONPATH:+:$PYTHONPATH}" REPBENCH_CACHE="$work/cache" OMP_NUM_THREADS=1
 "$python" -c 'import sys, pathlib; from repbench.testing import tone_corpus; tone_corpus(pathlib.Path(sys.argv[1]))' "$work/tones"
 cat >"$work/plan.yaml" <<'YAML'
@@ -125,6 +143,23 @@ mv cluster-slurm.json first.json
 
 step "again: only what is missing"
 REPBENCH_CACHE="$work/cache-slurm" sweep cluster slurm 5
+
+step "an array of four extracts the features, and one of the four is killed"
+mkdir -p parts
+sed -e 's/^upstreams: .*/upstreams: [mel, "py:slow:slow"]/' -e 's/"probe.steps=40"/"probe.steps=40", "extraction.batch_seconds=5"/' \
+    plan.yaml >alone.yaml
+{ cat alone.yaml; echo "shards: 4"; } >array.yaml
+REPBENCH_CACHE="$work/cache-alone" "$python" -m repbench sweep alone.yaml --out alone --json >alone.json
+SLOW_PARTS="$work/parts" REPBENCH_CACHE="$work/cache-array" \
+    "$python" -m repbench sweep array.yaml --out array --launcher slurm --json >array.json 2>array.log &
+sweeper=$!
+until_true 240 test -s parts/2
+kill -KILL "$(tail -n 1 parts/2)"
+code=0
+wait "$sweeper" || code=$?
+grep -e 'features in 4 parts' -e 'failed (7)' array.log
+echo "exit code $code after SIGKILL of a part"
+test "$code" -eq 0
 
 step "a job that is cancelled is not waited for"
 sed -e 's/^seeds: .*/seeds: [2]/' -e 's/probe.steps=40/probe.steps=1000000/' plan.yaml >long.yaml
@@ -163,6 +198,19 @@ def answers(folder):
 here, there = answers("local"), answers("cluster")
 assert len(here) == 8, len(here)
 assert here == there, "the cluster's records differ from this machine's"
+from repbench.benchmark.features.shards import current_entries, read_index
+
+
+def stored(cache):
+    shards = [read_index(path) for path in (work / cache / "features").glob("*/*.shard")]
+    return {(key, entries[0][1].batch, entries[0][1].sha256) for key, entries in current_entries(shards).items()}
+
+
+assert answers("alone") == answers("array") and len(answers("array")) == 8, len(answers("array"))
+assert stored("cache-alone") == stored("cache-array") != set()
+tasks = sorted(path.name for path in (work / "array" / ".slurm").glob("*_*_0_log.out"))
+assert len(tasks) == 8, tasks
+print(f"{len(stored('cache-array'))} layers stored by two arrays of four, one task killed: the bits of one process")
 first, again = (json.loads((work / name).read_text()) for name in ("first.json", "cluster-slurm.json"))
 assert len(first["made"]) == 8 and again["made"] == [] and sorted(again["records"]) == sorted(first["made"])
 for row in first["failed"]:

@@ -92,6 +92,11 @@ class ExtractionSettings(Settings):
     """Type that features are rounded to before a probe reads them, whether they are stored or not."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the upstream's matrix products: bfloat16 is coarser, and faster where the processor supports it."""
+    window_seconds: Positive | None = None
+    """Longest sound that goes through the upstream at once; a longer one is read in windows of this duration. null:
+    windows only for sounds that are longer than the upstream takes, of its longest input."""
+    context_seconds: NonNegative = 2.0
+    """Sound on each side of the kept frames of a window; frames that depend on sound farther away are approximate."""
     store_gib: NonNegative = 20.0
     """GiB that the feature store takes on disk at most; 0 stores nothing."""
 

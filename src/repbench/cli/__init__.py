@@ -17,6 +17,7 @@ from repbench.cli import (
     cache,
     check,
     corpus,
+    extracting,
     installed,
     leaderboard,
     new,
@@ -61,7 +62,7 @@ app.command(short_help="Pre-train an upstream.")(running.pretrain)
 app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
 app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)
-app.command(short_help="Write the hidden states of audio files.")(running.extract)
+app.command(short_help="Write the hidden states of audio files, or store features of a corpus.")(extracting.extract)
 app.command(short_help="Pre-train, evaluate and report on a small synthetic corpus.")(running.demo)
 
 _NO_FOREIGN_PLUGINS = {

@@ -1,4 +1,4 @@
-"""`repbench run|pretrain|convert|extract|demo`: the commands that compute."""
+"""`repbench run|pretrain|convert|demo`: the commands that compute."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
-from repbench.cli.options import Checkpoint, Device, Json, Model, Out, Overwrite, Plugins, Resample, Sounds
-from repbench.cli.output import print_files, print_json, print_matrix, print_results, say
+from repbench.cli.options import Checkpoint, Device, Json, Plugins
+from repbench.cli.output import print_json, print_matrix, print_results, say
 
 if TYPE_CHECKING:
     from repbench.benchmark.run import RunRequest
@@ -222,37 +222,6 @@ def convert(
     for note in converted.fields["notes"]:
         say(f"note: {note}")
     typer.echo(f"{converted.path}: {converted.fields['upstream']}")
-
-
-def extract(
-    audio: Sounds,
-    upstream: Model,
-    out: Out,
-    checkpoint: Checkpoint = None,
-    resample: Resample = False,
-    device: Device = "auto",
-    plugin: Plugins = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Write the hidden states (L, F, D) of each audio file to STEM.safetensors."""
-    take_plugins(plugin)
-    from repbench.benchmark.environment import choose_device
-    from repbench.benchmark.features.export import ExportOptions, extract_files
-    from repbench.benchmark.loading.upstreams import load_upstream, origin_of
-    from repbench.console import ConsoleReporter
-    from repbench.registry import registry
-    from repbench.upstream.contract import provenance_of
-
-    chosen = choose_device(device)
-    model = load_upstream(upstream, checkpoint=checkpoint)
-    model.to(chosen)
-    for note in provenance_of(model).notes:
-        say(f"note: {note}")
-    origin = origin_of(registry().find("upstream", upstream).entry)
-    options = ExportOptions(device=chosen, resample=resample, origin=origin, overwrite=overwrite)
-    written = extract_files(model, audio, out, options, reporter=ConsoleReporter())
-    print_files(written, as_json)
 
 
 def demo(

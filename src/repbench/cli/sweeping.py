@@ -22,18 +22,35 @@ def sweep(
     launcher: Annotated[
         str, typer.Option(metavar="local|slurm", help="Processes of this machine, or jobs of a cluster.")
     ] = "local",
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Upstream × corpus at a time on this machine.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Upstream × corpus at a time on this machine; default: 1, or one for each device."
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="cuda:0,cuda:1", help="Devices of this machine that the jobs take in turn, one each."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what is missing and an estimate of the time.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Make the records of a plan that do not exist yet; a failure does not stop the others."""
+    from repbench.benchmark.sweep.devices import devices_of
     from repbench.benchmark.sweep.sweep import SweepRequest
     from repbench.benchmark.sweep.sweep import sweep as sweep_plan
     from repbench.console import ConsoleReporter
 
-    request = SweepRequest(plan=plan, out=out, launcher=launcher, jobs=jobs, dry_run=dry_run)
+    request = SweepRequest(
+        plan=plan,
+        out=out,
+        launcher=launcher,
+        jobs=jobs,
+        devices=() if devices is None else devices_of(devices),
+        dry_run=dry_run,
+    )
     swept = sweep_plan(request, ConsoleReporter())
     if as_json:
         print_json(swept.as_dict())

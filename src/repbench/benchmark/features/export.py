@@ -18,6 +18,7 @@ from repbench.errors import DataError, EnvironmentFault, UsageError, is_out_of_m
 from repbench.files import write_beside
 from repbench.progress import Reporter, Silence
 from repbench.upstream.contract import Upstream, UpstreamInfo
+from repbench.upstream.windowed import windows_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ def extract_files(
     upstream: Upstream, files: Sequence[Path], out: Path, options: ExportOptions, *, reporter: Reporter | None = None
 ) -> list[Path]:
     """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, info and origin as metadata.
+
+    Metadata of a sound that was read in windows name them.
 
     Args:
         upstream: Model in eval mode, on the device of the options.
@@ -72,6 +75,7 @@ def extract_files(
                 "info": json.dumps(asdict(info)),
                 "fingerprint": upstream.fingerprint(),
                 "source_rate_hz": str(rate_hz),
+                **({} if (windows := windows_of(upstream, len(sound))) is None else {"windows": windows.line()}),
                 **({} if options.origin is None else {"origin": json.dumps(dict(options.origin))}),
             }
             path = out / f"{file.stem}.safetensors"
@@ -94,7 +98,7 @@ def naming_what_is_too_large(file: Path) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        do = "Cut it into shorter files, or take another device"
+        do = "Give --window-seconds 30, cut it into shorter files, or take another device"
         raise EnvironmentFault("The memory does not suffice for this sound", file=file, do=do) from error
 
 

@@ -203,7 +203,7 @@ def run_batches(
                 raise EnvironmentFault(
                     f"The memory does not suffice for this utterance of {utterance.seconds:.0f} s",
                     utterance=utterance.id,
-                    do="Cut it with start/end in the corpus, or take another device",
+                    do="Set extraction.window_seconds=30, cut it with start/end in the corpus, or take another device",
                 ) from error
         # Outside of the handler, whose traceback would keep the tensors of the failed batch alive.
         if features:

@@ -22,6 +22,7 @@ from repbench.errors import PluginError
 from repbench.registry import Entry
 from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import HiddenStates, Upstream
+from repbench.upstream.windowed import unwindowed
 
 TOLERANCE = 1e-4
 """Largest relative difference of two hidden states that count as the same, on a CPU."""
@@ -47,6 +48,7 @@ def check_invariance(upstream: Upstream, entry: Entry, fingerprint: str, device:
     """
     if entry.builtin or isinstance(upstream, FrameReader):
         return
+    upstream = unwindowed(upstream)
     if certificate_id("upstream", fingerprint, upstream.info, entry.file_sha256()) is not None:
         return
     allowed = TOLERANCE if device.type == "cpu" else ROUGH_TOLERANCE

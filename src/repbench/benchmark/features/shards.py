@@ -75,7 +75,7 @@ class StoredLayer:
 
     Attributes:
         sound: The utterance by content: SHA-256 of its samples, `@` and their rate in Hz; where that is not the rate of
-            the upstream, also `>` and the resampler.
+            the upstream, also `>` and the resampler; of a sound that was read in windows, also their size.
         layer: Index of the layer.
         batch: Hash of the utterances of the batch in which it was computed.
         offset: First byte in the file.

@@ -13,9 +13,10 @@ from repbench.benchmark.features.extraction import ExtractionOptions, extract, r
 from repbench.benchmark.features.store import FeatureStore
 from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Corpus, Progress, Utterance
-from repbench.corpora.read import check_rates, resampler_for
+from repbench.corpora.read import check_rates, resampler_for, samples_at
 from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import Upstream
+from repbench.upstream.windowed import windows_of
 
 
 def exclusions(upstream: Upstream) -> Callable[[Utterance], str | None]:
@@ -24,14 +25,25 @@ def exclusions(upstream: Upstream) -> Callable[[Utterance], str | None]:
 
 
 def notes_of(corpus: Corpus, upstream: Upstream) -> tuple[str, ...]:
-    """Notes for a record on how the sound became frames: resampled, or read as frames from the corpus.
+    """Notes for a record on how the sound became frames: resampled, in windows, or read as frames from the corpus.
 
     Raises:
         DataError: The sound has another rate than the upstream and may not be resampled.
     """
     if isinstance(upstream, FrameReader):
         return (upstream.note(),)
-    return check_rates(corpus, upstream.info.name, upstream.info.sample_rate_hz)
+    rates = check_rates(corpus, upstream.info.name, upstream.info.sample_rate_hz)
+    return (*rates, *_note_on_windows(corpus, upstream))
+
+
+def _note_on_windows(corpus: Corpus, upstream: Upstream) -> tuple[str, ...]:
+    """A note on the utterances that are read in windows."""
+    rate_hz = upstream.info.sample_rate_hz
+    windows = [some for each in corpus.utterances if (some := windows_of(upstream, samples_at(each, rate_hz)))]
+    if not windows:
+        return ()
+    read = f"{len(windows)} of {len(corpus.utterances)} utterances are longer and are read in {windows[0].line()}"
+    return (f"{upstream.info.name} gets at most {windows[0].seconds:g} s at once: {read}; each frame sees its window",)
 
 
 def resampler_of(corpus: Corpus, upstream: Upstream) -> str | None:

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,9 +47,11 @@ from repbench.benchmark.features.shards import (
 )
 from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Progress, Utterance
+from repbench.corpora.read import samples_at
 from repbench.errors import EnvironmentFault
 from repbench.files import remove_abandoned
 from repbench.upstream.contract import Upstream
+from repbench.upstream.windowed import windows_of
 
 SHARD_BYTES = 32 * 2**20
 """Size at which a shard is written; until then its entries are kept in memory."""
@@ -131,7 +133,7 @@ class FeatureStore:
         if progress is not None and done:
             progress(done, len(utterances))
         self._check_space(index, missing)
-        writer = _Writer(self, damaged)
+        writer = ShardWriter(self, damaged)
         try:
             batches = self._batches(index, missing, read, batch_samples(self._upstream, options.batch_seconds))
             for batch, features in run_batches(self._upstream, index, layers, batches, options):
@@ -156,7 +158,9 @@ class FeatureStore:
 
     def _sound(self, utterance: Utterance) -> str:
         """The key of an utterance in the shards."""
-        return _sound_key(utterance, self._origin.sample_rate_hz)
+        key = _sound_key(utterance, self._origin.sample_rate_hz)
+        windows = windows_of(self._upstream, samples_at(utterance, self._origin.sample_rate_hz))
+        return key if windows is None else f"{key} {windows.key()}"
 
     def _batch_name(self, index: TableIndex, batch: Sequence[int]) -> str:
         sounds = " ".join(self._sound(index.utterances[number]) for number in batch)
@@ -319,10 +323,27 @@ class FeatureStore:
         stored_batches: dict[int, set[str]] = {}
         for (number, _), entry in read.items():
             stored_batches.setdefault(number, set()).add(entry.batch)
+        return self._batches_lacking(index, missing, stored_batches, max_samples)
+
+    def _batches_lacking(
+        self,
+        index: TableIndex,
+        missing: Container[int],
+        stored_batches: Mapping[int, Collection[str]],
+        max_samples: int,
+    ) -> Iterator[Sequence[int]]:
+        """The batches to compute, as numbers of utterances, of which `missing` holds those that lack a layer.
+
+        Args:
+            index: All utterances.
+            missing: Numbers of the utterances that lack a layer.
+            stored_batches: Names, as `_batch_name` gives them, of the batches that computed what is stored of each.
+            max_samples: Most samples of a batch, padding included.
+        """
         scattered: list[int] = []
         for batch in length_batches(index.lengths, max_samples):
             lacking = [number for number in batch if number in missing]
-            names = set().union(*(stored_batches.get(number, set()) for number in batch if number not in missing))
+            names = set[str]().union(*(stored_batches.get(number, ()) for number in batch if number not in missing))
             if lacking and names <= {self._batch_name(index, batch)}:
                 yield batch
             else:
@@ -348,7 +369,7 @@ class FeatureStore:
         self._say(f"note: {reason}: features are streamed, not stored")
 
 
-class _Writer:
+class ShardWriter:
     """Collects entries and writes them as a shard when they are many or old enough."""
 
     def __init__(self, store: FeatureStore, replaced: Sequence[StoredKey]) -> None:

@@ -121,11 +121,15 @@ def _read_run(file: Path) -> dict[str, Any]:
     return run
 
 
+_CHANGES_NO_WEIGHT = {"training.recompute_activations"}
+"""Settings that a run may change when it is resumed."""
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`key: old -> new` for each setting that changed."""
     # Through JSON, because tuples come back from the file as lists.
     old, new = (flat(json.loads(json.dumps(tree))) for tree in (before, now))
-    keys = [key for key in sorted(old.keys() | new.keys()) if key.partition(".")[0] in now]
+    keys = [key for key in sorted((old.keys() | new.keys()) - _CHANGES_NO_WEIGHT) if key.partition(".")[0] in now]
     return [_difference(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 

@@ -36,6 +36,7 @@ from repbench.registry import Entry, registry
 from repbench.training.distributed import local_device
 from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import Upstream, UpstreamInfo
+from repbench.upstream.windowed import in_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,9 +255,9 @@ def prepare(
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
-        fingerprint = _fingerprint(upstream)
-        content = _content(fingerprint, code_of(upstream_entry))
+        fingerprint, content = content_of(upstream, upstream_entry)
         cost = upstream_cost(upstream, content, device)
+    upstream = in_windows_of(request.protocol, upstream) if not request.finetune else upstream
     return RunContext(
         request=request,
         upstream=upstream,
@@ -306,6 +307,28 @@ def _fingerprint(upstream: Upstream) -> str:
 def _content(fingerprint: str, code: str | None) -> str:
     """Key of stored features: the upstream's fingerprint, with the hash of its code where that is in no package."""
     return fingerprint if code is None else hashlib.sha256(f"{fingerprint} {code}".encode()).hexdigest()
+
+
+def in_windows_of(protocol: Protocol, upstream: Upstream) -> Upstream:
+    """The upstream with the windows of long sounds that the protocol gives it.
+
+    Raises:
+        UsageError: It cannot read sounds in these windows.
+    """
+    settings = protocol.extraction
+    if isinstance(upstream, FrameReader):
+        return upstream
+    return in_windows(upstream, settings.window_seconds, settings.context_seconds)
+
+
+def content_of(upstream: Upstream, entry: Entry) -> tuple[str, str]:
+    """The fingerprint of an upstream, and the key of its stored features.
+
+    Raises:
+        PluginError: It has no fingerprint.
+    """
+    fingerprint = _fingerprint(upstream)
+    return fingerprint, _content(fingerprint, code_of(entry))
 
 
 def _store_for(upstream: Upstream, fingerprint: str, request: RunRequest, reporter: Reporter) -> FeatureStore | None:

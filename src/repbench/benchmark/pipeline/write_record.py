@@ -25,6 +25,7 @@ from repbench.downstream.contract import Prediction
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
+from repbench.upstream.windowed import unwindowed
 
 NOT_IN_PROTOCOL = {"head", "layer", "tasks", "resources"}
 """Settings of the protocol that a record has in fields of its own or resolved, and those of the machine."""
@@ -152,7 +153,7 @@ def _upstream_part(context: RunContext) -> dict[str, Any]:
 
 def _certificate(context: RunContext) -> str | None:
     file_sha256 = context.upstream_entry.file_sha256()
-    return certificate_id("upstream", context.fingerprint, context.upstream.info, file_sha256)
+    return certificate_id("upstream", context.fingerprint, unwindowed(context.upstream).info, file_sha256)
 
 
 def _origin_of_corpus(spec: str) -> dict[str, str | None] | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from repbench.benchmark.sweep.devices import Slots
 from repbench.benchmark.sweep.inventory import PairInventory, inventories_of_json
 from repbench.benchmark.sweep.jobs import Children, Job, RunCall, threads_over
 
@@ -107,20 +108,22 @@ def _model(pair: RunCall) -> tuple[str, str | None]:
     return pair.upstream, pair.checkpoint
 
 
-def forecast(
-    jobs: Sequence[Job], at_once: int, children: Children, environment: Mapping[str, str], *, limit_seconds: float
-) -> Forecast:
+def forecast(jobs: Sequence[Job], slots: Slots, children: Children, *, limit_seconds: float) -> Forecast:
     """Make the inventory of every job, several at once, each in a separate process.
 
     Args:
         jobs: The jobs of the sweep.
-        at_once: Number of inventories at a time.
+        slots: Places for the processes, on the devices of the jobs: an inventory measures what a model costs there.
         children: The processes that end with the sweep.
-        environment: Of the processes.
         limit_seconds: Longest time of an inventory; nothing is known of a job whose inventory takes longer.
     """
-    with threads_over(children, at_once) as threads:
-        found = list(threads.map(lambda job: _inventories(job, children, environment, limit_seconds), jobs))
+
+    def look(job: Job) -> list[PairInventory]:
+        with slots.taken() as slot:
+            return _inventories(job.on(slot.device), children, slot.environment, limit_seconds)
+
+    with threads_over(children, slots.count) as threads:
+        found = list(threads.map(look, jobs))
     pairs = (zip(job.pairs, each, strict=True) for job, each in zip(jobs, found, strict=True))
     return Forecast(pairs=dict(pair for several in pairs for pair in several))
 

@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from repbench.errors import EnvironmentFault, PluginError, RepbenchError, Terminated
+from repbench.errors import EnvironmentFault, PluginError, Terminated
 
 GRACE_SECONDS: Final = 10.0
 """Longest time between the signal to end and SIGKILL."""
@@ -119,6 +119,10 @@ class Job:
         """The job without the given pairs; None if no pair is left."""
         left = tuple(pair for pair in self.pairs if pair not in done)
         return Job(left) if left else None
+
+    def on(self, device: str | None) -> Job:
+        """The job on a device; None: that of the plan."""
+        return self if device is None else Job(tuple(replace(pair, device=device) for pair in self.pairs))
 
     def as_json(self) -> str:
         """The job as JSON, for a child process."""
@@ -230,8 +234,21 @@ def threads_over(children: Children, count: int) -> Iterator[ThreadPoolExecutor]
             raise
 
 
-def run_job(job: Job, children: Children, say: Callable[[str], None], environment: Mapping[str, str]) -> list[Outcome]:
+def run_job(
+    job: Job,
+    children: Children,
+    say: Callable[[str], None],
+    environment: Mapping[str, str],
+    device: str | None = None,
+) -> list[Outcome]:
     """Run the pairs of a job one after the other.
+
+    Args:
+        job: The job.
+        children: The processes that end with the sweep.
+        say: Receives each line of theirs.
+        environment: Of the processes.
+        device: Device in place of the plan's; None: the plan's.
 
     Returns:
         The outcome of each pair, failures included.
@@ -241,19 +258,21 @@ def run_job(job: Job, children: Children, say: Callable[[str], None], environmen
         if children.stopped:
             break
         with contextlib.suppress(Stopped):
-            outcomes.append(_run(pair, store_layers, children, say, environment))
+            outcomes.append(_run(pair, store_layers, children, say, environment, device))
     return outcomes
 
 
 def run_job_elsewhere(text: str) -> list[dict[str, Any]]:
     """Run a job, given as JSON, on a node of a cluster; the outcomes as plain values."""
 
-    def say(line: str) -> None:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+    with ended_by_sigterm(), Children() as children:
+        return [asdict(outcome) for outcome in run_job(Job.of_json(text), children, to_stderr, os.environ)]
 
-    with _ended_by_sigterm(), Children() as children:
-        return [asdict(outcome) for outcome in run_job(Job.of_json(text), children, say, os.environ)]
+
+def to_stderr(line: str) -> None:
+    """Write a line where a cluster keeps its log."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def outcome_of(fields: Mapping[str, Any]) -> Outcome:
@@ -276,7 +295,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """Inside, SIGTERM unwinds the stack, so that no child outlives this process."""
 
     def leave(signum: int, frame: object) -> None:
@@ -299,38 +318,91 @@ def _with_layers_to_store(pairs: Sequence[RunCall]) -> Iterator[tuple[RunCall, t
         yield pair, tuple(dict.fromkeys(each for each in others if each != pair.layer)) if first else ()
 
 
-def _run(
-    pair: RunCall,
-    store_layers: Sequence[str],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a command of repbench ended.
+
+    Attributes:
+        output: What it printed to stdout.
+        exit_code: As repbench gives it.
+        error: The line of its error; "" if it did not fail.
+        seconds: Wall time.
+    """
+
+    output: str = ""
+    exit_code: int = 0
+    error: str = ""
+    seconds: float = 0.0
+
+
+def run_command(
+    name: str,
+    arguments: Sequence[str],
+    timeout_min: float | None,
     children: Children,
     say: Callable[[str], None],
     environment: Mapping[str, str],
-) -> Outcome:
-    command = [sys.executable, "-m", "repbench", "run", *pair.command(store_layers)]
-    limit_seconds = None if pair.timeout_min is None else pair.timeout_min * 60
+) -> Ran:
+    """Run a command of repbench in a process of its own.
+
+    Args:
+        name: Its name in the output.
+        arguments: Of `repbench`.
+        timeout_min: Minutes after which it is ended; None: no limit.
+        children: The processes that end with the sweep.
+        say: Receives each line of its stderr.
+        environment: Of the process.
+
+    Raises:
+        Stopped: The processes are being ended.
+    """
+    command = [sys.executable, "-m", "repbench", *arguments]
+    limit_seconds = None if timeout_min is None else timeout_min * 60
     started = time.monotonic()
     try:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
             options = {"stdin": subprocess.DEVNULL, "stdout": printed, "stderr": subprocess.PIPE}
             with children.started(command, env=dict(environment), **options) as child:
-                errors = _ErrorLines(child, lambda line: say(f"[{pair.name}] {line}"))
+                errors = _ErrorLines(child, lambda line: say(f"[{name}] {line}"))
                 child.wait(limit_seconds)
             last = errors.last()
             printed.seek(0)
             output = printed.read()
     except OSError as error:
         fault = EnvironmentFault(f"The process cannot be started: {error.strerror}", do="Run it again")
-        return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line())
+        return Ran(exit_code=fault.exit_code, error=fault.line())
     except subprocess.TimeoutExpired:
-        what, do = (
-            f"It did not end within {pair.timeout_min:g} min, and was ended",
-            "Run it alone, or give it more time",
-        )
+        what, do = f"It did not end within {timeout_min:g} min, and was ended", "Run it alone, or give it more time"
         fault = EnvironmentFault(what, key="pair_timeout_min", do=do)
-        return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line(), seconds=time.monotonic() - started)
+        return Ran(exit_code=fault.exit_code, error=fault.line(), seconds=time.monotonic() - started)
     if children.stopped:
         raise Stopped
-    return _outcome(pair, child.returncode, output, last, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    code = child.returncode
+    if code < 0:
+        what = f"The process was ended by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
+        fault = EnvironmentFault(what, do="Run it alone to see more")
+        return Ran(exit_code=fault.exit_code, error=fault.line(), seconds=seconds)
+    if code:
+        line = last.removeprefix("error: ") or f"exit code {code}, without an error message"
+        return Ran(exit_code=code, error=line, seconds=seconds)
+    return Ran(output=output, seconds=seconds)
+
+
+def _run(
+    pair: RunCall,
+    store_layers: Sequence[str],
+    children: Children,
+    say: Callable[[str], None],
+    environment: Mapping[str, str],
+    device: str | None,
+) -> Outcome:
+    placed = pair if device is None else replace(pair, device=device)
+    arguments = ["run", *placed.command(store_layers)]
+    ran = run_command(pair.name, arguments, pair.timeout_min, children, say, environment)
+    if ran.exit_code:
+        return Outcome(pair=pair, exit_code=ran.exit_code, error=ran.error, seconds=ran.seconds)
+    return _outcome(pair, ran)
 
 
 class _ErrorLines:
@@ -361,23 +433,18 @@ class _ErrorLines:
         return self._last
 
 
-def _outcome(pair: RunCall, code: int, output: str, last: str, seconds: float) -> Outcome:
-    if code < 0:
-        ended = f"The process was ended by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
-        fault: RepbenchError = EnvironmentFault(ended, do="Run it alone to see more")
-        return Outcome(pair=pair, exit_code=fault.exit_code, error=fault.line(), seconds=seconds)
-    if code:
-        line = last.removeprefix("error: ") or f"exit code {code}, without an error message"
-        return Outcome(pair=pair, exit_code=code, error=line, seconds=seconds)
+def _outcome(pair: RunCall, ran: Ran) -> Outcome:
+    """The outcome of a pair that ended well."""
     try:
         # The last line alone: a plugin may have printed before it.
-        records = tuple(map(str, json.loads(output.rstrip("\n").rpartition("\n")[2])["records"]))
+        records = tuple(map(str, json.loads(ran.output.rstrip("\n").rpartition("\n")[2])["records"]))
     except (ValueError, KeyError, TypeError) as error:
         unread = PluginError(
             "Something printed to stdout besides the JSON of --json", key=pair.name, do="Let the plugin print to stderr"
         )
-        return Outcome(pair=pair, exit_code=unread.exit_code, error=f"{unread.line()} {error}", seconds=seconds)
-    return Outcome(pair=pair, exit_code=0, records=records, seconds=seconds)
+        line = f"{unread.line()} {error}"
+        return Outcome(pair=pair, exit_code=unread.exit_code, error=line, seconds=ran.seconds)
+    return Outcome(pair=pair, exit_code=0, records=records, seconds=ran.seconds)
 
 
 _HINTS: dict[int, str] = {signal.SIGKILL: ", perhaps for lack of memory"}

@@ -7,12 +7,24 @@ import logging
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repbench.benchmark.sweep.jobs import Children, Job, Outcome, outcome_of, run_job, run_job_elsewhere, threads_over
+from repbench.benchmark.sweep.devices import Slots
+from repbench.benchmark.sweep.jobs import (
+    Children,
+    Job,
+    Outcome,
+    Stopped,
+    outcome_of,
+    run_job,
+    run_job_elsewhere,
+    threads_over,
+)
+from repbench.benchmark.sweep.parts import PartCall, run_part, run_part_elsewhere
 from repbench.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -28,46 +40,136 @@ Launch = Generator[list[Outcome], None, None]
 """The outcomes of one job after the other, as jobs end."""
 
 
-def launch_here(
-    jobs: Sequence[Job], at_once: int, children: Children, say: Say, environment: Mapping[str, str]
-) -> Launch:
-    """Run the jobs on this machine, `at_once` at a time."""
-    with threads_over(children, at_once) as threads:
-        waiting = {threads.submit(run_job, job, children, say, environment) for job in jobs}
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+@dataclass(frozen=True, slots=True)
+class PartedJob:
+    """A job and the parts in which its features are extracted first; without parts, its first pair extracts them."""
+
+    job: Job
+    parts: tuple[PartCall, ...] = ()
+
+
+def launch_here(jobs: Sequence[PartedJob], slots: Slots, children: Children, say: Say) -> Launch:
+    """Run the jobs on this machine, as many at a time as there are slots; each when its parts have ended."""
+
+    def run_pairs(job: Job) -> list[Outcome]:
+        with slots.taken() as slot:
+            if slot.name:
+                say(f"{job.name}: on {slot.name}")
+            return run_job(job, children, say, slot.environment, slot.device)
+
+    def extract(part: PartCall) -> list[Outcome]:
+        with slots.taken() as slot, contextlib.suppress(Stopped):
+            if slot.name:
+                say(f"{part.name}: on {slot.name}")
+            run_part(part, children, say, slot.environment, slot.device)
+        return []
+
+    with threads_over(children, slots.count) as threads:
+        left = [(each.job, {threads.submit(extract, part) for part in each.parts}) for each in jobs if each.parts]
+        waiting = {threads.submit(run_pairs, each.job) for each in jobs if not each.parts}
+        while waiting or left:
+            done, _ = wait(waiting.union(*(parts for _, parts in left)), return_when=FIRST_COMPLETED)
+            waiting -= done
+            ready = [job for job, parts in left if parts <= done]
+            left = [(job, parts - done) for job, parts in left if not parts <= done]
+            waiting |= {threads.submit(run_pairs, job) for job in ready}
             for each in done:
-                yield each.result()
+                if outcomes := each.result():
+                    yield outcomes
 
 
-def launch_on_cluster(jobs: Sequence[Job], out: Path, settings: Slurm, say: Say) -> Launch:
-    """Submit each job through submitit and collect the outcomes.
+def launch_on_cluster(jobs: Sequence[PartedJob], out: Path, settings: Slurm, say: Say) -> Launch:
+    """Submit each job through submitit and collect the outcomes; first its parts, as an array.
 
     Raises:
         EnvironmentFault: submitit is not installed, or this machine has no SLURM.
         UsageError: SLURM refuses the settings.
     """
-    submitted = _submit(jobs, out, settings, say)
+    cluster = _Cluster(_executor(out, settings), settings, say)
     polled = time.monotonic()
     try:
-        while submitted:
-            for each in [each for each in submitted if _has_result(each, settings)]:
-                yield _collected(each, submitted.pop(each))
-            if submitted and settings.executor == "slurm" and time.monotonic() - polled > POLL_SECONDS:
-                for each, state in _gone(submitted).items():
-                    job = submitted.pop(each)
-                    # It can have written its result between the last look and its end.
-                    yield _collected(each, job) if _has_result(each, settings) else _lost(each, job, state)
+        cluster.submit(jobs)
+        while cluster.submitted or cluster.parts:
+            for each in [each for each in cluster.parts if _has_result(each, settings)]:
+                cluster.end_part(each)
+            for each in [each for each in cluster.submitted if _has_result(each, settings)]:
+                yield _collected(each, cluster.submitted.pop(each))
+            if settings.executor == "slurm" and time.monotonic() - polled > POLL_SECONDS:
+                for each, state in _gone([*cluster.parts, *cluster.submitted]).items():
+                    if each in cluster.parts:
+                        cluster.end_part(each, state)
+                    else:
+                        job = cluster.submitted.pop(each)
+                        # It can have written its result between the last look and its end.
+                        yield _collected(each, job) if _has_result(each, settings) else _lost(each, job, state)
                 polled = time.monotonic()
-            if submitted:
+            if cluster.submitted or cluster.parts:
                 time.sleep(1)
     finally:
-        for each in submitted:
+        for each in (*cluster.parts, *cluster.submitted):
             with contextlib.suppress(OSError):
                 each.cancel(check=False)
 
 
-def _submit(jobs: Sequence[Job], out: Path, settings: Slurm, say: Say) -> dict[Any, Job]:
+class _Cluster:
+    """What is submitted and has not ended.
+
+    Attributes:
+        submitted: From each submitted job to the job.
+        parts: From each submitted part to the job that waits for it.
+    """
+
+    def __init__(self, executor: Any, settings: Slurm, say: Say) -> None:
+        self._executor = executor
+        self._settings = settings
+        self._say = say
+        self.submitted: dict[Any, Job] = {}
+        self.parts: dict[Any, Job] = {}
+
+    def submit(self, jobs: Iterable[PartedJob]) -> None:
+        """Submit jobs, or their parts where they have some.
+
+        Raises:
+            UsageError: SLURM refuses the settings.
+        """
+        import submitit
+
+        try:
+            for each in jobs:
+                if each.parts:
+                    self._submit_parts(each)
+                else:
+                    self._submit_job(each.job)
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            raise UsageError(f"SLURM refuses the job: {_last(error)}", key="slurm") from error
+
+    def end_part(self, part: Any, state: str = "") -> None:
+        """Count a part as ended, and submit its job after the last one.
+
+        Args:
+            part: The part.
+            state: Its last state where it left no result; the pairs then compute what is not stored.
+        """
+        job = self.parts.pop(part)
+        if state and not _has_result(part, self._settings):
+            self._say(f"note: {job.name}: the SLURM job {part.job_id} of a part ended without a result: {state}")
+        if job not in self.parts.values():
+            self.submit([PartedJob(job)])
+
+    def _submit_parts(self, parted: PartedJob) -> None:
+        texts = [part.as_json() for part in parted.parts]
+        for each in self._executor.map_array(run_part_elsewhere, texts):
+            self.parts[each] = parted.job
+        ids = [each.job_id for each in self.parts if self.parts[each] is parted.job]
+        self._say(f"{parted.job.name}: features in {len(ids)} parts, submitted as {ids[0]} to {ids[-1]}")
+
+    def _submit_job(self, job: Job) -> None:
+        each = self._executor.submit(run_job_elsewhere, job.as_json())
+        self.submitted[each] = job
+        self._say(f"{job.name}: submitted as {each.job_id}, log {each.paths.stderr}")
+
+
+def _executor(out: Path, settings: Slurm) -> Any:
     try:
         import submitit
     except ImportError as error:
@@ -81,19 +183,7 @@ def _submit(jobs: Sequence[Job], out: Path, settings: Slurm, say: Say) -> dict[A
     folder = (out / JOBS_FOLDER).absolute()
     executor = submitit.AutoExecutor(folder=folder, cluster=settings.executor)
     executor.update_parameters(**_parameters(settings))
-    submitted: dict[Any, Job] = {}
-    try:
-        for job in jobs:
-            each = executor.submit(run_job_elsewhere, job.as_json())
-            submitted[each] = job
-            say(f"{job.name}: submitted as {each.job_id}, log {each.paths.stderr}")
-    except BaseException as error:
-        for each in submitted:
-            each.cancel(check=False)
-        if isinstance(error, submitit.core.utils.FailedJobError | submitit.core.utils.FailedSubmissionError):
-            raise UsageError(f"SLURM refuses the job: {_last(error)}", key="slurm") from error
-        raise
-    return submitted
+    return executor
 
 
 def _parameters(settings: Slurm) -> dict[str, Any]:

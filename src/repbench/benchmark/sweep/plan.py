@@ -174,6 +174,9 @@ class SweepPlan(Settings):
     """Pairs that are left out."""
     plugins: Annotated[tuple[str, ...], Once] = ()
     """Files that are plugins without packaging, as `--plugin`."""
+    shards: PositiveInt = 1
+    """Parts in which the features of an upstream and corpus are extracted before its pairs run, each by a process or a
+    task of an array; 1: the first pair extracts them."""
     look_timeout_min: Positive = 10
     """Time limit of a job's inventory, in minutes; after that the forecast leaves the job out, and it runs last."""
     pair_timeout_min: Positive | None = 1440

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from repbench.benchmark.sweep.devices import Slots
 from repbench.benchmark.sweep.forecast import Forecast, environment_for, forecast
 from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall
-from repbench.benchmark.sweep.launchers import Launch, launch_here, launch_on_cluster
+from repbench.benchmark.sweep.launchers import Launch, PartedJob, launch_here, launch_on_cluster
+from repbench.benchmark.sweep.parts import PartCall, parts_of
 from repbench.benchmark.sweep.plan import SweepPlan, jobs_of, load_plan
 from repbench.errors import UsageError
 from repbench.files import ensure_writable
@@ -33,15 +35,22 @@ class SweepRequest:
         plan: The YAML file.
         out: Folder under which each record gets its own.
         launcher: local or slurm.
-        jobs: Number of jobs at a time on this machine.
+        jobs: Number of jobs at a time on this machine; None: one, or one for each of `devices`.
+        devices: Devices that the jobs on this machine take in turn, `cpu` or `cuda:N`; empty: the plan's device.
         dry_run: Whether to stop after the forecast.
     """
 
     plan: Path
     out: Path = Path("runs")
     launcher: str = "local"
-    jobs: int = 1
+    jobs: int | None = None
+    devices: tuple[str, ...] = ()
     dry_run: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """Number of jobs at a time on this machine."""
+        return self.jobs or len(self.devices) or 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +134,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         do = f"Choose {' or '.join(LAUNCHERS)}"
         raise UsageError(f"There is no launcher `{request.launcher}`", key="--launcher", do=do)
     plan = load_plan(request.plan)
+    _refuse_devices(request, plan)
     jobs = jobs_of(plan, request.out, request.plan)
     ensure_writable(request.out)
     alone = nullcontext() if request.dry_run else exclusive_lock(request.out / LOCK_FILE, "sweeps here")
@@ -132,14 +142,15 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         for job in jobs:
             reporter.say(f"{job.name}: {'; '.join(_described(pair) for pair in job.pairs)}")
         limit_seconds = plan.look_timeout_min * 60
-        expected = forecast(jobs, request.jobs, children, environment_for(request.jobs), limit_seconds=limit_seconds)
-        for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.jobs, len(jobs))):
+        slots = Slots(request.devices, request.at_once, environment_for(request.at_once))
+        expected = forecast(jobs, slots, children, limit_seconds=limit_seconds)
+        for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.at_once, len(jobs))):
             reporter.say(line)
         if request.dry_run:
             return Swept(forecast=expected, rows=())
         left = left_to_do(jobs, expected)
         # Where nothing is missing, no launcher has to be installed.
-        outcomes = _outcomes(_launch(request, plan, left, children, reporter), left, reporter) if left else {}
+        outcomes = _outcomes(_launch(request, plan, left, expected, children, reporter), left, reporter) if left else {}
     return Swept(
         forecast=expected,
         rows=tuple(_row(pair, expected.pairs[pair], outcomes.get(pair)) for job in jobs for pair in job.pairs),
@@ -161,12 +172,37 @@ def left_to_do(jobs: Sequence[Job], expected: Forecast) -> list[Job]:
     return sorted(left, key=lambda job: any(expected.pairs[pair].timed_out for pair in job.pairs))
 
 
+def _refuse_devices(request: SweepRequest, plan: SweepPlan) -> None:
+    if not request.devices:
+        return
+    if request.launcher != "local":
+        do = "Leave it out, and give `slurm: {gres: gpu:1}` in the plan"
+        raise UsageError("A cluster gives each job its devices", key="--devices", do=do)
+    if plan.device != "auto":
+        what = f"The plan has the device `{plan.device}`"
+        raise UsageError(what, key="--devices", do="Leave `device` out of the plan, or --devices out of the command")
+
+
 def _launch(
-    request: SweepRequest, plan: SweepPlan, jobs: Sequence[Job], children: Children, reporter: Reporter
+    request: SweepRequest,
+    plan: SweepPlan,
+    jobs: Sequence[Job],
+    expected: Forecast,
+    children: Children,
+    reporter: Reporter,
 ) -> Launch:
+    parted = [PartedJob(job, tuple(_parts(job, plan, expected))) for job in jobs]
     if request.launcher == "slurm":
-        return launch_on_cluster(jobs, request.out, plan.slurm, reporter.say)
-    return launch_here(jobs, request.jobs, children, reporter.say, environment_for(min(request.jobs, len(jobs))))
+        return launch_on_cluster(parted, request.out, plan.slurm, reporter.say)
+    num_processes = sum(max(1, len(each.parts)) for each in parted)
+    at_once = min(request.at_once, num_processes)
+    return launch_here(parted, Slots(request.devices, at_once, environment_for(at_once)), children, reporter.say)
+
+
+def _parts(job: Job, plan: SweepPlan, expected: Forecast) -> list[PartCall]:
+    """The parts of the extraction of a job, where the store lacks something."""
+    lacks = any(expected.pairs[pair].missing_sound_seconds for pair in job.pairs)
+    return parts_of(job, plan.shards) if lacks else []
 
 
 def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict[RunCall, Outcome]:

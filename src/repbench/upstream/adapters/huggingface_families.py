@@ -32,6 +32,8 @@ class WaveformPreprocessor:
         extractor: Its feature extractor.
     """
 
+    cuts_long_sounds = False
+
     def __init__(self, config: Any, extractor: Any) -> None:
         self._clock: FrameClock = clock_of_convolutions(config.conv_kernel, config.conv_stride)
         self.hop_samples = self._clock.hop_samples
@@ -64,6 +66,7 @@ class FilterBankPreprocessor:
     """
 
     pads = True
+    cuts_long_sounds = False
 
     def __init__(self, config: Any, extractor: Any) -> None:
         window, hop = 400, 160  # constants in the extractor's code
@@ -104,6 +107,7 @@ class WindowPreprocessor:
     first_center_samples = 0
     min_samples = 1
     pads = False
+    cuts_long_sounds = True
 
     def __init__(self, config: Any, extractor: Any) -> None:
         self._stride = 2  # of the encoder's second convolution

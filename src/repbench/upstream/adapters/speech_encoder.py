@@ -22,12 +22,14 @@ class Preprocessor(Protocol):
         first_center_samples: Sample at the centre of frame 0.
         min_samples: Shortest waveform that the encoder takes.
         pads: Whether utterances of different lengths may share a padded batch without a change of their hidden states.
+        cuts_long_sounds: Whether it cuts long sounds into windows by a rule of the model.
     """
 
     hop_samples: int
     first_center_samples: int
     min_samples: int
     pads: bool
+    cuts_long_sounds: bool
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a waveform of `num_samples`."""
@@ -70,6 +72,7 @@ class SpeechEncoder(nn.Module):
         self.info = info
         self.provenance = provenance
         self._settings = settings
+        self.cuts_long_sounds = preprocessor.cuts_long_sounds
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a waveform of `num_samples`, by the strides and windows of the encoder."""

@@ -39,6 +39,7 @@ class BundlePreprocessor:
     """
 
     pads = False
+    cuts_long_sounds = False
 
     def __init__(self, bundle: Any) -> None:
         convolutions = bundle._params["extractor_conv_layer_config"]

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from repbench.audio.frames import valid_mask
 from repbench.upstream.dropout import dropout
@@ -263,6 +264,10 @@ class Encoder(nn.Module):
         hidden_dropout: Dropout probability after the input and each block.
         attention_dropout: Dropout probability on the attention probabilities.
         position_scale: Amplitude of the positions.
+
+    Attributes:
+        recomputes: Whether the backward pass computes the inside of each layer again and the forward pass does not keep
+            it. Dropout draws the same numbers again, so losses and gradients keep their bits.
     """
 
     def __init__(
@@ -282,6 +287,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self._dropout = hidden_dropout
+        self.recomputes = False
         self.positions = Positions(width, position_scale)
         self.input_projection = nn.Linear(input_width, width)
         self.input_norm = nn.LayerNorm(width, eps=epsilon)
@@ -315,7 +321,7 @@ class Encoder(nn.Module):
         states, valid = self._input(stacked, counts)
         outputs = [states]
         for layer in self.layers:
-            outputs.append(layer(outputs[-1], valid))
+            outputs.append(self._output(layer, outputs[-1], valid))
         if not self.output_norms:
             return outputs
         return [norm(each) for norm, each in zip(self.output_norms, outputs, strict=True)]
@@ -330,7 +336,7 @@ class Encoder(nn.Module):
         """
         states, valid = self._input(stacked, counts, offsets)
         for layer in self.layers:
-            states = layer(states, valid)
+            states = self._output(layer, states, valid)
         # The slice is empty with post-LN, which has no output norms.
         for norm in self.output_norms[-1:]:
             states = norm(states)
@@ -353,6 +359,12 @@ class Encoder(nn.Module):
         rows = valid_mask(counts, stacked.shape[1])[:, None, None, :, None]  # (B, 1, 1, S, 1)
         # L times (B, A, S, S) -> (B, L, A, S, S)
         return torch.stack(maps, dim=1).masked_fill(~rows, 0.0)
+
+    def _output(self, layer: nn.Module, states: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        recomputes = self.recomputes and torch.is_grad_enabled()
+        output: Tensor = checkpoint(layer, states, valid, use_reentrant=False) if recomputes else layer(states, valid)
+        return output
 
     def _input(self, stacked: Tensor, counts: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         num_frames = stacked.shape[1]

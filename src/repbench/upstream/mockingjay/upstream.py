@@ -76,6 +76,10 @@ class Mockingjay(SpectrogramNetwork[MockingjayConfig]):
             else None
         )
 
+    def recompute_activations(self, recomputes: bool) -> None:
+        """Choose whether the backward pass computes the inside of encoder layers again, as `Encoder.recomputes`."""
+        self.encoder.recomputes = recomputes
+
     @property
     def objective(self) -> MaskedAcousticModelling:
         """Reconstruction of masked frames."""

@@ -57,6 +57,9 @@ class TrainingSettings(Settings):
     """Largest norm of the gradient."""
     precision: Precision = "fp32"
     """bf16: autocast multiplies matrices in bfloat16; weights and updates stay float32."""
+    recompute_activations: bool = False
+    """Whether the backward pass computes the inside of each layer again and the forward pass keeps none of it: less
+    memory for one more forward pass, the same losses and weights. Mockingjay can."""
     optimizer: OptimizerSettings = OptimizerSettings()
     """The optimizer and its schedule."""
     curriculum: tuple[CurriculumStage, ...] = ()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from repbench.corpora.contract import Utterance
-from repbench.errors import PluginError, plugin_faults
+from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.training.batching import BatchOrder, Stretch, derived_seed
 from repbench.training.loop import Microbatch, StepResult, SummedLoss, TrainingLoop
 from repbench.training.optimizers import build_optimizer
@@ -118,7 +118,9 @@ class Trainer(TrainingLoop):
         Raises:
             NonFiniteError: A loss or gradient is NaN or infinite; the weights of the last checkpoint are finite.
             EnvironmentFault: The disk or the memory is full.
+            UsageError: The model cannot recompute activations.
         """
+        self._choose_recomputing()
         self._build_optimizer()
         self._restore()
         self._sounds, self._held_out = self._gathered("train", self.train), self._gathered("dev", self._followed())
@@ -126,6 +128,15 @@ class Trainer(TrainingLoop):
             self._pace = Pace(self.step)
             stop = self.take_steps(f"pre-training {self.plugin}", signals)
         return Trained(checkpoint=self._saved, step=self.step, dev_loss=self._dev_loss, signal=stop)
+
+    def _choose_recomputing(self) -> None:
+        recompute = getattr(self.model, "recompute_activations", None)
+        if callable(recompute):
+            with plugin_faults(self.plugin):
+                recompute(self.settings.recompute_activations)
+        elif self.settings.recompute_activations:
+            what = f"{self.plugin} has no `recompute_activations`: it keeps all activations"
+            raise UsageError(what, key="training.recompute_activations", do="Leave it false")
 
     # the parts of `TrainingLoop` that are specific to pre-training
 
