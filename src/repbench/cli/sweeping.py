@@ -23,6 +23,9 @@ def sweep(
         str, typer.Option(metavar="local|slurm", help="Processes of this machine, or jobs of a cluster.")
     ] = "local",
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Upstream × corpus at a time on this machine.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of all jobs of this machine together.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what is missing and an estimate of the time.")
     ] = False,
@@ -33,7 +36,7 @@ def sweep(
     from repbench.benchmark.sweep.sweep import sweep as sweep_plan
     from repbench.console import ConsoleReporter
 
-    request = SweepRequest(plan=plan, out=out, launcher=launcher, jobs=jobs, dry_run=dry_run)
+    request = SweepRequest(plan=plan, out=out, launcher=launcher, jobs=jobs, dry_run=dry_run, threads=threads)
     swept = sweep_plan(request, ConsoleReporter())
     if as_json:
         print_json(swept.as_dict())

@@ -15,7 +15,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -161,12 +161,16 @@ class FeatureStore:
         return self._is_closed
 
     def write(self, entries: Sequence[UnwrittenLayer], replaced: Sequence[StoredKey]) -> None:
-        """Write a shard, unless the store is closed."""
-        if self.is_closed:
-            return
-        try:
-            write_shard(self._folder, self._origin, self._name, entries, replaced)
-        except (EnvironmentFault, OSError) as error:
+        """Write a shard; called beside everything else, in the thread of the writer.
+
+        Raises:
+            EnvironmentFault: The disk is full or the folder is not writable.
+        """
+        write_shard(self._folder, self._origin, self._name, entries, replaced)
+
+    def close_after(self, error: EnvironmentFault | OSError) -> None:
+        """Store nothing more, after a shard could not be written."""
+        if not self.is_closed:
             self._close(f"the feature store cannot be written to ({_reason(error)})")
 
     def _read(
@@ -321,7 +325,10 @@ class FeatureStore:
 
 
 class _Writer:
-    """Collects entries and writes them as a shard when they are many or old enough."""
+    """Collects entries and writes them as a shard when they are many or old enough.
+
+    A shard is hashed and written in a thread, while the next one is collected; there are never more than these two.
+    """
 
     def __init__(self, store: FeatureStore, replaced: Sequence[StoredKey]) -> None:
         self._store = store
@@ -329,6 +336,8 @@ class _Writer:
         self._entries: list[UnwrittenLayer] = []
         self._num_bytes = 0
         self._started = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")  # begins with the first shard
+        self._writing: Future[None] | None = None
 
     def add(self, sound: str, layer: int, batch: str, frames: Tensor) -> None:
         """Add (F, D) frames."""
@@ -339,14 +348,30 @@ class _Writer:
         self._num_bytes += len(data)
 
     def write_if_due(self) -> None:
+        """Begin to write what was added, if it is many bytes or old."""
         if self._num_bytes >= SHARD_BYTES or time.monotonic() - self._started >= SHARD_SECONDS:
-            self.write()
+            self._begin()
 
     def write(self) -> None:
-        if self._entries or self._replaced:
-            self._store.write(self._entries, self._replaced)
+        """Write what was added, and wait until it is written."""
+        self._begin()
+        self._wait()
+
+    def _begin(self) -> None:
+        self._wait()
+        if (self._entries or self._replaced) and not self._store.is_closed:
+            self._writing = self._thread.submit(self._store.write, self._entries, self._replaced)
         self._entries, self._replaced, self._num_bytes = [], [], 0
         self._started = time.monotonic()
+
+    def _wait(self) -> None:
+        """Wait for the shard that is being written; where it cannot be, the store closes with a note."""
+        writing, self._writing = self._writing, None
+        try:
+            if writing is not None:
+                writing.result()
+        except (EnvironmentFault, OSError) as error:
+            self._store.close_after(error)
 
 
 def origin_for(upstream: Upstream, fingerprint: str, dtype: str, precision: str = "float32") -> ShardOrigin:

@@ -35,6 +35,7 @@ class SweepRequest:
         launcher: local or slurm.
         jobs: Number of jobs at a time on this machine.
         dry_run: Whether to stop after the forecast.
+        threads: Threads of all jobs of this machine together; None: as many as processors may be used.
     """
 
     plan: Path
@@ -42,6 +43,7 @@ class SweepRequest:
     launcher: str = "local"
     jobs: int = 1
     dry_run: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,9 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     if request.launcher not in LAUNCHERS:
         do = f"Choose {' or '.join(LAUNCHERS)}"
         raise UsageError(f"There is no launcher `{request.launcher}`", key="--launcher", do=do)
+    if request.threads is not None and request.launcher != "local":
+        do = "Set `slurm.cpus_per_task` in the plan: a job computes on as many threads as it gets processors"
+        raise UsageError("Threads are those of this machine, not of a cluster", key="--threads", do=do)
     plan = load_plan(request.plan)
     jobs = jobs_of(plan, request.out, request.plan)
     ensure_writable(request.out)
@@ -132,7 +137,9 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         for job in jobs:
             reporter.say(f"{job.name}: {'; '.join(_described(pair) for pair in job.pairs)}")
         limit_seconds = plan.look_timeout_min * 60
-        expected = forecast(jobs, request.jobs, children, environment_for(request.jobs), limit_seconds=limit_seconds)
+        expected = forecast(
+            jobs, request.jobs, children, environment_for(request.jobs, request.threads), limit_seconds=limit_seconds
+        )
         for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.jobs, len(jobs))):
             reporter.say(line)
         if request.dry_run:
@@ -166,7 +173,9 @@ def _launch(
 ) -> Launch:
     if request.launcher == "slurm":
         return launch_on_cluster(jobs, request.out, plan.slurm, reporter.say)
-    return launch_here(jobs, request.jobs, children, reporter.say, environment_for(min(request.jobs, len(jobs))))
+    return launch_here(
+        jobs, request.jobs, children, reporter.say, environment_for(min(request.jobs, len(jobs)), request.threads)
+    )
 
 
 def _outcomes(launched: Launch, jobs: Sequence[Job], reporter: Reporter) -> dict[RunCall, Outcome]:
