@@ -35,7 +35,7 @@ def usable_cpus(*, own_groups: Path = Path("/proc/self/cgroup"), mount: Path = P
         mount: Folder of the control groups.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, math.ceil(cgroup_quota(own_groups, mount))))
+    return max(1, math.ceil(min(allowed, cgroup_quota(own_groups, mount))))
 
 
 def cgroup_quota(own_groups: Path, mount: Path) -> float:

@@ -227,9 +227,8 @@ def run_batches(
         if features is not None:
             yield batch, features
         else:
-            was_alone = pipeline.is_alone()
             pipeline.compute_alone()
-            yield from work.halved(batch) if was_alone else work.alone(batch)
+            yield from work.halved(batch) if pipeline.was_alone else work.alone(batch)
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

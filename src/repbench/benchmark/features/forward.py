@@ -216,11 +216,10 @@ class OnTheirWay:
         self._layers = states.layers
         self._indices = indices
         self._copies = copies
-        with torch.inference_mode():
-            kept = selected(states.layers, indices).float().to(dtype)  # (L', B, F, D) -> (L, B, F, D)
-            self._kept = copies.start(kept)
-            self._fits = copies.start(torch.isfinite(kept).all())
-            self._total = copies.start(states.layers.sum())
+        kept = selected(states.layers, indices).float().to(dtype)  # (L', B, F, D) -> (L, B, F, D)
+        self._kept = copies.start(kept)
+        self._fits = copies.start(torch.isfinite(kept).all())
+        self._total = copies.start(states.layers.sum())
         self._lengths = copies.start(states.lengths)
 
     def wait(self, info: UpstreamInfo, sounds: PaddedSounds, expected: Sequence[int]) -> Tensor:

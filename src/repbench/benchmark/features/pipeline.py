@@ -80,6 +80,9 @@ class Pipeline(Generic[Item, Input, Launched, Result]):
     Args:
         stages: The work on one item.
         limits: How far they run ahead.
+
+    Attributes:
+        was_alone: Whether nothing was computed beside the item that was given last.
     """
 
     def __init__(self, stages: Stages[Item, Input, Launched, Result], limits: Limits) -> None:
@@ -88,6 +91,7 @@ class Pipeline(Generic[Item, Input, Launched, Result]):
         self._begun: deque[_Begun[Item, Input, Launched, Result]] = deque()
         self._num_bytes = 0
         self._is_alone = False
+        self.was_alone = True
 
     def results(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
         """The result of each item, in the order of the items.
@@ -106,10 +110,6 @@ class Pipeline(Generic[Item, Input, Launched, Result]):
                 self._num_bytes -= done.num_bytes
                 self._begin(source, readers, workers)  # before the caller is busy with the result
                 yield done.item, result
-
-    def is_alone(self) -> bool:
-        """Whether nothing is being computed beside the item whose result is given."""
-        return not any(each.launched is not None or each.computed is not None for each in self._begun)
 
     def compute_alone(self) -> None:
         """Wait until nothing is being computed, and compute one item after the other from now on."""
@@ -139,6 +139,7 @@ class Pipeline(Generic[Item, Input, Launched, Result]):
 
     def _result_of(self, first: _Begun[Item, Input, Launched, Result]) -> Result:
         """The result of the first item that has begun; raises its error."""
+        self.was_alone = first.computed is None and (self._is_alone or self._limits.launched == 1)
         if first.computed is not None:
             return first.computed.result()
         for each in list(self._begun)[: 1 if self._is_alone else self._limits.launched]:
