@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,9 @@ class Work:
         return Pipeline(self.stages, limits)
 
 
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, which other threads bring about."""
-    for _ in range(2000):
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something holds, which others bring about."""
+    for _ in range(round(seconds / 0.005)):
         if holds():
             return
         time.sleep(0.005)
@@ -356,8 +357,9 @@ upstreams = {{"slow": slow}}
 """An upstream that takes its time and leaves a mark for each batch."""
 
 
-def started(folder: Path, corpus: Path, *, concurrently: bool, seconds: float) -> subprocess.Popen[str]:
-    """A run that computes features."""
+@contextlib.contextmanager
+def started(folder: Path, corpus: Path, *, concurrently: bool, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """A run that computes features; killed at the end, if it still runs."""
     plugin, mark = folder / "slow.py", folder / "mark"
     plugin.write_text(SLOW.format(concurrently=concurrently, mark=str(mark), seconds=seconds))
     mark.unlink(missing_ok=True)
@@ -368,8 +370,12 @@ def started(folder: Path, corpus: Path, *, concurrently: bool, seconds: float) -
     ]  # fmt: skip
     variables = {**os.environ, "REPBENCH_CACHE": str(folder / "cache")}
     run = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    until(lambda: mark.exists() or run.poll() is not None)
-    return run
+    try:
+        until(lambda: mark.exists() or run.poll() is not None, 300)
+        yield run
+    finally:
+        run.kill()
+        run.communicate()
 
 
 @pytest.mark.slow
@@ -378,9 +384,10 @@ def started(folder: Path, corpus: Path, *, concurrently: bool, seconds: float) -
 def test_fault_39_a_signal_ends_a_run_that_computes_features(
     tones: Corpus, tmp_path: Path, concurrently: bool, number: signal.Signals, code: int
 ) -> None:
-    run = started(tmp_path, tones.utterances[0].audio.parents[1], concurrently=concurrently, seconds=0.2)
-    run.send_signal(number)
-    _, errors = run.communicate(timeout=120)
+    corpus = tones.utterances[0].audio.parents[1]
+    with started(tmp_path, corpus, concurrently=concurrently, seconds=0.2) as run:
+        run.send_signal(number)
+        _, errors = run.communicate(timeout=300)
     assert (run.returncode, "Traceback" in errors) == (code, False), errors
     marks = (tmp_path / "mark").read_text()
     assert len(marks) < 8, "not all batches were computed after the signal"
@@ -395,11 +402,10 @@ def test_fault_39_a_run_that_is_killed_goes_on_to_the_features_of_an_undisturbed
         folder = tmp_path / name
         folder.mkdir()
         for _ in range(kills):
-            run = started(folder, corpus, concurrently=True, seconds=0.2)
-            run.kill()
-            run.communicate(timeout=120)
-        run = started(folder, corpus, concurrently=True, seconds=0)
-        _, errors = run.communicate(timeout=300)
+            with started(folder, corpus, concurrently=True, seconds=0.2) as run:
+                run.kill()
+        with started(folder, corpus, concurrently=True, seconds=0) as run:
+            _, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors
         (predictions,) = (folder / "runs").rglob("predictions.jsonl")
         contents.append(predictions.read_bytes())
