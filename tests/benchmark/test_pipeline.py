@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -408,5 +409,7 @@ def test_fault_39_a_run_that_is_killed_goes_on_to_the_features_of_an_undisturbed
             _, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors
         (predictions,) = (folder / "runs").rglob("predictions.jsonl")
+        record = json.loads((predictions.parent / "record.json").read_text())
+        assert record["environment"]["threads"] == 2
         contents.append(predictions.read_bytes())
     assert contents[0] == contents[1]

@@ -92,9 +92,10 @@ class BatchWork:
 
     def limits(self) -> Limits:
         """How far the stages run ahead."""
-        on_gpu, workers = self._copies is not None, torch.get_num_threads()
+        on_gpu, num_threads = self._copies is not None, torch.get_num_threads()
+        workers = num_threads if self._shares else 1
         return Limits(
-            readers=min(_MOST_READERS, usable_cpus() if on_gpu else workers),
+            readers=min(_MOST_READERS, usable_cpus() if on_gpu else num_threads),
             workers=workers,
             launched=_LAUNCHED_ON_A_GPU if on_gpu else 1,
             ahead_bytes=max(_LEAST_AHEAD_BYTES, workers * _BYTES_PER_WORKER),
