@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.features import extraction
+from repbench.benchmark.features import batch_work
 from repbench.cli import app
 from tests.conftest import GOLDEN
 
@@ -79,7 +79,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("a feature is computed")
 
-    monkeypatch.setattr(extraction, "run_sounds", refuse)
+    monkeypatch.setattr(batch_work, "call", refuse)
     folder = tmp_path / "cache" / "features" / STORE_FOLDER
     folder.mkdir(parents=True)
     for shard in BEFORE.glob("*.shard"):

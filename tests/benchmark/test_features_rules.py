@@ -16,12 +16,12 @@ from repbench.benchmark.features.extraction import (
     layer_indices,
     length_batches,
     num_frames,
-    rounded,
     run_batches,
     run_sounds,
     table_index,
     why_excluded,
 )
+from repbench.benchmark.features.forward import rounded
 from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, PluginError, UsageError

@@ -25,7 +25,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from repbench.benchmark.features import allocation, maintenance, store
+from repbench.benchmark.features import allocation, maintenance, shard_writer, store
 from repbench.benchmark.features.extraction import ExtractionOptions, extract
 from repbench.benchmark.features.store import FeatureStore, origin_for
 from repbench.benchmark.features.table import FeatureTable
@@ -183,7 +183,7 @@ def test_only_the_layers_asked_for_are_computed_stored_and_read(tones: Corpus, t
 def test_what_was_stored_before_an_interrupt_is_not_computed_again(
     tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     done_before = []
 
     def interrupt(done: int, total: int) -> None:
@@ -238,7 +238,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_fault_27_a_damaged_entry_is_noticed_recomputed_and_said_once(
     damage: str, dtype: str, tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     first, _ = stored(tmp_path, tones.utterances, dtype=dtype)
     assert len(shards(tmp_path)) > 3
     DAMAGES[damage](shards(tmp_path)[1])
@@ -428,7 +428,7 @@ def digest(table: FeatureTable) -> str:
 def four_at_once(corpus: str, folder: str, locks: bool) -> None:
     utterances = open_corpus(corpus).utterances
     expected = digest(computed(utterances))
-    store.SHARD_BYTES = 1
+    shard_writer.SHARD_BYTES = 1
     if not locks:
         fcntl.flock = lambda *ignored: None
     waits, goes = os.pipe()
@@ -469,7 +469,7 @@ def kill_in_mid_write(corpus: str, folder: str, times: int) -> None:
     """Kill writers: one after the other in their first flushes, which are known to be in mid-write, then at random."""
     utterances = open_corpus(corpus).utterances
     expected = digest(computed(utterances))
-    store.SHARD_BYTES = 1
+    shard_writer.SHARD_BYTES = 1
     draw = random.Random(0)
     left_unfinished = []
 
@@ -538,7 +538,7 @@ def test_fault_2_a_write_that_fails_ends_the_storing_not_the_run(
     def fail(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     monkeypatch.setattr(os, "fsync", fail)
     said = Said()
     table, _ = stored(tmp_path, tones.utterances, say=said.say)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repbench.benchmark.features import allocation, store
+from repbench.benchmark.features import allocation, shard_writer, store
 from repbench.benchmark.features.extraction import ExtractionOptions, table_index
 from repbench.benchmark.features.shards import ShardOrigin, UnwrittenLayer, read_index, write_shard
 from repbench.benchmark.features.store import FeatureStore, bytes_below, discard, origin_for
@@ -79,7 +79,7 @@ def test_a_shard_is_closed_when_it_is_large_or_old_enough(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert (store.SHARD_BYTES, store.SHARD_SECONDS) == (32 * 2**20, 20.0)
+    assert (shard_writer.SHARD_BYTES, shard_writer.SHARD_SECONDS) == (32 * 2**20, 20.0)
     monkeypatch.setattr(store, "SHARD_BYTES", num_bytes)
     monkeypatch.setattr(store, "SHARD_SECONDS", seconds)
     stored(tmp_path, four, batch_seconds=0.1)

@@ -18,7 +18,7 @@ from repbench.upstream.contract import Batch, provenance_of
 from repbench.upstream.convert import convert
 from repbench.upstream.mockingjay.config import MaskingSettings
 from repbench.upstream.mockingjay.masking import mask
-from repbench.upstream.mockingjay.model import Attention, sinusoids
+from repbench.upstream.mockingjay.model import Attention, Positions, sinusoids
 from tests.upstream.small_training import request, small_corpus
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
@@ -50,6 +50,18 @@ def test_positions_start_where_they_are_said_to() -> None:
     model = load_upstream("mockingjay", checkpoint="random", **SMALL)
     assert torch.equal(model.encoder.positions(5), sinusoids(5, 16))
     assert torch.equal(model.encoder.positions(5, torch.tensor([0, 7]))[1], sinusoids(12, 16)[7:])
+
+
+class Raced(Positions):
+    """A table that another thread replaces by a shorter one as soon as it has grown."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value[:1024] if name == "table" else value)
+
+
+def test_positions_are_there_whatever_another_thread_puts_in_their_place() -> None:
+    assert torch.equal(Raced(16, 1.0)(3000), sinusoids(3000, 16))
+    assert torch.equal(Raced(16, 1.0)(10, torch.tensor([0, 2990]))[1], sinusoids(3000, 16)[2990:])
 
 
 def test_positions_have_the_amplitude_position_scale() -> None:

@@ -10,7 +10,7 @@ import typer
 
 from repbench.cli.check import take_plugins
 from repbench.cli.option_objects import takes
-from repbench.cli.options import Checkpoint, Device, Json, Model, Overwrite, Plugins, Resample
+from repbench.cli.options import Checkpoint, Device, Json, Model, Overwrite, Plugins, Resample, Threads, take_threads
 from repbench.cli.output import print_files, print_json, say
 from repbench.errors import UsageError
 
@@ -73,6 +73,7 @@ class ExtractArguments:
         None
     )
     device: Device = "auto"
+    threads: Threads = None
     plugin: Plugins = None
     as_json: Json = False
 
@@ -112,6 +113,7 @@ class ExtractArguments:
 @takes(ExtractArguments)
 def extract(arguments: ExtractArguments) -> None:
     """Write the hidden states (L, F, D) of each audio file to STEM.safetensors, or store features of a corpus."""
+    take_threads(arguments.threads)
     take_plugins(arguments.plugin)
     if arguments.shard is None:
         _extract_files(arguments)

@@ -9,6 +9,12 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, help="Threads that compute; default: as many as processors may be used."
+    ),
+]
 Checkpoint = Annotated[str | None, typer.Option(metavar="PATH|random", help="Weights of the upstream.")]
 Plugins = Annotated[
     list[Path] | None,
@@ -23,3 +29,10 @@ Resample = Annotated[bool, typer.Option("--resample", help="Resample audio of an
 PictureFormats = Annotated[str, typer.Option("--format", metavar="png,svg", help="One format or both.")]
 PictureSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of random choices.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files whose content differs.")]
+
+
+def take_threads(number: int | None) -> None:
+    """Let this process compute on `number` threads; None: on those that suit the machine."""
+    from repbench.training.threads import choose_threads
+
+    choose_threads(number)

@@ -11,7 +11,7 @@ import typer
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
-from repbench.cli.options import Checkpoint, Device, Json, Plugins
+from repbench.cli.options import Checkpoint, Device, Json, Plugins, Threads, take_threads
 from repbench.cli.output import print_json, print_matrix, print_results, say
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class RunArguments:
         None
     )
     device: Device = "auto"
+    threads: Threads = None
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Train upstream and head together, not a probe on frozen features.")
     ] = False
@@ -125,6 +126,7 @@ class RunArguments:
 @takes(RunArguments)
 def run(arguments: RunArguments) -> None:
     """Evaluate an upstream on a downstream task: a record for each layer, fraction and seed, and a table."""
+    take_threads(arguments.threads)
     take_plugins(arguments.plugin)
     request = arguments.request()
     from repbench.benchmark.run import run as run_pair
@@ -168,11 +170,13 @@ def pretrain(
         typer.Option("--from", metavar="CHECKPOINT", help="Initial weights; the schedule starts anew."),
     ] = None,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order, masks and dropout.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
     refuse_both(set_ or [], "training.steps", "--steps", steps is not None)
+    take_threads(threads)
     from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
     from repbench.console import ConsoleReporter
 
@@ -228,9 +232,11 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for models, records and report.")] = Path(
         "runs/demo"
     ),
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Pre-train, evaluate and report on the synthetic corpus, in minutes on two cores."""
+    take_threads(threads)
     from repbench.benchmark.demo import demo as tell
     from repbench.console import ConsoleReporter
 

@@ -32,6 +32,9 @@ def sweep(
         str | None,
         typer.Option(metavar="cuda:0,cuda:1", help="Devices of this machine that the jobs take in turn, one each."),
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of all jobs of this machine together.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what is missing and an estimate of the time.")
     ] = False,
@@ -50,6 +53,7 @@ def sweep(
         jobs=jobs,
         devices=() if devices is None else devices_of(devices),
         dry_run=dry_run,
+        threads=threads,
     )
     swept = sweep_plan(request, ConsoleReporter())
     if as_json:

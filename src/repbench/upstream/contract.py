@@ -110,6 +110,9 @@ class Upstream(Protocol):
     unless `info.batch_invariant` is False), order does not matter, eval is deterministic, frozen leaves no
     gradient, no NaN, layer count fixed, `num_frames` true, global state (random numbers, default dtype, threads,
     working folder) untouched.
+
+    A class whose `forward` may be called from several threads at once can say so by `runs_concurrently = True` in its
+    own body; small batches are then computed side by side. Subclasses say so for themselves.
     """
 
     info: UpstreamInfo

@@ -31,6 +31,7 @@ class FrontEndUpstream(nn.Module):
     """
 
     code_version = 1
+    runs_concurrently = True
 
     def __init__(self, name: str, front_end: FrontEnd, citation: str) -> None:
         super().__init__()

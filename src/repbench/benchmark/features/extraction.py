@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from repbench.benchmark.features.batch_work import BatchWork
+from repbench.benchmark.features.forward import CHECK, PaddedSounds, call, check_counts, check_finite, check_shapes
+from repbench.benchmark.features.pipeline import Pipeline
 from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Progress, Utterance
-from repbench.corpora.read import read_utterance, samples_at
-from repbench.errors import EnvironmentFault, NonFiniteError, PluginError, UsageError, is_out_of_memory, plugin_faults
+from repbench.corpora.read import samples_at
+from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.upstream.contract import HiddenStates, Upstream, UpstreamInfo
 
 
@@ -107,7 +110,7 @@ def num_frames(upstream: Upstream, num_samples: int, utterance: str | None = Non
         count = operator.index(upstream.num_frames(num_samples))
     if count < 0:
         what = f"`num_frames` must be at least 0, but is {count} for {num_samples} samples"
-        raise PluginError(what, key=upstream.info.name, utterance=utterance, do=_CHECK)
+        raise PluginError(what, key=upstream.info.name, utterance=utterance, do=CHECK)
     return count
 
 
@@ -176,58 +179,26 @@ def run_batches(
 ) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
     """Run the upstream over batches of utterances, each a sequence of their numbers in the table.
 
-    A batch for which the memory does not suffice is halved until it does.
+    Sounds are read ahead in threads. On the CPU, batches of an upstream that declares `runs_concurrently` are computed
+    side by side, each on one thread, unless a batch is more than `SHARED_MACS`; results do not depend on the number of
+    threads that do so. A batch for which the memory does not suffice is halved until it does.
 
     Yields:
-        The numbers of the utterances of one batch, and the (L, F, D) features of each in the dtype of the options.
+        The numbers of the utterances of one batch, and the (L, F, D) features of each in the dtype of the options, in
+        the order of the batches.
 
     Raises:
         EnvironmentFault: The memory does not suffice for a single utterance.
         NonFiniteError: The dtype cannot hold a feature.
     """
-    for batch in batches:
-        try:
-            utterances = [index.utterances[number] for number in batch]
-            states = run_batch(upstream, utterances, device=options.device, precision=options.precision)
-            kept = states.layers[list(layers)].float().cpu()  # all layers (L', B, F, D) -> (L, B, F, D)
-            features = [
-                rounded(kept[:, row, : index.counts[number]], options.dtype, index.utterances[number].id)  # (L, F, D)
-                for row, number in enumerate(batch)
-            ]
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            features = []
-            if len(batch) == 1:
-                utterance = index.utterances[batch[0]]
-                raise EnvironmentFault(
-                    f"The memory does not suffice for this utterance of {utterance.seconds:.0f} s",
-                    utterance=utterance.id,
-                    do="Set extraction.window_seconds=30, cut it with start/end in the corpus, or take another device",
-                ) from error
-        # Outside of the handler, whose traceback would keep the tensors of the failed batch alive.
-        if features:
+    work = BatchWork(upstream, index, tuple(layers), options)
+    pipeline = Pipeline(work.stages(), work.limits())
+    for batch, features in pipeline.results(batches):
+        if features is not None:
             yield batch, features
         else:
-            halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-            yield from run_batches(upstream, index, layers, halves, options)
-
-
-def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
-    """Convert frames of any shape to the dtype in which they are stored.
-
-    Raises:
-        NonFiniteError: The dtype cannot hold one of the values.
-    """
-    kept = frames.to(getattr(torch, dtype))
-    if dtype != "float32" and not bool(torch.isfinite(kept).all()):
-        raise NonFiniteError(
-            f"A feature of {float(frames.abs().max()):g} is too large for {dtype}",
-            utterance=utterance,
-            key="extraction.dtype",
-            do="Take float32",
-        )
-    return kept
+            pipeline.compute_alone()
+            yield from work.halved(batch) if pipeline.was_alone else work.alone(batch)
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -240,20 +211,6 @@ def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def run_batch(
-    upstream: Upstream, utterances: Sequence[Utterance], *, device: torch.device, precision: str = "float32"
-) -> HiddenStates:
-    """Read the utterances, resample and pad them, run the upstream, and check its output against the contract.
-
-    Raises:
-        DataError: A sound cannot be read, or differs from the manifest.
-        PluginError: The upstream fails or breaks its contract.
-    """
-    sounds = [read_utterance(utterance, upstream.info.sample_rate_hz, whole=True) for utterance in utterances]
-    names = [utterance.id for utterance in utterances]
-    return run_sounds(upstream, sounds, device=device, names=names, precision=precision)
 
 
 def run_sounds(
@@ -276,70 +233,10 @@ def run_sounds(
     Raises:
         PluginError: The upstream fails or breaks its contract.
     """
-    autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
-    lengths = torch.tensor([len(sound) for sound in sounds], dtype=torch.int64)
-    waveforms = torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True)  # B x (T,) -> (B, T)
-    with plugin_faults(upstream.info.name, utterance=names[0]), torch.inference_mode(), autocast:
-        states = upstream(waveforms.to(device), lengths.to(device))
-    _check_contract(upstream, states, lengths.tolist(), names, device)
+    padded = PaddedSounds.of(sounds, names)
+    states = call(upstream, padded, device=device, precision=precision)
+    expected = [num_frames(upstream, length, name) for length, name in zip(padded.lengths.tolist(), names, strict=True)]
+    check_shapes(upstream.info, states, expected, device)
+    check_counts(upstream.info, padded, expected, states.lengths.tolist())
+    check_finite(upstream.info, padded, states.layers, float(states.layers.sum()))
     return states
-
-
-def _check_contract(
-    upstream: Upstream, states: object, lengths: Sequence[int], names: Sequence[str], device: torch.device
-) -> None:
-    """Refuse hidden states of another type, shape, dtype, device or number of frames, or with NaN or infinity."""
-    info = upstream.info
-    if not isinstance(states, HiddenStates):
-        raise PluginError(
-            f"`forward` must return HiddenStates(layers, lengths), but returned a {type(states).__name__}",
-            key=info.name,
-            do=_CHECK,
-        )
-    parts: dict[str, object] = {"layers": states.layers, "lengths": states.lengths}
-    for name, part in parts.items():
-        if not isinstance(part, Tensor):
-            what = f"`HiddenStates.{name}` must be a tensor, but is a {type(part).__name__}"
-            raise PluginError(what, key=info.name, do=_CHECK)
-    expected = [num_frames(upstream, length, name) for length, name in zip(lengths, names, strict=True)]
-    shape = (len(info.layer_names), len(lengths), max(expected), info.width)
-    if tuple(states.layers.shape) != shape:
-        raise PluginError(
-            f"The hidden states must have the shape (L, B, F, D) = {shape}, but have {tuple(states.layers.shape)}",
-            key=info.name,
-            do=_CHECK,
-        )
-    if not states.layers.is_floating_point() or states.layers.device.type != device.type:
-        raise PluginError(
-            f"The hidden states must be floating point on {device.type}, but are {states.layers.dtype} on "
-            f"{states.layers.device.type}",
-            key=info.name,
-            do=_CHECK,
-        )
-    if tuple(states.lengths.shape) != (len(lengths),):
-        raise PluginError(
-            f"`lengths` must have the shape (B,) = {(len(lengths),)}, but has {tuple(states.lengths.shape)}",
-            key=info.name,
-            do=_CHECK,
-        )
-    for name, length, count, found in zip(names, lengths, expected, states.lengths.tolist(), strict=True):
-        if count != found:
-            raise PluginError(
-                f"`num_frames` promises {count} frames for {length} samples, but `forward` gives {found}",
-                key=info.name,
-                utterance=name,
-                do=_CHECK,
-            )
-    if math.isfinite(float(states.layers.sum())):  # then every value is, and a sum takes a tenth of the time
-        return
-    finite = torch.isfinite(states.layers).all(dim=-1).all(dim=-1).all(dim=0)  # (L, B, F, D) -> (B,)
-    if not bool(finite.all()):
-        raise PluginError(
-            "The hidden states hold NaN or infinity",
-            key=info.name,
-            utterance=names[int((~finite).nonzero()[0])],
-            do=_CHECK,
-        )
-
-
-_CHECK = "Correct the upstream; `repbench check upstream` names every promise that it breaks"

@@ -20,8 +20,9 @@ from repbench.benchmark.features.extraction import (
     run_batches,
     table_index,
 )
+from repbench.benchmark.features.shard_writer import ShardWriter
 from repbench.benchmark.features.shards import current_entries
-from repbench.benchmark.features.store import FeatureStore, ShardWriter
+from repbench.benchmark.features.store import FeatureStore
 from repbench.corpora.contract import Progress, Utterance
 from repbench.corpora.read import samples_at
 from repbench.errors import EnvironmentFault, UsageError

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from repbench.benchmark.features.extraction import ExtractionOptions, extract, rounded, why_excluded
+from repbench.benchmark.features.extraction import ExtractionOptions, extract, why_excluded
+from repbench.benchmark.features.forward import rounded
 from repbench.benchmark.features.store import FeatureStore
 from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Corpus, Progress, Utterance

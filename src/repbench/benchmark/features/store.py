@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +30,7 @@ from repbench.benchmark.features.extraction import (
     run_batches,
     table_index,
 )
+from repbench.benchmark.features.shard_writer import ShardWriter
 from repbench.benchmark.features.shards import (
     DAMAGED_SUFFIX,
     DamagedShard,
@@ -53,10 +53,6 @@ from repbench.files import remove_abandoned
 from repbench.upstream.contract import Upstream
 from repbench.upstream.windowed import windows_of
 
-SHARD_BYTES = 32 * 2**20
-"""Size at which a shard is written; until then its entries are kept in memory."""
-SHARD_SECONDS = 20.0
-"""Time after which a shard is written: the most work that a kill can cost."""
 MAX_READERS = 8
 """Most shards that are read at the same time."""
 GIB = 2**30
@@ -183,12 +179,16 @@ class FeatureStore:
         self._is_closed = True
 
     def write(self, entries: Sequence[UnwrittenLayer], replaced: Sequence[StoredKey]) -> None:
-        """Write a shard, unless the store is closed."""
-        if self.is_closed:
-            return
-        try:
-            write_shard(self._folder, self._origin, self._name, entries, replaced)
-        except (EnvironmentFault, OSError) as error:
+        """Write a shard; called beside everything else, in the thread of the writer.
+
+        Raises:
+            EnvironmentFault: The disk is full or the folder is not writable.
+        """
+        write_shard(self._folder, self._origin, self._name, entries, replaced)
+
+    def close_after(self, error: EnvironmentFault | OSError) -> None:
+        """Store nothing more, after a shard could not be written."""
+        if not self.is_closed:
             self._close(f"the feature store cannot be written to ({_reason(error)})")
 
     def _read(
@@ -367,35 +367,6 @@ class FeatureStore:
     def _close(self, reason: str) -> None:
         self._is_closed = True
         self._say(f"note: {reason}: features are streamed, not stored")
-
-
-class ShardWriter:
-    """Collects entries and writes them as a shard when they are many or old enough."""
-
-    def __init__(self, store: FeatureStore, replaced: Sequence[StoredKey]) -> None:
-        self._store = store
-        self._replaced = list(replaced)
-        self._entries: list[UnwrittenLayer] = []
-        self._num_bytes = 0
-        self._started = time.monotonic()
-
-    def add(self, sound: str, layer: int, batch: str, frames: Tensor) -> None:
-        """Add (F, D) frames."""
-        if self._store.is_closed:
-            return
-        data = frames.contiguous().view(torch.uint8).numpy().tobytes()
-        self._entries.append(UnwrittenLayer(sound=sound, layer=layer, batch=batch, data=data))
-        self._num_bytes += len(data)
-
-    def write_if_due(self) -> None:
-        if self._num_bytes >= SHARD_BYTES or time.monotonic() - self._started >= SHARD_SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        if self._entries or self._replaced:
-            self._store.write(self._entries, self._replaced)
-        self._entries, self._replaced, self._num_bytes = [], [], 0
-        self._started = time.monotonic()
 
 
 def origin_for(upstream: Upstream, fingerprint: str, dtype: str, precision: str = "float32") -> ShardOrigin:

@@ -14,6 +14,7 @@ from typing import Any
 from repbench.benchmark.sweep.devices import Slots
 from repbench.benchmark.sweep.inventory import PairInventory, inventories_of_json
 from repbench.benchmark.sweep.jobs import Children, Job, RunCall, threads_over
+from repbench.training.threads import usable_cpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,14 +158,18 @@ def _inventories(
     return inventories
 
 
-def environment_for(at_once: int) -> dict[str, str]:
-    """The environment of child processes of which `at_once` share the cores of this machine."""
+def environment_for(at_once: int, threads: int | None = None) -> dict[str, str]:
+    """The environment of child processes of which `at_once` share the processors of this machine.
+
+    Args:
+        at_once: Number of them.
+        threads: Threads of all together; None: OMP_NUM_THREADS, or as many as processors may be used.
+    """
     environment = dict(os.environ)
-    if at_once > 1:
-        allowed = environment.get("OMP_NUM_THREADS", "")
-        # `sched_getaffinity` counts the cores that this process may use; `cpu_count` counts those of the machine.
-        cores = int(allowed) if allowed.isdigit() else len(os.sched_getaffinity(0))
-        environment["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
+    if at_once > 1 or threads is not None:
+        given = environment.get("OMP_NUM_THREADS", "")
+        shared = threads or (int(given) if given.isdigit() else usable_cpus())
+        environment["OMP_NUM_THREADS"] = str(max(1, shared // at_once))
     return environment
 
 

@@ -38,6 +38,7 @@ class SweepRequest:
         jobs: Number of jobs at a time on this machine; None: one, or one for each of `devices`.
         devices: Devices that the jobs on this machine take in turn, `cpu` or `cuda:N`; empty: the plan's device.
         dry_run: Whether to stop after the forecast.
+        threads: Threads of all jobs of this machine together; None: as many as processors may be used.
     """
 
     plan: Path
@@ -46,6 +47,7 @@ class SweepRequest:
     jobs: int | None = None
     devices: tuple[str, ...] = ()
     dry_run: bool = False
+    threads: int | None = None
 
     @property
     def at_once(self) -> int:
@@ -133,6 +135,9 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
     if request.launcher not in LAUNCHERS:
         do = f"Choose {' or '.join(LAUNCHERS)}"
         raise UsageError(f"There is no launcher `{request.launcher}`", key="--launcher", do=do)
+    if request.threads is not None and request.launcher != "local":
+        do = "Set `slurm.cpus_per_task` in the plan: a job computes on as many threads as it gets processors"
+        raise UsageError("Threads are those of this machine, not of a cluster", key="--threads", do=do)
     plan = load_plan(request.plan)
     _refuse_devices(request, plan)
     jobs = jobs_of(plan, request.out, request.plan)
@@ -142,7 +147,7 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
         for job in jobs:
             reporter.say(f"{job.name}: {'; '.join(_described(pair) for pair in job.pairs)}")
         limit_seconds = plan.look_timeout_min * 60
-        slots = Slots(request.devices, request.at_once, environment_for(request.at_once))
+        slots = Slots(request.devices, request.at_once, environment_for(request.at_once, request.threads))
         expected = forecast(jobs, slots, children, limit_seconds=limit_seconds)
         for line in expected.lines(len(jobs) if request.launcher == "slurm" else min(request.at_once, len(jobs))):
             reporter.say(line)
@@ -196,7 +201,9 @@ def _launch(
         return launch_on_cluster(parted, request.out, plan.slurm, reporter.say)
     num_processes = sum(max(1, len(each.parts)) for each in parted)
     at_once = min(request.at_once, num_processes)
-    return launch_here(parted, Slots(request.devices, at_once, environment_for(at_once)), children, reporter.say)
+    return launch_here(
+        parted, Slots(request.devices, at_once, environment_for(at_once, request.threads)), children, reporter.say
+    )
 
 
 def _parts(job: Job, plan: SweepPlan, expected: Forecast) -> list[PartCall]:

@@ -34,6 +34,8 @@ class Apc(SpectrogramNetwork[ApcConfig]):
         torch.Size([1, 3, 50, 16])
     """
 
+    runs_concurrently = True
+
     def __init__(self, settings: ApcConfig) -> None:
         super().__init__(
             "apc",

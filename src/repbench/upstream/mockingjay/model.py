@@ -100,14 +100,16 @@ class Positions(nn.Module):
     def forward(self, num_frames: int, offsets: Tensor | None = None) -> Tensor:
         """The rows (F, H), or (B, F, H) with (B,) offsets, the first row of each utterance."""
         needed = num_frames + (0 if offsets is None else int(offsets.max()))
-        if needed > len(self.table):
+        table = self.table  # looked up once: another thread may put a shorter one in its place
+        if needed > len(table):
             rows = max(1024, 1 << (needed - 1).bit_length())  # the next power of two: few tables for many lengths
             with torch.inference_mode(False):  # the table is kept for later calls in training
-                self.table = (self._scale * sinusoids(rows, self.table.shape[1])).to(self.table)
+                table = (self._scale * sinusoids(rows, table.shape[1])).to(table)
+            self.table = table
         if offsets is None:
-            return self.table[:num_frames]
+            return table[:num_frames]
         # (B, 1) + (F,) -> rows (B, F) -> (B, F, H)
-        return self.table[offsets[:, None] + torch.arange(num_frames, device=offsets.device)]
+        return table[offsets[:, None] + torch.arange(num_frames, device=offsets.device)]
 
 
 class Attention(nn.Module):

@@ -39,6 +39,8 @@ class Mockingjay(SpectrogramNetwork[MockingjayConfig]):
         torch.Size([1, 3, 50, 24])
     """
 
+    runs_concurrently = True
+
     def __init__(self, settings: MockingjayConfig, *, with_head: bool = True) -> None:
         features, rate = settings.features, settings.downsample_rate
         super().__init__(
