@@ -27,6 +27,7 @@ from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
 from repbench.benchmark.protocol import ProbeSettings
+from repbench.downstream.heads import worker_threads
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
 from repbench.progress import Advance
 
@@ -118,12 +119,13 @@ def train_probes(
     """
     steps = shared.settings.steps
     trained = []
-    for number, job in enumerate(jobs):
-        with _enough_memory(shared.settings, shared.shape):
-            group = _ProbeGroup(shared, job)
-            for step in group.steps():
-                progress(number * steps + step, len(jobs) * steps)
-        trained.append(group.trained())
+    with worker_threads(torch.get_num_threads()):
+        for number, job in enumerate(jobs):
+            with _enough_memory(shared.settings, shared.shape):
+                group = _ProbeGroup(shared, job)
+                for step in group.steps():
+                    progress(number * steps + step, len(jobs) * steps)
+            trained.append(group.trained())
     return trained
 
 

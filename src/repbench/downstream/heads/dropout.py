@@ -24,9 +24,14 @@ class SeededDropout(nn.Module):
         """Draw all further masks from another seed."""
         self._seed, self._masks = seed, None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is dropped."""
+        return bool(self.share) and self.training
+
     def forward(self, values: Tensor) -> Tensor:
         """The same shape."""
-        if not self.share or not self.training:
+        if not self.is_active:
             return values
         if self._masks is None:
             self._masks = torch.Generator(values.device).manual_seed(self._seed)
