@@ -17,7 +17,7 @@ from repbench.downstream.heads.find import (
 )
 from repbench.downstream.heads.frames import initialise, mean_of_each, windows
 from repbench.downstream.heads.products import linear
-from repbench.downstream.heads.workers import worker_threads
+from repbench.downstream.heads.workers import keep_freed_memory, worker_threads
 
 __all__ = [
     "HEADS",
@@ -39,6 +39,7 @@ __all__ = [
     "head_origin",
     "heads_for",
     "initialise",
+    "keep_freed_memory",
     "linear",
     "mean_of_each",
     "refuse_head",

@@ -76,7 +76,7 @@ def hidden(rows: Tensor, layers: Sequence[tuple[Tensor, Tensor]], counts: Tensor
     """
     sizes = None if counts is None else tuple(counts.tolist())
     parameters = (each for layer in layers for each in layer)
-    units: Tensor = _Hidden.apply(rows, sizes, *parameters)
+    units: Tensor = _Hidden.apply(rows, sizes, torch.is_grad_enabled(), *parameters)
     return units
 
 
@@ -120,10 +120,10 @@ class _Hidden(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...] | None, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...] | None, learns: bool, *parameters: Tensor) -> Tensor:
         layers = list(zip(parameters[::2], parameters[1::2], strict=True))
-        # (N, H) of each layer; the last is the result where there is no mean, and without a gradient nobody reads one
-        kept = [rows.new_empty(len(rows), len(bias)) if _is_read(ctx, sizes) else None for _, bias in layers]
+        # (N, H) of each layer: the gradient reads them, and without a mean the last is the result
+        kept = [rows.new_empty(len(rows), len(bias)) if learns or sizes is None else None for _, bias in layers]
         utterances = None if sizes is None else Utterances(sizes)
 
         def work(part: Sequence[Span]) -> list[tuple[int, Tensor]]:
@@ -140,11 +140,10 @@ class _Hidden(torch.autograd.Function):
 
         found = _each_part(work, len(rows))
         ctx.sizes = sizes
+        ctx.save_for_backward(rows, *parameters, *kept)
         if utterances is None:
-            ctx.save_for_backward(rows, *parameters, *kept)
             assert kept[-1] is not None
             return kept[-1]
-        ctx.save_for_backward(rows, *parameters, *kept)
         means = rows.new_zeros(len(utterances.sizes), len(parameters[-1]))
         for number, total in (each for part in found for each in part):
             means[number] += total
@@ -181,11 +180,7 @@ class _Hidden(torch.autograd.Function):
                 _add(sums, of_layers)
             return sums
 
-        return of_rows, None, *_total(_each_part(work, len(rows)))
-
-
-def _is_read(ctx: Any, sizes: tuple[int, ...] | None) -> bool:
-    return sizes is None or any(ctx.needs_input_grad)
+        return of_rows, None, None, *_total(_each_part(work, len(rows)))
 
 
 class Utterances:

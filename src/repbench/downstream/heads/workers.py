@@ -43,7 +43,7 @@ def worker_threads(count: int) -> Iterator[None]:
     before, outer = torch.get_num_threads(), (_current.pool, _current.threads)
     pool = ThreadPoolExecutor(count - 1, "repbench-rows", torch.set_num_threads, (1,)) if count > 1 else None
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     _current.pool, _current.threads = pool, count
     try:
         yield
@@ -54,7 +54,7 @@ def worker_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library keep the memory of one step for the next.
 
     It gives blocks of a megabyte back to the system at once, and the next step gets new pages for them: half the time
@@ -66,9 +66,10 @@ def _keep_freed_memory() -> None:
 def in_parts(work: Callable[[int], Result], count: int) -> list[Result]:
     """`[work(0), …, work(count - 1)]`, computed by the threads of `worker_threads`; by this one alone outside of it.
 
-    `work` records no gradients: the mode of autograd is that of each thread.
+    `work` records no gradients.
     """
     pool, helpers = _current.pool, min(_current.threads, count) - 1
+    inference = torch.is_inference_mode_enabled()  # each thread has a mode of its own
     if pool is None or helpers < 1:
         with torch.no_grad():
             return [work(number) for number in range(count)]
@@ -76,18 +77,18 @@ def in_parts(work: Callable[[int], Result], count: int) -> list[Result]:
     for number in range(count):
         waiting.put(number)
     done: dict[int, Result] = {}
-    others = [pool.submit(_take, work, waiting, done) for _ in range(helpers)]
+    others = [pool.submit(_take, work, waiting, done, inference) for _ in range(helpers)]
     try:
-        _take(work, waiting, done)
+        _take(work, waiting, done, inference)
     finally:
         for other in others:
             _wait(other)
     return [done[number] for number in range(count)]
 
 
-def _take(work: Callable[[int], Result], waiting: SimpleQueue[int], done: dict[int, Result]) -> None:
+def _take(work: Callable[[int], Result], waiting: SimpleQueue[int], done: dict[int, Result], inference: bool) -> None:
     """Do parts until none waits."""
-    with torch.no_grad():
+    with torch.inference_mode(inference), torch.no_grad():
         while True:
             try:
                 number = waiting.get_nowait()
