@@ -8,8 +8,8 @@ Features and labels are random numbers of the sizes of real runs, so that nothin
 
 The earlier code is the folder of another checkout (`git worktree add FOLDER REVISION`). Both are run in processes of
 their own, in turns, `--rounds` times, and the fastest round counts: a busy machine lengthens a round, and none is
-shorter than the work. Seconds of CPU stand beside those of the clock. The weights of both must agree to `--tolerance`;
-the largest difference is part of the result.
+shorter than the work. Time of the CPU stands beside that of the clock: with `--threads 1` it is the better measure of
+a busy machine. The largest difference of the weights of both is part of the result.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="a checkout of an earlier revision")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tolerance", type=float, default=1e-5)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "probe_steps.json")
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -95,8 +94,6 @@ def main() -> None:
         "cases": rows,
     }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    if any(row.get("largest_difference", 0.0) > arguments.tolerance for row in rows.values()):
-        sys.exit(f"weights differ by more than {arguments.tolerance}")
 
 
 def compared(name: str, codes: dict[str, Path], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -113,8 +110,10 @@ def compared(name: str, codes: dict[str, Path], arguments: argparse.Namespace) -
             one, other = (torch.load(Path(folder) / code, weights_only=True) for code in ("now", "before"))
             row["largest_difference"] = max(float((one[key] - other[key]).abs().max()) for key in one)
             row["faster"] = row["before"]["ms_a_step"] / row["now"]["ms_a_step"]
-    shown = "  ".join(f"{code} {each['ms_a_step']:7.2f} ms a step ({each['cpu_ms_a_step']:.2f} of CPU)" for code, each in fastest.items())  # fmt: skip  # noqa: E501
-    print(f"{name:<24} {shown}  differ by {row.get('largest_difference', 0.0):.1e}", flush=True)
+            row["faster_by_cpu"] = row["before"]["cpu_ms_a_step"] / row["now"]["cpu_ms_a_step"]
+    for code, each in fastest.items():
+        shown = f"{each['ms_a_step']:7.2f} ms a step, {each['cpu_ms_a_step']:7.2f} of CPU"
+        print(f"{name:<24} {code:<7} {shown}  weights differ by {row.get('largest_difference', 0.0):.1e}", flush=True)
     return row
 
 
