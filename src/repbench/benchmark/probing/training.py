@@ -124,18 +124,18 @@ def train_probes(
     threads = torch.get_num_threads()
     at_once = min(jobs_at_once(shared.predictor, shared.shape, shared.device, _batch_bytes(shared)), len(jobs))
 
-    def trained(job: ProbeJob) -> list[TrainedProbe]:
+    def trained(job: ProbeJob, beside: int = at_once) -> list[TrainedProbe]:
         with _enough_memory(shared.settings, shared.shape):
             group = _ProbeGroup(shared, job, *means)
             for _ in group.steps():
                 counted.step()
-        return group.trained()
+        return group.trained(beside)
 
     # Jobs that are left when each thread has had as many share the threads step by step.
     side_by_side = len(jobs) - len(jobs) % at_once if at_once > 1 else 0
     probes = in_threads(trained, jobs[:side_by_side], at_once, counted.stopped)
     with worker_threads(threads):
-        return probes + [trained(job) for job in jobs[side_by_side:]]
+        return probes + [trained(job, 1) for job in jobs[side_by_side:]]
 
 
 def _batch_bytes(shared: ProbeTraining) -> int:
@@ -144,7 +144,7 @@ def _batch_bytes(shared: ProbeTraining) -> int:
     if shared.predictor.problem.batches == "frames":
         num_frames = settings.batch_frames
     else:
-        num_frames = settings.batch_utterances * max(table.counts)
+        num_frames = settings.batch_utterances * max(table.counts, default=0)
     return 2 * 4 * shared.shape.num_layers * num_frames * max(shared.shape.width, shared.shape.hidden_units)
 
 
@@ -192,9 +192,9 @@ class _ProbeGroup:
             yield step
         self._seconds = time.monotonic() - started
 
-    def trained(self) -> list[TrainedProbe]:
-        """The best probe of each rate; each took its share of the time."""
-        return [run.trained(self._seconds / len(self._runs)) for run in self._runs]
+    def trained(self, beside: int) -> list[TrainedProbe]:
+        """The best probe of each rate; each took its share of the time, in which so many jobs were trained."""
+        return [run.trained(self._seconds / len(self._runs) / beside) for run in self._runs]
 
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)

@@ -71,9 +71,9 @@ class LayeredHead(Head):
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) -> (N, units), or with `counts` (U,) -> (U, units) if it pools."""
-        if self.hidden and not self.drop.is_active and fits(frames):
-            layers = [(layer.weight, layer.bias) for layer in self.hidden]
-            return hidden(frames, layers, counts if self.pools else None)  # type: ignore[arg-type]
+        layers = [(layer.weight, layer.bias) for layer in self.hidden if type(layer) is nn.Linear]
+        if layers and len(layers) == len(self.hidden) and not self.drop.is_active and fits(frames):
+            return hidden(frames, layers, counts if self.pools else None)
         for layer in self.hidden:
             frames = self.drop(torch.relu(layer(frames)))
         if self.pools:
