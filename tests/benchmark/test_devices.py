@@ -14,6 +14,7 @@ from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
+from repbench.downstream.heads import builtin, products
 from repbench.downstream.phone import Phone
 from repbench.downstream.problems import SEQUENCES
 from repbench.downstream.speaker import Speaker
@@ -49,6 +50,14 @@ def taught(given: Given, device: torch.device, *, tables_move: bool) -> list[Tra
     return row
 
 
+@pytest.fixture
+def whole_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU multiplies whole matrices, as other devices do: in parts of rows it rounds otherwise."""
+    for module in (builtin, products):
+        monkeypatch.setattr(module, "fits", lambda rows: False)
+
+
+@pytest.mark.usefixtures("whole_products")
 @pytest.mark.parametrize("tables_move", [True, False], ids=["tables fit", "tables do not fit"])
 @pytest.mark.parametrize(
     ("task", "head", "mix", "changes"),

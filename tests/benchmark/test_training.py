@@ -65,17 +65,25 @@ class Class:
         settings: ProbeSettings = SETTINGS,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[list[TrainedProbe]]:
+        return train_probes(self.shared(head, mix, rates, settings, jobs[0].layers), jobs, progress)
+
+    def shared(
+        self,
+        head: str = "linear",
+        mix: str = "mean",
+        rates: tuple[float, ...] = RATES,
+        settings: ProbeSettings = SETTINGS,
+        layers: slice = slice(1, 2),
+    ) -> ProbeTraining:
         predictor = Predictor(self.task, self.plan.classes, Envelope().info)
-        layers = jobs[0].layers
         shape = ProbeShape(
             head=head, pools=predictor.pools, num_layers=len(self.train.frames[layers]), width=4,
             hidden_units=settings.hidden_units, classes=self.plan.classes, mix=mix,
         )  # fmt: skip
-        shared = ProbeTraining(
+        return ProbeTraining(
             predictor=predictor, shape=shape, train=self.train, dev=self.dev, statistics=statistics_of(self.train),
             settings=settings, learning_rates=rates,
         )  # fmt: skip
-        return train_probes(shared, jobs, progress)
 
 
 @pytest.mark.parametrize(

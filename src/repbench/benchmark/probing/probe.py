@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from repbench.benchmark.features.table import Features
-from repbench.downstream.heads import Head, build_head, head_faults, refuse_other_head
+from repbench.downstream.heads import Head, build_head, head_faults, linear, refuse_other_head
 from repbench.errors import IntegrityError
 from repbench.tensor_files import encoded_tensors
 
@@ -154,7 +153,7 @@ def scores_side_by_side(probes: Sequence[Probe], standard: Tensor, counts: Tenso
     spare = -columns % _TILE_COLUMNS  # rows of zeros, whose scores are cut off below
     weights = torch.cat([*(output.weight for output in outputs), read.new_zeros(spare, read.shape[1])])
     biases = torch.cat([*(output.bias for output in outputs), read.new_zeros(spare)])
-    scores = F.linear(read, weights, biases)  # (N, D) @ (D, R C + spare) -> (N, R C + spare)
+    scores = linear(read, weights, biases)  # (N, D) @ (D, R C + spare) -> (N, R C + spare)
     # (N, R C) -> (N, R, C) -> (R, N, C)
     return scores[:, :columns].view(len(scores), num_probes, -1).transpose(0, 1)
 

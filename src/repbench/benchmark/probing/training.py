@@ -1,4 +1,4 @@
-"""Train probes on frozen features, all learning rates of a job in one pass over the features.
+"""Train probes on frozen features, all learning rates of a job in one pass over the features, jobs side by side.
 
 A probe is trained for a fixed number of steps and scored on dev at fixed points, and its best point is kept (the
 earliest of equals). The probes of a job share their input: each batch is read and standardised once, dev is read once,
@@ -24,9 +24,12 @@ from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.table import Features
 from repbench.benchmark.probing.batches import batches
 from repbench.benchmark.probing.fused_adam import FusedAdam
+from repbench.benchmark.probing.job_threads import CountedSteps, in_threads, jobs_at_once
+from repbench.benchmark.probing.means import UtteranceMeans, reads_means
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
 from repbench.benchmark.protocol import ProbeSettings
+from repbench.downstream.heads import worker_threads
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
 from repbench.progress import Advance
 
@@ -116,15 +119,35 @@ def train_probes(
         NonFiniteError: No learning rate of a job has a finite loss; names the step.
         EnvironmentFault: The memory does not suffice.
     """
-    steps = shared.settings.steps
-    trained = []
-    for number, job in enumerate(jobs):
+    counted = CountedSteps(progress, len(jobs) * shared.settings.steps)
+    means = UtteranceMeans(shared.train), UtteranceMeans(shared.dev)
+    threads = torch.get_num_threads()
+    at_once = min(jobs_at_once(shared.predictor, shared.shape, shared.device, _batch_bytes(shared)), len(jobs))
+    if not (shared.train.is_at_hand and shared.dev.is_at_hand):
+        at_once = 1  # each would have a window, and the budget has room for one
+
+    def trained(job: ProbeJob, beside: int = at_once) -> list[TrainedProbe]:
         with _enough_memory(shared.settings, shared.shape):
-            group = _ProbeGroup(shared, job)
-            for step in group.steps():
-                progress(number * steps + step, len(jobs) * steps)
-        trained.append(group.trained())
-    return trained
+            group = _ProbeGroup(shared, job, *means)
+            for _ in group.steps():
+                counted.step()
+        return group.trained(beside)
+
+    # Jobs that are left when each thread has had as many share the threads step by step.
+    side_by_side = len(jobs) - len(jobs) % at_once if at_once > 1 else 0
+    probes = in_threads(trained, jobs[:side_by_side], at_once, counted.stopped)
+    with worker_threads(threads):
+        return probes + [trained(job, 1) for job in jobs[side_by_side:]]
+
+
+def _batch_bytes(shared: ProbeTraining) -> int:
+    """Bytes of the features of a step, and as many again for what is computed of them."""
+    settings, table = shared.settings, shared.train
+    if shared.predictor.problem.batches == "frames":
+        num_frames = settings.batch_frames
+    else:
+        num_frames = settings.batch_utterances * max(table.counts, default=0)
+    return 2 * 4 * shared.shape.num_layers * num_frames * max(shared.shape.width, shared.shape.hidden_units)
 
 
 def selection_steps(steps: int, points: int) -> tuple[int, ...]:
@@ -135,8 +158,11 @@ def selection_steps(steps: int, points: int) -> tuple[int, ...]:
 class _ProbeGroup:
     """The probes of one job, one for each learning rate."""
 
-    def __init__(self, shared: ProbeTraining, job: ProbeJob) -> None:
-        self._predictor, self._settings, self._device = shared.predictor, shared.settings, shared.device
+    def __init__(
+        self, shared: ProbeTraining, job: ProbeJob, train_means: UtteranceMeans, dev_means: UtteranceMeans
+    ) -> None:
+        self._predictor = copy.copy(shared.predictor)  # which keeps the last reference between its calls
+        self._settings, self._device = shared.settings, shared.device
         generator = torch.Generator().manual_seed(job.seed)
         # The generator draws the weights, then the order of the batches: both follow from the seed of the job.
         untrained = Probe(shared.shape, generator)
@@ -147,8 +173,13 @@ class _ProbeGroup:
         rates = shared.learning_rates or (self._settings.learning_rate,)
         # Copies of one probe: all learning rates start at the same weights.
         self._runs = [_ProbeRun(copy.deepcopy(untrained), rate, self._settings) for rate in rates]
-        train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
-        dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
+        self._reads_means = reads_means(untrained)
+        if self._reads_means:
+            train = train_means.of(job.train, job.layers, untrained)
+            dev = dev_means.of(job.dev, job.layers, untrained)
+        else:
+            train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
+            dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
         context = untrained.head.context_frames
         self._batches = batches(self._predictor, train, self._settings, generator, context=context)
         self._dev_set = self._predictor.dev_set(dev, self._device)
@@ -171,14 +202,16 @@ class _ProbeGroup:
             self._select_among_snapshots()
         self._seconds = time.monotonic() - started
 
-    def trained(self) -> list[TrainedProbe]:
-        """The best probe of each rate; each took its share of the time."""
-        return [run.trained(self._seconds / len(self._runs)) for run in self._runs]
+    def trained(self, beside: int) -> list[TrainedProbe]:
+        """The best probe of each rate; each took its share of the time, in which so many jobs were trained."""
+        return [run.trained(self._seconds / len(self._runs) / beside) for run in self._runs]
 
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)
-        # (L, N, D), in place: a batch is a copy of rows of the table. All runs have the same statistics.
-        standard = self._runs[0].probe.standardise_(batch.frames)
+        standard = batch.frames  # (L, N, D)
+        if not self._reads_means:  # which are standardised
+            # In place: a batch is a copy of rows of the table. All runs have the same statistics.
+            standard = self._runs[0].probe.standardise_(standard)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
         losses = self._predictor.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()
@@ -221,7 +254,8 @@ class _ProbeGroup:
 
         def scores_of(frames: Tensor, counts: Tensor) -> Tensor:
             """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
-            return scores_side_by_side([probe.eval() for probe in probes], probes[0].standardised(frames), counts)
+            standard = frames if self._reads_means else probes[0].standardised(frames)
+            return scores_side_by_side([probe.eval() for probe in probes], standard, counts)
 
         return self._predictor.primaries(scores_of, self._dev_set)
 

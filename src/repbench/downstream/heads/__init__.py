@@ -16,6 +16,8 @@ from repbench.downstream.heads.find import (
     refuse_other_head,
 )
 from repbench.downstream.heads.frames import initialise, mean_of_each, windows
+from repbench.downstream.heads.products import linear
+from repbench.downstream.heads.workers import keep_freed_memory, worker_threads
 
 __all__ = [
     "HEADS",
@@ -37,9 +39,12 @@ __all__ = [
     "head_origin",
     "heads_for",
     "initialise",
+    "keep_freed_memory",
+    "linear",
     "mean_of_each",
     "refuse_head",
     "refuse_other_head",
     "restart_dropout",
     "windows",
+    "worker_threads",
 ]

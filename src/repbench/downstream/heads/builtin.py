@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from repbench.downstream.heads.contract import Head, HeadInfo
 from repbench.downstream.heads.dropout import SeededDropout
 from repbench.downstream.heads.frames import initialise, mean_of_each, windows
+from repbench.downstream.heads.products import fits, hidden
 
 HIDDEN_LAYERS = {"linear": 0, "mlp1": 1, "mlp2": 2}
 """Hidden layers of the heads that differ in nothing else."""
@@ -71,6 +72,9 @@ class LayeredHead(Head):
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) -> (N, units), or with `counts` (U,) -> (U, units) if it pools."""
+        layers = [(layer.weight, layer.bias) for layer in self.hidden if type(layer) is nn.Linear]
+        if layers and len(layers) == len(self.hidden) and not self.drop.is_active and fits(frames):
+            return hidden(frames, layers, counts if self.pools else None)
         for layer in self.hidden:
             frames = self.drop(torch.relu(layer(frames)))
         if self.pools:

@@ -25,9 +25,14 @@ class SeededDropout(nn.Module):
         """Draw all further masks from another seed."""
         self._seed, self._masks = seed, None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is dropped."""
+        return bool(self.share) and self.training
+
     def forward(self, values: Tensor) -> Tensor:
         """Values of any shape, floating-point -> the same shape and dtype."""
-        if not self.share or not self.training:
+        if not self.is_active:
             return values
         if self._masks is None:
             # Made at the first use: only then is the device known, because a head is built on the CPU and moved.

@@ -1,0 +1,58 @@
+"""The mean of each utterance's standardised frames, for heads that read nothing else.
+
+Of such a head the scores of an utterance are those of one frame, the mean. So a step costs a few vectors and not
+thousands of frames.
+
+Axes: L layers, U utterances, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from repbench.benchmark.data.dataset import LabelledUtterances
+from repbench.benchmark.features.table import Features, FeatureTable
+from repbench.benchmark.probing.prediction import LabelledFeatures
+from repbench.benchmark.probing.probe import Probe
+
+
+def reads_means(probe: Probe) -> bool:
+    """Whether the scores of a probe depend on the means alone, in training too: dropout leaves it other frames."""
+    info = probe.head.info
+    return probe.shape.pools and info.linear_on_mean and not info.context_frames and not probe.shape.dropout
+
+
+class UtteranceMeans:
+    """The means of a table, each computed once for all jobs that read it."""
+
+    def __init__(self, table: Features) -> None:
+        self._table = table
+        self._places = table.starts()
+        self._known: dict[tuple[int | None, int | None, str], Tensor] = {}
+        self._lock = threading.Lock()
+
+    def of(self, examples: LabelledUtterances, layers: slice, probe: Probe) -> LabelledFeatures:
+        """Utterances with their means as the only frame.
+
+        Args:
+            examples: U of them.
+            layers: L layers of the table.
+            probe: Standardises them; every probe of these layers does so with the same statistics.
+        """
+        with self._lock:
+            self._compute([example.id for example in examples], layers, probe)
+            found = [self._known[layers.start, layers.stop, example.id] for example in examples]
+        table = FeatureTable(torch.stack(found, dim=1), (1,) * len(found), tuple(each.id for each in examples))
+        return LabelledFeatures(table, examples)
+
+    def _compute(self, ids: Sequence[str], layers: slice, probe: Probe) -> None:
+        """Add the means (L, D) of utterances that are not known."""
+        missing = [id_ for id_ in ids if (layers.start, layers.stop, id_) not in self._known]
+        spans = self._table.of_layers(layers).spans([self._places[id_]] for id_ in missing)
+        for id_, frames in zip(missing, spans, strict=True):
+            mean = probe.standardised(frames.to(probe.mean.device)).mean(dim=1)  # (L, F, D) -> (L, D)
+            self._known[layers.start, layers.stop, id_] = mean
