@@ -130,7 +130,7 @@ def test_fault_49_extract_names_the_file_for_which_the_memory_does_not_suffice(
 
     monkeypatch.setattr(upstream, "forward", forward)
     with pytest.raises(
-        EnvironmentFault, match=rf"does not suffice for this sound \(file {files[0]}\)\. Cut it"
+        EnvironmentFault, match=rf"does not suffice for this sound \(file {files[0]}\)\. Give --window-seconds 30"
     ) as fault:
         extract_files(upstream, files, tmp_path / "out", ExportOptions(resample=False, device=torch.device("cpu")))
     assert fault.value.exit_code == 7

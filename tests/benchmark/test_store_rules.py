@@ -80,8 +80,8 @@ def test_a_shard_is_closed_when_it_is_large_or_old_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert (shard_writer.SHARD_BYTES, shard_writer.SHARD_SECONDS) == (32 * 2**20, 20.0)
-    monkeypatch.setattr(store, "SHARD_BYTES", num_bytes)
-    monkeypatch.setattr(store, "SHARD_SECONDS", seconds)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", num_bytes)
+    monkeypatch.setattr(shard_writer, "SHARD_SECONDS", seconds)
     stored(tmp_path, four, batch_seconds=0.1)
     assert len(shards(tmp_path)) == (len(four) if many else 1)
     names = [entry.batch for path in shards(tmp_path) for entry in read_index(path).entries]
@@ -207,7 +207,7 @@ def test_a_shard_is_written_when_its_entries_reach_the_size(
     more: int, sizes: list[int], four: tuple[Utterance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_order = sorted(four, key=lambda each: (each.num_samples, four.index(each)))
-    monkeypatch.setattr(store, "SHARD_BYTES", num_bytes(tuple(in_order[:2]), 1, 4) + more)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", num_bytes(tuple(in_order[:2]), 1, 4) + more)
     stored(tmp_path, four, [0], batch_seconds=0.1)
     found = [sorted(four.index(each) for each in four if _holds(path, each)) for path in shards(tmp_path)]
     expected = [in_order[: sizes[0]], in_order[sizes[0] :]]
@@ -223,8 +223,8 @@ def test_the_age_of_a_shard_counts_from_the_shard_before(
 ) -> None:
     """The clock moves by 6 s each time it is read: by 6 s from one batch to the next, and 6 s for a shard."""
     clock = itertools.count(1000.0, 6.0)
-    monkeypatch.setattr("repbench.benchmark.features.store.time.monotonic", lambda: next(clock))
-    monkeypatch.setattr(store, "SHARD_SECONDS", 12.0)
+    monkeypatch.setattr("repbench.benchmark.features.shard_writer.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(shard_writer, "SHARD_SECONDS", 12.0)
     stored(tmp_path, four, [0], batch_seconds=0.1)
     assert sorted(len(read_index(path).entries) for path in shards(tmp_path)) == [2, 2]
 
