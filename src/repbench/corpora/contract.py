@@ -65,6 +65,9 @@ class FeatureDeclaration:
 class Utterance:
     """One stretch of speech and its labels.
 
+    Utterances of a large manifest read their fields when they are asked for: keep the tuple of `phones` if it is needed
+    more than once, since each request reads it again.
+
     Attributes:
         id: Unique in the corpus, NFC-normalised.
         audio: Absolute path of the sound file.

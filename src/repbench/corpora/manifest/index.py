@@ -110,12 +110,13 @@ def open_columns(source: ManifestSource) -> tuple[Columns, str]:
         try:
             file = IndexFile.open(place) if _is_ours(place) else None
             if file is not None and file.facts.items() >= wanted.items():
+                fingerprint = file.text_fact("fingerprint")
                 columns = Columns(file, source.prefix, lambda: _made_again(source, places, wanted))
                 _refuse_outside(columns, source)
-                return columns, file.facts["fingerprint"]
+                return columns, fingerprint
         except OSError:
             continue  # one that may not be read is as good as none
-        except DamagedIndexError as error:
+        except (DamagedIndexError, ValueError) as error:  # the latter of bytes that are no UTF-8 or JSON
             source.say(f"note: the index {place} is damaged ({error}); it is not used, and made again")
             with contextlib.suppress(OSError):  # where it cannot be removed, another is made beside it
                 place.unlink()

@@ -113,6 +113,17 @@ class IndexFile:
             raise
         return cls(descriptor, sections, facts)
 
+    def text_fact(self, name: str) -> str:
+        """A fact that is a text.
+
+        Raises:
+            DamagedIndexError: It is not there.
+        """
+        fact = self.facts.get(name)
+        if not isinstance(fact, str):
+            raise DamagedIndexError(f"it has no `{name}`")
+        return fact
+
     def __contains__(self, name: str) -> bool:
         return name in self._sections
 

@@ -29,6 +29,8 @@ PHONE_BYTES = 20
 """Of a phone: its start and end as float64, its label as a number of 4 bytes."""
 
 CODED_COLUMNS = ("speaker", "group", "attributes")
+"""The columns in which values stand many times."""
+
 _Read = TypeVar("_Read")
 
 
