@@ -18,7 +18,7 @@ BROKEN = {
     "syntax": ("def broken(:", "SyntaxError: invalid syntax"),
     "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
     "needs": ("import surely_not_installed", "ModuleNotFoundError: No module named 'surely_not_installed'"),
-    "lacks": ("other = 1", "AttributeError: module '.*' has no attribute 'model'"),
+    "lacks": ("class Encoder: ...", "AttributeError: module '.*' has no attribute 'model'; it has Encoder"),
     "absent": (None, "ModuleNotFoundError: No module named 'fault_33_absent'"),
 }
 """A module's source, None for a module that is not there, and what importing `model` from it says."""
@@ -113,6 +113,10 @@ def test_an_unknown_name_is_answered_with_a_question_and_the_list(tmp_path: Path
 
     with pytest.raises(UsageError, match=r"no upstream `mle`\. Did you mean `mel`\? There are: `mel`, `mel_no_cmvn`"):
         registry_of(tmp_path).find("upstream", "mle")
+    for wrong, meant in (("HF:org/Model", "hf:org/Model"), ("torch-audio:X", "torchaudio:X"), ("MEL", "mel")):
+        do = rf"no upstream `{wrong}`\. Did you mean `{meant}`\?.*, and hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME"
+        with pytest.raises(UsageError, match=do):
+            registry_of(tmp_path).find("upstream", wrong)
     with pytest.raises(UsageError, match=r"no downstream ``\. There are: none"):
         registry_of(tmp_path).find("downstream", "")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from repbench.benchmark import run
 from repbench.benchmark.data.dataset import LabelledSplits, label_splits
 from repbench.benchmark.features.extraction import ExtractionOptions, extract
 from repbench.benchmark.features.table import FeatureTable
@@ -100,3 +101,18 @@ def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
     again, _ = load_probe(tmp_path / "probe")
     labelled = LabelledFeatures(given.dev, given.plan.dev)
     assert given.predictor.predict(again, labelled) == given.predictor.predict(together[0][1].probe, labelled)
+
+
+@pytest.mark.parametrize(
+    ("num_jobs", "grid", "title"),
+    [
+        (1, (), "probe"),
+        (5, (), "5 probes, side by side"),
+        (1, (1e-4, 1e-2, 1e-1), "1 probe at 3 learning rates and the default, side by side"),
+        (2, (1e-3, 1e-2), "2 probes at 2 learning rates, side by side"),
+    ],
+)
+def test_the_stage_of_training_counts_the_grid_as_it_was_given(
+    num_jobs: int, grid: tuple[float, ...], title: str
+) -> None:
+    assert run._title(num_jobs, grid, default=1e-3) == title

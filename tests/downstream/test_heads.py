@@ -117,5 +117,7 @@ def test_dropout_follows_from_its_seed_alone_and_is_left_out_when_scoring() -> N
 def test_a_head_that_cannot_answer_is_refused_with_those_that_can() -> None:
     with pytest.raises(UsageError, match=r"no head `gru` for frame-classification.*linear, mlp1, mlp2, concat9"):
         refuse_head("gru", FRAMES)
+    with pytest.raises(UsageError, match=r"no head `mlp-1` .*Did you mean `mlp1`\? Choose one of linear, mlp1"):
+        refuse_head("mlp-1", FRAMES)
     with pytest.raises(UsageError, match=r"no head `linear` for sequence.*ctc, project_ctc"):
         refuse_head("linear", SEQUENCES)

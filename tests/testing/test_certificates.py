@@ -239,7 +239,7 @@ def test_the_command_gives_no_certificate_for_what_it_could_not_try() -> None:
     (line,) = [each for each in done.err.splitlines() if each.startswith("error: ")]
     assert "promises of the downstream `sentiment` could not be tried: " in line
     assert "classes-sorted, labels-inside-the-set" in line
-    assert "take one that has with --corpus" in line
+    assert "no attribute mood; take one that has with --corpus, for example `--corpus synthetic:tiny`" in line
     assert "certificate" not in done.out
 
 

@@ -313,7 +313,9 @@ def _train(
         ProbeJob(train=subsets[job].train, dev=subsets[job].dev, layers=context.places(job.layer), seed=job.seed)
         for job in jobs
     ]
-    with context.reporter.stage(_title(len(jobs), len(rates))) as advance:
+    with context.reporter.stage(
+        _title(len(jobs), common.learning_rates if tunes else (), common.learning_rate)
+    ) as advance:
         trained = train_probes(shared, probe_jobs, advance)
     for note in dict.fromkeys(note for probes in trained for note in _diverged(probes)):
         context.reporter.say(f"note: {note}")
@@ -371,8 +373,16 @@ def _worth(probe: TrainedProbe, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def _title(num_jobs: int, num_rates: int) -> str:
-    if num_jobs == num_rates == 1:
+def _title(num_jobs: int, grid: Sequence[float], default: float) -> str:
+    """The stage of training in words: the number of probes, and their learning rates where these are tuned."""
+    if num_jobs == 1 and not grid:
         return "probe"
-    rates = f" at {num_rates} learning rates" if num_rates > 1 else ""
-    return f"{num_jobs} probes{rates}, side by side"
+    probes = _counted(num_jobs, "probe")
+    if not grid:
+        return f"{probes}, side by side"
+    more = "" if default in grid else " and the default"
+    return f"{probes} at {_counted(len(grid), 'learning rate')}{more}, side by side"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repbench.cli.commands import Commands
-from repbench.cli.options import Checkpoint, Device, Json, Plugins
+from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, Json, Plugins
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
 from repbench.errors import EnvironmentFault, PluginError
 
@@ -26,7 +26,7 @@ def _check(context: typer.Context) -> None:
 
 @check_app.command("upstream", short_help="Check a model against the contract of upstreams.")
 def check_upstream(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The model; see `repbench list upstreams`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"The model: {UPSTREAM_NAMES}.")],
     checkpoint: Checkpoint = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of untrained weights.")] = 0,
     device: Device = "cpu",

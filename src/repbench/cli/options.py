@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+from repbench.registry.names import PREFIXED_UPSTREAMS
+
+UPSTREAM_NAMES = f"a name of `repbench list upstreams`, or {PREFIXED_UPSTREAMS}"
+"""What an argument that names a model can be, for its help."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[

@@ -11,7 +11,7 @@ import typer
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
-from repbench.cli.options import Checkpoint, Device, Json, Plugins, Threads, take_threads
+from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, Json, Plugins, Threads, take_threads
 from repbench.cli.output import print_json, print_matrix, print_results, say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class RunArguments:
     """The options of `repbench run`."""
 
-    upstream: Annotated[str, typer.Option(metavar="U", help="The model; see `repbench list upstreams`.")]
+    upstream: Annotated[str, typer.Option(metavar="U", help=f"The model: {UPSTREAM_NAMES}.")]
     downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")]
     checkpoint: Checkpoint = None
     corpus: Annotated[

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from repbench.errors import OF_OTHERS, PluginError
@@ -129,7 +130,10 @@ class Entry:
         module, attribute = split_target(self.target)
         found: object = importlib.import_module(module)
         for name in attribute.split("."):
-            found = getattr(found, name)
+            try:
+                found = getattr(found, name)
+            except AttributeError as error:
+                raise AttributeError(f"{error}{_members(found)}") from error
         if self.argument is None:
             return found
         assert callable(found)
@@ -154,6 +158,17 @@ class Entry:
         if missing is not None and not its_own:
             return f"Install what provides the module `{missing}`, or remove the plugin: {remove}"
         return f"Reinstall it: {reinstall}; should that not help, tell its authors and remove it: {remove}"
+
+
+def _members(owner: object) -> str:
+    """The public classes and functions of a module or class itself, for the error that it lacks one."""
+    module = owner.__name__ if isinstance(owner, ModuleType) else getattr(owner, "__module__", None)
+    own = [
+        name
+        for name, value in getattr(owner, "__dict__", {}).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == module
+    ]
+    return f"; it has {', '.join(own[:12])}{', …' if len(own) > 12 else ''}" if own else ""
 
 
 def side_effects(entry: Entry, changed: tuple[str, ...]) -> DistributionFault:

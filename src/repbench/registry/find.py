@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from repbench.errors import PluginError, UsageError
+from repbench.errors import PluginError, UsageError, did_you_mean
 from repbench.registry.distributions import first_of_each_name
 from repbench.registry.entries import DOORS, TARGET, Door, Entry, entries_of, side_effects
 from repbench.registry.files import declared_in
@@ -21,6 +21,7 @@ from repbench.registry.names import (
     BUILTIN_DISTRIBUTION,
     GROUPS,
     PLURALS,
+    PREFIXED_UPSTREAMS,
     RESERVED_PREFIXES,
     UNPACKAGED,
     DistributionFault,
@@ -201,10 +202,15 @@ class Registry:
 
     def _unknown(self, kind: Kind, spec: str) -> UsageError:
         names = [_spec_of(entry, self._note_on(entry)) for entry in self.entries(kind)]
-        close = difflib.get_close_matches(spec, names, n=1) or difflib.get_close_matches(spec.split(":")[0], names, n=1)
-        suggestion = f"Did you mean `{close[0]}`? " if close else ""
+        head, colon, rest = spec.partition(":")
+        # A prefix in other letters: what follows it stays as it is. Of names the whole one comes first.
+        if colon and kind == "upstream" and (prefix := _nearest_prefix(head)):
+            suggestion = f"Did you mean `{prefix}:{rest}`? "
+        else:
+            suggestion = did_you_mean(spec, names) or did_you_mean(head, names)
         listed = ", ".join(f"`{name}`" for name in names) or "none"
-        return UsageError(f"There is no {kind} `{spec}`", do=f"{suggestion}There are: {listed}")
+        others = f", and {PREFIXED_UPSTREAMS}" if kind == "upstream" else ""
+        return UsageError(f"There is no {kind} `{spec}`", do=f"{suggestion}There are: {listed}{others}")
 
     def _note(self, problem: DistributionFault) -> None:
         if problem not in self._problems:
@@ -215,6 +221,11 @@ class Registry:
 def registry() -> Registry:
     """The registry of this environment, read once in a process."""
     return Registry()
+
+
+def _nearest_prefix(head: str) -> str | None:
+    near = difflib.get_close_matches(head.lower(), RESERVED_PREFIXES, n=1, cutoff=0.75)
+    return near[0] if near else None
 
 
 def _order(entry: Entry) -> tuple[str, bool, str]:

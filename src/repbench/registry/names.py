@@ -29,6 +29,9 @@ BUILTIN_DISTRIBUTION = "repbench"
 RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features")
 """Names that no plugin may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`."""
 
+PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR"
+"""The upstreams that no listing has, for help and errors."""
+
 UNPACKAGED = " (unpackaged)"
 """Suffix of the name of a `--plugin` file, where other plugins have the name of a distribution."""
 

@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from repbench.testing.downstreams import DownstreamSubject
     from repbench.testing.fakes import Envelope, tone_corpus
     from repbench.testing.suites import DownstreamSuite, HeadSuite, UpstreamSuite
 
-__all__ = ["DownstreamSuite", "Envelope", "HeadSuite", "UpstreamSuite", "tone_corpus"]
+__all__ = ["DownstreamSubject", "DownstreamSuite", "Envelope", "HeadSuite", "UpstreamSuite", "tone_corpus"]
 
 _HOMES = {
+    "DownstreamSubject": "repbench.testing.downstreams",
     "DownstreamSuite": "repbench.testing.suites",
     "Envelope": "repbench.testing.fakes",
     "HeadSuite": "repbench.testing.suites",

@@ -103,7 +103,7 @@ def certify_downstream(
     with tempfile.TemporaryDirectory(prefix="repbench-tones-") as folder:
         opened = _opened(corpus, Path(folder), reporter)
         with reporter.stage(f"checking {name}") as advance:
-            results = DOWNSTREAM_CHECKS.results(DownstreamSubject(task, opened), advance)
+            results = DOWNSTREAM_CHECKS.results(DownstreamSubject(task, opened, remedy=_ANOTHER_CORPUS), advance)
     origin = origin_of(entry)
     certificate = Certificate(
         kind="downstream",
@@ -119,6 +119,9 @@ def certify_downstream(
     if keeps:
         keep(certificate)
     return certificate
+
+
+_ANOTHER_CORPUS = "take one that has with --corpus, for example `--corpus synthetic:tiny`"
 
 
 def _opened(corpus: str | None, folder: Path, reporter: Reporter) -> Corpus:

@@ -35,18 +35,24 @@ ROUNDING = 1e-9
 """Within which two values of a metric are the same: the order of a sum may change its last digits."""
 
 
+IN_TESTS = "override the fixture `subject` (docs/plugins.md, In your own tests)"
+"""The way to another corpus in a package's own tests."""
+
+
 class DownstreamSubject:
     """A task under examination.
 
     Args:
         task: The task.
         corpus: The corpus that it labels.
+        remedy: The way to another corpus, where this one has no label for the task.
     """
 
-    def __init__(self, task: Downstream, corpus: Corpus) -> None:
+    def __init__(self, task: Downstream, corpus: Corpus, *, remedy: str = IN_TESTS) -> None:
         self.task = task
         self.problem = problem_of(task)
         self.corpus = corpus
+        self.remedy = remedy
         self.results: dict[str, CheckResult] = {}
 
     def labels(self) -> list[Any]:
@@ -55,16 +61,19 @@ class DownstreamSubject:
         Raises:
             NotMeasurable: The corpus has no label for it.
         """
-        found = [label for each in self.corpus.utterances if (label := self._label(each)) is not None]
+        labels, reasons = zip(*map(self.label, self.corpus.utterances), strict=True)
+        found = [each for each in labels if each is not None]
         if not found:
-            raise NotMeasurable(f"the corpus {self.corpus.name} has no label for it; take one that has with --corpus")
+            why = next(filter(None, reasons), "`labels` leaves every utterance out")
+            raise NotMeasurable(f"the corpus {self.corpus.name} has no label for it: {why}; {self.remedy}")
         return found
 
-    def _label(self, utterance: Utterance) -> Any:
+    def label(self, utterance: Utterance) -> tuple[Any, str]:
+        """The labels of an utterance, or None and the task's reason, if it gives one."""
         try:
-            return self.task.labels(utterance)
-        except Unlabelled:
-            return None
+            return self.task.labels(utterance), ""
+        except Unlabelled as unlabelled:
+            return None, unlabelled.what
 
     def classes(self) -> tuple[str, ...]:
         """Its classes; where the corpus has no label for the task, those that it names without one.
@@ -167,7 +176,7 @@ def _unlabelled_said(subject: DownstreamSubject) -> Held:
         replace(each, speaker=None, text=None, phones=None, attributes={}, group=None, split=None)
         for each in subject.corpus.utterances
     ]
-    found = [subject._label(each) for each in bare]
+    found = [subject.label(each)[0] for each in bare]
     if any(label is not None for label in found) and found != given:
         invented = next(label for label in found if label is not None)
         raise Broken(f"it labels an utterance of which nothing is known: {_short(invented)}")

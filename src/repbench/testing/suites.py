@@ -90,7 +90,7 @@ class DownstreamSuite:
     @pytest.fixture(scope="class")
     @classmethod
     def subject(cls) -> Iterator[DownstreamSubject]:
-        """The task, and a corpus of tones; override it for a task that needs other labels."""
+        """The task, and a corpus of tones; override it for a task that needs other labels (docs/plugins.md)."""
         task = build_task(_entry_at_hand("downstream", _factory_of(cls)), cls.options)
         with tempfile.TemporaryDirectory(prefix="repbench-tones-") as folder:
             yield DownstreamSubject(task, tone_corpus(Path(folder, "tones"), num_speakers=3, per_session=2))

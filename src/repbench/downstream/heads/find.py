@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from repbench.downstream.heads.contract import Head, HeadFactory, HeadInfo
 from repbench.downstream.problems import PROBLEMS, Problem
-from repbench.errors import IntegrityError, PluginError, UsageError, plugin_faults
+from repbench.errors import IntegrityError, PluginError, UsageError, did_you_mean, plugin_faults
 from repbench.registry import Entry, identity_of_code, is_packaged, registry, side_effects
 
 HEADS: dict[str, tuple[str, ...]] = {name: problem.heads for name, problem in PROBLEMS.items()}
@@ -210,5 +210,6 @@ def _refuse_scores(name: str, num_outputs: int, pools: bool, head: nn.Module, gi
 
 
 def _no_head(name: str, problem: Problem) -> UsageError:
-    listed = ", ".join(heads_for(problem))
-    return UsageError(f"There is no head `{name}` for {problem.name}", key="--head", do=f"Choose one of {listed}")
+    fitting = heads_for(problem)
+    do = f"{did_you_mean(name, fitting)}Choose one of {', '.join(fitting)}"
+    return UsageError(f"There is no head `{name}` for {problem.name}", key="--head", do=do)
