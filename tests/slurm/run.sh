@@ -153,7 +153,7 @@ REPBENCH_CACHE="$work/cache-alone" "$python" -m repbench sweep alone.yaml --out 
 SLOW_PARTS="$work/parts" REPBENCH_CACHE="$work/cache-array" \
     "$python" -m repbench sweep array.yaml --out array --launcher slurm --json >array.json 2>array.log &
 sweeper=$!
-until_true 240 test -s parts/2
+until_true 900 test -s parts/2
 kill -KILL "$(tail -n 1 parts/2)"
 code=0
 wait "$sweeper" || code=$?
