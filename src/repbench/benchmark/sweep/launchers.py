@@ -61,7 +61,8 @@ def launch_here(jobs: Sequence[PartedJob], slots: Slots, children: Children, say
         with slots.taken() as slot, contextlib.suppress(Stopped):
             if slot.name:
                 say(f"{part.name}: on {slot.name}")
-            run_part(part, children, say, slot.environment, slot.device)
+            if note := run_part(part, children, say, slot.environment, slot.device):
+                say(note)
         return []
 
     with threads_over(children, slots.count) as threads:
@@ -151,10 +152,18 @@ class _Cluster:
             state: Its last state where it left no result; the pairs then compute what is not stored.
         """
         job = self.parts.pop(part)
-        if state and not _has_result(part, self._settings):
-            self._say(f"note: {job.name}: the SLURM job {part.job_id} of a part ended without a result: {state}")
+        if note := self._note_on(part, job, state):
+            self._say(note)
         if job not in self.parts.values():
             self.submit([PartedJob(job)])
+
+    def _note_on(self, part: Any, job: Job, state: str) -> str:
+        if _has_result(part, self._settings):
+            try:
+                return str(part.result())
+            except Exception as error:  # submitit raises what the job raised, or that it left no result
+                state = _last(error)
+        return f"note: {job.name}: the SLURM job {part.job_id} of a part ended without a result: {state}"
 
     def _submit_parts(self, parted: PartedJob) -> None:
         texts = [part.as_json() for part in parted.parts]

@@ -97,15 +97,20 @@ def parts_of(job: Job, count: int) -> list[PartCall]:
     ]
 
 
-def run_part(call: PartCall, children: Children, say: Say, environment: Mapping[str, str], device: str | None) -> None:
-    """Run a part. Its failure is said and ends nothing: the pairs compute what is not stored, or fail by themselves."""
+def run_part(call: PartCall, children: Children, say: Say, environment: Mapping[str, str], device: str | None) -> str:
+    """Run a part.
+
+    Returns:
+        A note if it failed, else "". A failure ends nothing: the pairs compute what is not stored, or fail themselves.
+    """
     call = call if device is None else replace(call, device=device)
     ran = run_command(call.name, ["extract", *call.command()], call.timeout_min, children, say, environment)
-    if ran.exit_code:
-        say(f"note: {call.name} failed ({ran.exit_code}): {ran.error} The pairs compute what is not stored.")
+    if not ran.exit_code:
+        return ""
+    return f"note: {call.name} failed ({ran.exit_code}): {ran.error} The pairs compute what is not stored."
 
 
-def run_part_elsewhere(text: str) -> None:
-    """Run a part, given as JSON, on a node of a cluster."""
+def run_part_elsewhere(text: str) -> str:
+    """Run a part, given as JSON, on a node of a cluster; its note as `run_part` gives it."""
     with ended_by_sigterm(), Children() as children:
-        run_part(PartCall.of_json(text), children, to_stderr, os.environ, None)
+        return run_part(PartCall.of_json(text), children, to_stderr, os.environ, None)
