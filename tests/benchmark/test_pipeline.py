@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features import batch_work
-from repbench.benchmark.features.batch_work import BatchWork, runs_concurrently
+from repbench.benchmark.features.batch_work import BatchWork
 from repbench.benchmark.features.extraction import ExtractionOptions, extract, run_batches, table_index
 from repbench.benchmark.features.forward import OnTheirWay, PaddedSounds, rounded
 from repbench.benchmark.features.pipeline import Limits, Pipeline, Stages
@@ -28,7 +28,7 @@ from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, NonFiniteError, PluginError
 from repbench.testing import Envelope, tone_corpus
 from repbench.training.threads import threads
-from repbench.upstream.contract import HiddenStates
+from repbench.upstream.contract import HiddenStates, runs_concurrently
 from repbench.upstream.frontends import mel
 
 CPU = torch.device("cpu")
@@ -199,7 +199,7 @@ def test_front_ends_give_the_same_bits_with_any_number_of_threads(tones: Corpus)
 def test_an_upstream_that_declares_nothing_is_called_by_the_caller_alone(
     tones: Corpus, monkeypatch: pytest.MonkeyPatch, most: int, expected: int
 ) -> None:
-    monkeypatch.setattr(batch_work, "ALONE_MACS", most)
+    monkeypatch.setattr(batch_work, "SMALL_MACS", most)
     upstream = Inheriting()
     assert not runs_concurrently(upstream)
     with threads(3):
