@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from repbench.benchmark.features.batch_work import BatchWork
 from repbench.benchmark.features.extraction import ExtractionOptions, extract, run_batches, table_index
 from repbench.benchmark.features.forward import OnTheirWay, PaddedSounds, rounded
 from repbench.benchmark.features.pipeline import Limits, Pipeline, Stages
+from repbench.benchmark.features.shards import UnwrittenLayer, write_shard
 from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, NonFiniteError, PluginError
@@ -284,6 +286,28 @@ def test_shards_are_the_same_bytes_with_any_number_of_threads(
             store.extract(tones.utterances, [0, 1], OPTIONS)
     assert len(shards(tmp_path / "1")) > 3
     assert shards(tmp_path / "1") == shards(tmp_path / "3")
+
+
+def test_shards_are_written_beside_the_computing_and_are_there_at_the_end(
+    tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream, written = Inheriting(), list[Path]()
+
+    def write_late(folder: Path, origin: Any, name: str, entries: Sequence[UnwrittenLayer], replaced: Any) -> Path:
+        if not written:  # the next batch is computed meanwhile
+            batches = {each.batch for each in entries}
+            until(lambda: len(upstream.calls) > len(batches), 10)
+        time.sleep(0.05)
+        written.append(write_shard(folder, origin, name, entries, replaced))
+        return written[-1]
+
+    monkeypatch.setattr("repbench.benchmark.features.store.SHARD_BYTES", 5_000)
+    monkeypatch.setattr("repbench.benchmark.features.store.write_shard", write_late)
+    origin = origin_for(upstream, "f", "float32")
+    store = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=GIB, say=print)
+    store.extract(tones.utterances, [0], OPTIONS)
+    assert len(written) == len(shards(tmp_path)) > 1
+    assert store.lacking(tones.utterances, [0]) == []
 
 
 class Late:
