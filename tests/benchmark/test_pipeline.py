@@ -160,6 +160,19 @@ def test_on_request_one_item_is_computed_after_the_other() -> None:
     assert begun < 40
 
 
+def test_on_request_what_was_launched_ahead_is_launched_again_alone() -> None:
+    work = Work(shares=lambda number: False)
+    work.before_computing = lambda number: until(lambda: len(work.read) == 3)  # so that the second is there in time
+    pipeline = work.pipeline(launched=2)
+    results = pipeline.results([1, 2, 3])
+    assert next(results) == (1, 2)
+    assert not pipeline.was_alone
+    ahead = list(work.computed)
+    pipeline.compute_alone()
+    assert list(results) == [(2, 4), (3, 6)]
+    assert (work.computed, pipeline.was_alone) == ([*ahead, 2, 3], True)
+
+
 class Noting(Envelope):
     """An upstream that may be called from several threads, and notes in which it was."""
 
