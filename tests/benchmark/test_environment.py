@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from repbench.benchmark.environment import real_time_factor
+from repbench.benchmark.environment import batch_macs, macs_per_second, real_time_factor
 from repbench.benchmark.features.cost import clear_costs, costs_folder, upstream_cost
 from repbench.benchmark.loading.upstreams import load_upstream
+from repbench.testing import Envelope
+from repbench.training.threads import threads
 from repbench.upstream.contract import HiddenStates, Upstream
 
 
@@ -44,6 +48,35 @@ def test_the_real_time_factor_is_sound_over_computing_and_a_slow_upstream_is_run
     assert upstream.forwards == forwards
     assert factor is not None
     assert 0 < factor < 10 / seconds
+
+
+class NotesThreads(Counted):
+    """An upstream that notes the number of threads of each call."""
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        self.threads = torch.get_num_threads()
+        return super().forward(waveforms, lengths)
+
+
+@pytest.mark.parametrize(("num_weights", "expected"), [(10, 1), (20_000_000, 3), (0, 3)])
+@pytest.mark.parametrize("measure", [macs_per_second, real_time_factor])
+def test_little_work_is_measured_on_one_thread(
+    measure: Callable[[Upstream, torch.device], object], num_weights: int, expected: int
+) -> None:
+    upstream = NotesThreads(load_upstream("mel"), 0.0)
+    if num_weights:
+        upstream.weights = torch.nn.Parameter(torch.empty(num_weights))
+    with threads(3):
+        measure(upstream, torch.device("cpu"))
+        assert torch.get_num_threads() == 3
+    assert upstream.threads == expected
+
+
+def test_the_work_of_a_batch_is_known_of_networks_and_of_front_ends_of_ours() -> None:
+    assert batch_macs(load_upstream("mel"), 3, 100) == 0
+    assert batch_macs(Counted(load_upstream("mel"), 0.0), 3, 100) == math.inf
+    envelope = Envelope()  # 16 weights, two layers of four
+    assert batch_macs(envelope, 3, 100) == 3 * 100 * (16 + 2 * 100 * 4 * 2)
 
 
 def test_a_cost_is_measured_once_for_what_it_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

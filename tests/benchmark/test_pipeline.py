@@ -13,22 +13,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from repbench.benchmark.features import batch_work
-from repbench.benchmark.features.batch_work import BatchWork, runs_concurrently
+from repbench.benchmark.features.batch_work import BatchWork
 from repbench.benchmark.features.extraction import ExtractionOptions, extract, run_batches, table_index
 from repbench.benchmark.features.forward import OnTheirWay, PaddedSounds, rounded
 from repbench.benchmark.features.pipeline import Limits, Pipeline, Stages
+from repbench.benchmark.features.shards import UnwrittenLayer, write_shard
 from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, NonFiniteError, PluginError
 from repbench.testing import Envelope, tone_corpus
 from repbench.training.threads import threads
-from repbench.upstream.contract import HiddenStates
+from repbench.upstream.contract import HiddenStates, runs_concurrently
 from repbench.upstream.frontends import mel
 
 CPU = torch.device("cpu")
@@ -158,6 +160,19 @@ def test_on_request_one_item_is_computed_after_the_other() -> None:
     assert begun < 40
 
 
+def test_on_request_what_was_launched_ahead_is_launched_again_alone() -> None:
+    work = Work(shares=lambda number: False)
+    work.before_computing = lambda number: until(lambda: len(work.read) == 3)  # so that the second is there in time
+    pipeline = work.pipeline(launched=2)
+    results = pipeline.results([1, 2, 3])
+    assert next(results) == (1, 2)
+    assert not pipeline.was_alone
+    ahead = list(work.computed)
+    pipeline.compute_alone()
+    assert list(results) == [(2, 4), (3, 6)]
+    assert (work.computed, pipeline.was_alone) == ([*ahead, 2, 3], True)
+
+
 class Noting(Envelope):
     """An upstream that may be called from several threads, and notes in which it was."""
 
@@ -199,7 +214,7 @@ def test_front_ends_give_the_same_bits_with_any_number_of_threads(tones: Corpus)
 def test_an_upstream_that_declares_nothing_is_called_by_the_caller_alone(
     tones: Corpus, monkeypatch: pytest.MonkeyPatch, most: int, expected: int
 ) -> None:
-    monkeypatch.setattr(batch_work, "ALONE_MACS", most)
+    monkeypatch.setattr(batch_work, "SMALL_MACS", most)
     upstream = Inheriting()
     assert not runs_concurrently(upstream)
     with threads(3):
@@ -284,6 +299,28 @@ def test_shards_are_the_same_bytes_with_any_number_of_threads(
             store.extract(tones.utterances, [0, 1], OPTIONS)
     assert len(shards(tmp_path / "1")) > 3
     assert shards(tmp_path / "1") == shards(tmp_path / "3")
+
+
+def test_shards_are_written_beside_the_computing_and_are_there_at_the_end(
+    tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream, written = Inheriting(), list[Path]()
+
+    def write_late(folder: Path, origin: Any, name: str, entries: Sequence[UnwrittenLayer], replaced: Any) -> Path:
+        if not written:  # the next batch is computed meanwhile
+            batches = {each.batch for each in entries}
+            until(lambda: len(upstream.calls) > len(batches), 10)
+        time.sleep(0.05)
+        written.append(write_shard(folder, origin, name, entries, replaced))
+        return written[-1]
+
+    monkeypatch.setattr("repbench.benchmark.features.store.SHARD_BYTES", 5_000)
+    monkeypatch.setattr("repbench.benchmark.features.store.write_shard", write_late)
+    origin = origin_for(upstream, "f", "float32")
+    store = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=GIB, say=print)
+    store.extract(tones.utterances, [0], OPTIONS)
+    assert len(written) == len(shards(tmp_path)) > 1
+    assert store.lacking(tones.utterances, [0]) == []
 
 
 class Late:

@@ -15,7 +15,7 @@ from repbench.benchmark.sweep.sweep import SweepRequest, sweep
 from repbench.errors import UsageError
 from repbench.training import threads as module
 from repbench.training.threads import (
-    LARGE_MACS,
+    SMALL_MACS,
     cgroup_quota,
     choose_threads,
     single_threaded_pool,
@@ -89,7 +89,7 @@ def test_threads_are_chosen(
 def test_a_number_of_threads_is_that_of_a_block() -> None:
     before = torch.get_num_threads()
     with threads(3):
-        assert (torch.get_num_threads(), threads_for(LARGE_MACS), threads_for(LARGE_MACS - 1)) == (3, 3, 1)
+        assert (torch.get_num_threads(), threads_for(SMALL_MACS + 1), threads_for(SMALL_MACS)) == (3, 3, 1)
     assert torch.get_num_threads() == before
 
 

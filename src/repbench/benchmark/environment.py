@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import torch
 from torch import nn
 
 from repbench.errors import EnvironmentFault, UsageError
+from repbench.training.threads import threads, threads_for
 from repbench.upstream.adapters.corpus_features import FrameReader
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, runs_concurrently
 
 
 def choose_device(name: str) -> torch.device:
@@ -69,6 +72,24 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def batch_macs(upstream: Upstream, num_utterances: int, num_frames: int) -> float:
+    """Multiply-accumulates of a padded batch, estimated from its products with the weights and those of attention.
+
+    0 for a front end of ours; infinite for an upstream of others without weights, whose work may lie in another
+    library.
+
+    Args:
+        upstream: The model.
+        num_utterances: Utterances of the batch.
+        num_frames: Frames of the longest.
+    """
+    num_weights = count_parameters(upstream) if isinstance(upstream, nn.Module) else 0
+    if not num_weights:
+        return 0.0 if runs_concurrently(upstream) else math.inf
+    attention = 2 * num_frames * upstream.info.width * len(upstream.info.layer_names)
+    return float(num_utterances * num_frames * (num_weights + attention))
+
+
 def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     """Multiply-accumulates of one second of sound, as torch counts them: matrix products, convolutions and attention.
 
@@ -80,7 +101,7 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     if isinstance(upstream, FrameReader):
         return 0
     waveforms, lengths = _ten_seconds(upstream, device)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), _as_a_batch(upstream, waveforms), FlopCounterMode(display=False) as counter:
         upstream(waveforms, lengths)
     # torch counts a multiplication and an addition as two.
     macs: int = counter.get_total_flops() // 2
@@ -91,12 +112,13 @@ def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
     """Seconds of sound for each second of computing, on the input of `macs_per_second`, in a batch of one.
 
     The fastest of three forward passes after a warm-up, as the one that other processes disturbed least; the warm-up
-    alone where it took more than a second. None for frames that are read and not computed.
+    alone where it took more than a second. Little work is done on one thread, as
+    `threads_for` says. None for frames that are read and not computed.
     """
     if isinstance(upstream, FrameReader):
         return None
     waveforms, lengths = _ten_seconds(upstream, device)
-    with torch.inference_mode():
+    with torch.inference_mode(), _as_a_batch(upstream, waveforms):
         # The first pass also allocates memory and, on a GPU, chooses algorithms.
         seconds = _seconds_of(lambda: upstream(waveforms, lengths), device)
         if seconds <= _SLOW_SECONDS:
@@ -117,6 +139,11 @@ def _seconds_of(compute: Callable[[], object], device: torch.device) -> float:
         # Kernels run asynchronously: without it the time is that of their launch.
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
+
+
+def _as_a_batch(upstream: Upstream, waveforms: torch.Tensor) -> AbstractContextManager[None]:
+    """Computing on one thread where (1, T) waveforms are little work, as beside busy processes a team takes seconds."""
+    return threads(threads_for(batch_macs(upstream, 1, waveforms.shape[1] // upstream.info.hop_samples)))
 
 
 def _ten_seconds(upstream: Upstream, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

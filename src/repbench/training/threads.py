@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-LARGE_MACS = 2 * 10**9
-"""Multiply-accumulates of one operation from which several threads pay even on a busy machine: some 50 ms of one."""
+SMALL_MACS = 8 * 10**9
+"""Multiply-accumulates of a batch or step up to which it is computed on one thread: some 0.2 s of it."""
 
 _LIMITING_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables by which a user sets the number of threads of torch."""
@@ -92,8 +92,8 @@ def choose_threads(number: int | None = None) -> int:
 
 
 def threads_for(macs: float) -> int:
-    """Threads for operations of `macs` multiply-accumulates each: one below `LARGE_MACS`, else those of the caller."""
-    return 1 if macs < LARGE_MACS else torch.get_num_threads()
+    """Threads for a batch or step of `macs` multiply-accumulates: one up to `SMALL_MACS`, else those of the caller."""
+    return 1 if macs <= SMALL_MACS else torch.get_num_threads()
 
 
 @contextlib.contextmanager

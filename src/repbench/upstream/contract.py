@@ -179,6 +179,11 @@ def provenance_of(upstream: object) -> Provenance:
     return provenance if isinstance(provenance, Provenance) else Provenance()
 
 
+def runs_concurrently(upstream: object) -> bool:
+    """Whether the class of an upstream declares that several threads may call it at once; not inherited."""
+    return vars(type(upstream)).get("runs_concurrently") is True
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch of utterances, or of crops of them, for an objective.

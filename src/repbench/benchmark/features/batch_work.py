@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from repbench.benchmark.environment import batch_macs
 from repbench.benchmark.features.forward import (
     CudaCopies,
     OnTheirWay,
@@ -30,16 +31,14 @@ from repbench.benchmark.features.pipeline import Limits, Stages
 from repbench.corpora.contract import Utterance
 from repbench.corpora.read import read_utterance
 from repbench.errors import EnvironmentFault, is_out_of_memory
-from repbench.training.threads import threads, usable_cpus
-from repbench.upstream.contract import Upstream
+from repbench.training.threads import SMALL_MACS, threads, usable_cpus
+from repbench.upstream.contract import Upstream, runs_concurrently
 
 if TYPE_CHECKING:
     from repbench.benchmark.features.extraction import ExtractionOptions, TableIndex
 
 SHARED_MACS = 64 * 10**9
 """Multiply-accumulates of a batch up to which it is computed on one thread beside others: a second or two of it."""
-ALONE_MACS = 8 * 10**9
-"""As `SHARED_MACS`, of an upstream that computes one batch after the other, so that the other threads are idle."""
 _BYTES_PER_WORKER = 192 * 2**20
 _LEAST_AHEAD_BYTES = 2**30
 _MOST_READERS = 8
@@ -78,7 +77,6 @@ class BatchWork:
         if options.device.type == "cuda":
             self._copies = torch.cuda.Stream(options.device)  # type: ignore[no-untyped-call]
         self._shares = options.device.type == "cpu" and runs_concurrently(upstream)
-        self._num_weights = _num_weights(upstream)
 
     def stages(self) -> Stages[Sequence[int], _Sounds, _Launched | None, list[Tensor] | None]:
         """The stages of the pipeline."""
@@ -132,18 +130,9 @@ class BatchWork:
         return 4 * (2 * samples + frames * info.width * (2 * len(info.layer_names) + _WIDE_TENSORS))
 
     def _is_small(self, batch: Sequence[int]) -> bool:
-        """Whether one thread suffices for a batch, by its products with the weights and those of attention.
-
-        Nothing is known of an upstream of others without weights: its work may lie in another library.
-        """
-        info = self._upstream.info
-        if not self._num_weights:
-            return runs_concurrently(self._upstream)
+        """Whether one thread suffices for a batch; if batches do not share the processors, the others would be idle."""
         longest = max(self._index.counts[number] for number in batch)
-        attention = 2 * longest * info.width * len(info.layer_names)
-        return _padded_size(self._index.counts, batch) * (self._num_weights + attention) <= (
-            SHARED_MACS if self._shares else ALONE_MACS
-        )
+        return batch_macs(self._upstream, len(batch), longest) <= (SHARED_MACS if self._shares else SMALL_MACS)
 
     def _read(self, batch: Sequence[int]) -> _Sounds:
         try:
@@ -196,15 +185,6 @@ class BatchWork:
             if not is_out_of_memory(error):
                 raise
         return None
-
-
-def runs_concurrently(upstream: Upstream) -> bool:
-    """Whether the class of an upstream declares that several threads may call it at once; not inherited."""
-    return vars(type(upstream)).get("runs_concurrently") is True
-
-
-def _num_weights(upstream: Upstream) -> int:
-    return sum(each.numel() for each in upstream.parameters()) if isinstance(upstream, nn.Module) else 0
 
 
 def _padded_size(sizes: Sequence[int], batch: Sequence[int]) -> int:

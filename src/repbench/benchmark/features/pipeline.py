@@ -112,9 +112,13 @@ class Pipeline(Generic[Item, Input, Launched, Result]):
                 yield done.item, result
 
     def compute_alone(self) -> None:
-        """Wait until nothing is being computed, and compute one item after the other from now on."""
+        """Wait until nothing is being computed, and compute one item after the other from now on.
+
+        What was launched ahead is given up, with its memory, and launched again when it is due.
+        """
         self._is_alone = True
         for each in self._begun:
+            each.launched = None
             if each.computed is not None and each.computed.cancel():
                 each.computed = None
         wait([each.computed for each in self._begun if each.computed is not None])
