@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -144,3 +145,9 @@ def test_standardising_in_parts_is_standardising_at_once() -> None:
     frames = torch.randn(2, 1_300, 4, generator=generator)
     expected = probe.standardised(frames)
     assert torch.equal(probe.standardise_(frames), expected)
+
+
+def test_threads_to_come_are_given_as_many_threads_of_torch_as_before(threads: int) -> None:
+    assert in_threads(lambda _: torch.get_num_threads(), [0, 1], 2, threading.Event()) == [1, 1]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == threads
