@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -132,3 +133,21 @@ def test_dropout_reads_all_frames(tones: Corpus) -> None:
         )  # fmt: skip
         probe = Probe(shape, torch.Generator().manual_seed(0))
         assert reads_means(probe) is expected
+
+
+def test_standardising_in_parts_is_standardising_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = ProbeShape(
+        head="linear", pools=False, num_layers=2, width=4, hidden_units=8, classes=("a", "b"), mix="mean"
+    )
+    probe = Probe(shape, generator)
+    probe.set_statistics(torch.randn(2, 1, 4, generator=generator), torch.rand(2, 1, 4, generator=generator) + 0.5)
+    frames = torch.randn(2, 1_300, 4, generator=generator)
+    expected = probe.standardised(frames)
+    assert torch.equal(probe.standardise_(frames), expected)
+
+
+def test_threads_to_come_are_given_as_many_threads_of_torch_as_before(threads: int) -> None:
+    assert in_threads(lambda _: torch.get_num_threads(), [0, 1], 2, threading.Event()) == [1, 1]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == threads

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -99,15 +100,37 @@ def test_utterances_are_found_in_a_tile() -> None:
     assert [*utterances.of(3, 6)] == [(1, 0, 2), (2, 2, 3)]
 
 
-def test_threads_of_torch_are_as_many_as_before_and_faults_are_raised() -> None:
+@pytest.fixture
+def three_threads() -> Iterator[None]:
     before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_of_torch_are_as_many_as_before_and_faults_are_raised() -> None:
     def broken(number: int) -> int:
         raise ValueError(f"part {number}")
 
     with worker_threads(2):
         assert torch.get_num_threads() == 1
-        assert in_parts(lambda number: number**2, 5) == [0, 1, 4, 9, 16]
         with pytest.raises(ValueError, match=r"part \d"):
             in_parts(broken, 3)
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_parts_come_in_their_order_from_threads_of_one_mode(mode: bool) -> None:
+    """The first part ends after the second, which only another thread can have done."""
+    second_done = threading.Event()
+
+    def work(number: int) -> tuple[int, bool, int]:
+        if number == 0:
+            assert second_done.wait(60)
+        if number == 1:
+            second_done.set()
+        return number, torch.is_inference_mode_enabled(), torch.get_num_threads()
+
+    with worker_threads(2), torch.inference_mode(mode):
+        assert in_parts(work, 4) == [(number, mode, 1) for number in range(4)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from repbench.benchmark.features.table import Features
-from repbench.downstream.heads import Head, build_head, head_faults, linear, refuse_other_head
+from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
 from repbench.errors import IntegrityError
 from repbench.tensor_files import encoded_tensors
 
@@ -108,7 +108,15 @@ class Probe(nn.Module):
 
     def standardise_(self, frames: Tensor) -> Tensor:
         """As `standardised`, in place: the same numbers without a copy."""
-        return frames.sub_(self.mean).div_(self.std)
+        if not fits(frames):
+            return frames.sub_(self.mean).div_(self.std)
+
+        def work(part: Sequence[tuple[int, int]]) -> None:
+            for first, last in part:  # while they are in the cache
+                frames[:, first:last].sub_(self.mean).div_(self.std)
+
+        each_part(work, frames.shape[1])
+        return frames
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of standardised frames; arguments and result as of `forward`."""

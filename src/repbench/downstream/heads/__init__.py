@@ -16,7 +16,7 @@ from repbench.downstream.heads.find import (
     refuse_other_head,
 )
 from repbench.downstream.heads.frames import initialise, mean_of_each, windows
-from repbench.downstream.heads.products import linear
+from repbench.downstream.heads.products import each_part, fits, linear
 from repbench.downstream.heads.workers import keep_freed_memory, worker_threads
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "RecurrentHead",
     "SeededDropout",
     "build_head",
+    "each_part",
+    "fits",
     "head_entry",
     "head_factory",
     "head_faults",

@@ -92,7 +92,7 @@ class _Linear(torch.autograd.Function):
             for first, last in part:
                 scores[first:last] = _product(rows[first:last], weight, last - first, bias)
 
-        _each_part(work, len(rows))
+        each_part(work, len(rows))
         return scores
 
     @staticmethod
@@ -110,7 +110,7 @@ class _Linear(torch.autograd.Function):
                     of_rows[first:last] = _product(tile, weight.t(), last - first)
             return sums
 
-        return of_rows, *_total(_each_part(work, len(rows)))
+        return of_rows, *_total(each_part(work, len(rows)))
 
 
 class _Hidden(torch.autograd.Function):
@@ -143,7 +143,7 @@ class _Hidden(torch.autograd.Function):
                     sums += [(each, units[:, here:there].sum(1)) for each, here, there in utterances.of(first, last)]
             return sums
 
-        found = _each_part(work, len(rows))
+        found = each_part(work, len(rows))
         ctx.save_for_backward(rows, *parameters[::2])
         ctx.utterances, ctx.kept = utterances, kept
         if utterances is None:
@@ -184,7 +184,7 @@ class _Hidden(torch.autograd.Function):
                 _add(sums, of_layers)
             return sums
 
-        return of_rows, None, None, *_total(_each_part(work, len(rows)))
+        return of_rows, None, None, *_total(each_part(work, len(rows)))
 
 
 class Utterances:
@@ -244,7 +244,7 @@ def tiles(num_rows: int) -> tuple[Span, ...]:
     return tuple(pairwise(ends))
 
 
-def _each_part(work: Callable[[Sequence[Span]], Result], num_rows: int) -> list[Result]:
+def each_part(work: Callable[[Sequence[Span]], Result], num_rows: int) -> list[Result]:
     """What comes of consecutive parts of the tiles, which do not depend on the number of threads."""
     every = tiles(num_rows)
     count = min(MOST_PARTS, len(every))
