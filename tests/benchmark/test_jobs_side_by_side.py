@@ -142,7 +142,7 @@ def test_standardising_in_parts_is_standardising_at_once() -> None:
     )
     probe = Probe(shape, generator)
     probe.set_statistics(torch.randn(2, 1, 4, generator=generator), torch.rand(2, 1, 4, generator=generator) + 0.5)
-    frames = torch.randn(2, 1_300, 4, generator=generator)
+    frames = torch.randn(2, 6_000, 4, generator=generator)  # more tiles than parts
     expected = probe.standardised(frames)
     assert torch.equal(probe.standardise_(frames), expected)
 
