@@ -151,3 +151,10 @@ def test_threads_to_come_are_given_as_many_threads_of_torch_as_before(threads: i
     assert in_threads(lambda _: torch.get_num_threads(), [0, 1], 2, threading.Event()) == [1, 1]
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == threads
+
+
+def test_means_of_one_layer_are_not_those_of_another(tones: Corpus) -> None:
+    room = Class.on(tones, Speaker())
+    jobs = [room.job(layers=slice(layer, layer + 1)) for layer in (0, 1)]
+    _, after = room.teach(jobs)
+    assert all(map(torch.equal, weights_of([after]), weights_of(room.teach(jobs[1:]))))
