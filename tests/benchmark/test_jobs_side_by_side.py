@@ -142,7 +142,7 @@ def test_standardising_in_parts_is_standardising_at_once() -> None:
     )
     probe = Probe(shape, generator)
     probe.set_statistics(torch.randn(2, 1, 4, generator=generator), torch.rand(2, 1, 4, generator=generator) + 0.5)
-    frames = torch.randn(2, 1_300, 4, generator=generator)
+    frames = torch.randn(2, 6_000, 4, generator=generator)  # more tiles than parts
     expected = probe.standardised(frames)
     assert torch.equal(probe.standardise_(frames), expected)
 
@@ -151,3 +151,10 @@ def test_threads_to_come_are_given_as_many_threads_of_torch_as_before(threads: i
     assert in_threads(lambda _: torch.get_num_threads(), [0, 1], 2, threading.Event()) == [1, 1]
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == threads
+
+
+def test_means_of_one_layer_are_not_those_of_another(tones: Corpus) -> None:
+    room = Class.on(tones, Speaker())
+    jobs = [room.job(layers=slice(layer, layer + 1)) for layer in (0, 1)]
+    alone = [row for job in jobs for row in room.teach([job])]
+    assert all(map(torch.equal, weights_of(room.teach(jobs)), weights_of(alone)))
