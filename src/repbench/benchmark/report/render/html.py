@@ -97,7 +97,12 @@ def _shown(value: Any) -> Any:
 
 def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     gathered = report.gathered
-    overall = [tables.overall(together, group) for group, together in report.overall.items()]
+    # all tables of the first group, and those of the others behind their titles
+    overall = [
+        (each, place == 0)
+        for place, (group, together) in enumerate(report.overall.items())
+        for each in tables.overall(together, group)
+    ]
     controls = [tables.controls(each) for each in report.controls]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
