@@ -147,6 +147,52 @@ def test_frozen_and_fine_tuned_and_shares_of_labels_are_not_ranked_together(tmp_
     assert not report.verdicts.best
 
 
+def test_a_number_that_is_not_above_chance_or_majority_is_said_to_be_so(tmp_path: Path) -> None:
+    write(tmp_path / "a", skill=0.1)
+    (verdict,) = assemble([tmp_path / "a"]).verdict_lines()
+    assert re.match(r"not above chance \(0\.250\); worse than majority \(0\.300\); no other row", verdict.comparison)
+    assert verdict.is_weak
+    write(tmp_path / "b", task="sentiment", skill=1.0, baselines={"chance": 0.5, "majority": 1.0})
+    write_report(ReportRequest(runs=(tmp_path / "b",), out=tmp_path / "out", formats=("html",)))
+    assert "= majority (1.000); no other row" in (page := (tmp_path / "out" / "index.html").read_text("utf-8"))
+    assert '<span class="num weak">1.000</span>' in page
+    write(tmp_path / "c", skill=0.9)
+    (verdict,) = assemble([tmp_path / "c"]).verdict_lines()
+    assert (verdict.is_weak, verdict.comparison) == (False, "no other row to compare with")
+
+
+def test_a_column_in_which_majority_is_perfect_is_in_no_aggregate(tmp_path: Path) -> None:
+    for upstream, skill in (("mel", 0.5), ("good", 0.8)):
+        for task, majority in (("phone", 0.3), ("sentiment", 0.5), ("speaker", 1.0)):
+            write(tmp_path, upstream=upstream, skill=skill, task=task, baselines={"chance": 0.25, "majority": majority})
+    report = assemble([tmp_path])
+    ((group, together),) = report.overall.items()
+    assert [column.task for column in together.columns] == ["phone", "sentiment"]
+    (overall,) = tables.overall(together, group)
+    assert any(note.startswith("Left out, because always predicting the most frequent") for note in overall.notes)
+
+
+def test_rows_with_other_columns_are_in_another_table_of_aggregates(tmp_path: Path) -> None:
+    for upstream, skill, tasks in (("a", 0.3, ("phone", "sentiment")), ("b", 0.9, ("phone",)), ("c", 0.4, ("phone",))):
+        for task in tasks:
+            write(tmp_path, upstream=upstream, skill=skill, task=task)
+    report = assemble([tmp_path])
+    ((group, together),) = report.overall.items()
+    found = list(tables.overall(together, group))
+    assert [each.title for each in found] == [
+        f"All tasks together, columns {letter}: frozen, all labels" for letter in "AB"
+    ]
+    assert [[row[0].text for row in each.rows] for each in found] == [["a"], ["b", "c"]]
+    assert "Only rows of one table" in found[-1].notes[-1]
+
+
+def test_an_option_that_a_record_does_not_have_is_the_default(tmp_path: Path) -> None:
+    write(tmp_path, protocol={"task": {}})
+    write(tmp_path, protocol={"task": {"few": 3}})
+    columns = assemble([tmp_path]).gathered.columns
+    assert {column.differs for column in columns} == {("task.few = 3",), ("task.few = default",)}
+
+
 def test_a_missing_cell_is_empty_and_never_zero(report: Report, written: Path) -> None:
     (group,) = report.overall
     several = {each.row.title: each for each in report.overall[group].rows}
@@ -771,9 +817,10 @@ def test_rows_that_answered_other_tasks_are_not_said_to_be_comparable(tmp_path: 
     write(tmp_path / "runs", upstream="b", task="sentiment", head="mlp1")
     write(tmp_path / "runs", upstream="c")
     text = forms(tmp_path)["report.md"].replace("\\", "")
-    rows = dict(re.findall(r"\| (\w) \| last \| [^|]* \| [^|]* \| (1/2 \w) \|", text))
+    tables_of_sets = re.findall(r"columns (\w): frozen, all labels\n(.*?)(?=\n#|\Z)", text, re.DOTALL)
+    rows = {name: letter for letter, part in tables_of_sets for name in re.findall(r"\| (\w) \| last \|", part)}
     assert rows["a"] == rows["c"] != rows["b"]
-    assert "Only rows with the same letter" in text
+    assert "Only rows of one table" in text
 
 
 def test_the_mean_says_where_guessing_has_no_number(tmp_path: Path) -> None:

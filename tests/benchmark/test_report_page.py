@@ -75,7 +75,7 @@ def test_fault_46_names_are_inert_in_every_form(tmp_path: Path) -> None:
     plain = page_of(tmp_path / "plain", tuple(f"name{number}" for number in range(len(HOSTILE))))
     hostile = page_of(tmp_path / "hostile", HOSTILE)
     expected, found = (Elements((out / "index.html").read_text("utf-8")) for out in (plain, hostile))
-    assert found.tags == expected.tags
+    assert found.tags - {"wbr"} == expected.tags  # of a name with colons
     assert found.attributes == expected.attributes
     assert not [name for name in found.attributes if name.startswith("on") or name == "style"]
     assert all(link.startswith("#") for link in found.links)
@@ -103,6 +103,18 @@ def test_fault_46_names_are_inert_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_long_costs_are_a_range_that_opens_and_long_names_can_be_broken(tmp_path: Path) -> None:
+    cost = {"parameters": 1, "macs_per_second": 1, "extract_seconds": 0.1, "real_time_factor": 500.0,
+            "peak_rss_bytes": 1000, "device": "cpu"}  # fmt: skip
+    for task, seconds in (("phone", 0.2), ("sentiment", 15.6)):
+        write(tmp_path / "runs", task=task, upstream="py:my_models:MyEncoder", cost={**cost, "train_seconds": seconds})
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out", formats=("html",)))
+    page = (tmp_path / "out" / "index.html").read_text("utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert '<summary>0.2 s–15.6 s</summary><span class="each">0.2 s phone; 15.6 s sentiment</span>' in page
+    assert "py:<wbr>my_models:<wbr>MyEncoder" in page
+    assert "“parameters”: those of the upstream, without the head;" in page
+
+
 def test_hostile_names_do_not_stop_latex(tmp_path: Path) -> None:
     import subprocess
 

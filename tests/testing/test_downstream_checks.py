@@ -204,6 +204,17 @@ def test_a_task_that_the_corpus_has_no_labels_for_is_not_measured(tones: Corpus)
     assert detail.startswith("the corpus tones has no label for it: no attribute mood; override the fixture ")
 
 
+class KnowsNoClasses(Speaker):
+    def classes(self, label_sets: object, train: object) -> tuple[str, ...]:
+        raise ValueError("not today")
+
+
+def test_one_failure_is_told_in_full_once(tones: Corpus) -> None:
+    first, *others = failed(examined(KnowsNoClasses(), tones)).items()
+    assert first == ("classes-sorted", "it raised ValueError: not today")
+    assert {detail for _, detail in others} == {"same failure as classes-sorted"}
+
+
 class AsksForWeather(Speaker):
     """A task that the tones have no label for; it knows its classes, and cannot measure."""
 

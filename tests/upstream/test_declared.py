@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -12,10 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from repbench import load_upstream
+from repbench.benchmark.pipeline.setup import RunRequest
+from repbench.benchmark.run import _notes_on_weights
 from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.testing import tone_corpus
 from repbench.testing.certify import certify_upstream
 from repbench.testing.upstreams import subject as upstream_subject
+from repbench.upstream.contract import provenance_of
 from tests.commands import repbench
 
 CODE = '''
@@ -190,6 +194,13 @@ def test_a_missing_declaration_says_where_to_write_it_and_what(models: str, tmp_
         load_upstream(f"py:{models}:made")
     (tmp_path / f"{models}_made.info.yaml").write_text(refused.value.block)
     assert load_upstream(f"py:{models}:made").info.name == "made"
+
+
+def test_a_module_without_weights_is_said_to_be_used_as_it_was_built(models: str) -> None:
+    built, drawn = (load_upstream(f"py:{models}:made", checkpoint=each) for each in (None, "random"))
+    (said,) = _notes_on_weights(RunRequest(upstream=f"py:{models}:made", downstream="phone"), built)
+    assert re.fullmatch(r"the declaration is .*_made\.info\.yaml; no `weights`: those of the module as it was .*", said)
+    assert (provenance_of(built).notes, provenance_of(drawn).log) == ((), ())
 
 
 def test_a_factory_of_an_upstream_needs_no_declaration() -> None:

@@ -232,6 +232,8 @@ def _with_untrained(
 
 def _notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
     provenance = provenance_of(upstream)
+    if provenance.log:  # in place of the checkpoint, which they name
+        return [*provenance.log, *provenance.notes]
     chosen = request.checkpoint in {None, "random"} and provenance.checkpoint is not None
     return [*([f"the checkpoint is {provenance.checkpoint}"] if chosen else []), *provenance.notes]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -104,7 +104,7 @@ class Suite(Generic[Checked]):
             subject.results[id_] = (
                 CheckResult(id=id_, status="not measurable", detail=f"{broken[0]} failed, and this check depends on it")
                 if broken
-                else _made(check, subject)
+                else _named_once(_made(check, subject), subject.results.values())
             )
         return subject.results[id_]
 
@@ -116,6 +116,14 @@ class Suite(Generic[Checked]):
             if advance is not None:
                 advance(done, len(self))
         return tuple(found)
+
+
+def _named_once(result: CheckResult, earlier: Iterable[CheckResult]) -> CheckResult:
+    """A failure in the words of an earlier one refers to it."""
+    if result.status != "failed":
+        return result
+    same = next((each.id for each in earlier if each.status == "failed" and each.detail == result.detail), None)
+    return result if same is None else replace(result, detail=f"same failure as {same}")
 
 
 def _made(check: Check[Checked], subject: Checked) -> CheckResult:

@@ -166,11 +166,13 @@ class Provenance:
         checkpoint: The checkpoint, as a path or in words.
         heard: SHA-256 of the samples (`Utterance.samples_sha256`) of each training utterance, where known.
         notes: Sentences for the reader of its scores.
+        log: Sentences for the log of a run alone; records do not have them.
     """
 
     checkpoint: str | None = None
     heard: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
 
 
 def provenance_of(upstream: object) -> Provenance:

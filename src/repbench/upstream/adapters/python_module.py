@@ -268,7 +268,12 @@ def build(
         except RuntimeError as error:
             what = f"The weights do not fit the module: {' '.join(str(error).split())[:500]}"
             raise IntegrityError(what, file=weights, do="Give the state dict of this module") from error
-    provenance = Provenance(checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file), notes=notes)
+    unweighted = f"the declaration is {file}; no `weights`: those of the module as it was built are used"
+    provenance = Provenance(
+        checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file),
+        notes=notes,
+        log=(unweighted,) if weights is None and checkpoint != RANDOM else (),
+    )
     return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
 
 

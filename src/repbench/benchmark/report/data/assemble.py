@@ -131,11 +131,14 @@ class Report:
         comparison = _comparison(len(rivals), marks.count("tied"), marks.count("untested"))
         if rivals:
             comparison += f" ({self._tests(rivals)})"
+        weak = best.against_baselines
+        comparison = "; ".join([*weak, comparison])
         if unchecked and not compared:
             comparison += "; no number could be verified"
         elif unchecked:
             comparison += f"; {unchecked} unchecked number{'s' * (unchecked > 1)} left out"
-        return BestOfColumn(best, len(rivals), comparison, self.verdicts.resolution.get(best.comparison_key))
+        resolution = self.verdicts.resolution.get(best.comparison_key)
+        return BestOfColumn(best, len(rivals), comparison, resolution, is_weak=bool(weak))
 
     def _tests(self, rivals: Iterable[Cell]) -> str:
         tests = dict.fromkeys(self.verdicts.tests[each.key] for each in rivals if each.key in self.verdicts.tests)
@@ -149,14 +152,17 @@ class BestOfColumn:
     Attributes:
         cell: The best number.
         others: Number of rows that it was compared with.
-        comparison: Whether it is significantly better than they are, in words.
+        comparison: Whether it is better than chance, than the most frequent class, and significantly better than they
+            are, in words.
         resolution: The smallest detectable difference.
+        is_weak: Whether it is no better than chance or than the most frequent class.
     """
 
     cell: Cell
     others: int
     comparison: str
     resolution: float | None
+    is_weak: bool = False
 
     @property
     def who(self) -> str:

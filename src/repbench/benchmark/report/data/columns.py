@@ -99,6 +99,11 @@ class Column:
             return None if self.higher_is_better else 0.0
         return 1.0 if self.higher_is_better else 0.0
 
+    @property
+    def is_trivial(self) -> bool:
+        """Whether always predicting the most frequent class is perfect: a test split of one class."""
+        return self.majority is not None and self.majority == self.best_possible
+
     def signed(self, value: float) -> float:
         """The value, negated where lower is better, so that the largest is the best."""
         return value if self.higher_is_better else -value
@@ -280,7 +285,13 @@ def _distinguished(
             varying = [name for name in names if len({facts[one].get(name) for one in family}) > 1]
         varying += ["labels"] * (labels != "given")
         labelled = [(tuple(f"{name} = {facts[one].get(name, '–')}" for name in varying), one) for one in family]
-        yield from ((digest, label) for label, digest in sorted(labelled))
+        yield from ((digest, tuple(map(_with_default, label))) for label, digest in sorted(labelled))
+
+
+def _with_default(difference: str) -> str:
+    """An option that a record does not have was the task's default; any other fact was not there."""
+    name, _, value = difference.partition(" = ")
+    return f"{name} = default" if name.startswith("task.") and value == "–" else difference
 
 
 def _column(key: str, records: Sequence[Record], facts: Mapping[str, str], differs: tuple[str, ...]) -> Column:

@@ -136,20 +136,23 @@ class GroupAggregates:
     Attributes:
         columns: One for each task and corpus.
         relative: Those of them without a chance level or a perfect score.
+        trivial: Columns that are left out, because always predicting the most frequent class is perfect there.
         rows: The aggregates of each row.
     """
 
     columns: tuple[Column, ...]
     relative: tuple[Column, ...]
+    trivial: tuple[Column, ...]
     rows: tuple[RowAggregates, ...]
 
 
 def overall(gathered: Gathered, group: tuple[str, float]) -> GroupAggregates | None:
     """The aggregates of each row of a group; None where there is only one task or one row.
 
-    Each task and corpus counts once: by the column with the most rows, of equals by the tuned one, else by the first.
-    Numbers that were not recomputed from predictions count as missing. Scores are normalised so that chance is 0 and a
-    perfect system 1; where either is undefined, the worst and the best of the column take their place.
+    Each task and corpus counts once: by the column with the most rows, of equals by the tuned one, else by the first;
+    those on which the most frequent class is perfect do not count. Numbers that were not recomputed from predictions
+    count as missing. Scores are normalised so that chance is 0 and a perfect system 1; where either is undefined, the
+    worst and the best of the column take their place.
     """
     rows = gathered.group_rows(group)
     columns = _one_a_subject(gathered, rows)
@@ -173,6 +176,7 @@ def overall(gathered: Gathered, group: tuple[str, float]) -> GroupAggregates | N
     return GroupAggregates(
         columns,
         tuple(column for column in columns if column.key not in ends),
+        tuple(column for column in gathered.columns if column.is_trivial),
         tuple(
             RowAggregates(
                 row,
@@ -191,7 +195,7 @@ def _one_a_subject(gathered: Gathered, rows: Sequence[ReportRow]) -> tuple[Colum
         column.key: sum(_value(gathered.cell(row, column)) is not None for row in rows) for column in gathered.columns
     }
     chosen: dict[tuple[str, str], Column] = {}
-    for column in gathered.columns:
+    for column in (column for column in gathered.columns if not column.is_trivial):
         other = chosen.get(column.subject)
         if counts[column.key] and (other is None or _goes_before(column, other, counts)):
             chosen[column.subject] = column

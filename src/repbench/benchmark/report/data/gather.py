@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.evidence import Evidence
@@ -117,6 +118,24 @@ class Cell:
     def signed_value(self) -> float:
         """The value, negated where lower is better; 0 where it is undefined."""
         return self.column.signed(self.value or 0.0)
+
+    @property
+    def against_baselines(self) -> list[str]:
+        """What keeps it from being worth something, in words: its interval holds chance, or majority is as good."""
+        column = self.column
+        if self.value is None:
+            return []
+        worst = self.value
+        if self.interval is not None:
+            worst = self.interval.low if column.higher_is_better else self.interval.high
+        found = []
+        if column.chance is not None and column.signed(worst) <= column.signed(column.chance):
+            found.append(f"not {'above' if column.higher_is_better else 'below'} chance ({number(column.chance)})")
+        if column.majority is not None and number(self.value) == number(column.majority):
+            found.append(f"= majority ({number(column.majority)})")
+        elif column.majority is not None and self.signed_value < column.signed(column.majority):
+            found.append(f"worse than majority ({number(column.majority)})")
+        return found
 
     @property
     def comparison_key(self) -> tuple[str, float, str]:

@@ -7,7 +7,7 @@ take it from there. A value that `RowCost` does not have yet is a field of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class CostColumn:
         is_timed: Whether it is measured in time, so that values of several machines cannot be compared.
         is_text: Whether its values are text.
         first: Order after the first press on the heading of the page.
+        short: Of a row, as the page shows it in place of a long text, which then opens by a press; None: the text.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CostColumn:
     is_timed: bool = False
     is_text: bool = False
     first: str = "ascending"
+    short: Callable[[RowCost], str] | None = None
 
 
 def _macs(report: Report, row: ReportRow) -> str:
@@ -79,6 +81,13 @@ def _trainings(report: Report, row: ReportRow) -> str:
         f"{as_time(seconds)}{on[machine]}{'' if alone else f' {tasks.get(key, key)}'}"
         for (key, machine), seconds in cost.train_seconds.items()
     )
+
+
+def _range(values: Iterable[float], text: Callable[[float], str]) -> str:
+    """The least and the largest: "0.2 s–15.6 s"; one where they read the same."""
+    several = sorted(values)
+    ends = dict.fromkeys([text(several[0]), text(several[-1])]) if several else ()
+    return "–".join(ends)
 
 
 def _machines(report: Report, row: ReportRow) -> str:
@@ -121,6 +130,7 @@ COST_COLUMNS = (
         ],
         is_timed=True,
         first="descending",
+        short=lambda cost: _range(cost.real_time_factors.values(), as_factor),
     ),
     CostColumn(
         name="train_seconds",
@@ -137,6 +147,7 @@ COST_COLUMNS = (
             for (key, machine), value in cost.train_seconds.items()
         ],
         is_timed=True,
+        short=lambda cost: _range(cost.train_seconds.values(), as_time),
     ),
     CostColumn(
         name="measured_on",
@@ -148,5 +159,6 @@ COST_COLUMNS = (
         in_json="",
         of_json=lambda cost: None,
         is_text=True,
+        short=lambda cost: f"{len(cost.machines)} machines",
     ),
 )

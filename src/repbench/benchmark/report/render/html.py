@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -97,7 +98,12 @@ def _shown(value: Any) -> Any:
 
 def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     gathered = report.gathered
-    overall = [tables.overall(together, group) for group, together in report.overall.items()]
+    # all tables of the first group, and those of the others behind their titles
+    overall = [
+        (each, place == 0)
+        for place, (group, together) in enumerate(report.overall.items())
+        for each in tables.overall(together, group)
+    ]
     controls = [tables.controls(each) for each in report.controls]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
@@ -214,7 +220,8 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
     one_machine = len({machine for each in report.costs.values() for machine in each.machines}) == 1
     costs = [
         {
-            "text": each.text(report, row),
+            "text": (text := each.text(report, row)),
+            "short": each.short(report.costs[row.key]) if each.short is not None and ";" in text else "",
             "value": each.of_row(report.costs[row.key]) if one_machine or not each.is_timed else None,
             "is_text": each.is_text,
         }
@@ -222,6 +229,8 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
     ]
     return {
         "name": row.system.name,
+        # `py:my_models:MyEncoder` is one long word, which may be broken after its colons
+        "name_parts": re.split(r"(?<=:)(?=\S)", row.system.name),
         "setting": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
         + f"layer {shown(row.layer, 20)}, {row.labels}",
         "tags": ["reference"] if row.system.is_baseline else [],

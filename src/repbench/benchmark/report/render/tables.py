@@ -142,7 +142,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
     for group in report.gathered.groups:
         yield scores(report, group)
         if group in report.overall:
-            yield overall(report.overall[group], group)
+            yield from overall(report.overall[group], group)
     yield from (controls(each) for each in report.controls)
     yield from (efficiency(each) for each in report.efficiencies)
     yield from (layers(each) for each in report.profiles)
@@ -222,24 +222,27 @@ def _flagged(text: str, flags: Sequence[str]) -> str:
     return f"{text} ({', '.join(flags)})" if flags else text
 
 
-def overall(aggregates: GroupAggregates, group: tuple[str, float]) -> PlainTable:
-    """Two aggregates over all tasks and the coverage; rows with the same tasks are adjacent, most tasks first."""
+def overall(aggregates: GroupAggregates, group: tuple[str, float]) -> Iterator[PlainTable]:
+    """Two aggregates over all tasks and the coverage: a table for each set of columns, the largest set first.
+
+    Rows with numbers in different columns cannot be compared, so they are in different tables.
+    """
     # Sorting is stable, so sets of equal size keep the order of rows.
     sets = list(dict.fromkeys(each.answered for each in sorted(aggregates.rows, key=lambda each: -each.mean.scored)))
     letters = dict(zip(sets, _letters(), strict=False)) if len(sets) > 1 else {}
-
-    def covered(each: RowAggregates) -> str:
-        return " ".join([f"{each.mean.scored}/{each.mean.tasks}", *([letters[each.answered]] if letters else [])])
-
     columns: tuple[TableColumn[RowAggregates], ...] = (
         TableColumn("system", lambda each: each.row.system.name, is_name=True),
         TableColumn("layer", lambda each: shown(each.row.layer), is_name=True),
         TableColumn("mean", lambda each: number(each.mean.value)),
         TableColumn("Borda", lambda each: UNDEFINED if each.borda.value is None else f"{each.borda.value:.1f}"),
-        TableColumn("covered", covered),
+        TableColumn("covered", lambda each: f"{each.mean.scored}/{each.mean.tasks}"),
     )
-    ordered = sorted(aggregates.rows, key=lambda each: (sets.index(each.answered), -(each.borda.value or 0.0)))
-    return table(f"All tasks together: {group_title(group)}", columns, ordered, tuple(_notes(aggregates, letters)))
+    for answered in sets:
+        rows = [each for each in aggregates.rows if each.answered == answered]
+        ordered = sorted(rows, key=lambda each: -(each.borda.value or 0.0))
+        which = f", columns {letters[answered]}" if letters else ""
+        notes = tuple(_notes(aggregates, letters)) if answered == sets[-1] else ()
+        yield table(f"All tasks together{which}: {group_title(group)}", columns, ordered, notes)
 
 
 def _notes(aggregates: GroupAggregates, letters: Mapping[frozenset[str], str]) -> Iterator[str]:
@@ -258,12 +261,15 @@ def _notes(aggregates: GroupAggregates, letters: Mapping[frozenset[str], str]) -
         "Each task and corpus counts once, by the column with the most rows (of equals the tuned one): "
         f"{'; '.join(column.title for column in aggregates.columns)}."
     )
+    if aggregates.trivial:
+        titles = "; ".join(column.title for column in aggregates.trivial)
+        yield f"Left out, because always predicting the most frequent class is perfect there: {titles}."
     if letters:
         several = "; ".join(
             f"{letter}: {', '.join(column.title for column in aggregates.columns if column.key in keys) or 'nothing'}"
             for keys, letter in letters.items()
         )
-        yield f"Only rows with the same letter, which have the same columns, can be compared. {several}."
+        yield f"Only rows of one table, which have numbers in the same columns, can be compared. {several}."
 
 
 def _letters() -> Iterator[str]:
