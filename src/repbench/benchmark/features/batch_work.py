@@ -96,7 +96,7 @@ class BatchWork:
             readers=min(_MOST_READERS, usable_cpus() if on_gpu else num_threads),
             workers=workers,
             launched=_LAUNCHED_ON_A_GPU if on_gpu else 1,
-            ahead_bytes=max(_LEAST_AHEAD_BYTES, workers * _BYTES_PER_WORKER),
+            ahead_bytes=self._options.ahead_bytes or max(_LEAST_AHEAD_BYTES, workers * _BYTES_PER_WORKER),
         )
 
     def alone(self, batch: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:

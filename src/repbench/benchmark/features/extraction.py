@@ -71,12 +71,14 @@ class ExtractionOptions:
         device: Device of the upstream.
         dtype: float32, float16 or bfloat16: what the features are rounded to.
         precision: float32 or bfloat16, of the upstream's matrix products.
+        ahead_bytes: Most memory of the batches that are begun before they are due; None: as much as pays.
     """
 
     batch_seconds: float
     device: torch.device
     dtype: str = "float32"
     precision: str = "float32"
+    ahead_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

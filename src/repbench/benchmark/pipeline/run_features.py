@@ -19,7 +19,7 @@ from repbench.benchmark.features.roads import Need, Road, choose_road, forecast
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.source import features_of
 from repbench.benchmark.features.table import Features, FeatureTable
-from repbench.benchmark.features.windows import WindowedFeatures
+from repbench.benchmark.features.windows import Room, WindowedFeatures
 from repbench.benchmark.pipeline.setup import RunContext
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
@@ -93,7 +93,7 @@ def extract(context: RunContext, title: str, examples: LabelledUtterances, road:
 
 
 def _computed(
-    context: RunContext, utterances: Sequence[Utterance], progress: Progress | None = None, *, pageable: bool = True
+    context: RunContext, utterances: Sequence[Utterance], progress: Progress | None = None, *, room: Room | None = None
 ) -> FeatureTable:
     started = time.monotonic()
     settings = context.request.protocol.extraction
@@ -102,9 +102,16 @@ def _computed(
         device=context.device,
         dtype=settings.dtype,
         precision=settings.precision,
+        ahead_bytes=None if room is None else room.chunk_bytes,
     )
     table = features_of(
-        context.upstream, utterances, context.layers, options, store=context.store, progress=progress, pageable=pageable
+        context.upstream,
+        utterances,
+        context.layers,
+        options,
+        store=context.store,
+        progress=progress,
+        pageable=room is None,
     )
     context.extract_seconds += time.monotonic() - started
     return table
@@ -117,7 +124,7 @@ def _windowed(context: RunContext, utterances: Sequence[Utterance], road: Road) 
     index = table_index(context.upstream, utterances)
 
     def compute(numbers: Sequence[int]) -> Tensor:
-        return _computed(context, [utterances[number] for number in numbers], pageable=False).frames
+        return _computed(context, [utterances[number] for number in numbers], room=road.room).frames
 
     shape = len(context.layers), context.upstream.info.width
     return WindowedFeatures(compute, index.counts, tuple(each.id for each in utterances), shape, road.room)
