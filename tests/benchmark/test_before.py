@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 
 from repbench.benchmark.features import batch_work
+from repbench.benchmark.pipeline.write_record import NOT_IN_PROTOCOL
+from repbench.benchmark.protocol import Protocol
 from repbench.cli import app
+from repbench.configs.settings import flat
 from tests.conftest import GOLDEN
 
 BEFORE = GOLDEN / "before-0.2"
@@ -103,8 +106,12 @@ def test_the_store_of_before_is_used_and_gives_the_score_of_before(
     (now,) = repbench("run", *COMMAND, "--corpus", corpus(tmp_path, repbench), "--out", tmp_path / "new")["results"]
     assert now["corpus"]["fingerprint"] == WAS["corpus"]["fingerprint"]
     assert now["upstream"]["fingerprint"] == WAS["upstream"]["fingerprint"]
-    for field in ("metrics", "selection", "baselines", "label_seconds", "protocol", "n_scored", "primary_metric"):
+    for field in ("metrics", "selection", "baselines", "label_seconds", "n_scored", "primary_metric"):
         assert now[field] == WAS[field]
+    defaults = flat(Protocol().model_dump(mode="json", exclude=NOT_IN_PROTOCOL))
+    assert flat(now["protocol"]) == {**defaults, **flat(WAS["protocol"])}, (
+        "settings that were added are at their defaults"
+    )
     assert {each.name for each in stored.iterdir()} == {each.name for each in BEFORE.glob("*.shard")}
     (held,) = repbench("cache", "list")["upstreams"]
     assert (held["fingerprint"], held["utterances"], held["layers"]) == (WAS["upstream"]["fingerprint"], 24, [0])

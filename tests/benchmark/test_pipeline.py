@@ -314,7 +314,7 @@ def test_shards_are_written_beside_the_computing_and_are_there_at_the_end(
         written.append(write_shard(folder, origin, name, entries, replaced))
         return written[-1]
 
-    monkeypatch.setattr("repbench.benchmark.features.store.SHARD_BYTES", 5_000)
+    monkeypatch.setattr("repbench.benchmark.features.shard_writer.SHARD_BYTES", 5_000)
     monkeypatch.setattr("repbench.benchmark.features.store.write_shard", write_late)
     origin = origin_for(upstream, "f", "float32")
     store = FeatureStore(tmp_path, upstream, origin, name="x", quota_bytes=GIB, say=print)

@@ -102,7 +102,6 @@ def test_fault_46_names_are_inert_in_every_form(tmp_path: Path) -> None:
     assert "\\frac{1}{2}" not in latex
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_long_costs_are_a_range_that_opens_and_long_names_can_be_broken(tmp_path: Path) -> None:
     cost = {"parameters": 1, "macs_per_second": 1, "extract_seconds": 0.1, "real_time_factor": 500.0,
             "peak_rss_bytes": 1000, "device": "cpu"}  # fmt: skip
@@ -115,6 +114,7 @@ def test_long_costs_are_a_range_that_opens_and_long_names_can_be_broken(tmp_path
     assert "“parameters”: those of the upstream, without the head;" in page
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_hostile_names_do_not_stop_latex(tmp_path: Path) -> None:
     import subprocess
 

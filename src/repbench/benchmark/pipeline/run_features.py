@@ -24,6 +24,7 @@ from repbench.benchmark.pipeline.setup import RunContext
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
 from repbench.downstream.heads import head_info
+from repbench.upstream.adapters.corpus_features import FrameReader
 
 
 def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0) -> Road:
@@ -37,6 +38,8 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
     Raises:
         EnvironmentFault: The features do not fit the memory and disk that may be used.
     """
+    if isinstance(context.upstream, FrameReader):
+        return Road(name="memory")  # the corpus holds the frames, and how many there are is known when they are read
     protocol = context.request.protocol
     utterances = [example.utterance for part in parts for example in part]
     index = table_index(context.upstream, utterances)
