@@ -176,7 +176,8 @@ def test_hostile_names_are_inert_everywhere(board: Path, made: Path, tmp_path: P
         assert not set(path.read_bytes()) - set(range(0x20, 0x7F)) - {0x0A}, "what a reviewer sees is plain ASCII"
 
     page = (board / "page" / "index.html").read_text(encoding="utf-8")
-    assert set(Elements(page).elements) <= kinds, "no element and no attribute came in by a name"
+    ours = {"wbr ", "details ", "summary "}  # a break in a name with colons, and costs of several tasks as a range
+    assert set(Elements(page).elements) <= kinds | ours, "no element and no attribute came in by a name"
     assert len(re.findall(r"<script", page)) == 1
     assert "\x1b" not in page
     assert "\u202e" not in page

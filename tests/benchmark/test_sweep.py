@@ -401,7 +401,8 @@ def test_fault_50_one_broken_pair_leaves_the_others_running_and_the_next_sweep_d
     for downstream in ("phone", "speaker"):
         assert states["mel", downstream] == states[ENVELOPE, downstream] == ("ok", 0)
         assert states["broken", downstream] == ("failed", 5)
-    assert "this one is broken (key py:odd_upstreams:boom)" in first.json["failed"][0]["error"]
+    (failed, *_) = first.json["failed"]
+    assert "this one is broken (odd_upstreams.py, line 6, in `boom`; key py:odd_upstreams:boom)" in failed["error"]
     assert len(answers(tmp_path / "runs")) == len(first.json["made"]) == 4
     before = records_below(tmp_path)
     record_paths(tmp_path / "runs")[0].unlink()
