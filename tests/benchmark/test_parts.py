@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features.extraction import ExtractionOptions
-from repbench.benchmark.features.parts import Part, PartedStore, batches_of
+from repbench.benchmark.features.parts import ExtractionPart, PartedStore, batches_of
 from repbench.benchmark.features.shards import current_entries, read_index
 from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.benchmark.pipeline.extract_part import PartRequest, StoredPart, extract_part
@@ -92,7 +92,7 @@ def filled(folder: Path, part: str, extractions: Sequence[Sequence[Utterance]], 
     """The number of utterances that a part computes."""
     upstream = Crowded()
     store: PartedStore = opened(PartedStore, folder, upstream)
-    batches = batches_of(Part.of(part), store.batches(extractions, 5.0), 16_000)
+    batches = batches_of(ExtractionPart.of(part), store.batches(extractions, 5.0), 16_000)
     num_missing = store.fill(batches, layers, OPTIONS)
     assert upstream.num_heard >= num_missing
     return upstream.num_heard
@@ -104,13 +104,13 @@ def filled(folder: Path, part: str, extractions: Sequence[Sequence[Utterance]], 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/2/3", "", "٢/٣"])
 def test_what_names_no_part_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"number from 1 to the number of parts.*key --shard"):
-        Part.of(text)
+        ExtractionPart.of(text)
 
 
 def test_the_parts_divide_the_batches_and_have_nearly_the_same_seconds(tones: Corpus, tmp_path: Path) -> None:
     store: PartedStore = opened(PartedStore, tmp_path, Crowded())
     batches = store.batches([tones.utterances], 5.0)
-    parts = [batches_of(Part(number, 3), batches, 16_000) for number in (1, 2, 3)]
+    parts = [batches_of(ExtractionPart(number, 3), batches, 16_000) for number in (1, 2, 3)]
 
     assert sorted(each for part in parts for each in map(str, part)) == sorted(map(str, batches))
     seconds = [sum(len(batch) * max(each.seconds for each in batch) for batch in part) for part in parts]
@@ -183,7 +183,7 @@ def part_of(corpus: Path, part: str, **changes: Any) -> StoredPart:
         "downstreams": ("phone", "speaker"),
         "corpus": str(corpus),
         "layers": ("weighted",),
-        "part": Part.of(part),
+        "part": ExtractionPart.of(part),
         "protocol": load_protocol(assignments=SETTINGS),
     }
     return extract_part(PartRequest(**{**given, **changes}), Silence())

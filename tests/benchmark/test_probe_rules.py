@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from repbench.benchmark.features.table import FeatureTable
-from repbench.benchmark.probing.batches import BatchOrder, ProbeBatch, batches, labelled_frames
+from repbench.benchmark.probing.batches import ProbeBatch, SeededOrder, batches, labelled_frames
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import (
     Probe,
@@ -174,15 +174,15 @@ def test_a_probe_of_another_shape_than_it_says_is_refused(tmp_path: Path) -> Non
 
 
 def test_every_index_comes_once_before_any_comes_again() -> None:
-    drawn = torch.cat(list(islice(BatchOrder(7, 3, generator(), batches=14), 14))).tolist()
+    drawn = torch.cat(list(islice(SeededOrder(7, 3, generator(), batches=14), 14))).tolist()
     rounds = [drawn[start : start + 7] for start in range(0, 42, 7)]
     assert all(sorted(each) == list(range(7)) for each in rounds)
     assert len({tuple(each) for each in rounds}) == 6, "in another order each time"
-    assert [len(each) for each in islice(BatchOrder(2, 5, generator(), batches=3), 3)] == [2, 2, 2]
+    assert [len(each) for each in islice(SeededOrder(2, 5, generator(), batches=3), 3)] == [2, 2, 2]
 
 
 def test_the_batches_ahead_are_those_that_follow() -> None:
-    order = BatchOrder(10, 3, generator(), batches=5)
+    order = SeededOrder(10, 3, generator(), batches=5)
     drawn = iter(order)
     next(drawn)
 

@@ -92,7 +92,7 @@ class ExtractArguments:
         Raises:
             UsageError: A setting is unknown or impossible, or `--shard` names no part.
         """
-        from repbench.benchmark.features.parts import Part
+        from repbench.benchmark.features.parts import ExtractionPart
         from repbench.benchmark.pipeline.extract_part import PartRequest
         from repbench.benchmark.protocol import load_protocol
 
@@ -100,7 +100,7 @@ class ExtractArguments:
         return PartRequest(
             upstream=self.upstream,
             downstreams=tuple(self.downstream or ()),
-            part=Part.of(self.shard),
+            part=ExtractionPart.of(self.shard),
             checkpoint=self.checkpoint,
             corpus=self.corpus or "synthetic",
             layers=tuple(self.layer or ()),

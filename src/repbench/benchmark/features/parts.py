@@ -32,7 +32,7 @@ Batch = tuple[Utterance, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExtractionPart:
     """One of several parts of an extraction.
 
     Attributes:
@@ -44,7 +44,7 @@ class Part:
     count: int
 
     @classmethod
-    def of(cls, text: str) -> Part:
+    def of(cls, text: str) -> ExtractionPart:
         """The part that a text such as `2/4` names.
 
         Raises:
@@ -61,7 +61,7 @@ class Part:
         return f"{self.number}/{self.count}"
 
 
-def batches_of(part: Part, batches: Sequence[Batch], rate_hz: int) -> list[Batch]:
+def batches_of(part: ExtractionPart, batches: Sequence[Batch], rate_hz: int) -> list[Batch]:
     """The batches of a part, in their order; the parts have nearly the same seconds of sound, padding included.
 
     Each batch, the longest first, goes to the part that has the fewest seconds so far.

@@ -11,7 +11,7 @@ from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import label_splits
 from repbench.benchmark.features.extraction import ExtractionOptions
 from repbench.benchmark.features.invariance_check import check_invariance
-from repbench.benchmark.features.parts import Part, PartedStore, batches_of
+from repbench.benchmark.features.parts import ExtractionPart, PartedStore, batches_of
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.features.store import GIB, origin_for
@@ -51,7 +51,7 @@ class PartRequest:
 
     upstream: str
     downstreams: tuple[str, ...]
-    part: Part
+    part: ExtractionPart
     checkpoint: str | None = None
     corpus: str = "synthetic"
     layers: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class StoredPart:
         store: Folder of the feature store.
     """
 
-    part: Part
+    part: ExtractionPart
     num_utterances: int
     num_computed: int
     seconds: float

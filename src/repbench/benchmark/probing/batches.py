@@ -84,7 +84,7 @@ def _frame_batches(
     """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
     rows, classes = labelled_frames(predictor, train.table, train.examples)
     ends = torch.tensor(train.table.counts).cumsum(dim=0)  # (utterances of the table,): the row after the last of each
-    order = BatchOrder(len(rows), settings.batch_frames, generator, batches=settings.steps)
+    order = SeededOrder(len(rows), settings.batch_frames, generator, batches=settings.steps)
 
     def seen(chosen: Tensor) -> Tensor:
         # (size,) -> (size, 2 context + 1) -> (N,) rows of the table; without context N = size
@@ -103,7 +103,7 @@ def _utterance_batches(
     places = train.table.starts()
     spans = [places[example.id] for example in train.examples]
     classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
-    order = BatchOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
+    order = SeededOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
 
     def rows_ahead() -> Iterator[Tensor]:
         return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
@@ -118,7 +118,7 @@ def _utterance_batches(
         yield ProbeBatch(frames, counts, torch.cat(wanted), num_classes)
 
 
-class BatchOrder:
+class SeededOrder:
     """Endless batches of indices, each index once before any comes again.
 
     Args:

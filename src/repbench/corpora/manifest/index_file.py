@@ -31,7 +31,7 @@ class DamagedIndexError(Exception):
     """The file is cut, changed or no index."""
 
 
-class Section(NamedTuple):
+class IndexSection(NamedTuple):
     """The place of an array in the file."""
 
     dtype: str
@@ -48,7 +48,7 @@ class IndexWriter:
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.sections: dict[str, Section] = {}
+        self.sections: dict[str, IndexSection] = {}
         self._stream = stream
         self._offset = stream.write(MAGIC)
         self._open = (self._offset, hashlib.sha256())
@@ -61,7 +61,7 @@ class IndexWriter:
     def close_section(self, name: str, dtype: str) -> None:
         """End the array that was appended to."""
         offset, digest = self._open
-        self.sections[name] = Section(dtype, offset, self._offset - offset, digest.hexdigest())
+        self.sections[name] = IndexSection(dtype, offset, self._offset - offset, digest.hexdigest())
         self._open = (self._offset, hashlib.sha256())
 
     def add(self, name: str, values: NDArray[Any] | bytes, dtype: str) -> None:
@@ -89,7 +89,7 @@ class IndexFile:
         facts: What `IndexWriter.finish` was given.
     """
 
-    def __init__(self, descriptor: int, sections: Mapping[str, Section], facts: Mapping[str, Any]) -> None:
+    def __init__(self, descriptor: int, sections: Mapping[str, IndexSection], facts: Mapping[str, Any]) -> None:
         self.facts = facts
         self._descriptor = descriptor
         self._sections = sections
@@ -127,7 +127,7 @@ class IndexFile:
     def __contains__(self, name: str) -> bool:
         return name in self._sections
 
-    def section(self, name: str, dtype: str) -> Section:
+    def section(self, name: str, dtype: str) -> IndexSection:
         """The place of an array.
 
         Raises:
@@ -150,7 +150,7 @@ class IndexFile:
             raise DamagedIndexError(f"`{name}` has another SHA-256")
         return np.frombuffer(content, dtype=section.dtype)
 
-    def check(self, name: str) -> Section:
+    def check(self, name: str) -> IndexSection:
         """Check the digest of an array that is too large to be kept, and give its place.
 
         Raises:
@@ -201,7 +201,7 @@ def _table(descriptor: int) -> dict[str, Any]:
     return {**table, "end": size - 40 - table_bytes}
 
 
-def _sections(table: dict[str, Any]) -> dict[str, Section]:
+def _sections(table: dict[str, Any]) -> dict[str, IndexSection]:
     """The sections of a table, one after the other and without a gap: none is larger than the file."""
     listed = table.get("sections")
     if not isinstance(listed, dict):
@@ -211,7 +211,7 @@ def _sections(table: dict[str, Any]) -> dict[str, Section]:
         is_section = isinstance(fields, list) and [type(each) for each in fields] == [str, int, int, str]
         if not is_section or fields[0] not in DTYPES or fields[2] < 0 or fields[2] % np.dtype(fields[0]).itemsize:
             raise DamagedIndexError("its table is of another form")
-        sections[name] = Section(*fields)
+        sections[name] = IndexSection(*fields)
     for section in sorted(sections.values(), key=lambda each: (each.offset, each.num_bytes)):
         if section.offset != reach:
             raise DamagedIndexError("its sections leave a gap")

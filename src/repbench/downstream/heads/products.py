@@ -59,7 +59,7 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """As `torch.nn.functional.linear`, (N, K) -> (N, H)."""
     if not fits(rows) or len(rows) < FEWEST_ROWS:
         return F.linear(rows, weight, bias)
-    scores: Tensor = _Linear.apply(rows, weight, bias)
+    scores: Tensor = _LinearProduct.apply(rows, weight, bias)
     return scores
 
 
@@ -80,7 +80,7 @@ def hidden(rows: Tensor, layers: Sequence[tuple[Tensor, Tensor]], counts: Tensor
     return units
 
 
-class _Linear(torch.autograd.Function):
+class _LinearProduct(torch.autograd.Function):
     """A product in parts of rows."""
 
     @staticmethod
