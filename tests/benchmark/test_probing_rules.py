@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,14 +127,14 @@ def sure(*classes: int) -> Tensor:
 
 
 def test_utterances_are_scored_together_up_to_4096_frames() -> None:
-    counts = (5000, 4000, 96, 1, 4095, 1, 5000, 1)
+    counts = (4000, 96, 5000, 1, 4095, 1, 5000, 1)
     blocks = predictor_of(Speaker()).dev_set(labelled(Speaker(), counts), CPU).blocks
-    expected = [[5000], [4000, 96], [1, 4095], [1], [5000], [1]]
+    expected = [[4000, 96], [5000], [1, 4095], [1], [5000], [1]]
     assert [block.counts.tolist() for block in blocks] == expected
-    assert [span for block in blocks for span in block.spans][:4] == [(0, 5000), (5000, 4000), (9000, 96), (9096, 1)]
-    assert [[each.id for each in block.examples] for block in blocks][:3] == [["u0"], ["u1", "u2"], ["u3", "u4"]]
-    assert [block.reference.tolist() for block in blocks][:3] == [[0], [1, 2], [0, 1]]
-    assert [block.places.tolist() for block in blocks][:3] == [[0], [0, 1], [0, 1]]
+    assert [span for block in blocks for span in block.spans][:4] == [(0, 4000), (4000, 96), (4096, 5000), (9096, 1)]
+    assert [[each.id for each in block.examples] for block in blocks][:3] == [["u0", "u1"], ["u2"], ["u3", "u4"]]
+    assert [block.reference.tolist() for block in blocks][:3] == [[0, 1], [2], [0, 1]]
+    assert [block.places.tolist() for block in blocks][:3] == [[0, 1], [0], [0, 1]]
     assert predictor_of(Speaker()).dev_set(LabelledFeatures(labelled(Speaker()).table, ()), CPU).blocks == ()
 
 
@@ -362,6 +362,19 @@ def test_dev_that_is_read_once_at_the_end_selects_what_it_selects_at_each_point(
     assert len({point["dev_value"] for point in rows[1][0].selection.grid}) > 1
     for one, other in zip(*rows, strict=True):
         assert torch.equal(one.probe.head.output.weight, other.probe.head.output.weight)
+
+
+def test_dev_that_is_read_anew_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = list[int]()
+
+    def spans(table: Afar, groups: Iterable[Sequence[tuple[int, int]]]) -> Iterator[Tensor]:
+        passes.append(len(table.ids))
+        return FeatureTable.spans(table, groups)
+
+    monkeypatch.setattr(Afar, "spans", spans)
+    shared, job = shared_by(Phone(), dev=Afar, steps=4, selection_points=2)
+    train_probes(shared, [job])
+    assert passes == [3]
 
 
 def test_a_probe_drops_in_each_step_and_not_where_it_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
