@@ -187,8 +187,13 @@ def _tables(folder: Path) -> list[Seed]:
 
     from repbench.corpora import manifest
     from repbench.corpora.contract import CorpusLayout, PrepareOptions
+    from repbench.corpora.layouts.commonvoice import COMMON_VOICE
     from repbench.corpora.layouts.csv_table import CSV
+    from repbench.corpora.layouts.fleurs import FLEURS
+    from repbench.corpora.layouts.iemocap import IEMOCAP
     from repbench.corpora.layouts.kaldi import KALDI
+    from repbench.corpora.layouts.snips import LABELS, SNIPS
+    from repbench.corpora.layouts.speech_commands import SPEECH_COMMANDS
     from repbench.corpora.layouts.voxceleb import VOXCELEB
     from repbench.corpora.manifest.subsets import read_lists
     from tests.corpora.sounds import write_noise, write_text
@@ -234,6 +239,31 @@ def _tables(folder: Path) -> list[Seed]:
         "id10002\tB\tf\tUSA\ttest",
     )
     seeds.append(_seed(meta, prepared(VOXCELEB, folder / "vox", PrepareOptions())))
+    turn = "Ses01F_impro01_F000"
+    write_noise(folder / "emotion" / "Session1" / "sentences" / "wav" / turn[:-5] / f"{turn}.wav", seed=2)
+    labels = folder / "emotion" / "Session1" / "dialog" / "EmoEvaluation" / f"{turn[:-5]}.txt"
+    write_text(labels, "% [START_TIME - END_TIME] TURN_NAME", f"[6.29 - 8.23]\t{turn}\tneu\t[2.5, 2.5, 2.5]")
+    seeds.append(_seed(labels, prepared(IEMOCAP, folder / "emotion", PrepareOptions())))
+    write_noise(folder / "snips" / "train" / "Ivy-snips-train-0.wav", seed=3)
+    slots = write_text(folder / "snips" / LABELS, "Ivy-snips-train-0 BOS PLAY NINA EOS\tO O B-artist PlayMusic")
+    seeds.append(_seed(slots, prepared(SNIPS, folder / "snips", PrepareOptions())))
+    words = ("yes/0a7c2a8d_nohash_0.wav", "yes/0b40aa8e_nohash_1.wav", "no/0c40e715_nohash_0.wav")
+    for seed, name in enumerate(words, start=4):
+        write_noise(folder / "words" / name, seed=seed)
+    write_text(folder / "words" / "testing_list.txt", words[2])
+    validation = write_text(folder / "words" / "validation_list.txt", words[1])
+    seeds.append(_seed(validation, prepared(SPEECH_COMMANDS, folder / "words", PrepareOptions())))
+    for seed, part in enumerate(("train", "dev", "test"), start=7):
+        write_noise(folder / "fleurs" / "en_us" / "audio" / part / f"{part}.wav", seed=seed)
+        row = f"12\t{part}.wav\tA tree.\ta tree\ta | t r e e |\t8000\tFEMALE"
+        tsv = write_text(folder / "fleurs" / "en_us" / f"{part}.tsv", row)
+    seeds.append(_seed(tsv, prepared(FLEURS, folder / "fleurs", PrepareOptions())))
+    for seed, part in enumerate(("train", "dev", "test"), start=10):
+        write_noise(folder / "cv" / "clips" / f"{part}.wav", seed=seed)
+        clips = write_text(
+            folder / "cv" / f"{part}.tsv", "client_id\tpath\tsentence\tgender", f"c\t{part}.wav\tHi\tmale"
+        )
+    seeds.append(_seed(clips, prepared(COMMON_VOICE, folder / "cv", PrepareOptions())))
     lists = write_text(folder / "lists" / "train.txt", "u1", "u2")
     seeds.append(_seed(lists, lambda: read_lists([folder / "lists"])))
     return seeds

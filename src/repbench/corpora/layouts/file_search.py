@@ -23,6 +23,11 @@ def refuse_missing_root(root: Path) -> None:
         raise DataError("The root folder does not exist", file=root, do="Check --root")
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file; False for a name that no disk can hold too, for which `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def files_under(folder: Path, options: PrepareOptions | None = None, *, root: Path | None = None) -> Iterator[Path]:
     """Every file anywhere under a folder, sorted; names that begin with a dot are passed over, folders of them too.
 
