@@ -95,7 +95,7 @@ def test_a_folder_of_languages_is_read_whole(root: Path) -> None:
         rows = [row(9, path="common_voice_gl_9.mp3", locale="gl")] if part == "train" else []
         write_text(other / f"{part}.tsv", "\t".join(COLUMNS), *rows)
     draft = prepare(root.parent)
-    assert sorted(each.attributes["language"] for each in draft.utterances) == ["eu", "eu", "eu", "gl"]  # type: ignore[type-var]
+    assert sorted(each.attributes["language"] for each in draft.utterances) == ["eu", "eu", "eu", "gl"]
 
 
 def test_mp3_is_decoded_for_its_manifest(root: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from repbench.corpora.phone_sets import CMU_PHONES, CMU_VOWELS
 from repbench.corpora.synthetic import SYNTHETIC, build, conditions, source, worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET, PhoneMark, PhoneSegment, segments
 from repbench.corpora.synthetic.conditions import CONDITIONS, SIZES, CorpusSize, SyntheticSpec
-from repbench.corpora.synthetic.plan import plan
+from repbench.corpora.synthetic.plan import PlannedUtterance, plan
 from repbench.corpora.synthetic.source import SyntheticSource
 from repbench.corpora.synthetic.voices import draw_voice
 from repbench.errors import EnvironmentFault, UsageError
@@ -116,9 +116,14 @@ class TestPlan:
     def test_splits_share_neither_speaker_nor_sentence(self, size: CorpusSize) -> None:
         planned = plan(SyntheticSpec(CONDITIONS["clean"], size))
         assert len(planned) == size.num_utterances == len({utterance.id for utterance in planned})
-        for kind in ("speaker", "text", "session"):
+        kinds: dict[str, Callable[[PlannedUtterance], str]] = {
+            "speaker": lambda each: each.speaker,
+            "text": lambda each: each.content.text,
+            "session": lambda each: each.session,
+        }
+        for kind, value in kinds.items():
             parts = [
-                {getattr(utterance, kind) for utterance in planned if utterance.split == split}
+                {value(utterance) for utterance in planned if utterance.split == split}
                 for split in ("train", "dev", "test")
             ]
             assert all(parts)
@@ -126,7 +131,8 @@ class TestPlan:
 
     @pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: size.name)
     def test_sentiment_is_balanced_for_every_speaker(self, size: CorpusSize) -> None:
-        counts = Counter((item.speaker, item.sentiment) for item in plan(SyntheticSpec(CONDITIONS["clean"], size)))
+        planned = plan(SyntheticSpec(CONDITIONS["clean"], size))
+        counts = Counter((item.speaker, item.content.attributes["sentiment"]) for item in planned)
         assert set(counts.values()) == {size.num_sessions * size.num_per_session // 2}
         assert len(counts) == 2 * sum(size.num_speakers.values())
 
@@ -139,8 +145,8 @@ class TestPlan:
             sentiment: {
                 word.strip(".,!")
                 for item in planned
-                if item.sentiment == sentiment
-                for word in item.text.lower().split()
+                if item.content.attributes["sentiment"] == sentiment
+                for word in item.content.text.lower().split()
             }
             for sentiment in ("positive", "negative")
         }

@@ -1,7 +1,8 @@
-"""The corpus that needs no download: sentences spoken by espeak-ng, with exact phone times.
+"""The corpus that needs no download: sentences, words and commands spoken by espeak-ng, with exact phone times.
 
-`synthetic[:clean|noisy|hard][:tiny|small|full]`, in either order; `noisy:small` by default. It is made once
-into the cache, by worker processes, and is the same for every number of workers. espeak-ng comes with the extra `demo`.
+`synthetic[:sentences|words|commands|emotions|languages][:clean|noisy|hard][:tiny|small|full]`, in any order;
+`sentences:noisy:small` by default. It is made once into the cache, by worker processes, and is the same for every
+number of workers. espeak-ng comes with the extra `demo`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _ESPEAK_PHONES = {
     "R": "r r-",
     "S": "s",
     "SH": "S",
-    "T": "t t# ?",
+    "T": "t t# t2 ?",
     "TH": "T",
     "UH": "U U@",
     "UW": "u:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from repbench.corpora import manifest
 from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress
 from repbench.corpora.synthetic import worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET
-from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, SyntheticSpec
+from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, SENTENCES, SyntheticSpec
 from repbench.corpora.synthetic.plan import PlannedUtterance, plan, speakers
-from repbench.corpora.synthetic.voices import draw_voice
+from repbench.corpora.synthetic.voices import ENGLISH, draw_voice, voice_name
 from repbench.errors import EnvironmentFault
 
 LICENCE = "generated with espeak-ng (GPL-3.0-or-later), for local use; not shipped with repbench"
@@ -23,7 +23,21 @@ LICENCE = "generated with espeak-ng (GPL-3.0-or-later), for local use; not shipp
 _LOADER = "espeakng_loader"
 _SOUND = "sound"
 _SCRATCH = "scratch"
-_DATA_FILES = ("phontab", "phonindex", "phondata", "intonations", "en_dict", "lang/gmw/en-US")
+_DATA_FILES = ("phontab", "phonindex", "phondata", "intonations")
+_LANGUAGE_FILES = {
+    ENGLISH: ("en_dict", "lang/gmw/en-US"),
+    "de": ("de_dict", "lang/gmw/de"),
+    "es": ("es_dict", "lang/roa/es"),
+}
+
+_NOTES = {
+    SENTENCES: "Phone times are espeak-ng's own; sentiment lies in the words alone, not in the voice.",
+    "words": "Phone times are espeak-ng's own; half of the utterances are words that are no command.",
+    "commands": "Phone times are espeak-ng's own; no command of test occurs in train, but all words of slots do.",
+    "emotions": "Phone times are espeak-ng's own; emotion lies in pitch, rate and level alone, not in the words.",
+    "languages": "Every speaker speaks all languages; there are no phones, because each language has its own.",
+}
+"""From the kind of a corpus to what a reader of a score should know about its labels."""
 
 
 def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progress | None = None) -> Corpus:
@@ -43,9 +57,10 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
     sound, scratch = out / _SOUND, out / _SCRATCH
     home = scratch / "home"
     sound.mkdir()
-    _write_espeak_home(home, data, spec)
+    has_phones = spec.kind != "languages"
+    _write_espeak_home(home, data, spec, {utterance.content.language for utterance in planned})
     results = worker_pool.run(
-        [_job(utterance) for utterance in planned],
+        [_job(utterance, has_phones=has_phones) for utterance in planned],
         scratch,
         worker_pool.WorkerCommand([str(sound), str(home), spec.condition.name]),
         num_workers=num_workers,
@@ -70,26 +85,30 @@ def _espeak_data() -> Path:
     return Path(espeakng_loader.get_data_path())
 
 
-def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec) -> None:
-    """Write a data folder for espeak-ng with English and our voices; its own is large and must not be changed."""
-    for name in _DATA_FILES:
+def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec, languages: Set[str]) -> None:
+    """Write a data folder for espeak-ng with our voices in each language; its own is large and must not be changed."""
+    # the few files that these languages need
+    for name in (*_DATA_FILES, *(name for language in sorted(languages) for name in _LANGUAGE_FILES[language])):
         target = home / "espeak-ng-data" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        # the few files that American English needs
         shutil.copyfile(data / name, target)
     voices = home / "espeak-ng-data" / "voices"
     voices.mkdir()
     for speaker in speakers(spec.size):
-        definition = draw_voice(speaker, spec.condition.voice_spread).definition
-        (voices / speaker).write_text(definition, encoding="ascii", newline="\n")
+        for language in languages:
+            definition = draw_voice(speaker, spec.condition.voice_spread, language).definition
+            (voices / voice_name(speaker, language)).write_text(definition, encoding="ascii", newline="\n")
 
 
-def _job(utterance: PlannedUtterance) -> dict[str, str]:
+def _job(utterance: PlannedUtterance, *, has_phones: bool) -> dict[str, object]:
     return {
         "id": utterance.id,
         "speaker": utterance.speaker,
         "session": utterance.session,
-        "text": utterance.text,
+        "spoken": utterance.content.spoken,
+        "language": utterance.content.language,
+        "prosody": list(utterance.content.prosody),
+        "has_phones": has_phones,
     }
 
 
@@ -99,34 +118,37 @@ def _draft(
     # the first result of each worker names its version; the others are utterances
     versions = sorted({result["espeak_ng"] for result in results if "espeak_ng" in result})
     phones = {result["id"]: _phones(result["phones"]) for result in results if "id" in result}
+    has_phones = None not in phones.values()
     return Draft(
         name=spec.corpus_name,
         licence=LICENCE,
         root=sound,
         utterances=[_draft_utterance(utterance, phones[utterance.id], sound) for utterance in planned],
-        phone_map={label: label for label in PHONE_SET},
-        phone_set=PHONE_SET,
+        phone_map={label: label for label in PHONE_SET} if has_phones else None,
+        phone_set=PHONE_SET if has_phones else None,
         notes=(
             f"Synthetic speech of espeak-ng {', '.join(versions)} "
             f"(espeakng-loader {importlib.metadata.version('espeakng-loader')}): scores on it compare representations "
             "with each other and say nothing of how well they do on human speech.",
-            "Phone times are espeak-ng's own; sentiment lies in the words alone, not in the voice.",
+            _NOTES[spec.kind],
         ),
     )
 
 
-def _phones(result: Sequence[tuple[int, int, str]]) -> tuple[Phone, ...]:
+def _phones(result: Sequence[tuple[int, int, str]] | None) -> tuple[Phone, ...] | None:
+    if result is None:
+        return None
     return tuple(Phone(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, label) for start, end, label in result)
 
 
-def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...], sound: Path) -> DraftUtterance:
+def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...] | None, sound: Path) -> DraftUtterance:
     return DraftUtterance(
         id=utterance.id,
         audio=sound / f"{utterance.id}.wav",
         speaker=utterance.speaker,
-        text=utterance.text,
+        text=utterance.content.text,
         phones=phones,
-        attributes={"sentiment": utterance.sentiment},
+        attributes=utterance.content.attributes,
         group=utterance.session,
         split=utterance.split,
     )

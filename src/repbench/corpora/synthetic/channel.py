@@ -47,7 +47,9 @@ def resample(samples: NDArray[np.int16], sample_rate_hz: int) -> Signal:
     return resampled
 
 
-def record(speech: Signal, condition: RecordingCondition, *, session: str, utterance: str) -> NDArray[np.int16]:
+def record(
+    speech: Signal, condition: RecordingCondition, *, session: str, utterance: str, gain_db: float = 0.0
+) -> NDArray[np.int16]:
     """Record `speech` under a condition, as 16-bit samples that never clip.
 
     Args:
@@ -55,6 +57,7 @@ def record(speech: Signal, condition: RecordingCondition, *, session: str, utter
         condition: Ranges of room, channel and noise.
         session: Seeds room, channel, kind of noise and level.
         utterance: Seeds the noise itself and its strength.
+        gain_db: Level of the speech above that of the session, in dB; the noise keeps its distance to the speech.
 
     Returns:
         (T,), speech and noise.
@@ -71,7 +74,7 @@ def record(speech: Signal, condition: RecordingCondition, *, session: str, utter
     if condition.snr_db is not None:
         draws = generator_for("utterance", condition.name, utterance)
         sound = sound + _noise(sound, draws.uniform(*condition.snr_db), noise_slope, draws)
-    return _quantised(sound[: speech.size], level_dbfs)
+    return _quantised(sound[: speech.size], level_dbfs + gain_db)
 
 
 def _in_room(speech: Signal, condition: RecordingCondition, draws: np.random.Generator) -> Signal:

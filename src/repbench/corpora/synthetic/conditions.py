@@ -1,10 +1,10 @@
-"""Conditions and sizes of synthetic corpora, and the generator of their random numbers."""
+"""Kinds, conditions and sizes of synthetic corpora, and the generator of their random numbers."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,12 @@ CORPUS_SEED = 20190705
 
 SAMPLE_RATE_HZ = 16_000
 """Of the sound that is written."""
+
+SENTENCES = "sentences"
+"""The kind that no name says: sentences with a sentiment in their words."""
+
+KINDS = (SENTENCES, "words", "commands", "emotions", "languages")
+"""What is spoken, and so the labels: see `repbench.corpora.synthetic.plan`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,37 +94,49 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSpec:
-    """The condition and the size of a synthetic corpus."""
+    """The condition, the size and the kind of a synthetic corpus."""
 
     condition: RecordingCondition
     size: CorpusSize
+    kind: str = SENTENCES
 
     @property
     def folder_name(self) -> str:
         """Name of its folder in the cache."""
-        return f"synthetic-v{CORPUS_VERSION}-{self.condition.name}-{self.size.name}"
+        return "-".join((f"synthetic-v{CORPUS_VERSION}", *self._words))
 
     @property
     def corpus_name(self) -> str:
         """Name of the corpus."""
-        return f"synthetic:{self.condition.name}:{self.size.name}"
+        return ":".join(("synthetic", *self._words))
+
+    @property
+    def _words(self) -> tuple[str, ...]:
+        # sentences came first, and keep their names and folders
+        kind = () if self.kind == SENTENCES else (self.kind,)
+        return (*kind, self.condition.name, self.size.name)
 
 
 def parse(options: tuple[str, ...]) -> SyntheticSpec:
-    """Read `("tiny", "clean")`, in either order; the defaults are `noisy` and `small`.
+    """Read `("tiny", "clean", "words")`, in any order; the defaults are `sentences`, `noisy` and `small`.
 
     Raises:
         UsageError: An option is unknown, or two contradict each other; the message lists those that exist.
     """
     for option in options:
-        if option not in CONDITIONS and option not in SIZES:
+        if option not in CONDITIONS and option not in SIZES and option not in KINDS:
             raise _unknown(option)
     conditions = [option for option in options if option in CONDITIONS]
     sizes = [option for option in options if option in SIZES]
-    for given in (conditions, sizes):
+    kinds = [option for option in options if option in KINDS]
+    for given in (kinds, conditions, sizes):
         if len(given) > 1:
             raise UsageError(f"Corpus `synthetic` takes one of {_listed(given)}, not both", do=_usage())
-    return SyntheticSpec(CONDITIONS[conditions[0] if conditions else "noisy"], SIZES[sizes[0] if sizes else "small"])
+    return SyntheticSpec(
+        CONDITIONS[conditions[0] if conditions else "noisy"],
+        SIZES[sizes[0] if sizes else "small"],
+        kinds[0] if kinds else SENTENCES,
+    )
 
 
 def generator_for(*key: str) -> np.random.Generator:
@@ -132,14 +150,17 @@ def generator_for(*key: str) -> np.random.Generator:
 
 
 def _unknown(option: str) -> UsageError:
-    near = difflib.get_close_matches(option, [*CONDITIONS, *SIZES], n=1)
+    near = difflib.get_close_matches(option, [*KINDS, *CONDITIONS, *SIZES], n=1)
     meant = f", did you mean `{near[0]}`?" if near else ""
     return UsageError(f"Corpus `synthetic` has no option `{option}`{meant}", key=option, do=_usage())
 
 
 def _usage() -> str:
-    return f"Give at most one of {_listed(CONDITIONS)} and one of {_listed(SIZES)}, as in `synthetic:noisy:small`"
+    return (
+        f"Give at most one of {_listed(KINDS)}, one of {_listed(CONDITIONS)} and one of {_listed(SIZES)}, as in "
+        "`synthetic:noisy:small` or `synthetic:words:tiny`"
+    )
 
 
-def _listed(names: Mapping[str, object] | list[str]) -> str:
+def _listed(names: Mapping[str, object] | Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)

@@ -30,6 +30,7 @@ _CHARS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _PARAMETER_RATE = 1
 _PARAMETER_PITCH = 3
+_PARAMETER_PITCH_RANGE = 4
 _OK = 0
 
 
@@ -59,14 +60,17 @@ class Speech(NamedTuple):
     marks: list[PhoneMark]
 
 
-def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int, home: Path) -> Speech:
+def speak(
+    text: str, voice: str, *, words_per_minute: int, pitch: int, pitch_range: int | None = None, seed: int, home: Path
+) -> Speech:
     """Synthesise `text`.
 
     Args:
-        text: The text, in English.
+        text: The text, in the language of the voice.
         voice: Name of a voice file in `home`.
         words_per_minute: Speaking rate.
         pitch: 0 to 100; 50 is the voice's own.
+        pitch_range: 0, monotonous, to 100; None for the voice's own.
         seed: Of the noise in the voice; at least 1.
         home: The folder that holds `espeak-ng-data`.
 
@@ -85,6 +89,8 @@ def speak(text: str, voice: str, *, words_per_minute: int, pitch: int, seed: int
         _require(library.espeak_SetVoiceByName(voice.encode()), f"choose the voice `{voice}`")
         _require(library.espeak_SetParameter(_PARAMETER_RATE, words_per_minute, 0), "set its pace")
         _require(library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0), "set its pitch")
+        if pitch_range is not None:
+            _require(library.espeak_SetParameter(_PARAMETER_PITCH_RANGE, pitch_range, 0), "set its range of pitch")
         _require(_synthesise(library, text.encode()), f"synthesise {text!r}")
         _require(library.espeak_Terminate(), "end")
     if not chunks:

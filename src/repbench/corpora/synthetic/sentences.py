@@ -118,7 +118,7 @@ class SentencePool:
     """
 
     def __init__(self, split: Split, generator: np.random.Generator) -> None:
-        self._frames = FRAMES[split]
+        self._split = split
         self._generator = generator
         self._taken: set[str] = set()
 
@@ -126,13 +126,22 @@ class SentencePool:
         """A sentence of `sentiment` that this pool has not given before."""
         while True:
             # drawn again until it is new: the frames and words give many more sentences than the largest corpus has
-            text = _fill(self._pick(self._frames), {**NEUTRAL, **CHARGED[sentiment]}, self._generator)
+            text = draw_sentence(self._split, sentiment, self._generator)
             if text not in self._taken:
                 self._taken.add(text)
                 return Sentence(text, sentiment)
 
-    def _pick(self, words: Sequence[str]) -> str:
-        return words[int(self._generator.integers(len(words)))]
+
+def draw_sentence(split: Split, sentiment: Polarity, generator: np.random.Generator) -> str:
+    """A sentence of a frame of `split`, with words of `sentiment`."""
+    frames = FRAMES[split]
+    frame = frames[int(generator.integers(len(frames)))]
+    return _fill(frame, {**NEUTRAL, **CHARGED[sentiment]}, generator)
+
+
+def normalised(sentence: str) -> str:
+    """The words of a sentence in small letters, without the marks between them."""
+    return " ".join(re.sub(r"[.,!?]", " ", sentence).lower().split())
 
 
 def _fill(frame: str, words: Mapping[str, Sequence[str]], generator: np.random.Generator) -> str:

@@ -40,7 +40,7 @@ class SyntheticSource:
     num_workers: int | None = None
 
     def open(self, options: tuple[str, ...], *, progress: Progress | None = None) -> Corpus:
-        """Open the corpus; `options` are a condition and a size, in either order.
+        """Open the corpus; `options` are a kind, a condition and a size, in any order.
 
         Raises:
             UsageError: An option is unknown (the message lists those that exist).

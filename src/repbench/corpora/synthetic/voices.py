@@ -9,7 +9,16 @@ import numpy as np
 from repbench.corpora.synthetic.conditions import generator_for
 
 VOICE_NAME_FORMAT = "s{:03d}"
-"""A speaker's id, and the name of the voice file."""
+"""A speaker's id, and the name of the voice file in English."""
+
+ENGLISH = "en"
+
+_LANGUAGE_LINES = {
+    ENGLISH: ("language en-us", "phonemes en-us", "dictrules 3 6"),
+    "de": ("language de", "tunes s4 c1 q4 e1"),
+    "es": ("language es", "dictrules 1", "tunes s6 c6 q6 e6"),
+}
+"""What espeak-ng's own voices of these languages say of pronunciation and melody."""
 
 _NUM_FORMANTS = 9  # espeak-ng's formants 0 to 8; 0 is a low-frequency addition, 1 to 3 make the vowels
 
@@ -26,7 +35,12 @@ class Voice(NamedTuple):
     words_per_minute: float
 
 
-def draw_voice(speaker: str, spread: float) -> Voice:
+def voice_name(speaker: str, language: str) -> str:
+    """The name of the voice file of a speaker in a language."""
+    return speaker if language == ENGLISH else f"{speaker}-{language}"
+
+
+def draw_voice(speaker: str, spread: float, language: str = ENGLISH) -> Voice:
     """The voice of `speaker`, a function of the corpus seed, the speaker's id and `spread` alone.
 
     The length of the vocal tract and the pitch go together, as they do among people; the rest is independent.
@@ -34,6 +48,7 @@ def draw_voice(speaker: str, spread: float) -> Voice:
     Args:
         speaker: Its id.
         spread: Factor on every deviation from the average voice; less makes the speakers harder to tell apart.
+        language: The language spoken; the voice is the same in each.
     """
     # The order of the draws is part of the corpus, in the lines of the file below too.
     draws = generator_for("voice", speaker)
@@ -42,10 +57,8 @@ def draw_voice(speaker: str, spread: float) -> Voice:
     pitch_hz = 125.0 * 2.0 ** (-0.35 * size + 0.22 * spread * draws.normal())
     pitch_range = 1.38 + 0.10 * spread * float(np.clip(draws.normal(), -2.0, 2.0))
     lines = [
-        f"name {speaker}",
-        "language en-us",
-        "phonemes en-us",
-        "dictrules 3 6",
+        f"name {voice_name(speaker, language)}",
+        *_LANGUAGE_LINES[language],
         f"pitch {pitch_hz:.0f} {pitch_hz * pitch_range:.0f}",
         f"flutter {_around(draws, 4, 2.0 * spread, 0, 9)}",
         f"roughness {_around(draws, 2, 1.2 * spread, 0, 5)}",

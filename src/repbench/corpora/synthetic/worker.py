@@ -14,6 +14,7 @@ import os
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from repbench.corpora.contract import SILENCE
 from repbench.corpora.synthetic import arpabet, channel, espeak
 from repbench.corpora.synthetic.conditions import CONDITIONS, SAMPLE_RATE_HZ, RecordingCondition, generator_for
-from repbench.corpora.synthetic.voices import draw_voice
+from repbench.corpora.synthetic.content import Prosody
+from repbench.corpora.synthetic.voices import draw_voice, voice_name
 
 _SILENCE_SECONDS = (0.06, 0.16)
 _PACE_DEVIATION = 0.06
@@ -43,23 +45,25 @@ def main(arguments: list[str]) -> None:
             print(json.dumps(speak(json.loads(line), condition, sound)), file=results_file)
 
 
-def speak(job: dict[str, str], condition: RecordingCondition, sound: Path) -> dict[str, object]:
+def speak(job: dict[str, Any], condition: RecordingCondition, sound: Path) -> dict[str, object]:
     """Synthesise one utterance into `sound`; the working folder holds `espeak-ng-data` with the speaker's voice.
 
     Args:
-        job: Its `id`, `speaker`, `session` and `text`.
+        job: Its `id`, `speaker`, `session`, `spoken`, `language`, `has_phones`, and the fields of `Prosody` as a list.
         condition: The recording condition.
         sound: The folder for the WAV file.
 
     Returns:
-        Its `id` and its `phones`, each (first sample, sample after the last, label) at 16 kHz.
+        Its `id` and its `phones`, each (first sample, sample after the last, label) at 16 kHz; None without phones.
     """
     draws = generator_for("delivery", job["id"])
+    prosody = Prosody(*job["prosody"])
     speech = espeak.speak(
-        job["text"],
-        job["speaker"],
-        words_per_minute=_pace(job["speaker"], condition, draws),
-        pitch=round(50.0 + _PITCH_DEVIATION * float(np.clip(draws.normal(), -2.5, 2.5))),
+        job["spoken"],
+        voice_name(job["speaker"], job["language"]),
+        words_per_minute=round(_pace(job["speaker"], condition, draws) * prosody.rate),
+        pitch=_pitch(draws, prosody),
+        pitch_range=prosody.pitch_range,
         seed=int(draws.integers(1, 2**31)),
         home=Path(),
     )
@@ -67,14 +71,19 @@ def speak(job: dict[str, str], condition: RecordingCondition, sound: Path) -> di
     lead, trail = (int(seconds * SAMPLE_RATE_HZ) for seconds in draws.uniform(*_SILENCE_SECONDS, size=2))
     # (T at espeak-ng's rate,) -> (lead + T at 16 kHz + trail,)
     padded = np.pad(channel.resample(speech.samples, speech.sample_rate_hz), (lead, trail))
-    recorded = channel.record(padded, condition, session=job["session"], utterance=job["id"])
+    recorded = channel.record(padded, condition, session=job["session"], utterance=job["id"], gain_db=prosody.gain_db)
     _write_wav(sound / f"{job['id']}.wav", recorded)
-    return {"id": job["id"], "phones": _placed(speech, lead, recorded.size)}
+    return {"id": job["id"], "phones": _placed(speech, lead, recorded.size) if job["has_phones"] else None}
 
 
 def _pace(speaker: str, condition: RecordingCondition, draws: np.random.Generator) -> int:
     habit = draw_voice(speaker, condition.voice_spread).words_per_minute
     return round(habit * (1.0 + _PACE_DEVIATION * float(np.clip(draws.normal(), -2.5, 2.5))))
+
+
+def _pitch(draws: np.random.Generator, prosody: Prosody) -> int:
+    own = round(50.0 + _PITCH_DEVIATION * float(np.clip(draws.normal(), -2.5, 2.5)))
+    return min(max(own + prosody.pitch_shift, 0), 100)
 
 
 def _placed(speech: espeak.Speech, lead: int, num_samples: int) -> list[arpabet.PhoneSegment]:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class WorkerCommand:
 
 
 def run(
-    jobs: Sequence[dict[str, str]],
+    jobs: Sequence[Mapping[str, object]],
     scratch: Path,
     command: WorkerCommand,
     *,
@@ -121,7 +121,9 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _worker(name: str, jobs: Sequence[dict[str, str]], scratch: Path, command: WorkerCommand) -> Iterator[_Worker]:
+def _worker(
+    name: str, jobs: Sequence[Mapping[str, object]], scratch: Path, command: WorkerCommand
+) -> Iterator[_Worker]:
     stem = f"worker-{name.split()[0]}"
     listed, results, errors = (scratch / f"{stem}.{kind}" for kind in ("jobs", "results", "stderr"))
     listed.write_text("".join(json.dumps(job) + "\n" for job in jobs), encoding="utf-8")
