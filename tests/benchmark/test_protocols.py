@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repbench.benchmark.pipeline.setup import prepare
-from repbench.benchmark.protocol import ProbeSettings, Protocol, TaskSettings, load_protocol
+from repbench.benchmark.protocol import ProbeSettings, Protocol, TaskSettings, _yielding, load_protocol
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
-from repbench.configs.loader import preset_names
+from repbench.configs.loader import load_yaml, preset_names
 from repbench.corpora.open import open_corpus
-from repbench.errors import UsageError
+from repbench.errors import DataError, UsageError
 from repbench.progress import Silence
 from repbench.testing import tone_corpus
 from tests.commands import repbench
 
-PRESETS = ("default", "mockingjay2020", "s3prl", "superb")
+PRESETS = ("default", "hear", "mockingjay2020", "s3prl", "superb", "xares")
 QUICK = ("probe.steps=3", "probe.batch_frames=64", "probe.batch_utterances=3", "probe.selection_points=1")
 ENVELOPE = "py:repbench.testing.fakes:envelope"
 
@@ -34,6 +35,8 @@ HEADS = {
     ("superb", "phone"): ("linear", "weighted"),
     ("superb", "speaker"): ("project_mean", "weighted"),
     ("superb", "phone-ctc"): ("project_ctc", "weighted"),
+    ("hear", "speaker"): ("mlp1", "last"),
+    ("xares", "speaker"): ("linear", "last"),
 }
 
 
@@ -93,6 +96,49 @@ def test_each_preset_runs_from_the_command_line(tones: Path, tmp_path: Path, pre
 def test_a_preset_holds_the_published_numbers(preset: str, task: str, problem: str, expected: dict[str, Any]) -> None:
     probe = load_protocol(preset).for_task(task, problem).probe
     assert {name: getattr(probe, name) for name in expected} == expected
+
+
+EPOCHS = {
+    ("xares", "speaker"): (10, 138_361, 32),
+    ("xares", "language"): (10, 16_000, 32),
+    ("hear", "speaker"): (500, 5_000, 1024),
+}
+"""Of a preset and a task: the epochs, the training utterances of the published corpus, and those of a batch."""
+
+
+@pytest.mark.parametrize(("preset", "task"), EPOCHS)
+def test_steps_are_the_epochs_of_the_published_corpus(preset: str, task: str) -> None:
+    num_epochs, num_utterances, batch = EPOCHS[preset, task]
+    probe = load_protocol(preset).for_task(task, "utterance-classification").probe
+    assert probe.batch_utterances == batch
+    assert probe.steps == num_epochs * math.ceil(num_utterances / batch)
+
+
+def test_an_option_for_every_task_goes_before_that_of_one_as_a_whole(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("task: {classes: {calm: calm}}\n", encoding="utf-8")
+    own = {"tasks": {"emotion": {"task": {"classes": {"anger": "anger"}, "words": "twelve", "balanced": True}}}}
+    told = _yielding(own, load_yaml(config))
+    assert told == {"tasks": {"emotion": {"task": {"words": "twelve", "balanced": True}}}}
+    asked = Protocol.model_validate({"task": {"words": "all", "classes": {"calm": "calm"}}, **told})
+    assert asked.options_for("emotion") == {"words": "twelve", "balanced": True, "classes": {"calm": "calm"}}
+    assert asked.options_for("speaker") == asked.task
+
+
+def test_options_of_a_task_reach_it_and_the_record(tones: Path, tmp_path: Path) -> None:
+    protocol = load_protocol("default", None, [*QUICK, "tasks.sentiment.task.attribute=gone"])
+    with pytest.raises(DataError, match="no attribute gone"):
+        go(tones, tmp_path, "sentiment", protocol)
+    chosen = load_protocol("default", None, [*QUICK, "tasks.sentiment.task.attribute=sentiment"])
+    assert go(tones, tmp_path, "sentiment", chosen).record.protocol["task"] == {"attribute": "sentiment"}
+    # another task, which has no such option, is not given it
+    assert go(tones, tmp_path, "speaker", chosen).record.protocol["task"] == {}
+
+
+def test_options_of_a_problem_are_refused(tones: Path, tmp_path: Path) -> None:
+    protocol = load_protocol("default", None, [*QUICK, "tasks.utterance-classification.task.attribute=x"])
+    with pytest.raises(UsageError, match=r"`utterance-classification` is a problem.*to the task by its name"):
+        go(tones, tmp_path, "sentiment", protocol)
 
 
 def test_what_is_said_last_of_all_tasks_goes_before_what_a_preset_says_of_one(tmp_path: Path) -> None:

@@ -122,6 +122,9 @@ class TaskSettings(Settings):
     """Layer that the probe reads; null: as for all tasks."""
     probe: ProbeSettings = ProbeSettings()
     """Settings of the probe that differ; the others are as for all tasks."""
+    # left out where it is empty, so that what was written down before stays as it was
+    task: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
+    """Options of the downstream that differ, by keyword; of a task, not of a problem."""
 
     @field_serializer("probe")
     def _written_down(self, probe: ProbeSettings) -> dict[str, Any]:
@@ -172,6 +175,11 @@ class Protocol(Settings):
     task: dict[str, Any] = Field(default_factory=dict)
     """Options of the downstream, by keyword (`task.attribute` of `sentiment`)."""
 
+    def options_for(self, name: str) -> dict[str, Any]:
+        """The options of the downstream `name`: those for it override those for every task, each as a whole."""
+        own = self.tasks.get(name)
+        return {**self.task, **(own.task if own is not None else {})}
+
     def for_task(self, name: str, problem: str) -> Protocol:
         """The protocol of one task: settings for the task override those for its problem, which override the others."""
         head, layer, probe = self.head, self.layer, self.probe
@@ -183,7 +191,8 @@ class Protocol(Settings):
                 probe = probe.model_copy(
                     update={field: getattr(own.probe, field) for field in own.probe.model_fields_set}
                 )
-        return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "tasks": {}})
+        options = self.options_for(name)
+        return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "task": options, "tasks": {}})
 
 
 NOT_OF_A_MODE = {
@@ -235,7 +244,15 @@ def _yielding(tree: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     tasks = tree.get("tasks")
     if not isinstance(tasks, Mapping):
         return tree
-    return {**tree, "tasks": {name: _without(own, above) for name, own in tasks.items()}}
+    return {**tree, "tasks": {name: _without_options(_without(own, above), above) for name, own in tasks.items()}}
+
+
+def _without_options(own: Any, above: Mapping[str, Any]) -> Any:
+    """The settings of a task without the options that `above` sets: an option is a whole, even if it is a mapping."""
+    options, set_above = (each.get("task") if isinstance(each, Mapping) else None for each in (own, above))
+    if not isinstance(options, Mapping) or not isinstance(set_above, Mapping):
+        return own
+    return {**own, "task": {name: value for name, value in options.items() if name not in set_above}}
 
 
 def _without(tree: Any, above: Any) -> Any:

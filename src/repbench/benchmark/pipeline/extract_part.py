@@ -188,7 +188,7 @@ def _extractions(
     for name in dict.fromkeys(request.downstreams):
         entry = registry().find("downstream", name).entry
         say_side_effects(entry, reporter.say)
-        task = build_task(entry, request.protocol.task)
+        task = build_task(entry, request.protocol.options_for(name))
         splits = label_splits(corpus, task, request.protocol.split, excludes=exclusions(upstream))
         # No label of the test split is read: only its sound goes through the upstream.
         for examples in (splits.usable(splits.train), splits.usable(splits.dev), splits.test.open()):
@@ -199,7 +199,7 @@ def _layers(request: PartRequest, upstream: Upstream) -> tuple[int, ...]:
     """Indices of the layers that the runs read, ascending."""
     layers = set[int]()
     for name in request.downstreams:
-        task = build_task(registry().find("downstream", name).entry, request.protocol.task)
+        task = build_task(registry().find("downstream", name).entry, request.protocol.options_for(name))
         own = request.protocol.for_task(name, problem_of(task).name).layer
         for layer in request.layers or (own,):
             layers |= {*layers_read(upstream.info, layer)}

@@ -236,7 +236,7 @@ def prepare(
     task_entry = registry().find("downstream", request.downstream).entry
     for entry in (task_entry, upstream_entry):
         say_side_effects(entry, reporter.say)
-    task = build_task(task_entry, request.protocol.task)
+    task = build_task(task_entry, request.protocol.options_for(request.downstream))
     request = _settled(request, task)
     assert request.head is not None
     assert request.layer is not None
@@ -284,6 +284,10 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
         # Only for its error: a misspelt task in `tasks` would otherwise have no effect.
         registry().find("downstream", name)
+    for name in request.protocol.tasks.keys() & {*PROBLEMS, problem}:
+        if request.protocol.tasks[name].task:
+            what = f"`{name}` is a problem, and options are of one task"
+            raise UsageError(what, key=f"tasks.{name}.task", do="Give them to the task by its name")
     protocol = request.protocol.for_task(request.downstream, problem)
     if request.finetune:  # gradients are computed in float32, and so are the scores
         exact = protocol.extraction.model_copy(update={"precision": "float32"})
