@@ -18,6 +18,7 @@ from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.probing.batches import ProbeBatch, SeededOrder, batches, labelled_frames
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import (
+    Moments,
     Probe,
     ProbeShape,
     encoded_probe,
@@ -63,6 +64,20 @@ def test_moments_are_exact_however_far_from_zero_and_however_many(num_frames: in
     frames[: num_frames // 3] += 7.0
     mean, deviation = moments_of(frames)
     assert mean.dtype == deviation.dtype == torch.float64
+    np.testing.assert_allclose(mean.numpy(), frames.double().numpy().mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(deviation.numpy(), frames.double().numpy().std(axis=0), rtol=1e-9, atol=1e-9)
+
+
+def test_moments_of_blocks_that_are_merged_are_those_of_all_frames() -> None:
+    frames = torch.randn(300, 4, generator=generator()) * torch.tensor([1.0, 0.1, 5.0, 0.0]) + 1000.0
+    frames[100:] += 7.0  # blocks with other means, and so with other shifts
+    merged = Moments()
+    merged.add(frames[:1])
+    for part in (frames[1:100], frames[100:101], frames[101:]):
+        other = Moments()
+        other.add(part)
+        merged.merge(other)
+    mean, deviation = merged.mean_and_deviation()
     np.testing.assert_allclose(mean.numpy(), frames.double().numpy().mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(deviation.numpy(), frames.double().numpy().std(axis=0), rtol=1e-9, atol=1e-9)
 

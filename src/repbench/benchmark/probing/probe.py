@@ -5,6 +5,7 @@ Axes: L layers, N frames, D width, U utterances, C classes.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,9 @@ _TILE_COLUMNS = 16
 """Columns of a matrix product are padded to a multiple of this: a product with a part of a tile is a sixth slower."""
 
 _STATISTICS_ROWS = 2_048
-"""Frames in one block of the statistics: as many as fit a processor's cache."""
+"""Frames in one block of the statistics of a table."""
+_CACHED_ROWS = 64
+"""Frames in one block where they come utterance by utterance: a float64 copy of it stays in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +183,14 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
         table: Frames (L, N, D) of the training split.
     """
     layers: list[Moments] = []
-    for block in table.blocks():  # (L, R, D)
-        layers = layers or [Moments() for _ in block]
-        for moments, frames in zip(layers, block, strict=True):
-            moments.add(frames)
+    # The blocks of features that are at hand are large, and their sums are those of records so far.
+    rows = _STATISTICS_ROWS if table.is_at_hand else _CACHED_ROWS
+    for of_block in table.of_blocks(functools.partial(_moments_of_layers, rows=rows)):
+        if not layers:
+            layers = of_block
+            continue
+        for moments, others in zip(layers, of_block, strict=True):
+            moments.merge(others)
     means, deviations = [], []
     for moments in layers:
         mean, deviation = moments.mean_and_deviation()
@@ -195,20 +202,32 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
     return torch.stack(means).float(), torch.stack(deviations).float()  # L of (1, D) -> (L, 1, D)
 
 
+def _moments_of_layers(block: Tensor, rows: int) -> list[Moments]:
+    """The moments of each layer of (L, R, D)."""
+    layers = [Moments(rows) for _ in block]
+    for moments, frames in zip(layers, block, strict=True):
+        moments.add(frames)
+    return layers
+
+
 class Moments:
     """Mean and standard deviation (D,) in float64 of frames that come in blocks.
 
     Both are sums, in one pass, of the frames minus the mean of the first block, so that the difference between the mean
     square and the squared mean loses no digits.
+
+    Args:
+        rows: Frames of a block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = _STATISTICS_ROWS) -> None:
+        self._rows = rows
         self._count = 0
         self._shift = self._total = self._squares = torch.zeros(0)
 
     def add(self, frames: Tensor) -> None:
         """Add (N, D) frames."""
-        blocks = torch.split(frames, _STATISTICS_ROWS)
+        blocks = torch.split(frames, self._rows)
         # One float64 buffer for all blocks; the last block may be shorter, hence `room[: len(block)]`.
         room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
         ones = room.new_ones(len(room))
@@ -221,6 +240,14 @@ class Moments:
             self._total += ones[: len(block)] @ left
             self._squares += ones[: len(block)] @ left.square_()
         self._count += len(frames)
+
+    def merge(self, other: Moments) -> None:
+        """Add the frames of another, whose sums are moved to the shift of this one."""
+        moved = other._shift - self._shift
+        # sum (x - s)^2 with x - s = (x - o) + (o - s), where o - s is `moved`
+        self._squares += other._squares + 2 * moved * other._total + other._count * moved.square()
+        self._total += other._total + other._count * moved
+        self._count += other._count
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         """(D,) each."""
