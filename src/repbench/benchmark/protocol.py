@@ -21,6 +21,9 @@ class ProbeSettings(Settings):
     """Frames of one step of a frame task."""
     batch_utterances: PositiveInt = 16
     """Utterances of one step of an utterance or sequence task."""
+    frames_per_utterance: PositiveInt | None = Field(default=None, exclude_if=lambda most: most is None)
+    """Frames of each utterance that a step of an utterance task draws, one of each of as many equal parts; null: all.
+    For heads that take the mean over frames. Scores are always of all frames."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW decays weights apart from the gradient, Adam as part of it; without decay they are the same."""
     learning_rate: Positive = 1e-3

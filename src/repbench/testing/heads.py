@@ -223,6 +223,20 @@ def _linear_on_mean(subject: HeadSubject) -> Held:
     return Held("declared" if subject.info.linear_on_mean else "not declared", found)
 
 
+@_check("mean-over-frames", after=(*_SHAPED, "deterministic"))
+def _mean_over_frames(subject: HeadSubject) -> Held:
+    """Where `mean_over_frames` is declared, frames in another order, each of them twice, have the same scores."""
+    if not subject.info.mean_over_frames:
+        raise NotApplicable("it is not declared")
+    if True not in subject.forms:
+        raise Broken("it is declared, but the head gives no scores of utterances")
+    head = subject.build(True)
+    (frames,) = frames_of((23,))
+    reference = subject.scores(head, [frames], True)[0]
+    others = torch.cat([frames.flip(0), frames])  # (F, D) -> (2 F, D)
+    return Held("declared", subject.hold_equal(reference, subject.scores(head, [others], True)[0], "both"), TOLERANCE)
+
+
 @_check("one-matrix", after=_SHAPED)
 def _one_matrix(subject: HeadSubject) -> Held:
     """Where `one_matrix` is declared, `output` holds all parameters, and the scores are its product with its input."""

@@ -250,6 +250,7 @@ def prepare(
     if request.finetune and not upstream.info.trainable:
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
     layers = layers_read(upstream.info, request.layer)
+    _refuse_some_frames(request, task, head)
     _refuse_constant_input(upstream, task, head, request.layer, layers)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
@@ -367,6 +368,21 @@ def _refuse_to_open() -> Corpus:
 
 def _nothing_to_finetune(what: str) -> UsageError:
     return UsageError(f"{what}: there is nothing to fine-tune", key="--finetune", do="Leave --finetune out")
+
+
+def _refuse_some_frames(request: RunRequest, task: Downstream, head: str) -> None:
+    if request.protocol.probe.frames_per_utterance is None:
+        return
+    if request.finetune:
+        what, do = "Fine-tuning trains on whole utterances", "Leave it out"
+    elif not problem_of(task).pools:
+        what, do = f"`{task.info.name}` has other answers than one an utterance", "Leave it out"
+    elif not head_info(head).mean_over_frames:
+        what = f"The head `{head}` does not take the mean over frames, so it cannot be trained on some of them"
+        do = "Leave it out, or take --head mlp1"
+    else:
+        return
+    raise UsageError(what, key="probe.frames_per_utterance", do=do)
 
 
 def _refuse_constant_input(

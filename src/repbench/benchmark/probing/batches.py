@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import num_frames
-from repbench.benchmark.features.table import Features, rows_of
+from repbench.benchmark.features.table import Features, Span, rows_of
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.corpora.read import samples_at
@@ -99,7 +99,7 @@ def _frame_batches(
 def _utterance_batches(
     predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
 ) -> Iterator[ProbeBatch]:
-    """Endless batches of whole utterances."""
+    """Endless batches of whole utterances, or of `frames_per_utterance` frames of each."""
     places = train.table.starts()
     spans = [places[example.id] for example in train.examples]
     classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
@@ -108,14 +108,35 @@ def _utterance_batches(
     def rows_ahead() -> Iterator[Tensor]:
         return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
 
+    most = settings.frames_per_utterance
     for chosen in order:
         drawn = chosen.tolist()
-        # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
-        frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
         wanted = [classes[index] for index in drawn]
         num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
-        counts = torch.tensor([spans[index][1] for index in drawn])
+        if most is None:
+            # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
+            frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+            counts = torch.tensor([spans[index][1] for index in drawn])
+        else:
+            some = [some_rows(spans[index], most, generator) for index in drawn]
+            # Which frames later steps draw is not known yet, so all of their utterances are announced.
+            frames = train.table.gather(torch.cat(some), rows_ahead)
+            counts = torch.tensor([len(each) for each in some])
         yield ProbeBatch(frames, counts, torch.cat(wanted), num_classes)
+
+
+def some_rows(span: Span, most: int, generator: torch.Generator) -> Tensor:
+    """(R,) ascending rows of a span: one of each of `most` parts of equal length, or all if it has no more.
+
+    Each frame is drawn with the same odds, so that the mean over those that are drawn is, over many draws, the mean
+    over all; frames of all parts make it vary less than frames drawn anywhere.
+    """
+    start, count = span
+    if count <= most:
+        return torch.arange(start, start + count)
+    places = (torch.arange(most) + torch.rand(most, generator=generator, dtype=torch.float64)) * (count / most)
+    # Two parts may share the frame that their border cuts.
+    return start + places.long().clamp_max_(count - 1)
 
 
 class SeededOrder:

@@ -146,7 +146,8 @@ def _batch_bytes(shared: ProbeTraining) -> int:
     if shared.predictor.problem.batches == "frames":
         num_frames = settings.batch_frames
     else:
-        num_frames = settings.batch_utterances * max(table.counts, default=0)
+        each = min(max(table.counts, default=0), settings.frames_per_utterance or max(table.counts, default=0))
+        num_frames = settings.batch_utterances * each
     return 2 * 4 * shared.shape.num_layers * num_frames * max(shared.shape.width, shared.shape.hidden_units)
 
 

@@ -34,6 +34,8 @@ class HeadInfo:
         one_matrix: Whether `output` holds all its parameters. Such heads of one run are computed as one product.
         linear_on_mean: Whether the scores of an utterance are a linear function of the mean of its frames. Such a head
             is refused where that mean is constant.
+        mean_over_frames: Whether the scores of an utterance depend on the mean, over its frames, of what is computed of
+            each frame alone. Such a head can be trained on some frames of each (`probe.frames_per_utterance`).
         contract: Version of this contract.
     """
 
@@ -42,6 +44,7 @@ class HeadInfo:
     context_frames: int = 0
     one_matrix: bool = False
     linear_on_mean: bool = False
+    mean_over_frames: bool = False
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
