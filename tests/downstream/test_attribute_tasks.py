@@ -153,7 +153,7 @@ def test_fields_of_an_utterance_are_read_like_attributes() -> None:
     ],
 )
 def test_defaults_of_the_tasks(task: AttributeTask, attributes: dict[str, AttributeValue], name: str | None) -> None:
-    assert task.labels(utterance(**attributes)) == name
+    assert task.labels(replace(utterance(), attributes=attributes)) == name
 
 
 def test_fault_a_word_that_gender_does_not_know_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from repbench.corpora.contract import AttributeValue
+from repbench.corpora.contract import AttributeValue, Utterance
 from repbench.downstream.contract import LabelledUtterance, TaskContext
 from repbench.downstream.intent import Intent
 from repbench.downstream.problems import ATTRIBUTES as PROBLEM
@@ -26,6 +27,10 @@ SLOTS: dict[str, AttributeValue] = {"action": "bring", "object": "juice", "locat
 CLASSES = ("a=1", "a=2", "a=3", "b=x", "b=y")
 
 
+def spoken(attributes: Mapping[str, AttributeValue]) -> Utterance:
+    return replace(utterance(), attributes=attributes)
+
+
 def examples(*labels: tuple[str, ...]) -> tuple[LabelledUtterance, ...]:
     return tuple(replace(each, labels=given) for each, given in zip(labelled(*"u" * len(labels)), labels, strict=True))
 
@@ -35,17 +40,17 @@ def context(attributes: tuple[str, ...] = ("a", "b"), classes: tuple[str, ...] =
 
 
 def test_labels_are_sorted_names_of_attribute_and_class() -> None:
-    assert Intent().labels(utterance(**SLOTS)) == ("action=bring", "location=none", "object=juice")
+    assert Intent().labels(spoken(SLOTS)) == ("action=bring", "location=none", "object=juice")
     with pytest.raises(Unlabelled, match=r"no attribute object .*--set task\.attributes=NAME"):
         Intent().labels(utterance(action="bring", location="none"))
 
 
 def test_values_are_merged_and_left_out_as_in_tasks_of_one_attribute() -> None:
     task = Intent(classes={"object": {"juice": "drink", "tea": "drink", "none": None}})
-    assert task.labels(utterance(**SLOTS)) == ("action=bring", "location=none", "object=drink")
-    assert task.labels(utterance(**SLOTS | {"object": "none"})) is None
+    assert task.labels(spoken(SLOTS)) == ("action=bring", "location=none", "object=drink")
+    assert task.labels(spoken(SLOTS | {"object": "none"})) is None
     with pytest.raises(DataError, match=r"`lamp` of the attribute `object` is not in `task\.classes\.object`"):
-        task.labels(utterance(**SLOTS | {"object": "lamp"}))
+        task.labels(spoken(SLOTS | {"object": "lamp"}))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_options_that_cannot_be_meant(options: dict[str, Any], reason: str) -> N
 def test_the_classes_of_an_attribute_follow_each_other_whatever_the_names() -> None:
     attributes = ("a", "a-b", "a.b", "ab", "B")
     task = Intent(attributes=attributes)
-    train = [task.labels(utterance(**dict.fromkeys(attributes, value))) for value in ("x", "~", "-")]
+    train = [task.labels(spoken(dict.fromkeys(attributes, value))) for value in ("x", "~", "-")]
     classes = task.classes({}, train)
     blocks = class_blocks(classes)
     assert sorted(block.attribute for block in blocks) == sorted(attributes)

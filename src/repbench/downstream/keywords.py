@@ -62,8 +62,12 @@ def word_rule(words: object) -> ClassRule:
     if words == "all":
         return ClassRule({UNKNOWN: None, SILENCE: None}, others=EACH)
     named = TWELVE if words == "twelve" else words
-    is_list = isinstance(named, Sequence) and not isinstance(named, str)
-    if not is_list or not named or not all(isinstance(each, str) or is_number(each) for each in named):
+    if (
+        not isinstance(named, Sequence)
+        or isinstance(named, str)
+        or not named
+        or not all(isinstance(each, str) or is_number(each) for each in named)
+    ):
         raise UsageError(
             f"`task.words` must be all, twelve or a list of words, but is {words!r}",
             key="task.words",

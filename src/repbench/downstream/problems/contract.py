@@ -4,6 +4,8 @@ A kind of task is a `Problem` in a separate file. The benchmark's code is the sa
 that `DownstreamInfo.problem` names or is. torch is imported inside the functions that compute with tensors, because
 readers of records load none.
 
+Longer than others: a contract is read as a whole.
+
 Axes: R probes, N rows of scores (frames, or utterances where the head pools), C scores a row, U utterances, S targets.
 """
 
