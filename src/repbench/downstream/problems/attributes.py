@@ -29,6 +29,7 @@ from repbench.downstream.problems.contract import (
     made_up_class,
 )
 from repbench.downstream.problems.scoring_grid import Integers
+from repbench.downstream.problems.utterances import UTTERANCES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +85,7 @@ class MultiAttributeClassification(Problem):
     """A class of each of several attributes for each utterance."""
 
     name = "multi-attribute"
-    heads = ("linear", "mlp1", "mlp2", "gru", "project_mean")
+    heads = UTTERANCES.heads
     prediction = AttributesPrediction
     labels_are = "a tuple of class names ATTRIBUTE=VALUE, sorted, one of each attribute"
     needs = "utterances"

@@ -28,6 +28,7 @@ from repbench.downstream.problems.contract import (
     TaskContext,
 )
 from repbench.downstream.problems.scoring_grid import Integers
+from repbench.downstream.problems.utterances import UTTERANCES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ class UtteranceRegression(Problem):
     """A number for each utterance."""
 
     name = "utterance-regression"
-    heads = ("linear", "mlp1", "mlp2", "gru", "project_mean")
+    heads = UTTERANCES.heads
     prediction = ValuePrediction
     labels_are = "a finite number"
     needs = "utterances"
