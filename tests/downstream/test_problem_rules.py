@@ -205,9 +205,10 @@ def test_one_class_is_right_or_wrong_and_of_equal_scores_the_first_counts() -> N
     assert (of_frames((0, 0, 1)).is_right, of_sequence((0,), (0,)).is_right) == (None, None)
 
 
-def test_frames_alone_have_a_confusion_to_draw() -> None:
+def test_single_classes_alone_have_a_confusion_to_draw() -> None:
     assert of_frames((0, 0, 1), (1, 0, 2)).confused() == ((0, 0, 1), (1, 0, 2))
-    assert (of_utterance(1, 0.5, 2.0).confused(), of_sequence((0,), (0,)).confused()) == (None, None)
+    assert of_utterance(0, 0.5, 2.0).confused() == ((0, 1, 1),)
+    assert of_sequence((0,), (0,)).confused() is None
 
 
 # Faults

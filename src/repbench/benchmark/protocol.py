@@ -159,7 +159,8 @@ class Protocol(Settings):
     layer: str = "last"
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `sequence`."""
+    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `multi-attribute`,
+    `utterance-regression`, `sequence`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()

@@ -199,6 +199,7 @@ class RunContext:
             head=self.head,
             pools=problem.pools,
             outputs=None if outputs == len(classes) else outputs,
+            standardises_targets=problem.standardises_targets,
             dropout=self.request.protocol.probe.dropout,
             num_layers=places.stop - places.start,
             width=self.upstream.info.width,

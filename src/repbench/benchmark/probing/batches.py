@@ -103,7 +103,11 @@ def _utterance_batches(
     places = train.table.starts()
     spans = [places[example.id] for example in train.examples]
     classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
-    order = SeededOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
+    weights = predictor.sampling_weights(train.examples)
+    if weights is None:
+        order = SeededOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
+    else:
+        order = WeightedOrder(weights, settings.batch_utterances, generator, batches=settings.steps)
 
     def rows_ahead() -> Iterator[Tensor]:
         return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
@@ -158,10 +162,14 @@ class SeededOrder:
         while True:
             while len(self._order) < self._size:
                 # A batch may span two permutations: none is smaller than the others at the end of an epoch.
-                self._order = torch.cat([self._order, torch.randperm(self._count, generator=self._generator)])
+                self._order = torch.cat([self._order, self._drawn()])
             chosen, self._order = self._order[: self._size], self._order[self._size :]
             self._left -= 1
             yield chosen
+
+    def _drawn(self) -> Tensor:
+        """(count,) further indices."""
+        return torch.randperm(self._count, generator=self._generator)
 
     def ahead(self) -> Iterator[Tensor]:
         """The batches that follow, as far as they are drawn; then, if there are more, all indices at once.
@@ -174,6 +182,23 @@ class SeededOrder:
             yield self._order[number * self._size : (number + 1) * self._size]
         if num_drawn < self._left:
             yield torch.arange(self._count)
+
+
+class WeightedOrder(SeededOrder):
+    """Endless batches of indices, each place drawn anew with odds in proportion to weights.
+
+    Args:
+        weights: (count,) a positive weight of each index.
+        size: As of `SeededOrder`, like the other two.
+    """
+
+    def __init__(self, weights: Tensor, size: int, generator: torch.Generator, *, batches: int) -> None:
+        super().__init__(len(weights), size, generator, batches=batches)
+        self._weights = weights
+
+    def _drawn(self) -> Tensor:
+        """(count,) further indices, with replacement."""
+        return torch.multinomial(self._weights, self._count, replacement=True, generator=self._generator)
 
 
 def trainable(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from repbench.benchmark.features.table import Features
 from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
+from repbench.downstream.problems.contract import TargetStatistics
 from repbench.errors import IntegrityError
 from repbench.tensor_files import encoded_tensors
 
@@ -51,6 +52,8 @@ class ProbeShape:
             1/12 on); with one layer all three are that layer.
         dropout: Share of the head's hidden units that is dropped in training.
         outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
+        standardises_targets: Whether it is trained on standardised numbers and keeps their mean and deviation; written
+            into the file of a probe only there.
     """
 
     head: str
@@ -62,6 +65,7 @@ class ProbeShape:
     mix: str
     dropout: float = 0.0
     outputs: int | None = None
+    standardises_targets: bool = False
 
 
 class Probe(nn.Module):
@@ -69,12 +73,17 @@ class Probe(nn.Module):
 
     mean: Tensor
     std: Tensor
+    target_mean: Tensor
+    target_deviation: Tensor
 
     def __init__(self, shape: ProbeShape, generator: torch.Generator) -> None:
         super().__init__()
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.num_layers, 1, shape.width))
         self.register_buffer("std", torch.ones(shape.num_layers, 1, shape.width))
+        if shape.standardises_targets:
+            self.register_buffer("target_mean", torch.zeros(()))
+            self.register_buffer("target_deviation", torch.ones(()))
         # Logits of 0 are equal weights 1 / L after the softmax.
         first = RAW_WEIGHT if shape.mix == "raw" else 0.0
         self.layer_logits = nn.Parameter(torch.full((shape.num_layers,), first), requires_grad=shape.mix != "mean")
@@ -92,6 +101,18 @@ class Probe(nn.Module):
         """Take (L, 1, D) statistics of the training split."""
         self.mean.copy_(mean)
         self.std.copy_(std)
+
+    def set_target_statistics(self, statistics: TargetStatistics | None) -> None:
+        """Take the statistics of the numbers that it is trained on, if there are any."""
+        if statistics is not None:
+            self.target_mean.fill_(statistics.mean)
+            self.target_deviation.fill_(statistics.deviation)
+
+    def in_units(self, scores: Tensor) -> Tensor:
+        """Scores, of any shape, in the unit of the labels, where it learned standardised numbers; else as they are."""
+        if not self.shape.standardises_targets:
+            return scores
+        return scores * self.target_deviation + self.target_mean
 
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of frames.
@@ -267,8 +288,10 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
 def fields_of(shape: ProbeShape) -> dict[str, Any]:
     """The shape as the file of a probe holds it."""
     fields = {name: getattr(shape, name) for name in ProbeShape.__dataclass_fields__}
-    if shape.outputs is None:  # a field that most files do not have: their bytes stay those of before there was one
-        del fields["outputs"]
+    # Fields that most files do not have: their bytes stay those of before there were any.
+    for name in ("outputs", "standardises_targets"):
+        if not fields[name]:
+            del fields[name]
     return fields
 
 

@@ -162,7 +162,7 @@ class _ProbeGroup:
     def __init__(
         self, shared: ProbeTraining, job: ProbeJob, train_means: UtteranceMeans, dev_means: UtteranceMeans
     ) -> None:
-        self._predictor = copy.copy(shared.predictor)  # which keeps the last reference between its calls
+        self._predictor = shared.predictor.for_training(job.train)
         self._settings, self._device = shared.settings, shared.device
         generator = torch.Generator().manual_seed(job.seed)
         # The generator draws the weights, then the order of the batches: both follow from the seed of the job.
@@ -170,6 +170,7 @@ class _ProbeGroup:
         if self._settings.standardise:
             mean, std = shared.statistics
             untrained.set_statistics(mean[job.layers], std[job.layers])
+        untrained.set_target_statistics(self._predictor.context.target_statistics)
         untrained.to(self._device)
         rates = shared.learning_rates or (self._settings.learning_rate,)
         # Copies of one probe: all learning rates start at the same weights.
@@ -256,7 +257,8 @@ class _ProbeGroup:
         def scores_of(frames: Tensor, counts: Tensor) -> Tensor:
             """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
             standard = frames if self._reads_means else probes[0].standardised(frames)
-            return scores_side_by_side([probe.eval() for probe in probes], standard, counts)
+            # All probes of a job learned the same labels.
+            return probes[0].in_units(scores_side_by_side([probe.eval() for probe in probes], standard, counts))
 
         return self._predictor.primaries(scores_of, self._dev_set)
 

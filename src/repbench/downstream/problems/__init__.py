@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
+from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.utterances import UTTERANCES
 from repbench.errors import PluginError
 
-__all__ = ["FRAMES", "PROBLEMS", "SEQUENCES", "UTTERANCES", "Problem", "add_problem", "problem_named"]
+__all__ = [
+    "ATTRIBUTES",
+    "FRAMES",
+    "PROBLEMS",
+    "REGRESSION",
+    "SEQUENCES",
+    "UTTERANCES",
+    "Problem",
+    "add_problem",
+    "problem_named",
+]
 
-PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (FRAMES, UTTERANCES, SEQUENCES)}
+PROBLEMS: dict[str, Problem] = {
+    problem.name: problem for problem in (FRAMES, UTTERANCES, SEQUENCES, REGRESSION, ATTRIBUTES)
+}
 """From the name of a problem to its object: the built-in ones, and those that plugins add."""
 
 

@@ -4,6 +4,8 @@ A kind of task is a `Problem` in a separate file. The benchmark's code is the sa
 that `DownstreamInfo.problem` names or is. torch is imported inside the functions that compute with tensors, because
 readers of records load none.
 
+Longer than others: a contract is read as a whole.
+
 Axes: R probes, N rows of scores (frames, or utterances where the head pools), C scores a row, U utterances, S targets.
 """
 
@@ -15,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +107,13 @@ class Task(Protocol):
         """Its declaration."""
 
 
+class TargetStatistics(NamedTuple):
+    """Mean and standard deviation by which the numbers that are learned are standardised, in the unit of the labels."""
+
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """The task of a run with its classes and, where scores are read, the times of the frames.
@@ -113,11 +122,13 @@ class TaskContext:
         task: The task.
         classes: Its C classes, sorted; empty for a problem without classes.
         times: Of the upstream's frames; None where nothing depends on them.
+        target_statistics: Of the utterances that are trained on, while a probe is trained on numbers.
     """
 
     task: Task
     classes: tuple[str, ...]
     times: FrameTimes | None = None
+    target_statistics: TargetStatistics | None = None
 
     @functools.cached_property
     def index(self) -> dict[str, int]:
@@ -234,6 +245,11 @@ class Problem(ABC):
         """Whether there is one row of scores an utterance rather than one a frame."""
         return self.needs == "utterances"
 
+    @property
+    def standardises_targets(self) -> bool:
+        """Whether targets are numbers that are standardised for training."""
+        return type(self).target_statistics is not Problem.target_statistics
+
     # labels
 
     @abstractmethod
@@ -276,6 +292,13 @@ class Problem(ABC):
     def frames_needed(self, labels: Any) -> int:
         """Fewest frames with which an utterance can be trained on."""
         return 0
+
+    def target_statistics(self, labels: Iterable[Any]) -> TargetStatistics | None:
+        """The statistics of the labels that a probe is trained on, where targets are numbers; None: they are classes.
+
+        A probe keeps them, and its scores are brought into the unit of the labels by them before they are predictions.
+        """
+        return None
 
     @abstractmethod
     def targets(self, context: TaskContext, example: LabelledUtterance, num_frames: int) -> NDArray[Any]:

@@ -67,6 +67,10 @@ class UtterancePrediction(Prediction):
         """Whether the estimated class is the reference."""
         return self.estimated == self.reference
 
+    def confused(self) -> tuple[tuple[int, int, int], ...]:
+        """The reference and the estimated class, once."""
+        return ((self.reference, self.estimated, 1),)
+
 
 _FIELDS = frozenset({"id", "speaker", "group", "reference", "scores"})
 

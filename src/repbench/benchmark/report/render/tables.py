@@ -388,7 +388,7 @@ def most_confused(each: Confusion) -> PlainTable:
     columns: tuple[TableColumn[ConfusedPair], ...] = (
         TableColumn("reference", lambda pair: pair.reference, is_name=True),
         TableColumn("predicted", lambda pair: pair.estimated, is_name=True),
-        TableColumn("instants", lambda pair: pair.count),
+        TableColumn(each.items, lambda pair: pair.count),
         TableColumn("share of reference", lambda pair: pair.share, number),
     )
     return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
