@@ -6,7 +6,7 @@ Axes: L layers, N frames, D width, U utterances, C classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repbench.benchmark.features.table import Features
+from repbench.benchmark.features.table import Features, Span
 from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
 from repbench.errors import IntegrityError
 from repbench.tensor_files import encoded_tensors
@@ -181,9 +181,58 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
     """
     layers: list[Moments] = []
     for block in table.blocks():  # (L, R, D)
-        layers = layers or [Moments() for _ in block]
-        for moments, frames in zip(layers, block, strict=True):
-            moments.add(frames)
+        layers = _with_block(layers, block)
+    return _mean_and_floored(layers)
+
+
+def statistics_of_parts(table: Features, parts: Sequence[Collection[str]]) -> list[tuple[Tensor, Tensor]]:
+    """As `statistics_of`, of each of several parts of a table, which may overlap, in one pass over the frames.
+
+    Utterances that are in the same parts are counted together, and the moments of a part are those of its groups
+    joined. So nothing of an utterance outside of a part affects its statistics, not even by rounding.
+
+    Args:
+        table: Frames (L, N, D) of all parts.
+        parts: Ids of the utterances of each part.
+    """
+    groups: dict[tuple[bool, ...], list[Span]] = {}
+    members = [frozenset(part) for part in parts]
+    for id_, span in table.starts().items():
+        if span[1]:
+            groups.setdefault(tuple(id_ in part for part in members), []).append(span)
+    groups.pop((False,) * len(parts), None)
+    blocks = [(group, spans) for group, own in groups.items() for spans in _blocks_of(own)]
+    layers: dict[tuple[bool, ...], list[Moments]] = {}
+    for (group, _), block in zip(blocks, table.spans(spans for _, spans in blocks), strict=True):
+        layers[group] = _with_block(layers.get(group, []), block)
+    return [
+        _mean_and_floored([joined(of_layer) for of_layer in zip(*(layers[group] for group in own), strict=True)])
+        for own in ([group for group in layers if group[number]] for number in range(len(parts)))
+    ]
+
+
+def _blocks_of(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    """The spans in blocks of at least `_STATISTICS_ROWS` rows, the last one excepted."""
+    block: list[Span] = []
+    for span in spans:
+        block.append(span)
+        if sum(count for _, count in block) >= _STATISTICS_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _with_block(layers: list[Moments], block: Tensor) -> list[Moments]:
+    """The moments of each layer with a block (L, R, D); none so far: of this block."""
+    layers = layers or [Moments() for _ in block]
+    for moments, frames in zip(layers, block, strict=True):
+        moments.add(frames)
+    return layers
+
+
+def _mean_and_floored(layers: Sequence[Moments]) -> tuple[Tensor, Tensor]:
+    """Mean and floored deviation of L layers: two (L, 1, D)."""
     means, deviations = [], []
     for moments in layers:
         mean, deviation = moments.mean_and_deviation()
@@ -222,12 +271,41 @@ class Moments:
             self._squares += ones[: len(block)] @ left.square_()
         self._count += len(frames)
 
+    def central(self) -> tuple[int, Tensor, Tensor]:
+        """The number of frames, their mean (D,), and their summed squares (D,) around it."""
+        shifted = self._total / self._count
+        return self._count, shifted + self._shift, self._squares - shifted * self._total
+
+    @classmethod
+    def of_central(cls, count: int, mean: Tensor, squares: Tensor) -> Moments:
+        """The moments with a number of frames, a mean (D,) and summed squares (D,) around it."""
+        moments = cls()
+        moments._count, moments._shift = count, mean
+        moments._total, moments._squares = torch.zeros_like(mean), squares
+        return moments
+
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         """(D,) each."""
         # With x' = x - shift: mean = E x' + shift, variance = E x'^2 - (E x')^2. Rounding can leave a constant one
         # slightly below 0, which `sqrt` would turn into NaN.
         mean = self._total / self._count
         return mean + self._shift, (self._squares / self._count - mean.square()).clamp_min_(0.0).sqrt_()
+
+
+def joined(several: Iterable[Moments]) -> Moments:
+    """The moments of all frames of one or more.
+
+    The squares of two add up with delta² n m / (n + m), where delta is the difference of their means (Chan, Golub and
+    LeVeque, Algorithms for computing the sample variance, 1983).
+    """
+    first, *others = (each.central() for each in several)
+    count, mean, squares = first
+    for other_count, other_mean, other_squares in others:
+        delta, together = other_mean - mean, count + other_count
+        squares = squares + other_squares + delta.square() * (count * other_count / together)
+        mean = mean + delta * (other_count / together)
+        count = together
+    return Moments.of_central(count, mean, squares)
 
 
 def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
