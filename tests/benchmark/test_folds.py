@@ -26,6 +26,8 @@ from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, Trained
 from repbench.benchmark.protocol import ProbeSettings, Protocol, SplitSettings, load_protocol
 from repbench.benchmark.records.record import read_predictions, read_record
 from repbench.benchmark.records.verify import verify_record
+from repbench.benchmark.report import ReportRequest, assemble, write_report
+from repbench.benchmark.report.render.commands import command_of
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.open import open_corpus
@@ -36,6 +38,8 @@ from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, Unlabelled, UsageError
 from repbench.testing import Envelope, tone_corpus
+from repbench.testing.fold_simulation import FoldWorld, fold_trial
+from tests.commands import repbench
 
 DISJOINT: SplitPolicy = "speaker-disjoint"
 SETTINGS = ProbeSettings(steps=30, batch_frames=128, batch_utterances=4, hidden_units=8, selection_points=3)
@@ -528,3 +532,70 @@ def test_one_task_of_a_preset_can_have_folds() -> None:
     assert protocol.for_task("sentiment", "utterance-classification").split.folds == "official"
     assert protocol.for_task("phone", "frame-classification").split == SplitSettings()
     assert Protocol.model_validate(protocol.model_dump(mode="json")) == protocol
+
+
+# reports and the command line
+
+
+def test_the_report_shows_each_fold_and_their_mean_as_published(tones: Path, tmp_path: Path) -> None:
+    written = go(tones, tmp_path / "runs", seeds=(0, 1))
+    go(tones, tmp_path / "runs", folds="null")
+    report = assemble([tmp_path / "runs"])
+    (scores,) = report.folds
+    assert scores.names == ("1", "2", "3")
+    (one,) = scores.cells
+    records = [each.record for each in written]
+    means = [(record.mean_over_folds or {})["accuracy"] for record in records]
+    assert one.mean == pytest.approx(sum(map(float, means)) / 2)  # type: ignore[arg-type]
+    assert one.cell.value == pytest.approx(sum(float(record.primary.value or 0) for record in records) / 2)
+    assert len(report.gathered.columns) == 2, "folds and a single division are not compared"
+    assert not report.gathered.failed
+    written_report = write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out"))
+    for path in written_report.files:
+        if path.suffix in {".md", ".tex", ".html", ".json"}:
+            text = path.read_text(encoding="utf-8")
+            assert ("mean_over_folds" if path.suffix == ".json" else "mean over folds") in text, path.name
+
+
+def test_the_command_that_reproduces_a_record_names_its_folds(tones: Path, tmp_path: Path) -> None:
+    (written,) = go(tones, tmp_path, "split.folds_by=group")
+    assert "--set split.folds=3 --set split.folds_by=group" in command_of(written.record)
+
+
+def test_the_command_line_takes_folds_and_prints_their_mean(tones: Path, tmp_path: Path) -> None:
+    pair = ["run", "--upstream", "mel", "--downstream", "sentiment", "--corpus", tones, "--out", tmp_path]
+    done = repbench(*pair, "--folds", "3", "--set", "probe.steps=20")
+    assert done.code == 0, done.err
+    assert "mean over" in done.out
+    twice = repbench(*pair, "--folds", "3", "--set", "split.folds=2")
+    assert twice.code == 2
+    assert "`--folds` and `--set split.folds` set the same" in twice.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("split.folds_by=session",), "`split.folds_by` has no effect without `split.folds`"),
+        (("split.folds=3", "split.official=always"), "`split.official: always` has no effect with `split.folds`"),
+        (("split.folds=1",), "greater than or equal to 2"),
+    ],
+)
+def test_settings_of_folds_that_contradict_each_other_are_refused(settings: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_protocol(assignments=settings)
+
+
+# the interval
+
+
+@pytest.mark.slow
+def test_the_interval_of_pooled_folds_covers_what_its_probes_score_on_other_speakers() -> None:
+    """`benchmarks/fold_coverage.py` has more corpora of more worlds; of 80 the share has a standard error of 2.4 %."""
+    trials = [fold_trial(FoldWorld(num_speakers=10, num_folds=5), seed) for seed in range(80)]
+    held = sum(each.interval[0] <= each.of_probes <= each.interval[1] for each in trials)
+    assert held / len(trials) >= 0.88
+
+
+def test_a_simulated_corpus_follows_from_its_seed() -> None:
+    world = FoldWorld(num_speakers=6, num_folds=3, utterances=8)
+    assert fold_trial(world, 1) == fold_trial(world, 1) != fold_trial(world, 2)
