@@ -17,9 +17,11 @@ from repbench.benchmark.data.dataset import LabelledFold, LabelledSplits
 from repbench.benchmark.data.folds import Folds, folds_of
 from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.features.extraction import ExtractionOptions, extract
+from repbench.benchmark.features.parts import ExtractionPart
 from repbench.benchmark.features.table import Features, FeatureTable
 from repbench.benchmark.features.windows import Room, WindowedFeatures
 from repbench.benchmark.pipeline.existing_records import identity_of
+from repbench.benchmark.pipeline.extract_part import PartRequest, extract_part
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import ProbeShape, load_probe, statistics_of, statistics_of_parts
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
@@ -37,6 +39,7 @@ from repbench.downstream.phone_ctc import PhoneCTC
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
 from repbench.errors import DataError, Unlabelled, UsageError
+from repbench.progress import Silence
 from repbench.testing import Envelope, tone_corpus
 from repbench.testing.fold_simulation import FoldWorld, fold_trial
 from tests.commands import repbench
@@ -532,6 +535,21 @@ def test_one_task_of_a_preset_can_have_folds() -> None:
     assert protocol.for_task("sentiment", "utterance-classification").split.folds == "official"
     assert protocol.for_task("phone", "frame-classification").split == SplitSettings()
     assert Protocol.model_validate(protocol.model_dump(mode="json")) == protocol
+
+
+def test_a_part_stores_what_the_folds_of_a_run_read(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (single,) = go(tones, tmp_path / "single", "extraction.store_gib=0")
+    monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path / "cache"))
+    request = PartRequest(
+        upstream="mel", downstreams=("sentiment",), corpus=str(tones), part=ExtractionPart.of("1/1"),
+        protocol=load_protocol(assignments=("split.folds=3",)),
+    )  # fmt: skip
+    assert extract_part(request, Silence()).num_computed == 24
+    (stored,) = go(tones, tmp_path / "stored")
+    assert stored.record.predictions_sha256 == single.record.predictions_sha256
+    assert extract_part(request, Silence()).num_computed == 0
 
 
 # reports and the command line
