@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, field_serializer
+from pydantic import Field, field_serializer, model_validator
 
 from repbench.configs.loader import apply_overrides, build, load_preset, load_yaml, merged
 from repbench.configs.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, Settings
+
+BY_SPEAKER = "speaker"
+"""The default of `split.folds_by`."""
 
 
 class ProbeSettings(Settings):
@@ -84,6 +87,15 @@ class SplitSettings(Settings):
     """Share of the utterances, speakers or groups that selects."""
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """Share that is scored, once."""
+    # Both are left out at their defaults, so that records and references without folds stay as they were.
+    folds: Annotated[int, Field(ge=2, strict=True)] | Literal["official"] | None = Field(
+        default=None, exclude_if=lambda folds: folds is None
+    )
+    """Number of folds, each of which is test once, or `official` for those of the corpus (attribute `fold`); null: one
+    division."""
+    folds_by: Annotated[str, Field(min_length=1)] = Field(default=BY_SPEAKER, exclude_if=lambda by: by == BY_SPEAKER)
+    """What folds, and dev in them, keep together: speaker, group, session, or the name of an attribute. Without several
+    speakers, `speaker` stands for group, or for utterance where there are no groups."""
 
 
 class ExtractionSettings(Settings):
@@ -125,10 +137,12 @@ class TaskSettings(Settings):
     """Layer that the probe reads; null: as for all tasks."""
     probe: ProbeSettings = ProbeSettings()
     """Settings of the probe that differ; the others are as for all tasks."""
+    split: SplitSettings = Field(default=SplitSettings(), exclude_if=lambda split: not split.model_fields_set)
+    """Settings of the division that differ, such as folds for one task."""
 
-    @field_serializer("probe")
-    def _written_down(self, probe: ProbeSettings) -> dict[str, Any]:
-        return probe.model_dump(mode="json", exclude_unset=True)
+    @field_serializer("probe", "split")
+    def _written_down(self, settings: Settings) -> dict[str, Any]:
+        return settings.model_dump(mode="json", exclude_unset=True)
 
 
 class Protocol(Settings):
@@ -176,18 +190,33 @@ class Protocol(Settings):
     task: dict[str, Any] = Field(default_factory=dict)
     """Options of the downstream, by keyword (`task.attribute` of `sentiment`)."""
 
+    # Not of `SplitSettings`: those of a task in `tasks` are a part of the whole.
+    @model_validator(mode="after")
+    def _folds_go_together(self) -> Self:
+        if self.split.folds is None and self.split.folds_by != BY_SPEAKER:
+            raise ValueError("`split.folds_by` has no effect without `split.folds`")
+        if self.split.folds is not None and self.split.official == "always":
+            raise ValueError("`split.official: always` has no effect with `split.folds`: leave one of the two out")
+        return self
+
     def for_task(self, name: str, problem: str) -> Protocol:
         """The protocol of one task: settings for the task override those for its problem, which override the others."""
-        head, layer, probe = self.head, self.layer, self.probe
+        head, layer, probe, split = self.head, self.layer, self.probe, self.split
         # The later one overrides. `model_fields_set` has only the keys that were given, so defaults of a group override
         # nothing.
         for own in (self.tasks.get(problem), self.tasks.get(name)):
             if own is not None:
                 head, layer = own.head or head, own.layer or layer
-                probe = probe.model_copy(
-                    update={field: getattr(own.probe, field) for field in own.probe.model_fields_set}
-                )
-        return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "tasks": {}})
+                probe, split = _changed(probe, own.probe), _changed(split, own.split)
+        return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "split": split, "tasks": {}})
+
+
+Group = TypeVar("Group", bound=Settings)
+
+
+def _changed(settings: Group, own: Group) -> Group:
+    """The settings with those that are set in another group of the kind."""
+    return settings.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 NOT_OF_A_MODE = {

@@ -58,6 +58,12 @@ class RunArguments:
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")] = (
         None
     )
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|official", help="Number of folds, each test once, or those of the corpus: split.folds."
+        ),
+    ] = None
     device: Device = "auto"
     threads: Threads = None
     finetune: Annotated[
@@ -99,8 +105,11 @@ class RunArguments:
             ("head", "--head", self.head is not None),
             ("layer", "--layer", bool(self.layer)),
             ("probe.tune", "--tune", self.tune),
+            ("split.folds", "--folds", self.folds is not None),
         ):
             refuse_both(assignments, key, option, given)
+        if self.folds is not None:
+            assignments = [*assignments, f"split.folds={self.folds}"]
         return RunRequest(
             upstream=self.upstream,
             downstream=self.downstream,

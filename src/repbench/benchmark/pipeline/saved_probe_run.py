@@ -50,6 +50,13 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     assert request.probe is not None
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)
+    if source.folds is not None:
+        raise UsageError(
+            f"The run has a probe for each of {len(source.folds)} folds, and none of all of its corpus",
+            file=folder,
+            key="--probe",
+            do="Train one without split.folds, and give that run",
+        )
     network = load_network(folder / NETWORK_FILE) if source.mode == "finetune" else None
     file = folder / (PROBE_FILE if network is None else NETWORK_FILE)
     probe, facts = load_probe(file) if network is None else (network.probe, dict(network.facts))
@@ -104,7 +111,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, examples))
     known = baselines(context.task, splits.classes, splits.train, examples)
-    test = OpenedTest(examples=examples, baselines=known, trained_on=facts)
+    test = OpenedTest(examples=examples, baselines=known, trained_on={None: facts})
     data = RunData(corpus=corpus, splits=splits, notes=rates)
     return [score(context, data, test, result, predictions)]
 

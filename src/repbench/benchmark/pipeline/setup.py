@@ -110,6 +110,7 @@ class RunSetting:
         seed: Of the probe.
         labels: Those of the corpus, or shuffled ones (a control).
         tuned: Whether the learning rate is chosen on dev.
+        fold: Name of the fold of one training; None for the record, and where there are no folds.
     """
 
     layer: str
@@ -117,6 +118,7 @@ class RunSetting:
     seed: int
     labels: Labels = "given"
     tuned: bool = False
+    fold: str | None = None
 
     def protocol(self, common: Protocol) -> Protocol:
         """The protocol of the record, from that of the run."""
@@ -140,13 +142,24 @@ class LabelledSubset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedResult:
-    """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it."""
+    """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it.
+
+    Attributes:
+        setting: The setting.
+        trained: The probe, its selection and its time; with folds the probe of the first, what all folds selected
+            together, and the time of all.
+        label_seconds: Seconds of labelled sound, by split; with folds the mean over them.
+        warnings: About this training.
+        mode: frozen or finetune.
+        folds: The result of each fold; none where there are no folds.
+    """
 
     setting: RunSetting
     trained: TrainedProbe
     label_seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     mode: Literal["frozen", "finetune"] = "frozen"
+    folds: tuple[TrainedResult, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -283,6 +296,12 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     Head and layer of its protocol are back at their defaults, like those of a record.
     """
     problem = problem_of(task).name
+    if request.finetune and request.protocol.for_task(request.downstream, problem).split.folds is not None:
+        raise UsageError(
+            "Each fold would need its own fine-tuning",
+            key="split.folds",
+            do="Leave --finetune out, or fine-tune on one division of the corpus",
+        )
     for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
         # Only for its error: a misspelt task in `tasks` would otherwise have no effect.
         registry().find("downstream", name)

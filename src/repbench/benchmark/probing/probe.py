@@ -5,9 +5,10 @@ Axes: L layers, N frames, D width, U utterances, C classes.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repbench.benchmark.features.table import Features
+from repbench.benchmark.features.table import Features, Span
 from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
 from repbench.downstream.problems.contract import TargetStatistics
 from repbench.errors import IntegrityError
@@ -212,6 +213,57 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
             continue
         for moments, others in zip(layers, of_block, strict=True):
             moments.merge(others)
+    return _mean_and_floored(layers)
+
+
+def statistics_of_parts(table: Features, parts: Sequence[Collection[str]]) -> list[tuple[Tensor, Tensor]]:
+    """As `statistics_of`, of each of several parts of a table, which may overlap, in one pass over the frames.
+
+    Utterances that are in the same parts are counted together, and the moments of a part are those of its groups
+    joined. So nothing of an utterance outside of a part affects its statistics, not even by rounding.
+
+    Args:
+        table: Frames (L, N, D) of all parts.
+        parts: Ids of the utterances of each part.
+    """
+    groups: dict[tuple[bool, ...], list[Span]] = {}
+    members = [frozenset(part) for part in parts]
+    for id_, span in table.starts().items():
+        if span[1]:
+            groups.setdefault(tuple(id_ in part for part in members), []).append(span)
+    groups.pop((False,) * len(parts), None)
+    blocks = [(group, spans) for group, own in groups.items() for spans in _blocks_of(own)]
+    layers: dict[tuple[bool, ...], list[Moments]] = {}
+    for (group, _), block in zip(blocks, table.spans(spans for _, spans in blocks), strict=True):
+        layers[group] = _with_block(layers.get(group, []), block)
+    return [
+        _mean_and_floored([joined(of_layer) for of_layer in zip(*(layers[group] for group in own), strict=True)])
+        for own in ([group for group in layers if group[number]] for number in range(len(parts)))
+    ]
+
+
+def _blocks_of(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    """The spans in blocks of at least `_STATISTICS_ROWS` rows, the last one excepted."""
+    block: list[Span] = []
+    for span in spans:
+        block.append(span)
+        if sum(count for _, count in block) >= _STATISTICS_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _with_block(layers: list[Moments], block: Tensor) -> list[Moments]:
+    """The moments of each layer with a block (L, R, D); none so far: of this block."""
+    layers = layers or [Moments() for _ in block]
+    for moments, frames in zip(layers, block, strict=True):
+        moments.add(frames)
+    return layers
+
+
+def _mean_and_floored(layers: Sequence[Moments]) -> tuple[Tensor, Tensor]:
+    """Mean and floored deviation of L layers: two (L, 1, D)."""
     means, deviations = [], []
     for moments in layers:
         mean, deviation = moments.mean_and_deviation()
@@ -266,8 +318,10 @@ class Moments:
         """Add the frames of another, whose sums are moved to the shift of this one."""
         moved = other._shift - self._shift
         # sum (x - s)^2 with x - s = (x - o) + (o - s), where o - s is `moved`
-        self._squares += other._squares + 2 * moved * other._total + other._count * moved.square()
-        self._total += other._total + other._count * moved
+        moved_squares = other._squares + 2 * moved * other._total + other._count * moved.square()
+        # not in place: a copy of these moments has the same tensors
+        self._squares = self._squares + moved_squares
+        self._total = self._total + other._total + other._count * moved
         self._count += other._count
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
@@ -276,6 +330,15 @@ class Moments:
         # slightly below 0, which `sqrt` would turn into NaN.
         mean = self._total / self._count
         return mean + self._shift, (self._squares / self._count - mean.square()).clamp_min_(0.0).sqrt_()
+
+
+def joined(several: Iterable[Moments]) -> Moments:
+    """The moments of all frames of one or more, which stay as they are."""
+    first, *others = several
+    together = copy.copy(first)
+    for other in others:
+        together.merge(other)
+    return together
 
 
 def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,8 @@ class ProbeTraining:
         shape: Of every probe.
         train: Features of the training split.
         dev: Features of the dev split.
-        statistics: (L, 1, D) mean and deviation of all layers of `train`, over all frames, labelled or not.
+        statistics: (L, 1, D) mean and deviation of all layers of `train`, over all frames, labelled or not; None where
+            each job has its own.
         settings: The budget.
         learning_rates: R of them; empty: that of the settings.
         device: Where the probes are and learn; the tables may be elsewhere.
@@ -55,7 +56,7 @@ class ProbeTraining:
     shape: ProbeShape
     train: Features
     dev: Features
-    statistics: tuple[Tensor, Tensor]
+    statistics: tuple[Tensor, Tensor] | None
     settings: ProbeSettings
     learning_rates: tuple[float, ...] = ()
     device: torch.device = CPU
@@ -70,12 +71,15 @@ class ProbeJob:
         dev: Utterances to select on.
         layers: Layers of the tables that are read.
         seed: Of the initial weights and the order of the batches.
+        statistics: As in `ProbeTraining`, of the utterances that this job may know, as those of a fold's train; None:
+            the shared ones.
     """
 
     train: LabelledUtterances
     dev: LabelledUtterances
     layers: slice = field(default_factory=lambda: slice(None))
     seed: int = 0
+    statistics: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,11 @@ def train_probes(
         EnvironmentFault: The memory does not suffice.
     """
     counted = CountedSteps(progress, len(jobs) * shared.settings.steps)
-    means = UtteranceMeans(shared.train), UtteranceMeans(shared.dev)
+    standardised = all(job.statistics is None for job in jobs)
+    means_of_train = UtteranceMeans(shared.train, standardised=standardised)
+    # Folds read train and dev in one table, and each mean once.
+    same = shared.dev is shared.train
+    means = means_of_train, means_of_train if same else UtteranceMeans(shared.dev, standardised=standardised)
     threads = torch.get_num_threads()
     at_once = min(jobs_at_once(shared.predictor, shared.shape, shared.device, _batch_bytes(shared)), len(jobs))
     if not (shared.train.is_at_hand and shared.dev.is_at_hand):
@@ -168,7 +176,9 @@ class _ProbeGroup:
         # The generator draws the weights, then the order of the batches: both follow from the seed of the job.
         untrained = Probe(shared.shape, generator)
         if self._settings.standardise:
-            mean, std = shared.statistics
+            statistics = job.statistics or shared.statistics
+            assert statistics is not None
+            mean, std = statistics
             untrained.set_statistics(mean[job.layers], std[job.layers])
         untrained.set_target_statistics(self._predictor.context.target_statistics)
         untrained.to(self._device)

@@ -144,6 +144,8 @@ class Prediction:
         id: The utterance.
         speaker: Its speaker, if known.
         group: Its chapter, session or video, if known.
+        fold: The fold in which it was test; None where there are no folds. `as_line` and `of_line` leave it out, as it
+            is not of the kind: who writes and reads lines adds it.
         marker: The field of a line of `predictions.jsonl` that only this kind of prediction has.
     """
 
@@ -152,6 +154,7 @@ class Prediction:
     id: str
     speaker: str | None
     group: str | None
+    fold: str | None = None
 
     def as_line(self) -> dict[str, Any]:
         """The fields of its line of `predictions.jsonl`."""
@@ -186,7 +189,7 @@ class Prediction:
 
 
 def _fields_of(kind: type[Prediction]) -> tuple[str, ...]:
-    return tuple(each.name for each in dataclasses.fields(kind))
+    return tuple(each.name for each in dataclasses.fields(kind) if each.name != "fold")
 
 
 def _frozen(value: Any) -> Any:

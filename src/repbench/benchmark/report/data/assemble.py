@@ -19,6 +19,7 @@ from repbench.benchmark.report.data.controls import Controls, controls
 from repbench.benchmark.report.data.cost import Front, RowCost, fronts, row_cost
 from repbench.benchmark.report.data.efficiency import Efficiency, efficiencies
 from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
@@ -66,6 +67,7 @@ class Report:
         gathered: The table.
         verdicts: The comparisons of its cells.
         overall: From mode and label fraction to the aggregates over all tasks; empty with one task.
+        folds: The score of each fold, by column.
         controls: Shuffled labels and untrained networks, by column.
         costs: From the key of a row to its costs.
         efficiencies: Label-efficiency curves, by column.
@@ -81,6 +83,7 @@ class Report:
     gathered: Gathered
     verdicts: Verdicts
     overall: Mapping[tuple[str, float], GroupAggregates]
+    folds: Sequence[FoldScores]
     controls: Sequence[Controls]
     costs: Mapping[str, RowCost]
     efficiencies: Sequence[Efficiency]
@@ -234,6 +237,7 @@ def assemble(
         gathered=gathered,
         verdicts=verdicts,
         overall={group: each for group in gathered.groups if (each := overall(gathered, group)) is not None},
+        folds=fold_scores(gathered),
         controls=controls(gathered, evidence),
         costs={row.key: row_cost(gathered, row) for row in gathered.rows},
         efficiencies=efficiencies(gathered),

@@ -104,12 +104,14 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         for place, (group, together) in enumerate(report.overall.items())
         for each in tables.overall(together, group)
     ]
+    folds = [tables.folds(each) for each in report.folds]
     controls = [tables.controls(each) for each in report.controls]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
     contents = [
         ("scores", "Scores"),
         *([("overall", "All tasks together")] if overall else []),
+        *([("folds", "Folds")] if folds else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
@@ -136,6 +138,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "untested": " ".join(tables.untested_sentence(report)),
         "seeds": " ".join(tables.seeds_and_checks(report)),
         "overall": overall,
+        "fold_tables": folds,
         "control_tables": controls,
         "published": published,
         "failures": not_believed,

@@ -17,6 +17,7 @@ from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.data.cost import Front
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency
+from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.reading import Run
@@ -44,6 +45,8 @@ _OF_RECORD: Fields = {**_OF_RUN, **_fields("seed=record.seed value=record.primar
 _FAILED: Fields = {**_OF_RUN, **_fields("fault")}
 
 _OF_CLASS: dict[type, Fields] = {
+    FoldScores: _fields("column cells"),
+    CellFolds: _fields("cell folds=values mean_over_folds=mean deviation"),
     Controls: _fields("column cells=controlled"),
     Controlled: _fields("cell selectivity gained_by_training=training"),
     Gain: _fields("over=control value ci95=interval"),
@@ -106,6 +109,7 @@ def results(report: Report) -> dict[str, Any]:
         "overall": [
             _overall(aggregates.columns, each) for aggregates in report.overall.values() for each in aggregates.rows
         ],
+        "folds": _plain(report.folds),
         "controls": _plain(report.controls),
         "label_efficiency": _plain(report.efficiencies),
         "layers": _plain(report.profiles),

@@ -16,6 +16,7 @@ from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.data.cost import Front, as_count
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
+from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow, System
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
@@ -143,6 +144,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
         yield scores(report, group)
         if group in report.overall:
             yield from overall(report.overall[group], group)
+    yield from (folds(each) for each in report.folds)
     yield from (controls(each) for each in report.controls)
     yield from (efficiency(each) for each in report.efficiencies)
     yield from (layers(each) for each in report.profiles)
@@ -276,6 +278,27 @@ def _letters() -> Iterator[str]:
     """A, B, …, Z, A2, B2, …"""
     for turn in itertools.count(1):
         yield from (f"{letter}{turn if turn > 1 else ''}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def folds(each: FoldScores) -> PlainTable:
+    """A row for each number, a column for each fold; then the mean over folds."""
+    columns: tuple[TableColumn[CellFolds], ...] = (
+        TableColumn("system", lambda one: one.cell.row.system.name, is_name=True),
+        TableColumn("setting", lambda one: _setting(one.cell.row), is_name=True),
+        *(TableColumn(f"fold {shown(name)}", partial(_of_fold, name=name)) for name in each.names),
+        TableColumn("mean over folds", lambda one: one.mean, number),
+        TableColumn("deviation", lambda one: one.deviation, number),
+        TableColumn(f"pooled {shown(each.column.metric)}", lambda one: _unmarked(one.cell)),
+    )
+    note = (
+        "In the mean over folds each fold counts alike, as in published results; the pooled number counts each item "
+        "alike, and is the one that is ranked and has an interval. Deviation: standard deviation of the folds."
+    )
+    return table(f"Folds: {each.column.title}", columns, each.cells, (note,))
+
+
+def _of_fold(one: CellFolds, name: str) -> str | None:
+    return number(one.values[name]) if name in one.values else None
 
 
 def controls(each: Controls) -> PlainTable:
