@@ -34,9 +34,11 @@ class ProbeSettings(Settings):
     clip_norm: Positive | None = None
     """Largest norm of a probe's gradient; null: no clipping."""
     hidden_units: PositiveInt = 256
-    """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
+    """Width of the hidden layers of `mlp1`, `mlp2`, `statistics_mean` and `conv`, of each direction of `blstm`, and of
+    what `project_mean` and `project_ctc` project to; `gru` and `xvector` have their own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the hidden layers of `mlp1` and `mlp2` that is dropped in training; `gru` has its own."""
+    """Share of the hidden units of `mlp1`, `mlp2`, `statistics_mean`, `conv` and `blstm` that is dropped in training;
+    `gru` has its own."""
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
     mix: Literal["softmax", "raw"] = "softmax"
@@ -194,7 +196,7 @@ NOT_OF_A_MODE = {
 """The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
 those of a fine-tuned head."""
 
-_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc"}
+_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc", "attentive_mean", "xvector"}
 _NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}
 
 

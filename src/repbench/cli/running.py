@@ -45,8 +45,9 @@ class RunArguments:
         str | None,
         typer.Option(
             metavar="H",
-            help="The head; see `repbench list heads`. Built-in: linear, mlp1, mlp2, concat9 (frames), linear, mlp1, "
-            "mlp2, gru, project_mean (utterances), ctc, project_ctc (sequences). Default: the preset's or the task's.",
+            help="The head; may be repeated. Built-in: linear, mlp1, mlp2, concat9, conv, blstm (frames), linear, "
+            "mlp1, mlp2, gru, project_mean, attentive_mean, statistics_mean, conv, blstm, xvector (utterances), ctc, "
+            "project_ctc (sequences); see `repbench list heads`. Default: the preset's or the task's.",
         ),
     ] = None
     preset: Annotated[
