@@ -41,6 +41,9 @@ class ProbeSettings(Settings):
     `gru` has its own."""
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
+    layer_norm: bool = False
+    """Whether each frame of each layer is normalised to mean 0 and variance 1 over its dimensions, after it is
+    standardised and before the layers are mixed."""
     mix: Literal["softmax", "raw"] = "softmax"
     """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
@@ -191,10 +194,13 @@ class Protocol(Settings):
 NOT_OF_A_MODE = {
     "frozen": frozenset(f"finetune.{name}" for name in FinetuneSettings.model_fields),
     "finetune": frozenset(f"probe.{name}" for name in ProbeSettings.model_fields)
-    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.mix"},
+    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.layer_norm", "probe.mix"},
 }
 """The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
 those of a fine-tuned head."""
+
+HEAD_SETTINGS = ("probe.hidden_units", "probe.dropout")
+"""The settings that some heads read and others do not."""
 
 _NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc", "attentive_mean", "xvector"}
 _NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}

@@ -204,6 +204,7 @@ class RunContext:
             width=self.upstream.info.width,
             hidden_units=self.request.protocol.probe.hidden_units,
             classes=classes,
+            layer_norm=self.request.protocol.probe.layer_norm,
             mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
         )
 

@@ -1,4 +1,4 @@
-"""The probe on frozen features: standardise, mix the layers, apply the head; and its file.
+"""The probe on frozen features: standardise, normalise, mix the layers, apply the head; and its file.
 
 Axes: L layers, N frames, D width, U utterances, C classes.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from repbench.benchmark.features.table import Features
 from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
@@ -48,6 +49,8 @@ class ProbeShape:
             1/12 on); with one layer all three are that layer.
         dropout: Share of the head's hidden units that is dropped in training.
         outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
+        layer_norm: Whether each frame of each layer is normalised over its dimensions before the mix; written into the
+            file of a probe only where it is.
     """
 
     head: str
@@ -59,10 +62,11 @@ class ProbeShape:
     mix: str
     dropout: float = 0.0
     outputs: int | None = None
+    layer_norm: bool = False
 
 
 class Probe(nn.Module):
-    """Standardises each layer, mixes the layers, and applies the head."""
+    """Standardises each layer, normalises its frames where `layer_norm` is set, mixes the layers, applies the head."""
 
     mean: Tensor
     std: Tensor
@@ -103,23 +107,32 @@ class Probe(nn.Module):
         return self.scores(self.standardised(frames), counts)
 
     def standardised(self, frames: Tensor) -> Tensor:
-        """Frames (L, N, D) minus mean, over deviation, of the training split; unchanged where none were set."""
-        return (frames - self.mean).div_(self.std)  # (L, N, D) with (L, 1, D)
+        """Frames (L, N, D) minus mean, over deviation, of the training split, then each normalised with `layer_norm`.
+
+        Where no statistics were set, the first part changes nothing.
+        """
+        return self._normalised((frames - self.mean).div_(self.std))  # (L, N, D) with (L, 1, D)
+
+    def _normalised(self, standard: Tensor) -> Tensor:
+        """Each frame of each layer (L, N, D) minus its mean over D, over its deviation, where `layer_norm` is set."""
+        return F.layer_norm(standard, standard.shape[-1:]) if self.shape.layer_norm else standard
 
     def standardise_(self, frames: Tensor) -> Tensor:
         """As `standardised`, in place: the same numbers without a copy."""
         if not fits(frames):
-            return frames.sub_(self.mean).div_(self.std)
+            return self._normalised(frames.sub_(self.mean).div_(self.std))
 
         def work(part: Sequence[tuple[int, int]]) -> None:
             for first, last in part:  # while they are in the cache
-                frames[:, first:last].sub_(self.mean).div_(self.std)
+                tile = frames[:, first:last].sub_(self.mean).div_(self.std)
+                if self.shape.layer_norm:
+                    tile.copy_(self._normalised(tile))
 
         each_part(work, frames.shape[1])
         return frames
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Scores of standardised frames; arguments and result as of `forward`."""
+        """Scores of frames as `standardised` gives them; arguments and result as of `forward`."""
         with head_faults(self.shape.head):
             scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
@@ -240,8 +253,11 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
 def fields_of(shape: ProbeShape) -> dict[str, Any]:
     """The shape as the file of a probe holds it."""
     fields = {name: getattr(shape, name) for name in ProbeShape.__dataclass_fields__}
-    if shape.outputs is None:  # a field that most files do not have: their bytes stay those of before there was one
+    # Fields that most files do not have: their bytes stay those of before there were any.
+    if shape.outputs is None:
         del fields["outputs"]
+    if not shape.layer_norm:
+        del fields["layer_norm"]
     return fields
 
 
