@@ -60,7 +60,8 @@ class RunCall:
     @property
     def name(self) -> str:
         """Its name in the output."""
-        return f"{self.label} · {self.downstream} · {self.corpus} · {self.mode} · {self.layer}"
+        head = "" if self.head is None else f" · {self.head}"
+        return f"{self.label} · {self.downstream} · {self.corpus} · {self.mode} · {self.layer}{head}"
 
     def command(self, store_layers: Sequence[str] = ()) -> list[str]:
         """Its command line, without `repbench run`."""
