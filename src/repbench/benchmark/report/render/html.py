@@ -105,11 +105,13 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         for each in tables.overall(together, group)
     ]
     controls = [tables.controls(each) for each in report.controls]
+    heads = [tables.heads(each) for each in report.heads if each.reversals]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
     contents = [
         ("scores", "Scores"),
         *([("overall", "All tasks together")] if overall else []),
+        *([("heads", "Order of models by head")] if heads else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
@@ -136,6 +138,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "untested": " ".join(tables.untested_sentence(report)),
         "seeds": " ".join(tables.seeds_and_checks(report)),
         "overall": overall,
+        "head_tables": heads,
         "control_tables": controls,
         "published": published,
         "failures": not_believed,
