@@ -264,9 +264,11 @@ def test_a_head_of_whole_utterances_draws_those_with_a_label_and_learns_from_the
         assert batch.frames[0, :, 0].tolist() == list(range(first, first + count))
         assert (batch.rows.tolist(), batch.classes.tolist()) == (list(range(2, count)), [1] * (count - 2))
     assert seen == {3, 5}
+    none = batches(
+        predictor, LabelledFeatures(labelled.table, examples[1:2]), ProbeSettings(), generator(), context=0, whole=True
+    )
     with pytest.raises(DataError, match="No frame of the 1 training utterances is labelled"):
-        alone = LabelledFeatures(labelled.table, examples[1:2])
-        next(batches(predictor, alone, ProbeSettings(), generator(), context=0, whole=True))
+        next(none)
 
 
 def test_whole_utterances_have_about_the_frames_of_a_batch() -> None:

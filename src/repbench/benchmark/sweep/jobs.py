@@ -60,8 +60,7 @@ class RunCall:
     @property
     def name(self) -> str:
         """Its name in the output."""
-        head = "" if self.head is None else f" · {self.head}"
-        return f"{self.label} · {self.downstream} · {self.corpus} · {self.mode} · {self.layer}{head}"
+        return " · ".join(filter(None, (self.label, self.downstream, self.corpus, self.mode, self.layer, self.head)))
 
     def command(self, store_layers: Sequence[str] = ()) -> list[str]:
         """Its command line, without `repbench run`."""
