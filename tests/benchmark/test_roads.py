@@ -177,6 +177,10 @@ def in_windows(part: Sequence[object], window_rows: int) -> WindowedFeatures:
         (Speaker(), "mlp1", 1000, "weighted"),
         (Speaker(), "gru", 1000, "mean"),
         (PhoneCTC(), "ctc", 1000, "mean"),
+        (Phone(), "blstm", 1000, "weighted"),
+        (Phone(), "conv", 1000, "mean"),
+        (Speaker(), "statistics_mean", 1000, "mean"),
+        (Speaker(), "attentive_mean", 1000, "mean"),
     ],
 )
 def test_a_probe_trained_in_windows_is_the_same(

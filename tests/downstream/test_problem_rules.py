@@ -118,12 +118,16 @@ def declared(problem: Problem) -> tuple[Any, ...]:
 
 def test_what_each_problem_declares() -> None:
     assert declared(FRAMES) == (
-        "frame-classification", ("linear", "mlp1", "mlp2", "concat9"), "confusion", "frames", False, "frames",
-        False, False, ("collapse",),
+        "frame-classification", ("linear", "mlp1", "mlp2", "concat9", "conv", "blstm"), "confusion", "frames", False,
+        "frames", False, False, ("collapse",),
     )  # fmt: skip
     assert declared(UTTERANCES) == (
-        "utterance-classification", ("linear", "mlp1", "mlp2", "gru", "project_mean"), "scores", "utterances", True,
-        "utterances", False, True, (),
+        "utterance-classification",
+        (
+            "linear", "mlp1", "mlp2", "gru", "project_mean", "attentive_mean", "statistics_mean", "conv", "blstm",
+            "xvector",
+        ),
+        "scores", "utterances", True, "utterances", False, True, (),
     )  # fmt: skip
     assert declared(SEQUENCES) == (
         "sequence", ("ctc", "project_ctc"), "hypothesis", "frames with a blank", False, "utterances", True, False, (),

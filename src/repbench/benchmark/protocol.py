@@ -40,11 +40,16 @@ class ProbeSettings(Settings):
     clip_norm: Positive | None = None
     """Largest norm of a probe's gradient; null: no clipping."""
     hidden_units: PositiveInt = 256
-    """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
+    """Width of the hidden layers of `mlp1`, `mlp2`, `statistics_mean` and `conv`, of each direction of `blstm`, and of
+    what `project_mean` and `project_ctc` project to; `gru` and `xvector` have their own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the hidden layers of `mlp1` and `mlp2` that is dropped in training; `gru` has its own."""
+    """Share of the hidden units of `mlp1`, `mlp2`, `statistics_mean`, `conv` and `blstm` that is dropped in training;
+    `gru` has its own."""
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
+    layer_norm: bool = False
+    """Whether each frame of each layer is normalised to mean 0 and variance 1 over its dimensions, after it is
+    standardised and before the layers are mixed."""
     mix: Literal["softmax", "raw"] = "softmax"
     """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
@@ -222,12 +227,15 @@ def _changed(settings: Group, own: Group) -> Group:
 NOT_OF_A_MODE = {
     "frozen": frozenset(f"finetune.{name}" for name in FinetuneSettings.model_fields),
     "finetune": frozenset(f"probe.{name}" for name in ProbeSettings.model_fields)
-    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.mix"},
+    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.layer_norm", "probe.mix"},
 }
 """The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
 those of a fine-tuned head."""
 
-_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc"}
+HEAD_SETTINGS = ("probe.hidden_units", "probe.dropout")
+"""The settings that some heads read and others do not."""
+
+_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc", "attentive_mean", "xvector"}
 _NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}
 
 

@@ -64,7 +64,7 @@ __all__ = ["RunRequest", "WrittenRecord", "evaluate", "run"]
 
 
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRecord]:
-    """Evaluate an upstream on a task, and write one record for each layer, label fraction, seed and control.
+    """Evaluate an upstream on a task, and write one record for each layer, head, fraction, seed and control.
 
     Of several processes that `torchrun` started to fine-tune together, the leading one returns the records.
 
@@ -74,6 +74,8 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
+    if request.head is not None and request.heads:
+        raise UsageError("Give `head` or `heads`, not both", key="--head")
     if not request.finetune or request.probe is not None:
         _refuse_several_processes()
         with alone_if_missing_only(request, reporter):
@@ -99,6 +101,8 @@ def _refuse_several_processes() -> None:
 def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[WrittenRecord]:
     if request.layers:
         return [each for one in _layer_by_layer(request) for each in _run(one, reporter, processes)]
+    if request.heads and request.head is None:
+        return [each for one in _head_by_head(request) for each in _run(one, reporter, processes)]
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
@@ -150,6 +154,14 @@ def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
     stored = () if len(layers) == 1 or request.finetune else layers
     stored = tuple(dict.fromkeys((*request.store_layers, *stored)))
     return [replace(request, layer=layer, layers=(), store_layers=stored) for layer in layers]
+
+
+def _head_by_head(request: RunRequest) -> list[RunRequest]:
+    """One request for each head; the first pass over the corpus stores the features that the others read.
+
+    Each keeps the names of all, so that `prepare` refuses any of them before the first one is trained.
+    """
+    return [replace(request, head=head) for head in dict.fromkeys(request.heads)]
 
 
 def _probed(

@@ -185,6 +185,8 @@ def _context_as_declared(subject: HeadSubject) -> Held:
     """The scores of a frame depend on as many frames on either side as `context_frames` states."""
     if subject.forms == (True,):
         raise NotApplicable("it gives utterances")
+    if subject.info.whole_utterances:
+        raise NotApplicable("it reads whole utterances")
     head, context = subject.build(False), subject.info.context_frames
     (frames,) = frames_of((4 * context + 9,))
     middle = len(frames) // 2

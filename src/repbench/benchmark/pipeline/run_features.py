@@ -23,6 +23,7 @@ from repbench.benchmark.features.source import features_of
 from repbench.benchmark.features.table import Features, FeatureTable
 from repbench.benchmark.features.windows import FrameSource, Room, WindowedFeatures
 from repbench.benchmark.pipeline.setup import RunContext
+from repbench.benchmark.probing.batches import utterances_at_once
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
 from repbench.downstream.heads import head_info
@@ -74,8 +75,11 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
 def _batch_frames(context: RunContext, counts: Sequence[int]) -> int:
     """Most frames of a batch of training utterances with so many frames each."""
     probe = context.request.protocol.probe
+    head = head_info(context.head)
+    if problem_of(context.task).batches == "frames" and head.whole_utterances:
+        return sum(sorted(counts)[-utterances_at_once(counts, probe.batch_frames) :])
     if problem_of(context.task).batches == "frames":
-        each = 2 * head_info(context.head).context_frames + 1
+        each = 2 * head.context_frames + 1
         return min(probe.batch_frames, sum(counts)) * each
     return sum(sorted(counts)[-probe.batch_utterances :])
 

@@ -53,6 +53,7 @@ class RunRequest:
         label_fractions: Shares of the labelled training utterances, one record each.
         seeds: Seeds of the probe, one record each.
         head: Name of the head; None: the protocol's or, without one, the task's default.
+        heads: Several heads in place of `head`, one record each.
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
@@ -74,6 +75,7 @@ class RunRequest:
     label_fractions: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0,)
     head: str | None = None
+    heads: tuple[str, ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
     device: str = "auto"
     allow_excluded: int = 0
@@ -218,6 +220,7 @@ class RunContext:
             width=self.upstream.info.width,
             hidden_units=self.request.protocol.probe.hidden_units,
             classes=classes,
+            layer_norm=self.request.protocol.probe.layer_norm,
             mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
         )
 
@@ -255,7 +258,10 @@ def prepare(
     assert request.head is not None
     assert request.layer is not None
     head = request.head
-    refuse_head(head, problem_of(task), say=reporter.say)
+    # All of a run's heads, though only one is prepared: the last must not be refused after the others were trained.
+    heads = dict.fromkeys((head, *request.heads))
+    for each in heads:
+        refuse_head(each, problem_of(task), say=reporter.say)
     device = local_device(environment.choose_device(request.device))
     if upstream is None:
         # Frames that are read from a corpus cannot be trained: refused before the corpus is opened.
@@ -264,8 +270,10 @@ def prepare(
     if request.finetune and not upstream.info.trainable:
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
     layers = layers_read(upstream.info, request.layer)
-    _refuse_some_frames(request, task, head)
-    _refuse_constant_input(upstream, task, head, request.layer, layers)
+    for each in heads:
+        _refuse_some_frames(request, task, each)
+        if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
+            _refuse_constant_input(upstream, task, each, request.layer, layers)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)

@@ -5,7 +5,7 @@ Axes: L layers, N frames, D width, U utterances, W frames of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,26 +34,36 @@ class ProbeBatch:
         counts: (U,) frames of each utterance in turn; None in a batch of frames.
         classes: (S,) targets: one a frame, or those of the U utterances one after the other.
         num_classes: (U,) targets of each utterance; None where each has one.
+        rows: (S,) rows of the scores that have a target; None where all have.
     """
 
     frames: Tensor
     counts: Tensor | None
     classes: Tensor
     num_classes: Tensor | None = None
+    rows: Tensor | None = None
 
     def to(self, device: torch.device) -> ProbeBatch:
         """The same batch on a device."""
         moved = (
             None if each is None else each.to(device)
-            for each in (self.frames, self.counts, self.classes, self.num_classes)
+            for each in (self.frames, self.counts, self.classes, self.num_classes, self.rows)
         )
         return ProbeBatch(*moved)  # type: ignore[arg-type]
 
 
 def batches(
-    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator, *, context: int
+    predictor: Predictor,
+    train: LabelledFeatures,
+    settings: ProbeSettings,
+    generator: torch.Generator,
+    *,
+    context: int,
+    whole: bool = False,
 ) -> Iterator[ProbeBatch]:
-    """Endless batches of frames or utterances, as the problem has them; `context` is that of the head."""
+    """Endless batches of frames or utterances, as the problem has them; `context` and `whole` are those of the head."""
+    if predictor.problem.batches == "frames" and whole:
+        return _whole_utterance_batches(predictor, train, settings, generator)
     if predictor.problem.batches == "frames":
         return _frame_batches(predictor, train, settings, generator, context)
     return _utterance_batches(predictor, train, settings, generator)
@@ -71,11 +81,15 @@ def labelled_frames(predictor: Predictor, table: Features, examples: LabelledUtt
         classes.append(labels[labelled])
     all_rows, all_classes = torch.cat(rows), torch.cat(classes)
     if not len(all_rows):
-        raise DataError(
-            f"No frame of the {len(examples)} training utterances is labelled",
-            do="Take a larger label fraction or corpus",
-        )
+        raise _none_labelled(len(examples))
     return all_rows, all_classes
+
+
+def _none_labelled(num_utterances: int) -> DataError:
+    return DataError(
+        f"No frame of the {num_utterances} training utterances is labelled",
+        do="Take a larger label fraction or corpus",
+    )
 
 
 def _frame_batches(
@@ -94,6 +108,49 @@ def _frame_batches(
     for chosen in order:
         memory = train.table.gather(seen(chosen), lambda: map(seen, order.ahead()), out=memory)
         yield ProbeBatch(memory, None, classes[chosen])
+
+
+def utterances_at_once(counts: Sequence[int], batch_frames: int) -> int:
+    """Utterances of a batch of whole utterances of a frame task: as many as have `batch_frames` frames on average.
+
+    So a head that reads whole utterances learns from about as many frames a step as one that reads single frames.
+
+    Args:
+        counts: Frames of each training utterance.
+        batch_frames: Frames of one step.
+    """
+    return max(1, round(batch_frames * len(counts) / max(sum(counts), 1)))
+
+
+def _whole_utterance_batches(
+    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
+) -> Iterator[ProbeBatch]:
+    """Endless batches of the whole utterances that have a labelled frame, with targets for labelled frames alone."""
+    places = train.table.starts()
+    spans, labels = [], []
+    for example in train.examples:
+        span = places[example.id]
+        targets = predictor.targets(example, span[1])  # (F,)
+        # A batch of utterances without a labelled frame would have no loss.
+        if bool((targets != UNLABELLED).any()):
+            spans.append(span)
+            labels.append(targets)
+    if not labels:
+        raise _none_labelled(len(train.examples))
+    size = utterances_at_once([count for _, count in spans], settings.batch_frames)
+    order = SeededOrder(len(labels), size, generator, batches=settings.steps)
+
+    def rows_ahead() -> Iterator[Tensor]:
+        return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
+
+    for chosen in order:
+        drawn = chosen.tolist()
+        # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
+        frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+        targets = torch.cat([labels[index] for index in drawn])  # (N,)
+        rows = (targets != UNLABELLED).nonzero().flatten()  # (N,) -> (S, 1) -> (S,)
+        counts = torch.tensor([spans[index][1] for index in drawn])
+        yield ProbeBatch(frames, counts, targets[rows], rows=rows)
 
 
 def _utterance_batches(

@@ -1,4 +1,4 @@
-"""The probe on frozen features: standardise, mix the layers, apply the head; and its file.
+"""The probe on frozen features: standardise, normalise, mix the layers, apply the head; and its file.
 
 Axes: L layers, N frames, D width, U utterances, C classes.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from repbench.benchmark.features.table import Features, Span
 from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
@@ -55,6 +56,8 @@ class ProbeShape:
         outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
         standardises_targets: Whether it is trained on standardised numbers and keeps their mean and deviation; written
             into the file of a probe only there.
+        layer_norm: Whether each frame of each layer is normalised over its dimensions before the mix; written into the
+            file of a probe only where it is.
     """
 
     head: str
@@ -67,10 +70,11 @@ class ProbeShape:
     dropout: float = 0.0
     outputs: int | None = None
     standardises_targets: bool = False
+    layer_norm: bool = False
 
 
 class Probe(nn.Module):
-    """Standardises each layer, mixes the layers, and applies the head."""
+    """Standardises each layer, normalises its frames where `layer_norm` is set, mixes the layers, applies the head."""
 
     mean: Tensor
     std: Tensor
@@ -128,23 +132,32 @@ class Probe(nn.Module):
         return self.scores(self.standardised(frames), counts)
 
     def standardised(self, frames: Tensor) -> Tensor:
-        """Frames (L, N, D) minus mean, over deviation, of the training split; unchanged where none were set."""
-        return (frames - self.mean).div_(self.std)  # (L, N, D) with (L, 1, D)
+        """Frames (L, N, D) minus mean, over deviation, of the training split, then each normalised with `layer_norm`.
+
+        Where no statistics were set, the first part changes nothing.
+        """
+        return self._normalised((frames - self.mean).div_(self.std))  # (L, N, D) with (L, 1, D)
+
+    def _normalised(self, standard: Tensor) -> Tensor:
+        """Each frame of each layer (L, N, D) minus its mean over D, over its deviation, where `layer_norm` is set."""
+        return F.layer_norm(standard, standard.shape[-1:]) if self.shape.layer_norm else standard
 
     def standardise_(self, frames: Tensor) -> Tensor:
         """As `standardised`, in place: the same numbers without a copy."""
         if not fits(frames):
-            return frames.sub_(self.mean).div_(self.std)
+            return self._normalised(frames.sub_(self.mean).div_(self.std))
 
         def work(part: Sequence[tuple[int, int]]) -> None:
             for first, last in part:  # while they are in the cache
-                frames[:, first:last].sub_(self.mean).div_(self.std)
+                tile = frames[:, first:last].sub_(self.mean).div_(self.std)
+                if self.shape.layer_norm:
+                    tile.copy_(self._normalised(tile))
 
         each_part(work, frames.shape[1])
         return frames
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Scores of standardised frames; arguments and result as of `forward`."""
+        """Scores of frames as `standardised` gives them; arguments and result as of `forward`."""
         with head_faults(self.shape.head):
             scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
@@ -352,7 +365,7 @@ def fields_of(shape: ProbeShape) -> dict[str, Any]:
     """The shape as the file of a probe holds it."""
     fields = {name: getattr(shape, name) for name in ProbeShape.__dataclass_fields__}
     # Fields that most files do not have: their bytes stay those of before there were any.
-    for name in ("outputs", "standardises_targets"):
+    for name in ("outputs", "standardises_targets", "layer_norm"):
         if not fields[name]:
             del fields[name]
     return fields

@@ -152,6 +152,7 @@ def _batch_bytes(shared: ProbeTraining) -> int:
     """Bytes of the features of a step, and as many again for what is computed of them."""
     settings, table = shared.settings, shared.train
     if shared.predictor.problem.batches == "frames":
+        # Whole utterances of a frame task have about as many frames.
         num_frames = settings.batch_frames
     else:
         each = min(max(table.counts, default=0), settings.frames_per_utterance or max(table.counts, default=0))
@@ -192,8 +193,15 @@ class _ProbeGroup:
         else:
             train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
             dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
-        context = untrained.head.context_frames
-        self._batches = batches(self._predictor, train, self._settings, generator, context=context)
+        head = untrained.head
+        self._batches = batches(
+            self._predictor,
+            train,
+            self._settings,
+            generator,
+            context=head.context_frames,
+            whole=head.info.whole_utterances,
+        )
         self._dev_set = self._predictor.dev_set(dev, self._device)
         self._snapshots: list[tuple[int, list[dict[str, Tensor]]]] = []
         self._seconds = 0.0
@@ -225,6 +233,8 @@ class _ProbeGroup:
             # In place: a batch is a copy of rows of the table. All runs have the same statistics.
             standard = self._runs[0].probe.standardise_(standard)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
+        if batch.rows is not None:
+            scores = scores.index_select(1, batch.rows)  # (R, N, C) -> (R, S, C)
         losses = self._predictor.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()
         finite = [run.is_finite(each, step) for run, each in zip(self._runs, known, strict=True)]

@@ -79,7 +79,18 @@ class UtteranceClassification(ClassProblem):
     """A class for each utterance."""
 
     name = "utterance-classification"
-    heads = ("linear", "mlp1", "mlp2", "gru", "project_mean")
+    heads = (
+        "linear",
+        "mlp1",
+        "mlp2",
+        "gru",
+        "project_mean",
+        "attentive_mean",
+        "statistics_mean",
+        "conv",
+        "blstm",
+        "xvector",
+    )
     prediction = UtterancePrediction
     labels_are = "a class name"
     needs = "utterances"

@@ -21,6 +21,7 @@ from repbench.benchmark.report.data.efficiency import Efficiency, efficiencies
 from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
+from repbench.benchmark.report.data.heads import HeadComparison, head_comparisons
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
@@ -75,6 +76,7 @@ class Report:
         confusions: Confusion matrices of frame tasks, by column.
         fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
+        heads: Models under several heads.
         published: Published tables.
         notes: Sentences for the reader.
         heading: Title and text above the report.
@@ -91,6 +93,7 @@ class Report:
     confusions: Sequence[Confusion]
     fronts: Sequence[Front]
     sensitivities: Sequence[Sensitivity]
+    heads: Sequence[HeadComparison]
     published: Sequence[Published]
     notes: Sequence[str]
     heading: Heading
@@ -233,6 +236,7 @@ def assemble(
         _refuse(gathered)
     verdicts = compare(gathered, evidence)
     matrices, without = confusions(gathered, verdicts)
+    heads = head_comparisons(gathered, evidence)
     return Report(
         gathered=gathered,
         verdicts=verdicts,
@@ -245,8 +249,16 @@ def assemble(
         confusions=matrices,
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),
+        heads=heads,
         published=[make() for name in published for make in PUBLISHED[name]],
-        notes=[*gathered.notes, *without, *_missing(gathered), *_few_seeds(gathered), *_unchecked(gathered)],
+        notes=[
+            *gathered.notes,
+            *without,
+            *_same_orders(heads),
+            *_missing(gathered),
+            *_few_seeds(gathered),
+            *_unchecked(gathered),
+        ],
         heading=heading,
     )
 
@@ -269,6 +281,11 @@ def _missing(gathered: Gathered) -> list[str]:
             names = ", ".join(sorted(shown(name) for name in networks - controlled))
             notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
     return notes
+
+
+def _same_orders(heads: Sequence[HeadComparison]) -> list[str]:
+    """Notes on models whose order is the same with each head; the others have a table."""
+    return [f"{each.title}: {each.sentence}" for each in heads if not each.reversals]
 
 
 def _few_seeds(gathered: Gathered) -> Iterator[str]:

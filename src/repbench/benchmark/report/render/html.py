@@ -106,12 +106,14 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     ]
     folds = [tables.folds(each) for each in report.folds]
     controls = [tables.controls(each) for each in report.controls]
+    heads = [tables.heads(each) for each in report.heads if each.reversals]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
     contents = [
         ("scores", "Scores"),
         *([("overall", "All tasks together")] if overall else []),
         *([("folds", "Folds")] if folds else []),
+        *([("heads", "Order of models by head")] if heads else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
@@ -139,6 +141,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "seeds": " ".join(tables.seeds_and_checks(report)),
         "overall": overall,
         "fold_tables": folds,
+        "head_tables": heads,
         "control_tables": controls,
         "published": published,
         "failures": not_believed,

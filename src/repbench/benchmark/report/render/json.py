@@ -19,6 +19,7 @@ from repbench.benchmark.report.data.cost import Front
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow
+from repbench.benchmark.report.data.heads import HeadComparison, Margin, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.reading import Run
 from repbench.benchmark.report.data.sensitivity import Sensitivity
@@ -69,6 +70,13 @@ _OF_CLASS: dict[type, Fields] = {
             for tried in each.tried
         },
     ),
+    HeadComparison: _fields(
+        "mode label_fraction heads models=num_models pairs=num_pairs sentence reversals",
+        mode=lambda each: each.group[0],
+        label_fraction=lambda each: each.group[1],
+    ),
+    Reversal: _fields("first second separated=is_separated margins"),
+    Margin: _fields("column value ci95=interval separated=is_separated"),
     Published: _fields("title source date notes values"),
     Run: _OF_RECORD,
 }
@@ -116,6 +124,7 @@ def results(report: Report) -> dict[str, Any]:
         "confusions": _plain(report.confusions),
         "cost_fronts": _plain(report.fronts),
         "learning_rates": _plain(report.sensitivities),
+        "heads": _plain(report.heads),
         "published": _plain(report.published),
         "failed": _several(gathered.failed, _FAILED),
         "unreadable": _plain(gathered.unreadable),

@@ -18,6 +18,7 @@ from repbench.benchmark.report.data.cost import Front, as_count
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow, System
+from repbench.benchmark.report.data.heads import HeadComparison, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
 from repbench.benchmark.report.published import Published
@@ -145,6 +146,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
         if group in report.overall:
             yield from overall(report.overall[group], group)
     yield from (folds(each) for each in report.folds)
+    yield from (heads(each) for each in report.heads if each.reversals)
     yield from (controls(each) for each in report.controls)
     yield from (efficiency(each) for each in report.efficiencies)
     yield from (layers(each) for each in report.profiles)
@@ -333,6 +335,35 @@ def _setting(row: ReportRow) -> str:
 
 def _gained(gain: Gain | None) -> PlainCell | None:
     return None if gain is None else PlainCell(number(gain.value), interval(gain.interval))
+
+
+MOST_REVERSALS = 20
+"""Reversals in one table; results.json has all."""
+
+
+def heads(each: HeadComparison) -> PlainTable:
+    """The pairs of models whose order depends on the head, with the margin of the first over the second."""
+    columns: list[TableColumn[Reversal]] = [
+        TableColumn("better with one head", lambda pair: pair.first.title, is_name=True),
+        TableColumn("better with another", lambda pair: pair.second.title, is_name=True),
+    ]
+    columns += [TableColumn(head, partial(_margin_at, key=key)) for key, head in each.heads.items()]
+    columns.append(TableColumn("separated", lambda pair: "yes" if pair.is_separated else "no"))
+    left_out = len(each.reversals) - MOST_REVERSALS
+    notes = (
+        f"{each.sentence[0].upper()}{each.sentence[1:]}.",
+        "Numbers are margins of the first model over the second, positive where it is better, with 95 % intervals "
+        "paired over the same utterances and not adjusted for the number of pairs. Separated: with one head the "
+        "interval is above 0, with another below. Not separated: it includes 0; not tested: it is not known.",
+        *([f"{left_out} more are in results.json."] if left_out > 0 else []),
+    )
+    title = f"Order of models by head: {each.title}, {group_title(each.group)}"
+    return table(title, columns, each.reversals[:MOST_REVERSALS], notes)
+
+
+def _margin_at(pair: Reversal, key: str) -> PlainCell | None:
+    margin = next((each for each in pair.margins if each.column.key == key), None)
+    return None if margin is None else PlainCell(f"{margin.value:+.3f}", interval(margin.interval))
 
 
 def efficiency(each: Efficiency) -> PlainTable:
