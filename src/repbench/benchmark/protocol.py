@@ -34,15 +34,26 @@ class ProbeSettings(Settings):
     clip_norm: Positive | None = None
     """Largest norm of a probe's gradient; null: no clipping."""
     hidden_units: PositiveInt = 256
-    """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
+    """Width of the hidden layers of `mlp1`, `mlp2` and `blstm_ctc`, and of the projections of `project_mean` and
+    `project_ctc`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the hidden layers of `mlp1` and `mlp2` that is dropped in training; `gru` has its own."""
+    """Share of the hidden layers of `mlp1`, `mlp2` and `blstm_ctc` that is dropped in training; `gru` has its own."""
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
     mix: Literal["softmax", "raw"] = "softmax"
     """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
     """Points, evenly spread over the steps, at which dev is scored; the best one is kept."""
+    spec_augment: bool = False
+    """Whether spans of time and of dimensions are masked in training (SpecAugment); not for tasks of single frames."""
+    spec_augment_time_masks: NonNegativeInt = 2
+    """Masks of time in each utterance of a batch."""
+    spec_augment_time_seconds: Positive = 0.4
+    """Longest mask of time, in seconds; its length is drawn from 0 on."""
+    spec_augment_feature_masks: NonNegativeInt = 2
+    """Masks of dimensions in each utterance of a batch."""
+    spec_augment_feature_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Largest mask of dimensions, as a share of them; its size is drawn from 0 on."""
 
 
 class FinetuneSettings(Settings):
@@ -156,7 +167,8 @@ class Protocol(Settings):
     layer: str = "last"
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `sequence`."""
+    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `sequence`,
+    `text`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()

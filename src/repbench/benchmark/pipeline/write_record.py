@@ -55,6 +55,7 @@ def score(
                 "classes": splits.classes,
                 "origin": origin_of(context.task_entry),
                 "certificate": _certificate_of_task(context),
+                "files": {name: hashlib.sha256(content).hexdigest() for name, content in splits.files.items()},
             },
             "corpus": {
                 "name": data.corpus.name,
@@ -100,8 +101,9 @@ def score(
     )
     folder = record_folder(context.request.out, record)
     # Weights before the record: a record that exists is whole, and its digest of them was computed from these bytes.
-    with atomic_write(folder / weights_file(record)) as stream:
-        stream.write(weights)
+    for name, content in {weights_file(record): weights, **splits.files}.items():
+        with atomic_write(folder / name) as stream:
+            stream.write(content)
     return WrittenRecord(write_record(folder, record, predictions), record)
 
 

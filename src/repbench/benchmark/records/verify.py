@@ -304,12 +304,16 @@ def _changed_predictions(record: Record, predictions: Sequence[Prediction], dige
 
 
 def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
-    file = path.with_name(weights_file(record))
-    if record.probe_sha256 is not None and file.is_file():
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != record.probe_sha256:
-            yield Change("probe_sha256", record.probe_sha256, found, f"{file.name} has")
+    stated = {f"downstream.files.{name}": (name, sha256) for name, sha256 in record.downstream.files.items()}
+    if record.probe_sha256 is not None:
+        stated["probe_sha256"] = weights_file(record), record.probe_sha256
+    for field, (name, sha256) in stated.items():
+        file = path.with_name(name)
+        if file.is_file():
+            with file.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != sha256:
+                yield Change(field, sha256, found, f"{name} has")
 
 
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:
