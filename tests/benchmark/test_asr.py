@@ -17,9 +17,11 @@ import pytest
 from repbench.benchmark.protocol import FinetuneSettings, ProbeSettings, Protocol, SplitSettings
 from repbench.benchmark.records.record import read_predictions, read_record
 from repbench.benchmark.records.verify import verify_record
+from repbench.benchmark.report.data.transcripts import alignment_in_words
+from repbench.benchmark.report.render.write import ReportRequest, write_report
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.downstream.problems.texts import TextPrediction
-from repbench.downstream.text import SUBWORDS_FILE, read_subwords
+from repbench.downstream.text import SUBWORDS_FILE, read_subwords, slots_in
 from repbench.errors import DataError, IntegrityError
 from repbench.testing import tone_corpus
 from tests.benchmark.small_finetuning import ENVELOPE
@@ -39,6 +41,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for number, line in enumerate(lines):
         line["text"] = " ".join(WORDS[phone[2]] for phone in line["phones"] if phone[2] in WORDS)
+        line["attributes"]["slots"] = f"<first> {line['text'].replace(' ', ' </first> ', 1)}"
         line["split"] = ("dev", "test", "train", "train")[number % 4]
         if number in {2, 5}:
             line["text"] = "..."
@@ -52,8 +55,46 @@ def go(
     corpus: Path, out: Path, probe: ProbeSettings = QUICK, *, task: dict[str, Any] | None = None, **changes: Any
 ) -> list[WrittenRecord]:
     protocol = Protocol(probe=probe, split=SplitSettings(official="always"), task=task or {})
-    options = {"upstream": "mel", "head": "ctc", **changes}
-    return run(RunRequest(downstream="asr", corpus=str(corpus), out=out, protocol=protocol, **options))
+    options = {"upstream": "mel", "downstream": "asr", "head": "ctc", **changes}
+    return run(RunRequest(corpus=str(corpus), out=out, protocol=protocol, **options))
+
+
+def test_slots_run_as_texts_and_their_predictions_give_the_record_again(spoken: Path, tmp_path: Path) -> None:
+    (written,) = go(spoken, tmp_path, downstream="slots")
+    record = written.record
+    assert {" <first> ", " </first> "} <= set(record.downstream.classes or ())
+    assert record.primary_metric == "slot_type_f1"
+    assert record.primary.counts == {"utterances": 12}
+    values = record.metrics["slot_value_character_error_rate"].counts["reference_characters"]
+    assert values == sum(
+        len(dict(slots_in(each.reference.split()))["first"])
+        for each in read_predictions(written.path.parent / "predictions.jsonl")
+        if isinstance(each, TextPrediction)
+    )
+    assert verify_record(written.path).holds
+
+
+def test_the_report_aligns_the_worst_utterances(spoken: Path, tmp_path: Path) -> None:
+    (written,) = go(spoken, tmp_path / "runs")
+    found = write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "report"))
+    (worst,) = found.report.worst
+    edits = [each.num_edits for each in worst.utterances]
+    assert edits == sorted(edits, reverse=True)
+    counts = written.record.primary.counts
+    assert sum(edits) == counts["edits"]  # fewer are wrong than are shown
+    assert worst.num_scored == written.record.n_scored
+    planted = next(each for each in worst.utterances if each.id == "s0-01")
+    assert [one for one, _ in planted.words if one is not None][-1] == PLANTED.upper()
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert 'id="worst"' in page
+    assert PLANTED.upper() in page
+    for name in ("report.md", "report.tex", "results.json"):
+        assert PLANTED.upper() in (tmp_path / "report" / name).read_text(encoding="utf-8")
+
+
+def test_an_alignment_is_a_line_in_which_edits_stand_out() -> None:
+    pairs = [("HE", "HE"), ("HATES", "ATE"), (None, "THE"), ("SHOOTING", None)]
+    assert alignment_in_words(pairs) == "HE [HATES → ATE] [→ THE] [SHOOTING →]"
 
 
 SUBWORDS = {"units": "subwords", "vocabulary_size": 12}

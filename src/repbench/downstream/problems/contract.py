@@ -191,6 +191,10 @@ class Prediction:
         """Whether the one class that it predicts is the reference; None where it is not one class."""
         return None
 
+    def aligned(self) -> Sequence[tuple[str | None, str | None]] | None:
+        """The words of the reference with those in their places, None for a missing one; None without words."""
+        return None
+
     def confused(self) -> tuple[tuple[int, int, int], ...] | None:
         """(reference class, estimated class, count) for a confusion figure; None for a kind that has no figure."""
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 
-from repbench.downstream.metrics.edits import count_edits
+from repbench.downstream.metrics.edits import aligned, count_edits
 from repbench.downstream.problems.contract import (
     Encoder,
     LabelledUtterance,
@@ -61,6 +61,10 @@ class TextPrediction(Prediction):
     def hypothesis_words(self) -> list[str]:
         """The words of the hypothesis."""
         return self.hypothesis.split()
+
+    def aligned(self) -> list[tuple[str | None, str | None]]:
+        """The words of both texts in an alignment with the fewest edits."""
+        return aligned(self.reference_words, self.hypothesis_words)
 
 
 class EncodesText(Protocol):

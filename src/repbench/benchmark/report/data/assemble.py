@@ -23,6 +23,7 @@ from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gat
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
+from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.errors import IntegrityError
@@ -71,6 +72,7 @@ class Report:
         efficiencies: Label-efficiency curves, by column.
         profiles: Layer profiles, by column.
         confusions: Confusion matrices of frame tasks, by column.
+        worst: The worst utterances of tasks that predict words, by column.
         fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
         published: Published tables.
@@ -86,6 +88,7 @@ class Report:
     efficiencies: Sequence[Efficiency]
     profiles: Sequence[LayerProfiles]
     confusions: Sequence[Confusion]
+    worst: Sequence[WorstUtterances]
     fronts: Sequence[Front]
     sensitivities: Sequence[Sensitivity]
     published: Sequence[Published]
@@ -239,6 +242,7 @@ def assemble(
         efficiencies=efficiencies(gathered),
         profiles=layer_profiles(gathered),
         confusions=matrices,
+        worst=worst_utterances(gathered, verdicts),
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),
         published=[make() for name in published for make in PUBLISHED[name]],
