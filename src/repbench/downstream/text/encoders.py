@@ -10,7 +10,9 @@ Reference:
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +58,42 @@ def joined(units: Iterable[str]) -> tuple[str, ...]:
     return tuple("".join(units).replace(WORD_START, " ").split())
 
 
-class Characters:
+class _WordEncoder(ABC):
+    """The base of encoders that spell each word alone.
+
+    A word of a language comes again and again: one tuple is kept for all places.
+    """
+
+    units: tuple[str, ...]
+    files: Mapping[str, bytes]
+
+    def __init__(self) -> None:
+        self._spelt: dict[str, tuple[str, ...]] = {}
+
+    def encoded(self, labels: Transcript) -> Transcript:
+        """The transcript with the units of its words."""
+        return Transcript(labels.words, tuple(map(self._known_spelling, labels.words)))
+
+    def _known_spelling(self, word: str) -> tuple[str, ...]:
+        spelling = self._spelt.get(word)
+        if spelling is None:
+            spelling = self._spelling(word)
+            strange = [unit for unit in spelling if unit not in self._known]
+            if strange:
+                what = f"The word `{word}` needs `{strange[0]}`, which is in no text that the units were made of"
+                raise DataError(what, key="task.units", do="Encode training texts alone")
+            self._spelt[word] = spelling
+        return spelling
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.units)
+
+    @abstractmethod
+    def _spelling(self, word: str) -> tuple[str, ...]: ...
+
+
+class Characters(_WordEncoder):
     """Words spelt in characters, each with `WORD_START` before it.
 
     Args:
@@ -65,23 +102,17 @@ class Characters:
     """
 
     def __init__(self, texts: Iterable[Sequence[str]], *, markers: bool = False) -> None:
+        super().__init__()
         self._markers = markers
         words = {word for text in texts for word in text}
         self.units = tuple(sorted({unit for word in words for unit in self._spelling(word)}))
-        self.files: Mapping[str, bytes] = {}
-        self._known = frozenset(self.units)
-
-    def encoded(self, labels: Transcript) -> Transcript:
-        """The transcript with the characters of its words."""
-        spellings = tuple(map(self._spelling, labels.words))
-        _refuse_unknown(labels, spellings, self._known)
-        return Transcript(labels.words, spellings)
+        self.files = {}
 
     def _spelling(self, word: str) -> tuple[str, ...]:
         return (unit_of_marker(word),) if self._markers and is_marker(word) else (WORD_START, *word)
 
 
-class Subwords:
+class Subwords(_WordEncoder):
     """Words spelt in the sub-words of a model of sentencepiece.
 
     No piece reaches over a space, so a word has one spelling, whatever is beside it.
@@ -92,19 +123,13 @@ class Subwords:
     """
 
     def __init__(self, model: bytes, markers: Iterable[str] = ()) -> None:
+        super().__init__()
         self._processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
         self._markers = frozenset(markers)
         pieces = (self._processor.id_to_piece(number) for number in range(self._processor.get_piece_size()))
         unknown = self._processor.id_to_piece(self._processor.unk_id())
         self.units = tuple(sorted({*map(unit_of_marker, self._markers), *(each for each in pieces if each != unknown)}))
-        self.files: Mapping[str, bytes] = {SUBWORDS_FILE: model}
-        self._known = frozenset(self.units)
-
-    def encoded(self, labels: Transcript) -> Transcript:
-        """The transcript with the sub-words of its words."""
-        spellings = tuple(map(self._spelling, labels.words))
-        _refuse_unknown(labels, spellings, self._known)
-        return Transcript(labels.words, spellings)
+        self.files = {SUBWORDS_FILE: model}
 
     def _spelling(self, word: str) -> tuple[str, ...]:
         return (unit_of_marker(word),) if word in self._markers else tuple(self._processor.encode(word, out_type=str))
@@ -167,14 +192,6 @@ def read_subwords(folder: Path, sha256: str, markers: Iterable[str] = ()) -> Sub
         IntegrityError: The file is missing, or is not the one that the record was made with.
     """
     return Subwords(read_checked(folder / SUBWORDS_FILE, sha256), markers)
-
-
-def _refuse_unknown(labels: Transcript, spellings: Sequence[Sequence[str]], known: frozenset[str]) -> None:
-    for word, spelling in zip(labels.words, spellings, strict=True):
-        strange = [unit for unit in spelling if unit not in known]
-        if strange:
-            what = f"The word `{word}` needs `{strange[0]}`, which is in no text that the units were made of"
-            raise DataError(what, key="task.units", do="Encode training texts alone")
 
 
 def _sentencepiece() -> Any:
