@@ -33,7 +33,8 @@ def test_which_heads_answer_what() -> None:
             "linear", "mlp1", "mlp2", "gru", "project_mean", "attentive_mean", "statistics_mean", "conv", "blstm",
             "xvector",
         ),
-        "sequence": ("ctc", "project_ctc"),
+        "text": ("ctc", "project_ctc", "blstm_ctc"),
+        "sequence": ("ctc", "project_ctc", "blstm_ctc"),
     }  # fmt: skip
     assert HEADS.items() >= expected.items()
     assert HEADS["utterance-regression"] == HEADS["multi-attribute"] == HEADS["utterance-classification"]

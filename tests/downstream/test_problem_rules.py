@@ -17,7 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from repbench.corpora.contract import Phone, Utterance
-from repbench.downstream.problems import FRAMES, SEQUENCES, UTTERANCES, Problem, contract, frames, sequences, utterances
+from repbench.downstream.problems import (
+    FRAMES,
+    SEQUENCES,
+    TEXTS,
+    UTTERANCES,
+    Problem,
+    contract,
+    frames,
+    sequences,
+    texts,
+    utterances,
+)
 from repbench.downstream.problems.contract import (
     MOST,
     LabelledUtterance,
@@ -130,14 +141,19 @@ def test_what_each_problem_declares() -> None:
         "scores", "utterances", True, "utterances", False, True, (),
     )  # fmt: skip
     assert declared(SEQUENCES) == (
-        "sequence", ("ctc", "project_ctc"), "hypothesis", "frames with a blank", False, "utterances", True, False, (),
+        "sequence", ("ctc", "project_ctc", "blstm_ctc"), "hypothesis", "frames with a blank", False,
+        "utterances", True, False, (),
     )  # fmt: skip
-    for problem in (FRAMES, UTTERANCES, SEQUENCES):
+    assert declared(TEXTS) == (
+        "text", ("ctc", "project_ctc", "blstm_ctc"), "word_edits", "frames with a blank", False,
+        "utterances", True, False, ("encoder",),
+    )  # fmt: skip
+    for problem in (FRAMES, UTTERANCES, SEQUENCES, TEXTS):
         assert (problem.min_classes, problem.resampled, problem.outputs(5)) == (2, ("speaker", "group"), 5)
         assert problem.splits == ("speaker-disjoint", "within-speaker")
 
 
-@pytest.mark.parametrize("module", [contract, frames, sequences, utterances])
+@pytest.mark.parametrize("module", [contract, frames, sequences, texts, utterances])
 def test_torch_is_imported_where_it_computes_alone(module: Any) -> None:
     assert not {"torch", "Tensor"} & vars(module).keys()
 

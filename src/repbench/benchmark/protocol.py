@@ -40,11 +40,11 @@ class ProbeSettings(Settings):
     clip_norm: Positive | None = None
     """Largest norm of a probe's gradient; null: no clipping."""
     hidden_units: PositiveInt = 256
-    """Width of the hidden layers of `mlp1`, `mlp2`, `statistics_mean` and `conv`, of each direction of `blstm`, and of
-    what `project_mean` and `project_ctc` project to; `gru` and `xvector` have their own."""
+    """Width of the hidden layers of `mlp1`, `mlp2`, `statistics_mean`, `conv` and `blstm_ctc`, of each direction of
+    `blstm`, and of what `project_mean` and `project_ctc` project to; `gru` and `xvector` have their own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the hidden units of `mlp1`, `mlp2`, `statistics_mean`, `conv` and `blstm` that is dropped in training;
-    `gru` has its own."""
+    """Share of the hidden units of `mlp1`, `mlp2`, `statistics_mean`, `conv`, `blstm` and `blstm_ctc` that is dropped
+    in training; `gru` has its own."""
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
     layer_norm: bool = False
@@ -54,6 +54,16 @@ class ProbeSettings(Settings):
     """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
     """Points, evenly spread over the steps, at which dev is scored; the best one is kept."""
+    spec_augment: bool = False
+    """Whether spans of time and of dimensions are masked in training (SpecAugment); not for tasks of single frames."""
+    spec_augment_time_masks: NonNegativeInt = 2
+    """Masks of time in each utterance of a batch."""
+    spec_augment_time_seconds: Positive = 0.4
+    """Longest mask of time, in seconds; its length is drawn from 0 on."""
+    spec_augment_feature_masks: NonNegativeInt = 2
+    """Masks of dimensions in each utterance of a batch."""
+    spec_augment_feature_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Largest mask of dimensions, as a share of them; its size is drawn from 0 on."""
 
 
 class FinetuneSettings(Settings):
@@ -179,7 +189,7 @@ class Protocol(Settings):
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `multi-attribute`,
-    `utterance-regression`, `sequence`."""
+    `utterance-regression`, `sequence`, `text`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()

@@ -7,8 +7,9 @@ cannot take are left out last, with a warning.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
@@ -17,6 +18,7 @@ from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.faults import warnings_of
 from repbench.downstream.contract import Downstream, LabelledUtterance, Problem, problem_of
+from repbench.downstream.problems.contract import ENCODER_FILES
 from repbench.errors import DataError, PluginError, Unlabelled, UsageError, plugin_faults
 
 _CHECK = "Correct the task; `repbench check downstream` names every promise that it breaks"
@@ -88,6 +90,7 @@ class LabelledSplits:
         policy: The way of the division, in words.
         warnings: Facts that a reader of the score needs, in words.
         folds: Each with its own train, dev and test; none of a corpus that is divided once.
+        files: From the name of each file that the targets were encoded with to its content; most tasks have none.
     """
 
     train: LabelledUtterances
@@ -104,6 +107,8 @@ class LabelledSplits:
         parts = self.usable(self.train), self.usable(self.dev), self.test._examples
         by_id = {example.id: example for part in parts for example in part}
         return tuple(by_id[id_] for id_ in sorted(by_id))
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def usable(self, examples: LabelledUtterances) -> LabelledUtterances:
         """The examples that the upstream can take."""
@@ -137,6 +142,9 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
             do="Choose another task or corpus",
         )
     classes = classes_known(task, corpus, train)
+    train, files = _encoded(task, train)
+    if files is not None:
+        names["train"] = classes_of(train, problem)
     # The upstream's exclusions come after division and classes, which are therefore the same for every upstream.
     unusable = reasons_of((*train, *dev), excludes)
     excluded |= reasons_of(test, excludes)
@@ -156,9 +164,11 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
         warnings=(
             *division.warnings,
             *notes_on_test(num_out, len(division.test), task, names["test"]),
+            *problem.warnings(classes, (example.labels for example in test)),
             *_lost("train", unlabelled_train | {each.id: unusable[each.id] for each in train if each.id in unusable}),
             *_lost("dev", unlabelled_dev | {each.id: unusable[each.id] for each in dev if each.id in unusable}),
         ),
+        files=files or {},
     )
     _check_classes(corpus, task, splits, test, names)
     trained = splits.usable(train)
@@ -203,8 +213,28 @@ def splits_for_probe(
         unusable={},
         classes=tuple(classes),
         policy=policy,
-        warnings=warnings_of(corpus),
+        warnings=(*warnings_of(corpus), *problem_of(task).warnings(classes, (each.labels for each in examples))),
     )
+
+
+def _encoded(task: Downstream, train: LabelledUtterances) -> tuple[LabelledUtterances, Mapping[str, bytes] | None]:
+    """The training utterances with their targets, and the files of their encoder; None where they need none.
+
+    Dev and test are left as they are: an encoder follows from training labels alone, and predictions hold none of its
+    targets.
+    """
+    with plugin_faults(task.info.name):
+        encoder = problem_of(task).encoder(task, [example.labels for example in train])
+    if encoder is None:
+        return train, None
+    with plugin_faults(task.info.name):
+        encoded = tuple(replace(example, labels=encoder.encoded(example.labels)) for example in train)
+        files = dict(encoder.files)
+    for name in files:
+        if re.match(ENCODER_FILES, name) is None:
+            what = f"The files of an encoder are named NAME.model, but one is `{name}`"
+            raise PluginError(what, key=task.info.name, do="Use letters, digits, - and _")
+    return encoded, files
 
 
 def classes_known(task: Downstream, corpus: Corpus, train: LabelledUtterances) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from repbench.benchmark.data.folds import Fold, folds_of, where
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import Downstream, LabelledUtterance, problem_of
-from repbench.errors import DataError
+from repbench.errors import DataError, UsageError, plugin_faults
 
 
 def label_corpus(corpus: Corpus, task: Downstream, settings: SplitSettings, *, excludes: Excludes) -> LabelledSplits:
@@ -58,6 +58,7 @@ def label_folds(corpus: Corpus, task: Downstream, settings: SplitSettings, *, ex
         raise DataError(
             f"No utterance of {corpus.name} can train `{task.info.name}`{reason}", do="Choose another task or corpus"
         )
+    _refuse_encoder(task, train)
     classes = classes_known(task, corpus, train)
     unknown = sorted(found - set(classes))
     if unknown:
@@ -78,9 +79,22 @@ def label_folds(corpus: Corpus, task: Downstream, settings: SplitSettings, *, ex
             *divided.warnings,
             *notes_on_test(num_out, len(listed), task, found),
             *_without_classes(folds, [each for each in classes if each in found]),
+            *problem_of(task).warnings(classes, (example.labels for example in examples)),
         ),
         folds=folds,
     )
+
+
+def _refuse_encoder(task: Downstream, train: Sequence[LabelledUtterance]) -> None:
+    """Refuse targets that follow from the labels of train: each fold has another, and so would have other classes."""
+    with plugin_faults(task.info.name):
+        encoder = problem_of(task).encoder(task, [example.labels for example in train])
+    if encoder is not None:
+        raise UsageError(
+            f"The targets of `{task.info.name}` follow from the text of train, of which each fold has another",
+            key="split.folds",
+            do="Leave it out",
+        )
 
 
 def _labelled_fold(

@@ -34,6 +34,7 @@ from repbench.benchmark.records.record import NETWORK_FILE, PROBE_FILE, RECORD_F
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.files import read_checked
 from repbench.progress import Reporter
 from repbench.registry import registry
 from repbench.upstream.contract import Upstream
@@ -92,6 +93,10 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     rates = notes_of(corpus, context.upstream)
     splits = splits_for_probe(
         corpus, context.task, probe.shape.classes, source.id, excludes=exclusions(context.upstream)
+    )
+    # Checked before they are copied: the new record states their digests too.
+    splits = replace(
+        splits, files={name: read_checked(folder / name, sha256) for name, sha256 in source.downstream.files.items()}
     )
     refuse_exclusions(splits.test, request.allow_excluded)
     examples = splits.test.open()

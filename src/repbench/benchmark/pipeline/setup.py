@@ -21,6 +21,7 @@ from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.probing.probe import ProbeShape
+from repbench.benchmark.probing.spec_augment import refuse_spec_augment
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
@@ -262,6 +263,8 @@ def prepare(
     heads = dict.fromkeys((head, *request.heads))
     for each in heads:
         refuse_head(each, problem_of(task), say=reporter.say)
+    if not request.finetune:  # which reads no such setting
+        refuse_spec_augment(request.protocol.probe, problem_of(task))
     device = local_device(environment.choose_device(request.device))
     if upstream is None:
         # Frames that are read from a corpus cannot be trained: refused before the corpus is opened.

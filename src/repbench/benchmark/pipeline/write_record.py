@@ -66,6 +66,7 @@ def score(
                 "classes": splits.classes,
                 "origin": origin_of(context.task_entry),
                 "certificate": _certificate_of_task(context),
+                "files": {name: hashlib.sha256(content).hexdigest() for name, content in splits.files.items()},
             },
             "corpus": {
                 "name": data.corpus.name,
@@ -112,7 +113,7 @@ def score(
     )
     folder = record_folder(context.request.out, record)
     # Weights before the record: a record that exists is whole, and its digest of them was computed from these bytes.
-    for name, content in {weights_file(record): weights, **of_folds}.items():
+    for name, content in {weights_file(record): weights, **of_folds, **splits.files}.items():
         if content is not None:
             with atomic_write(folder / name) as stream:
                 stream.write(content)

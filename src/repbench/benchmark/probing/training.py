@@ -28,6 +28,7 @@ from repbench.benchmark.probing.job_threads import CountedSteps, in_threads, job
 from repbench.benchmark.probing.means import UtteranceMeans, reads_means
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
+from repbench.benchmark.probing.spec_augment import SpecAugment
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.downstream.heads import worker_threads
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
@@ -186,7 +187,8 @@ class _ProbeGroup:
         rates = shared.learning_rates or (self._settings.learning_rate,)
         # Copies of one probe: all learning rates start at the same weights.
         self._runs = [_ProbeRun(copy.deepcopy(untrained), rate, self._settings) for rate in rates]
-        self._reads_means = reads_means(untrained)
+        # A mask hides a part of the frames, and the mean of the others is not that of all.
+        self._reads_means = reads_means(untrained) and not self._settings.spec_augment
         if self._reads_means:
             train = train_means.of(job.train, job.layers, untrained)
             dev = dev_means.of(job.dev, job.layers, untrained)
@@ -203,6 +205,8 @@ class _ProbeGroup:
             whole=head.info.whole_utterances,
         )
         self._dev_set = self._predictor.dev_set(dev, self._device)
+        times = shared.predictor.context.times
+        self._masks = SpecAugment(self._settings, times, job.seed) if self._settings.spec_augment and times else None
         self._snapshots: list[tuple[int, list[dict[str, Tensor]]]] = []
         self._seconds = 0.0
 
@@ -232,6 +236,8 @@ class _ProbeGroup:
         if not self._reads_means:  # which are standardised
             # In place: a batch is a copy of rows of the table. All runs have the same statistics.
             standard = self._runs[0].probe.standardise_(standard)
+        if self._masks is not None and batch.counts is not None:
+            standard = self._masks.mask_(standard, batch.counts)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
         if batch.rows is not None:
             scores = scores.index_select(1, batch.rows)  # (R, N, C) -> (R, S, C)

@@ -29,7 +29,7 @@ from repbench.benchmark.records.parts import (
 )
 from repbench.configs.requests import argument
 from repbench.downstream.problems import FRAMES, PROBLEMS, Problem
-from repbench.downstream.problems.contract import Prediction
+from repbench.downstream.problems.contract import ENCODER_FILES, Prediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
 from repbench.registry import identity_of_code
@@ -46,6 +46,8 @@ MAX_RECORD_BYTES: Final = 16 << 20
 
 MAX_PREDICTIONS_BYTES: Final = 1 << 30
 """The largest predictions that are read."""
+
+EncoderFile = Annotated[str, Field(pattern=ENCODER_FILES)]
 
 
 class Origin(Part):
@@ -84,7 +86,9 @@ class UpstreamPart(Part):
 class DownstreamPart(Part):
     """The task, the classes that predictions number, and the id of its certificate, if there is one.
 
-    All three are None in records made before they were kept here.
+    All three are None in records made before they were kept here. `files` has the SHA-256 of each file in the folder of
+    the record that the targets were encoded with, by its name; records of tasks without such files do not have the
+    field.
     """
 
     name: str
@@ -92,6 +96,7 @@ class DownstreamPart(Part):
     classes: tuple[str, ...] | None = None
     origin: Origin | None = None
     certificate: str | None = None
+    files: dict[EncoderFile, str] = Field(default_factory=dict, exclude_if=lambda files: not files)
 
 
 class CorpusPart(Part):

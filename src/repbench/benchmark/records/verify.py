@@ -329,16 +329,19 @@ def _changed_predictions(record: Record, predictions: Sequence[Prediction], dige
 
 
 def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
-    stored = {"probe_sha256": (weights_file(record), record.probe_sha256)}
+    stored = {f"downstream.files.{name}": (name, sha256) for name, sha256 in record.downstream.files.items()}
+    if record.probe_sha256 is not None:
+        stored["probe_sha256"] = weights_file(record), record.probe_sha256
     for number, fold in enumerate(record.folds or (), start=1):
-        stored[f"folds.{fold.name}.probe_sha256"] = fold_probe_file(number), fold.probe_sha256
-    for field, (name, digest) in stored.items():
+        if fold.probe_sha256 is not None:
+            stored[f"folds.{fold.name}.probe_sha256"] = fold_probe_file(number), fold.probe_sha256
+    for field, (name, sha256) in stored.items():
         file = path.with_name(name)
-        if digest is not None and file.is_file():
+        if file.is_file():
             with file.open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
-            if found != digest:
-                yield Change(field, digest, found, f"{file.name} has")
+            if found != sha256:
+                yield Change(field, sha256, found, f"{name} has")
 
 
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:

@@ -7,6 +7,7 @@ from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
 from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
+from repbench.downstream.problems.texts import TEXTS
 from repbench.downstream.problems.utterances import UTTERANCES
 from repbench.errors import PluginError
 
@@ -16,6 +17,7 @@ __all__ = [
     "PROBLEMS",
     "REGRESSION",
     "SEQUENCES",
+    "TEXTS",
     "UTTERANCES",
     "Problem",
     "add_problem",
@@ -23,9 +25,10 @@ __all__ = [
 ]
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: problem for problem in (FRAMES, UTTERANCES, SEQUENCES, REGRESSION, ATTRIBUTES)
+    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES)
 }
-"""From the name of a problem to its object: the built-in ones, and those that plugins add."""
+"""From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
+because a line of predictions is read by the first whose marker it has."""
 
 
 def add_problem(problem: Problem) -> None:

@@ -47,6 +47,9 @@ Batches = Literal["frames", "utterances"]
 Quality = Literal["right", "wrong", "guess"]
 """Of the predictions that the conformance suite makes up."""
 
+ENCODER_FILES = r"^[A-Za-z0-9_-]+\.model$"
+"""Names of the files of an encoder: none of them leads out of the folder of a record, or is another file of it."""
+
 MOST = 2**53
 """Counts and scores beyond this occur in no run."""
 
@@ -112,6 +115,23 @@ class TargetStatistics(NamedTuple):
 
     mean: float
     deviation: float
+
+
+class Encoder(Protocol):
+    """The targets of labels, as a function that follows from the labels of the training split.
+
+    Attributes:
+        files: From the name of each file that it is read from to its content; they are kept in the folder of a record,
+            under names as `ENCODER_FILES`.
+    """
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The files that it is read from."""
+
+    def encoded(self, labels: Any) -> Any:
+        """The labels of a training utterance with their targets."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -181,6 +201,10 @@ class Prediction:
     @property
     def is_right(self) -> bool | None:
         """Whether the one class that it predicts is the reference; None where it is not one class."""
+        return None
+
+    def aligned(self) -> Sequence[tuple[str | None, str | None]] | None:
+        """The words of the reference with those in their places, None for a missing one; None without words."""
         return None
 
     def confused(self) -> tuple[tuple[int, int, int], ...] | None:
@@ -285,6 +309,19 @@ class Problem(ABC):
         if type(self).scored_classes is Problem.scored_classes:
             return bool(names)
         return bool((self.scored_classes(example, dict.fromkeys(names, 0)) != UNLABELLED).any())
+
+    def encoder(self, task: Task, train: Sequence[Any]) -> Encoder | None:
+        """What gives the labels of training utterances their targets; None where they have them.
+
+        Args:
+            task: The task.
+            train: Labels of the training utterances, and of no other.
+        """
+        return None
+
+    def warnings(self, classes: Sequence[str], test: Iterable[Any]) -> tuple[str, ...]:
+        """Facts about the labels of test that a reader of the score needs, in words."""
+        return ()
 
     # training
 

@@ -25,6 +25,7 @@ from repbench.benchmark.report.data.heads import HeadComparison, head_comparison
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
+from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.errors import IntegrityError
@@ -74,6 +75,7 @@ class Report:
         efficiencies: Label-efficiency curves, by column.
         profiles: Layer profiles, by column.
         confusions: Confusion matrices of frame tasks, by column.
+        worst: The worst utterances of tasks that predict words, by column.
         fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
         heads: Models under several heads.
@@ -91,6 +93,7 @@ class Report:
     efficiencies: Sequence[Efficiency]
     profiles: Sequence[LayerProfiles]
     confusions: Sequence[Confusion]
+    worst: Sequence[WorstUtterances]
     fronts: Sequence[Front]
     sensitivities: Sequence[Sensitivity]
     heads: Sequence[HeadComparison]
@@ -247,6 +250,7 @@ def assemble(
         efficiencies=efficiencies(gathered),
         profiles=layer_profiles(gathered),
         confusions=matrices,
+        worst=worst_utterances(gathered, verdicts),
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),
         heads=heads,

@@ -59,7 +59,7 @@ def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion],
     found: list[Confusion] = []
     notes: list[str] = []
     for column in gathered.columns:
-        cell = _subject(gathered, verdicts, column)
+        cell = best_cell(gathered, verdicts, column)
         if cell is None:
             continue
         matrix = _confusion(cell)
@@ -70,7 +70,7 @@ def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion],
     return found, notes
 
 
-def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | None:
+def best_cell(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | None:
     """The best cell of the column's first group, which has the largest label fraction."""
     cells = gathered.column_cells(column)
     best = next((cell for cell in cells if cell.key in verdicts.best), None)

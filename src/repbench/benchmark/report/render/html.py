@@ -48,12 +48,12 @@ class Filter(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The figures of one kind, each with its table."""
+    """The figures of one kind, each with its table, or tables alone."""
 
     key: str
     title: str
     text: str
-    figures: list[tuple[Figure, PlainTable]]
+    figures: list[tuple[Figure | None, PlainTable]]
     more: str
 
 
@@ -356,13 +356,21 @@ def _sections(report: Report) -> Iterator[Section]:
         report.confusions, lambda each: (figures.confusion_figure(each), tables.most_confused(each)),
     )  # fmt: skip
     yield from _section(
+        "worst", "Worst utterances", "Words of the best system aligned with the references; edits are in brackets.",
+        report.worst, lambda each: (None, tables.worst(each)),
+    )  # fmt: skip
+    yield from _section(
         "rates", "Learning rates", "Best dev value at each learning rate of the grid.",
         report.sensitivities, lambda each: (figures.sensitivity_figure(each), tables.learning_rates(each)),
     )  # fmt: skip
 
 
 def _section(
-    key: str, title: str, text: str, subjects: Sequence[Subject], draw: Callable[[Subject], tuple[Figure, PlainTable]]
+    key: str,
+    title: str,
+    text: str,
+    subjects: Sequence[Subject],
+    draw: Callable[[Subject], tuple[Figure | None, PlainTable]],
 ) -> Iterator[Section]:
     if subjects:
         left_out = len(subjects) - MOST_FIGURES

@@ -23,6 +23,7 @@ from repbench.benchmark.report.data.heads import HeadComparison, Margin, Reversa
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.reading import Run
 from repbench.benchmark.report.data.sensitivity import Sensitivity
+from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.commands import command_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
@@ -77,6 +78,8 @@ _OF_CLASS: dict[type, Fields] = {
     ),
     Reversal: _fields("first second separated=is_separated margins"),
     Margin: _fields("column value ci95=interval separated=is_separated"),
+    WorstUtterances: _fields("column=cell.column row=cell.row seed utterances num_wrong num_scored"),
+    AlignedUtterance: _fields("id words edits=num_edits reference_words=num_words"),
     Published: _fields("title source date notes values"),
     Run: _OF_RECORD,
 }
@@ -122,6 +125,7 @@ def results(report: Report) -> dict[str, Any]:
         "label_efficiency": _plain(report.efficiencies),
         "layers": _plain(report.profiles),
         "confusions": _plain(report.confusions),
+        "worst_utterances": _plain(report.worst),
         "cost_fronts": _plain(report.fronts),
         "learning_rates": _plain(report.sensitivities),
         "heads": _plain(report.heads),

@@ -21,6 +21,7 @@ from repbench.benchmark.report.data.gather import Cell, ReportRow, System
 from repbench.benchmark.report.data.heads import HeadComparison, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
+from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances, alignment_in_words
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown
@@ -152,6 +153,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
     yield from (layers(each) for each in report.profiles)
     yield from (front(each) for each in report.fronts)
     yield from (most_confused(each) for each in report.confusions)
+    yield from (worst(each) for each in report.worst)
     yield from (learning_rates(each) for each in report.sensitivities)
     yield from sources(report)
 
@@ -446,6 +448,22 @@ def most_confused(each: Confusion) -> PlainTable:
         TableColumn("share of reference", lambda pair: pair.share, number),
     )
     return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
+
+
+def worst(each: WorstUtterances) -> PlainTable:
+    """The utterances with the most edits, aligned with their references."""
+    columns: tuple[TableColumn[AlignedUtterance], ...] = (
+        TableColumn("utterance", lambda one: one.id, shown, is_name=True),
+        TableColumn(
+            "reference → recognised", lambda one: alignment_in_words(one.words), lambda text: shown(text, 400), True
+        ),
+        TableColumn("edits", lambda one: one.num_edits),
+        TableColumn("words", lambda one: one.num_words),
+    )
+    more = "" if each.num_wrong <= len(each.utterances) else f", of which {len(each.utterances)} are shown"
+    note = f"Seed {each.seed}: {each.num_wrong} of {each.num_scored} utterances have edits{more}."
+    title = f"Worst utterances: {each.cell.column.title}, {each.cell.row.title}"
+    return table(title, columns, each.utterances, (note,))
 
 
 def published_table(each: Published) -> PlainTable:
