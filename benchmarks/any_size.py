@@ -4,8 +4,8 @@
 
 A corpus of noise at 1,000 Hz is written for each size; its speakers hum, its phones are bands of loudness. The upstream
 is `stand_in.py`. While `repbench run` goes on, /proc is read every 50 ms: the peak of anonymous memory, of the resident
-set, and of the space that the cache folder and the process's files without a name take on disk. `--resident` runs a
-tenth of each size with all features in memory too.
+set, and of the space that the cache folder and the process's files without a name take on disk. `--resident` runs so
+many utterances with all features in memory too. Seconds of the processors stand beside those of the clock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--disk", type=float, default=10.0, help="GiB")
     parser.add_argument("--downstream", default="phone")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--resident", action="store_true", help="a tenth of each size in memory, too")
+    parser.add_argument("--resident", type=int, help="so many utterances in memory, too")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "any_size.json")
     arguments = parser.parse_args()
     rows = []
@@ -53,8 +54,8 @@ def main() -> None:
                 size, arguments, f"resources.memory_gib={arguments.memory}", f"resources.disk_gib={arguments.disk}"
             )
         )
-        if arguments.resident:
-            rows.append(measured(size // 10, arguments, "resources.road=memory", "resources.memory_gib=100"))
+    if arguments.resident:
+        rows.append(measured(arguments.resident, arguments, "resources.road=memory", "resources.memory_gib=100"))
     result = {
         "machine": environment.describe(torch.device("cpu")),
         "arguments": {name: str(value) for name, value in vars(arguments).items() if name != "out"},
@@ -86,7 +87,7 @@ def watched(command: list[str], folder: Path) -> dict[str, Any]:
     """Run a command; its seconds, the peaks of memory and disk in GiB, and its notes."""
     variables = {**os.environ, "REPBENCH_CACHE": str(folder / "cache")}
     peaks = {"anonymous_gib": 0.0, "resident_gib": 0.0, "disk_gib": 0.0}
-    started = time.monotonic()
+    started, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with (folder / "log").open("w+", encoding="utf-8") as log:
         with subprocess.Popen(command, env=variables, stdout=log, stderr=log) as run:
             while run.poll() is None:
@@ -102,7 +103,9 @@ def watched(command: list[str], folder: Path) -> dict[str, Any]:
     if run.returncode:
         sys.exit(printed)
     notes = [line.strip() for line in printed.splitlines() if "resources.road" in line or " in " in line]
-    return {"seconds": time.monotonic() - started, **peaks, "printed": notes}
+    now_used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = now_used.ru_utime + now_used.ru_stime - used.ru_utime - used.ru_stime
+    return {"seconds": time.monotonic() - started, "processor_seconds": processor, **peaks, "printed": notes}
 
 
 def memory_bytes(process: int, what: str) -> int:

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[500, 1000], help="steps of every probe")
     parser.add_argument("--fractions", type=float, nargs="+", default=FRACTIONS)
     parser.add_argument("--tune", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of both")
     parser.add_argument("--before", type=Path, help="a checkout of an earlier revision")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "many_probes.json")
@@ -108,7 +109,7 @@ def run(
         sys.executable, "-m", "repbench", "run", "--upstream", arguments.upstream,
         *(["--checkpoint", checkpoint] if checkpoint else []), "--downstream", arguments.downstream,
         "--corpus", arguments.corpus, "--out", str(folder / "runs"), "--json",
-        "--set", f"probe.steps={steps}", *options,
+        *(part for setting in (f"probe.steps={steps}", *arguments.set) for part in ("--set", setting)), *options,
     ]  # fmt: skip
     variables = {**os.environ, "REPBENCH_CACHE": str(folder), "OMP_NUM_THREADS": str(arguments.threads),
                  "PYTHONPATH": str(checkout / "src")}  # fmt: skip

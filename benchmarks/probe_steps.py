@@ -44,6 +44,7 @@ class Case:
         num_classes: C.
         rates: Learning rates side by side.
         jobs: Probes of other seeds, one after the other or side by side.
+        frames_per_utterance: Frames of each utterance that a step draws; None: all.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Case:
     num_classes: int
     rates: tuple[float, ...] = (1e-3,)
     jobs: int = 1
+    frames_per_utterance: int | None = None
 
 
 SPEAKER = {"task": "speaker", "num_utterances": 80, "num_frames": 800, "width": 160, "num_classes": 10}
@@ -63,6 +65,7 @@ RATES = (1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2)
 CASES = {
     "speaker": Case(**SPEAKER, head="mlp1"),  # type: ignore[arg-type]
     "speaker, 4 seeds": Case(**SPEAKER, head="mlp1", jobs=4),  # type: ignore[arg-type]
+    "speaker, 100 frames of each": Case(**SPEAKER, head="mlp1", frames_per_utterance=100),  # type: ignore[arg-type]
     "speaker linear": Case(**SPEAKER, head="linear"),  # type: ignore[arg-type]
     "phone": Case(**PHONE),  # type: ignore[arg-type]
     "phone, 5 rates": Case(**PHONE, rates=RATES),  # type: ignore[arg-type]
@@ -100,6 +103,8 @@ def compared(name: str, codes: dict[str, Path], arguments: argparse.Namespace) -
     """The fastest round of each code, and the difference of their weights."""
     fastest: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
+        if CASES[name].frames_per_utterance:
+            codes = {"now": codes["now"]}
         for _ in range(arguments.rounds):
             for code, checkout in codes.items():
                 found = in_process(name, checkout, Path(folder) / code, arguments.threads)
@@ -155,7 +160,10 @@ def measure(case: Case, threads: int, weights: Path) -> dict[str, float]:
 
 def trainer_of(case: Case) -> Any:
     """A function that trains the probes of a case for so many steps."""
-    from repbench.benchmark.features.table import FeatureTable
+    try:
+        from repbench.benchmark.features.table import FeatureTable
+    except ModuleNotFoundError:  # a checkout of before November 29, 2026
+        from repbench.benchmark.features.extraction import FeatureTable  # type: ignore[no-redef, attr-defined]
     from repbench.benchmark.probing.prediction import Predictor
     from repbench.benchmark.probing.probe import ProbeShape, statistics_of
     from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, train_probes
@@ -204,7 +212,8 @@ def trainer_of(case: Case) -> Any:
     jobs = [ProbeJob(train=examples, dev=dev_examples, seed=seed) for seed in range(case.jobs)]
 
     def trained(steps: int) -> Any:
-        settings = ProbeSettings(steps=steps, selection_points=1)
+        some = {"frames_per_utterance": case.frames_per_utterance} if case.frames_per_utterance else {}
+        settings = ProbeSettings(steps=steps, selection_points=1, **some)
         shared = ProbeTraining(
             predictor=predictor, shape=shape, train=train, dev=dev, statistics=statistics, settings=settings,
             learning_rates=case.rates,

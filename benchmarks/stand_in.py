@@ -17,6 +17,8 @@ LAYERS, WIDTH, RATE_HZ, HOP = 13, 768, 1_000, 20
 class StandIn(nn.Module):
     """A fixed random projection of 20 samples, for each layer."""
 
+    runs_concurrently = True
+
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)

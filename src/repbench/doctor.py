@@ -32,6 +32,7 @@ EXTRAS = {
     "mosi": ("mmsdk", "h5py"),
     "slurm": ("submitit",),
     "huggingface": ("transformers",),
+    "asr": ("sentencepiece",),
 }
 """The modules that each extra installs. `torchaudio` is not listed, as it is tested by use."""
 

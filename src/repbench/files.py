@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from repbench.errors import EnvironmentFault, UsageError
+from repbench.errors import EnvironmentFault, IntegrityError, UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
 """Prefix of unfinished files and folders, which may be removed when no process writes."""
@@ -227,6 +228,23 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
         content = stream.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes / (1 << 20):g} MiB")
+    return content
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """The content of a file, if it has the digest that it was written with.
+
+    Raises:
+        IntegrityError: It cannot be read, or has another digest: a part of it is missing or was changed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"The file cannot be read: {error.strerror}", file=path, do="Run it again") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        what = f"The file has the SHA-256 {found[:16]}…, but was written with {sha256[:16]}…"
+        raise IntegrityError(what, file=path, do="Copy it again, or run it again")
     return content
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from repbench.benchmark.features import batch_work
 from repbench.benchmark.features.batch_work import BatchWork
-from repbench.benchmark.features.extraction import ExtractionOptions, extract, run_batches, table_index
+from repbench.benchmark.features.extraction import ExtractionOptions, extract, run_batches, table_index, take_each
 from repbench.benchmark.features.forward import OnTheirWay, PaddedSounds, rounded
 from repbench.benchmark.features.pipeline import Limits, Pipeline, Stages
 from repbench.benchmark.features.shards import UnwrittenLayer, write_shard
@@ -239,7 +239,7 @@ def test_the_work_of_a_batch_is_that_of_its_padded_frames(
 ) -> None:
     upstream = Noting()
     index = dataclasses.replace(table_index(upstream, tones.utterances[: len(counts)]), counts=counts)
-    may_share = BatchWork(upstream, index, [0], OPTIONS).stages().may_share
+    may_share = BatchWork(upstream, index, [0], OPTIONS, lambda number, frames: None).stages().may_share
     monkeypatch.setattr(batch_work, "SHARED_MACS", macs)
     assert may_share(range(len(counts)))
     monkeypatch.setattr(batch_work, "SHARED_MACS", macs - 1)
@@ -271,6 +271,44 @@ def test_where_batches_side_by_side_do_not_fit_they_are_computed_one_by_one_and_
         found = list(run_batches(upstream, index, [0], [[0, 1], [2, 3, 4, 5], [6]], OPTIONS))
     assert [list(batch) for batch, _ in found] == [[0, 1], [2, 3], [4, 5], [6]]
     assert upstream.sizes == [2, 4, 2, 2, 1]
+
+
+class Sized(Noting):
+    """Notes the frames of each batch, padding included."""
+
+    runs_concurrently = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = list[int]()
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        states = super().forward(waveforms, lengths)
+        self.frames.append(states.layers.shape[1] * states.layers.shape[2])
+        return states
+
+
+def test_what_is_taken_of_each_utterance_is_of_its_frames_and_no_whole_table_is_kept(tones: Corpus) -> None:
+    table = extract(Noting(), tones.utterances, [0, 1], OPTIONS)
+    found = dict(take_each(Noting(), tones.utterances, [0, 1], OPTIONS, lambda number, frames: frames.sum(dim=1)))
+    assert sorted(found) == [*range(len(tones.utterances))]
+    for number, (start, count) in enumerate(table.starts().values()):
+        expected = table.frames[:, start : start + count].sum(dim=1)  # (L, F, D) -> (L, D)
+        torch.testing.assert_close(found[number], expected)
+
+
+def test_batches_are_as_small_as_two_for_each_thread_must_be_within_the_memory(tones: Corpus) -> None:
+    upstream = Sized()
+    num_bytes = BatchWork(
+        upstream, table_index(upstream, tones.utterances), [0], OPTIONS, lambda number, frames: None
+    ).num_bytes
+    with threads(2):
+        options = dataclasses.replace(OPTIONS, batch_seconds=1000.0, ahead_bytes=12 * num_bytes([0]))
+        assert len([*take_each(upstream, tones.utterances, [0], options, lambda number, frames: None)]) == len(
+            tones.utterances
+        )
+    most = max(table_index(upstream, tones.utterances).counts)
+    assert most < max(upstream.frames) <= 3 * most, "a batch of three utterances takes a quarter"
 
 
 def test_a_sound_that_cannot_be_read_is_named_after_the_batches_before_it(tones: Corpus) -> None:

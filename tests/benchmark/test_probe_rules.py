@@ -15,9 +15,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from repbench.benchmark.features.table import FeatureTable
-from repbench.benchmark.probing.batches import ProbeBatch, SeededOrder, batches, labelled_frames
+from repbench.benchmark.probing.batches import ProbeBatch, SeededOrder, batches, labelled_frames, utterances_at_once
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import (
+    Moments,
     Probe,
     ProbeShape,
     encoded_probe,
@@ -63,6 +64,20 @@ def test_moments_are_exact_however_far_from_zero_and_however_many(num_frames: in
     frames[: num_frames // 3] += 7.0
     mean, deviation = moments_of(frames)
     assert mean.dtype == deviation.dtype == torch.float64
+    np.testing.assert_allclose(mean.numpy(), frames.double().numpy().mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(deviation.numpy(), frames.double().numpy().std(axis=0), rtol=1e-9, atol=1e-9)
+
+
+def test_moments_of_blocks_that_are_merged_are_those_of_all_frames() -> None:
+    frames = torch.randn(300, 4, generator=generator()) * torch.tensor([1.0, 0.1, 5.0, 0.0]) + 1000.0
+    frames[100:] += 7.0  # blocks with other means, and so with other shifts
+    merged = Moments()
+    merged.add(frames[:1])
+    for part in (frames[1:100], frames[100:101], frames[101:]):
+        other = Moments()
+        other.add(part)
+        merged.merge(other)
+    mean, deviation = merged.mean_and_deviation()
     np.testing.assert_allclose(mean.numpy(), frames.double().numpy().mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(deviation.numpy(), frames.double().numpy().std(axis=0), rtol=1e-9, atol=1e-9)
 
@@ -242,6 +257,41 @@ def test_a_batch_of_frames_is_the_rows_drawn_and_with_context_their_windows(cont
         assert torch.equal(batch.frames, batch.frames[0, :, :1].expand(2, -1, 4))
 
 
+def test_a_head_of_whole_utterances_draws_those_with_a_label_and_learns_from_their_labelled_frames() -> None:
+    frames = torch.arange(12.0)[None, :, None].expand(2, 12, 4).contiguous()
+    hop_s = HOP / 16000
+    centre = Envelope().info.first_center_samples / 16000
+    labels = (Segment(centre + 1.5 * hop_s, 9.0, "IY"),)  # from the third frame on
+    unlabelled = (Segment(0.0, 1e-6, "AA"),)
+    examples = tuple(
+        LabelledUtterance(utterance(number, 3 + number), unlabelled if number == 1 else labels) for number in range(3)
+    )
+    predictor = Predictor(Phone(), ("AA", "IY"), Envelope().info)
+    labelled = LabelledFeatures(table(frames, [3, 4, 5]), examples)
+    made = batches(predictor, labelled, ProbeSettings(batch_frames=4), generator(), context=0, whole=True)
+    seen = set()
+    for batch in islice(made, 4):
+        assert batch.counts is not None
+        assert batch.rows is not None
+        (count,) = batch.counts.tolist()  # four frames are one utterance of 3 or 5
+        seen.add(count)
+        first = {3: 0, 5: 7}[count]
+        assert batch.frames[0, :, 0].tolist() == list(range(first, first + count))
+        assert (batch.rows.tolist(), batch.classes.tolist()) == (list(range(2, count)), [1] * (count - 2))
+    assert seen == {3, 5}
+    none = batches(
+        predictor, LabelledFeatures(labelled.table, examples[1:2]), ProbeSettings(), generator(), context=0, whole=True
+    )
+    with pytest.raises(DataError, match="No frame of the 1 training utterances is labelled"):
+        next(none)
+
+
+def test_whole_utterances_have_about_the_frames_of_a_batch() -> None:
+    assert utterances_at_once([300] * 10, 2048) == 7
+    assert utterances_at_once([5000, 7000], 2048) == 1
+    assert utterances_at_once([1, 3], 8) == 4
+
+
 @pytest.mark.parametrize("sequences", [False, True])
 def test_a_batch_of_utterances_is_whole_utterances_in_the_order_drawn(sequences: bool) -> None:
     frames = torch.arange(9.0)[None, :, None].expand(1, 9, 4).contiguous()
@@ -267,9 +317,9 @@ def test_a_batch_of_utterances_is_whole_utterances_in_the_order_drawn(sequences:
 
 
 def test_a_batch_on_a_device_is_whole() -> None:
-    parts = [torch.full((1, 2, 3), 1.0), *(torch.tensor([number]) for number in (2, 3, 4))]
+    parts = [torch.full((1, 2, 3), 1.0), *(torch.tensor([number]) for number in (2, 3, 4, 5))]
     moved = ProbeBatch(*parts).to(torch.device("cpu"))
-    assert [moved.frames, moved.counts, moved.classes, moved.num_classes] == parts
+    assert [moved.frames, moved.counts, moved.classes, moved.num_classes, moved.rows] == parts
     assert ProbeBatch(parts[0], None, parts[2]).to(torch.device("meta")).frames.is_meta
 
 

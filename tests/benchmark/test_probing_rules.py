@@ -317,6 +317,7 @@ def test_a_step_is_one_of_adamw_on_the_clipped_gradient_of_the_batch(
 
     alone = Probe(shared.shape, torch.Generator().manual_seed(0))
     if standardise:
+        assert shared.statistics is not None
         alone.set_statistics(*shared.statistics)
     learnt = [each for each in alone.parameters() if each.requires_grad]
     descent = torch.optim.AdamW(learnt, lr=0.1, weight_decay=0.2)

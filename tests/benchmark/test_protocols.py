@@ -91,6 +91,13 @@ def test_each_preset_runs_from_the_command_line(tones: Path, tmp_path: Path, pre
         ("s3prl", "sentiment", "utterance-classification", {"steps": 20_000, "hidden_units": 256}),
         ("superb", "phone-ctc", "sequence", {"steps": 100_000, "learning_rate": 1e-2, "hidden_units": 256}),
         ("superb", "sentiment", "utterance-classification", {"steps": 30_000, "learning_rate": 1e-4}),
+        ("superb", "keyword", "utterance-classification", {"steps": 200_000, "batch_utterances": 32}),
+        ("superb", "intent", "multi-attribute", {"steps": 200_000, "learning_rate": 1e-4, "hidden_units": 256}),
+        ("superb", "emotion", "utterance-classification", {"steps": 30_000, "batch_utterances": 32}),
+        ("superb", "asr", "text", {"steps": 200_000, "learning_rate": 1e-4, "hidden_units": 1024, "dropout": 0.2}),
+        ("superb", "slots", "text", {"steps": 200_000, "spec_augment": True, "spec_augment_feature_masks": 4}),
+        ("hear", "keyword", "utterance-classification", {"hidden_units": 1024, "dropout": 0.1}),
+        ("xares", "intent", "multi-attribute", {"learning_rate": 1e-3, "steps": 7_230}),
     ],
 )
 def test_a_preset_holds_the_published_numbers(preset: str, task: str, problem: str, expected: dict[str, Any]) -> None:
@@ -99,8 +106,15 @@ def test_a_preset_holds_the_published_numbers(preset: str, task: str, problem: s
 
 
 EPOCHS = {
+    ("xares", "keyword"): (10, 51_088, 32),
+    ("xares", "intent"): (10, 23_132, 32),
+    ("xares", "emotion"): (10, 5_210, 32),
+    ("xares", "gender"): (10, 28_539, 32),
     ("xares", "speaker"): (10, 138_361, 32),
     ("xares", "language"): (10, 16_000, 32),
+    ("hear", "keyword"): (500, 84_843, 1024),
+    ("hear", "emotion"): (500, 4_465, 1024),
+    ("hear", "language"): (500, 583, 1024),
     ("hear", "speaker"): (500, 5_000, 1024),
 }
 """Of a preset and a task: the epochs, the training utterances of the published corpus, and those of a batch."""
@@ -112,6 +126,29 @@ def test_steps_are_the_epochs_of_the_published_corpus(preset: str, task: str) ->
     probe = load_protocol(preset).for_task(task, "utterance-classification").probe
     assert probe.batch_utterances == batch
     assert probe.steps == num_epochs * math.ceil(num_utterances / batch)
+
+
+def test_a_preset_gives_a_task_options_of_its_own(tmp_path: Path) -> None:
+    superb = load_protocol("superb")
+    assert superb.for_task("keyword", "utterance-classification").task == {"words": "twelve", "balanced": True}
+    merged = superb.options_for("emotion")["classes"]
+    assert {merged.get(name) for name in ("happiness", "excitement")} == {"happiness"}
+    assert (len(set(merged.values()) - {None}), merged["*"]) == (4, None)
+    assert superb.for_task("speaker", "utterance-classification").task == {}
+    config = tmp_path / "c.yaml"
+    config.write_text("task: {classes: {calm: calm, '*': null}}\n", encoding="utf-8")
+    asked = load_protocol("superb", config, ["task.words=all"])
+    assert asked.options_for("emotion") == {"classes": {"calm": "calm", "*": None}, "words": "all"}
+    assert asked.options_for("keyword")["words"] == "all"
+    assert asked.options_for("keyword")["balanced"] is True
+
+
+@pytest.mark.parametrize(("preset", "task", "folds"), [("superb", "emotion", "official"), ("hear", "language", 5)])
+def test_folds_of_a_preset_are_of_one_task_and_can_be_written_down(preset: str, task: str, folds: object) -> None:
+    found = load_protocol(preset).for_task(task, "utterance-classification")
+    assert found.split.folds == folds
+    assert Protocol.model_validate(found.model_dump(mode="json")) == found
+    assert load_protocol(preset).for_task("speaker", "utterance-classification").split.folds is None
 
 
 def test_an_option_for_every_task_goes_before_that_of_one_as_a_whole(tmp_path: Path) -> None:

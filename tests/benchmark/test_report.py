@@ -379,7 +379,9 @@ def test_layers_and_learning_rates_and_confusions_come_from_the_records(report: 
     tried = {each.column.task: each.tried for each in report.sensitivities}
     assert list(tried["phone"][0].dev_values) == [0.001, 0.01, 0.1]
     assert tried["phone"][0].chosen == {0.001}
-    (confusion,) = report.confusions
+    (confusion,) = [each for each in report.confusions if each.cell.column.task == "phone"]
+    assert confusion.items == "instants"
+    assert {each.items for each in report.confusions if each is not confusion} == {"utterances"}
     assert confusion.cell.row.system.name == "good"
     assert confusion.classes == ("AA", "IY", "S", "sil")
     assert (confusion.pairs[0].reference, confusion.pairs[0].estimated) in {

@@ -24,7 +24,7 @@ from repbench.benchmark.features.roads import (
     forecast,
 )
 from repbench.benchmark.features.table import Features, FeatureTable
-from repbench.benchmark.features.windows import Room, WindowedFeatures
+from repbench.benchmark.features.windows import FrameSource, Room, WindowedFeatures
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import ProbeShape, statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
@@ -159,12 +159,14 @@ def computed(part: Sequence[object]) -> FeatureTable:
 
 
 def in_windows(part: Sequence[object], window_rows: int) -> WindowedFeatures:
-    def compute(numbers: Sequence[int]) -> Tensor:
-        return computed([part[number] for number in numbers]).frames
-
     whole = computed(part)
     room = Room(window_bytes=window_rows * ROWS, chunk_bytes=500 * ROWS)
-    return WindowedFeatures(compute, whole.counts, whole.ids, (2, 4), room)
+
+    class Source(FrameSource):
+        def frames(self, numbers: Sequence[int]) -> Tensor:
+            return computed([part[number] for number in numbers]).frames
+
+    return WindowedFeatures(Source(whole.counts, (2, 4), room.chunk_bytes), whole.ids, room)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +177,10 @@ def in_windows(part: Sequence[object], window_rows: int) -> WindowedFeatures:
         (Speaker(), "mlp1", 1000, "weighted"),
         (Speaker(), "gru", 1000, "mean"),
         (PhoneCTC(), "ctc", 1000, "mean"),
+        (Phone(), "blstm", 1000, "weighted"),
+        (Phone(), "conv", 1000, "mean"),
+        (Speaker(), "statistics_mean", 1000, "mean"),
+        (Speaker(), "attentive_mean", 1000, "mean"),
     ],
 )
 def test_a_probe_trained_in_windows_is_the_same(

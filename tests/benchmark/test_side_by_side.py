@@ -34,6 +34,11 @@ CASES: list[tuple[Downstream, str, str, dict[str, object]]] = [
     (Phone(), "mlp1", "raw", {"clip_norm": 0.05, "standardise": False}),
     (Speaker(), "gru", "weighted", {"standardise": False}),
     (Speaker(), "project_mean", "weighted", {"clip_norm": 0.05}),
+    (Phone(), "blstm", "weighted", {"clip_norm": 0.05}),
+    (Phone(), "conv", "mean", {"layer_norm": True, "dropout": 0.2}),
+    (Speaker(), "attentive_mean", "weighted", {}),
+    (Speaker(), "statistics_mean", "mean", {"layer_norm": True}),
+    (Speaker(), "linear", "mean", {"layer_norm": True}),
     (PhoneCTC(), "ctc", "weighted", {"clip_norm": 0.05}),
     (PhoneCTC(), "project_ctc", "raw", {}),
 ]
@@ -66,7 +71,7 @@ class Given:
         self.settings = SETTINGS.model_copy(update=changes)
         self.shape = ProbeShape(
             head=head, pools=self.predictor.pools, num_layers=2, width=4, hidden_units=8, classes=self.plan.classes,
-            mix=mix, dropout=self.settings.dropout,
+            mix=mix, dropout=self.settings.dropout, layer_norm=self.settings.layer_norm,
         )  # fmt: skip
 
     def probes(self, seeds: tuple[int, ...], rates: tuple[float, ...]) -> list[list[TrainedProbe]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features.table import FeatureTable, rows_of
-from repbench.benchmark.features.windows import Room, WindowedFeatures
+from repbench.benchmark.features.windows import FrameSource, Room, WindowedFeatures
 from repbench.errors import EnvironmentFault
 
 COUNTS = (5, 0, 7, 3, 9, 1)
@@ -24,14 +24,15 @@ def whole() -> FeatureTable:
     return FeatureTable(frames, COUNTS, tuple("abcdef"))
 
 
-class Computed:
+class Computed(FrameSource):
     """Gives frames of a table, and keeps which utterances were computed."""
 
-    def __init__(self, table: FeatureTable) -> None:
+    def __init__(self, table: FeatureTable, chunk_bytes: int) -> None:
+        super().__init__(table.counts, (NUM_LAYERS, WIDTH), chunk_bytes)
         self.table = table
         self.calls: list[list[int]] = []
 
-    def __call__(self, numbers: Sequence[int]) -> Tensor:
+    def frames(self, numbers: Sequence[int]) -> Tensor:
         self.calls.append(list(numbers))
         spans = [*self.table.starts().values()]
         return self.table.gather_spans([spans[number] for number in numbers])
@@ -40,10 +41,10 @@ class Computed:
 def windowed(
     rows: int, *, folder: Path | None = None, chunk_rows: int = 8, dtype: torch.dtype = torch.float32
 ) -> tuple[WindowedFeatures, Computed]:
-    compute = Computed(whole())
     row_bytes = NUM_LAYERS * WIDTH * dtype.itemsize
     room = Room(window_bytes=rows * row_bytes, chunk_bytes=chunk_rows * ROW_BYTES, folder=folder, dtype=dtype)
-    return WindowedFeatures(compute, COUNTS, tuple("abcdef"), (NUM_LAYERS, WIDTH), room), compute
+    computed = Computed(whole(), room.chunk_bytes)
+    return WindowedFeatures(computed, tuple("abcdef"), room), computed
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -91,7 +92,7 @@ def test_spans_come_in_order_and_blocks_are_all_rows_once() -> None:
 
     for mine, other in zip(features.spans(groups), whole().spans(groups), strict=True):
         assert torch.equal(mine, other)
-    assert torch.equal(torch.cat([*features.blocks()], dim=1), whole().frames)
+    assert torch.equal(torch.cat([*features.of_blocks(torch.clone)], dim=1), whole().frames)
 
 
 def test_some_layers_are_a_window_of_their_own() -> None:
@@ -102,7 +103,7 @@ def test_some_layers_are_a_window_of_their_own() -> None:
 
     assert torch.equal(some.gather(rows), whole().of_layers(slice(1, 3)).gather(rows))
     assert torch.equal(some.of_layers(slice(1, 2)).gather(rows), whole().of_layers(slice(2, 3)).gather(rows))
-    assert torch.equal(torch.cat([*some.blocks()], dim=1), whole().frames[1:])
+    assert torch.equal(torch.cat([*some.of_blocks(torch.clone)], dim=1), whole().frames[1:])
 
 
 def test_a_window_keeps_the_rounding_of_the_features(tmp_path: Path) -> None:

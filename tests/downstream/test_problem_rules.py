@@ -17,7 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from repbench.corpora.contract import Phone, Utterance
-from repbench.downstream.problems import FRAMES, SEQUENCES, UTTERANCES, Problem, contract, frames, sequences, utterances
+from repbench.downstream.problems import (
+    FRAMES,
+    SEQUENCES,
+    TEXTS,
+    UTTERANCES,
+    Problem,
+    contract,
+    frames,
+    sequences,
+    texts,
+    utterances,
+)
 from repbench.downstream.problems.contract import (
     MOST,
     LabelledUtterance,
@@ -118,22 +129,31 @@ def declared(problem: Problem) -> tuple[Any, ...]:
 
 def test_what_each_problem_declares() -> None:
     assert declared(FRAMES) == (
-        "frame-classification", ("linear", "mlp1", "mlp2", "concat9"), "confusion", "frames", False, "frames",
-        False, False, ("collapse",),
+        "frame-classification", ("linear", "mlp1", "mlp2", "concat9", "conv", "blstm"), "confusion", "frames", False,
+        "frames", False, False, ("collapse",),
     )  # fmt: skip
     assert declared(UTTERANCES) == (
-        "utterance-classification", ("linear", "mlp1", "mlp2", "gru", "project_mean"), "scores", "utterances", True,
-        "utterances", False, True, (),
+        "utterance-classification",
+        (
+            "linear", "mlp1", "mlp2", "gru", "project_mean", "attentive_mean", "statistics_mean", "conv", "blstm",
+            "xvector",
+        ),
+        "scores", "utterances", True, "utterances", False, True, (),
     )  # fmt: skip
     assert declared(SEQUENCES) == (
-        "sequence", ("ctc", "project_ctc"), "hypothesis", "frames with a blank", False, "utterances", True, False, (),
+        "sequence", ("ctc", "project_ctc", "blstm_ctc"), "hypothesis", "frames with a blank", False,
+        "utterances", True, False, (),
     )  # fmt: skip
-    for problem in (FRAMES, UTTERANCES, SEQUENCES):
+    assert declared(TEXTS) == (
+        "text", ("ctc", "project_ctc", "blstm_ctc"), "word_edits", "frames with a blank", False,
+        "utterances", True, False, ("encoder",),
+    )  # fmt: skip
+    for problem in (FRAMES, UTTERANCES, SEQUENCES, TEXTS):
         assert (problem.min_classes, problem.resampled, problem.outputs(5)) == (2, ("speaker", "group"), 5)
         assert problem.splits == ("speaker-disjoint", "within-speaker")
 
 
-@pytest.mark.parametrize("module", [contract, frames, sequences, utterances])
+@pytest.mark.parametrize("module", [contract, frames, sequences, texts, utterances])
 def test_torch_is_imported_where_it_computes_alone(module: Any) -> None:
     assert not {"torch", "Tensor"} & vars(module).keys()
 
@@ -205,9 +225,10 @@ def test_one_class_is_right_or_wrong_and_of_equal_scores_the_first_counts() -> N
     assert (of_frames((0, 0, 1)).is_right, of_sequence((0,), (0,)).is_right) == (None, None)
 
 
-def test_frames_alone_have_a_confusion_to_draw() -> None:
+def test_single_classes_alone_have_a_confusion_to_draw() -> None:
     assert of_frames((0, 0, 1), (1, 0, 2)).confused() == ((0, 0, 1), (1, 0, 2))
-    assert (of_utterance(1, 0.5, 2.0).confused(), of_sequence((0,), (0,)).confused()) == (None, None)
+    assert of_utterance(0, 0.5, 2.0).confused() == ((0, 1, 1),)
+    assert of_sequence((0,), (0,)).confused() is None
 
 
 # Faults

@@ -69,6 +69,14 @@ class NotLinear(Linear):
         return super().before_output(torch.tanh(frames), counts)
 
 
+class Sums(Mlp1):
+    """Reads how many frames there are."""
+
+    def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        means = super().before_output(frames, counts)
+        return means if counts is None or not self.pools else means * counts[:, None]
+
+
 class TwoMatrices(Mlp1):
     info = HeadInfo(name="two", gives=("frames", "utterances"), one_matrix=True)
 
@@ -109,6 +117,7 @@ FAULTS: dict[str, Callable[..., Head]] = {
     "alone-and-in-a-batch": Neighbours,
     "context-as-declared": Undeclared,
     "linear-on-mean": NotLinear,
+    "mean-over-frames": Sums,
     "one-matrix": TwoMatrices,
     "gradient-reaches-every-weight": Idle,
     "dropout-from-its-seed": GlobalDropout,

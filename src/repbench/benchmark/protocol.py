@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, field_serializer
+from pydantic import Field, field_serializer, model_validator
 
 from repbench.configs.loader import apply_overrides, build, load_preset, load_yaml, merged
 from repbench.configs.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, Settings
+
+BY_SPEAKER = "speaker"
+"""The default of `split.folds_by`."""
 
 
 class ProbeSettings(Settings):
@@ -21,6 +24,9 @@ class ProbeSettings(Settings):
     """Frames of one step of a frame task."""
     batch_utterances: PositiveInt = 16
     """Utterances of one step of an utterance or sequence task."""
+    frames_per_utterance: PositiveInt | None = Field(default=None, exclude_if=lambda most: most is None)
+    """Frames of each utterance that a step of an utterance task draws, one of each of as many equal parts; null: all.
+    For heads that take the mean over frames. Scores are always of all frames."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW decays weights apart from the gradient, Adam as part of it; without decay they are the same."""
     learning_rate: Positive = 1e-3
@@ -34,15 +40,30 @@ class ProbeSettings(Settings):
     clip_norm: Positive | None = None
     """Largest norm of a probe's gradient; null: no clipping."""
     hidden_units: PositiveInt = 256
-    """Width of the hidden layers of `mlp1` and `mlp2`, and of what `project_mean` and `project_ctc` project to."""
+    """Width of the hidden layers of `mlp1`, `mlp2`, `statistics_mean`, `conv` and `blstm_ctc`, of each direction of
+    `blstm`, and of what `project_mean` and `project_ctc` project to; `gru` and `xvector` have their own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the hidden layers of `mlp1` and `mlp2` that is dropped in training; `gru` has its own."""
+    """Share of the hidden units of `mlp1`, `mlp2`, `statistics_mean`, `conv`, `blstm` and `blstm_ctc` that is dropped
+    in training; `gru` has its own."""
     standardise: bool = True
     """Whether inputs are standardised with the statistics of train."""
+    layer_norm: bool = False
+    """Whether each frame of each layer is normalised to mean 0 and variance 1 over its dimensions, after it is
+    standardised and before the layers are mixed."""
     mix: Literal["softmax", "raw"] = "softmax"
     """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
     """Points, evenly spread over the steps, at which dev is scored; the best one is kept."""
+    spec_augment: bool = False
+    """Whether spans of time and of dimensions are masked in training (SpecAugment); not for tasks of single frames."""
+    spec_augment_time_masks: NonNegativeInt = 2
+    """Masks of time in each utterance of a batch."""
+    spec_augment_time_seconds: Positive = 0.4
+    """Longest mask of time, in seconds; its length is drawn from 0 on."""
+    spec_augment_feature_masks: NonNegativeInt = 2
+    """Masks of dimensions in each utterance of a batch."""
+    spec_augment_feature_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Largest mask of dimensions, as a share of them; its size is drawn from 0 on."""
 
 
 class FinetuneSettings(Settings):
@@ -81,6 +102,15 @@ class SplitSettings(Settings):
     """Share of the utterances, speakers or groups that selects."""
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """Share that is scored, once."""
+    # Both are left out at their defaults, so that records and references without folds stay as they were.
+    folds: Annotated[int, Field(ge=2, strict=True)] | Literal["official"] | None = Field(
+        default=None, exclude_if=lambda folds: folds is None
+    )
+    """Number of folds, each of which is test once, or `official` for those of the corpus (attribute `fold`); null: one
+    division."""
+    folds_by: Annotated[str, Field(min_length=1)] = Field(default=BY_SPEAKER, exclude_if=lambda by: by == BY_SPEAKER)
+    """What folds, and dev in them, keep together: speaker, group, session, or the name of an attribute. Without several
+    speakers, `speaker` stands for group, or for utterance where there are no groups."""
 
 
 class ExtractionSettings(Settings):
@@ -122,13 +152,15 @@ class TaskSettings(Settings):
     """Layer that the probe reads; null: as for all tasks."""
     probe: ProbeSettings = ProbeSettings()
     """Settings of the probe that differ; the others are as for all tasks."""
+    split: SplitSettings = Field(default=SplitSettings(), exclude_if=lambda split: not split.model_fields_set)
+    """Settings of the division that differ, such as folds for one task."""
     # left out where it is empty, so that what was written down before stays as it was
     task: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
     """Options of the downstream that differ, by keyword; of a task, not of a problem."""
 
-    @field_serializer("probe")
-    def _written_down(self, probe: ProbeSettings) -> dict[str, Any]:
-        return probe.model_dump(mode="json", exclude_unset=True)
+    @field_serializer("probe", "split")
+    def _written_down(self, settings: Settings) -> dict[str, Any]:
+        return settings.model_dump(mode="json", exclude_unset=True)
 
 
 class Protocol(Settings):
@@ -159,7 +191,8 @@ class Protocol(Settings):
     layer: str = "last"
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `sequence`."""
+    """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `multi-attribute`,
+    `utterance-regression`, `sequence`, `text`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()
@@ -175,6 +208,15 @@ class Protocol(Settings):
     task: dict[str, Any] = Field(default_factory=dict)
     """Options of the downstream, by keyword (`task.attribute` of `sentiment`)."""
 
+    # Not of `SplitSettings`: those of a task in `tasks` are a part of the whole.
+    @model_validator(mode="after")
+    def _folds_go_together(self) -> Self:
+        if self.split.folds is None and self.split.folds_by != BY_SPEAKER:
+            raise ValueError("`split.folds_by` has no effect without `split.folds`")
+        if self.split.folds is not None and self.split.official == "always":
+            raise ValueError("`split.official: always` has no effect with `split.folds`: leave one of the two out")
+        return self
+
     def options_for(self, name: str) -> dict[str, Any]:
         """The options of the downstream `name`: those for it override those for every task, each as a whole."""
         own = self.tasks.get(name)
@@ -182,28 +224,37 @@ class Protocol(Settings):
 
     def for_task(self, name: str, problem: str) -> Protocol:
         """The protocol of one task: settings for the task override those for its problem, which override the others."""
-        head, layer, probe = self.head, self.layer, self.probe
+        head, layer, probe, split = self.head, self.layer, self.probe, self.split
         # The later one overrides. `model_fields_set` has only the keys that were given, so defaults of a group override
         # nothing.
         for own in (self.tasks.get(problem), self.tasks.get(name)):
             if own is not None:
                 head, layer = own.head or head, own.layer or layer
-                probe = probe.model_copy(
-                    update={field: getattr(own.probe, field) for field in own.probe.model_fields_set}
-                )
-        options = self.options_for(name)
-        return self.model_copy(update={"head": head, "layer": layer, "probe": probe, "task": options, "tasks": {}})
+                probe, split = _changed(probe, own.probe), _changed(split, own.split)
+        own_settings = {"head": head, "layer": layer, "probe": probe, "split": split, "task": self.options_for(name)}
+        return self.model_copy(update={**own_settings, "tasks": {}})
+
+
+Group = TypeVar("Group", bound=Settings)
+
+
+def _changed(settings: Group, own: Group) -> Group:
+    """The settings with those that are set in another group of the kind."""
+    return settings.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 NOT_OF_A_MODE = {
     "frozen": frozenset(f"finetune.{name}" for name in FinetuneSettings.model_fields),
     "finetune": frozenset(f"probe.{name}" for name in ProbeSettings.model_fields)
-    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.mix"},
+    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.layer_norm", "probe.mix"},
 }
 """The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
 those of a fine-tuned head."""
 
-_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc"}
+HEAD_SETTINGS = ("probe.hidden_units", "probe.dropout")
+"""The settings that some heads read and others do not."""
+
+_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc", "attentive_mean", "xvector"}
 _NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}
 
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import (
+    LabelledFold,
     LabelledSplits,
-    label_splits,
     missing_classes,
     subset,
 )
+from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
 from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.invariance_check import check_invariance
@@ -30,6 +31,7 @@ from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.upstreams import untrained_like
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
+from repbench.benchmark.pipeline.folded_run import StatisticsOfFolds, in_batches, probed_in_folds
 from repbench.benchmark.pipeline.run_data import RunData, open_test, refuse_exclusions
 from repbench.benchmark.pipeline.run_features import extract, road_of
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
@@ -60,12 +62,9 @@ from repbench.upstream.contract import Upstream, provenance_of
 
 __all__ = ["RunRequest", "WrittenRecord", "evaluate", "run"]
 
-_PROBES_AT_ONCE = 8
-"""Probes whose predictions of the test split are in memory at once."""
-
 
 def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRecord]:
-    """Evaluate an upstream on a task, and write one record for each layer, label fraction, seed and control.
+    """Evaluate an upstream on a task, and write one record for each layer, head, fraction, seed and control.
 
     Of several processes that `torchrun` started to fine-tune together, the leading one returns the records.
 
@@ -75,6 +74,8 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
+    if request.head is not None and request.heads:
+        raise UsageError("Give `head` or `heads`, not both", key="--head")
     if not request.finetune or request.probe is not None:
         _refuse_several_processes()
         with alone_if_missing_only(request, reporter):
@@ -100,6 +101,8 @@ def _refuse_several_processes() -> None:
 def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[WrittenRecord]:
     if request.layers:
         return [each for one in _layer_by_layer(request) for each in _run(one, reporter, processes)]
+    if request.heads and request.head is None:
+        return [each for one in _head_by_head(request) for each in _run(one, reporter, processes)]
     if request.probe is not None:
         return score_with_probe(request, reporter)
     if is_untrained(request) and len(request.seeds) > 1:
@@ -120,7 +123,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
         return [*before, *_with_untrained(request, context, reporter, processes)]
     check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     rates = notes_of(corpus, context.upstream)
-    splits = label_splits(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
+    splits = label_corpus(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
     # Before training, which can take hours.
     refuse_exclusions(splits.test, request.allow_excluded)
     subsets = _subsets(corpus, context, splits, settings)
@@ -153,11 +156,21 @@ def _layer_by_layer(request: RunRequest) -> list[RunRequest]:
     return [replace(request, layer=layer, layers=(), store_layers=stored) for layer in layers]
 
 
+def _head_by_head(request: RunRequest) -> list[RunRequest]:
+    """One request for each head; the first pass over the corpus stores the features that the others read.
+
+    Each keeps the names of all, so that `prepare` refuses any of them before the first one is trained.
+    """
+    return [replace(request, head=head) for head in dict.fromkeys(request.heads)]
+
+
 def _probed(
     context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], settings: Sequence[RunSetting]
 ) -> list[WrittenRecord]:
     """Train a probe for each setting on the frozen upstream, then open the test split, and write the records."""
     splits = data.splits
+    if splits.folds:
+        return probed_in_folds(context, data, settings, functools.partial(_train, context, splits, subsets))
     parts = splits.usable(splits.train), splits.usable(splits.dev)
     road = road_of(context, *parts, trainings=len({replace(setting, tuned=False) for setting in settings}))
     train, dev = tables_on(
@@ -165,26 +178,18 @@ def _probed(
         extract(context, "features of train", parts[0], road),
         extract(context, "features of dev", parts[1], road),
     )
-    results = _train(context, splits, train, dev, subsets, settings)
+    results = _train(context, splits, subsets, (train, dev), settings)
     del train, dev  # frees memory of the device for the upstream
 
     test = open_test(context, data)
     table = extract(context, "features of test", test.examples)
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     written = []
-    for some in _in_batches(results):
+    for some in in_batches(results):
         labelled = LabelledFeatures(context.view(table, some[0].setting.layer), test.examples)
         predicted = predictor.predict_each([each.trained.probe for each in some], labelled)
         written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
     return written
-
-
-def _in_batches(results: Sequence[TrainedResult]) -> Iterator[tuple[TrainedResult, ...]]:
-    """The results that read the same layer together, at most `_PROBES_AT_ONCE` at a time."""
-    # `groupby` joins neighbours alone; the layer is the outer loop of `settings_of`.
-    for _, of_layer in itertools.groupby(results, key=lambda each: each.setting.layer):
-        while some := tuple(itertools.islice(of_layer, _PROBES_AT_ONCE)):
-            yield some
 
 
 def evaluate(
@@ -262,19 +267,21 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
 def _subsets(
     corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
 ) -> dict[RunSetting, LabelledSubset]:
-    """Train and dev of each setting: drawn by corpus, task, seed and fraction alone, then without unusable examples."""
+    """Train and dev of each setting and fold: drawn by corpus, task, seed and fraction; then less what is unusable."""
     task, problem = context.task, problem_of(context.task)
     salt = f"{corpus.fingerprint} {task.info.name}"
     subsets: dict[RunSetting, LabelledSubset] = {}
     # Tuned or not, a setting has the same examples: both records come from one training.
-    for setting in dict.fromkeys(replace(setting, tuned=False) for setting in settings):
+    divisions: Sequence[LabelledSplits | LabelledFold] = splits.folds or (splits,)
+    untuned = dict.fromkeys(replace(setting, tuned=False) for setting in settings)
+    for setting, division in itertools.product(untuned, divisions):
         train, dev = (
             splits.usable(subset(part, setting.fraction, problem=problem, seed=setting.seed, salt=f"{salt} {name}"))
-            for name, part in (("train", splits.train), ("dev", splits.dev))
+            for name, part in (("train", division.train), ("dev", division.dev))
         )
-        warnings = missing_classes(task, splits.classes, train, setting.fraction)
+        warnings = missing_classes(task, division.classes, train, setting.fraction)
         # A small fraction can draw only utterances that the upstream cannot take.
-        dev = dev or splits.usable(splits.dev)[:1]
+        dev = dev or splits.usable(division.dev)[:1]
         if setting.labels == "shuffled":
             train, dev = (
                 with_shuffled_labels(part, problem=problem, seed=setting.seed, salt=f"{salt} {name}")
@@ -282,19 +289,30 @@ def _subsets(
             )
         # After the shuffle, because the number of frames that an utterance needs depends on its labels.
         train, lost = trainable(train, context.upstream, problem)
-        subsets[setting] = LabelledSubset(train, dev, (*warnings, *lost))
+        fold = division.name if isinstance(division, LabelledFold) else None
+        subsets[replace(setting, fold=fold)] = LabelledSubset(train, dev, (*warnings, *lost))
     return subsets
 
 
 def _train(
     context: RunContext,
     splits: LabelledSplits,
-    train: Features,
-    dev: Features,
     subsets: Mapping[RunSetting, LabelledSubset],
+    tables: tuple[Features, Features],
     settings: Sequence[RunSetting],
+    statistics: StatisticsOfFolds | None = None,
 ) -> list[TrainedResult]:
-    """Train the probes of all settings; the learning rates of one setting in one pass over the features."""
+    """Train the probes of all settings; the learning rates of one setting in one pass over the features.
+
+    Args:
+        context: Of the run.
+        splits: Of the corpus.
+        subsets: The examples of each setting.
+        tables: The features of train and dev.
+        settings: With folds one for each fold.
+        statistics: Those of the train of each fold, by its name; None: of all of train.
+    """
+    train, dev = tables
     common = context.request.protocol.probe
     tunes = any(setting.tuned for setting in settings)
     # The default rate is trained with the others, so one pass gives the untuned record too. Ascending, because `max`
@@ -306,13 +324,19 @@ def _train(
         shape=context.probe_shape(splits.classes, settings[0].layer),
         train=train,
         dev=dev,
-        statistics=statistics_of(train),
+        statistics=statistics_of(train) if statistics is None else None,
         settings=common,
         learning_rates=rates,
         device=context.device,
     )
     probe_jobs = [
-        ProbeJob(train=subsets[job].train, dev=subsets[job].dev, layers=context.places(job.layer), seed=job.seed)
+        ProbeJob(
+            train=subsets[job].train,
+            dev=subsets[job].dev,
+            layers=context.places(job.layer),
+            seed=job.seed,
+            statistics=None if statistics is None else statistics[job.fold],
+        )
         for job in jobs
     ]
     with context.reporter.stage(

@@ -42,11 +42,12 @@ class RunArguments:
         None
     )
     head: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="H",
-            help="The head; see `repbench list heads`. Built-in: linear, mlp1, mlp2, concat9 (frames), linear, mlp1, "
-            "mlp2, gru, project_mean (utterances), ctc, project_ctc (sequences). Default: the preset's or the task's.",
+            help="The head; may be repeated. Built-in: linear, mlp1, mlp2, concat9, conv, blstm (frames), linear, "
+            "mlp1, mlp2, gru, project_mean, attentive_mean, statistics_mean, conv, blstm, xvector (utterances), ctc, "
+            "project_ctc (sequences); see `repbench list heads`. Default: the preset's or the task's.",
         ),
     ] = None
     preset: Annotated[
@@ -58,6 +59,12 @@ class RunArguments:
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="One setting; may be repeated.")] = (
         None
     )
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|official", help="Number of folds, each test once, or those of the corpus: split.folds."
+        ),
+    ] = None
     device: Device = "auto"
     threads: Threads = None
     finetune: Annotated[
@@ -96,11 +103,14 @@ class RunArguments:
 
         assignments = self.set_ or []
         for key, option, given in (
-            ("head", "--head", self.head is not None),
+            ("head", "--head", bool(self.head)),
             ("layer", "--layer", bool(self.layer)),
             ("probe.tune", "--tune", self.tune),
+            ("split.folds", "--folds", self.folds is not None),
         ):
             refuse_both(assignments, key, option, given)
+        if self.folds is not None:
+            assignments = [*assignments, f"split.folds={self.folds}"]
         return RunRequest(
             upstream=self.upstream,
             downstream=self.downstream,
@@ -109,7 +119,7 @@ class RunArguments:
             layers=tuple(self.layer or ()),
             label_fractions=tuple(self.label_fraction or (1.0,)),
             seeds=tuple(self.seed or (0,)),
-            head=self.head,
+            heads=tuple(self.head or ()),
             protocol=load_protocol(self.preset, self.config, assignments),
             device=self.device,
             allow_excluded=self.allow_excluded,
@@ -125,7 +135,7 @@ class RunArguments:
 
 @takes(RunArguments)
 def run(arguments: RunArguments) -> None:
-    """Evaluate an upstream on a downstream task: a record for each layer, fraction and seed, and a table."""
+    """Evaluate an upstream on a downstream task: a record for each layer, head, fraction and seed, and a table."""
     take_threads(arguments.threads)
     take_plugins(arguments.plugin)
     request = arguments.request()

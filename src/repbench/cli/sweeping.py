@@ -71,6 +71,7 @@ def _print_rows(swept: Swept) -> None:
             "corpus": row.pair.corpus,
             "mode": row.pair.mode,
             "layer": row.pair.layer,
+            "head": row.pair.head or "",
             "records": str(len(row.existing) + len(row.made)),
             "status": row.status,
             "exit": str(row.exit_code) if row.exit_code else "",

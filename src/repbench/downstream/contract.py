@@ -49,6 +49,7 @@ __all__ = [
     "SplitPolicy",
     "TaskContext",
     "UtterancePrediction",
+    "WeighsDraws",
     "label_names",
     "problem_of",
     "tallied",
@@ -69,12 +70,14 @@ class MetricInfo:
         higher_is_better: Whether a higher value is better.
         lower: Least value it can take; None: any.
         upper: Greatest value it can take; None: any.
+        num_classes: The number of classes with which it is defined; None: any.
     """
 
     unit: str
     higher_is_better: bool
     lower: float | None = 0.0
     upper: float | None = 1.0
+    num_classes: int | None = None
 
     def __post_init__(self) -> None:
         better: object = self.higher_is_better
@@ -164,6 +167,21 @@ class Downstream(Protocol):
 
     def measure(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Measurement]:
         """Every metric of `info.metrics` over the pooled predictions; a pure function, order does not matter."""
+        ...
+
+
+@runtime_checkable
+class WeighsDraws(Protocol):
+    """The method of a task of utterances or sequences that is trained on some utterances more often than on others."""
+
+    def sampling_weights(self, labels: Sequence[Any]) -> Sequence[float] | None:
+        """A positive weight for each training utterance, from the labels of all that are trained on.
+
+        Each place of a batch is then drawn anew, with odds in proportion to the weights. Dev and test are not drawn.
+
+        Returns:
+            The weights; None where each utterance is drawn once before any is drawn again.
+        """
         ...
 
 

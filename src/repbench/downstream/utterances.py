@@ -16,6 +16,10 @@ METRICS = {
 }
 
 
+BALANCED_ACCURACY = MetricInfo(unit="mean recall of the classes", higher_is_better=True)
+AUC = MetricInfo(unit="area under the ROC curve", higher_is_better=True)
+
+
 def confusion_of(predictions: Sequence[Prediction], num_classes: int) -> classification.Confusion:
     """(C, C) counts of the estimated classes by their references."""
     pairs = ((each.reference, each.estimated, 1) for each in utterance_predictions(predictions))

@@ -229,7 +229,10 @@ def _perfect_scores_perfect(subject: DownstreamSubject) -> Held:
     """A perfect prediction has the best value of every metric, and wrong ones are worse."""
     perfect = subject.measured(subject.predictions("right"))
     wrong = subject.measured(subject.predictions("wrong"))
+    num_classes = len(subject.classes())
     for name, info in subject.task.info.metrics.items():
+        if info.num_classes not in (None, num_classes):
+            continue
         value, other = perfect[name].value, wrong[name].value
         best = info.upper if info.higher_is_better else info.lower
         if value is None:
@@ -239,7 +242,7 @@ def _perfect_scores_perfect(subject: DownstreamSubject) -> Held:
             raise Broken(detail, measured=abs(value - best), allowed=ROUNDING)
         if other is not None and not (value > other if info.higher_is_better else value < other):
             raise Broken(f"{name} of a perfect prediction ({value:g}) is not better than of a wrong one ({other:g})")
-    return Held(", ".join(f"{name} {each.value:g}" for name, each in perfect.items()))
+    return Held(", ".join(f"{name} {each.value:g}" for name, each in perfect.items() if each.value is not None))
 
 
 @_check("order-does-not-matter", after=_MEASURES)

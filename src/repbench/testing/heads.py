@@ -185,6 +185,8 @@ def _context_as_declared(subject: HeadSubject) -> Held:
     """The scores of a frame depend on as many frames on either side as `context_frames` states."""
     if subject.forms == (True,):
         raise NotApplicable("it gives utterances")
+    if subject.info.whole_utterances:
+        raise NotApplicable("it reads whole utterances")
     head, context = subject.build(False), subject.info.context_frames
     (frames,) = frames_of((4 * context + 9,))
     middle = len(frames) // 2
@@ -221,6 +223,20 @@ def _linear_on_mean(subject: HeadSubject) -> Held:
             f"it is {stated}, but the scores of frames and of their mean differ by {found:.1e}", measured=found
         )
     return Held("declared" if subject.info.linear_on_mean else "not declared", found)
+
+
+@_check("mean-over-frames", after=(*_SHAPED, "deterministic"))
+def _mean_over_frames(subject: HeadSubject) -> Held:
+    """Where `mean_over_frames` is declared, frames in another order, each of them twice, have the same scores."""
+    if not subject.info.mean_over_frames:
+        raise NotApplicable("it is not declared")
+    if True not in subject.forms:
+        raise Broken("it is declared, but the head gives no scores of utterances")
+    head = subject.build(True)
+    (frames,) = frames_of((23,))
+    reference = subject.scores(head, [frames], True)[0]
+    others = torch.cat([frames.flip(0), frames])  # (F, D) -> (2 F, D)
+    return Held("declared", subject.hold_equal(reference, subject.scores(head, [others], True)[0], "both"), TOLERANCE)
 
 
 @_check("one-matrix", after=_SHAPED)

@@ -7,8 +7,9 @@ cannot take are left out last, with a warning.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
@@ -17,6 +18,7 @@ from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.faults import warnings_of
 from repbench.downstream.contract import Downstream, LabelledUtterance, Problem, problem_of
+from repbench.downstream.problems.contract import ENCODER_FILES
 from repbench.errors import DataError, PluginError, Unlabelled, UsageError, plugin_faults
 
 _CHECK = "Correct the task; `repbench check downstream` names every promise that it breaks"
@@ -55,8 +57,29 @@ class HeldOutTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledFold:
+    """One fold of a corpus.
+
+    Attributes:
+        name: As `data.folds.Fold` has it.
+        train: The utterances that are trained on, with those that the upstream cannot take.
+        dev: The utterances that select, with those that the upstream cannot take.
+        test: Ids of the utterances that are scored; `LabelledSplits.test` has their labels.
+        classes: The classes of the task that `train` has, sorted.
+    """
+
+    name: str
+    train: LabelledUtterances
+    dev: LabelledUtterances
+    test: frozenset[str]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledSplits:
     """A corpus divided for a task.
+
+    With folds, train, dev and test are those of all folds together, each utterance once.
 
     Attributes:
         train: The utterances that are trained on, with those that the upstream cannot take.
@@ -66,6 +89,8 @@ class LabelledSplits:
         classes: The task's classes, sorted.
         policy: The way of the division, in words.
         warnings: Facts that a reader of the score needs, in words.
+        folds: Each with its own train, dev and test; none of a corpus that is divided once.
+        files: From the name of each file that the targets were encoded with to its content; most tasks have none.
     """
 
     train: LabelledUtterances
@@ -75,6 +100,15 @@ class LabelledSplits:
     classes: tuple[str, ...]
     policy: str
     warnings: tuple[str, ...]
+    folds: tuple[LabelledFold, ...] = ()
+
+    def every(self) -> LabelledUtterances:
+        """Each utterance that can be used once, by id: one extraction serves all folds."""
+        parts = self.usable(self.train), self.usable(self.dev), self.test._examples
+        by_id = {example.id: example for part in parts for example in part}
+        return tuple(by_id[id_] for id_ in sorted(by_id))
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def usable(self, examples: LabelledUtterances) -> LabelledUtterances:
         """The examples that the upstream can take."""
@@ -98,19 +132,22 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
     """
     division = divide(corpus, task.info.split, settings)
     problem, names = problem_of(task), {}
-    train, unlabelled_train, names["train"] = _labelled(division.train, task)
-    dev, unlabelled_dev, names["dev"] = _labelled(division.dev, task)
-    test, excluded, names["test"] = _labelled(division.test, task)
+    train, unlabelled_train, names["train"] = labelled(division.train, task)
+    dev, unlabelled_dev, names["dev"] = labelled(division.dev, task)
+    test, excluded, names["test"] = labelled(division.test, task)
     num_out = len(division.test) - len(test) - len(excluded)
     if not train:
         raise DataError(
             f"No utterance of {corpus.name} can train `{task.info.name}`{_first_reason(unlabelled_train)}",
             do="Choose another task or corpus",
         )
-    classes = _classes(task, corpus, train)
+    classes = classes_known(task, corpus, train)
+    train, files = _encoded(task, train)
+    if files is not None:
+        names["train"] = classes_of(train, problem)
     # The upstream's exclusions come after division and classes, which are therefore the same for every upstream.
-    unusable = _reasons((*train, *dev), excludes)
-    excluded |= _reasons(test, excludes)
+    unusable = reasons_of((*train, *dev), excludes)
+    excluded |= reasons_of(test, excludes)
     splits = LabelledSplits(
         train=train,
         dev=dev,
@@ -126,10 +163,12 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
         policy=division.policy,
         warnings=(
             *division.warnings,
-            *_of_test(num_out, len(division.test), task, names["test"]),
+            *notes_on_test(num_out, len(division.test), task, names["test"]),
+            *problem.warnings(classes, (example.labels for example in test)),
             *_lost("train", unlabelled_train | {each.id: unusable[each.id] for each in train if each.id in unusable}),
             *_lost("dev", unlabelled_dev | {each.id: unusable[each.id] for each in dev if each.id in unusable}),
         ),
+        files=files or {},
     )
     _check_classes(corpus, task, splits, test, names)
     trained = splits.usable(train)
@@ -151,7 +190,7 @@ def splits_for_probe(
         DataError: The corpus has nothing to score, or classes that the probe does not know.
     """
     official = [each for each in corpus.utterances if each.split == "test"]
-    examples, excluded, names = _labelled(official or corpus.utterances, task)
+    examples, excluded, names = labelled(official or corpus.utterances, task)
     if not examples:
         raise DataError(
             f"{corpus.name} holds no utterance that `{task.info.name}` can score{_first_reason(excluded)}",
@@ -164,7 +203,7 @@ def splits_for_probe(
             do="Train a probe on this corpus",
         )
     listed = len(examples) + len(excluded)
-    excluded |= _reasons(examples, excludes)
+    excluded |= reasons_of(examples, excludes)
     scored = tuple(example for example in examples if example.id not in excluded)
     policy = f"{'official test split' if official else 'every utterance'}, scored by the probe of {source}"
     return LabelledSplits(
@@ -174,11 +213,32 @@ def splits_for_probe(
         unusable={},
         classes=tuple(classes),
         policy=policy,
-        warnings=warnings_of(corpus),
+        warnings=(*warnings_of(corpus), *problem_of(task).warnings(classes, (each.labels for each in examples))),
     )
 
 
-def _classes(task: Downstream, corpus: Corpus, train: LabelledUtterances) -> tuple[str, ...]:
+def _encoded(task: Downstream, train: LabelledUtterances) -> tuple[LabelledUtterances, Mapping[str, bytes] | None]:
+    """The training utterances with their targets, and the files of their encoder; None where they need none.
+
+    Dev and test are left as they are: an encoder follows from training labels alone, and predictions hold none of its
+    targets.
+    """
+    with plugin_faults(task.info.name):
+        encoder = problem_of(task).encoder(task, [example.labels for example in train])
+    if encoder is None:
+        return train, None
+    with plugin_faults(task.info.name):
+        encoded = tuple(replace(example, labels=encoder.encoded(example.labels)) for example in train)
+        files = dict(encoder.files)
+    for name in files:
+        if re.match(ENCODER_FILES, name) is None:
+            what = f"The files of an encoder are named NAME.model, but one is `{name}`"
+            raise PluginError(what, key=task.info.name, do="Use letters, digits, - and _")
+    return encoded, files
+
+
+def classes_known(task: Downstream, corpus: Corpus, train: LabelledUtterances) -> tuple[str, ...]:
+    """The classes of the task, from the declared labels and those of train."""
     with plugin_faults(task.info.name):
         classes = tuple(task.classes(corpus.label_sets, (example.labels for example in train)))
     strange = [each for each in classes if not isinstance(each, str)]
@@ -188,7 +248,7 @@ def _classes(task: Downstream, corpus: Corpus, train: LabelledUtterances) -> tup
     return classes
 
 
-def _labelled(utterances: Iterable[Utterance], task: Downstream) -> tuple[LabelledUtterances, dict[str, str], set[str]]:
+def labelled(utterances: Iterable[Utterance], task: Downstream) -> tuple[LabelledUtterances, dict[str, str], set[str]]:
     """The labelled utterances of the task, from the id of one without a label to the reason, and all classes met."""
     examples, unlabelled, classes, problem = [], {}, set[str](), problem_of(task)
     for utterance in utterances:
@@ -261,12 +321,14 @@ def _example(utterance: Utterance, labels: Any) -> LabelledUtterance:
     return LabelledUtterance(utterance, labels)
 
 
-def _reasons(examples: Iterable[LabelledUtterance], excludes: Excludes) -> dict[str, str]:
+def reasons_of(examples: Iterable[LabelledUtterance], excludes: Excludes) -> dict[str, str]:
+    """From the id of each utterance that the upstream cannot take to the reason."""
     reasons = ((example.id, excludes(example.utterance)) for example in examples)
     return {id_: reason for id_, reason in reasons if reason is not None}
 
 
-def _of_test(num_out: int, num_test: int, task: Downstream, found: set[str]) -> tuple[str, ...]:
+def notes_on_test(num_out: int, num_test: int, task: Downstream, found: set[str]) -> tuple[str, ...]:
+    """Warnings about test utterances that the task leaves out, and about a single class."""
     warnings = []
     if num_out:
         warnings.append(f"{num_out} of {num_test} test utterances are left out by the rule of `{task.info.name}`")
@@ -376,7 +438,7 @@ def missing_classes(
     problem = problem_of(task)
     if fraction == 1.0 and not problem.needs_every_class:
         return ()
-    missing = _without_classes_of(train, set(classes), problem)
+    missing = without_classes_of(train, set(classes), problem)
     if not missing:
         return ()
     named = f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
@@ -389,7 +451,7 @@ def missing_classes(
     return (what,)
 
 
-def _without_classes_of(examples: Iterable[LabelledUtterance], classes: set[str], problem: Problem) -> list[str]:
+def without_classes_of(examples: Iterable[LabelledUtterance], classes: set[str], problem: Problem) -> list[str]:
     """The classes that no label has, sorted; no more examples are read than that takes."""
     missing = set(classes)
     for example in examples:

@@ -54,18 +54,18 @@ def divide(corpus: Corpus, policy: SplitPolicy, settings: SplitSettings) -> Divi
         division = replace(division, warnings=(f"the official splits are not used: {reason}", *division.warnings))
     # A dev split is cut before the check of sounds, so that a sound in train twice does not end up on both sides.
     if not division.dev:
-        division = _cut_dev(division, settings)
-    division = _each_sound_on_one_side(division)
+        division = cut_dev(division, settings)
+    division = each_sound_on_one_side(division)
     for name in ("train", "dev", "test"):
         if not getattr(division, name):
             raise DataError(
                 f"{corpus.name} has too few utterances ({len(corpus.utterances)}) for a {name} split",
                 do="Choose a larger corpus",
             )
-    return replace(division, warnings=(*warnings_of(corpus), *division.warnings, *_shared(division, policy)))
+    return replace(division, warnings=(*warnings_of(corpus), *division.warnings, *shared(division, policy)))
 
 
-def _each_sound_on_one_side(division: Division) -> Division:
+def each_sound_on_one_side(division: Division) -> Division:
     """The division without train utterances whose sound is also in dev or test, and dev utterances whose is in test.
 
     A corpus may hold a sound under two ids, as long as no two official splits share it.
@@ -125,20 +125,21 @@ def _speaker_disjoint(corpus: Corpus, settings: SplitSettings) -> Division:
     why = "the corpus has one speaker" if speakers else "the corpus has no speaker labels"
     groups = {each.group for each in corpus.utterances}
     if None not in groups and len(groups) >= 2:
-        return _by_unit(corpus, "group", settings, (f"divided by group, because {why}: {_HEARD}",))
+        return _by_unit(corpus, "group", settings, (f"divided by group, because {why}: {SHARED_SPEAKERS}",))
     parts = _deal(corpus.utterances, settings, "utterance")
-    warning = f"divided by utterance, because {why} and has no groups: {_HEARD}"
+    warning = f"divided by utterance, because {why} and has no groups: {SHARED_SPEAKERS}"
     return Division(*parts, f"seeded by utterance (seed {settings.seed})", (warning,))
 
 
-_HEARD = "the test speakers may also be in train"
+SHARED_SPEAKERS = "the test speakers may also be in train"
+"""The end of a warning about a division that is not by speaker."""
 
 
 def _by_unit(corpus: Corpus, unit: str, settings: SplitSettings, warnings: tuple[str, ...]) -> Division:
     order = shuffled({getattr(each, unit) for each in corpus.utterances}, settings.seed, unit)
-    num_test = _share(len(order), settings.test_share)
-    # With two units there is none left for dev: `_cut_dev` takes it from train by utterance.
-    num_dev = _share(len(order), settings.dev_share) if len(order) >= 3 else 0
+    num_test = share_of(len(order), settings.test_share)
+    # With two units there is none left for dev: `cut_dev` takes it from train by utterance.
+    num_dev = share_of(len(order), settings.dev_share) if len(order) >= 3 else 0
     test, dev = set(order[:num_test]), set(order[num_test : num_test + num_dev])
     parts: tuple[list[Utterance], list[Utterance], list[Utterance]] = ([], [], [])
     for utterance in corpus.utterances:
@@ -179,8 +180,8 @@ def _deal(
     """Deal utterances into train, dev and test; with fewer than three, train is served first, then test."""
     order = shuffled([each.id for each in utterances], settings.seed, salt)
     by_id = {each.id: each for each in utterances}
-    num_test = _share(len(order), settings.test_share) if len(order) >= 2 else 0
-    num_dev = _share(len(order), settings.dev_share) if len(order) >= 3 else 0
+    num_test = share_of(len(order), settings.test_share) if len(order) >= 2 else 0
+    num_dev = share_of(len(order), settings.dev_share) if len(order) >= 3 else 0
     parts = (order[num_test + num_dev :], order[num_test : num_test + num_dev], order[:num_test])
     train, dev, test = ([by_id[id_] for id_ in sorted(part)] for part in parts)
     return train, dev, test
@@ -191,10 +192,10 @@ def _deal_sessions(
 ) -> tuple[list[Utterance], list[Utterance], list[Utterance]]:
     """Deal one speaker's sessions; with only two, dev is cut from the training session."""
     order = shuffled(sorted(sessions), settings.seed, salt)
-    num_test = _share(len(order), settings.test_share)
+    num_test = share_of(len(order), settings.test_share)
     test = [each for name in order[:num_test] for each in sessions[name]]
     if len(order) >= 3:
-        num_dev = _share(len(order), settings.dev_share)
+        num_dev = share_of(len(order), settings.dev_share)
         dev = [each for name in order[num_test : num_test + num_dev] for each in sessions[name]]
         return [each for name in order[num_test + num_dev :] for each in sessions[name]], dev, test
     rest = [each for name in order[num_test:] for each in sessions[name]]
@@ -202,7 +203,7 @@ def _deal_sessions(
     return train, dev, test
 
 
-def _cut_dev(division: Division, settings: SplitSettings) -> Division:
+def cut_dev(division: Division, settings: SplitSettings) -> Division:
     """A missing dev is cut from train, evenly over the speakers."""
     train: list[Utterance] = []
     dev: list[Utterance] = []
@@ -217,11 +218,11 @@ def _cut(
     utterances: Sequence[Utterance], settings: SplitSettings, salt: str
 ) -> tuple[list[Utterance], list[Utterance]]:
     order = shuffled([each.id for each in utterances], settings.seed, f"dev {salt}")
-    chosen = set(order[: _share(len(order), settings.dev_share) if len(order) >= 2 else 0])
+    chosen = set(order[: share_of(len(order), settings.dev_share) if len(order) >= 2 else 0])
     return [each for each in utterances if each.id not in chosen], [each for each in utterances if each.id in chosen]
 
 
-def _shared(division: Division, policy: SplitPolicy) -> tuple[str, ...]:
+def shared(division: Division, policy: SplitPolicy) -> tuple[str, ...]:
     """Speakers or groups that test shares with train or dev against the policy, in words."""
     warnings = []
     for unit in ("speaker", "group") if policy == "speaker-disjoint" else ("group",):
@@ -233,6 +234,7 @@ def _shared(division: Division, policy: SplitPolicy) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _share(count: int, share: float) -> int:
+def share_of(count: int, share: float) -> int:
+    """A share of a number of units, at least one."""
     # At least one, else a small corpus would have an empty test or dev.
     return max(1, round(share * count))

@@ -8,9 +8,9 @@ Axes: L layers, B batch, T samples, F frames, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from repbench.benchmark.features.forward import (
     check_counts,
     check_finite,
     check_shapes,
-    rounded,
     selected,
 )
 from repbench.benchmark.features.pipeline import Limits, Stages
@@ -36,6 +35,10 @@ from repbench.upstream.contract import Upstream, runs_concurrently
 
 if TYPE_CHECKING:
     from repbench.benchmark.features.extraction import ExtractionOptions, TableIndex
+
+Kept = TypeVar("Kept")
+Take = Callable[[int, Tensor], Kept]
+"""From the number of an utterance and its frames (L, F, D) float32 to what is kept of them."""
 
 SHARED_MACS = 64 * 10**9
 """Multiply-accumulates of a batch up to which it is computed on one thread beside others: a second or two of it."""
@@ -63,28 +66,42 @@ class _Launched:
     features: Tensor | OnTheirWay
 
 
-class BatchWork:
-    """The stages of a batch; a result is None where the memory does not suffice."""
+class BatchWork(Generic[Kept]):
+    """The stages of a batch; a result is None where the memory does not suffice.
+
+    Args:
+        upstream: Model in eval mode, on the device of the options.
+        index: The utterances.
+        layers: Indices of the layers to keep.
+        options: How the features are computed.
+        take: What is kept of an utterance; called in several threads at once.
+    """
 
     def __init__(
-        self, upstream: Upstream, index: TableIndex, layers: Sequence[int], options: ExtractionOptions
+        self,
+        upstream: Upstream,
+        index: TableIndex,
+        layers: Sequence[int],
+        options: ExtractionOptions,
+        take: Take[Kept],
     ) -> None:
         self._upstream = upstream
         self._index = index
         self._layers = layers
         self._options = options
+        self._take = take
         self._copies = None
         if options.device.type == "cuda":
             self._copies = torch.cuda.Stream(options.device)  # type: ignore[no-untyped-call]
         self._shares = options.device.type == "cpu" and runs_concurrently(upstream)
 
-    def stages(self) -> Stages[Sequence[int], _Sounds, _Launched | None, list[Tensor] | None]:
+    def stages(self) -> Stages[Sequence[int], _Sounds, _Launched | None, list[Kept] | None]:
         """The stages of the pipeline."""
         return Stages(
             read=self._read,
             launch=self._launch,
             finish=self._finish,
-            num_bytes=self._num_bytes,
+            num_bytes=self.num_bytes,
             may_share=lambda batch: self._shares and self._is_small(batch),
         )
 
@@ -99,16 +116,16 @@ class BatchWork:
             ahead_bytes=self._options.ahead_bytes or max(_LEAST_AHEAD_BYTES, workers * _BYTES_PER_WORKER),
         )
 
-    def alone(self, batch: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
-        """The features of a batch beside which nothing is computed, halved until the memory suffices."""
+    def alone(self, batch: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Kept]]]:
+        """What is kept of a batch beside which nothing is computed, halved until the memory suffices."""
         features = self._finish(self._launch(self._read(batch)))
         if features is None:
             yield from self.halved(batch)
         else:
             yield batch, features
 
-    def halved(self, batch: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
-        """The features of both halves of a batch.
+    def halved(self, batch: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Kept]]]:
+        """What is kept of both halves of a batch.
 
         Raises:
             EnvironmentFault: It is a single utterance.
@@ -123,7 +140,7 @@ class BatchWork:
         for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
             yield from self.alone(half)
 
-    def _num_bytes(self, batch: Sequence[int]) -> int:
+    def num_bytes(self, batch: Sequence[int]) -> int:
         """Memory of a batch from its sounds to its features, roughly."""
         info = self._upstream.info
         samples, frames = _padded_size(self._index.lengths, batch), _padded_size(self._index.counts, batch)
@@ -165,8 +182,8 @@ class BatchWork:
                 raise
         return None
 
-    def _finish(self, launched: _Launched | None) -> list[Tensor] | None:
-        """The features of each utterance, rounded."""
+    def _finish(self, launched: _Launched | None) -> list[Kept] | None:
+        """What is kept of each utterance."""
         if launched is None:
             return None
         batch, padded = launched.sounds.batch, launched.sounds.padded
@@ -176,11 +193,9 @@ class BatchWork:
             features = launched.features
             if isinstance(features, OnTheirWay):
                 features = features.wait(self._upstream.info, padded, counts)  # (L, B, F, D)
-            rows = zip(counts, padded.names, strict=True)
-            return [
-                rounded(features[:, row, :count], self._options.dtype, name)  # (L, F, D)
-                for row, (count, name) in enumerate(rows)
-            ]
+            numbers = zip(batch, counts, strict=True)
+            # (L, B, F', D) -> (L, F, D), without the padding
+            return [self._take(number, features[:, row, :count]) for row, (number, count) in enumerate(numbers)]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

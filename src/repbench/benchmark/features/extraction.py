@@ -14,8 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from repbench.benchmark.features.batch_work import BatchWork
-from repbench.benchmark.features.forward import CHECK, PaddedSounds, call, check_counts, check_finite, check_shapes
+from repbench.benchmark.features.batch_work import BatchWork, Kept, Take
+from repbench.benchmark.features.forward import (
+    CHECK,
+    PaddedSounds,
+    call,
+    check_counts,
+    check_finite,
+    check_shapes,
+    rounded,
+)
 from repbench.benchmark.features.pipeline import Pipeline
 from repbench.benchmark.features.table import FeatureTable
 from repbench.corpora.contract import Progress, Utterance
@@ -193,11 +201,53 @@ def run_batches(
         EnvironmentFault: The memory does not suffice for a single utterance.
         NonFiniteError: The dtype cannot hold a feature.
     """
-    work = BatchWork(upstream, index, tuple(layers), options)
+
+    def keep(number: int, frames: Tensor) -> Tensor:
+        return rounded(frames, options.dtype, index.utterances[number].id)
+
+    return _run(BatchWork(upstream, index, tuple(layers), options, keep), batches)
+
+
+def take_each(
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    layers: Sequence[int],
+    options: ExtractionOptions,
+    take: Take[Kept],
+) -> Iterator[tuple[int, Kept]]:
+    """Run the upstream once over every utterance, and keep only what `take` makes of its frames.
+
+    Args:
+        upstream: Model in eval mode, on the device of the options.
+        utterances: Utterances.
+        layers: Indices of the layers that `take` gets.
+        options: How the features are computed; batches are smaller where `ahead_bytes` holds no two of them for each
+            thread.
+        take: Called with the number of an utterance and its frames (L, F, D) float32, which are not rounded; in
+            several threads at once.
+
+    Yields:
+        The number of an utterance and what was kept, ordered by length.
+
+    Raises:
+        As `run_batches`.
+    """
+    index = table_index(upstream, utterances)
+    work = BatchWork(upstream, index, tuple(layers), options, take)
+    most = batch_samples(upstream, options.batch_seconds)
+    if most and options.ahead_bytes is not None and utterances:
+        longest = max(range(len(utterances)), key=index.lengths.__getitem__)
+        samples_a_byte = index.lengths[longest] / work.num_bytes([longest])
+        most = min(most, int(samples_a_byte * options.ahead_bytes / (2 * work.limits().workers)))
+    for batch, kept in _run(work, length_batches(index.lengths, most)):
+        yield from zip(batch, kept, strict=True)
+
+
+def _run(work: BatchWork[Kept], batches: Iterable[Sequence[int]]) -> Iterator[tuple[Sequence[int], list[Kept]]]:
     pipeline = Pipeline(work.stages(), work.limits())
-    for batch, features in pipeline.results(batches):
-        if features is not None:
-            yield batch, features
+    for batch, kept in pipeline.results(batches):
+        if kept is not None:
+            yield batch, kept
         else:
             pipeline.compute_alone()
             yield from work.halved(batch) if pipeline.was_alone else work.alone(batch)

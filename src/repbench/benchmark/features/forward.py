@@ -141,7 +141,12 @@ def check_finite(info: UpstreamInfo, sounds: PaddedSounds, layers: Tensor, total
 
 
 def selected(layers: Tensor, indices: Sequence[int]) -> Tensor:
-    """Some of the layers, (L', B, F, D) -> (L, B, F, D), without an index that a GPU would have to wait for."""
+    """Some of the layers, (L', B, F, D) -> (L, B, F, D), without an index that a GPU would have to wait for.
+
+    All of them in order are `layers` itself.
+    """
+    if tuple(indices) == tuple(range(len(layers))):
+        return layers
     return torch.stack([layers[index] for index in indices])
 
 
@@ -152,7 +157,8 @@ def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
         NonFiniteError: The dtype cannot hold one of the values.
     """
     kept = frames.to(getattr(torch, dtype))
-    if dtype != "float32" and not bool(torch.isfinite(kept).all()):
+    # Rounding keeps the order, so all values are finite if the least and the greatest are; NaN is both.
+    if dtype != "float32" and frames.numel() and not _is_finite(torch.stack(frames.aminmax()).to(kept.dtype)):
         raise NonFiniteError(
             f"A feature of {float(frames.abs().max()):g} is too large for {dtype}",
             utterance=utterance,
@@ -160,6 +166,10 @@ def rounded(frames: Tensor, dtype: str, utterance: str) -> Tensor:
             do="Take float32",
         )
     return kept
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
 
 
 class Copies(Protocol):

@@ -25,8 +25,8 @@ WORKING_BYTES = 256 * 2**20
 """Memory for everything that does not grow with the corpus, such as the activations of a batch."""
 INDEX_BYTES = 40
 """Memory for each training frame's number, class and place in the order of the batches."""
-CHUNK_BYTES = 256 * 2**20
-"""Most bytes of features that are computed before those that are not needed are dropped."""
+CHUNK_BYTES = 2 * 2**30
+"""Most bytes of features that are computed and not yet used or dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def _batch_bytes(need: Need) -> int:
 
 def _room(need: Need, free: int, disk_bytes: int, folder: Path) -> Room:
     """The window in memory if it holds all that is drawn, or more than the disk would; else in a file."""
-    chunk = max(2**20, min(CHUNK_BYTES, free // 6))
+    chunk = max(2**20, min(CHUNK_BYTES, free // 8))
     # A chunk is there twice for a moment: as computed, and its kept rows.
     in_memory = max(0, free - 2 * chunk - _batch_bytes(need))
     on_disk = max(0, disk_bytes)

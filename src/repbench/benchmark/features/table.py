@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,11 @@ Span = tuple[int, int]
 
 Ahead = Callable[[], Iterable[Tensor]]
 """The rows (R,) of the batches that follow, as far as they are drawn already."""
+
+
+Result = TypeVar("Result")
+OfBlock = Callable[[Tensor], Result]
+"""From a block of frames (L, R, D) float32 to what is kept of it."""
 
 
 def rows_of(spans: Iterable[Span]) -> Tensor:
@@ -77,8 +83,8 @@ class Features(ABC):
         """
 
     @abstractmethod
-    def blocks(self) -> Iterator[Tensor]:
-        """All frames once, as blocks (L, R, D) float32."""
+    def of_blocks(self, of_block: OfBlock[Result]) -> Iterator[Result]:
+        """The results of a function of blocks (L, R, D) that hold each frame once; it may run in several threads."""
 
 
 class FeatureTable(Features):
@@ -122,5 +128,5 @@ class FeatureTable(Features):
             # a view where the spans are next to each other, and so without a copy
             yield self.frames[:, group[0][0] : sum(group[-1])] if follows else self.gather_spans(group)
 
-    def blocks(self) -> Iterator[Tensor]:
-        yield self.frames
+    def of_blocks(self, of_block: OfBlock[Result]) -> Iterator[Result]:
+        yield of_block(self.frames)

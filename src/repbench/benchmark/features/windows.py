@@ -1,10 +1,10 @@
 """Features that fit neither memory nor disk as a whole: only the rows that the next training steps draw are kept.
 
 A window holds the rows of as many steps as fit it. When a step draws a row that the window lacks, the utterances of the
-next steps' rows are computed again (or read from the feature store), in chunks, and all other rows are dropped. So a
+next steps' rows are computed again (or read from the feature store), and all other rows are dropped at once. So a
 training makes one pass over its utterances for each window of steps, and draws the same rows as with all features in
-memory. Statistics, dev and test need each row once and in order: they take chunk after chunk (docs/design/0026-three-
-roads.md).
+memory. Statistics need each row once, in any order; dev and test in order: they take chunk after chunk
+(docs/design/0026-three-roads.md).
 
 Axes: L layers, N frames of all utterances together, D width, R rows of a batch or window, F frames of an utterance.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,12 +23,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from repbench.benchmark.features.table import Ahead, Features, Span
+from repbench.benchmark.features.batch_work import Kept, Take
+from repbench.benchmark.features.table import Ahead, Features, OfBlock, Span
 from repbench.errors import EnvironmentFault
 from repbench.files import TEMPORARY_PREFIX
-
-Compute = Callable[[Sequence[int]], Tensor]
-"""From numbers of utterances to their frames (L, N, D) float32, one utterance after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Room:
 
     Attributes:
         window_bytes: Most bytes of the rows of a window.
-        chunk_bytes: Most bytes of frames that are computed before unused ones are dropped; one utterance may be more.
+        chunk_bytes: Most bytes of frames that are computed and not yet used or dropped; one utterance may be more.
         folder: Folder of a file without a name that holds the window; None: it is in memory.
         dtype: What the features are rounded to, so that nothing is lost when a window is kept in it.
     """
@@ -47,14 +46,65 @@ class Room:
     dtype: torch.dtype = torch.float32
 
 
+class FrameSource(ABC):
+    """The frames of utterances, which are computed or read each time that they are asked for.
+
+    Args:
+        counts: Frames of each utterance.
+        shape: L and D of the frames.
+        chunk_bytes: As in `Room`.
+    """
+
+    def __init__(self, counts: tuple[int, ...], shape: tuple[int, int], chunk_bytes: int) -> None:
+        self.counts = counts
+        self.shape = shape
+        self._chunk_bytes = chunk_bytes
+
+    @abstractmethod
+    def frames(self, numbers: Sequence[int]) -> Tensor:
+        """The frames (L, N, D) float32 of some utterances, one utterance after the other."""
+
+    def take_each(
+        self, numbers: Sequence[int], take: Take[Kept], rows: Mapping[int, Tensor] | None = None
+    ) -> Iterator[tuple[int, Kept]]:
+        """What `take` keeps of the frames of each utterance, in any order.
+
+        Args:
+            numbers: Of the utterances.
+            take: Called with the number of an utterance and frames (L, R, D), rounded; perhaps in several threads.
+            rows: From each number to the rows (R,) of its F frames that `take` gets; None: all.
+        """
+        for chunk in self.chunks(numbers):
+            each = torch.split(self.frames(chunk), [self.counts[number] for number in chunk], dim=1)  # (L, F, D)
+            for number, frames in zip(chunk, each, strict=True):
+                yield number, take(number, frames if rows is None else frames.index_select(1, rows[number]))
+
+    def chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Consecutive numbers, as many as may be computed at once."""
+        chunk: list[int] = []
+        size = 0
+        for number in numbers:
+            own = self.bytes_of([number])
+            if chunk and size + own > self._chunk_bytes:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(number)
+            size += own
+        if chunk:
+            yield chunk
+
+    def bytes_of(self, numbers: Iterable[int]) -> int:
+        """Size of the frames of utterances: all layers, float32."""
+        num_layers, width = self.shape
+        return sum(self.counts[number] for number in numbers) * num_layers * width * 4
+
+
 class WindowedFeatures(Features):
     """Features of which a window is kept, and the rest is computed when it is needed.
 
     Args:
-        compute: Gives the frames of some utterances.
-        counts: Frames of each utterance.
+        source: Gives the frames of some utterances.
         ids: Ids of the utterances.
-        shape: L and D of what `compute` gives.
         room: For each window.
         layers: The layers to keep.
     """
@@ -63,24 +113,22 @@ class WindowedFeatures(Features):
 
     def __init__(
         self,
-        compute: Compute,
-        counts: tuple[int, ...],
+        source: FrameSource,
         ids: tuple[str, ...],
-        shape: tuple[int, int],
         room: Room,
         layers: slice = slice(None),
     ) -> None:
-        self.counts = counts
+        self.counts = source.counts
         self.ids = ids
-        self._compute, self._shape, self._room, self._layers = compute, shape, room, layers
-        self._ends = torch.tensor(counts, dtype=torch.int64).cumsum(dim=0)
+        self._source, self._room, self._layers = source, room, layers
+        self._ends = torch.tensor(self.counts, dtype=torch.int64).cumsum(dim=0)
         self._window: Window | None = None
         self.num_fills = 0
 
     def of_layers(self, layers: slice) -> WindowedFeatures:
-        kept = range(self._shape[0])[self._layers][layers]
+        kept = range(self._source.shape[0])[self._layers][layers]
         chosen = slice(kept.start, kept.stop, kept.step)
-        return WindowedFeatures(self._compute, self.counts, self.ids, self._shape, self._room, chosen)
+        return WindowedFeatures(self._source, self.ids, self._room, chosen)
 
     def gather(self, rows: Tensor, ahead: Ahead = lambda: (), out: Tensor | None = None) -> Tensor:
         places = None if self._window is None else self._window.places_of(rows)
@@ -97,71 +145,49 @@ class WindowedFeatures(Features):
         waiting: list[list[int]] = []
         for group in groups:
             waiting.append([numbers[span] for span in group])
-            if self._bytes_of(number for each in waiting for number in each) > self._room.chunk_bytes:
+            if self._source.bytes_of(number for each in waiting for number in each) > self._room.chunk_bytes:
                 yield from self._computed(waiting)
                 waiting = []
         if waiting:
             yield from self._computed(waiting)
 
-    def blocks(self) -> Iterator[Tensor]:
-        for chunk in self._chunks(range(len(self.counts))):
-            yield self._compute(chunk)[self._layers]
+    def of_blocks(self, of_block: OfBlock[Kept]) -> Iterator[Kept]:
+        def take(number: int, frames: Tensor) -> Kept:
+            return of_block(frames[self._layers].float())
+
+        numbers = [number for number, count in enumerate(self.counts) if count]
+        return (kept for _, kept in self._source.take_each(numbers, take))
 
     def _ends_and_counts(self) -> Iterator[tuple[int, int]]:
         return zip(self._ends.tolist(), self.counts, strict=True)
 
     def _computed(self, groups: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         """The frames (L, F, D) of each group of utterances, computed together."""
-        frames = self._compute([number for group in groups for number in group])[self._layers]
+        frames = self._source.frames([number for group in groups for number in group])[self._layers]
         sizes = [sum(self.counts[number] for number in group) for group in groups]
         return iter(torch.split(frames, sizes, dim=1))
 
-    def _bytes_of(self, numbers: Iterable[int]) -> int:
-        """Size of the frames of utterances as they are computed: all layers, float32."""
-        num_layers, width = self._shape
-        return sum(self.counts[number] for number in numbers) * num_layers * width * 4
-
-    def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """Consecutive numbers, as many as may be computed at once."""
-        chunk: list[int] = []
-        size = 0
-        for number in numbers:
-            own = self._bytes_of([number])
-            if chunk and size + own > self._room.chunk_bytes:
-                yield chunk
-                chunk, size = [], 0
-            chunk.append(number)
-            size += own
-        if chunk:
-            yield chunk
-
     def _filled(self, rows: Tensor, ahead: Ahead) -> Window:
         """A window with these rows, and those of as many of the batches ahead as fit it."""
-        num_layers, width = len(range(self._shape[0])[self._layers]), self._shape[1]
+        num_layers, width = len(range(self._source.shape[0])[self._layers]), self._source.shape[1]
         most = self._room.window_bytes // (num_layers * width * self._room.dtype.itemsize)
         held = self._rows_of_a_window(rows, ahead, most)
         window = Window(held, num_layers, width, self._room)
         of_row = torch.searchsorted(self._ends, held, right=True)  # (R,) the utterance of each row
+        starts = self._ends - torch.tensor(self.counts)
         needed, num_rows = torch.unique_consecutive(of_row, return_counts=True)
-        rows_of = dict(zip(needed.tolist(), num_rows.tolist(), strict=True))
-        first = 0
-        for chunk in self._chunks(needed.tolist()):
-            size = sum(rows_of[number] for number in chunk)
-            inside = self._inside(held[first : first + size], of_row[first : first + size], chunk)
-            # (L, N, D) -> (L, R, D) -> (R, L, D): what a step draws of a frame lies together
-            kept = self._compute(chunk)[self._layers].index_select(1, inside).transpose(0, 1)
-            window.write(first, kept.to(self._room.dtype).contiguous())
-            first += size
+        numbers = needed.tolist()
+        inside = dict(zip(numbers, torch.split(held - starts[of_row], num_rows.tolist()), strict=True))
+        firsts = dict(zip(numbers, (num_rows.cumsum(dim=0) - num_rows).tolist(), strict=True))
+
+        def take(number: int, frames: Tensor) -> Tensor:
+            # (L, R, D) -> (R, L, D): what a step draws of a frame lies together
+            return frames[self._layers].transpose(0, 1).to(self._room.dtype).contiguous()
+
+        for number, kept in self._source.take_each(numbers, take, inside):
+            window.write(firsts[number], kept)
         self.num_fills += 1
         return window
-
-    def _inside(self, rows: Tensor, of_row: Tensor, chunk: Sequence[int]) -> Tensor:
-        """(R,) the rows of a chunk's frames that hold rows of the whole."""
-        counts = torch.tensor([self.counts[number] for number in chunk])
-        shift = torch.zeros(len(self.counts), dtype=torch.int64)
-        own_ends, ends = counts.cumsum(dim=0), self._ends[list(chunk)]
-        shift[list(chunk)] = own_ends - ends
-        return rows + shift[of_row]
 
     @staticmethod
     def _rows_of_a_window(rows: Tensor, ahead: Ahead, most: int) -> Tensor:

@@ -66,7 +66,8 @@ def scores_of(
         for batch, features in results:
             for number, frames in zip(batch, features, strict=True):  # frames: (L, F, D)
                 counts = torch.tensor([index.counts[number]], device=device)
-                scores[number] = network.scores(frames.float().to(device), counts).cpu()
+                given = network.scores(frames.float().to(device), counts)
+                scores[number] = network.probe.in_units(given).cpu()
     rows = [scores[number] for number in range(len(examples))]  # (F, C) or (1, C) each
     counts_of_rows = tuple(len(each) for each in rows)
     # U of (F, C) -> (1, N, C): a table with one layer, the scores.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.leaderboard.submission import Submission, listed, read_plain
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.verify import same
@@ -164,7 +164,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
         DataError: The corpus cannot be split for the task.
     """
     # `excludes` of no upstream: the references hold the whole test split.
-    plan = label_splits(corpus, task, protocol.split, excludes=lambda _: None)
+    plan = label_corpus(corpus, task, protocol.split, excludes=lambda _: None)
     test, problem, context = plan.test.open(), problem_of(task), TaskContext(task, plan.classes)
     return References(
         task=name,

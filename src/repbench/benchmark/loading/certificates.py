@@ -160,6 +160,10 @@ def declared_as_json(info: Any) -> dict[str, Any]:
     declared: dict[str, Any] = dataclasses.asdict(info)
     if isinstance(declared.get("problem"), Problem):
         declared["problem"] = declared["problem"].name
+    for metric in declared.get("metrics", {}).values():
+        # A field that most declarations do not have: certificates from before there was one stay valid.
+        if metric["num_classes"] is None:
+            del metric["num_classes"]
     parsed: dict[str, Any] = json.loads(canonical_json(declared))
     return parsed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark import environment
-from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.features.extraction import ExtractionOptions
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.parts import ExtractionPart, PartedStore, batches_of
@@ -184,12 +184,19 @@ def _store_part(request: PartRequest, corpus: Corpus, reporter: Reporter) -> Sto
 def _extractions(
     request: PartRequest, corpus: Corpus, upstream: Upstream, reporter: Reporter
 ) -> Iterator[Sequence[Utterance]]:
-    """The utterances of each extraction of the runs, in their order: train, dev and test of one task and the next."""
+    """The utterances of each extraction of the runs, in their order: train, dev and test of one task and the next.
+
+    A task with folds makes one extraction of all its utterances.
+    """
     for name in dict.fromkeys(request.downstreams):
         entry = registry().find("downstream", name).entry
         say_side_effects(entry, reporter.say)
         task = build_task(entry, request.protocol.options_for(name))
-        splits = label_splits(corpus, task, request.protocol.split, excludes=exclusions(upstream))
+        settings = request.protocol.for_task(name, problem_of(task).name).split
+        splits = label_corpus(corpus, task, settings, excludes=exclusions(upstream))
+        if splits.folds:
+            yield [example.utterance for example in splits.every()]
+            continue
         # No label of the test split is read: only its sound goes through the upstream.
         for examples in (splits.usable(splits.train), splits.usable(splits.dev), splits.test.open()):
             yield [example.utterance for example in examples]

@@ -36,6 +36,7 @@ from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import Probe
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.corpora.contract import Corpus
+from repbench.errors import UsageError
 from repbench.files import canonical_json, environment_faults
 from repbench.training.distributed import Processes, locked_run_folder
 
@@ -67,6 +68,8 @@ def finetuned(
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     initial = {name: tensor.detach().clone() for name, tensor in module_of(context.upstream).state_dict().items()}
     trained: dict[RunSetting, _FinetunedNetwork] = {}
+    for labelled in subsets.values():
+        _refuse_weighted(predictor, labelled)
     with ExitStack() as locks:
         for setting, labelled in subsets.items():
             folder = _folder(context, data.corpus, setting)
@@ -75,9 +78,11 @@ def finetuned(
             # All settings train the same module, so each begins with a copy of the initial weights.
             module_of(context.upstream).load_state_dict(initial)
             network = _network(context, splits, setting)
+            learning = predictor.for_training(labelled.train)
+            network.probe.set_target_statistics(learning.context.target_statistics)
             result = Finetuner(
                 network=network,
-                predictor=predictor,
+                predictor=learning,
                 settings=protocol.finetune,
                 standardise=protocol.probe.standardise,
                 extraction=protocol.extraction,
@@ -129,6 +134,15 @@ def _scored(
             # Only now: an interruption before the record is written would lose the training.
             shutil.rmtree(folder)
     return written
+
+
+def _refuse_weighted(predictor: Predictor, labelled: LabelledSubset) -> None:
+    if predictor.sampling_weights(labelled.train) is not None:
+        raise UsageError(
+            "The task draws some utterances more often than others, and fine-tuning draws all equally often",
+            key="--finetune",
+            do="Leave --finetune out, or the option of the task (task.balanced)",
+        )
 
 
 def _network(context: RunContext, splits: LabelledSplits, setting: RunSetting) -> Network:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repbench.benchmark.data.dataset import HeldOutTest, LabelledSplits, LabelledUtterances
+from repbench.benchmark.data.dataset import HeldOutTest, LabelledFold, LabelledSplits, LabelledUtterances
 from repbench.benchmark.pipeline.setup import RunContext
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
@@ -38,12 +38,13 @@ class OpenedTest:
     Attributes:
         examples: Of the test split.
         baselines: Value of each baseline; None where it is undefined.
-        trained_on: Sounds and speakers of train and dev, as they are saved with the probe.
+        trained_on: Sounds and speakers of train and dev, as they are saved with the probe; those of each fold by its
+            name, and by None those of a corpus that is divided once.
     """
 
     examples: LabelledUtterances
     baselines: Mapping[str, float | None]
-    trained_on: Mapping[str, Any]
+    trained_on: Mapping[str | None, Mapping[str, Any]]
 
 
 def open_test(context: RunContext, data: RunData) -> OpenedTest:
@@ -51,10 +52,12 @@ def open_test(context: RunContext, data: RunData) -> OpenedTest:
     splits = data.splits
     examples = splits.test.open()
     known = baselines(context.task, splits.classes, splits.train, examples)
-    return OpenedTest(examples=examples, baselines=known, trained_on=sounds_and_speakers(splits))
+    divisions: dict[str | None, LabelledSplits | LabelledFold] = {fold.name: fold for fold in splits.folds}
+    trained_on = {name: sounds_and_speakers(division) for name, division in (divisions or {None: splits}).items()}
+    return OpenedTest(examples=examples, baselines=known, trained_on=trained_on)
 
 
-def sounds_and_speakers(splits: LabelledSplits) -> dict[str, list[str]]:
+def sounds_and_speakers(splits: LabelledSplits | LabelledFold) -> dict[str, list[str]]:
     """The sounds and speakers of train and dev, whatever the label fraction, as a probe's file states them."""
     utterances = [example.utterance for example in (*splits.train, *splits.dev)]
     return {

@@ -6,21 +6,24 @@ Axes: L layers, N frames of all utterances together, D width.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
+from repbench.benchmark.features.batch_work import Kept, Take
 from repbench.benchmark.features.budget import budget_of
-from repbench.benchmark.features.extraction import ExtractionOptions, table_index
+from repbench.benchmark.features.extraction import ExtractionOptions, table_index, take_each
+from repbench.benchmark.features.forward import rounded
 from repbench.benchmark.features.roads import Need, Road, choose_road, forecast
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.source import features_of
 from repbench.benchmark.features.table import Features, FeatureTable
-from repbench.benchmark.features.windows import Room, WindowedFeatures
+from repbench.benchmark.features.windows import FrameSource, Room, WindowedFeatures
 from repbench.benchmark.pipeline.setup import RunContext
+from repbench.benchmark.probing.batches import utterances_at_once
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
 from repbench.downstream.heads import head_info
@@ -72,8 +75,11 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
 def _batch_frames(context: RunContext, counts: Sequence[int]) -> int:
     """Most frames of a batch of training utterances with so many frames each."""
     probe = context.request.protocol.probe
+    head = head_info(context.head)
+    if problem_of(context.task).batches == "frames" and head.whole_utterances:
+        return sum(sorted(counts)[-utterances_at_once(counts, probe.batch_frames) :])
     if problem_of(context.task).batches == "frames":
-        each = 2 * head_info(context.head).context_frames + 1
+        each = 2 * head.context_frames + 1
         return min(probe.batch_frames, sum(counts)) * each
     return sum(sorted(counts)[-probe.batch_utterances :])
 
@@ -99,14 +105,7 @@ def _computed(
     context: RunContext, utterances: Sequence[Utterance], progress: Progress | None = None, *, room: Room | None = None
 ) -> FeatureTable:
     started = time.monotonic()
-    settings = context.request.protocol.extraction
-    options = ExtractionOptions(
-        batch_seconds=settings.batch_seconds,
-        device=context.device,
-        dtype=settings.dtype,
-        precision=settings.precision,
-        ahead_bytes=None if room is None else room.chunk_bytes,
-    )
+    options = _options(context, room)
     table = features_of(
         context.upstream,
         utterances,
@@ -120,14 +119,76 @@ def _computed(
     return table
 
 
+def _options(context: RunContext, room: Room | None) -> ExtractionOptions:
+    settings = context.request.protocol.extraction
+    return ExtractionOptions(
+        batch_seconds=settings.batch_seconds,
+        device=context.device,
+        dtype=settings.dtype,
+        precision=settings.precision,
+        ahead_bytes=None if room is None else room.chunk_bytes,
+    )
+
+
 def _windowed(context: RunContext, utterances: Sequence[Utterance], road: Road) -> WindowedFeatures:
     assert road.room is not None
     if context.store is not None and road.name == "recompute":
         context.store.read_only()
-    index = table_index(context.upstream, utterances)
+    source = _Recomputed(context, utterances, road.room)
+    return WindowedFeatures(source, tuple(each.id for each in utterances), road.room)
 
-    def compute(numbers: Sequence[int]) -> Tensor:
-        return _computed(context, [utterances[number] for number in numbers], room=road.room).frames
 
-    shape = len(context.layers), context.upstream.info.width
-    return WindowedFeatures(compute, index.counts, tuple(each.id for each in utterances), shape, road.room)
+class _Recomputed(FrameSource):
+    """Frames that the store holds, or that the upstream computes each time.
+
+    Args:
+        context: Of the run.
+        utterances: Utterances.
+        room: For what is computed at once.
+    """
+
+    def __init__(self, context: RunContext, utterances: Sequence[Utterance], room: Room) -> None:
+        index = table_index(context.upstream, utterances)
+        super().__init__(index.counts, (len(context.layers), context.upstream.info.width), room.chunk_bytes)
+        self._context = context
+        self._utterances = utterances
+        self._room = room
+
+    def frames(self, numbers: Sequence[int]) -> Tensor:
+        return _computed(self._context, [self._utterances[number] for number in numbers], room=self._room).frames
+
+    def take_each(
+        self, numbers: Sequence[int], take: Take[Kept], rows: Mapping[int, Tensor] | None = None
+    ) -> Iterator[tuple[int, Kept]]:
+        """As of the base; what no store takes is computed in one pass, and dropped without a copy."""
+        passing = self._passing(numbers)
+        stored = [number for number in numbers if number not in passing]
+        if stored:
+            yield from super().take_each(stored, take, rows)
+        if not passing:
+            return
+        context, options = self._context, _options(self._context, self._room)
+        order = sorted(passing)
+        utterances = [self._utterances[number] for number in order]
+
+        def take_rounded(place: int, frames: Tensor) -> Kept:
+            number = order[place]
+            wanted = frames if rows is None else frames.index_select(1, rows[number])  # (L, F, D) -> (L, R, D)
+            return take(number, rounded(wanted, options.dtype, utterances[place].id))
+
+        started = time.monotonic()
+        for place, kept in take_each(context.upstream, utterances, context.layers, options, take_rounded):
+            yield order[place], kept
+        context.extract_seconds += time.monotonic() - started
+
+    def _passing(self, numbers: Sequence[int]) -> set[int]:
+        """The utterances whose features are neither in the store nor written to it."""
+        store = self._context.store
+        if store is None:
+            return set(numbers)
+        if not store.is_closed:
+            return set()
+        lacking = {
+            each.id for each in store.lacking([self._utterances[number] for number in numbers], self._context.layers)
+        }
+        return {number for number in numbers if self._utterances[number].id in lacking}

@@ -34,6 +34,7 @@ from repbench.benchmark.records.record import NETWORK_FILE, PROBE_FILE, RECORD_F
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
+from repbench.files import read_checked
 from repbench.progress import Reporter
 from repbench.registry import registry
 from repbench.upstream.contract import Upstream
@@ -50,6 +51,13 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     assert request.probe is not None
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)
+    if source.folds is not None:
+        raise UsageError(
+            f"The run has a probe for each of {len(source.folds)} folds, and none of all of its corpus",
+            file=folder,
+            key="--probe",
+            do="Train one without split.folds, and give that run",
+        )
     network = load_network(folder / NETWORK_FILE) if source.mode == "finetune" else None
     file = folder / (PROBE_FILE if network is None else NETWORK_FILE)
     probe, facts = load_probe(file) if network is None else (network.probe, dict(network.facts))
@@ -86,6 +94,10 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     splits = splits_for_probe(
         corpus, context.task, probe.shape.classes, source.id, excludes=exclusions(context.upstream)
     )
+    # Checked before they are copied: the new record states their digests too.
+    splits = replace(
+        splits, files={name: read_checked(folder / name, sha256) for name, sha256 in source.downstream.files.items()}
+    )
     refuse_exclusions(splits.test, request.allow_excluded)
     examples = splits.test.open()
     _refuse_training_utterances(examples, frozenset(facts["heard"]), corpus)
@@ -104,7 +116,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, examples))
     known = baselines(context.task, splits.classes, splits.train, examples)
-    test = OpenedTest(examples=examples, baselines=known, trained_on=facts)
+    test = OpenedTest(examples=examples, baselines=known, trained_on={None: facts})
     data = RunData(corpus=corpus, splits=splits, notes=rates)
     return [score(context, data, test, result, predictions)]
 

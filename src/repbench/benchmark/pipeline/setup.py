@@ -21,6 +21,7 @@ from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.probing.probe import ProbeShape
+from repbench.benchmark.probing.spec_augment import refuse_spec_augment
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
@@ -53,6 +54,7 @@ class RunRequest:
         label_fractions: Shares of the labelled training utterances, one record each.
         seeds: Seeds of the probe, one record each.
         head: Name of the head; None: the protocol's or, without one, the task's default.
+        heads: Several heads in place of `head`, one record each.
         protocol: Every other setting.
         device: auto, cpu, cuda, cuda:N.
         allow_excluded: How many test utterances may go unscored.
@@ -74,6 +76,7 @@ class RunRequest:
     label_fractions: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0,)
     head: str | None = None
+    heads: tuple[str, ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
     device: str = "auto"
     allow_excluded: int = 0
@@ -110,6 +113,7 @@ class RunSetting:
         seed: Of the probe.
         labels: Those of the corpus, or shuffled ones (a control).
         tuned: Whether the learning rate is chosen on dev.
+        fold: Name of the fold of one training; None for the record, and where there are no folds.
     """
 
     layer: str
@@ -117,6 +121,7 @@ class RunSetting:
     seed: int
     labels: Labels = "given"
     tuned: bool = False
+    fold: str | None = None
 
     def protocol(self, common: Protocol) -> Protocol:
         """The protocol of the record, from that of the run."""
@@ -140,13 +145,24 @@ class LabelledSubset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedResult:
-    """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it."""
+    """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it.
+
+    Attributes:
+        setting: The setting.
+        trained: The probe, its selection and its time; with folds the probe of the first, what all folds selected
+            together, and the time of all.
+        label_seconds: Seconds of labelled sound, by split; with folds the mean over them.
+        warnings: About this training.
+        mode: frozen or finetune.
+        folds: The result of each fold; none where there are no folds.
+    """
 
     setting: RunSetting
     trained: TrainedProbe
     label_seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     mode: Literal["frozen", "finetune"] = "frozen"
+    folds: tuple[TrainedResult, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -199,11 +215,13 @@ class RunContext:
             head=self.head,
             pools=problem.pools,
             outputs=None if outputs == len(classes) else outputs,
+            standardises_targets=problem.standardises_targets,
             dropout=self.request.protocol.probe.dropout,
             num_layers=places.stop - places.start,
             width=self.upstream.info.width,
             hidden_units=self.request.protocol.probe.hidden_units,
             classes=classes,
+            layer_norm=self.request.protocol.probe.layer_norm,
             mix=_MIXES[self.request.protocol.probe.mix] if layer == "weighted" else "mean",
         )
 
@@ -241,7 +259,12 @@ def prepare(
     assert request.head is not None
     assert request.layer is not None
     head = request.head
-    refuse_head(head, problem_of(task), say=reporter.say)
+    # All of a run's heads, though only one is prepared: the last must not be refused after the others were trained.
+    heads = dict.fromkeys((head, *request.heads))
+    for each in heads:
+        refuse_head(each, problem_of(task), say=reporter.say)
+    if not request.finetune:  # which reads no such setting
+        refuse_spec_augment(request.protocol.probe, problem_of(task))
     device = local_device(environment.choose_device(request.device))
     if upstream is None:
         # Frames that are read from a corpus cannot be trained: refused before the corpus is opened.
@@ -250,7 +273,10 @@ def prepare(
     if request.finetune and not upstream.info.trainable:
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
     layers = layers_read(upstream.info, request.layer)
-    _refuse_constant_input(upstream, task, head, request.layer, layers)
+    for each in heads:
+        _refuse_some_frames(request, task, each)
+        if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
+            _refuse_constant_input(upstream, task, each, request.layer, layers)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
@@ -281,6 +307,12 @@ def _settled(request: RunRequest, task: Downstream) -> RunRequest:
     Head and layer of its protocol are back at their defaults, like those of a record.
     """
     problem = problem_of(task).name
+    if request.finetune and request.protocol.for_task(request.downstream, problem).split.folds is not None:
+        raise UsageError(
+            "Each fold would need its own fine-tuning",
+            key="split.folds",
+            do="Leave --finetune out, or fine-tune on one division of the corpus",
+        )
     for name in request.protocol.tasks.keys() - {*PROBLEMS, problem}:
         # Only for its error: a misspelt task in `tasks` would otherwise have no effect.
         registry().find("downstream", name)
@@ -371,6 +403,21 @@ def _refuse_to_open() -> Corpus:
 
 def _nothing_to_finetune(what: str) -> UsageError:
     return UsageError(f"{what}: there is nothing to fine-tune", key="--finetune", do="Leave --finetune out")
+
+
+def _refuse_some_frames(request: RunRequest, task: Downstream, head: str) -> None:
+    if request.protocol.probe.frames_per_utterance is None:
+        return
+    if request.finetune:
+        what, do = "Fine-tuning trains on whole utterances", "Leave it out"
+    elif not problem_of(task).pools:
+        what, do = f"`{task.info.name}` has other answers than one an utterance", "Leave it out"
+    elif not head_info(head).mean_over_frames:
+        what = f"The head `{head}` does not take the mean over frames, so it cannot be trained on some of them"
+        do = "Leave it out, or take --head mlp1"
+    else:
+        return
+    raise UsageError(what, key="probe.frames_per_utterance", do=do)
 
 
 def _refuse_constant_input(

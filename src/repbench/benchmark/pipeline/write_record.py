@@ -14,11 +14,18 @@ from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.finetuning.network import encoded_network, facts_of
 from repbench.benchmark.loading.certificates import certificate_id, task_fingerprint
 from repbench.benchmark.loading.upstreams import origin_of
+from repbench.benchmark.pipeline.fold_results import folds_part, selection_part
 from repbench.benchmark.pipeline.run_data import OpenedTest, RunData
 from repbench.benchmark.pipeline.setup import RunContext, TrainedResult, WrittenRecord, module_of
 from repbench.benchmark.probing.probe import encoded_probe
-from repbench.benchmark.probing.training import Selection
-from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, weights_file, write_record
+from repbench.benchmark.records.record import (
+    Record,
+    fold_probe_file,
+    predictions_digest,
+    sealed_record,
+    weights_file,
+    write_record,
+)
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.open import entry_of_corpus
 from repbench.downstream.contract import Prediction
@@ -44,7 +51,11 @@ def score(
         predictions: One for each example of `test`.
     """
     setting, splits = result.setting, data.splits
-    weights = _weights(context, result, test.trained_on)
+    weights = _weights(context, result, test.trained_on[None]) if not result.folds else None
+    of_folds = {
+        fold_probe_file(number): _weights(context, each, test.trained_on[each.setting.fold])
+        for number, each in enumerate(result.folds, start=1)
+    }
     record = sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,6 +66,7 @@ def score(
                 "classes": splits.classes,
                 "origin": origin_of(context.task_entry),
                 "certificate": _certificate_of_task(context),
+                "files": {name: hashlib.sha256(content).hexdigest() for name, content in splits.files.items()},
             },
             "corpus": {
                 "name": data.corpus.name,
@@ -75,7 +87,7 @@ def score(
             "head": context.head,
             "head_origin": head_origin(context.head),
             "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=NOT_IN_PROTOCOL),
-            "selection": _selection_part(result.trained.selection),
+            "selection": selection_part(result.trained.selection),
             "primary_metric": context.task.info.primary_metric,
             "metrics": metrics_part(context.task, splits.classes, predictions),
             "baselines": dict(test.baselines),
@@ -95,13 +107,16 @@ def score(
             "environment": context.environment,
             "certificate": _certificate(context),
             "predictions_sha256": predictions_digest(predictions),
-            "probe_sha256": hashlib.sha256(weights).hexdigest(),
+            "probe_sha256": None if weights is None else hashlib.sha256(weights).hexdigest(),
+            **folds_part(context.task, splits, result, predictions, of_folds),
         }
     )
     folder = record_folder(context.request.out, record)
     # Weights before the record: a record that exists is whole, and its digest of them was computed from these bytes.
-    with atomic_write(folder / weights_file(record)) as stream:
-        stream.write(weights)
+    for name, content in {weights_file(record): weights, **of_folds, **splits.files}.items():
+        if content is not None:
+            with atomic_write(folder / name) as stream:
+                stream.write(content)
     return WrittenRecord(write_record(folder, record, predictions), record)
 
 
@@ -178,7 +193,3 @@ def _of_weights(context: RunContext, test: LabelledUtterances) -> list[str]:
         *provenance.notes,
         f"{context.request.upstream} learned from {known} of {len(test)} test utterances in its pre-training",
     ]
-
-
-def _selection_part(selection: Selection) -> dict[str, Any]:
-    return {"grid": selection.grid, "chosen": selection.chosen, "dev_value": selection.dev_value}

@@ -24,7 +24,7 @@ from repbench.benchmark.plots.canvas import (
     spectrum_ticks,
 )
 from repbench.benchmark.probing.probe import Probe, load_probe
-from repbench.benchmark.records.record import PROBE_FILE, RECORD_FILE
+from repbench.benchmark.records.record import PROBE_FILE, RECORD_FILE, fold_probe_file
 from repbench.errors import IntegrityError, UsageError
 from repbench.upstream.contract import Upstream
 from repbench.upstream.frontends import FrontEndUpstream
@@ -51,7 +51,10 @@ def load_mix(run: Path, upstream: Upstream) -> Probe:
     folder = run.parent if run.name in {RECORD_FILE, PROBE_FILE} else run
     if not (folder / PROBE_FILE).is_file():
         what = "There is no probe here"
-        raise UsageError(what, key="--weights", file=run, do="Name the folder of a run with --layer weighted")
+        if (folder / fold_probe_file(1)).is_file():
+            what = "The run has a probe for each of its folds, each with other weights"
+        do = "Name the folder of a run with --layer weighted and without folds"
+        raise UsageError(what, key="--weights", file=run, do=do)
     probe, facts = load_probe(folder / PROBE_FILE)
     if probe.shape.mix != "weighted":
         what = "The probe of this run learned no weights for the layers"

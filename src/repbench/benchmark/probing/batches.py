@@ -5,7 +5,7 @@ Axes: L layers, N frames, D width, U utterances, W frames of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import num_frames
-from repbench.benchmark.features.table import Features, rows_of
+from repbench.benchmark.features.table import Features, Span, rows_of
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.corpora.read import samples_at
@@ -34,26 +34,36 @@ class ProbeBatch:
         counts: (U,) frames of each utterance in turn; None in a batch of frames.
         classes: (S,) targets: one a frame, or those of the U utterances one after the other.
         num_classes: (U,) targets of each utterance; None where each has one.
+        rows: (S,) rows of the scores that have a target; None where all have.
     """
 
     frames: Tensor
     counts: Tensor | None
     classes: Tensor
     num_classes: Tensor | None = None
+    rows: Tensor | None = None
 
     def to(self, device: torch.device) -> ProbeBatch:
         """The same batch on a device."""
         moved = (
             None if each is None else each.to(device)
-            for each in (self.frames, self.counts, self.classes, self.num_classes)
+            for each in (self.frames, self.counts, self.classes, self.num_classes, self.rows)
         )
         return ProbeBatch(*moved)  # type: ignore[arg-type]
 
 
 def batches(
-    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator, *, context: int
+    predictor: Predictor,
+    train: LabelledFeatures,
+    settings: ProbeSettings,
+    generator: torch.Generator,
+    *,
+    context: int,
+    whole: bool = False,
 ) -> Iterator[ProbeBatch]:
-    """Endless batches of frames or utterances, as the problem has them; `context` is that of the head."""
+    """Endless batches of frames or utterances, as the problem has them; `context` and `whole` are those of the head."""
+    if predictor.problem.batches == "frames" and whole:
+        return _whole_utterance_batches(predictor, train, settings, generator)
     if predictor.problem.batches == "frames":
         return _frame_batches(predictor, train, settings, generator, context)
     return _utterance_batches(predictor, train, settings, generator)
@@ -71,11 +81,15 @@ def labelled_frames(predictor: Predictor, table: Features, examples: LabelledUtt
         classes.append(labels[labelled])
     all_rows, all_classes = torch.cat(rows), torch.cat(classes)
     if not len(all_rows):
-        raise DataError(
-            f"No frame of the {len(examples)} training utterances is labelled",
-            do="Take a larger label fraction or corpus",
-        )
+        raise _none_labelled(len(examples))
     return all_rows, all_classes
+
+
+def _none_labelled(num_utterances: int) -> DataError:
+    return DataError(
+        f"No frame of the {num_utterances} training utterances is labelled",
+        do="Take a larger label fraction or corpus",
+    )
 
 
 def _frame_batches(
@@ -96,14 +110,35 @@ def _frame_batches(
         yield ProbeBatch(memory, None, classes[chosen])
 
 
-def _utterance_batches(
+def utterances_at_once(counts: Sequence[int], batch_frames: int) -> int:
+    """Utterances of a batch of whole utterances of a frame task: as many as have `batch_frames` frames on average.
+
+    So a head that reads whole utterances learns from about as many frames a step as one that reads single frames.
+
+    Args:
+        counts: Frames of each training utterance.
+        batch_frames: Frames of one step.
+    """
+    return max(1, round(batch_frames * len(counts) / max(sum(counts), 1)))
+
+
+def _whole_utterance_batches(
     predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
 ) -> Iterator[ProbeBatch]:
-    """Endless batches of whole utterances."""
+    """Endless batches of the whole utterances that have a labelled frame, with targets for labelled frames alone."""
     places = train.table.starts()
-    spans = [places[example.id] for example in train.examples]
-    classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
-    order = SeededOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
+    spans, labels = [], []
+    for example in train.examples:
+        span = places[example.id]
+        targets = predictor.targets(example, span[1])  # (F,)
+        # A batch of utterances without a labelled frame would have no loss.
+        if bool((targets != UNLABELLED).any()):
+            spans.append(span)
+            labels.append(targets)
+    if not labels:
+        raise _none_labelled(len(train.examples))
+    size = utterances_at_once([count for _, count in spans], settings.batch_frames)
+    order = SeededOrder(len(labels), size, generator, batches=settings.steps)
 
     def rows_ahead() -> Iterator[Tensor]:
         return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
@@ -112,10 +147,57 @@ def _utterance_batches(
         drawn = chosen.tolist()
         # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
         frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+        targets = torch.cat([labels[index] for index in drawn])  # (N,)
+        rows = (targets != UNLABELLED).nonzero().flatten()  # (N,) -> (S, 1) -> (S,)
+        counts = torch.tensor([spans[index][1] for index in drawn])
+        yield ProbeBatch(frames, counts, targets[rows], rows=rows)
+
+
+def _utterance_batches(
+    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
+) -> Iterator[ProbeBatch]:
+    """Endless batches of whole utterances, or of `frames_per_utterance` frames of each."""
+    places = train.table.starts()
+    spans = [places[example.id] for example in train.examples]
+    classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
+    weights = predictor.sampling_weights(train.examples)
+    if weights is None:
+        order = SeededOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
+    else:
+        order = WeightedOrder(weights, settings.batch_utterances, generator, batches=settings.steps)
+
+    def rows_ahead() -> Iterator[Tensor]:
+        return (rows_of([spans[index] for index in chosen.tolist()]) for chosen in order.ahead())
+
+    most = settings.frames_per_utterance
+    for chosen in order:
+        drawn = chosen.tolist()
         wanted = [classes[index] for index in drawn]
         num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
-        counts = torch.tensor([spans[index][1] for index in drawn])
+        if most is None:
+            # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
+            frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+            counts = torch.tensor([spans[index][1] for index in drawn])
+        else:
+            some = [some_rows(spans[index], most, generator) for index in drawn]
+            # Which frames later steps draw is not known yet, so all of their utterances are announced.
+            frames = train.table.gather(torch.cat(some), rows_ahead)
+            counts = torch.tensor([len(each) for each in some])
         yield ProbeBatch(frames, counts, torch.cat(wanted), num_classes)
+
+
+def some_rows(span: Span, most: int, generator: torch.Generator) -> Tensor:
+    """(R,) ascending rows of a span: one of each of `most` parts of equal length, or all if it has no more.
+
+    Each frame is drawn with the same odds, so that the mean over those that are drawn is, over many draws, the mean
+    over all; frames of all parts make it vary less than frames drawn anywhere.
+    """
+    start, count = span
+    if count <= most:
+        return torch.arange(start, start + count)
+    places = (torch.arange(most) + torch.rand(most, generator=generator, dtype=torch.float64)) * (count / most)
+    # Two parts may share the frame that their border cuts.
+    return start + places.long().clamp_max_(count - 1)
 
 
 class SeededOrder:
@@ -137,10 +219,14 @@ class SeededOrder:
         while True:
             while len(self._order) < self._size:
                 # A batch may span two permutations: none is smaller than the others at the end of an epoch.
-                self._order = torch.cat([self._order, torch.randperm(self._count, generator=self._generator)])
+                self._order = torch.cat([self._order, self._drawn()])
             chosen, self._order = self._order[: self._size], self._order[self._size :]
             self._left -= 1
             yield chosen
+
+    def _drawn(self) -> Tensor:
+        """(count,) further indices."""
+        return torch.randperm(self._count, generator=self._generator)
 
     def ahead(self) -> Iterator[Tensor]:
         """The batches that follow, as far as they are drawn; then, if there are more, all indices at once.
@@ -153,6 +239,23 @@ class SeededOrder:
             yield self._order[number * self._size : (number + 1) * self._size]
         if num_drawn < self._left:
             yield torch.arange(self._count)
+
+
+class WeightedOrder(SeededOrder):
+    """Endless batches of indices, each place drawn anew with odds in proportion to weights.
+
+    Args:
+        weights: (count,) a positive weight of each index.
+        size: As of `SeededOrder`, like the other two.
+    """
+
+    def __init__(self, weights: Tensor, size: int, generator: torch.Generator, *, batches: int) -> None:
+        super().__init__(len(weights), size, generator, batches=batches)
+        self._weights = weights
+
+    def _drawn(self) -> Tensor:
+        """(count,) further indices, with replacement."""
+        return torch.multinomial(self._weights, self._count, replacement=True, generator=self._generator)
 
 
 def trainable(

@@ -27,9 +27,16 @@ def reads_means(probe: Probe) -> bool:
 
 
 class UtteranceMeans:
-    """The means of a table, each computed once for all jobs that read it."""
+    """The means of a table, each computed once for all jobs that read it.
 
-    def __init__(self, table: Features) -> None:
+    Args:
+        table: The features.
+        standardised: Whether means are kept of standardised frames, which serves jobs that all have the same
+            statistics; else those of the frames are kept, in float64, and standardised for each job.
+    """
+
+    def __init__(self, table: Features, *, standardised: bool = True) -> None:
+        self._standardised = standardised
         self._table = table
         self._places = table.starts()
         self._known: dict[tuple[int | None, int | None, str], Tensor] = {}
@@ -41,11 +48,15 @@ class UtteranceMeans:
         Args:
             examples: U of them.
             layers: L layers of the table.
-            probe: Standardises them; every probe of these layers does so with the same statistics.
+            probe: Standardises them.
         """
         with self._lock:
             self._compute([example.id for example in examples], layers, probe)
             found = [self._known[layers.start, layers.stop, example.id] for example in examples]
+        if not self._standardised:
+            # The mean of standardised frames is the standardised mean; float64, as `(mean - m) / s` loses digits.
+            mean, std = probe.mean.double().squeeze(1), probe.std.double().squeeze(1)  # (L, 1, D) -> (L, D)
+            found = [((each - mean) / std).float() for each in found]
         table = FeatureTable(torch.stack(found, dim=1), (1,) * len(found), tuple(each.id for each in examples))
         return LabelledFeatures(table, examples)
 
@@ -54,5 +65,7 @@ class UtteranceMeans:
         missing = [id_ for id_ in ids if (layers.start, layers.stop, id_) not in self._known]
         spans = self._table.of_layers(layers).spans([self._places[id_]] for id_ in missing)
         for id_, frames in zip(missing, spans, strict=True):
-            mean = probe.standardised(frames.to(probe.mean.device)).mean(dim=1)  # (L, F, D) -> (L, D)
+            frames = frames.to(probe.mean.device)
+            # (L, F, D) -> (L, D)
+            mean = probe.standardised(frames).mean(dim=1) if self._standardised else frames.mean(1, dtype=torch.float64)
             self._known[layers.start, layers.stop, id_] = mean

@@ -5,8 +5,9 @@ Axes: L layers, N frames, D width, U utterances, C classes, R probes side by sid
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,16 @@ from torch import Tensor
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.table import Features, Span
 from repbench.benchmark.probing.probe import Probe
-from repbench.downstream.contract import Downstream, LabelledUtterance, Prediction, TaskContext, problem_of, tallied
-from repbench.errors import DataError, NonFiniteError, plugin_faults
+from repbench.downstream.contract import (
+    Downstream,
+    LabelledUtterance,
+    Prediction,
+    TaskContext,
+    WeighsDraws,
+    problem_of,
+    tallied,
+)
+from repbench.errors import DataError, NonFiniteError, PluginError, plugin_faults
 from repbench.upstream.contract import UpstreamInfo
 
 Scorer = Callable[[Tensor, Tensor], Tensor]
@@ -90,6 +99,14 @@ class Predictor:
         self._primary_of = self.problem.primary_of(task)
         self._last: tuple[LabelledUtterance, int, Any] | None = None
 
+    def for_training(self, examples: LabelledUtterances) -> Predictor:
+        """A copy that standardises targets, where they are numbers, by those of the utterances that are trained on."""
+        own = copy.copy(self)  # which keeps the last reference between its calls
+        with plugin_faults(self.task.info.name):
+            statistics = self.problem.target_statistics(example.labels for example in examples)
+        own.context = replace(self.context, target_statistics=statistics)
+        return own
+
     @property
     def pools(self) -> bool:
         """Whether a head gives one row of scores an utterance rather than one a frame."""
@@ -99,6 +116,24 @@ class Predictor:
         """(S,) the targets of an utterance; (F,) of frames, `UNLABELLED` where there is none."""
         with plugin_faults(self.task.info.name, utterance=example.id):
             return torch.from_numpy(self.problem.targets(self.context, example, num_frames))
+
+    def sampling_weights(self, examples: LabelledUtterances) -> Tensor | None:
+        """(U,) weights with which training draws its utterances; None: each once before any is drawn again.
+
+        Raises:
+            PluginError: The task gives weights that are not positive numbers, one an utterance.
+        """
+        if not isinstance(self.task, WeighsDraws):
+            return None
+        with plugin_faults(self.task.info.name):
+            given = self.task.sampling_weights([example.labels for example in examples])
+            weights = None if given is None else torch.tensor(list(given), dtype=torch.float64)
+        if weights is None:
+            return None
+        if weights.shape != (len(examples),) or not bool((weights.isfinite() & (weights > 0)).all()):
+            what = f"`sampling_weights` must give a positive number for each of {len(examples)} utterances"
+            raise PluginError(what, key=self.task.info.name, do="See WeighsDraws in repbench.downstream.contract")
+        return weights
 
     def losses(
         self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None
@@ -145,7 +180,7 @@ class Predictor:
                 standard = first.standardised(frames.to(device))
                 counts = torch.tensor([frames.shape[1]], device=device)
                 for probe, own in zip(probes, predictions, strict=True):
-                    scores = probe.scores(standard, counts).cpu()
+                    scores = probe.in_units(probe.scores(standard, counts)).cpu()
                     if not bool(torch.isfinite(scores).all()):
                         raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=example.id)
                     own.append(self.prediction(example, scores))

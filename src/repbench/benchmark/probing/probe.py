@@ -1,12 +1,14 @@
-"""The probe on frozen features: standardise, mix the layers, apply the head; and its file.
+"""The probe on frozen features: standardise, normalise, mix the layers, apply the head; and its file.
 
 Axes: L layers, N frames, D width, U utterances, C classes.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from repbench.benchmark.features.table import Features
+from repbench.benchmark.features.table import Features, Span
 from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
+from repbench.downstream.problems.contract import TargetStatistics
 from repbench.errors import IntegrityError
 from repbench.tensor_files import encoded_tensors
 
@@ -30,7 +34,9 @@ _TILE_COLUMNS = 16
 """Columns of a matrix product are padded to a multiple of this: a product with a part of a tile is a sixth slower."""
 
 _STATISTICS_ROWS = 2_048
-"""Frames in one block of the statistics: as many as fit a processor's cache."""
+"""Frames in one block of the statistics of a table."""
+_CACHED_ROWS = 64
+"""Frames in one block where they come utterance by utterance: a float64 copy of it stays in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,10 @@ class ProbeShape:
             1/12 on); with one layer all three are that layer.
         dropout: Share of the head's hidden units that is dropped in training.
         outputs: Scores of a row, where they are not one a class; written into the file of a probe only there.
+        standardises_targets: Whether it is trained on standardised numbers and keeps their mean and deviation; written
+            into the file of a probe only there.
+        layer_norm: Whether each frame of each layer is normalised over its dimensions before the mix; written into the
+            file of a probe only where it is.
     """
 
     head: str
@@ -59,19 +69,26 @@ class ProbeShape:
     mix: str
     dropout: float = 0.0
     outputs: int | None = None
+    standardises_targets: bool = False
+    layer_norm: bool = False
 
 
 class Probe(nn.Module):
-    """Standardises each layer, mixes the layers, and applies the head."""
+    """Standardises each layer, normalises its frames where `layer_norm` is set, mixes the layers, applies the head."""
 
     mean: Tensor
     std: Tensor
+    target_mean: Tensor
+    target_deviation: Tensor
 
     def __init__(self, shape: ProbeShape, generator: torch.Generator) -> None:
         super().__init__()
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.num_layers, 1, shape.width))
         self.register_buffer("std", torch.ones(shape.num_layers, 1, shape.width))
+        if shape.standardises_targets:
+            self.register_buffer("target_mean", torch.zeros(()))
+            self.register_buffer("target_deviation", torch.ones(()))
         # Logits of 0 are equal weights 1 / L after the softmax.
         first = RAW_WEIGHT if shape.mix == "raw" else 0.0
         self.layer_logits = nn.Parameter(torch.full((shape.num_layers,), first), requires_grad=shape.mix != "mean")
@@ -90,6 +107,18 @@ class Probe(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(std)
 
+    def set_target_statistics(self, statistics: TargetStatistics | None) -> None:
+        """Take the statistics of the numbers that it is trained on, if there are any."""
+        if statistics is not None:
+            self.target_mean.fill_(statistics.mean)
+            self.target_deviation.fill_(statistics.deviation)
+
+    def in_units(self, scores: Tensor) -> Tensor:
+        """Scores, of any shape, in the unit of the labels, where it learned standardised numbers; else as they are."""
+        if not self.shape.standardises_targets:
+            return scores
+        return scores * self.target_deviation + self.target_mean
+
     def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of frames.
 
@@ -103,23 +132,32 @@ class Probe(nn.Module):
         return self.scores(self.standardised(frames), counts)
 
     def standardised(self, frames: Tensor) -> Tensor:
-        """Frames (L, N, D) minus mean, over deviation, of the training split; unchanged where none were set."""
-        return (frames - self.mean).div_(self.std)  # (L, N, D) with (L, 1, D)
+        """Frames (L, N, D) minus mean, over deviation, of the training split, then each normalised with `layer_norm`.
+
+        Where no statistics were set, the first part changes nothing.
+        """
+        return self._normalised((frames - self.mean).div_(self.std))  # (L, N, D) with (L, 1, D)
+
+    def _normalised(self, standard: Tensor) -> Tensor:
+        """Each frame of each layer (L, N, D) minus its mean over D, over its deviation, where `layer_norm` is set."""
+        return F.layer_norm(standard, standard.shape[-1:]) if self.shape.layer_norm else standard
 
     def standardise_(self, frames: Tensor) -> Tensor:
         """As `standardised`, in place: the same numbers without a copy."""
         if not fits(frames):
-            return frames.sub_(self.mean).div_(self.std)
+            return self._normalised(frames.sub_(self.mean).div_(self.std))
 
         def work(part: Sequence[tuple[int, int]]) -> None:
             for first, last in part:  # while they are in the cache
-                frames[:, first:last].sub_(self.mean).div_(self.std)
+                tile = frames[:, first:last].sub_(self.mean).div_(self.std)
+                if self.shape.layer_norm:
+                    tile.copy_(self._normalised(tile))
 
         each_part(work, frames.shape[1])
         return frames
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Scores of standardised frames; arguments and result as of `forward`."""
+        """Scores of frames as `standardised` gives them; arguments and result as of `forward`."""
         with head_faults(self.shape.head):
             scores: Tensor = self.head(self.mixed(standard), counts)
         return scores
@@ -180,10 +218,65 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
         table: Frames (L, N, D) of the training split.
     """
     layers: list[Moments] = []
-    for block in table.blocks():  # (L, R, D)
-        layers = layers or [Moments() for _ in block]
-        for moments, frames in zip(layers, block, strict=True):
-            moments.add(frames)
+    # The blocks of features that are at hand are large, and their sums are those of records so far.
+    rows = _STATISTICS_ROWS if table.is_at_hand else _CACHED_ROWS
+    for of_block in table.of_blocks(functools.partial(_moments_of_layers, rows=rows)):
+        if not layers:
+            layers = of_block
+            continue
+        for moments, others in zip(layers, of_block, strict=True):
+            moments.merge(others)
+    return _mean_and_floored(layers)
+
+
+def statistics_of_parts(table: Features, parts: Sequence[Collection[str]]) -> list[tuple[Tensor, Tensor]]:
+    """As `statistics_of`, of each of several parts of a table, which may overlap, in one pass over the frames.
+
+    Utterances that are in the same parts are counted together, and the moments of a part are those of its groups
+    joined. So nothing of an utterance outside of a part affects its statistics, not even by rounding.
+
+    Args:
+        table: Frames (L, N, D) of all parts.
+        parts: Ids of the utterances of each part.
+    """
+    groups: dict[tuple[bool, ...], list[Span]] = {}
+    members = [frozenset(part) for part in parts]
+    for id_, span in table.starts().items():
+        if span[1]:
+            groups.setdefault(tuple(id_ in part for part in members), []).append(span)
+    groups.pop((False,) * len(parts), None)
+    blocks = [(group, spans) for group, own in groups.items() for spans in _blocks_of(own)]
+    layers: dict[tuple[bool, ...], list[Moments]] = {}
+    for (group, _), block in zip(blocks, table.spans(spans for _, spans in blocks), strict=True):
+        layers[group] = _with_block(layers.get(group, []), block)
+    return [
+        _mean_and_floored([joined(of_layer) for of_layer in zip(*(layers[group] for group in own), strict=True)])
+        for own in ([group for group in layers if group[number]] for number in range(len(parts)))
+    ]
+
+
+def _blocks_of(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    """The spans in blocks of at least `_STATISTICS_ROWS` rows, the last one excepted."""
+    block: list[Span] = []
+    for span in spans:
+        block.append(span)
+        if sum(count for _, count in block) >= _STATISTICS_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _with_block(layers: list[Moments], block: Tensor) -> list[Moments]:
+    """The moments of each layer with a block (L, R, D); none so far: of this block."""
+    layers = layers or [Moments() for _ in block]
+    for moments, frames in zip(layers, block, strict=True):
+        moments.add(frames)
+    return layers
+
+
+def _mean_and_floored(layers: Sequence[Moments]) -> tuple[Tensor, Tensor]:
+    """Mean and floored deviation of L layers: two (L, 1, D)."""
     means, deviations = [], []
     for moments in layers:
         mean, deviation = moments.mean_and_deviation()
@@ -195,20 +288,32 @@ def statistics_of(table: Features) -> tuple[Tensor, Tensor]:
     return torch.stack(means).float(), torch.stack(deviations).float()  # L of (1, D) -> (L, 1, D)
 
 
+def _moments_of_layers(block: Tensor, rows: int) -> list[Moments]:
+    """The moments of each layer of (L, R, D)."""
+    layers = [Moments(rows) for _ in block]
+    for moments, frames in zip(layers, block, strict=True):
+        moments.add(frames)
+    return layers
+
+
 class Moments:
     """Mean and standard deviation (D,) in float64 of frames that come in blocks.
 
     Both are sums, in one pass, of the frames minus the mean of the first block, so that the difference between the mean
     square and the squared mean loses no digits.
+
+    Args:
+        rows: Frames of a block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = _STATISTICS_ROWS) -> None:
+        self._rows = rows
         self._count = 0
         self._shift = self._total = self._squares = torch.zeros(0)
 
     def add(self, frames: Tensor) -> None:
         """Add (N, D) frames."""
-        blocks = torch.split(frames, _STATISTICS_ROWS)
+        blocks = torch.split(frames, self._rows)
         # One float64 buffer for all blocks; the last block may be shorter, hence `room[: len(block)]`.
         room = blocks[0].new_empty(blocks[0].shape, dtype=torch.float64)
         ones = room.new_ones(len(room))
@@ -222,12 +327,31 @@ class Moments:
             self._squares += ones[: len(block)] @ left.square_()
         self._count += len(frames)
 
+    def merge(self, other: Moments) -> None:
+        """Add the frames of another, whose sums are moved to the shift of this one."""
+        moved = other._shift - self._shift
+        # sum (x - s)^2 with x - s = (x - o) + (o - s), where o - s is `moved`
+        moved_squares = other._squares + 2 * moved * other._total + other._count * moved.square()
+        # not in place: a copy of these moments has the same tensors
+        self._squares = self._squares + moved_squares
+        self._total = self._total + other._total + other._count * moved
+        self._count += other._count
+
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         """(D,) each."""
         # With x' = x - shift: mean = E x' + shift, variance = E x'^2 - (E x')^2. Rounding can leave a constant one
         # slightly below 0, which `sqrt` would turn into NaN.
         mean = self._total / self._count
         return mean + self._shift, (self._squares / self._count - mean.square()).clamp_min_(0.0).sqrt_()
+
+
+def joined(several: Iterable[Moments]) -> Moments:
+    """The moments of all frames of one or more, which stay as they are."""
+    first, *others = several
+    together = copy.copy(first)
+    for other in others:
+        together.merge(other)
+    return together
 
 
 def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,8 +364,10 @@ def moments_of(frames: Tensor) -> tuple[Tensor, Tensor]:
 def fields_of(shape: ProbeShape) -> dict[str, Any]:
     """The shape as the file of a probe holds it."""
     fields = {name: getattr(shape, name) for name in ProbeShape.__dataclass_fields__}
-    if shape.outputs is None:  # a field that most files do not have: their bytes stay those of before there was one
-        del fields["outputs"]
+    # Fields that most files do not have: their bytes stay those of before there were any.
+    for name in ("outputs", "standardises_targets", "layer_norm"):
+        if not fields[name]:
+            del fields[name]
     return fields
 
 

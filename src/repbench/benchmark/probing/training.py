@@ -28,6 +28,7 @@ from repbench.benchmark.probing.job_threads import CountedSteps, in_threads, job
 from repbench.benchmark.probing.means import UtteranceMeans, reads_means
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
+from repbench.benchmark.probing.spec_augment import SpecAugment
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.downstream.heads import worker_threads
 from repbench.errors import EnvironmentFault, NonFiniteError, is_out_of_memory
@@ -45,7 +46,8 @@ class ProbeTraining:
         shape: Of every probe.
         train: Features of the training split.
         dev: Features of the dev split.
-        statistics: (L, 1, D) mean and deviation of all layers of `train`, over all frames, labelled or not.
+        statistics: (L, 1, D) mean and deviation of all layers of `train`, over all frames, labelled or not; None where
+            each job has its own.
         settings: The budget.
         learning_rates: R of them; empty: that of the settings.
         device: Where the probes are and learn; the tables may be elsewhere.
@@ -55,7 +57,7 @@ class ProbeTraining:
     shape: ProbeShape
     train: Features
     dev: Features
-    statistics: tuple[Tensor, Tensor]
+    statistics: tuple[Tensor, Tensor] | None
     settings: ProbeSettings
     learning_rates: tuple[float, ...] = ()
     device: torch.device = CPU
@@ -70,12 +72,15 @@ class ProbeJob:
         dev: Utterances to select on.
         layers: Layers of the tables that are read.
         seed: Of the initial weights and the order of the batches.
+        statistics: As in `ProbeTraining`, of the utterances that this job may know, as those of a fold's train; None:
+            the shared ones.
     """
 
     train: LabelledUtterances
     dev: LabelledUtterances
     layers: slice = field(default_factory=lambda: slice(None))
     seed: int = 0
+    statistics: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,11 @@ def train_probes(
         EnvironmentFault: The memory does not suffice.
     """
     counted = CountedSteps(progress, len(jobs) * shared.settings.steps)
-    means = UtteranceMeans(shared.train), UtteranceMeans(shared.dev)
+    standardised = all(job.statistics is None for job in jobs)
+    means_of_train = UtteranceMeans(shared.train, standardised=standardised)
+    # Folds read train and dev in one table, and each mean once.
+    same = shared.dev is shared.train
+    means = means_of_train, means_of_train if same else UtteranceMeans(shared.dev, standardised=standardised)
     threads = torch.get_num_threads()
     at_once = min(jobs_at_once(shared.predictor, shared.shape, shared.device, _batch_bytes(shared)), len(jobs))
     if not (shared.train.is_at_hand and shared.dev.is_at_hand):
@@ -144,9 +153,11 @@ def _batch_bytes(shared: ProbeTraining) -> int:
     """Bytes of the features of a step, and as many again for what is computed of them."""
     settings, table = shared.settings, shared.train
     if shared.predictor.problem.batches == "frames":
+        # Whole utterances of a frame task have about as many frames.
         num_frames = settings.batch_frames
     else:
-        num_frames = settings.batch_utterances * max(table.counts, default=0)
+        each = min(max(table.counts, default=0), settings.frames_per_utterance or max(table.counts, default=0))
+        num_frames = settings.batch_utterances * each
     return 2 * 4 * shared.shape.num_layers * num_frames * max(shared.shape.width, shared.shape.hidden_units)
 
 
@@ -161,28 +172,41 @@ class _ProbeGroup:
     def __init__(
         self, shared: ProbeTraining, job: ProbeJob, train_means: UtteranceMeans, dev_means: UtteranceMeans
     ) -> None:
-        self._predictor = copy.copy(shared.predictor)  # which keeps the last reference between its calls
+        self._predictor = shared.predictor.for_training(job.train)
         self._settings, self._device = shared.settings, shared.device
         generator = torch.Generator().manual_seed(job.seed)
         # The generator draws the weights, then the order of the batches: both follow from the seed of the job.
         untrained = Probe(shared.shape, generator)
         if self._settings.standardise:
-            mean, std = shared.statistics
+            statistics = job.statistics or shared.statistics
+            assert statistics is not None
+            mean, std = statistics
             untrained.set_statistics(mean[job.layers], std[job.layers])
+        untrained.set_target_statistics(self._predictor.context.target_statistics)
         untrained.to(self._device)
         rates = shared.learning_rates or (self._settings.learning_rate,)
         # Copies of one probe: all learning rates start at the same weights.
         self._runs = [_ProbeRun(copy.deepcopy(untrained), rate, self._settings) for rate in rates]
-        self._reads_means = reads_means(untrained)
+        # A mask hides a part of the frames, and the mean of the others is not that of all.
+        self._reads_means = reads_means(untrained) and not self._settings.spec_augment
         if self._reads_means:
             train = train_means.of(job.train, job.layers, untrained)
             dev = dev_means.of(job.dev, job.layers, untrained)
         else:
             train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
             dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
-        context = untrained.head.context_frames
-        self._batches = batches(self._predictor, train, self._settings, generator, context=context)
+        head = untrained.head
+        self._batches = batches(
+            self._predictor,
+            train,
+            self._settings,
+            generator,
+            context=head.context_frames,
+            whole=head.info.whole_utterances,
+        )
         self._dev_set = self._predictor.dev_set(dev, self._device)
+        times = shared.predictor.context.times
+        self._masks = SpecAugment(self._settings, times, job.seed) if self._settings.spec_augment and times else None
         self._snapshots: list[tuple[int, list[dict[str, Tensor]]]] = []
         self._seconds = 0.0
 
@@ -212,7 +236,11 @@ class _ProbeGroup:
         if not self._reads_means:  # which are standardised
             # In place: a batch is a copy of rows of the table. All runs have the same statistics.
             standard = self._runs[0].probe.standardise_(standard)
+        if self._masks is not None and batch.counts is not None:
+            standard = self._masks.mask_(standard, batch.counts)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)
+        if batch.rows is not None:
+            scores = scores.index_select(1, batch.rows)  # (R, N, C) -> (R, S, C)
         losses = self._predictor.losses(scores, batch.classes, batch.counts, batch.num_classes)  # (R,)
         known = torch.isfinite(losses).tolist()
         finite = [run.is_finite(each, step) for run, each in zip(self._runs, known, strict=True)]
@@ -255,7 +283,8 @@ class _ProbeGroup:
         def scores_of(frames: Tensor, counts: Tensor) -> Tensor:
             """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
             standard = frames if self._reads_means else probes[0].standardised(frames)
-            return scores_side_by_side([probe.eval() for probe in probes], standard, counts)
+            # All probes of a job learned the same labels.
+            return probes[0].in_units(scores_side_by_side([probe.eval() for probe in probes], standard, counts))
 
         return self._predictor.primaries(scores_of, self._dev_set)
 

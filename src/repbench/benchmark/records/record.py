@@ -10,15 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from repbench.benchmark.records.parts import (
+    Cost,
+    Count,
+    EnvironmentPart,
+    FoldPart,
+    LabelSeconds,
+    Number,
+    Part,
+    SelectionPart,
+)
 from repbench.configs.requests import argument
 from repbench.downstream.problems import FRAMES, PROBLEMS, Problem
-from repbench.downstream.problems.contract import Prediction
+from repbench.downstream.problems.contract import ENCODER_FILES, Prediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
 from repbench.registry import identity_of_code
@@ -36,15 +47,10 @@ MAX_RECORD_BYTES: Final = 16 << 20
 MAX_PREDICTIONS_BYTES: Final = 1 << 30
 """The largest predictions that are read."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+EncoderFile = Annotated[str, Field(pattern=ENCODER_FILES)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Origin(_Part):
+class Origin(Part):
     """The package that brought something, and the SHA-256 of the file that its entry point leads to."""
 
     distribution: str
@@ -62,7 +68,7 @@ class Origin(_Part):
         return f"{self.distribution} {self.version}".rstrip() + file
 
 
-class UpstreamPart(_Part):
+class UpstreamPart(Part):
     """The model; the fingerprint is that of its initial weights, also where they were fine-tuned.
 
     `citation` and `licence` are what the model declares of itself; None in records made before they were kept.
@@ -77,10 +83,12 @@ class UpstreamPart(_Part):
     licence: str | None = None
 
 
-class DownstreamPart(_Part):
+class DownstreamPart(Part):
     """The task, the classes that predictions number, and the id of its certificate, if there is one.
 
-    All three are None in records made before they were kept here.
+    All three are None in records made before they were kept here. `files` has the SHA-256 of each file in the folder of
+    the record that the targets were encoded with, by its name; records of tasks without such files do not have the
+    field.
     """
 
     name: str
@@ -88,9 +96,10 @@ class DownstreamPart(_Part):
     classes: tuple[str, ...] | None = None
     origin: Origin | None = None
     certificate: str | None = None
+    files: dict[EncoderFile, str] = Field(default_factory=dict, exclude_if=lambda files: not files)
 
 
-class CorpusPart(_Part):
+class CorpusPart(Part):
     """The corpus and its division; the origin is that of the plugin that made or opened it, None for a manifest.
 
     `resampler` names what brought sounds of another rate to that of the upstream; None where none had to be, and in
@@ -115,22 +124,7 @@ class CorpusPart(_Part):
         return self.resampler
 
 
-class LabelSeconds(_Part):
-    """Seconds of labelled sound that were used."""
-
-    train: Number
-    dev: Number
-
-
-class SelectionPart(_Part):
-    """The points that were scored on dev, the chosen one, and its value."""
-
-    grid: tuple[dict[str, Number], ...]
-    chosen: dict[str, Number]
-    dev_value: Number | None
-
-
-class Metric(_Part):
+class Metric(Part):
     """One number with its unit, direction, interval and counts."""
 
     value: Number | None
@@ -141,47 +135,20 @@ class Metric(_Part):
     counts: dict[str, Count]
 
 
-class Baselines(_Part):
+class Baselines(Part):
     """Chance and majority, in the primary metric."""
 
     chance: Number | None
     majority: Number | None
 
 
-class Cost(_Part):
-    """The cost of the run.
-
-    `real_time_factor` is seconds of sound for each second that the upstream computes, on the record's device: 10 is ten
-    times faster than real time. It is None where frames are read and not computed, and in records made before it was
-    kept.
-    """
-
-    parameters: Count
-    macs_per_second: Count | None
-    real_time_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    extract_seconds: Number
-    train_seconds: Number
-    peak_rss_bytes: Count
-    device: str
-
-
-class EnvironmentPart(_Part):
-    """The machine and the libraries of the run."""
-
-    python: str
-    torch: str
-    platform: str
-    cpu: str
-    threads: Count
-    precision: str
-    git: str | None
-
-
-class Record(_Part):
+class Record(Part):
     """One pair of upstream and downstream, one setting, one seed.
 
     `predictions_sha256` is that of `predictions.jsonl` as it was written, `probe_sha256` that of the file of weights
-    in its folder; both are None in records made before they were kept. `head_origin` is that of a plugin's head;
+    in its folder; both are None in records made before they were kept. With `folds`, each fold has its own file of
+    weights, and `mean_over_folds` is the mean of each metric in which every fold counts alike, as published protocols
+    report it; records without folds do not have these two fields. `head_origin` is that of a plugin's head;
     records with a built-in head do not have the field.
     """
 
@@ -213,6 +180,8 @@ class Record(_Part):
     certificate: str | None = None
     predictions_sha256: str | None = None
     probe_sha256: str | None = None
+    folds: tuple[FoldPart, ...] | None = Field(default=None, exclude_if=lambda folds: folds is None)
+    mean_over_folds: dict[str, Number | None] | None = Field(default=None, exclude_if=lambda mean: mean is None)
     seal: dict[str, str] | None = None
 
     @model_validator(mode="after")
@@ -223,6 +192,10 @@ class Record(_Part):
             )
         if self.primary_metric not in self.metrics:
             raise ValueError(f"the primary metric {self.primary_metric} is not among the metrics")
+        if (self.folds is None) != (self.mean_over_folds is None):
+            raise ValueError("`folds` and `mean_over_folds` must both be there, or neither")
+        if self.folds is not None and sum(fold.n_scored for fold in self.folds) != self.n_scored:
+            raise ValueError(f"the `n_scored` of the folds must add up to {self.n_scored}")
         return self
 
     @property
@@ -277,9 +250,15 @@ def weights_file(record: Record) -> str:
     return NETWORK_FILE if record.mode == "finetune" else PROBE_FILE
 
 
+def fold_probe_file(number: int) -> str:
+    """The name of the file of weights of a fold, by its number from 1 on: its name may be none of a file."""
+    return f"probe.fold-{number}.safetensors"
+
+
 def prediction_line(prediction: Prediction) -> dict[str, Any]:
-    """One line of `predictions.jsonl`."""
-    return prediction.as_line()
+    """One line of `predictions.jsonl`; it has a `fold` where there are folds."""
+    line = prediction.as_line()
+    return line if prediction.fold is None else {**line, "fold": prediction.fold}
 
 
 def is_of_known_kind(line: dict[str, Any]) -> bool:
@@ -352,6 +331,11 @@ def prediction_of(line: dict[str, Any], problem: Problem | None = None) -> Predi
     Raises:
         ValueError, KeyError, TypeError: It is none, or holds more.
     """
+    if "fold" in line:
+        fold, line = line["fold"], {name: value for name, value in line.items() if name != "fold"}
+        if not isinstance(fold, str):
+            raise ValueError(f"`fold` must be a name, but is {fold!r}")
+        return replace(prediction_of(line, problem), fold=fold)
     several = [*([] if problem is None else [problem]), *PROBLEMS.values()]
     # Frame predictions are the fallback, whose parser names the missing field of a line that fits nothing.
     kind = next((each.prediction for each in several if each.prediction.marker in line), FRAMES.prediction)

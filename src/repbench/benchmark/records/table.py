@@ -23,10 +23,11 @@ def results_table(records: Sequence[Record]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_CAPTION, caption_justify="left")
     for heading in ("upstream", "downstream", "corpus", *varying, "metric"):
         table.add_column(heading, overflow="fold")
-    for heading in ("score", "95 %", "chance", "majority", "scored"):
+    in_folds = any(record.folds for record in records)
+    for heading in ("score", "95 %", *(["mean over folds"] if in_folds else []), "chance", "majority", "scored"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
-        for row in _rows(record, varying):
+        for row in _rows(record, varying, in_folds=in_folds):
             table.add_row(*row)
         table.add_section()
     return table
@@ -62,11 +63,13 @@ def _control(record: Record) -> str:
     return ", ".join(name for name, holds in controls.items() if holds) or UNDEFINED
 
 
-def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:
+def _rows(record: Record, varying: Sequence[str], *, in_folds: bool) -> list[list[Text | str]]:
     settings = _settings(record)
     names = [record.upstream.name, record.downstream.name, record.corpus.name, *(settings[name] for name in varying)]
     scored = str(record.n_scored) if not record.excluded else f"{record.n_scored} of {record.n_listed}"
     baselines = [number(record.baselines.chance), number(record.baselines.majority), scored]
+    over_folds = record.mean_over_folds or {}
+    means = {name: [number(over_folds.get(name))] if in_folds else [] for name in record.metrics}
     others = [name for name in record.metrics if name != record.primary_metric]
     rows: list[list[Text | str]] = [
         [
@@ -74,12 +77,14 @@ def _rows(record: Record, varying: Sequence[str]) -> list[list[Text | str]]:
             Text(_title(record.primary_metric, record.primary)),
             Text(number(record.primary.value), style="bold"),
             _interval(record.primary),
+            *means[record.primary_metric],
             *baselines,
         ]
     ]
     for name in others:
         metric = record.metrics[name]
-        rows.append([*[""] * len(names), _title(name, metric), number(metric.value), _interval(metric), "", "", ""])
+        numbers = [_title(name, metric), number(metric.value), _interval(metric), *means[name]]
+        rows.append([*[""] * len(names), *numbers, "", "", ""])
     return rows
 
 

@@ -24,6 +24,7 @@ from repbench.benchmark.records.record import (
     RECORD_FILE,
     Record,
     digest_of,
+    fold_probe_file,
     predictions_digest,
     read_fields,
     read_predictions_and_digest,
@@ -31,7 +32,13 @@ from repbench.benchmark.records.record import (
     seal_of,
     weights_file,
 )
-from repbench.benchmark.scoring.metrics import Measured, measure_clusters, metrics_part
+from repbench.benchmark.scoring.metrics import (
+    Measured,
+    mean_over_folds,
+    measure_clusters,
+    metrics_of_folds,
+    metrics_part,
+)
 from repbench.downstream.contract import Downstream, Prediction, Problem, problem_of
 from repbench.errors import DataError, IntegrityError, UsageError, plugin_faults
 from repbench.registry import RESERVED_PREFIXES, registry
@@ -170,6 +177,7 @@ def verify(
     # Numbers first: a change of a number also breaks its seal, and the number with what was found is the better
     # message.
     changes = list(_changed_numbers(record, task, metrics_part(task, classes, predictions, measured)))
+    changes += _changed_folds(record, task, classes, predictions)
     if not COUNTS & {change.field for change in broken}:
         changes += _changed_counts(record, predictions)
     changes += _changed_predictions(record, predictions, digest)
@@ -284,6 +292,23 @@ def _changed_numbers(record: Record, task: Downstream, found: Mapping[str, Any])
         yield Change("primary_metric", record.primary_metric, task.info.primary_metric, "the task ranks by")
 
 
+def _changed_folds(
+    record: Record, task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]
+) -> Iterator[Change]:
+    """The numbers of the folds, which the predictions name, and their means."""
+    found = metrics_of_folds(task, classes, predictions)
+    without = sum(each.fold is None for each in predictions)
+    if found and without:
+        yield Change("folds", len(found), f"no fold of {without} utterances", "the predictions name")
+    stored = {
+        fold.name: {"n_scored": fold.n_scored, "metrics": fold.model_dump()["metrics"]} for fold in record.folds or ()
+    }
+    for name in dict.fromkeys([*found, *stored]):
+        yield from _differences(f"folds.{name}", stored.get(name), found.get(name))
+    mean = mean_over_folds(found.values()) if found else None
+    yield from _differences("mean_over_folds", record.mean_over_folds, mean)
+
+
 def _changed_counts(record: Record, predictions: Sequence[Prediction]) -> Iterator[Change]:
     if record.n_scored != len(predictions):
         yield Change("n_scored", record.n_scored, len(predictions), "the predictions are")
@@ -304,12 +329,19 @@ def _changed_predictions(record: Record, predictions: Sequence[Prediction], dige
 
 
 def _changed_weights(path: Path, record: Record) -> Iterator[Change]:
-    file = path.with_name(weights_file(record))
-    if record.probe_sha256 is not None and file.is_file():
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != record.probe_sha256:
-            yield Change("probe_sha256", record.probe_sha256, found, f"{file.name} has")
+    stored = {f"downstream.files.{name}": (name, sha256) for name, sha256 in record.downstream.files.items()}
+    if record.probe_sha256 is not None:
+        stored["probe_sha256"] = weights_file(record), record.probe_sha256
+    for number, fold in enumerate(record.folds or (), start=1):
+        if fold.probe_sha256 is not None:
+            stored[f"folds.{fold.name}.probe_sha256"] = fold_probe_file(number), fold.probe_sha256
+    for field, (name, sha256) in stored.items():
+        file = path.with_name(name)
+        if file.is_file():
+            with file.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != sha256:
+                yield Change(field, sha256, found, f"{name} has")
 
 
 def _since_sealed(path: Path, raw: dict[str, Any]) -> tuple[list[Change], bool]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,34 @@ def metrics_part(
         }
         for name, info in task.info.metrics.items()
     }
+
+
+def metrics_of_folds(
+    task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]
+) -> dict[str, dict[str, Any]]:
+    """From the name of each fold to `n_scored` and the `metrics` of its predictions, each a value with its counts."""
+    by_tallies, found = tallied(task), {}
+    for name in dict.fromkeys(each.fold for each in predictions if each.fold is not None):
+        own = [each for each in predictions if each.fold == name]
+        with plugin_faults(task.info.name):
+            measured = by_tallies.measure_tallies([by_tallies.tally(own, classes)], classes)
+        values = {each: {"value": measured[each].value, "counts": dict(measured[each].counts)} for each in measured}
+        found[name] = {"n_scored": len(own), "metrics": values}
+    return found
+
+
+def mean_over_folds(folds: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The mean of each metric of `metrics_of_folds`, each fold with the same weight; None if one fold has none."""
+    values: dict[str, list[float | None]] = {}
+    for fold in folds:
+        for name, metric in fold["metrics"].items():
+            values.setdefault(name, []).append(metric["value"])
+    return {name: _mean(several) for name, several in values.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def clusters_of(

@@ -60,7 +60,7 @@ class RunCall:
     @property
     def name(self) -> str:
         """Its name in the output."""
-        return f"{self.label} · {self.downstream} · {self.corpus} · {self.mode} · {self.layer}"
+        return " · ".join(filter(None, (self.label, self.downstream, self.corpus, self.mode, self.layer, self.head)))
 
     def command(self, store_layers: Sequence[str] = ()) -> list[str]:
         """Its command line, without `repbench run`."""

@@ -89,6 +89,8 @@ class Exclusion(Settings):
     """frozen or finetune."""
     layer: str | int | None = None
     """As in `layers`."""
+    head: str | None = None
+    """As in `heads`."""
 
     def covers(self, pair: RunCall) -> bool:
         """Whether the pair matches."""
@@ -98,6 +100,7 @@ class Exclusion(Settings):
             and self.corpus in {None, pair.corpus}
             and self.mode in {None, pair.mode}
             and (self.layer is None or str(self.layer) == pair.layer)
+            and self.head in {None, pair.head}
         )
 
 
@@ -156,6 +159,8 @@ class SweepPlan(Settings):
     """Seeds of the probe."""
     head: str | None = None
     """Name of the head; default: the task's."""
+    heads: Annotated[tuple[str, ...], AtLeastOne, Once] | None = None
+    """Several heads in place of `head`, each with every layer; they read the features that the first one stored."""
     preset: Annotated[str, AfterValidator(_preset)] = "default"
     """Protocol that ships with repbench."""
     assignments: tuple[Annotated[str, AfterValidator(_assignment)], ...] = Field(default=(), alias="set")
@@ -187,6 +192,12 @@ class SweepPlan(Settings):
     @model_validator(mode="after")
     def _labels_part(self) -> SweepPlan:
         _once(tuple(label for _, _, label in self.named_upstreams()))
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_of_heads(self) -> SweepPlan:
+        if self.head is not None and self.heads is not None:
+            raise ValueError("give `head` or `heads`, not both")
         return self
 
     @model_validator(mode="after")
@@ -261,7 +272,8 @@ def _pairs_at(
     """The pairs of one upstream, corpus and mode; `plan` holds the lists of the mode."""
     upstream, checkpoint, label = named
     layers = sorted(map(str, plan.layers), key=lambda layer: layer not in READ_ALL)
-    for downstream, layer in itertools.product(plan.downstreams, layers):
+    heads = plan.heads or (plan.head,)
+    for downstream, layer, head in itertools.product(plan.downstreams, layers, heads):
         yield RunCall(
             upstream=upstream,
             checkpoint=checkpoint,
@@ -272,7 +284,7 @@ def _pairs_at(
             layer=layer,
             label_fractions=plan.label_fractions,
             seeds=plan.seeds,
-            head=plan.head,
+            head=head,
             preset=plan.preset,
             assignments=plan.assignments,
             tune=plan.tune,

@@ -85,6 +85,7 @@ class PairSummary:
             "corpus": self.pair.corpus,
             "mode": self.pair.mode,
             "layer": self.pair.layer,
+            "head": self.pair.head,
             "status": self.status,
             "records": [*self.existing, *self.made],
             "exit_code": self.exit_code,
@@ -164,7 +165,8 @@ def sweep(request: SweepRequest, reporter: Reporter | None = None) -> Swept:
 
 def _described(pair: RunCall) -> str:
     how = "" if pair.mode == "frozen" else f"{pair.mode}, "
-    return f"{pair.downstream} ({how}layer {pair.layer})"
+    head = "" if pair.head is None else f", head {pair.head}"
+    return f"{pair.downstream} ({how}layer {pair.layer}{head})"
 
 
 def left_to_do(jobs: Sequence[Job], expected: Forecast) -> list[Job]:

@@ -15,7 +15,7 @@ from repbench.downstream.heads.find import (
     refuse_head,
     refuse_other_head,
 )
-from repbench.downstream.heads.frames import initialise, mean_of_each, windows
+from repbench.downstream.heads.frames import deviation_of_each, initialise, mean_of_each, windows
 from repbench.downstream.heads.products import each_part, fits, linear
 from repbench.downstream.heads.workers import keep_freed_memory, worker_threads
 
@@ -32,6 +32,7 @@ __all__ = [
     "RecurrentHead",
     "SeededDropout",
     "build_head",
+    "deviation_of_each",
     "each_part",
     "fits",
     "head_entry",

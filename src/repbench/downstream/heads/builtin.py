@@ -86,20 +86,22 @@ class LayeredHead(Head):
 class Linear(LayeredHead):
     """`linear`: one matrix, on the mean if it pools."""
 
-    info = HeadInfo(name="linear", gives=("frames", "utterances"), one_matrix=True, linear_on_mean=True)
+    info = HeadInfo(
+        name="linear", gives=("frames", "utterances"), one_matrix=True, linear_on_mean=True, mean_over_frames=True
+    )
 
 
 class Mlp1(LayeredHead):
     """`mlp1`: one hidden layer."""
 
-    info = HeadInfo(name="mlp1", gives=("frames", "utterances"))
+    info = HeadInfo(name="mlp1", gives=("frames", "utterances"), mean_over_frames=True)
     num_hidden = 1
 
 
 class Mlp2(LayeredHead):
     """`mlp2`: two hidden layers."""
 
-    info = HeadInfo(name="mlp2", gives=("frames", "utterances"))
+    info = HeadInfo(name="mlp2", gives=("frames", "utterances"), mean_over_frames=True)
     num_hidden = 2
 
 
@@ -146,7 +148,7 @@ class ProjectedHead(Head):
 class ProjectMean(ProjectedHead):
     """`project_mean`: the mean between two linear layers."""
 
-    info = HeadInfo(name="project_mean", gives=("utterances",), linear_on_mean=True)
+    info = HeadInfo(name="project_mean", gives=("utterances",), linear_on_mean=True, mean_over_frames=True)
 
 
 class ProjectCtc(ProjectedHead):

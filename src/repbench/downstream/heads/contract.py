@@ -31,17 +31,23 @@ class HeadInfo:
         name: Name of the head.
         gives: The rows of scores that it can give. `ctc`, with a blank, and `linear` are two heads.
         context_frames: Frames on either side of each that its scores depend on; 0 for utterances.
+        whole_utterances: Whether the scores of a frame depend on further frames than these. Training then draws whole
+            utterances in place of single frames, and the head is always called with counts.
         one_matrix: Whether `output` holds all its parameters. Such heads of one run are computed as one product.
         linear_on_mean: Whether the scores of an utterance are a linear function of the mean of its frames. Such a head
             is refused where that mean is constant.
+        mean_over_frames: Whether the scores of an utterance depend on the mean, over its frames, of what is computed of
+            each frame alone. Such a head can be trained on some frames of each (`probe.frames_per_utterance`).
         contract: Version of this contract.
     """
 
     name: str
     gives: tuple[Gives, ...]
     context_frames: int = 0
+    whole_utterances: bool = False
     one_matrix: bool = False
     linear_on_mean: bool = False
+    mean_over_frames: bool = False
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
@@ -55,6 +61,9 @@ class HeadInfo:
             raise PluginError("A head with a blank gives nothing else", key=self.name, do="Register it under two names")
         if self.context_frames < 0:
             raise PluginError(f"`context_frames` must be at least 0, but is {self.context_frames}", key=self.name)
+        if self.whole_utterances and self.context_frames:
+            what = "A head with `whole_utterances` has no `context_frames`, which are those of single frames"
+            raise PluginError(what, key=self.name, do="Leave one of the two out")
 
 
 class Head(nn.Module):
@@ -78,7 +87,8 @@ class Head(nn.Module):
         Args:
             frames: (N, D). For a head with context that is called without counts, (N (2 context + 1), D): for each
                 frame its window, the latest frame first.
-            counts: (U,) frames of each utterance, which add up to N. Not needed by a head for frames without context.
+            counts: (U,) frames of each utterance, which add up to N. Not needed by a head for frames without context,
+                unless it reads whole utterances.
 
         Returns:
             (N, O), or (U, O) if it was built with `pools`.

@@ -1,4 +1,4 @@
-"""Accuracy, macro-F1 and area under the ROC curve.
+"""Accuracy, balanced accuracy, macro-F1 and area under the ROC curve.
 
 Conventions: a confusion matrix is (C, C) integer counts, reference class by row, estimated class by column. Counts are
 pooled over utterances and divided once. An undefined metric is None, never 0: an accuracy of no predictions, an area
@@ -6,6 +6,8 @@ under a curve of one class.
 
 Metrics:
     accuracy: share of items whose estimated class is the reference. In [0, 1], higher is better.
+    balanced_accuracy: mean recall over the classes that occur in the reference, which is also called unweighted average
+        recall (UAR). In [0, 1], higher is better.
     macro_f1: mean F1 over the classes that occur in the reference; 2TP / (2TP + FP + FN). In [0, 1], higher is better.
     auc: chance that a random positive scores above a random negative, ties one half. In [0, 1], higher is better.
 """
@@ -62,6 +64,16 @@ def accuracy(confusion: Confusion) -> float | None:
     return int(np.trace(confusion)) / total if total else None
 
 
+def balanced_accuracy(confusion: Confusion) -> float | None:
+    """Mean recall over the classes that occur in the reference; None without any."""
+    validate(confusion)
+    references = confusion.sum(axis=1)
+    occurs = references > 0
+    if not occurs.any():
+        return None
+    return float(np.mean(np.diag(confusion)[occurs] / references[occurs]))  # (classes that occur,) -> a mean
+
+
 def macro_f1(confusion: Confusion) -> float | None:
     """Mean F1 over the classes that occur in the reference; None without any."""
     validate(confusion)
@@ -98,12 +110,12 @@ def auc(references: Sequence[bool], scores: Sequence[float]) -> float | None:
     if positive.all() or not positive.any():
         return None
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    rank_sum = float(_average_ranks(scores)[positive].sum())
+    rank_sum = float(average_ranks(scores)[positive].sum())
     return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
 
 
-def _average_ranks(scores: Sequence[float]) -> NDArray[np.float64]:
-    """From 1; equal scores share the mean of their ranks."""
+def average_ranks(scores: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) ranks from 1 on, of the least first; equal scores share the mean of their ranks."""
     _, places, counts = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True, return_counts=True)
     # n equal scores whose last rank is r hold the ranks r - n + 1 … r, with mean r - (n - 1) / 2: (distinct scores,)
     ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2

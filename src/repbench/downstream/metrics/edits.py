@@ -9,8 +9,8 @@ Metrics:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from itertools import groupby
+from collections.abc import Collection, Hashable, Sequence
+from itertools import groupby, zip_longest
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -21,8 +21,12 @@ def collapse(path: Sequence[int], dropped: Collection[int]) -> list[int]:
     return [value for value, _ in groupby(path) if value not in dropped]
 
 
-def count_edits(reference: Sequence[int], estimated: Sequence[int]) -> int:
+def count_edits(reference: Sequence[Hashable], estimated: Sequence[Hashable]) -> int:
     """Fewest substitutions, deletions and insertions that turn one sequence into the other (Levenshtein).
+
+    Args:
+        reference: Of classes, words, or characters (a text).
+        estimated: Likewise.
 
     Raises:
         ValueError: One is a tensor, whose elements are never equal to those of another.
@@ -44,3 +48,16 @@ def error_rate(edits: int, reference_length: int) -> float | None:
     if edits < 0 or reference_length < 0:
         raise ValueError(f"edits and events are counts, but are {edits} and {reference_length}")
     return edits / reference_length if reference_length else None
+
+
+def aligned(reference: Sequence[str], estimated: Sequence[str]) -> list[tuple[str | None, str | None]]:
+    """Pairs of words of an alignment with the fewest edits; None in place of a word that is missing on one side.
+
+    Of several such alignments one is given, always the same.
+    """
+    pairs: list[tuple[str | None, str | None]] = []
+    for step in Levenshtein.opcodes(reference, estimated):
+        before = reference[step.src_start : step.src_end]
+        after = estimated[step.dest_start : step.dest_end]
+        pairs += zip_longest(before, after)
+    return pairs

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
+from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
+from repbench.downstream.problems.texts import TEXTS
 from repbench.downstream.problems.utterances import UTTERANCES
 from repbench.errors import PluginError
 
-__all__ = ["FRAMES", "PROBLEMS", "SEQUENCES", "UTTERANCES", "Problem", "add_problem", "problem_named"]
+__all__ = [
+    "ATTRIBUTES",
+    "FRAMES",
+    "PROBLEMS",
+    "REGRESSION",
+    "SEQUENCES",
+    "TEXTS",
+    "UTTERANCES",
+    "Problem",
+    "add_problem",
+    "problem_named",
+]
 
-PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (FRAMES, UTTERANCES, SEQUENCES)}
-"""From the name of a problem to its object: the built-in ones, and those that plugins add."""
+PROBLEMS: dict[str, Problem] = {
+    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES)
+}
+"""From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
+because a line of predictions is read by the first whose marker it has."""
 
 
 def add_problem(problem: Problem) -> None:

@@ -4,6 +4,8 @@ A kind of task is a `Problem` in a separate file. The benchmark's code is the sa
 that `DownstreamInfo.problem` names or is. torch is imported inside the functions that compute with tensors, because
 readers of records load none.
 
+Longer than others: a contract is read as a whole.
+
 Axes: R probes, N rows of scores (frames, or utterances where the head pools), C scores a row, U utterances, S targets.
 """
 
@@ -15,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,9 @@ Batches = Literal["frames", "utterances"]
 
 Quality = Literal["right", "wrong", "guess"]
 """Of the predictions that the conformance suite makes up."""
+
+ENCODER_FILES = r"^[A-Za-z0-9_-]+\.model$"
+"""Names of the files of an encoder: none of them leads out of the folder of a record, or is another file of it."""
 
 MOST = 2**53
 """Counts and scores beyond this occur in no run."""
@@ -105,6 +110,30 @@ class Task(Protocol):
         """Its declaration."""
 
 
+class TargetStatistics(NamedTuple):
+    """Mean and standard deviation by which the numbers that are learned are standardised, in the unit of the labels."""
+
+    mean: float
+    deviation: float
+
+
+class Encoder(Protocol):
+    """The targets of labels, as a function that follows from the labels of the training split.
+
+    Attributes:
+        files: From the name of each file that it is read from to its content; they are kept in the folder of a record,
+            under names as `ENCODER_FILES`.
+    """
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The files that it is read from."""
+
+    def encoded(self, labels: Any) -> Any:
+        """The labels of a training utterance with their targets."""
+        ...
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """The task of a run with its classes and, where scores are read, the times of the frames.
@@ -113,11 +142,13 @@ class TaskContext:
         task: The task.
         classes: Its C classes, sorted; empty for a problem without classes.
         times: Of the upstream's frames; None where nothing depends on them.
+        target_statistics: Of the utterances that are trained on, while a probe is trained on numbers.
     """
 
     task: Task
     classes: tuple[str, ...]
     times: FrameTimes | None = None
+    target_statistics: TargetStatistics | None = None
 
     @functools.cached_property
     def index(self) -> dict[str, int]:
@@ -133,6 +164,8 @@ class Prediction:
         id: The utterance.
         speaker: Its speaker, if known.
         group: Its chapter, session or video, if known.
+        fold: The fold in which it was test; None where there are no folds. `as_line` and `of_line` leave it out, as it
+            is not of the kind: who writes and reads lines adds it.
         marker: The field of a line of `predictions.jsonl` that only this kind of prediction has.
     """
 
@@ -141,6 +174,7 @@ class Prediction:
     id: str
     speaker: str | None
     group: str | None
+    fold: str | None = None
 
     def as_line(self) -> dict[str, Any]:
         """The fields of its line of `predictions.jsonl`."""
@@ -169,13 +203,17 @@ class Prediction:
         """Whether the one class that it predicts is the reference; None where it is not one class."""
         return None
 
+    def aligned(self) -> Sequence[tuple[str | None, str | None]] | None:
+        """The words of the reference with those in their places, None for a missing one; None without words."""
+        return None
+
     def confused(self) -> tuple[tuple[int, int, int], ...] | None:
         """(reference class, estimated class, count) for a confusion figure; None for a kind that has no figure."""
         return None
 
 
 def _fields_of(kind: type[Prediction]) -> tuple[str, ...]:
-    return tuple(each.name for each in dataclasses.fields(kind))
+    return tuple(each.name for each in dataclasses.fields(kind) if each.name != "fold")
 
 
 def _frozen(value: Any) -> Any:
@@ -234,6 +272,11 @@ class Problem(ABC):
         """Whether there is one row of scores an utterance rather than one a frame."""
         return self.needs == "utterances"
 
+    @property
+    def standardises_targets(self) -> bool:
+        """Whether targets are numbers that are standardised for training."""
+        return type(self).target_statistics is not Problem.target_statistics
+
     # labels
 
     @abstractmethod
@@ -267,6 +310,19 @@ class Problem(ABC):
             return bool(names)
         return bool((self.scored_classes(example, dict.fromkeys(names, 0)) != UNLABELLED).any())
 
+    def encoder(self, task: Task, train: Sequence[Any]) -> Encoder | None:
+        """What gives the labels of training utterances their targets; None where they have them.
+
+        Args:
+            task: The task.
+            train: Labels of the training utterances, and of no other.
+        """
+        return None
+
+    def warnings(self, classes: Sequence[str], test: Iterable[Any]) -> tuple[str, ...]:
+        """Facts about the labels of test that a reader of the score needs, in words."""
+        return ()
+
     # training
 
     def outputs(self, num_classes: int) -> int:
@@ -276,6 +332,13 @@ class Problem(ABC):
     def frames_needed(self, labels: Any) -> int:
         """Fewest frames with which an utterance can be trained on."""
         return 0
+
+    def target_statistics(self, labels: Iterable[Any]) -> TargetStatistics | None:
+        """The statistics of the labels that a probe is trained on, where targets are numbers; None: they are classes.
+
+        A probe keeps them, and its scores are brought into the unit of the labels by them before they are predictions.
+        """
+        return None
 
     @abstractmethod
     def targets(self, context: TaskContext, example: LabelledUtterance, num_frames: int) -> NDArray[Any]:

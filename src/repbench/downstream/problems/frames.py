@@ -139,7 +139,7 @@ class FrameClassification(ClassProblem):
     """A class at each instant of a grid."""
 
     name = "frame-classification"
-    heads = ("linear", "mlp1", "mlp2", "concat9")
+    heads = ("linear", "mlp1", "mlp2", "concat9", "conv", "blstm")
     prediction = FramePrediction
     labels_are = "timed segments of Phone"
     needs = "frames"

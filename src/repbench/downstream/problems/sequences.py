@@ -92,7 +92,7 @@ class SequenceRecognition(Problem):
     """The classes of each utterance in order."""
 
     name = "sequence"
-    heads = ("ctc", "project_ctc")
+    heads = ("ctc", "project_ctc", "blstm_ctc")
     prediction = SequencePrediction
     labels_are = "class names in order"
     needs = "frames with a blank"
@@ -118,13 +118,7 @@ class SequenceRecognition(Problem):
         self, scores: Tensor, targets: Tensor, counts: Tensor | None = None, num_targets: Tensor | None = None
     ) -> Tensor:
         """CTC."""
-        import torch
-
-        assert counts is not None
-        assert num_targets is not None
-        # One probe after the other: `ctc_loss` has no axis for R. R times () -> (R,)
-        counts = counts.to(scores.device)
-        return torch.stack([sequence_loss(each, counts, targets, num_targets) for each in scores])
+        return sequence_losses(scores, targets, counts, num_targets)
 
     def reference(self, context: TaskContext, example: LabelledUtterance, num_rows: int) -> tuple[int, ...]:
         """The classes in order."""
@@ -163,6 +157,17 @@ class SequenceRecognition(Problem):
 SEQUENCES = SequenceRecognition()
 
 
+def sequence_losses(scores: Tensor, targets: Tensor, counts: Tensor | None, num_targets: Tensor | None) -> Tensor:
+    """(R,) the loss of each of R probes by CTC; arguments as `Problem.losses`."""
+    import torch
+
+    assert counts is not None
+    assert num_targets is not None
+    # One probe after the other: `ctc_loss` has no axis for R. R times () -> (R,)
+    counts = counts.to(scores.device)
+    return torch.stack([sequence_loss(each, counts, targets, num_targets) for each in scores])
+
+
 def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: Tensor) -> Tensor:
     """The mean over utterances of their negative log-likelihood a class.
 
@@ -170,7 +175,7 @@ def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: 
         scores: (N, C + 1), the frames of all utterances in turn.
         counts: (U,) frames of each.
         classes: (S,) the classes of all sequences in turn.
-        num_classes: (U,) of each; at least one. All are on one device.
+        num_classes: (U,) of each; 0 where only blanks are right. All are on one device.
 
     Returns:
         A scalar; infinite where a sequence needs more frames than there are.
@@ -184,7 +189,7 @@ def sequence_loss(scores: Tensor, counts: Tensor, classes: Tensor, num_classes: 
     # The blank is class C, the last, not torch's default 0. (longest, U, C + 1) with (S,) concatenated targets -> (U,)
     losses = F.ctc_loss(padded, classes, counts, num_classes, blank=scores.shape[-1] - 1, reduction="none")
     # (U,) -> a scalar: a class is the unit, so that long utterances weigh no more than short ones
-    return (losses / num_classes).mean()
+    return (losses / num_classes.clamp_min(1)).mean()
 
 
 def best_path(scores: Tensor) -> tuple[int, ...]:

@@ -67,6 +67,10 @@ class UtterancePrediction(Prediction):
         """Whether the estimated class is the reference."""
         return self.estimated == self.reference
 
+    def confused(self) -> tuple[tuple[int, int, int], ...]:
+        """The reference and the estimated class, once."""
+        return ((self.reference, self.estimated, 1),)
+
 
 _FIELDS = frozenset({"id", "speaker", "group", "reference", "scores"})
 
@@ -75,7 +79,18 @@ class UtteranceClassification(ClassProblem):
     """A class for each utterance."""
 
     name = "utterance-classification"
-    heads = ("linear", "mlp1", "mlp2", "gru", "project_mean")
+    heads = (
+        "linear",
+        "mlp1",
+        "mlp2",
+        "gru",
+        "project_mean",
+        "attentive_mean",
+        "statistics_mean",
+        "conv",
+        "blstm",
+        "xvector",
+    )
     prediction = UtterancePrediction
     labels_are = "a class name"
     needs = "utterances"

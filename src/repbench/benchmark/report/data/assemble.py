@@ -19,10 +19,13 @@ from repbench.benchmark.report.data.controls import Controls, controls
 from repbench.benchmark.report.data.cost import Front, RowCost, fronts, row_cost
 from repbench.benchmark.report.data.efficiency import Efficiency, efficiencies
 from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
+from repbench.benchmark.report.data.heads import HeadComparison, head_comparisons
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
+from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.errors import IntegrityError
@@ -66,13 +69,16 @@ class Report:
         gathered: The table.
         verdicts: The comparisons of its cells.
         overall: From mode and label fraction to the aggregates over all tasks; empty with one task.
+        folds: The score of each fold, by column.
         controls: Shuffled labels and untrained networks, by column.
         costs: From the key of a row to its costs.
         efficiencies: Label-efficiency curves, by column.
         profiles: Layer profiles, by column.
         confusions: Confusion matrices of frame tasks, by column.
+        worst: The worst utterances of tasks that predict words, by column.
         fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
+        heads: Models under several heads.
         published: Published tables.
         notes: Sentences for the reader.
         heading: Title and text above the report.
@@ -81,13 +87,16 @@ class Report:
     gathered: Gathered
     verdicts: Verdicts
     overall: Mapping[tuple[str, float], GroupAggregates]
+    folds: Sequence[FoldScores]
     controls: Sequence[Controls]
     costs: Mapping[str, RowCost]
     efficiencies: Sequence[Efficiency]
     profiles: Sequence[LayerProfiles]
     confusions: Sequence[Confusion]
+    worst: Sequence[WorstUtterances]
     fronts: Sequence[Front]
     sensitivities: Sequence[Sensitivity]
+    heads: Sequence[HeadComparison]
     published: Sequence[Published]
     notes: Sequence[str]
     heading: Heading
@@ -230,19 +239,30 @@ def assemble(
         _refuse(gathered)
     verdicts = compare(gathered, evidence)
     matrices, without = confusions(gathered, verdicts)
+    heads = head_comparisons(gathered, evidence)
     return Report(
         gathered=gathered,
         verdicts=verdicts,
         overall={group: each for group in gathered.groups if (each := overall(gathered, group)) is not None},
+        folds=fold_scores(gathered),
         controls=controls(gathered, evidence),
         costs={row.key: row_cost(gathered, row) for row in gathered.rows},
         efficiencies=efficiencies(gathered),
         profiles=layer_profiles(gathered),
         confusions=matrices,
+        worst=worst_utterances(gathered, verdicts),
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),
+        heads=heads,
         published=[make() for name in published for make in PUBLISHED[name]],
-        notes=[*gathered.notes, *without, *_missing(gathered), *_few_seeds(gathered), *_unchecked(gathered)],
+        notes=[
+            *gathered.notes,
+            *without,
+            *_same_orders(heads),
+            *_missing(gathered),
+            *_few_seeds(gathered),
+            *_unchecked(gathered),
+        ],
         heading=heading,
     )
 
@@ -265,6 +285,11 @@ def _missing(gathered: Gathered) -> list[str]:
             names = ", ".join(sorted(shown(name) for name in networks - controlled))
             notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
     return notes
+
+
+def _same_orders(heads: Sequence[HeadComparison]) -> list[str]:
+    """Notes on models whose order is the same with each head; the others have a table."""
+    return [f"{each.title}: {each.sentence}" for each in heads if not each.reversals]
 
 
 def _few_seeds(gathered: Gathered) -> Iterator[str]:

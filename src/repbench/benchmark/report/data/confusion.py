@@ -1,15 +1,16 @@
-"""Confusion matrices of frame tasks, pooled over the seeds of the best system."""
+"""Confusion matrices of tasks with classes, pooled over the seeds of the best system."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import Verdicts
 from repbench.benchmark.report.data.evidence import classes_of, predictions_of
 from repbench.benchmark.report.data.gather import Cell, Gathered
 from repbench.benchmark.report.render.escaping import shown
+from repbench.downstream.contract import FramePrediction
 
 MOST_CLASSES = 100
 """Most classes of a matrix that is drawn."""
@@ -24,8 +25,8 @@ class ConfusedPair:
     Attributes:
         reference: Name of the reference class.
         estimated: Name of the predicted class.
-        count: Number of instants.
-        share: Their share of the instants of the reference.
+        count: Number of items.
+        share: Their share of the items of the reference.
     """
 
     reference: str
@@ -41,22 +42,24 @@ class Confusion:
     Attributes:
         cell: The cell.
         classes: Names, in the order of the task.
-        shares: shares[r][e]: share of the instants of r predicted as e; None where r never occurs.
+        shares: shares[r][e]: share of the items of r predicted as e; None where r never occurs.
         pairs: The most frequent confusions.
+        items: What is counted: instants of frame tasks, else utterances.
     """
 
     cell: Cell
     classes: tuple[str, ...]
     shares: tuple[tuple[float, ...] | None, ...]
     pairs: tuple[ConfusedPair, ...]
+    items: str = "instants"
 
 
 def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion], list[str]]:
-    """A matrix for each column of a frame task, and a note for each that has none."""
+    """A matrix for each column of a task with classes, and a note for each that has none."""
     found: list[Confusion] = []
     notes: list[str] = []
     for column in gathered.columns:
-        cell = _subject(gathered, verdicts, column)
+        cell = best_cell(gathered, verdicts, column)
         if cell is None:
             continue
         matrix = _confusion(cell)
@@ -67,7 +70,7 @@ def confusions(gathered: Gathered, verdicts: Verdicts) -> tuple[list[Confusion],
     return found, notes
 
 
-def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | None:
+def best_cell(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | None:
     """The best cell of the column's first group, which has the largest label fraction."""
     cells = gathered.column_cells(column)
     best = next((cell for cell in cells if cell.key in verdicts.best), None)
@@ -76,9 +79,10 @@ def _subject(gathered: Gathered, verdicts: Verdicts, column: Column) -> Cell | N
 
 
 def _confusion(cell: Cell) -> Confusion | str | None:
-    """The pooled matrix; None for a task without frame predictions; else the reason that there is none."""
+    """The pooled matrix; None for a task whose predictions are not of single classes; else the reason for none."""
     counts: Counter[tuple[int, int]] = Counter()
     known: set[tuple[str, ...]] = set()
+    items = "instants"
     for run in cell.runs:
         if run.unchecked is not None:
             return run.unchecked
@@ -93,6 +97,7 @@ def _confusion(cell: Cell) -> Confusion | str | None:
             return classes
         # Numbers of classes can be added over seeds only where they number the same names.
         known.add(classes)
+        items = "instants" if isinstance(predictions[0], FramePrediction) else "utterances"
         for cells in confused:
             counts.update({(reference, estimated): n for reference, estimated, n in cells})
     if len(known) != 1:
@@ -100,7 +105,7 @@ def _confusion(cell: Cell) -> Confusion | str | None:
     (classes,) = known
     if len(classes) > MOST_CLASSES:
         return f"{len(classes)} classes are too many to draw"
-    return _matrix(cell, tuple(shown(name, 12) for name in classes), counts)
+    return replace(_matrix(cell, tuple(shown(name, 12) for name in classes), counts), items=items)
 
 
 def _matrix(cell: Cell, classes: tuple[str, ...], counts: Counter[tuple[int, int]]) -> Confusion:

@@ -174,7 +174,7 @@ def confusion_figure(confusion: Confusion) -> Figure:
 
     title = f"Confusions: {cell.column.title}, {cell.row.title}"
     words = "; ".join(
-        f"{pair.reference} predicted as {pair.estimated} at {pair.share:.0%} of its instants"
+        f"{pair.reference} predicted as {pair.estimated} at {pair.share:.0%} of its {confusion.items}"
         for pair in confusion.pairs
     )
     return draw(f"confusion-{cell.column.key}", title, f"Most confused: {words}", (_WIDTH, _WIDTH), paint)

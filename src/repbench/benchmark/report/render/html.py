@@ -48,12 +48,12 @@ class Filter(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The figures of one kind, each with its table."""
+    """The figures of one kind, each with its table, or tables alone."""
 
     key: str
     title: str
     text: str
-    figures: list[tuple[Figure, PlainTable]]
+    figures: list[tuple[Figure | None, PlainTable]]
     more: str
 
 
@@ -104,12 +104,16 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         for place, (group, together) in enumerate(report.overall.items())
         for each in tables.overall(together, group)
     ]
+    folds = [tables.folds(each) for each in report.folds]
     controls = [tables.controls(each) for each in report.controls]
+    heads = [tables.heads(each) for each in report.heads if each.reversals]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
     contents = [
         ("scores", "Scores"),
         *([("overall", "All tasks together")] if overall else []),
+        *([("folds", "Folds")] if folds else []),
+        *([("heads", "Order of models by head")] if heads else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
         *([("published", "Published elsewhere")] if published else []),
@@ -136,6 +140,8 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "untested": " ".join(tables.untested_sentence(report)),
         "seeds": " ".join(tables.seeds_and_checks(report)),
         "overall": overall,
+        "fold_tables": folds,
+        "head_tables": heads,
         "control_tables": controls,
         "published": published,
         "failures": not_believed,
@@ -350,13 +356,21 @@ def _sections(report: Report) -> Iterator[Section]:
         report.confusions, lambda each: (figures.confusion_figure(each), tables.most_confused(each)),
     )  # fmt: skip
     yield from _section(
+        "worst", "Worst utterances", "Words of the best system aligned with the references; edits are in brackets.",
+        report.worst, lambda each: (None, tables.worst(each)),
+    )  # fmt: skip
+    yield from _section(
         "rates", "Learning rates", "Best dev value at each learning rate of the grid.",
         report.sensitivities, lambda each: (figures.sensitivity_figure(each), tables.learning_rates(each)),
     )  # fmt: skip
 
 
 def _section(
-    key: str, title: str, text: str, subjects: Sequence[Subject], draw: Callable[[Subject], tuple[Figure, PlainTable]]
+    key: str,
+    title: str,
+    text: str,
+    subjects: Sequence[Subject],
+    draw: Callable[[Subject], tuple[Figure | None, PlainTable]],
 ) -> Iterator[Section]:
     if subjects:
         left_out = len(subjects) - MOST_FIGURES

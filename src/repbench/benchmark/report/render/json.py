@@ -17,10 +17,13 @@ from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.data.cost import Front
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency
+from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow
+from repbench.benchmark.report.data.heads import HeadComparison, Margin, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.reading import Run
 from repbench.benchmark.report.data.sensitivity import Sensitivity
+from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.commands import command_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
@@ -44,6 +47,8 @@ _OF_RECORD: Fields = {**_OF_RUN, **_fields("seed=record.seed value=record.primar
 _FAILED: Fields = {**_OF_RUN, **_fields("fault")}
 
 _OF_CLASS: dict[type, Fields] = {
+    FoldScores: _fields("column cells"),
+    CellFolds: _fields("cell folds=values mean_over_folds=mean deviation"),
     Controls: _fields("column cells=controlled"),
     Controlled: _fields("cell selectivity gained_by_training=training"),
     Gain: _fields("over=control value ci95=interval"),
@@ -66,6 +71,15 @@ _OF_CLASS: dict[type, Fields] = {
             for tried in each.tried
         },
     ),
+    HeadComparison: _fields(
+        "mode label_fraction heads models=num_models pairs=num_pairs sentence reversals",
+        mode=lambda each: each.group[0],
+        label_fraction=lambda each: each.group[1],
+    ),
+    Reversal: _fields("first second separated=is_separated margins"),
+    Margin: _fields("column value ci95=interval separated=is_separated"),
+    WorstUtterances: _fields("column=cell.column row=cell.row seed utterances num_wrong num_scored"),
+    AlignedUtterance: _fields("id words edits=num_edits reference_words=num_words"),
     Published: _fields("title source date notes values"),
     Run: _OF_RECORD,
 }
@@ -106,12 +120,15 @@ def results(report: Report) -> dict[str, Any]:
         "overall": [
             _overall(aggregates.columns, each) for aggregates in report.overall.values() for each in aggregates.rows
         ],
+        "folds": _plain(report.folds),
         "controls": _plain(report.controls),
         "label_efficiency": _plain(report.efficiencies),
         "layers": _plain(report.profiles),
         "confusions": _plain(report.confusions),
+        "worst_utterances": _plain(report.worst),
         "cost_fronts": _plain(report.fronts),
         "learning_rates": _plain(report.sensitivities),
+        "heads": _plain(report.heads),
         "published": _plain(report.published),
         "failed": _several(gathered.failed, _FAILED),
         "unreadable": _plain(gathered.unreadable),

@@ -24,6 +24,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"# {markdown(shown(report.heading.title, LONGEST_TITLE))}\n"
     yield from (f"{markdown(shown(paragraph, LONGEST_TEXT))}\n" for paragraph in report.heading.paragraphs)
     yield from (f"* {markdown(verdict.sentence)}" for verdict in report.verdict_lines())
+    yield from (f"* {markdown(f'{each.title}: {each.sentence}')}" for each in report.heads if each.reversals)
     for table in tables_of(report):
         yield from _table(table, "##")
     if report.published:

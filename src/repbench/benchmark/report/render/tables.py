@@ -16,9 +16,12 @@ from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.data.cost import Front, as_count
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
+from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow, System
+from repbench.benchmark.report.data.heads import HeadComparison, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
+from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances, alignment_in_words
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown
@@ -143,11 +146,14 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
         yield scores(report, group)
         if group in report.overall:
             yield from overall(report.overall[group], group)
+    yield from (folds(each) for each in report.folds)
+    yield from (heads(each) for each in report.heads if each.reversals)
     yield from (controls(each) for each in report.controls)
     yield from (efficiency(each) for each in report.efficiencies)
     yield from (layers(each) for each in report.profiles)
     yield from (front(each) for each in report.fronts)
     yield from (most_confused(each) for each in report.confusions)
+    yield from (worst(each) for each in report.worst)
     yield from (learning_rates(each) for each in report.sensitivities)
     yield from sources(report)
 
@@ -278,6 +284,27 @@ def _letters() -> Iterator[str]:
         yield from (f"{letter}{turn if turn > 1 else ''}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
+def folds(each: FoldScores) -> PlainTable:
+    """A row for each number, a column for each fold; then the mean over folds."""
+    columns: tuple[TableColumn[CellFolds], ...] = (
+        TableColumn("system", lambda one: one.cell.row.system.name, is_name=True),
+        TableColumn("setting", lambda one: _setting(one.cell.row), is_name=True),
+        *(TableColumn(f"fold {shown(name)}", partial(_of_fold, name=name)) for name in each.names),
+        TableColumn("mean over folds", lambda one: one.mean, number),
+        TableColumn("deviation", lambda one: one.deviation, number),
+        TableColumn(f"pooled {shown(each.column.metric)}", lambda one: _unmarked(one.cell)),
+    )
+    note = (
+        "In the mean over folds each fold counts alike, as in published results; the pooled number counts each item "
+        "alike, and is the one that is ranked and has an interval. Deviation: standard deviation of the folds."
+    )
+    return table(f"Folds: {each.column.title}", columns, each.cells, (note,))
+
+
+def _of_fold(one: CellFolds, name: str) -> str | None:
+    return number(one.values[name]) if name in one.values else None
+
+
 def controls(each: Controls) -> PlainTable:
     """Each number with that of the same setting with shuffled labels and that of the same network untrained."""
     shuffled = any(one.selectivity is not None for one in each.controlled)
@@ -310,6 +337,35 @@ def _setting(row: ReportRow) -> str:
 
 def _gained(gain: Gain | None) -> PlainCell | None:
     return None if gain is None else PlainCell(number(gain.value), interval(gain.interval))
+
+
+MOST_REVERSALS = 20
+"""Reversals in one table; results.json has all."""
+
+
+def heads(each: HeadComparison) -> PlainTable:
+    """The pairs of models whose order depends on the head, with the margin of the first over the second."""
+    columns: list[TableColumn[Reversal]] = [
+        TableColumn("better with one head", lambda pair: pair.first.title, is_name=True),
+        TableColumn("better with another", lambda pair: pair.second.title, is_name=True),
+    ]
+    columns += [TableColumn(head, partial(_margin_at, key=key)) for key, head in each.heads.items()]
+    columns.append(TableColumn("separated", lambda pair: "yes" if pair.is_separated else "no"))
+    left_out = len(each.reversals) - MOST_REVERSALS
+    notes = (
+        f"{each.sentence[0].upper()}{each.sentence[1:]}.",
+        "Numbers are margins of the first model over the second, positive where it is better, with 95 % intervals "
+        "paired over the same utterances and not adjusted for the number of pairs. Separated: with one head the "
+        "interval is above 0, with another below. Not separated: it includes 0; not tested: it is not known.",
+        *([f"{left_out} more are in results.json."] if left_out > 0 else []),
+    )
+    title = f"Order of models by head: {each.title}, {group_title(each.group)}"
+    return table(title, columns, each.reversals[:MOST_REVERSALS], notes)
+
+
+def _margin_at(pair: Reversal, key: str) -> PlainCell | None:
+    margin = next((each for each in pair.margins if each.column.key == key), None)
+    return None if margin is None else PlainCell(f"{margin.value:+.3f}", interval(margin.interval))
 
 
 def efficiency(each: Efficiency) -> PlainTable:
@@ -388,10 +444,26 @@ def most_confused(each: Confusion) -> PlainTable:
     columns: tuple[TableColumn[ConfusedPair], ...] = (
         TableColumn("reference", lambda pair: pair.reference, is_name=True),
         TableColumn("predicted", lambda pair: pair.estimated, is_name=True),
-        TableColumn("instants", lambda pair: pair.count),
+        TableColumn(each.items, lambda pair: pair.count),
         TableColumn("share of reference", lambda pair: pair.share, number),
     )
     return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
+
+
+def worst(each: WorstUtterances) -> PlainTable:
+    """The utterances with the most edits, aligned with their references."""
+    columns: tuple[TableColumn[AlignedUtterance], ...] = (
+        TableColumn("utterance", lambda one: one.id, shown, is_name=True),
+        TableColumn(
+            "reference → recognised", lambda one: alignment_in_words(one.words), lambda text: shown(text, 400), True
+        ),
+        TableColumn("edits", lambda one: one.num_edits),
+        TableColumn("words", lambda one: one.num_words),
+    )
+    more = "" if each.num_wrong <= len(each.utterances) else f", of which {len(each.utterances)} are shown"
+    note = f"Seed {each.seed}: {each.num_wrong} of {each.num_scored} utterances have edits{more}."
+    title = f"Worst utterances: {each.cell.column.title}, {each.cell.row.title}"
+    return table(title, columns, each.utterances, (note,))
 
 
 def published_table(each: Published) -> PlainTable:

@@ -1,0 +1,79 @@
+"""Parts of a record that have no part in its own rules: what was selected, the folds, costs, the machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A part of a record: frozen, without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabelSeconds(Part):
+    """Seconds of labelled sound that were used."""
+
+    train: Number
+    dev: Number
+
+
+class SelectionPart(Part):
+    """The points that were scored on dev, the chosen one, and its value."""
+
+    grid: tuple[dict[str, Number], ...]
+    chosen: dict[str, Number]
+    dev_value: Number | None
+
+
+class FoldMetric(Part):
+    """One number of a fold with its counts; unit and direction are those of the metric of the record."""
+
+    value: Number | None
+    counts: dict[str, Count]
+
+
+class FoldPart(Part):
+    """One fold: its utterances, what was selected on its dev, its numbers, and the SHA-256 of its file of weights."""
+
+    name: str
+    n_train: Count
+    n_dev: Count
+    n_scored: Count
+    selection: SelectionPart
+    metrics: dict[str, FoldMetric]
+    probe_sha256: str
+
+
+class Cost(Part):
+    """The cost of the run.
+
+    `real_time_factor` is seconds of sound for each second that the upstream computes, on the record's device: 10 is ten
+    times faster than real time. It is None where frames are read and not computed, and in records made before it was
+    kept.
+    """
+
+    parameters: Count
+    macs_per_second: Count | None
+    real_time_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    extract_seconds: Number
+    train_seconds: Number
+    peak_rss_bytes: Count
+    device: str
+
+
+class EnvironmentPart(Part):
+    """The machine and the libraries of the run."""
+
+    python: str
+    torch: str
+    platform: str
+    cpu: str
+    threads: Count
+    precision: str
+    git: str | None
