@@ -99,6 +99,8 @@ def test_fault_a_value_that_a_mapping_does_not_name_is_an_error_unless_a_star_st
         Emotion(classes=MERGED).labels(utterance(emotion="sad"))
     assert "task.classes.sad=CLASS" in str(raised.value)
     assert "task.classes.*=CLASS" in str(raised.value)
+    with pytest.raises(DataError, match=r"`0\.5: CLASS` under task\.classes in a file for --config"):
+        Emotion(classes=MERGED).labels(utterance(emotion=0.5))
     assert Emotion(classes={**MERGED, "*": None}).labels(utterance(emotion="sad")) is None
     assert Emotion(classes={**MERGED, "*": "rest"}).labels(utterance(emotion="sad")) == "rest"
     assert Emotion(classes={"*": "rest"}).labels(utterance(emotion="sad")) == "rest"

@@ -89,11 +89,14 @@ class ClassRule:
             raise DataError(what, utterance=utterance, do="Remove it where the value is not known")
         known = self.names.get(meant(value), self.others)
         if known == REFUSED:
+            setting = f"--set '{self.option}.{name}=CLASS'"
+            if "." in name:  # which would be two keys there
+                setting = f"`{name}: CLASS` under {self.option} in a file for --config"
             raise DataError(
                 f"`{value}` of the attribute `{attribute}` is not in `{self.option}`",
                 utterance=utterance,
-                do=f"Name its class with --set '{self.option}.{name}=CLASS', leave it out with =null, or give all "
-                f"other values a class with --set '{self.option}.{OTHERS}=CLASS'",
+                do=f"Name its class with {setting}, leave it out with null in place of CLASS, or give all other values "
+                f"a class with --set '{self.option}.{OTHERS}=CLASS'",
             )
         return name if known == EACH else known
 
