@@ -558,6 +558,7 @@ def test_a_part_stores_what_the_folds_of_a_run_read(
 def test_the_report_shows_each_fold_and_their_mean_as_published(tones: Path, tmp_path: Path) -> None:
     written = go(tones, tmp_path / "runs", seeds=(0, 1))
     go(tones, tmp_path / "runs", folds="null")
+    tuned = [each.record for each in go(tones, tmp_path / "tuned", tune=True) if each.record.protocol["probe"]["tune"]]
     report = assemble([tmp_path / "runs"])
     (scores,) = report.folds
     assert scores.names == ("1", "2", "3")
@@ -568,6 +569,9 @@ def test_the_report_shows_each_fold_and_their_mean_as_published(tones: Path, tmp
     assert one.cell.value == pytest.approx(sum(float(record.primary.value or 0) for record in records) / 2)
     assert len(report.gathered.columns) == 2, "folds and a single division are not compared"
     assert not report.gathered.failed
+    ((tried,),) = (each.tried for each in assemble([tmp_path / "tuned"]).sensitivities)
+    rates = {fold.selection.chosen["learning_rate"] for record in tuned for fold in record.folds or ()}
+    assert tried.chosen == rates
     written_report = write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out"))
     for path in written_report.files:
         if path.suffix in {".md", ".tex", ".html", ".json"}:
@@ -581,7 +585,17 @@ def test_the_command_that_reproduces_a_record_names_its_folds(tones: Path, tmp_p
 
 
 def test_the_command_line_takes_folds_and_prints_their_mean(tones: Path, tmp_path: Path) -> None:
-    pair = ["run", "--upstream", "mel", "--downstream", "sentiment", "--corpus", tones, "--out", tmp_path]
+    pair: list[str | Path] = [
+        "run",
+        "--upstream",
+        "mel",
+        "--downstream",
+        "sentiment",
+        "--corpus",
+        tones,
+        "--out",
+        tmp_path,
+    ]
     done = repbench(*pair, "--folds", "3", "--set", "probe.steps=20")
     assert done.code == 0, done.err
     assert "mean over" in done.out

@@ -17,7 +17,7 @@ class TriedRates:
     Attributes:
         cell: The cell.
         dev_values: From learning rate to the best dev value over the steps, mean over the seeds.
-        chosen: The rates that its records chose.
+        chosen: The rates that its records, or their folds, chose.
     """
 
     cell: Cell
@@ -55,5 +55,10 @@ def _tried(cell: Cell) -> TriedRates:
             # The best step within each run first, then the mean over runs: seeds may peak at different steps.
             several[rate].append(max(values, key=cell.column.signed))
     means = {rate: math.fsum(values) / len(values) for rate, values in sorted(several.items())}
-    chosen = (run.record.selection.chosen.get("learning_rate") for run in cell.runs)
+    selections = (
+        selection
+        for run in cell.runs
+        for selection in ([fold.selection for fold in run.record.folds] if run.record.folds else [run.record.selection])
+    )
+    chosen = (selection.chosen.get("learning_rate") for selection in selections)
     return TriedRates(cell, means, frozenset(rate for rate in chosen if rate is not None))
