@@ -76,11 +76,22 @@ def run(corpus: Path, out: Path, **probe: Any) -> Record:
     return evaluate("mel_no_cmvn", "speaker", corpus=corpus, out=out, protocol=protocol, head="linear")[0]
 
 
-def test_training_has_masks_and_scoring_has_none(tmp_path: Path) -> None:
+def test_training_has_masks_and_scoring_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masked_counts: list[int] = []
+    mask = SpecAugment.mask_
+
+    def watched(self: SpecAugment, frames: Tensor, counts: Tensor) -> Tensor:
+        masked_counts.append(int(counts.min()))
+        return mask(self, frames, counts)
+
+    monkeypatch.setattr(SpecAugment, "mask_", watched)
     tone_corpus(tmp_path / "tones")
     plain = run(tmp_path / "tones", tmp_path / "a")
     nothing = {"spec_augment_time_masks": 0, "spec_augment_feature_masks": 0}
     empty = run(tmp_path / "tones", tmp_path / "b", spec_augment=True, **nothing)
+    # Frames are masked, one batch a step, and not the means that the head could do with, and no batch of dev or test.
+    assert len(masked_counts) == 20
+    assert min(masked_counts) > 1
     # Masks of nothing change no number: neither weights nor batches are drawn from their generator.
     assert [point["dev_value"] for point in empty.selection.grid] == [
         pytest.approx(point["dev_value"]) for point in plain.selection.grid

@@ -359,7 +359,7 @@ def test_scores_become_words_and_predictions_their_own_lines() -> None:
     assert TextPrediction.of_line(found.as_line()) == found
     assert list(TEXTS.faults([found], 9)) == [None]
     for change in ({"word_edits": 0}, {"character_edits": 2}, {"hypothesis": "ONE  TO"}, {"word_edits": True}):
-        assert next(TEXTS.faults([replace(found, **change)], 9)) is not None  # type: ignore[arg-type]
+        assert next(TEXTS.faults([replace(found, **change)], 9)) is not None
 
 
 def test_targets_are_units_and_an_utterance_without_words_trains_blanks() -> None:
@@ -369,7 +369,7 @@ def test_targets_are_units_and_an_utterance_without_words_trains_blanks() -> Non
     assert TEXTS.frames_needed(labelled("TOO").labels) == 5  # a blank between two equal letters
     scores = torch.zeros(3, 2, requires_grad=True)
     loss = sequence_loss(scores, torch.tensor([3]), torch.zeros(0, dtype=torch.int64), torch.tensor([0]))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(3 * torch.tensor(2.0).log().item())
     assert scores.grad is not None
     assert bool((scores.grad[:, 1] < 0).all())  # towards the blank

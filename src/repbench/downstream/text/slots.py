@@ -103,7 +103,7 @@ def slots_in(words: Sequence[str]) -> Iterator[Slot]:
         if found is None:
             value.append(word)
         elif found[1]:
-            if inside == found[2]:
+            if inside is not None and inside == found[2]:
                 yield inside, " ".join(value)
             inside = None
         else:

@@ -357,7 +357,7 @@ def _sections(report: Report) -> Iterator[Section]:
     )  # fmt: skip
     yield from _section(
         "worst", "Worst utterances", "Words of the best system aligned with the references; edits are in brackets.",
-        report.worst, lambda each: (None, tables.worst(each)),
+        report.worst, lambda each: (None, tables.worst(each, 1000)),
     )  # fmt: skip
     yield from _section(
         "rates", "Learning rates", "Best dev value at each learning rate of the grid.",

@@ -450,12 +450,17 @@ def most_confused(each: Confusion) -> PlainTable:
     return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
 
 
-def worst(each: WorstUtterances) -> PlainTable:
-    """The utterances with the most edits, aligned with their references."""
+def worst(each: WorstUtterances, longest: int = 100) -> PlainTable:
+    """The utterances with the most edits, aligned with their references.
+
+    Args:
+        each: The utterances.
+        longest: Most characters of an alignment; in LaTeX a cell is one line.
+    """
     columns: tuple[TableColumn[AlignedUtterance], ...] = (
         TableColumn("utterance", lambda one: one.id, shown, is_name=True),
         TableColumn(
-            "reference → recognised", lambda one: alignment_in_words(one.words), lambda text: shown(text, 400), True
+            "reference → recognised", lambda one: alignment_in_words(one.words), lambda text: shown(text, longest), True
         ),
         TableColumn("edits", lambda one: one.num_edits),
         TableColumn("words", lambda one: one.num_words),
