@@ -69,6 +69,10 @@ class NotLinear(Linear):
         return super().before_output(torch.tanh(frames), counts)
 
 
+class NotOfStatistics(Mlp1):
+    info = HeadInfo(name="mlp1", gives=("utterances",), statistics_alone=True)
+
+
 class TwoMatrices(Mlp1):
     info = HeadInfo(name="two", gives=("frames", "utterances"), one_matrix=True)
 
@@ -109,6 +113,7 @@ FAULTS: dict[str, Callable[..., Head]] = {
     "alone-and-in-a-batch": Neighbours,
     "context-as-declared": Undeclared,
     "linear-on-mean": NotLinear,
+    "statistics-alone": NotOfStatistics,
     "one-matrix": TwoMatrices,
     "gradient-reaches-every-weight": Idle,
     "dropout-from-its-seed": GlobalDropout,

@@ -36,6 +36,8 @@ class HeadInfo:
         one_matrix: Whether `output` holds all its parameters. Such heads of one run are computed as one product.
         linear_on_mean: Whether the scores of an utterance are a linear function of the mean of its frames. Such a head
             is refused where that mean is constant.
+        statistics_alone: Whether the scores of an utterance depend on the mean and the deviation of its frames alone. A
+            run of such a head on frames that are normalised over the utterance has a note.
         contract: Version of this contract.
     """
 
@@ -45,6 +47,7 @@ class HeadInfo:
     whole_utterances: bool = False
     one_matrix: bool = False
     linear_on_mean: bool = False
+    statistics_alone: bool = False
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
