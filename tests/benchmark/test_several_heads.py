@@ -14,6 +14,7 @@ from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.benchmark.sweep.plan import jobs_of, load_plan
 from repbench.errors import UsageError
+from repbench.progress import Silence
 from repbench.testing import Envelope, tone_corpus
 from repbench.upstream.contract import HiddenStates
 from tests.commands import repbench
@@ -97,6 +98,24 @@ def test_layer_norm_makes_the_mean_of_a_normalised_layer_worth_reading(tones: Pa
     protocol = QUICK.model_copy(update={"probe": probe})
     (written,) = go(tones, tmp_path, upstream="mel", downstream="speaker", head="linear", protocol=protocol)
     assert written.record.head == "linear"
+
+
+def test_statistics_of_a_normalised_layer_have_a_note(tones: Path, tmp_path: Path) -> None:
+    def notes(upstream: str, **changes: Any) -> list[str]:
+        said: list[str] = []
+        reporter = Silence()
+        reporter.say = said.append  # type: ignore[method-assign]
+        request = RunRequest(upstream=upstream, downstream="speaker", corpus=str(tones), out=tmp_path, protocol=QUICK)
+        run(replace(request, **changes), reporter)
+        return [line for line in said if "reads mean and deviation over time" in line]
+
+    (note,) = notes("mel", heads=("mlp1", "statistics_mean"))
+    assert "the head `statistics_mean` reads" in note
+    assert "such as mel_no_cmvn, or probe.layer_norm=true" in note
+    assert not notes("mel_no_cmvn", head="statistics_mean")
+    assert not notes("mel", head="mlp1")
+    normalised = QUICK.model_copy(update={"probe": QUICK.probe.model_copy(update={"layer_norm": True})})
+    assert not notes("mel", head="statistics_mean", protocol=normalised)
 
 
 def test_the_command_takes_several_heads(tones: Path, tmp_path: Path) -> None:

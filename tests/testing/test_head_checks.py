@@ -77,6 +77,10 @@ class Sums(Mlp1):
         return means if counts is None or not self.pools else means * counts[:, None]
 
 
+class NotOfStatistics(Mlp1):
+    info = HeadInfo(name="mlp1", gives=("utterances",), statistics_alone=True)
+
+
 class TwoMatrices(Mlp1):
     info = HeadInfo(name="two", gives=("frames", "utterances"), one_matrix=True)
 
@@ -118,6 +122,7 @@ FAULTS: dict[str, Callable[..., Head]] = {
     "context-as-declared": Undeclared,
     "linear-on-mean": NotLinear,
     "mean-over-frames": Sums,
+    "statistics-alone": NotOfStatistics,
     "one-matrix": TwoMatrices,
     "gradient-reaches-every-weight": Idle,
     "dropout-from-its-seed": GlobalDropout,

@@ -239,6 +239,19 @@ def _mean_over_frames(subject: HeadSubject) -> Held:
     return Held("declared", subject.hold_equal(reference, subject.scores(head, [others], True)[0], "both"), TOLERANCE)
 
 
+@_check("statistics-alone", after=(*_SHAPED, "deterministic"))
+def _statistics_alone(subject: HeadSubject) -> Held:
+    """Where `statistics_alone` is declared, other frames of the same mean and deviation have the same scores."""
+    if not subject.info.statistics_alone:
+        raise NotApplicable("it is not declared")
+    head = subject.build(True)
+    (frames,) = frames_of((23,))
+    mirrored = 2 * frames.mean(dim=0) - frames  # (F, D): each frame on the other side of the mean
+    of_frames, of_mirrored = (subject.scores(head, [each], True)[0] for each in (frames, mirrored.flip(0)))
+    found = subject.hold_equal(of_frames, of_mirrored, "the scores of frames and of their mirror images at the mean")
+    return Held("declared", found, TOLERANCE)
+
+
 @_check("one-matrix", after=_SHAPED)
 def _one_matrix(subject: HeadSubject) -> Held:
     """Where `one_matrix` is declared, `output` holds all parameters, and the scores are its product with its input."""

@@ -277,6 +277,7 @@ def prepare(
         _refuse_some_frames(request, task, each)
         if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
             _refuse_constant_input(upstream, task, each, request.layer, layers)
+        _note_on_statistics(upstream, head, request.layer, layers, reporter)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
@@ -424,13 +425,27 @@ def _refuse_constant_input(
     upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
 ) -> None:
     pooled_alone = problem_of(task).pools and head_info(head).linear_on_mean
-    reads_layer_0_alone = layers == (0,) or layer == "all"
-    if pooled_alone and upstream.info.utterance_normalised and reads_layer_0_alone:
+    if pooled_alone and _reads_normalised_layer(upstream, layer, layers):
         raise UsageError(
             f"The head `{head}` reads only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
             "mean zero over each utterance: its input would be constant",
             key="--head",
             do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
+        )
+
+
+def _reads_normalised_layer(upstream: Upstream, layer: str, layers: tuple[int, ...]) -> bool:
+    """Whether a probe reads layer 0 alone, and this is normalised over the utterance."""
+    return upstream.info.utterance_normalised and (layers == (0,) or layer == "all")
+
+
+def _note_on_statistics(upstream: Upstream, head: str, layer: str, layers: tuple[int, ...], reporter: Reporter) -> None:
+    # No refusal: the declaration is about means, and deltas after the normalisation keep deviations that vary.
+    if head_info(head).statistics_alone and _reads_normalised_layer(upstream, layer, layers):
+        reporter.say(
+            f"note: the head `{head}` reads mean and deviation over time, and layer 0 of {upstream.info.name} is "
+            "normalised over each utterance: where its variance is 1 too, the head's input is constant, and its score "
+            "is chance. An upstream without CMVN, such as mel_no_cmvn, or probe.layer_norm=true avoids it"
         )
 
 

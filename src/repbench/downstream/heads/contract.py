@@ -38,6 +38,8 @@ class HeadInfo:
             is refused where that mean is constant.
         mean_over_frames: Whether the scores of an utterance depend on the mean, over its frames, of what is computed of
             each frame alone. Such a head can be trained on some frames of each (`probe.frames_per_utterance`).
+        statistics_alone: Whether the scores of an utterance depend on the mean and the deviation of its frames alone. A
+            run of such a head on frames that are normalised over the utterance has a note.
         contract: Version of this contract.
     """
 
@@ -48,6 +50,7 @@ class HeadInfo:
     one_matrix: bool = False
     linear_on_mean: bool = False
     mean_over_frames: bool = False
+    statistics_alone: bool = False
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
