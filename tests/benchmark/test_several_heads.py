@@ -103,10 +103,13 @@ def test_layer_norm_makes_the_mean_of_a_normalised_layer_worth_reading(tones: Pa
 def test_statistics_of_a_normalised_layer_have_a_note(tones: Path, tmp_path: Path) -> None:
     def notes(upstream: str, **changes: Any) -> list[str]:
         said: list[str] = []
-        reporter = Silence()
-        reporter.say = said.append  # type: ignore[method-assign]
+
+        class Listed(Silence):
+            def say(self, line: str) -> None:
+                said.append(line)
+
         request = RunRequest(upstream=upstream, downstream="speaker", corpus=str(tones), out=tmp_path, protocol=QUICK)
-        run(replace(request, **changes), reporter)
+        run(replace(request, **changes), Listed())
         return [line for line in said if "reads mean and deviation over time" in line]
 
     (note,) = notes("mel", heads=("mlp1", "statistics_mean"))

@@ -57,8 +57,8 @@ def test_every_weight_is_drawn_from_the_heads_generator_within_its_bound(name: s
             drawn = parameter.detach().flatten()
             assert float(drawn.abs().max()) <= inputs**-0.5 * (1 + 1e-7), "the bound, rounded to float32"
             assert float(drawn.abs().max()) > 0.8 * inputs**-0.5 or len(drawn) < 15, "no other scale"
-            # Among some 10,000 numbers of 24 bits two are equal by chance.
-            assert len(drawn.unique()) == len(drawn) or len(drawn) > 1_000
+            # Of the first ones: among some 10,000 numbers of 24 bits two are equal by chance.
+            assert len(set(drawn[:1_000].tolist())) == min(len(drawn), 1_000)
     for key, weights in first.state_dict().items():
         assert torch.equal(weights, again.state_dict()[key]), key
         assert not torch.equal(weights, other.state_dict()[key]), key

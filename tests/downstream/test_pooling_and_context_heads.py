@@ -46,7 +46,7 @@ def utterances(counts: tuple[int, ...] = COUNTS) -> list[Tensor]:
 
 
 def slow_attentive_mean(one: Head, frames: Tensor) -> Tensor:
-    vector = one.attention.weight[0]  # type: ignore[union-attr]
+    vector = one.get_parameter("attention.weight")[0]
     powers = [torch.exp(torch.dot(vector, frame)) for frame in frames]
     pooled = sum(power * frame for power, frame in zip(powers, frames, strict=True)) / sum(powers)
     scores: Tensor = one.output(pooled)
@@ -157,7 +157,7 @@ def test_gradients_are_finite_and_those_of_the_slow_form(name: str, pools: bool)
         found = {}
     one.zero_grad()
     slow_inputs = torch.cat(several).requires_grad_()
-    parts = [SLOW[name](one, each) for each in slow_inputs.split(list(COUNTS))]
+    parts = [SLOW[name](one, each) for each in torch.split(slow_inputs, list(COUNTS))]
     torch.autograd.backward(sum((each.square().sum() for each in parts), torch.zeros(())))
     for key, gradient in found.items():
         torch.testing.assert_close(one.get_parameter(key).grad, gradient, rtol=1e-8, atol=1e-10)

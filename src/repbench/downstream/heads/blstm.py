@@ -48,7 +48,7 @@ class Blstm(Head):
         """(N, D) with `counts` (U,) -> (N, 2 units), or (U, 2 units) if it pools."""
         assert counts is not None
         # Packed, so that the backward direction begins at the last frame of each utterance, not in the padding.
-        packed = pack_sequence(torch.split(frames, counts.tolist()), enforce_sorted=False)
+        packed = pack_sequence(list(torch.split(frames, counts.tolist())), enforce_sorted=False)
         padded, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (U, F, 2 units)
         is_frame = torch.arange(padded.shape[1], device=counts.device) < counts[:, None]  # (U, F)
         states: Tensor = self.drop(padded[is_frame])  # (U, F, 2 units) -> (N, 2 units), utterances in turn

@@ -144,8 +144,8 @@ def _compared(
 ) -> HeadComparison | None:
     numbers: dict[ReportRow, dict[str, Cell]] = {}
     for row in gathered.group_rows(group):
-        cells = {column.key: gathered.cell(row, column) for column in columns}
-        known = {key: cell for key, cell in cells.items() if cell is not None and cell.compared}
+        of_row = {column.key: gathered.cell(row, column) for column in columns}
+        known = {key: cell for key, cell in of_row.items() if cell is not None and cell.compared}
         if len(known) > 1:
             numbers[row] = known
     reversals, num_pairs = [], 0
