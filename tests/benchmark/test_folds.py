@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.features.extraction import ExtractionOptions, extract
 from repbench.benchmark.features.parts import ExtractionPart
 from repbench.benchmark.features.table import Features, FeatureTable
-from repbench.benchmark.features.windows import Room, WindowedFeatures
+from repbench.benchmark.features.windows import FrameSource, Room, WindowedFeatures
 from repbench.benchmark.pipeline.existing_records import identity_of
 from repbench.benchmark.pipeline.extract_part import PartRequest, extract_part
 from repbench.benchmark.probing.prediction import Predictor
@@ -381,14 +381,14 @@ def test_statistics_take_one_pass_over_features_that_are_computed_again(tones: P
     computed: list[int] = []
     starts = list(room.table.starts().values())
 
-    def compute(numbers: Any) -> torch.Tensor:
-        computed.extend(numbers)
-        spans = map(starts.__getitem__, numbers)
-        return torch.cat([room.table.frames[:, first : first + count] for first, count in spans], dim=1)
+    class Source(FrameSource):
+        def frames(self, numbers: Sequence[int]) -> torch.Tensor:
+            computed.extend(numbers)
+            spans = map(starts.__getitem__, numbers)
+            return torch.cat([room.table.frames[:, first : first + count] for first, count in spans], dim=1)
 
-    windows = WindowedFeatures(
-        compute, room.table.counts, room.table.ids, (2, 4), Room(window_bytes=32_000, chunk_bytes=16_000)
-    )
+    source = Source(room.table.counts, (2, 4), chunk_bytes=16_000)
+    windows = WindowedFeatures(source, room.table.ids, Room(window_bytes=32_000, chunk_bytes=16_000))
     for one, other in zip(of_trains(windows, room.splits), of_trains(room.table, room.splits), strict=True):
         torch.testing.assert_close(one, other)
     assert sorted(computed) == list(range(len(starts)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from repbench.benchmark.pipeline.setup import RunRequest
 from repbench.benchmark.probing import batches
@@ -52,7 +54,13 @@ def test_steps_read_so_many_frames_and_scores_are_of_all(tmp_path: Path, monkeyp
     tone_corpus(tmp_path / "corpus")
     read = list[int]()
     draw = batches.some_rows
-    monkeypatch.setattr(batches, "some_rows", lambda *given: read.append(len(rows := draw(*given))) or rows)
+
+    def noted(*given: Any) -> Tensor:
+        rows = draw(*given)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(batches, "some_rows", noted)
 
     (whole,) = run(request(tmp_path))
     assert not read

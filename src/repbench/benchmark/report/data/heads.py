@@ -155,8 +155,8 @@ def _compared(
         if len(common) < 2 or one.system == other.system:
             continue
         num_pairs += 1
-        cells = [(numbers[one][column.key], numbers[other][column.key]) for column in common]
-        reversal = _reversal(evidence, one, other, cells)
+        pairs = [(numbers[one][column.key], numbers[other][column.key]) for column in common]
+        reversal = _reversal(evidence, one, other, pairs)
         if reversal is not None:
             reversals.append(reversal)
     if not num_pairs:
