@@ -267,6 +267,8 @@ def _kind(schema: Mapping[str, Any], several: bool = False) -> str:
     """In words, what a value must be, or several values."""
     if "anyOf" in schema:
         return _either(_kind(each, several) for each in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return _either(f"`{each}`" for each in schema["enum"])
     kind = schema.get("type", "object")
