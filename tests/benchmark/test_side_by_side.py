@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def test_each_probe_is_what_it_would_be_alone_and_is_the_same_again_from_disk(
     again, _ = load_probe(tmp_path / "probe")
     labelled = LabelledFeatures(given.dev, given.plan.dev)
     assert given.predictor.predict(again, labelled) == given.predictor.predict(together[0][1].probe, labelled)
+
+
+def test_frames_without_a_label_count_for_nothing_where_whole_utterances_are_drawn(tones: Corpus) -> None:
+    given = Given(tones, Phone(), "conv", "mean", {})
+    without_first = tuple(replace(each, labels=each.labels[1:]) for each in given.plan.train)
+    given.plan = replace(given.plan, train=without_first)
+    ((trained,),) = given.probes((0,), (1e-3,))
+    assert trained.selection.dev_value is not None
 
 
 @pytest.mark.parametrize(
