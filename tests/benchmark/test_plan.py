@@ -9,14 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from repbench.benchmark.data.dataset import (
-    LabelledSplits,
-    LabelledUtterances,
-    label_splits,
-    missing_classes,
-    subset,
-)
+from repbench.benchmark.data.dataset import LabelledSplits, LabelledUtterances, label_splits
 from repbench.benchmark.data.splits import divide
+from repbench.benchmark.data.subsets import missing_classes, subset
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Split, Utterance
 from repbench.corpora.contract import Phone as Interval

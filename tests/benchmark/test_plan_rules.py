@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from repbench.benchmark.data.dataset import label_splits, missing_classes, splits_for_probe, subset
+from repbench.benchmark.data.dataset import label_splits, splits_for_probe
 from repbench.benchmark.data.seeded_shuffle import digest, grouped, shuffled, uniform
+from repbench.benchmark.data.subsets import missing_classes, subset
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.contract import Phone as Segment

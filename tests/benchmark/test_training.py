@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from repbench.benchmark.data.dataset import LabelledSplits, label_splits, subset
+from repbench.benchmark.data.dataset import LabelledSplits, label_splits
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
+from repbench.benchmark.data.subsets import subset
 from repbench.benchmark.features.extraction import ExtractionOptions, extract
 from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.probing.fused_adam import FusedAdam

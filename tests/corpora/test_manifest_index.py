@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.data.dataset import label_splits, subset
+from repbench.benchmark.data.dataset import label_splits
+from repbench.benchmark.data.subsets import subset
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora import manifest

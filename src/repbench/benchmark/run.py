@@ -19,11 +19,10 @@ from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import (
     LabelledFold,
     LabelledSplits,
-    missing_classes,
-    subset,
 )
 from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
+from repbench.benchmark.data.subsets import missing_classes, subset
 from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of

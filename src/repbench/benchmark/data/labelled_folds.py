@@ -15,9 +15,9 @@ from repbench.benchmark.data.dataset import (
     labelled,
     notes_on_test,
     reasons_of,
-    without_classes_of,
 )
 from repbench.benchmark.data.folds import Fold, folds_of, where
+from repbench.benchmark.data.subsets import without_classes_of
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.downstream.contract import Downstream, LabelledUtterance, problem_of

@@ -20,6 +20,7 @@ from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
+from repbench.benchmark.pipeline.head_input import note_on_statistics, refuse_constant_input, refuse_some_frames
 from repbench.benchmark.probing.probe import ProbeShape
 from repbench.benchmark.probing.spec_augment import refuse_spec_augment
 from repbench.benchmark.probing.training import TrainedProbe
@@ -28,7 +29,7 @@ from repbench.benchmark.records.record import Record
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
 from repbench.downstream.contract import Downstream, problem_of
-from repbench.downstream.heads import head_info, refuse_head
+from repbench.downstream.heads import refuse_head
 from repbench.downstream.problems import PROBLEMS
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
@@ -274,10 +275,10 @@ def prepare(
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
     layers = layers_read(upstream.info, request.layer)
     for each in heads:
-        _refuse_some_frames(request, task, each)
+        refuse_some_frames(request.protocol.probe, task, each, finetune=request.finetune)
         if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
-            _refuse_constant_input(upstream, task, each, request.layer, layers)
-        _note_on_statistics(upstream, head, request.layer, layers, reporter)
+            refuse_constant_input(upstream, task, each, request.layer, layers)
+        note_on_statistics(upstream, head, request.layer, layers, reporter)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
@@ -404,49 +405,6 @@ def _refuse_to_open() -> Corpus:
 
 def _nothing_to_finetune(what: str) -> UsageError:
     return UsageError(f"{what}: there is nothing to fine-tune", key="--finetune", do="Leave --finetune out")
-
-
-def _refuse_some_frames(request: RunRequest, task: Downstream, head: str) -> None:
-    if request.protocol.probe.frames_per_utterance is None:
-        return
-    if request.finetune:
-        what, do = "Fine-tuning trains on whole utterances", "Leave it out"
-    elif not problem_of(task).pools:
-        what, do = f"`{task.info.name}` has other answers than one an utterance", "Leave it out"
-    elif not head_info(head).mean_over_frames:
-        what = f"The head `{head}` does not take the mean over frames, so it cannot be trained on some of them"
-        do = "Leave it out, or take --head mlp1"
-    else:
-        return
-    raise UsageError(what, key="probe.frames_per_utterance", do=do)
-
-
-def _refuse_constant_input(
-    upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]
-) -> None:
-    pooled_alone = problem_of(task).pools and head_info(head).linear_on_mean
-    if pooled_alone and _reads_normalised_layer(upstream, layer, layers):
-        raise UsageError(
-            f"The head `{head}` reads only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
-            "mean zero over each utterance: its input would be constant",
-            key="--head",
-            do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
-        )
-
-
-def _reads_normalised_layer(upstream: Upstream, layer: str, layers: tuple[int, ...]) -> bool:
-    """Whether a probe reads layer 0 alone, and this is normalised over the utterance."""
-    return upstream.info.utterance_normalised and (layers == (0,) or layer == "all")
-
-
-def _note_on_statistics(upstream: Upstream, head: str, layer: str, layers: tuple[int, ...], reporter: Reporter) -> None:
-    # No refusal: the declaration is about means, and deltas after the normalisation keep deviations that vary.
-    if head_info(head).statistics_alone and _reads_normalised_layer(upstream, layer, layers):
-        reporter.say(
-            f"note: the head `{head}` reads mean and deviation over time, and layer 0 of {upstream.info.name} is "
-            "normalised over each utterance: where its variance is 1 too, the head's input is constant, and its score "
-            "is chance. An upstream without CMVN, such as mel_no_cmvn, or probe.layer_norm=true avoids it"
-        )
 
 
 def layers_read(info: UpstreamInfo, layer: str) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class BlstmCtc(Head):
         Yang et al., SUPERB: Speech processing Universal PERformance Benchmark, 2021.
     """
 
-    info = HeadInfo(name="blstm_ctc", gives=("frames with a blank",))
+    info = HeadInfo(name="blstm_ctc", gives=("frames with a blank",), whole_utterances=True)
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""The tables of a report as plain text; Markdown, LaTeX and the page add their own markup."""
+"""The tables of a report as plain text; Markdown, LaTeX and the page add their own markup.
+
+Longer than others: one short function for each table of the report, in their order.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""What a head reads of its task and upstream, checked before data is read."""
+
+from __future__ import annotations
+
+from repbench.benchmark.protocol import ProbeSettings
+from repbench.downstream.contract import Downstream, problem_of
+from repbench.downstream.heads import head_info
+from repbench.errors import UsageError
+from repbench.progress import Reporter
+from repbench.upstream.contract import Upstream
+
+
+def refuse_some_frames(settings: ProbeSettings, task: Downstream, head: str, *, finetune: bool) -> None:
+    """Refuse training on some frames of each utterance where all are needed.
+
+    Raises:
+        UsageError: The task, the head or fine-tuning reads whole utterances.
+    """
+    if settings.frames_per_utterance is None:
+        return
+    if finetune:
+        what, do = "Fine-tuning trains on whole utterances", "Leave it out"
+    elif not problem_of(task).pools:
+        what, do = f"`{task.info.name}` has other answers than one an utterance", "Leave it out"
+    elif not head_info(head).mean_over_frames:
+        what = f"The head `{head}` does not take the mean over frames, so it cannot be trained on some of them"
+        do = "Leave it out, or take --head mlp1"
+    else:
+        return
+    raise UsageError(what, key="probe.frames_per_utterance", do=do)
+
+
+def refuse_constant_input(upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]) -> None:
+    """Refuse a head that reads the mean of frames whose mean is zero.
+
+    Raises:
+        UsageError: It would be trained on constants.
+    """
+    pooled_alone = problem_of(task).pools and head_info(head).linear_on_mean
+    if pooled_alone and _reads_normalised_layer(upstream, layer, layers):
+        raise UsageError(
+            f"The head `{head}` reads only the mean over time, and layer 0 of {upstream.info.name} is normalised to "
+            "mean zero over each utterance: its input would be constant",
+            key="--head",
+            do="Take --head mlp1, or an upstream without CMVN such as mel_no_cmvn",
+        )
+
+
+def _reads_normalised_layer(upstream: Upstream, layer: str, layers: tuple[int, ...]) -> bool:
+    """Whether a probe reads layer 0 alone, and this is normalised over the utterance."""
+    return upstream.info.utterance_normalised and (layers == (0,) or layer == "all")
+
+
+def note_on_statistics(upstream: Upstream, head: str, layer: str, layers: tuple[int, ...], reporter: Reporter) -> None:
+    """Report a head that reads nothing but mean and deviation of frames that are normalised over the utterance."""
+    # No refusal: the declaration is about means, and deltas after the normalisation keep deviations that vary.
+    if head_info(head).statistics_alone and _reads_normalised_layer(upstream, layer, layers):
+        reporter.say(
+            f"note: the head `{head}` reads mean and deviation over time, and layer 0 of {upstream.info.name} is "
+            "normalised over each utterance: where its variance is 1 too, the head's input is constant, and its score "
+            "is chance. An upstream without CMVN, such as mel_no_cmvn, or probe.layer_norm=true avoids it"
+        )
