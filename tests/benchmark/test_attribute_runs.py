@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from repbench.benchmark.data.dataset import label_splits
 from repbench.benchmark.finetuning.network import load_network
 from repbench.benchmark.probing.probe import load_probe
-from repbench.benchmark.protocol import FinetuneSettings, ProbeSettings, Protocol
+from repbench.benchmark.protocol import FinetuneSettings, ProbeSettings, Protocol, SplitSettings
 from repbench.benchmark.records.record import read_predictions
 from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report.data.assemble import assemble
@@ -21,6 +22,8 @@ from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora import manifest
 from repbench.corpora.contract import PrepareOptions
 from repbench.corpora.layouts.csv_table import CSV
+from repbench.corpora.open import open_corpus
+from repbench.downstream.regression import Regression
 from repbench.errors import UsageError
 from repbench.testing import tone_corpus
 
@@ -76,9 +79,9 @@ def go(corpus: Path, out: Path, downstream: str, *, finetune: bool = False, **ch
     )
 
 
-def ages(file: Path, names: set[str] | None = None) -> list[float]:
+def ages(file: Path) -> list[float]:
     with file.open(encoding="utf-8") as opened:
-        return [float(row["age"]) for row in csv.DictReader(opened) if names is None or Path(row["path"]).stem in names]
+        return [float(row["age"]) for row in csv.DictReader(opened)]
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +115,12 @@ def test_a_probe_keeps_the_statistics_of_the_labels_that_it_was_trained_on(
         probe, _ = load_probe(each.path.parent / "probe.safetensors")
         assert (probe.shape.outputs, probe.shape.standardises_targets) == (1, True)
         found[each.record.label_fraction] = (float(probe.target_mean), float(probe.target_deviation))
-        tested = {line.id for line in read_predictions(each.path.parent / "predictions.jsonl")}
-    everything = ages(corpus.parent / "table.csv")
+    splits = label_splits(
+        open_corpus(str(corpus)), Regression(attribute="age"), SplitSettings(), excludes=lambda _: None
+    )
+    learned = [example.labels for example in splits.train]
+    assert found[1.0] == pytest.approx((fmean(learned), pstdev(learned)), rel=1e-6)
     assert found[0.5] != found[1.0], "a fraction knows nothing of the labels beyond it"
-    test_age = ages(corpus.parent / "table.csv", tested)
-    assert len(test_age) == len(tested)
-    assert found[1.0][1] == pytest.approx(pstdev(everything), rel=0.05)
     scores = torch.tensor([[-1.0], [0.0], [2.0]])
     mean, deviation = found[each.record.label_fraction]
     assert probe.in_units(scores).flatten().tolist() == pytest.approx([mean - deviation, mean, mean + 2 * deviation])
@@ -139,6 +142,7 @@ def test_a_saved_probe_of_numbers_scores_another_corpus_in_their_unit(
 def test_an_estimate_that_was_changed_is_found(corpus: Path, tmp_path: Path) -> None:
     (written,) = go(corpus, tmp_path, "regression", task={"attribute": "age", "primary_metric": "rmse"})
     assert written.record.baselines.majority == pytest.approx(20.0, abs=1.0)
+    assert (written.record.selection.dev_value or 99.0) < 20.0, "dev is scored in the unit of the labels"
     path = written.path.parent / "predictions.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     lines[0]["estimated"] += 1.0
