@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from repbench.downstream.heads import build_head
-from repbench.downstream.heads.blstm_ctc import BidirectionalLSTM, BlstmCtc, turned_places
+from repbench.downstream.heads.blstm_ctc import BlstmCtc
+from repbench.downstream.heads.recurrent import BidirectionalLSTM, turned_places
 
 COUNTS = torch.tensor([4, 7, 1])
 

@@ -66,17 +66,18 @@ def slow_statistics_mean(one: Head, frames: Tensor) -> Tensor:
 def slow_blstm(one: Head, frames: Tensor) -> Tensor:
     """Each direction by its own LSTM, frame by frame."""
     both = []
-    for suffix, ordered in (("", frames), ("_reverse", frames.flip(0))):
+    directions = (one.lstm.forward_lstm, frames), (one.lstm.backward_lstm, frames.flip(0))  # type: ignore[union-attr]
+    for direction, ordered in directions:
         cell = nn.LSTMCell(WIDTH, UNITS).double()
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            getattr(cell, name).data = getattr(one.lstm, f"{name}_l0{suffix}").data
+            getattr(cell, name).data = getattr(direction, f"{name}_l0").data
         state = (torch.zeros(1, UNITS, dtype=torch.float64),) * 2
         outputs = []
         for frame in ordered:
             state = cell(frame[None], state)
             outputs.append(state[0][0])
-        both.append(torch.stack(outputs if not suffix else outputs[::-1]))
-    states = torch.cat(both, dim=1)  # F of (units,) in two directions -> (F, 2 units)
+        both.append(torch.stack(outputs))
+    states = torch.cat([both[0], both[1].flip(0)], dim=1)  # F of (units,) in two directions -> (F, 2 units)
     scores: Tensor = one.output(states.mean(dim=0) if one.pools else states)
     return scores
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from repbench.downstream.heads.contract import Head, HeadInfo
 from repbench.downstream.heads.dropout import SeededDropout
 from repbench.downstream.heads.frames import initialise, mean_of_each
+from repbench.downstream.heads.recurrent import BidirectionalLSTM, padded, turned_places, without_padding
 
 
 class Blstm(Head):
@@ -36,20 +36,15 @@ class Blstm(Head):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, hidden_units, batch_first=True, bidirectional=True)
+        self.lstm = BidirectionalLSTM(width, hidden_units, generator)
         self.output = nn.Linear(2 * hidden_units, num_outputs)
         self.pools = pools
-        # torch initialises an LSTM by its number of units, not by its inputs.
-        initialise(self.lstm, hidden_units, generator)
         initialise(self.output, self.output.in_features, generator)
         self.drop = SeededDropout(dropout, generator)
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) with `counts` (U,) -> (N, 2 units), or (U, 2 units) if it pools."""
         assert counts is not None
-        # Packed, so that the backward direction begins at the last frame of each utterance, not in the padding.
-        packed = pack_sequence(list(torch.split(frames, counts.tolist())), enforce_sorted=False)
-        padded, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (U, F, 2 units)
-        is_frame = torch.arange(padded.shape[1], device=counts.device) < counts[:, None]  # (U, F)
-        states: Tensor = self.drop(padded[is_frame])  # (U, F, 2 units) -> (N, 2 units), utterances in turn
+        states = self.lstm(padded(frames, counts), turned_places(counts))  # (U, F, D) -> (U, F, 2 units)
+        states = self.drop(without_padding(states, counts))  # (N, 2 units)
         return mean_of_each(states, counts) if self.pools else states
