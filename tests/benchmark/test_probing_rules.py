@@ -263,24 +263,24 @@ def test_jobs_that_are_left_over_are_trained_one_after_the_other(
     told: list[tuple[int, int]] = []
 
     class Group:
-        def __init__(self, shared: ProbeTraining, job: int, *means: UtteranceMeans) -> None:
-            self.job = job
+        def __init__(self, shared: ProbeTraining, job: ProbeJob, *means: UtteranceMeans) -> None:
+            self.seed = job.seed
 
         def steps(self) -> list[int]:
             return [1, 2]
 
         def trained(self, beside: int) -> tuple[int, int]:
-            return self.job, beside
+            return self.seed, beside
 
     def run(work: Callable[[Any], Any], items: Sequence[Any], count: int, stopped: object) -> list[Any]:
-        threaded.append((list(items), count))
+        threaded.append(([item.seed for item in items], count))
         return [work(item) for item in items]
 
     monkeypatch.setattr(training, "_ProbeGroup", Group)
     monkeypatch.setattr(training, "in_threads", run)
     monkeypatch.setattr(training, "jobs_at_once", lambda *facts: most)
     shared, _ = shared_by(Speaker(), train=train, dev=dev, steps=2)
-    jobs: Any = [0, 1, 2, 3, 4]
+    jobs = [ProbeJob(train=(), dev=(), seed=seed) for seed in range(5)]
     assert train_probes(shared, jobs, lambda *done: told.append(done)) == [*zip(range(5), beside, strict=True)]  # type: ignore[comparison-overlap]
     assert threaded == [in_threads]
     assert told == [(step, 10) for step in range(1, 11)]
