@@ -276,7 +276,8 @@ def prepare(
     layers = layers_read(upstream.info, request.layer)
     for each in heads:
         refuse_some_frames(request.protocol.probe, task, each, finetune=request.finetune)
-        if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
+    if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
+        for each in heads:
             refuse_constant_input(upstream, task, each, request.layer, layers)
         note_on_statistics(upstream, head, request.layer, layers, reporter)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
