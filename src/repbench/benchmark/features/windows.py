@@ -143,9 +143,11 @@ class WindowedFeatures(Features):
     def spans(self, groups: Iterable[Sequence[Span]]) -> Iterator[Tensor]:
         numbers = {(end - count, count): number for number, (end, count) in enumerate(self._ends_and_counts())}
         waiting: list[list[int]] = []
+        # Who reads a chunk standardises a copy of it, while the next one is computed: four times its size together.
+        most = self._room.chunk_bytes // 4
         for group in groups:
             waiting.append([numbers[span] for span in group])
-            if self._source.bytes_of(number for each in waiting for number in each) > self._room.chunk_bytes:
+            if self._source.bytes_of(number for each in waiting for number in each) > most:
                 yield from self._computed(waiting)
                 waiting = []
         if waiting:
