@@ -45,6 +45,7 @@ from repbench.benchmark.pipeline.setup import (
     open_corpus_of,
     prepare,
 )
+from repbench.benchmark.pipeline.training_free_run import measured_without_training
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.batches import trainable
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
@@ -53,7 +54,7 @@ from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, Trained
 from repbench.benchmark.records.record import Record
 from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
-from repbench.downstream.contract import Downstream, problem_of
+from repbench.downstream.contract import Downstream, problem_of, splits_read
 from repbench.errors import NonFiniteError, UsageError
 from repbench.progress import Reporter, Silence
 from repbench.training.distributed import Processes, expected_processes, joined, local_device
@@ -125,11 +126,14 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     splits = label_corpus(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
     # Before training, which can take hours.
     refuse_exclusions(splits.test, request.allow_excluded)
+    data = RunData(corpus=corpus, splits=splits, notes=rates)
+    if splits_read(context.task) is not None:
+        written = measured_without_training(context, data, settings)
+        return [*before, *written, *_with_untrained(request, context, reporter, processes)]
     subsets = _subsets(corpus, context, splits, settings)
     for warning in (*splits.warnings, *rates, *_warnings_of(subsets.values())):
         reporter.say(f"note: {warning}")
 
-    data = RunData(corpus=corpus, splits=splits, notes=rates)
     if request.finetune:
         written = finetuned(context, data, subsets, processes)
     else:

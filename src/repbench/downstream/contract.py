@@ -27,6 +27,13 @@ from repbench.downstream.problems.contract import (
 )
 from repbench.downstream.problems.frames import FrameDownstream, FramePrediction
 from repbench.downstream.problems.sequences import SequencePrediction
+from repbench.downstream.problems.training_free import (
+    FrozenFeatures,
+    Outcome,
+    ReadSplit,
+    SplitFrames,
+    TrainingFreeProblem,
+)
 from repbench.downstream.problems.utterances import UtterancePrediction
 from repbench.errors import PluginError, did_you_mean
 
@@ -36,6 +43,7 @@ __all__ = [
     "DownstreamInfo",
     "FrameDownstream",
     "FramePrediction",
+    "FrozenFeatures",
     "LabelSets",
     "LabelledUtterance",
     "Labels",
@@ -43,15 +51,20 @@ __all__ = [
     "MeasuredByTallies",
     "Measurement",
     "MetricInfo",
+    "Outcome",
     "Prediction",
     "Problem",
+    "ReadSplit",
     "SequencePrediction",
+    "SplitFrames",
     "SplitPolicy",
     "TaskContext",
+    "TrainingFreeProblem",
     "UtterancePrediction",
     "WeighsDraws",
     "label_names",
     "problem_of",
+    "splits_read",
     "tallied",
 ]
 
@@ -212,6 +225,21 @@ def problem_of(task: Downstream) -> Problem:
     """
     problem = task.info.problem
     return problem if isinstance(problem, Problem) else problem_named(problem)
+
+
+def splits_read(task: Downstream) -> tuple[ReadSplit, ...] | None:
+    """The splits that a task without training reads besides test; None for a task that trains a probe.
+
+    Raises:
+        PluginError: The task does not name them.
+    """
+    if problem_of(task).trained:
+        return None
+    reads: object = getattr(task, "reads", None)
+    if not isinstance(reads, tuple) or not set(reads) <= {"train", "dev"}:
+        what = f"`reads` must name the splits train and dev, one of them, or none, in a tuple, but is {reads!r}"
+        raise PluginError(what, key=task.info.name, do="See repbench.downstream.problems.training_free")
+    return reads
 
 
 def tallied(task: Downstream) -> MeasuredByTallies:

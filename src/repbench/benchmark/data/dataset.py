@@ -183,16 +183,34 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
 def splits_for_probe(
     corpus: Corpus, task: Downstream, classes: Sequence[str], source: str, *, excludes: Excludes
 ) -> LabelledSplits:
-    """Splits for scoring alone: the official test split or, without one, every utterance, as test.
+    """Splits for scoring alone by the probe of a record: the official test split or, without one, every utterance.
 
     Raises:
         DataError: The corpus has nothing to score, or classes that the probe does not know.
     """
+    return _test_alone(corpus, task, classes, f"scored by the probe of {source}", excludes=excludes)
+
+
+def splits_without_training(corpus: Corpus, task: Downstream, *, excludes: Excludes) -> LabelledSplits:
+    """Splits of a task that reads test alone: the official test split or, without one, every utterance.
+
+    Raises:
+        DataError: The corpus has nothing to score.
+        PluginError: The task gives classes or labels that its contract forbids.
+    """
+    classes = classes_known(task, corpus, ())
+    return _test_alone(corpus, task, classes, "as nothing is trained", excludes=excludes)
+
+
+def _test_alone(
+    corpus: Corpus, task: Downstream, classes: Sequence[str], reason: str, *, excludes: Excludes
+) -> LabelledSplits:
     official = [each for each in corpus.utterances if each.split == "test"]
-    examples, excluded, names = labelled(official or corpus.utterances, task)
+    listed = official or corpus.utterances
+    examples, unlabelled, names = labelled(listed, task)
     if not examples:
         raise DataError(
-            f"{corpus.name} holds no utterance that `{task.info.name}` can score{_first_reason(excluded)}",
+            f"{corpus.name} holds no utterance that `{task.info.name}` can score{_first_reason(unlabelled)}",
             do="Choose another corpus",
         )
     unknown = sorted(names - set(classes))
@@ -201,17 +219,15 @@ def splits_for_probe(
             f"{corpus.name} has classes that the probe does not know: {', '.join(unknown)}",
             do="Train a probe on this corpus",
         )
-    listed = len(examples) + len(excluded)
-    excluded |= reasons_of(examples, excludes)
+    excluded = unlabelled | reasons_of(examples, excludes)
     scored = tuple(example for example in examples if example.id not in excluded)
-    policy = f"{'official test split' if official else 'every utterance'}, scored by the probe of {source}"
     return LabelledSplits(
         train=(),
         dev=(),
-        test=HeldOutTest(listed, excluded, scored),
+        test=HeldOutTest(len(examples) + len(unlabelled), excluded, scored),
         unusable={},
         classes=tuple(classes),
-        policy=policy,
+        policy=f"{'official test split' if official else 'every utterance'}, {reason}",
         warnings=(*warnings_of(corpus), *problem_of(task).warnings(classes, (each.labels for each in examples))),
     )
 
@@ -231,7 +247,7 @@ def _encoded(task: Downstream, train: LabelledUtterances) -> tuple[LabelledUtter
         files = dict(encoder.files)
     for name in files:
         if re.match(ENCODER_FILES, name) is None:
-            what = f"The files of an encoder are named NAME.model, but one is `{name}`"
+            what = f"The files of an encoder are named NAME.model, NAME.txt or NAME.rttm, but one is `{name}`"
             raise PluginError(what, key=task.info.name, do="Use letters, digits, - and _")
     return encoded, files
 

@@ -15,17 +15,20 @@ from repbench.benchmark.data.dataset import (
     labelled,
     notes_on_test,
     reasons_of,
+    splits_without_training,
 )
 from repbench.benchmark.data.folds import Fold, folds_of, where
 from repbench.benchmark.data.subsets import without_classes_of
 from repbench.benchmark.protocol import SplitSettings
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.downstream.contract import Downstream, LabelledUtterance, problem_of
+from repbench.downstream.contract import Downstream, LabelledUtterance, problem_of, splits_read
 from repbench.errors import DataError, UsageError, plugin_faults
 
 
 def label_corpus(corpus: Corpus, task: Downstream, settings: SplitSettings, *, excludes: Excludes) -> LabelledSplits:
-    """The corpus divided as the settings have it, with labels; arguments and errors as `label_splits`."""
+    """The corpus divided as the settings and the task have it, with labels; arguments and errors as `label_splits`."""
+    if splits_read(task) == ():
+        return splits_without_training(corpus, task, excludes=excludes)
     divided = label_splits if settings.folds is None else label_folds
     return divided(corpus, task, settings, excludes=excludes)
 

@@ -33,6 +33,7 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import NETWORK_FILE, PROBE_FILE, RECORD_FILE, Record, read_record
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
+from repbench.downstream.heads import NO_HEAD
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.files import read_checked
 from repbench.progress import Reporter
@@ -51,6 +52,9 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     assert request.probe is not None
     folder = request.probe.parent if request.probe.name == RECORD_FILE else request.probe
     source = read_record(folder / RECORD_FILE)
+    if source.head == NO_HEAD:
+        what = f"`{source.downstream.name}` trains nothing, so the run has no probe"
+        raise UsageError(what, file=folder, key="--probe", do="Leave --probe out, and run the task on this corpus")
     if source.folds is not None:
         raise UsageError(
             f"The run has a probe for each of {len(source.folds)} folds, and none of all of its corpus",

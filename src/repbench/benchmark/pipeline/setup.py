@@ -21,6 +21,7 @@ from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.pipeline.head_input import note_on_statistics, refuse_constant_input, refuse_some_frames
+from repbench.benchmark.pipeline.training_options import refuse_training
 from repbench.benchmark.probing.probe import ProbeShape
 from repbench.benchmark.probing.spec_augment import refuse_spec_augment
 from repbench.benchmark.probing.training import TrainedProbe
@@ -28,8 +29,8 @@ from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
-from repbench.downstream.contract import Downstream, problem_of
-from repbench.downstream.heads import refuse_head
+from repbench.downstream.contract import Downstream, problem_of, splits_read
+from repbench.downstream.heads import NO_HEAD, refuse_head
 from repbench.downstream.problems import PROBLEMS
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable
@@ -257,6 +258,8 @@ def prepare(
         say_side_effects(entry, reporter.say)
     task = build_task(task_entry, request.protocol.options_for(request.downstream))
     request = _settled(request, task)
+    if splits_read(task) is not None:
+        refuse_training(request, task)
     assert request.head is not None
     assert request.layer is not None
     head = request.head
@@ -274,12 +277,13 @@ def prepare(
     if request.finetune and not upstream.info.trainable:
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
     layers = layers_read(upstream.info, request.layer)
-    for each in heads:
-        refuse_some_frames(request.protocol.probe, task, each, finetune=request.finetune)
-    if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
+    if head != NO_HEAD:
         for each in heads:
-            refuse_constant_input(upstream, task, each, request.layer, layers)
-        note_on_statistics(upstream, head, request.layer, layers, reporter)
+            refuse_some_frames(request.protocol.probe, task, each, finetune=request.finetune)
+        if not request.protocol.probe.layer_norm:  # the mean of normalised frames is not constant
+            for each in heads:
+                refuse_constant_input(upstream, task, each, request.layer, layers)
+            note_on_statistics(upstream, head, request.layer, layers, reporter)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
     ensure_writable(request.out)
     module_of(upstream).requires_grad_(False).to(device)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledUtterances
@@ -16,8 +17,9 @@ from repbench.benchmark.loading.certificates import certificate_id, task_fingerp
 from repbench.benchmark.loading.upstreams import origin_of
 from repbench.benchmark.pipeline.fold_results import folds_part, selection_part
 from repbench.benchmark.pipeline.run_data import OpenedTest, RunData
-from repbench.benchmark.pipeline.setup import RunContext, TrainedResult, WrittenRecord, module_of
+from repbench.benchmark.pipeline.setup import RunContext, RunSetting, TrainedResult, WrittenRecord, module_of
 from repbench.benchmark.probing.probe import encoded_probe
+from repbench.benchmark.probing.training import Selection
 from repbench.benchmark.records.record import (
     Record,
     fold_probe_file,
@@ -28,7 +30,7 @@ from repbench.benchmark.records.record import (
 )
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.open import entry_of_corpus
-from repbench.downstream.contract import Prediction
+from repbench.downstream.contract import Outcome, Prediction
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
@@ -38,10 +40,47 @@ NOT_IN_PROTOCOL = {"head", "layer", "tasks", "resources"}
 """Settings of the protocol that a record has in fields of its own or resolved, and those of the machine."""
 
 
+class MeasuredPart(NamedTuple):
+    """What a task without training took: seconds, seconds of labelled sound by split, and its warnings."""
+
+    seconds: float
+    label_seconds: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """What a record states of one setting, beside the predictions.
+
+    Attributes:
+        setting: The setting.
+        selection: On dev.
+        seconds: Of training.
+        label_seconds: Seconds of labelled sound, by split.
+        warnings: About this setting.
+        mode: frozen or finetune.
+        weights: The file of the probe or network; None where there is none, or one a fold.
+        of_folds: The files of the probes of the folds, by name.
+        files: The files of the task, by name.
+        folds: The fields of the record about the folds.
+    """
+
+    setting: RunSetting
+    selection: Selection
+    seconds: float
+    label_seconds: Mapping[str, float]
+    warnings: tuple[str, ...]
+    mode: str = "frozen"
+    weights: bytes | None = None
+    of_folds: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    folds: Mapping[str, Any] = field(default_factory=dict)
+
+
 def score(
     context: RunContext, data: RunData, test: OpenedTest, result: TrainedResult, predictions: Sequence[Prediction]
 ) -> WrittenRecord:
-    """Measure the predictions, and write the record.
+    """Measure the predictions of a trained probe, and write the record.
 
     Args:
         context: What all settings share.
@@ -50,12 +89,53 @@ def score(
         result: The probe that predicted.
         predictions: One for each example of `test`.
     """
-    setting, splits = result.setting, data.splits
-    weights = _weights(context, result, test.trained_on[None]) if not result.folds else None
     of_folds = {
         fold_probe_file(number): _weights(context, each, test.trained_on[each.setting.fold])
         for number, each in enumerate(result.folds, start=1)
     }
+    scored = _Scored(
+        setting=result.setting,
+        selection=result.trained.selection,
+        seconds=result.trained.seconds,
+        label_seconds=result.label_seconds,
+        warnings=result.warnings,
+        mode=result.mode,
+        weights=None if result.folds else _weights(context, result, test.trained_on[None]),
+        of_folds=of_folds,
+        files=data.splits.files,
+        folds=folds_part(context.task, data.splits, result, predictions, of_folds),
+    )
+    return _written(context, data, test, scored, predictions)
+
+
+def score_outcome(
+    context: RunContext, data: RunData, test: OpenedTest, setting: RunSetting, outcome: Outcome, measured: MeasuredPart
+) -> WrittenRecord:
+    """Measure the predictions of a task without training, and write the record; arguments as of `score`.
+
+    Args:
+        context: What all settings share.
+        data: The corpus and its splits.
+        test: The test split.
+        setting: In which it was measured.
+        outcome: What the task found.
+        measured: What it took.
+    """
+    scored = _Scored(
+        setting=setting,
+        selection=Selection((), dict(outcome.chosen), outcome.dev_value),
+        seconds=measured.seconds,
+        label_seconds=measured.label_seconds,
+        warnings=measured.warnings,
+        files={**data.splits.files, **outcome.files},
+    )
+    return _written(context, data, test, scored, outcome.predictions)
+
+
+def _written(
+    context: RunContext, data: RunData, test: OpenedTest, scored: _Scored, predictions: Sequence[Prediction]
+) -> WrittenRecord:
+    setting, splits = scored.setting, data.splits
     record = sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,28 +146,28 @@ def score(
                 "classes": splits.classes,
                 "origin": origin_of(context.task_entry),
                 "certificate": _certificate_of_task(context),
-                "files": {name: hashlib.sha256(content).hexdigest() for name, content in splits.files.items()},
+                "files": {name: hashlib.sha256(content).hexdigest() for name, content in scored.files.items()},
             },
             "corpus": {
                 "name": data.corpus.name,
                 "fingerprint": data.corpus.fingerprint,
                 "split_policy": splits.policy,
-                "warnings": [*splits.warnings, *data.notes, *result.warnings, *_of_weights(context, test.examples)],
+                "warnings": [*splits.warnings, *data.notes, *scored.warnings, *_of_weights(context, test.examples)],
                 "n_train": len(splits.train),
                 "n_dev": len(splits.dev),
                 "n_test": splits.test.num_listed,
                 "origin": _origin_of_corpus(context.request.corpus),
                 "resampler": resampler_of(data.corpus, context.upstream),
             },
-            "mode": result.mode,
+            "mode": scored.mode,
             "layer": setting.layer,
             "label_fraction": setting.fraction,
-            "label_seconds": result.label_seconds,
+            "label_seconds": scored.label_seconds,
             "seed": setting.seed,
             "head": context.head,
             "head_origin": head_origin(context.head),
             "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=NOT_IN_PROTOCOL),
-            "selection": selection_part(result.trained.selection),
+            "selection": selection_part(scored.selection),
             "primary_metric": context.task.info.primary_metric,
             "metrics": metrics_part(context.task, splits.classes, predictions),
             "baselines": dict(test.baselines),
@@ -100,20 +180,20 @@ def score(
                 "macs_per_second": context.cost.macs_per_second,
                 "real_time_factor": context.cost.real_time_factor,
                 "extract_seconds": context.extract_seconds,
-                "train_seconds": result.trained.seconds,
+                "train_seconds": scored.seconds,
                 "peak_rss_bytes": environment.peak_rss_bytes(),
                 "device": str(context.device),
             },
             "environment": context.environment,
             "certificate": _certificate(context),
             "predictions_sha256": predictions_digest(predictions),
-            "probe_sha256": None if weights is None else hashlib.sha256(weights).hexdigest(),
-            **folds_part(context.task, splits, result, predictions, of_folds),
+            "probe_sha256": None if scored.weights is None else hashlib.sha256(scored.weights).hexdigest(),
+            **scored.folds,
         }
     )
     folder = record_folder(context.request.out, record)
     # Weights before the record: a record that exists is whole, and its digest of them was computed from these bytes.
-    for name, content in {weights_file(record): weights, **of_folds, **splits.files}.items():
+    for name, content in {weights_file(record): scored.weights, **scored.of_folds, **scored.files}.items():
         if content is not None:
             with atomic_write(folder / name) as stream:
                 stream.write(content)

@@ -31,8 +31,15 @@ class Measured:
 
 def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> Measured:
     """Measure predictions whole and without each speaker (or group)."""
-    unit, clusters = clusters_of(predictions, problem_of(task).resampled)
+    problem = problem_of(task)
+    unit, clusters = clusters_of(predictions, problem.resampled)
     by_tallies = tallied(task)
+    ids = tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters)
+    if problem.crosses_units:
+        with plugin_faults(task.info.name):
+            whole = by_tallies.measure_tallies([by_tallies.tally(predictions, classes)], classes)
+            without = [] if unit is None else _without_each(task, classes, predictions, unit, clusters)
+        return Measured(LeftOut(_values(whole), tuple(without)), unit, ids, whole)
     with plugin_faults(task.info.name):
         # One tally a cluster; leaving a cluster out then sums counts again instead of measuring every prediction m
         # times.
@@ -43,7 +50,22 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
             lambda several: _values(by_tallies.measure_tallies(several, classes)),
         )
         whole = by_tallies.measure_tallies(tallies, classes)
-    return Measured(values, unit, tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters), whole)
+    return Measured(values, unit, ids, whole)
+
+
+def _without_each(
+    task: Downstream,
+    classes: Sequence[str],
+    predictions: Sequence[Prediction],
+    unit: str,
+    clusters: Sequence[Sequence[Prediction]],
+) -> list[dict[str, float | None]]:
+    """The metrics without each unit, where the predictions of the others depend on it too."""
+    by_tallies, found = tallied(task), []
+    for cluster in clusters:
+        left = problem_of(task).without(predictions, unit, getattr(cluster[0], unit))
+        found.append(_values(by_tallies.measure_tallies([by_tallies.tally(left, classes)], classes)))
+    return found
 
 
 def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:

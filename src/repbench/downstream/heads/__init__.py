@@ -5,6 +5,7 @@ from repbench.downstream.heads.contract import Gives, Head, HeadFactory, HeadInf
 from repbench.downstream.heads.dropout import SeededDropout, restart_dropout
 from repbench.downstream.heads.find import (
     HEADS,
+    NO_HEAD,
     build_head,
     head_entry,
     head_factory,
@@ -22,6 +23,7 @@ from repbench.downstream.heads.workers import keep_freed_memory, worker_threads
 __all__ = [
     "HEADS",
     "HIDDEN_LAYERS",
+    "NO_HEAD",
     "ContextHead",
     "Gives",
     "Head",

@@ -16,8 +16,11 @@ from repbench.downstream.problems import PROBLEMS, Problem
 from repbench.errors import IntegrityError, PluginError, UsageError, did_you_mean, plugin_faults
 from repbench.registry import Entry, identity_of_code, is_packaged, registry, side_effects
 
-HEADS: dict[str, tuple[str, ...]] = {name: problem.heads for name, problem in PROBLEMS.items()}
-"""The built-in heads of each built-in problem, by its name, the simplest first."""
+HEADS: dict[str, tuple[str, ...]] = {name: problem.heads for name, problem in PROBLEMS.items() if problem.trained}
+"""The built-in heads of each built-in problem that trains one, by its name, the simplest first."""
+
+NO_HEAD = "none"
+"""In place of the name of a head where a task trains none."""
 
 
 def head_entry(name: str) -> Entry:
@@ -52,6 +55,8 @@ def head_info(name: str) -> HeadInfo:
 def heads_for(problem: Problem) -> tuple[str, ...]:
     """Names of the installed heads that fit a problem: the built-in ones, then those of plugins that can be loaded."""
     found = list(problem.heads)
+    if not problem.trained:
+        return tuple(found)
     for entry in registry().entries("head"):
         if entry.builtin:
             continue
@@ -76,6 +81,11 @@ def refuse_head(name: str, problem: Problem, *, say: Callable[[str], None] | Non
         UsageError: Names those that fit.
         PluginError: It cannot be loaded.
     """
+    if not problem.trained:
+        if name != NO_HEAD:
+            what = f"A task of {problem.name} trains nothing, so it has no head `{name}`"
+            raise UsageError(what, key="--head", do="Leave --head out")
+        return
     try:
         entry = head_entry(name)
     except UsageError as error:
@@ -140,7 +150,9 @@ def head_faults(name: str) -> AbstractContextManager[None]:
 
 
 def head_origin(name: str) -> dict[str, Any] | None:
-    """The distribution, version and file hash of a plugin's head; None for a built-in."""
+    """The distribution, version and file hash of a plugin's head; None for a built-in and where there is none."""
+    if name == NO_HEAD:
+        return None
     entry = head_entry(name)
     if entry.builtin:
         return None

@@ -47,8 +47,9 @@ Batches = Literal["frames", "utterances"]
 Quality = Literal["right", "wrong", "guess"]
 """Of the predictions that the conformance suite makes up."""
 
-ENCODER_FILES = r"^[A-Za-z0-9_-]+\.model$"
-"""Names of the files of an encoder: none of them leads out of the folder of a record, or is another file of it."""
+ENCODER_FILES = r"^[A-Za-z0-9_-]+\.(model|txt|rttm)$"
+"""Names of the files that a task adds to a record, such as those of an encoder: none of them leads out of the folder of
+the record, or is another file of it."""
 
 MOST = 2**53
 """Counts and scores beyond this occur in no run."""
@@ -242,12 +243,15 @@ class Problem(ABC):
         labels_are: The form of its labels, for an error: "a class name".
         needs: The rows of scores that a head has to give: one a frame, (N, C); one an utterance, (U, C); or one a frame
             with the score of a blank after those of the classes, (N, C + 1).
+        trained: Whether a probe is trained; otherwise see `training_free`.
         batches: The examples of a training batch: single labelled frames, or whole utterances.
         counts_targets: Whether utterances have different numbers of targets, so that a batch also holds these numbers.
         min_classes: Fewest classes that can be trained on.
         needs_every_class: Whether a subset of the training utterances that lost a class is refused.
         splits: Split policies that make sense.
         resampled: Units that intervals resample, by preference: attributes of a prediction.
+        crosses_units: Whether a prediction depends on other units than its own, as the trials of a speaker do on other
+            speakers: intervals then leave a unit out by `without`.
         task_methods: Methods of its tasks in addition to those of `Downstream`.
     """
 
@@ -256,12 +260,14 @@ class Problem(ABC):
     prediction: type[Prediction]
     labels_are: str
     needs: Rows
+    trained: bool = True
     batches: Batches = "utterances"
     counts_targets: bool = False
     min_classes: int = 2
     needs_every_class: bool = False
     splits: tuple[SplitPolicy, ...] = SPLIT_POLICIES
     resampled: tuple[str, ...] = ("speaker", "group")
+    crosses_units: bool = False
     task_methods: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
@@ -419,6 +425,16 @@ class Problem(ABC):
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
         """Why no run writes a prediction, or None, for each in turn; all are of this problem's kind."""
         return iter([None] * len(predictions))
+
+    def without(self, predictions: Sequence[Prediction], unit: str, name: str) -> Sequence[Prediction]:
+        """The predictions as they are without one speaker, or another unit; called where `crosses_units`.
+
+        Args:
+            predictions: Of all units.
+            unit: One of `resampled`.
+            name: Of the one that is left out: with its own predictions, and with all that others owe to it.
+        """
+        return [each for each in predictions if getattr(each, unit) != name]
 
     # baselines
 
