@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from repbench.benchmark.scoring.metrics import clipped, clusters_of, measure_clusters, metrics_part
-from repbench.benchmark.scoring.statistics import Interval
+from repbench.benchmark.scoring.metrics import clipped, clusters_of, intervals_of, measure_clusters, metrics_part
+from repbench.benchmark.scoring.statistics import Interval, LeftOut
 from repbench.downstream.contract import Measurement, MetricInfo, Prediction, UtterancePrediction
 from repbench.downstream.speaker import Speaker
 from repbench.downstream.utterances import measure_classes
+from repbench.errors import PluginError
 
 
 def answer(id_: str, speaker: str | None, group: str | None, right: bool = True) -> UtterancePrediction:
@@ -105,3 +106,25 @@ def test_an_interval_lies_within_what_the_metric_can_be() -> None:
     ):
         assert clipped(wide, MetricInfo(unit="", higher_is_better=True, lower=lower, upper=upper)) == inside
     assert clipped(None, MetricInfo(unit="", higher_is_better=True)) is None
+
+
+def test_each_metric_has_its_interval_on_its_own_scale() -> None:
+    infos = {
+        "plain": MetricInfo(unit="", higher_is_better=False),
+        "rate": MetricInfo(unit="", higher_is_better=False, interval="logit"),
+    }
+    small = LeftOut({"plain": 0.05, "rate": 0.05}, tuple({"plain": each, "rate": each} for each in (0.02, 0.06, 0.055)))
+    found = intervals_of([small], infos)
+    assert found["plain"] is not None
+    assert found["rate"] is not None
+    assert found["plain"].low == 0.0
+    assert 0.0 < found["rate"].low < 0.05 < found["plain"].high < found["rate"].high
+    # A rate that is 0 without one speaker has no log-odds there: the linear interval stays.
+    zero = LeftOut({"plain": 0.05, "rate": 0.05}, tuple({"plain": each, "rate": each} for each in (0.0, 0.06, 0.055)))
+    found = intervals_of([zero], infos)
+    assert found["rate"] == found["plain"] is not None
+
+
+def test_an_unknown_scale_of_intervals_is_refused() -> None:
+    with pytest.raises(PluginError, match="`interval` must be linear or logit, but is 'log'"):
+        MetricInfo(unit="edits", higher_is_better=False, interval="log")  # type: ignore[arg-type]

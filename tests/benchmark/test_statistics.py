@@ -13,6 +13,7 @@ from repbench.benchmark.scoring.statistics import (
     Interval,
     LeftOut,
     crossed_intervals,
+    crossed_intervals_in_log_odds,
     crossed_intervals_of,
     holm,
     jackknife_intervals,
@@ -46,6 +47,32 @@ def test_for_a_mean_it_is_students_interval() -> None:
     expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
     assert interval is not None
     assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_interval_of_a_small_rate_is_students_of_its_log_odds_taken_back() -> None:
+    whole, without = 0.05, (0.02, 0.06, 0.055)
+    run = LeftOut({"rate": whole}, tuple({"rate": value} for value in without))
+    odds = np.log(np.array(without) / (1 - np.array(without)))
+    error = math.sqrt(2 / 3 * ((odds - odds.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 2) * error
+    interval = crossed_intervals_in_log_odds([run])["rate"]
+    assert interval is not None
+    expected = [1 / (1 + math.exp(-(math.log(0.05 / 0.95) + side * reach))) for side in (-1, 1)]
+    assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-12)
+    assert whole - interval.low < interval.high - whole
+    assert crossed_intervals_of([run])["rate"].low < 0 < interval.low  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("rates", [(0.0, 0.1, 0.2), (0.1, 0.0, 0.2), (0.1, 0.2, 1.0), (None, 0.1, 0.2)])
+def test_a_rate_without_log_odds_has_no_interval_of_them(rates: tuple[float | None, ...]) -> None:
+    run = LeftOut({"rate": rates[0]}, tuple({"rate": value} for value in rates[1:]))
+    assert crossed_intervals_in_log_odds([run]) == {"rate": None}
+
+
+def test_an_interval_of_log_odds_that_knows_nothing_reaches_from_0_to_1() -> None:
+    run = LeftOut({"rate": 0.5}, ({"rate": 1e-300}, {"rate": 1 - 1e-15}))
+    interval = crossed_intervals_in_log_odds([run])["rate"]
+    assert interval == Interval(0.0, 1.0)
 
 
 def test_one_cluster_knows_no_interval() -> None:

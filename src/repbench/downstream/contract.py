@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from repbench.corpora.contract import Utterance
 from repbench.downstream.problems import PROBLEMS, Problem, problem_named
@@ -50,6 +50,7 @@ __all__ = [
     "MeasuredByConfusion",
     "MeasuredByTallies",
     "Measurement",
+    "MeasuresWithoutEach",
     "MetricInfo",
     "Outcome",
     "Prediction",
@@ -70,6 +71,8 @@ __all__ = [
 
 CONTRACT_VERSION = 1
 
+IntervalScale = Literal["linear", "logit"]
+
 LabelSets = Mapping[str, tuple[str, ...]]
 """The label sets of a corpus, as in `Corpus.label_sets`."""
 
@@ -84,6 +87,8 @@ class MetricInfo:
         lower: Least value it can take; None: any.
         upper: Greatest value it can take; None: any.
         num_classes: The number of classes with which it is defined; None: any.
+        interval: The scale on which an interval is even: `linear`, or `logit` for a rate that can be near 0
+            (docs/design/0033-verification.md).
     """
 
     unit: str
@@ -91,11 +96,15 @@ class MetricInfo:
     lower: float | None = 0.0
     upper: float | None = 1.0
     num_classes: int | None = None
+    interval: IntervalScale = "linear"
 
     def __post_init__(self) -> None:
         better: object = self.higher_is_better
         if not isinstance(better, bool):
             what = f"`higher_is_better` must be True or False, but is {better!r}"
+            raise PluginError(what, key=f"MetricInfo of {self.unit}")
+        if self.interval not in get_args(IntervalScale):
+            what = f"`interval` must be {' or '.join(get_args(IntervalScale))}, but is {self.interval!r}"
             raise PluginError(what, key=f"MetricInfo of {self.unit}")
 
 
@@ -195,6 +204,19 @@ class WeighsDraws(Protocol):
         Returns:
             The weights; None where each utterance is drawn once before any is drawn again.
         """
+        ...
+
+
+@runtime_checkable
+class MeasuresWithoutEach(Protocol):
+    """The method of a task that measures the leaving out of each cluster faster than `measure_tallies` would.
+
+    Intervals need the metrics without each speaker. A task whose items have to be sorted, or belong to two clusters as
+    the trials of pairs do, can share the work between these.
+    """
+
+    def without_each(self, tallies: Sequence[Any], classes: Sequence[str]) -> Iterable[Mapping[str, Measurement]]:
+        """For each tally in turn, `measure_tallies` of all others."""
         ...
 
 

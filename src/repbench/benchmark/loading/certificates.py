@@ -161,9 +161,11 @@ def declared_as_json(info: Any) -> dict[str, Any]:
     if isinstance(declared.get("problem"), Problem):
         declared["problem"] = declared["problem"].name
     for metric in declared.get("metrics", {}).values():
-        # A field that most declarations do not have: certificates from before there was one stay valid.
+        # Fields that most declarations do not have: certificates from before there were any stay valid.
         if metric["num_classes"] is None:
             del metric["num_classes"]
+        if metric["interval"] == "linear":
+            del metric["interval"]
     parsed: dict[str, Any] = json.loads(canonical_json(declared))
     return parsed
 

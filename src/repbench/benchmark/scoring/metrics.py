@@ -7,8 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repbench.benchmark.scoring.statistics import Interval, LeftOut, crossed_intervals_of, left_out
-from repbench.downstream.contract import Downstream, Measurement, MetricInfo, Prediction, problem_of, tallied
+from repbench.benchmark.scoring.statistics import (
+    Interval,
+    LeftOut,
+    crossed_intervals_in_log_odds,
+    crossed_intervals_of,
+    left_out,
+)
+from repbench.downstream.contract import (
+    Downstream,
+    Measurement,
+    MeasuresWithoutEach,
+    MetricInfo,
+    Prediction,
+    problem_of,
+    tallied,
+)
 from repbench.errors import plugin_faults
 
 
@@ -35,21 +49,24 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
     unit, clusters = clusters_of(predictions, problem.resampled)
     by_tallies = tallied(task)
     ids = tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters)
-    if problem.crosses_units:
-        with plugin_faults(task.info.name):
-            whole = by_tallies.measure_tallies([by_tallies.tally(predictions, classes)], classes)
-            without = [] if unit is None else _without_each(task, classes, predictions, unit, clusters)
-        return Measured(LeftOut(_values(whole), tuple(without)), unit, ids, whole)
     with plugin_faults(task.info.name):
+        if problem.crosses_units and not isinstance(by_tallies, MeasuresWithoutEach):
+            whole = by_tallies.measure_tallies([by_tallies.tally(predictions, classes)], classes)
+            left = [] if unit is None else _without_each(task, classes, predictions, unit, clusters)
+            return Measured(LeftOut(_values(whole), tuple(left)), unit, ids, whole)
         # One tally a cluster; leaving a cluster out then sums counts again instead of measuring every prediction m
         # times.
         tallies = [by_tallies.tally(cluster, classes) for cluster in clusters]
-        values = left_out(
-            # Each cluster is a list of one item, its tally, because `left_out` joins the items of clusters.
-            [[tally] for tally in tallies],
-            lambda several: _values(by_tallies.measure_tallies(several, classes)),
-        )
         whole = by_tallies.measure_tallies(tallies, classes)
+        if isinstance(by_tallies, MeasuresWithoutEach):
+            without = by_tallies.without_each(tallies, classes) if len(tallies) > 1 else ()
+            values = LeftOut(_values(whole), tuple(_values(each) for each in without))
+        else:
+            values = left_out(
+                # Each cluster is a list of one item, its tally, because `left_out` joins the items of clusters.
+                [[tally] for tally in tallies],
+                lambda several: _values(by_tallies.measure_tallies(several, classes)),
+            )
     return Measured(values, unit, ids, whole)
 
 
@@ -77,14 +94,14 @@ def metrics_part(
 ) -> dict[str, Any]:
     """Every metric with its interval over speakers (or groups); `clusters` spares measuring them again."""
     clusters = clusters or measure_clusters(task, classes, predictions)
-    unit, intervals = clusters.unit, crossed_intervals_of([clusters.values])
+    unit, intervals = clusters.unit, intervals_of([clusters.values], task.info.metrics)
     measured = clusters.whole
     return {
         name: {
             "value": measured[name].value,
             "unit": info.unit,
             "higher_is_better": info.higher_is_better,
-            "ci95": _as_pair(clipped(intervals[name], info)),
+            "ci95": _as_pair(intervals[name]),
             "ci_unit": unit if intervals[name] is not None else None,
             "counts": dict(measured[name].counts),
         }
@@ -132,6 +149,24 @@ def clusters_of(
             clusters = [[each for each in predictions if getattr(each, unit) == name] for name in sorted(names)]
             return unit, clusters
     return None, [list(predictions)]
+
+
+def intervals_of(runs: Sequence[LeftOut], metrics: Mapping[str, MetricInfo]) -> dict[str, Interval | None]:
+    """The interval of the mean over the seeds of each metric, on its own scale and within what it can be.
+
+    Args:
+        runs: One for each seed, with the same clusters.
+        metrics: From the name of each metric to its declaration.
+    """
+    linear, logit = crossed_intervals_of(runs), dict[str, Interval | None]()
+    if any(info.interval == "logit" for info in metrics.values()):
+        logit = crossed_intervals_in_log_odds(runs)
+    found = {}
+    for name, info in metrics.items():
+        # A rate of 0 or 1 has no log-odds: its interval stays on the scale of rates.
+        given = (logit[name] or linear[name]) if info.interval == "logit" else linear[name]
+        found[name] = clipped(given, info)
+    return found
 
 
 def clipped(interval: Interval | None, info: MetricInfo) -> Interval | None:

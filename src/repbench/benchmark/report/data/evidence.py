@@ -15,11 +15,10 @@ from pathlib import Path
 from repbench.benchmark.records.record import PREDICTIONS_FILE, PROBE_FILE, Record, read_predictions
 from repbench.benchmark.records.verify import task_of, verify_record
 from repbench.benchmark.report.data.reading import RecomputedMetrics, Run
-from repbench.benchmark.scoring.metrics import Measured, clipped, measure_clusters
+from repbench.benchmark.scoring.metrics import Measured, intervals_of, measure_clusters
 from repbench.benchmark.scoring.statistics import (
     Difference,
     Interval,
-    crossed_intervals_of,
     mcnemar_exact,
     paired_differences_of,
 )
@@ -113,8 +112,8 @@ class Evidence:
             if len(runs) > 1 or stated.ci95 is None:
                 return None, None
             return Interval(*stated.ci95), stated.ci_unit
-        interval = crossed_intervals_of([each.values for each in several])[metric]
-        within = clipped(interval, self.task(runs[0].record).info.metrics[metric])
+        metrics = self.task(runs[0].record).info.metrics
+        within = intervals_of([each.values for each in several], metrics)[metric]
         return within, None if within is None else several[0].unit
 
     def comparison(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Comparison | None:

@@ -150,6 +150,21 @@ def crossed_intervals_of(runs: Sequence[LeftOut], *, level: float = 0.95) -> dic
     return intervals
 
 
+def crossed_intervals_in_log_odds(runs: Sequence[LeftOut], *, level: float = 0.95) -> dict[str, Interval | None]:
+    """As `crossed_intervals_of`, for rates: of the mean log-odds over the seeds, taken back to a rate.
+
+    The errors of a rate near 0 are skewed, and its interval reaches further up than down, and never below 0. None
+    also where a value is 0 or 1, with all clusters or without one.
+    """
+    of_log_odds = crossed_intervals_of(
+        [LeftOut(_log_odds(run.whole), tuple(_log_odds(values) for values in run.without)) for run in runs], level=level
+    )
+    return {
+        name: None if each is None else Interval(_rate(each.low), _rate(each.high))
+        for name, each in of_log_odds.items()
+    }
+
+
 def paired_differences(
     runs_a: Sequence[Sequence[Sequence[Item]]],
     runs_b: Sequence[Sequence[Sequence[Item]]],
@@ -229,6 +244,18 @@ def smallest_difference(
         middle = (low + high) / 2
         low, high = (middle, high) if short_of(middle) > 0 else (low, middle)
     return high * standard_error
+
+
+def _log_odds(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {
+        name: None if value is None or not 0 < value < 1 else math.log(value / (1 - value))
+        for name, value in values.items()
+    }
+
+
+def _rate(log_odds: float) -> float:
+    # 1 / (1 + exp(-x)), whose exp would overflow where x is far below 0
+    return (1 + math.tanh(log_odds / 2)) / 2
 
 
 def _validate(runs: Sequence[LeftOut]) -> None:
