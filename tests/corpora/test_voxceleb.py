@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,59 @@ def test_the_official_list_gives_the_splits(root: Path) -> None:
     assert splits["id10001-1zcIwhmdeo4-00002"] == "test"
     assert splits["id10002-7gWzIy6yIIk-00001"] == "dev"
     assert draft.notes == ("5 of 8 utterances are not in iden_split.txt and belong to no split",)
+
+
+TRIALS = ("1 id10002/7gWzIy6yIIk/00001.wav id10002/1zcIwhmdeo4/00002.wav",)
+
+
+def splits_of(root: Path, **options: Any) -> dict[str, str | None]:
+    return {each.id: each.split for each in VOXCELEB.prepare(root, PrepareOptions(**options)).utterances}
+
+
+def test_a_list_of_trials_gives_test_its_sounds_and_train_the_other_speakers(root: Path) -> None:
+    write_text(root / "veri_test.txt", *TRIALS)
+    splits = splits_of(root)
+    assert {id_ for id_, split in splits.items() if split == "test"} == {
+        "id10002-7gWzIy6yIIk-00001",
+        "id10002-1zcIwhmdeo4-00002",
+    }
+    assert {id_.split("-")[0] for id_, split in splits.items() if split == "train"} == {"id10001"}
+    assert prepare(root).notes == ("2 of 8 utterances are not in veri_test.txt and belong to no split",)
+    assert splits_of(root, variant="verification") == splits
+
+
+def test_the_list_of_identification_goes_before_that_of_trials_unless_one_is_named(root: Path) -> None:
+    write_text(root / "iden_split.txt", "1 id10001/1zcIwhmdeo4/00001.wav", "3 id10002/1zcIwhmdeo4/00001.wav")
+    write_text(root / "veri_test.txt", *TRIALS)
+    identification = splits_of(root)
+    assert identification["id10002-1zcIwhmdeo4-00001"] == "test"
+    assert splits_of(root, variant="identification") == identification
+    assert splits_of(root, variant="verification")["id10002-7gWzIy6yIIk-00001"] == "test"
+    write_text(root / "other.txt", "0 id10001/1zcIwhmdeo4/00001.wav id10001/7gWzIy6yIIk/00001.wav")
+    assert splits_of(root, table=root / "other.txt")["id10001-7gWzIy6yIIk-00001"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("2 id10001/1zcIwhmdeo4/00002.wav id10001/1zcIwhmdeo4/00001.wav", r"must be `0 or 1 SPEAKER.*test\.txt:2"),
+        ("1 id10001/1zcIwhmdeo4/00002.wav", r"must be `0 or 1 SPEAKER.*test\.txt:2"),
+        ("1 id10001/gone/1.wav id10001/gone/2.wav", r"2 of the 4 sounds .* the first is id10001/gone/1.*test\.txt:2"),
+    ],
+)
+def test_a_broken_list_of_trials_is_refused_by_its_line(root: Path, line: str, fault: str) -> None:
+    write_text(root / "veri_test.txt", *TRIALS, line)
+    with pytest.raises(DataError, match=fault):
+        prepare(root)
+
+
+def test_a_variant_that_there_is_not_or_whose_list_is_missing_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"no variant `dev`.*identification, verification"):
+        splits_of(root, variant="dev")
+    with pytest.raises(UsageError, match="does not read"):
+        splits_of(root, variant="identification", table=root / "other.txt")
+    with pytest.raises(DataError, match=r"missing.*veri_test\.txt"):
+        splits_of(root, variant="verification")
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,13 @@ from repbench.corpora.layouts.file_search import files_under, refuse_missing_roo
 from repbench.corpora.layouts.options import refuse_options
 from repbench.corpora.layouts.sound_files import is_sound
 from repbench.corpora.textfiles import read_utf8, text_lines
-from repbench.errors import DataError
+from repbench.errors import DataError, UsageError
 
 SPLIT_LIST = "iden_split.txt"
+TRIAL_LIST = "veri_test.txt"
+VARIANTS = ("identification", "verification")
+"""Which list divides the corpus."""
+
 SPEAKER_TABLE = "vox1_meta.csv"
 
 _SPLIT_OF: Mapping[str, Split] = {"1": "train", "2": "dev", "3": "test"}
@@ -42,14 +46,17 @@ class SpeakerFolders:
     chapters, or sessions) the group is `SPEAKER/VIDEO`; without, there is none. The id is the place under the speakers'
     folders with `-` between its parts.
 
-    `iden_split.txt` in the root gives the official splits of speaker identification, `vox1_meta.csv` the attributes
-    `gender` and `nationality`, if present.
+    The variant `identification` takes its splits from `iden_split.txt` in the root. `verification` takes them from a
+    list of trials, `veri_test.txt` in the root or the file of `--table`: test are its sounds, train all other speakers.
+    Without a variant the list is the one that is there, `iden_split.txt` before `veri_test.txt`; `--table` alone means
+    `verification`. `vox1_meta.csv` gives the attributes `gender` and `nationality`, if present.
     """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the speakers under `root`; errors as `CorpusLayout.prepare`."""
-        refuse_options("voxceleb", options, reads=("alignments",))
+        refuse_options("voxceleb", options, reads=("alignments", "variant", "table"))
         refuse_missing_root(root)
+        trials = _trial_list(root, options)
         collector = FaultCollector(gather=options.gather_faults)
         sounds = {
             path: place for base in _bases(root) for path, place in _places(base, root, options, collector).items()
@@ -60,7 +67,7 @@ class SpeakerFolders:
             what = f"The folder is not laid out like VoxCeleb; looked for {_LOOKED_FOR}"
             raise DataError(what, file=root, do="Check --root")
         _refuse_mixed_depths(sounds)
-        splits = _splits(root / SPLIT_LIST, sounds)
+        splits = _splits(root / SPLIT_LIST, sounds) if trials is None else _splits_of_trials(trials, sounds)
         attributes = _attributes(root / SPEAKER_TABLE, {place[0] for place in sounds.values()})
         utterances = [_utterance(path, place, splits, attributes) for path, place in sounds.items()]
         is_voxceleb = all(_VOXCELEB_SPEAKER.fullmatch(place[0]) for place in sounds.values())
@@ -69,7 +76,7 @@ class SpeakerFolders:
             licence="CC BY 4.0" if is_voxceleb else "unknown",
             root=root,
             utterances=utterances,
-            notes=_notes(utterances, bool(splits)),
+            notes=_notes(utterances, (trials or root / SPLIT_LIST).name if splits else None),
             faults=tuple(collector.faults),
         )
         return draft if options.alignments is None else align(draft, options.alignments, options)
@@ -152,6 +159,48 @@ def _splits(path: Path, sounds: Mapping[Path, Sequence[str]]) -> dict[str, Split
     return splits
 
 
+def _trial_list(root: Path, options: PrepareOptions) -> Path | None:
+    """The list of trials that divides the corpus; None where another list, or none, does."""
+    if options.variant not in (None, *VARIANTS):
+        what = f"The layout `voxceleb` has no variant `{options.variant}`"
+        raise UsageError(what, key="--variant", do=f"Choose from {', '.join(VARIANTS)}")
+    if options.table is not None:
+        if options.variant == "identification":
+            what = "`--table` is a list of trials, which the variant `identification` does not read"
+            raise UsageError(what, key="--table", do="Leave one of the two out")
+        return options.table
+    path = root / TRIAL_LIST
+    if options.variant == "verification":
+        return path
+    has_trials_alone = path.is_file() and not (root / SPLIT_LIST).is_file()
+    return path if options.variant is None and has_trials_alone else None
+
+
+def _splits_of_trials(path: Path, sounds: Mapping[Path, Sequence[str]]) -> dict[str, Split]:
+    """From the place of a sound, without its ending, to its split; none for one of a test speaker without trials."""
+    listed: dict[str, int] = {}
+    for number, line in text_lines(path):
+        code, *names = line.split()
+        if code not in ("0", "1") or len(names) != 2:
+            what = f"A line must be `0 or 1 SPEAKER/VIDEO/NAME.wav SPEAKER/VIDEO/NAME.wav`, but is `{line[:80]}`"
+            raise DataError(what, file=f"{path}:{number}", do="Mend the line")
+        for name in names:
+            # without its ending, because copies may be in another format
+            listed.setdefault(name.rpartition(".")[0] or name, number)
+    places = {"/".join(place): place[0] for place in sounds.values()}
+    missing = next((name for name in listed if name not in places), None)
+    if missing is not None:
+        num_missing = sum(name not in places for name in listed)
+        what = f"{num_missing} of the {len(listed)} sounds of the trials are missing, the first is {missing}"
+        raise DataError(what, file=f"{path}:{listed[missing]}", do="Fetch them, or give the list of other trials")
+    tested = {places[name] for name in listed}
+    return {
+        name: "test" if name in listed else "train"
+        for name, speaker in places.items()
+        if name in listed or speaker not in tested
+    }
+
+
 def _attributes(path: Path, speakers: set[str]) -> dict[str, dict[str, str]]:
     """From the speaker to gender (F, M) and nationality; empty where there is no table."""
     if not path.is_file():
@@ -197,8 +246,8 @@ def _columns(header: Sequence[str], path: Path) -> dict[str, int]:
     return index_of
 
 
-def _notes(utterances: Sequence[DraftUtterance], has_list: bool) -> tuple[str, ...]:
+def _notes(utterances: Sequence[DraftUtterance], name_of_list: str | None) -> tuple[str, ...]:
     num_unlisted = sum(utterance.split is None for utterance in utterances)
-    if not has_list or not num_unlisted:
+    if name_of_list is None or not num_unlisted:
         return ()
-    return (f"{num_unlisted} of {len(utterances)} utterances are not in {SPLIT_LIST} and belong to no split",)
+    return (f"{num_unlisted} of {len(utterances)} utterances are not in {name_of_list} and belong to no split",)
