@@ -161,7 +161,7 @@ def test_torch_is_imported_where_it_computes_alone(module: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "given", "named"),
     [
-        ("needs", "frame", r"`needs` must be frames or utterances or frames with a blank, but is `frame`"),
+        ("needs", "frame", r"`needs` must be frames or .* or utterances with an embedding, but is `frame`"),
         ("batches", "utterance", r"`batches` must be frames or utterances, but is `utterance`"),
         ("splits", ("within-speaker", "none"), r"`splits` must be speaker-disjoint or within-speaker, but is `none`"),
     ],

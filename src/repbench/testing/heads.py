@@ -49,14 +49,19 @@ class HeadSubject:
     @property
     def forms(self) -> tuple[bool, ...]:
         """The values of `pools` that it is built with."""
-        return tuple(sorted({gives == "utterances" for gives in self.info.gives}))
+        return tuple(sorted({gives.startswith("utterances") for gives in self.info.gives}))
+
+    @property
+    def num_outputs(self) -> int:
+        """O: some classes, and the units of the embedding of a head that gives one."""
+        return NUM_OUTPUTS + self.info.embedding_units
 
     def build(self, pools: bool, *, seed: int = 1, dropout: float = 0.0) -> Head:
         """A head in eval mode."""
         generator = torch.Generator().manual_seed(seed)
         head = self.factory(
             width=WIDTH,
-            num_outputs=NUM_OUTPUTS,
+            num_outputs=self.num_outputs,
             hidden_units=HIDDEN_UNITS,
             pools=pools,
             dropout=dropout,
@@ -125,13 +130,13 @@ def _scores_as_declared(subject: HeadSubject) -> Held:
         for counts in (COUNTS, (1,), (40, 1, 1)):
             with torch.no_grad():
                 scores: object = head(torch.cat(frames_of(counts)), torch.tensor(counts))
-            wanted = (len(counts) if pools else sum(counts), NUM_OUTPUTS)
+            wanted = (len(counts) if pools else sum(counts), subject.num_outputs)
             if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
                 found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
                 raise Broken(f"{counts} frames of utterances must give scores of shape {wanted}, but give {found}")
             if not scores.is_floating_point() or not bool(scores.isfinite().all()):
                 raise Broken(f"the scores of {counts} frames of utterances are not finite floats")
-    return Held(f"{NUM_OUTPUTS} outputs")
+    return Held(f"{subject.num_outputs} outputs")
 
 
 _SHAPED = (*_DECLARED, "scores-as-declared")
@@ -290,7 +295,7 @@ def _gradient_reaches_every_weight(subject: HeadSubject) -> Held:
     number = 0
     for pools in subject.forms:
         head = subject.build(pools).train()
-        direction = torch.randn(NUM_OUTPUTS, generator=torch.Generator().manual_seed(3))
+        direction = torch.randn(subject.num_outputs, generator=torch.Generator().manual_seed(3))
         scores = head(torch.cat(frames_of()), torch.tensor(COUNTS))
         # A plain sum has no gradient through a softmax, and adds up to 0 after a normalisation.
         torch.autograd.backward((scores.square() * direction).sum())

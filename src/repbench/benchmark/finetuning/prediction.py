@@ -97,4 +97,4 @@ def predictions_of(
         if not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("The network's scores hold NaN or infinity", utterance=example.id)
         predictions.append(predictor.prediction(example, scores))
-    return predictions
+    return predictor.completed(predictions, examples)

@@ -173,7 +173,7 @@ def references_of_corpus(corpus: Corpus, task: Downstream, name: str, protocol: 
         split=protocol.split.model_dump(mode="json"),
         classes=plan.classes,
         baselines=baselines(task, plan.classes, plan.train, test),
-        utterances={example.id: reference_of(problem.perfect(context, example)) for example in test}
+        utterances={each.id: reference_of(each) for each in problem.perfect_of(context, test)}
         # Utterances without a label: they may be excluded, and no prediction can have the digest "".
         | dict.fromkeys(plan.test.excluded, ""),
         held_to=OF_CORPUS,

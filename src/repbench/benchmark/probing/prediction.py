@@ -184,7 +184,12 @@ class Predictor:
                     if not bool(torch.isfinite(scores).all()):
                         raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=example.id)
                     own.append(self.prediction(example, scores))
-        return predictions
+        return [self.completed(each, labelled.examples) for each in predictions]
+
+    def completed(self, predictions: Sequence[Prediction], examples: LabelledUtterances) -> list[Prediction]:
+        """The predictions of test, after what depends on all of them: see `Problem.completed`."""
+        with plugin_faults(self.task.info.name):
+            return list(self.problem.completed(self.context, predictions, examples, is_test=True))
 
     def prediction(self, example: LabelledUtterance, scores: Tensor) -> Prediction:
         """The prediction of an utterance's scores on the CPU: (F, C), (F, C + 1) with the blank, or (1, C) pooled."""
@@ -228,10 +233,10 @@ class Predictor:
                 finite.append(torch.isfinite(scores).flatten(1).all(dim=1))  # (R, N, C) -> (R, N C) -> (R,)
                 gather = self._predictions if self._primary_of is None else self._confusions
                 gathered.append(gather(block, scores))
-        num_utterances = sum(len(block.examples) for block in dev_set.blocks)
+        examples = tuple(example for block in dev_set.blocks for example in block.examples)
         known = torch.stack(finite).all(dim=0).tolist()  # (blocks, R) -> (R,)
         return [
-            self._defined(self._value(parts), num_utterances) if known[number] else None
+            self._defined(self._value(parts, examples), len(examples)) if known[number] else None
             for number, parts in enumerate(zip(*gathered, strict=True))
         ]
 
@@ -259,13 +264,15 @@ class Predictor:
             for row in range(len(scores))
         ]
 
-    def _value(self, parts: Sequence[Any]) -> float | None:
-        """The primary metric of one probe from what was gathered of each block."""
+    def _value(self, parts: Sequence[Any], examples: LabelledUtterances) -> float | None:
+        """The primary metric of one probe from what was gathered of each block of dev."""
         with plugin_faults(self.task.info.name):
             if self._primary_of is not None:
                 return self._primary_of(sum(parts))
             task = tallied(self.task)
-            tally = task.tally([prediction for part in parts for prediction in part], self.classes)
+            given = [prediction for part in parts for prediction in part]
+            completed = self.problem.completed(self.context, given, examples, is_test=False)
+            tally = task.tally(completed, self.classes)
             return task.measure_tallies([tally], self.classes)[self.task.info.primary_metric].value
 
     def _block(

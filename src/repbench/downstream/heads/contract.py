@@ -20,7 +20,8 @@ from repbench.errors import PluginError
 CONTRACT_VERSION = 1
 
 Gives = Rows
-"""One row of scores a frame, one an utterance, or one a frame whose last score is that of the blank of CTC."""
+"""One row of scores a frame, one an utterance, one a frame whose last score is that of the blank of CTC, or one an
+utterance that begins with its embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class HeadInfo:
             each frame alone. Such a head can be trained on some frames of each (`probe.frames_per_utterance`).
         statistics_alone: Whether the scores of an utterance depend on the mean and the deviation of its frames alone. A
             run of such a head on frames that are normalised over the utterance has a note.
+        embedding_units: Units of the embedding with which a row of scores begins, where it gives utterances with one.
         contract: Version of this contract.
     """
 
@@ -51,6 +53,7 @@ class HeadInfo:
     linear_on_mean: bool = False
     mean_over_frames: bool = False
     statistics_alone: bool = False
+    embedding_units: int = 0
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
@@ -62,6 +65,12 @@ class HeadInfo:
             raise PluginError(f"`gives` must name one or more of {choices}, but is {self.gives}", key=self.name)
         if "frames with a blank" in self.gives and len(self.gives) > 1:
             raise PluginError("A head with a blank gives nothing else", key=self.name, do="Register it under two names")
+        if (self.embedding_units > 0) != (self.gives == ("utterances with an embedding",)):
+            what = (
+                "`embedding_units` must be above 0 for a head that gives utterances with an embedding, and nothing "
+                f"else, but is {self.embedding_units} for one that gives {', '.join(self.gives)}"
+            )
+            raise PluginError(what, key=self.name, do="Correct one of the two")
         if self.context_frames < 0:
             raise PluginError(f"`context_frames` must be at least 0, but is {self.context_frames}", key=self.name)
         if self.whole_utterances and self.context_frames:
@@ -138,7 +147,7 @@ class HeadFactory(Protocol):
 
         Args:
             width: D.
-            num_outputs: O: the classes, and the blank for a head that gives one.
+            num_outputs: O: the classes, and the blank or the units of the embedding for a head that gives them.
             hidden_units: Units of hidden layers, for heads that have any.
             pools: Whether it gives one row of scores an utterance rather than one a frame.
             dropout: Share of hidden units that is dropped in training, for heads that drop any.

@@ -112,7 +112,7 @@ def build_head(
     Args:
         name: Of an installed head.
         width: D of the frames.
-        num_classes: C. A head that gives frames with a blank has one output more.
+        num_classes: C. A head that gives a blank has one output more, and one that gives an embedding its units.
         hidden_units: Units of hidden layers and projections; `gru` has its own.
         pools: Whether it gives one row of scores an utterance rather than one a frame.
         generator: Draws the initial weights.
@@ -125,7 +125,7 @@ def build_head(
     entry = head_entry(name)
     factory = _loaded(entry).factory
     # The blank of CTC is the last output, after the classes.
-    num_outputs = num_classes + ("frames with a blank" in factory.info.gives)
+    num_outputs = num_classes + ("frames with a blank" in factory.info.gives) + factory.info.embedding_units
     with plugin_faults(entry.qualified):
         head: object = factory(
             width=width,

@@ -21,7 +21,34 @@ SEGMENT_UNITS = 512
 """Units of each of the two layers on the utterance; the output of the first is the x-vector of the paper."""
 
 
-class XVector(Head):
+class XVectorEmbedding(Head):
+    """The layers up to the x-vector, which heads with different layers after it share."""
+
+    def __init__(self, *, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.frame_layers = nn.ModuleList()
+        channels = width
+        for units, kernel_frames, dilation in FRAME_LAYERS:
+            layer = nn.Conv1d(channels, units, kernel_frames, dilation=dilation)
+            initialise(layer, channels * kernel_frames, generator)
+            self.frame_layers.append(layer)
+            channels = units
+        self.segment6 = nn.Linear(2 * channels, SEGMENT_UNITS)
+        initialise(self.segment6, self.segment6.in_features, generator)
+
+    def embedding(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The x-vectors (U, 512) of frames (N, D) with `counts` (U,), before a ReLU."""
+        assert counts is not None
+        layers = [layer for layer in self.frame_layers if isinstance(layer, nn.Conv1d)]
+        lacking = (frames_taken(layers) + 1 - counts).clamp_min(0)  # (U,)
+        before = lacking // 2
+        longer = with_repeated_ends(frames, counts, before, lacking - before)
+        units, left = convolved(longer, counts + lacking, layers, nn.Identity())  # (N', D) -> (N'', 1500)
+        pooled: Tensor = self.segment6(statistics_of_each(units, left))  # (N'', 1500) -> (U, 3000) -> (U, 512)
+        return pooled
+
+
+class XVector(XVectorEmbedding):
     """The network of x-vectors; arguments as `HeadFactory`, of which it reads neither `hidden_units` nor `dropout`.
 
     Five layers on frames without padding read 15 frames together; mean and standard deviation over an utterance are
@@ -38,32 +65,13 @@ class XVector(Head):
     info = HeadInfo(name="xvector", gives=("utterances",))
 
     def __init__(self, *, width: int, num_outputs: int, generator: torch.Generator, **unread: Any) -> None:
-        super().__init__()
-        self.frame_layers = nn.ModuleList()
-        channels = width
-        for units, kernel_frames, dilation in FRAME_LAYERS:
-            layer = nn.Conv1d(channels, units, kernel_frames, dilation=dilation)
-            initialise(layer, channels * kernel_frames, generator)
-            self.frame_layers.append(layer)
-            channels = units
-        self.segment6 = nn.Linear(2 * channels, SEGMENT_UNITS)
+        super().__init__(width=width, generator=generator)
         self.segment7 = nn.Linear(SEGMENT_UNITS, SEGMENT_UNITS)
         self.output = nn.Linear(SEGMENT_UNITS, num_outputs)
-        for each in (self.segment6, self.segment7, self.output):
+        for each in (self.segment7, self.output):
             initialise(each, each.in_features, generator)
 
     def before_output(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
         """(N, D) with `counts` (U,) -> (U, 512)."""
         # (U, 512) -> (U, 512)
         return torch.relu(self.segment7(torch.relu(self.embedding(frames, counts))))
-
-    def embedding(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
-        """The x-vectors (U, 512) of frames (N, D) with `counts` (U,), before a ReLU."""
-        assert counts is not None
-        layers = [layer for layer in self.frame_layers if isinstance(layer, nn.Conv1d)]
-        lacking = (frames_taken(layers) + 1 - counts).clamp_min(0)  # (U,)
-        before = lacking // 2
-        longer = with_repeated_ends(frames, counts, before, lacking - before)
-        units, left = convolved(longer, counts + lacking, layers, nn.Identity())  # (N', D) -> (N'', 1500)
-        pooled: Tensor = self.segment6(statistics_of_each(units, left))  # (N'', 1500) -> (U, 3000) -> (U, 512)
-        return pooled

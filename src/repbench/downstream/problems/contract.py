@@ -38,7 +38,7 @@ Labels = tuple[Phone, ...] | tuple[str, ...] | str
 Primary = Callable[[NDArray[np.int64]], float | None]
 """From a confusion matrix (C, C), reference by estimated class, to the primary metric."""
 
-Rows = Literal["frames", "utterances", "frames with a blank"]
+Rows = Literal["frames", "utterances", "frames with a blank", "utterances with an embedding"]
 """The rows of scores that a head gives."""
 
 Batches = Literal["frames", "utterances"]
@@ -208,6 +208,10 @@ class Prediction:
         """The words of the reference with those in their places, None for a missing one; None without words."""
         return None
 
+    def scored_trials(self) -> Sequence[tuple[int, float]] | None:
+        """The target (1 or 0) and the score of each trial, for a DET curve; None for a kind that has no trials."""
+        return None
+
     def confused(self) -> tuple[tuple[int, int, int], ...] | None:
         """(reference class, estimated class, count) for a confusion figure; None for a kind that has no figure."""
         return None
@@ -241,8 +245,9 @@ class Problem(ABC):
         heads: Names of the built-in heads that fit, the simplest first.
         prediction: Class of its predictions.
         labels_are: The form of its labels, for an error: "a class name".
-        needs: The rows of scores that a head has to give: one a frame, (N, C); one an utterance, (U, C); or one a frame
-            with the score of a blank after those of the classes, (N, C + 1).
+        needs: The rows of scores that a head has to give: one a frame, (N, C); one an utterance, (U, C); one a frame
+            with the score of a blank after those of the classes, (N, C + 1); or one an utterance that begins with its
+            embedding, (U, E + C).
         trained: Whether a probe is trained; otherwise see `training_free`.
         batches: The examples of a training batch: single labelled frames, or whole utterances.
         counts_targets: Whether utterances have different numbers of targets, so that a batch also holds these numbers.
@@ -276,7 +281,7 @@ class Problem(ABC):
     @property
     def pools(self) -> bool:
         """Whether there is one row of scores an utterance rather than one a frame."""
-        return self.needs == "utterances"
+        return self.needs in ("utterances", "utterances with an embedding")
 
     @property
     def standardises_targets(self) -> bool:
@@ -396,6 +401,24 @@ class Problem(ABC):
     def predict(self, example: LabelledUtterance, reference: Any, scores: Tensor) -> Prediction:
         """The prediction of (rows, C) scores, on the CPU, with the utterance's `reference`."""
 
+    def completed(
+        self,
+        context: TaskContext,
+        predictions: Sequence[Prediction],
+        examples: Sequence[LabelledUtterance],
+        *,
+        is_test: bool,
+    ) -> Sequence[Prediction]:
+        """The predictions of a whole split, where they depend on one another; by default those of `predict`.
+
+        Args:
+            context: The task and its classes.
+            predictions: What `predict` gave for each utterance.
+            examples: The utterances.
+            is_test: Whether they are scored; else they select.
+        """
+        return predictions
+
     def primary_of(self, task: Task) -> Primary | None:
         """The task's primary metric as a function of a confusion matrix: selection on dev then builds no predictions.
 
@@ -410,6 +433,10 @@ class Problem(ABC):
     @abstractmethod
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> Prediction:
         """The prediction that is right everywhere, without an upstream."""
+
+    def perfect_of(self, context: TaskContext, test: Sequence[LabelledUtterance]) -> Sequence[Prediction]:
+        """Those of a test split that are right everywhere: `perfect` of each, where none depends on others."""
+        return [self.perfect(context, example) for example in test]
 
     @abstractmethod
     def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> Prediction:
