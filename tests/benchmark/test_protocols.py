@@ -92,6 +92,7 @@ def test_each_preset_runs_from_the_command_line(tones: Path, tmp_path: Path, pre
         ("superb", "phone-ctc", "sequence", {"steps": 100_000, "learning_rate": 1e-2, "hidden_units": 256}),
         ("superb", "sentiment", "utterance-classification", {"steps": 30_000, "learning_rate": 1e-4}),
         ("superb", "keyword", "utterance-classification", {"steps": 200_000, "batch_utterances": 32}),
+        ("superb", "verification", "embedded-pairs", {"steps": 200_000, "batch_utterances": 50, "clip_norm": 1000.0}),
         ("superb", "intent", "multi-attribute", {"steps": 200_000, "learning_rate": 1e-4, "hidden_units": 256}),
         ("superb", "emotion", "utterance-classification", {"steps": 30_000, "batch_utterances": 32}),
         ("superb", "asr", "text", {"steps": 200_000, "learning_rate": 1e-4, "hidden_units": 1024, "dropout": 0.2}),

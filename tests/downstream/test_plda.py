@@ -36,7 +36,7 @@ def likelihood(vectors: np.ndarray, speakers: list[str], model: TwoCovariances) 
         count = len(own)
         covariance = np.kron(np.ones((count, count)), between) + np.eye(count * len(between))
         total += multivariate_normal(np.zeros(count * len(between)), covariance).logpdf(own.ravel())
-    return total + len(vectors) * np.linalg.slogdet(model.coordinates)[1]
+    return float(total + len(vectors) * np.linalg.slogdet(model.coordinates)[1])
 
 
 def test_ratios_are_those_of_the_joint_densities() -> None:

@@ -187,7 +187,7 @@ def test_a_half_that_is_too_small_leaves_its_place_to_the_other() -> None:
 
 
 def test_no_trial_can_be_made_of_single_utterances_or_of_one_speaker() -> None:
-    with pytest.raises(DataError, match="no two utterances of one speaker"):
+    with pytest.raises(DataError, match="among 2 utterances: there are no two utterances of one"):
         make_trials([example("a-1", "a"), example("b-1", "b")], most=10, seed=0)
     with pytest.raises(DataError, match="no utterances of two speakers"):
         make_trials([example("a-1", "a"), example("a-2", "a")], most=10, seed=0)

@@ -45,8 +45,9 @@ def make_trials(examples: Sequence[LabelledUtterance], *, most: int, seed: int) 
     num_same, num_different = pairs.count(same=True), pairs.count(same=False)
     if not num_same or not num_different:
         found = "two utterances of one speaker" if not num_same else "utterances of two speakers of the same sex"
-        what = f"No trial can be made: the test split has no {found}"
-        raise DataError(what, key="task.trials", do="Choose a corpus with several utterances of several speakers")
+        what = f"No trials can be made among {len(examples)} utterances: there are no {found}"
+        do = "Choose a larger corpus, or larger shares of test and dev: split.test_share, split.dev_share"
+        raise DataError(what, key="task.trials", do=do)
     wanted_different = min(num_different, most - min(num_same, most // 2))
     wanted_same = min(num_same, most - wanted_different)
     salt = f"{seed} {_digest(examples[number] for number in order)}"

@@ -69,15 +69,19 @@ class Trials:
     def as_list(self, examples: Sequence[LabelledUtterance]) -> bytes:
         """The list, in VoxCeleb's form, as it can be read again."""
         names = [enrolment.name for enrolment in self.enrolments]
-        ids = [example.id for example in examples]
-        separator = "\t" if any(len(name.split()) != 1 for name in (*names, *ids)) else " "
-        lines = (
-            separator.join((str(int(target)), names[enrolment], ids[test]))
-            for target, enrolment, test in zip(
-                self.targets.tolist(), self.enrolment_of.tolist(), self.test_of.tolist(), strict=True
-            )
-        )
-        return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+        sides = zip(self.targets.tolist(), self.enrolment_of.tolist(), self.test_of.tolist(), strict=True)
+        return _as_lines([(str(int(target)), names[one], examples[other].id) for target, one, other in sides])
+
+    def enrolments_as_list(self, examples: Sequence[LabelledUtterance]) -> bytes | None:
+        """The file of enrolments, as it can be read again; None where each is one utterance by its id."""
+        rows = [(each.name, *(examples[number].id for number in each.utterances)) for each in self.enrolments]
+        return None if all(row[1:] == row[:1] for row in rows) else _as_lines(rows)
+
+
+def _as_lines(rows: Sequence[tuple[str, ...]]) -> bytes:
+    """Lines of words with a blank between them, or a tab where a name has blanks."""
+    separator = "\t" if any(len(word.split()) != 1 for row in rows for word in row) else " "
+    return "".join(f"{separator.join(row)}\n" for row in rows).encode("utf-8", "surrogatepass")
 
 
 def read_trials(path: Path, examples: Sequence[LabelledUtterance], enrolments: Path | None = None) -> Trials:

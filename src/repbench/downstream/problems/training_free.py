@@ -86,7 +86,11 @@ class Outcome:
 
 
 class TrainingFreeTask(Task, Protocol):
-    """The members of a task without training in addition to those of `Downstream`."""
+    """The members of a task without training in addition to those of `Downstream`.
+
+    A task that reads a split but not its labels has `reads_labels = False` besides: its control with shuffled labels
+    shuffles those of test.
+    """
 
     @property
     def reads(self) -> tuple[ReadSplit, ...]:
@@ -104,7 +108,7 @@ class TrainingFreeProblem(Problem):
     heads = ("none",)
     needs = "utterances"
     min_classes = 0
-    task_methods = ("outcome",)
+    task_methods: tuple[str, ...] = ("outcome",)
 
     def names(self, labels: Any) -> tuple[str, ...]:
         """None: such a problem need not have classes."""
