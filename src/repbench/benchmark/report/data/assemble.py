@@ -17,6 +17,7 @@ from repbench.benchmark.report.data.compare import GroupAggregates, Verdicts, co
 from repbench.benchmark.report.data.confusion import Confusion, confusions
 from repbench.benchmark.report.data.controls import Controls, controls
 from repbench.benchmark.report.data.cost import Front, RowCost, fronts, row_cost
+from repbench.benchmark.report.data.det import DetCurves, det_curves
 from repbench.benchmark.report.data.efficiency import Efficiency, efficiencies
 from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
@@ -75,6 +76,7 @@ class Report:
         efficiencies: Label-efficiency curves, by column.
         profiles: Layer profiles, by column.
         confusions: Confusion matrices of frame tasks, by column.
+        det: Curves of detection error trade-off of tasks of trials, by column.
         worst: The worst utterances of tasks that predict words, by column.
         fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
@@ -93,6 +95,7 @@ class Report:
     efficiencies: Sequence[Efficiency]
     profiles: Sequence[LayerProfiles]
     confusions: Sequence[Confusion]
+    det: Sequence[DetCurves]
     worst: Sequence[WorstUtterances]
     fronts: Sequence[Front]
     sensitivities: Sequence[Sensitivity]
@@ -250,6 +253,7 @@ def assemble(
         efficiencies=efficiencies(gathered),
         profiles=layer_profiles(gathered),
         confusions=matrices,
+        det=det_curves(gathered, evidence),
         worst=worst_utterances(gathered, verdicts),
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),

@@ -1,4 +1,4 @@
-"""The figures of a report: metric over labels, layers, cost and learning rates, and confusion matrices."""
+"""The figures of a report: metric over labels, layers, cost and learning rates, confusion matrices and DET curves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.confusion import Confusion
 from repbench.benchmark.report.data.cost import Front, as_count
+from repbench.benchmark.report.data.det import DetCurves, normal_deviate
 from repbench.benchmark.report.data.efficiency import Efficiency, as_time
 from repbench.benchmark.report.data.gather import Cell
 from repbench.benchmark.report.data.layers import LayerProfiles
@@ -180,6 +181,59 @@ def confusion_figure(confusion: Confusion) -> Figure:
     return draw(f"confusion-{cell.column.key}", title, f"Most confused: {words}", (_WIDTH, _WIDTH), paint)
 
 
+_DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+def det_figure(det: DetCurves) -> Figure:
+    """Miss rate over false-alarm rate, both as normal deviates; points on the diagonal are the equal error rates."""
+    curves = det.curves[:MOST_LINES]
+    words = [f"{curve.cell.row.title}: equal error rate {number(curve.eer)}" for curve in curves]
+    rates = [curve.eer for curve in curves]
+    # As far as a tenth of the best rate, and as far up as the worst one leaves room.
+    low = max([tick for tick in _DET_TICKS if tick <= min(rates) / 10], default=_DET_TICKS[0])
+    high = min([tick for tick in _DET_TICKS if tick >= min(2 * max(rates), 0.9)], default=_DET_TICKS[-1])
+    ends = tuple(normal_deviate([low, high]).tolist())
+    ticks = _apart([tick for tick in _DET_TICKS if low <= tick <= high])
+
+    def paint(axes: Axes) -> None:
+        axes.plot(ends, ends, color=LINE, linewidth=0.9)
+        for place, curve in enumerate(curves):
+            name = shown(curve.cell.row.title, 38)
+            axes.plot(
+                normal_deviate(curve.false_alarm),
+                normal_deviate(curve.miss),
+                color=SERIES[place],
+                label=f"{name}: {number(curve.eer)}",
+            )
+            (meeting,) = normal_deviate([curve.eer]).tolist()
+            axes.plot(meeting, meeting, color=SERIES[place], marker=MARKERS[place], linestyle="none")
+        places = normal_deviate(ticks).tolist()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(places, [f"{tick:g}" for tick in ticks])
+        axes.set_xlim(*ends)
+        axes.set_ylim(*ends)
+        axes.grid()
+        axes.set_aspect("equal")
+        axes.set_xlabel("false alarms (share of trials of two speakers)")
+        axes.set_ylabel("misses (share of target trials)")
+        axes.figure.legend(loc="outside lower left", ncols=1, labelcolor=INK)
+
+    title = f"Detection error trade-off: {det.column.title}"
+    text = "; ".join([*words, _left_out(det.num_systems)])
+    size = (_WIDTH, _WIDTH + _LINE_OF_LEGEND * len(curves))
+    return draw(f"det-{det.column.key}", title, text, size, paint)
+
+
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """The rates, from the highest down, that are a tenth of the axis apart, so that there is room for their labels."""
+    places = normal_deviate(ticks).tolist()
+    kept: list[tuple[float, float]] = []
+    for place, tick in sorted(zip(places, ticks, strict=True), reverse=True):
+        if not kept or kept[-1][0] - place > (places[-1] - places[0]) / 10:
+            kept.append((place, tick))
+    return [tick for _, tick in reversed(kept)]
+
+
 def _line(axes: Axes, place: int, name: str, xs: Sequence[float], cells: Sequence[Cell]) -> None:
     values = [cell.value or 0.0 for cell in cells]
     known = [(x, cell.interval) for x, cell in zip(xs, cells, strict=True) if cell.interval is not None]
@@ -260,4 +314,12 @@ def _left_out(count: int) -> str:
     return f"{count - MOST_LINES} more in the table" if count > MOST_LINES else "nothing left out"
 
 
-__all__ = ["CARD", "confusion_figure", "cost_figure", "efficiency_figure", "layers_figure", "sensitivity_figure"]
+__all__ = [
+    "CARD",
+    "confusion_figure",
+    "cost_figure",
+    "det_figure",
+    "efficiency_figure",
+    "layers_figure",
+    "sensitivity_figure",
+]

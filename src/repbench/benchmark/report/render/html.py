@@ -356,6 +356,11 @@ def _sections(report: Report) -> Iterator[Section]:
         report.confusions, lambda each: (figures.confusion_figure(each), tables.most_confused(each)),
     )  # fmt: skip
     yield from _section(
+        "det", "Detection error trade-off",
+        "Misses over false alarms on the scale of normal deviates; the points have equal error rates.",
+        report.det, lambda each: (figures.det_figure(each), tables.det(each)),
+    )  # fmt: skip
+    yield from _section(
         "worst", "Worst utterances", "Words of the best system aligned with the references; edits are in brackets.",
         report.worst, lambda each: (None, tables.worst(each, 1000)),
     )  # fmt: skip

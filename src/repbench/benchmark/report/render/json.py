@@ -16,6 +16,7 @@ from repbench.benchmark.report.data.compare import RowAggregates
 from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.data.cost import Front
+from repbench.benchmark.report.data.det import DetCurve, DetCurves
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow
@@ -58,6 +59,8 @@ _OF_CLASS: dict[type, Fields] = {
     Profile: _fields("name cells"),
     Confusion: _fields("cell classes shares most_confused=pairs"),
     ConfusedPair: _fields("reference estimated count share"),
+    DetCurves: _fields("column systems=num_systems curves"),
+    DetCurve: _fields("cell seed eer false_alarm miss"),
     Front: _fields(
         "column mode front", front=lambda front: [cell for _, cell in front.points if cell.key in front.front]
     ),
@@ -125,6 +128,7 @@ def results(report: Report) -> dict[str, Any]:
         "label_efficiency": _plain(report.efficiencies),
         "layers": _plain(report.profiles),
         "confusions": _plain(report.confusions),
+        "det": _plain(report.det),
         "worst_utterances": _plain(report.worst),
         "cost_fronts": _plain(report.fronts),
         "learning_rates": _plain(report.sensitivities),

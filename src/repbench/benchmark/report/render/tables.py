@@ -18,6 +18,7 @@ from repbench.benchmark.report.data.compare import GroupAggregates, RowAggregate
 from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
 from repbench.benchmark.report.data.controls import Controlled, Controls, Gain
 from repbench.benchmark.report.data.cost import Front, as_count
+from repbench.benchmark.report.data.det import ALARMS, DetCurve, DetCurves
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow, System
@@ -156,6 +157,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
     yield from (layers(each) for each in report.profiles)
     yield from (front(each) for each in report.fronts)
     yield from (most_confused(each) for each in report.confusions)
+    yield from (det(each) for each in report.det)
     yield from (worst(each) for each in report.worst)
     yield from (learning_rates(each) for each in report.sensitivities)
     yield from sources(report)
@@ -451,6 +453,27 @@ def most_confused(each: Confusion) -> PlainTable:
         TableColumn("share of reference", lambda pair: pair.share, number),
     )
     return table(f"Most confused: {each.cell.column.title}, {each.cell.row.title}", columns, each.pairs)
+
+
+def det(each: DetCurves) -> PlainTable:
+    """The equal error rate of each curve, and its miss rates at some false-alarm rates."""
+    columns: tuple[TableColumn[DetCurve], ...] = (
+        TableColumn("system", lambda curve: curve.cell.row.title, is_name=True),
+        TableColumn("seed", lambda curve: curve.seed),
+        TableColumn("equal error rate", lambda curve: curve.eer, number),
+        *(
+            TableColumn(f"misses at {alarm:g} false alarms", partial(_miss, place=place), number)
+            for place, alarm in enumerate(ALARMS)
+        ),
+    )
+    notes = ["Of one seed each: scores of different seeds have different scales."]
+    if each.num_systems > len(each.curves):
+        notes.append(f"{each.num_systems - len(each.curves)} systems with a higher rate are left out.")
+    return table(f"Detection error trade-off: {each.column.title}", columns, each.curves, notes)
+
+
+def _miss(curve: DetCurve, place: int) -> float:
+    return curve.misses[place]
 
 
 def worst(each: WorstUtterances, longest: int = 100) -> PlainTable:
