@@ -84,14 +84,13 @@ def test_the_head_learns_to_tell_speakers_apart_with_the_margin() -> None:
     targets = torch.from_numpy(np.concatenate([EMBEDDED_PAIRS.targets(CONTEXT, example("u", n), 20) for n in names]))
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(40):
         (loss,) = EMBEDDED_PAIRS.losses(head(frames, counts)[None], targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[0] > 8
-    assert losses[-1] < 1
+    assert losses[-1] < losses[0] / 4
 
 
 def test_a_split_of_embeddings_becomes_trials_scored_by_cosine() -> None:

@@ -10,7 +10,8 @@ import pytest
 from repbench.corpora.contract import Utterance
 from repbench.downstream.made_trials import make_trials
 from repbench.downstream.problems.contract import LabelledUtterance
-from repbench.downstream.trials import Trials, read_trials
+from repbench.downstream.problems.trial_list import Trials
+from repbench.downstream.trials import read_trials
 from repbench.errors import DataError
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repbench.downstream.problems.contract import LabelledUtterance
-from repbench.downstream.trials import Enrolment, Trials
+from repbench.downstream.problems.trial_list import Enrolment, Trials
 from repbench.errors import DataError
 
 SEX_ATTRIBUTES = ("gender", "sex")

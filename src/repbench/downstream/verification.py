@@ -26,7 +26,8 @@ from repbench.downstream.plda import TwoCovariances, Whitening
 from repbench.downstream.problems.contract import MOST
 from repbench.downstream.problems.pairs import PairPrediction, predictions_of, refuse_known_speakers
 from repbench.downstream.problems.training_free import FrozenFeatures, Outcome, SplitFrames
-from repbench.downstream.trials import Trials, read_trials
+from repbench.downstream.problems.trial_list import Trials
+from repbench.downstream.trials import read_trials
 from repbench.errors import Unlabelled, UsageError, did_you_mean
 
 if TYPE_CHECKING:

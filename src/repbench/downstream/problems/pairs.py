@@ -27,12 +27,11 @@ from repbench.downstream.problems.contract import (
     TaskContext,
 )
 from repbench.downstream.problems.training_free import TrainingFreeProblem
+from repbench.downstream.problems.trial_list import Trials
 from repbench.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from repbench.downstream.trials import Trials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
