@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report.data.assemble import assemble
-from repbench.benchmark.report.render.figures import det_figure
+from repbench.benchmark.report.data.det import normal_deviate
+from repbench.benchmark.report.render.figures import _apart, det_figure
 from repbench.benchmark.report.render.json import results
 from repbench.benchmark.report.render.tables import tables_of
 from repbench.benchmark.run import evaluate
@@ -99,22 +102,39 @@ def test_x_vectors_are_trained_selected_on_trials_of_dev_and_scored_by_cosine(to
     assert repbench("verify", tmp_path).code == 0
 
 
-def test_a_report_has_a_det_curve_of_each_system(tones: Path, tmp_path: Path) -> None:
+def test_a_report_has_a_det_curve_of_the_best_layer_of_each_system(tones: Path, tmp_path: Path) -> None:
+    runs: dict[str, Any] = {"corpus": str(tones), "out": tmp_path / "runs"}
     for upstream in ("mel", "mel_no_cmvn"):
-        evaluate(upstream, "verification", corpus=str(tones), out=tmp_path / "runs")
-    evaluate("mel", "speaker", corpus=str(tones), out=tmp_path / "runs", protocol={"probe": {"steps": 10}})
+        evaluate(upstream, "verification", **runs)
+    layers = evaluate("apc", "verification", checkpoint="random:tiny", layer="all", **runs)
+    assert len(layers) > 1
+    evaluate("mel", "speaker", protocol={"probe": {"steps": 10}}, head="mlp1", **runs)
     report = assemble([tmp_path / "runs"])
     (det,) = report.det
-    assert [curve.cell.row.system.upstream for curve in det.curves] == ["mel_no_cmvn", "mel"]
+    rates = {curve.cell.row.system.upstream: curve.eer for curve in det.curves}
+    assert rates.keys() == {"mel", "mel_no_cmvn", "apc"}
+    assert (len(det.curves), det.num_systems) == (3, 3)
+    assert rates["apc"] == pytest.approx(min(each.metrics["eer"].value for each in layers), abs=1e-12)  # type: ignore[type-var]
+    assert [curve.eer for curve in det.curves] == sorted(rates.values())
     for curve in det.curves:
         assert curve.eer == pytest.approx(curve.cell.value, abs=1e-12)
         assert curve.false_alarm[0] == curve.miss[-1] == 0.0
         assert curve.false_alarm[-1] == curve.miss[0] == 1.0
         assert list(curve.false_alarm) == sorted(curve.false_alarm)
         assert list(curve.miss) == sorted(curve.miss, reverse=True)
+        assert list(curve.misses) == sorted(curve.misses, reverse=True)
         assert len(curve.miss) <= 201
     figure = det_figure(det)
     assert "mel_no_cmvn" in figure.svg
-    assert f"equal error rate {det.curves[0].eer:.3f}"[:20] in figure.text
+    assert f"mel_no_cmvn, layer last: equal error rate {number(rates['mel_no_cmvn'])}" in figure.text
     assert [each["eer"] for each in results(report)["det"][0]["curves"]] == [curve.eer for curve in det.curves]
-    assert any(each.title.startswith("Detection error trade-off") for each in tables_of(report))
+    (shown,) = [each for each in tables_of(report) if each.title.startswith("Detection error trade-off")]
+    assert [row[2].text for row in shown.rows] == [number(curve.eer) for curve in det.curves]
+
+
+def test_labels_of_the_axes_of_a_det_figure_have_room() -> None:
+    ticks = _apart([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9])
+    places = normal_deviate(ticks)
+    assert ticks[-1] == 0.9
+    assert np.diff(places).min() > (places[-1] - normal_deviate([0.002])[0]) / 10
+    assert len(ticks) > 6
