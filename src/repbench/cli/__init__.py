@@ -16,6 +16,7 @@ import typer
 from repbench.cli import (
     cache,
     check,
+    comparing,
     corpus,
     extracting,
     installed,
@@ -59,6 +60,7 @@ app.command(short_help="Check the installation and every plugin.")(installed.doc
 app.command(short_help="Evaluate an upstream on a downstream task.")(running.run)
 app.command(short_help="Evaluate the pairs of a plan that have no record yet.")(sweeping.sweep)
 app.command(short_help="Pre-train an upstream.")(running.pretrain)
+app.command(short_help="Compare the layers of two models.")(comparing.compare)
 app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
 app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)

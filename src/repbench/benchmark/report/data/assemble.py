@@ -26,9 +26,11 @@ from repbench.benchmark.report.data.heads import HeadComparison, head_comparison
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
+from repbench.benchmark.report.data.similarity import FoundSimilarity, found_similarities
 from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
+from repbench.benchmark.similarity.document import SIMILARITY_FILE
 from repbench.errors import IntegrityError
 
 PublishedName = Literal["mockingjay2020", "superb"]
@@ -84,6 +86,7 @@ class Report:
         published: Published tables.
         notes: Sentences for the reader.
         heading: Title and text above the report.
+        similarities: Comparisons of layers, by `repbench compare`.
     """
 
     gathered: Gathered
@@ -103,6 +106,7 @@ class Report:
     published: Sequence[Published]
     notes: Sequence[str]
     heading: Heading
+    similarities: Sequence[FoundSimilarity] = ()
 
     @property
     def num_records(self) -> int:
@@ -224,7 +228,7 @@ def assemble(
     """Read and verify the records and compute the contents of a report.
 
     Args:
-        places: Records, and folders that hold some at any depth.
+        places: Records, similarity files, and folders that hold some at any depth.
         published: Published tables to include.
         heading: Title and text above the report.
         processes: Number of processes that verify many records; see `checking`.
@@ -234,10 +238,15 @@ def assemble(
         IntegrityError: No record passes verification.
     """
     heading = heading or Heading()
-    loaded = load(places, heading.root, partial(read_and_check, processes=processes))
+    several = list(places)
+    similarities, not_similarities = found_similarities(several, heading.root)
+    # A similarity file that is named itself is no record; alone it makes no report, and `load` says so.
+    of_records = [place for place in several if place.name != SIMILARITY_FILE]
+    loaded = load(of_records or several, heading.root, partial(read_and_check, processes=processes))
     evidence = Evidence()
     gathered = gather(loaded, evidence)
-    gathered = replace(gathered, unreadable={**heading.refused, **gathered.unreadable})
+    unreadable = {**heading.refused, **gathered.unreadable, **not_similarities}
+    gathered = replace(gathered, unreadable=unreadable)
     if not gathered.cells:
         _refuse(gathered)
     verdicts = compare(gathered, evidence)
@@ -268,6 +277,7 @@ def assemble(
             *_unchecked(gathered),
         ],
         heading=heading,
+        similarities=similarities,
     )
 
 

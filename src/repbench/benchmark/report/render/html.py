@@ -18,7 +18,7 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.efficiency import as_time
 from repbench.benchmark.report.data.gather import Cell, ReportRow
-from repbench.benchmark.report.render import figures, tables
+from repbench.benchmark.report.render import figures, similarity, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -34,6 +34,9 @@ _LONGEST = 2000
 
 MOST_FIGURES = 12
 """Most figures of one kind; results.json has the numbers of all."""
+
+MOST_SIMILARITIES = 48
+"""Most figures of comparisons, of which each has one for every measure."""
 
 Subject = TypeVar("Subject")
 
@@ -368,6 +371,11 @@ def _sections(report: Report) -> Iterator[Section]:
         "rates", "Learning rates", "Best dev value at each learning rate of the grid.",
         report.sensitivities, lambda each: (figures.sensitivity_figure(each), tables.learning_rates(each)),
     )  # fmt: skip
+    yield from _section(
+        "similarity", "Similarity of layers",
+        "Layers with each other, with mel, phones and words (repbench compare); the bands are 95 % intervals.",
+        similarity.drawings_of(report.similarities), lambda each: each, MOST_SIMILARITIES,
+    )  # fmt: skip
 
 
 def _section(
@@ -376,8 +384,9 @@ def _section(
     text: str,
     subjects: Sequence[Subject],
     draw: Callable[[Subject], tuple[Figure | None, PlainTable]],
+    most: int = MOST_FIGURES,
 ) -> Iterator[Section]:
     if subjects:
-        left_out = len(subjects) - MOST_FIGURES
+        left_out = len(subjects) - most
         more = f"{left_out} more are not drawn; results.json has their numbers." if left_out > 0 else ""
-        yield Section(key, title, text, [draw(each) for each in subjects[:MOST_FIGURES]], more)
+        yield Section(key, title, text, [draw(each) for each in subjects[:most]], more)

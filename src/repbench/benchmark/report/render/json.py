@@ -137,7 +137,14 @@ def results(report: Report) -> dict[str, Any]:
         "failed": _several(gathered.failed, _FAILED),
         "unreadable": _plain(gathered.unreadable),
         "notes": _plain(report.notes),
+        **_similarities(report),
     }
+
+
+def _similarities(report: Report) -> dict[str, Any]:
+    """Comparisons of layers, as in their files; reports without any have no such field."""
+    found = [{"path": each.place, **each.similarity.as_dict()} for each in report.similarities]
+    return {"similarities": found} if found else {}
 
 
 def _overall(columns: Iterable[Column], each: RowAggregates) -> dict[str, Any]:
