@@ -9,7 +9,7 @@ Axes: X tokens of a class that are X, T tokens of a block.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -123,35 +123,54 @@ def _numbers(block: Block, places: Mapping[int, int]) -> Integers:
     return np.array([places[token] for tokens in block.values() for token in tokens], dtype=np.int64)
 
 
-def tables_of(tokens: Sequence[Token], condition: Condition, seed: int) -> list[Table]:
-    """The tables of all cells, sorted by context and group.
+Blocks = Mapping[tuple[str, str], Block]
+"""From context and group to the block, sorted."""
+
+
+def blocks_of(tokens: Sequence[Token], condition: Condition, seed: int) -> Blocks:
+    """The blocks that can have cells, with the tokens that are drawn from them.
 
     Args:
         tokens: All tokens.
         condition: Which triples are made.
         seed: Of the draws.
     """
-    blocks: dict[tuple[str, str], dict[str, list[int]]] = {}
+    found: dict[tuple[str, str], dict[str, list[int]]] = {}
     for number, token in enumerate(tokens):
         key = condition.context_of(token), condition.group_of(token)
-        blocks.setdefault(key, {}).setdefault(condition.class_of(token), []).append(number)
-    drawn = {
+        found.setdefault(key, {}).setdefault(condition.class_of(token), []).append(number)
+    return {
         key: {
             name: _drawn(of_class, condition.max_size_group, seed, *key, name)
-            for name, of_class in sorted(blocks[key].items())
+            for name, of_class in sorted(found[key].items())
         }
-        for key in sorted(blocks)
+        for key in sorted(found)
+        if condition.is_across or _has_cells(found[key])
     }
+
+
+def _has_cells(block: Mapping[str, Sequence[int]]) -> bool:
+    """Whether a block has tokens A, B and X."""
+    return len(block) > 1 and any(len(of_class) > 1 for of_class in block.values())
+
+
+def restricted(blocks: Blocks, usable: Collection[int]) -> Blocks:
+    """The blocks with the tokens that are usable alone."""
+    kept = {
+        key: {name: tuple(each for each in of_class if each in usable) for name, of_class in block.items()}
+        for key, block in blocks.items()
+    }
+    return {key: {name: of_class for name, of_class in block.items() if of_class} for key, block in kept.items()}
+
+
+def tables_of(blocks: Blocks, condition: Condition, seed: int) -> list[Table]:
+    """The tables of all cells, sorted by context and group; arguments as `blocks_of`."""
     if condition.is_across:
-        return list(_across(drawn, condition.max_x_across, seed))
-    return [
-        Table(group, context, block)
-        for (context, group), block in drawn.items()
-        if len(block) > 1 and any(len(of_class) > 1 for of_class in block.values())
-    ]
+        return list(_across(blocks, condition.max_x_across, seed))
+    return [Table(group, context, block) for (context, group), block in blocks.items() if _has_cells(block)]
 
 
-def _across(blocks: Mapping[tuple[str, str], Block], max_x: int | None, seed: int) -> Iterator[Table]:
+def _across(blocks: Blocks, max_x: int | None, seed: int) -> Iterator[Table]:
     speakers: dict[str, list[str]] = {}
     for context, speaker in blocks:
         speakers.setdefault(context, []).append(speaker)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repbench.corpora.contract import Phone
-from repbench.downstream.problems.contract import FrameTimes
 
 EDGE = "#"
 """The neighbour of a phone at the edge of an utterance, or beside a gap in its alignment."""
@@ -43,23 +42,21 @@ class Token:
     speaker: str
     is_closed: bool = False
 
-    def frames(self, times: FrameTimes, num_frames: int) -> range:
-        """The frames whose centres lie in it; none where none does.
+    def frames(self, *, sample_rate_hz: int, hop: int, first_center: int) -> range:
+        """The frames whose centres lie in it, of an utterance that has enough of them; none where none does.
 
         Args:
-            times: Of the frames.
-            num_frames: Frames of the utterance.
+            sample_rate_hz: Rate in which `hop` and `first_center` are counted.
+            hop: Samples between two centres.
+            first_center: Sample of the first centre.
         """
-        first, last = (
-            (seconds * times.sample_rate_hz - times.first_center_samples) / times.hop_samples
-            for seconds in (self.start_s, self.end_s)
-        )
+        first, last = ((seconds * sample_rate_hz - first_center) / hop for seconds in (self.start_s, self.end_s))
         begin = math.ceil(first - _ROUNDING_FRAMES)
         if self.is_closed:
             end = math.floor(last + _ROUNDING_FRAMES) + 1
         else:
             end = math.ceil(last - _ROUNDING_FRAMES)
-        return range(max(0, begin), max(0, begin, min(end, num_frames)))
+        return range(max(0, begin), max(0, begin, end))
 
 
 def tokens_of(phones: Sequence[Phone], speaker: str, left_out: frozenset[str]) -> tuple[Token, ...]:

@@ -39,8 +39,8 @@ class Cell(NamedTuple):
         triples: Number of triples.
     """
 
-    a: int
-    b: int
+    a: str
+    b: str
     group: str
     context: str
     twice_errors: int
@@ -58,26 +58,26 @@ def validate(cells: Iterable[Cell]) -> None:
             raise ValueError(f"a cell has {cell.twice_errors} half errors in {cell.triples} triples")
 
 
-def error_rate(sums: Iterable[tuple[int, int, str, float, int]]) -> float | None:
+def error_rate(sums: Iterable[tuple[str, str, str, float, int]]) -> float | None:
     """The error rate of cells that are summed over contexts.
 
     Args:
         sums: Class a, class b, group, sum of the cells' error rates, number of cells; keys may occur more than once.
     """
-    groups: dict[tuple[int, int, str], tuple[float, int]] = {}
+    groups: dict[tuple[str, str, str], tuple[float, int]] = {}
     for a, b, group, errors, count in sorted(sums):
         known, cells = groups.get((a, b, group), (0.0, 0))
         groups[a, b, group] = known + errors, cells + count
-    pairs: dict[tuple[int, int], list[float]] = {}
+    pairs: dict[tuple[str, str], list[float]] = {}
     for (a, b, _), (errors, count) in groups.items():
         pairs.setdefault((a, b), []).append(errors / count)
     means = [sum(each) / len(each) for each in pairs.values()]
     return sum(means) / len(means) if means else None
 
 
-def summed_over_contexts(cells: Iterable[Cell]) -> list[tuple[int, int, str, float, int]]:
+def summed_over_contexts(cells: Iterable[Cell]) -> list[tuple[str, str, str, float, int]]:
     """The arguments of `error_rate` from cells of one speaker of X, in an order that the cells' own does not change."""
-    sums: dict[tuple[int, int, str], tuple[float, int]] = {}
+    sums: dict[tuple[str, str, str], tuple[float, int]] = {}
     for cell in sorted(cells):
         errors, count = sums.get(cell[:3], (0.0, 0))
         sums[cell[:3]] = errors + cell.twice_errors / (2 * cell.triples), count + 1
