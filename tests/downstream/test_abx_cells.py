@@ -45,7 +45,7 @@ def cells_of(
         device=torch.device("cpu"),
         memory_bytes=10**9,
     )
-    wanted = tables_of(blocks_of(tokens, condition, seed), condition, seed)
+    wanted = tables_of(blocks_of(tokens, range(len(tokens)), condition, seed), condition, seed)
     places = {number: number for number in range(len(tokens))}
     found = tables(segments, [each.request(places) for each in wanted], chosen.between, 10**8)
     return [cell for table, distances in zip(wanted, found, strict=True) for cell in table.cells(distances)]
@@ -161,7 +161,7 @@ def test_at_most_so_many_tokens_and_speakers_are_drawn_and_each_seed_draws_its_o
 
 def test_tokens_without_frames_leave_their_cells() -> None:
     tokens, _ = some_tokens()
-    blocks = blocks_of(tokens, WITHIN, 0)
+    blocks = blocks_of(tokens, range(len(tokens)), WITHIN, 0)
     everything = {number for block in blocks.values() for of_class in block.values() for number in of_class}
     gone = {min(everything), *(number for number in everything if tokens[number].label == "a")}
     kept = restricted(blocks, everything - gone)

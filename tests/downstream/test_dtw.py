@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repbench.downstream.metrics import dtw
-from repbench.downstream.metrics.dtw import Segments, TableRequest, paired, subsequence, tables
+from repbench.downstream.metrics.dtw import Segments, TableRequest, paired, tables
 from repbench.downstream.metrics.frame_distances import FRAME_DISTANCES
 from repbench.errors import DataError, EnvironmentFault
+from tests.other_device import other_device
 
 Array = NDArray[Any]
 PLENTY = 10**9
@@ -30,13 +32,6 @@ def loop_dtw(costs: Array) -> float:
         cheapest[i + 1, j + 1] = costs[i, j] + cheapest[before]
         steps[i + 1, j + 1] = steps[before] + 1
     return float(cheapest[-1, -1] / steps[-1, -1])
-
-
-def loop_subsequence(costs: Array) -> float:
-    total = costs[0]
-    for row in costs[1:]:
-        total = np.array([row[j] + total[max(0, j - 2) : j + 1].min() for j in range(len(row))])
-    return float(total.min() / len(costs))
 
 
 def some_segments(
@@ -95,6 +90,18 @@ def test_of_equally_cheap_paths_the_diagonal_counts() -> None:
     assert found.item() == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("of", ["angular", "euclidean", "kl", "identical"])
+def test_another_device_gives_the_same_numbers(of: str) -> None:
+    segments = some_segments(of=of)
+    requests = [TableRequest(np.arange(40), None), TableRequest(np.arange(4), np.arange(20, 30))]
+    between = FRAME_DISTANCES[of].between
+    expected = list(tables(segments, requests, between, PLENTY))
+    with other_device() as device:
+        found = list(tables(replace(segments, frames=segments.frames.to(device)), requests, between, PLENTY))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The bytes of the largest tensor that is made."""
 
@@ -131,17 +138,6 @@ def test_a_pair_that_does_not_fit_is_refused(count: int) -> None:
     longest = np.full(count, segments.lengths.argmax())
     with pytest.raises(EnvironmentFault, match=r"The alignment of two segments of up to 30 frames takes \d+ bytes"):
         list(tables(segments, [TableRequest(longest, longest.copy())], FRAME_DISTANCES["angular"].between, 2_000))
-
-
-def test_a_query_is_aligned_with_a_part_of_a_document() -> None:
-    random = np.random.default_rng(0)
-    queries, documents = [1, 4, 7, 2], [9, 3, 5, 8, 1]
-    costs = random.random((max(queries), max(documents), len(queries), len(documents))).astype(np.float32)
-    found = subsequence(torch.from_numpy(costs), torch.tensor(queries), torch.tensor(documents))
-    for number, rows in enumerate(queries):
-        for other, columns in enumerate(documents):
-            expected = loop_subsequence(costs[:rows, :columns, number, other])
-            assert found[number, other].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_frame_of_zeros_has_no_direction() -> None:

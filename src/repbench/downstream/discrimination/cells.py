@@ -9,7 +9,7 @@ Axes: X tokens of a class that are X, T tokens of a block.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -127,16 +127,18 @@ Blocks = Mapping[tuple[str, str], Block]
 """From context and group to the block, sorted."""
 
 
-def blocks_of(tokens: Sequence[Token], condition: Condition, seed: int) -> Blocks:
+def blocks_of(tokens: Sequence[Token], among: Iterable[int], condition: Condition, seed: int) -> Blocks:
     """The blocks that can have cells, with the tokens that are drawn from them.
 
     Args:
         tokens: All tokens.
+        among: The numbers of those that may be drawn.
         condition: Which triples are made.
         seed: Of the draws.
     """
     found: dict[tuple[str, str], dict[str, list[int]]] = {}
-    for number, token in enumerate(tokens):
+    for number in among:
+        token = tokens[number]
         key = condition.context_of(token), condition.group_of(token)
         found.setdefault(key, {}).setdefault(condition.class_of(token), []).append(number)
     return {
@@ -164,7 +166,7 @@ def restricted(blocks: Blocks, usable: Collection[int]) -> Blocks:
 
 
 def tables_of(blocks: Blocks, condition: Condition, seed: int) -> list[Table]:
-    """The tables of all cells, sorted by context and group; arguments as `blocks_of`."""
+    """The tables of all cells, sorted by context and group; arguments as of `blocks_of`."""
     if condition.is_across:
         return list(_across(blocks, condition.max_x_across, seed))
     return [Table(group, context, block) for (context, group), block in blocks.items() if _has_cells(block)]

@@ -9,6 +9,7 @@ Reference:
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,13 @@ class ItemFile:
 
     Attributes:
         path: The file.
+        sha256: Of its bytes.
         tokens: From each file that it names to its tokens, in order.
         lines: From each file that it names to the first line that does, counted from 1.
     """
 
     path: Path
+    sha256: str
     tokens: Mapping[str, tuple[Token, ...]]
     lines: Mapping[str, int]
 
@@ -60,7 +63,8 @@ def read_item_file(path: Path) -> ItemFile:
         DataError: A line has other fields, or times that are no stretch of time; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = path.read_bytes()
+        lines = content.decode("utf-8").splitlines()
     except FileNotFoundError as error:
         raise UsageError("There is no such item file", file=path, key="task.item") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -75,7 +79,8 @@ def read_item_file(path: Path) -> ItemFile:
             name, token = _token(line, number, path)
             tokens.setdefault(name, []).append(token)
             first_lines.setdefault(name, number)
-    return ItemFile(path, {name: tuple(several) for name, several in tokens.items()}, first_lines)
+    by_name = {name: tuple(several) for name, several in tokens.items()}
+    return ItemFile(path, hashlib.sha256(content).hexdigest(), by_name, first_lines)
 
 
 def _token(line: str, number: int, path: Path) -> tuple[str, Token]:

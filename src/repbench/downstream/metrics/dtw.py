@@ -6,10 +6,6 @@ on it. The distance of two segments is the cost of the cheapest path, divided by
 Among equally cheap predecessors the diagonal one is taken, then the one with the earlier frame of the second segment,
 as in fastabx.
 
-Subsequence DTW aligns the whole of a query with any part of a document: each frame of the query is paired with exactly
-one frame of the document, which is the same as, one after, or two after that of the query's frame before; the cost is
-divided by the frames of the query. That is the step pattern `asymmetric` of the package dtw-python with open ends.
-
 All pairs of a tile advance together, one anti-diagonal of their matrices at a time, so the cost of Python is that of
 one pair. Segments of similar lengths share a tile; a shorter one needs no mask, because the cell in which its path ends
 does not depend on what lies beyond.
@@ -18,8 +14,8 @@ Axes: N frames of all segments, E width of a prepared frame, A and B segments of
 of the longest of each side, P pairs.
 
 Reference:
-    Sakoe and Chiba, Dynamic programming algorithm optimization for spoken word recognition, IEEE TASSP 1978; Giorgino,
-    Computing and visualizing dynamic time warping alignments in R: the dtw package, JSS 2009.
+    Sakoe and Chiba, Dynamic programming algorithm optimization for spoken word recognition, IEEE TASSP 1978; Poli
+    et al., fastabx, arXiv 2505.02692.
 """
 
 from __future__ import annotations
@@ -309,30 +305,3 @@ def _anti_diagonal(costs: Tensor, number: int, low: int, high: int) -> Tensor:
     offset = costs.storage_offset() + low * down + (number - low) * right
     # One row further is one column back.
     return costs.as_strided((high - low + 1, *costs.shape[2:]), (down - right, *others), offset)
-
-
-def subsequence(costs: Tensor, query_lengths: Tensor, document_lengths: Tensor) -> Tensor:
-    """(A, B) costs of the cheapest alignments of A whole queries with parts of B documents, a frame of the query.
-
-    Args:
-        costs: (I, J, A, B) distances of frames of queries to frames of documents; values beyond the ends are not used.
-        query_lengths: (A,) frames of each query.
-        document_lengths: (B,) frames of each document.
-    """
-    import torch
-
-    num_rows, num_columns, num_queries, num_documents = costs.shape
-    # (J, 1, 1) against (B,): frames beyond the end of a document cannot be a part of a path
-    beyond = torch.arange(num_columns, device=costs.device)[:, None, None] >= document_lengths
-    found = torch.zeros((num_queries, num_documents), device=costs.device)
-    total = costs[0].masked_fill(beyond, torch.inf)  # (J, A, B); a path may start at any frame of the document
-    for row in range(num_rows):
-        if row:
-            best = total.clone()
-            torch.minimum(best[1:], total[:-1], out=best[1:])
-            torch.minimum(best[2:], total[:-2], out=best[2:])
-            total = best.add_(costs[row]).masked_fill_(beyond, torch.inf)
-        ends = query_lengths == row + 1  # (A,)
-        # (J, A', B) -> (A', B); a path may end at any frame
-        found[ends] = total[:, ends].amin(dim=0) / (row + 1)
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from repbench.downstream.problems.abx import ABX
 from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
@@ -12,6 +13,7 @@ from repbench.downstream.problems.utterances import UTTERANCES
 from repbench.errors import PluginError
 
 __all__ = [
+    "ABX",
     "ATTRIBUTES",
     "FRAMES",
     "PROBLEMS",
@@ -25,7 +27,16 @@ __all__ = [
 ]
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES)
+    problem.name: problem
+    for problem in (
+        FRAMES,
+        UTTERANCES,
+        TEXTS,
+        SEQUENCES,
+        REGRESSION,
+        ATTRIBUTES,
+        ABX,
+    )
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
 because a line of predictions is read by the first whose marker it has."""
