@@ -10,6 +10,7 @@ from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.texts import TEXTS
 from repbench.downstream.problems.utterances import UTTERANCES
+from repbench.downstream.problems.word_discrimination import WORD_DISCRIMINATION
 from repbench.errors import PluginError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SEQUENCES",
     "TEXTS",
     "UTTERANCES",
+    "WORD_DISCRIMINATION",
     "Problem",
     "add_problem",
     "problem_named",
@@ -36,6 +38,7 @@ PROBLEMS: dict[str, Problem] = {
         REGRESSION,
         ATTRIBUTES,
         ABX,
+        WORD_DISCRIMINATION,
     )
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
