@@ -6,6 +6,7 @@ from repbench.downstream.problems.abx import ABX
 from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
+from repbench.downstream.problems.query_by_example import QUERY_BY_EXAMPLE
 from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.texts import TEXTS
@@ -18,6 +19,7 @@ __all__ = [
     "ATTRIBUTES",
     "FRAMES",
     "PROBLEMS",
+    "QUERY_BY_EXAMPLE",
     "REGRESSION",
     "SEQUENCES",
     "TEXTS",
@@ -39,6 +41,7 @@ PROBLEMS: dict[str, Problem] = {
         ATTRIBUTES,
         ABX,
         WORD_DISCRIMINATION,
+        QUERY_BY_EXAMPLE,
     )
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
