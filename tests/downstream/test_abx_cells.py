@@ -85,6 +85,13 @@ def test_two_gaussians(mean: int, expected: float) -> None:
     assert found == pytest.approx(expected, abs=5e-6)
 
 
+def test_tokens_that_are_all_equal_have_half_of_the_triples_wrong() -> None:
+    """A token X is at distance 0 from itself and from all B here: as an A it would add half an error to each."""
+    tokens = [Token(0, 1, label, "", "s") for label in "aaabb"]
+    cells = cells_of([np.ones((1, 1), dtype=np.float32)] * 5, tokens, WITHIN, "identical")
+    assert [(each.a, each.twice_errors, each.triples) for each in cells] == [("a", 12, 12), ("b", 6, 6)]
+
+
 def some_tokens(count: int = 60, *, seed: int = 0) -> tuple[list[Token], list[Array]]:
     random = np.random.default_rng(seed)
     tokens = [
