@@ -17,6 +17,7 @@ from repbench.corpora.synthetic.content import Prosody
 from repbench.corpora.synthetic.emotions import EMOTIONS
 from repbench.corpora.synthetic.languages import LANGUAGES, VOCABULARIES
 from repbench.corpora.synthetic.plan import CONTENT_SOURCES, PlannedUtterance, plan
+from repbench.corpora.synthetic.searches import TERMS
 from repbench.corpora.synthetic.sentences import CHARGED, normalised
 from repbench.corpora.synthetic.voices import draw_voice
 from repbench.corpora.synthetic.words import COMMANDS, OTHERS
@@ -94,6 +95,20 @@ def test_no_text_of_one_split_occurs_in_another(kind: str) -> None:
 def test_transcripts_are_normalised(kind: str) -> None:
     assert all(each.content.text == normalised(each.content.text) for each in planned(kind))
     assert normalised("How happy, the judge was!") == "how happy the judge was"
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_each_term_is_a_query_and_is_in_some_documents_of_every_split(size: str) -> None:
+    for split in SPLITS:
+        own = [each.content for each in planned("searches", size) if each.split == split]
+        queries = Counter(each.text for each in own if each.attributes["role"] == "query")
+        documents = [each.text.split() for each in own if each.attributes["role"] == "document"]
+        assert set(queries) <= set(TERMS)
+        assert len(queries) >= (0.5 if size == "tiny" else 1) * len(TERMS)
+        assert max(queries.values()) - min(queries.values()) <= len(documents) // 10
+        assert 2.5 < len(documents) / queries.total() <= 3
+        assert all(len(set(TERMS).intersection(each)) == 3 for each in documents)
+        assert all(0 < sum(term in each for each in documents) < len(documents) for term in TERMS)
 
 
 def test_half_of_the_words_are_no_command() -> None:

@@ -36,6 +36,7 @@ _NOTES = {
     "commands": "Phone times are espeak-ng's own; no command of test occurs in train, but all words of slots do.",
     "emotions": "Phone times are espeak-ng's own; emotion lies in pitch, rate and level alone, not in the words.",
     "languages": "Every speaker speaks all languages; there are no phones, because each language has its own.",
+    "searches": "Phone times are espeak-ng's own; a query is a word of its own, not cut from a document.",
 }
 """From the kind of a corpus to what a reader of a score should know about its labels."""
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from repbench.downstream.problems.abx import ABX
 from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
 from repbench.downstream.problems.pairs import EMBEDDED_PAIRS, PAIRS
+from repbench.downstream.problems.query_by_example import QUERY_BY_EXAMPLE
 from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.texts import TEXTS
 from repbench.downstream.problems.utterances import UTTERANCES
+from repbench.downstream.problems.word_discrimination import WORD_DISCRIMINATION
 from repbench.errors import PluginError
 
 __all__ = [
+    "ABX",
     "ATTRIBUTES",
     "EMBEDDED_PAIRS",
     "FRAMES",
     "PAIRS",
     "PROBLEMS",
+    "QUERY_BY_EXAMPLE",
     "REGRESSION",
     "SEQUENCES",
     "TEXTS",
     "UTTERANCES",
+    "WORD_DISCRIMINATION",
     "Problem",
     "add_problem",
     "problem_named",
@@ -29,7 +35,19 @@ __all__ = [
 
 PROBLEMS: dict[str, Problem] = {
     problem.name: problem
-    for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES, PAIRS, EMBEDDED_PAIRS)
+    for problem in (
+        FRAMES,
+        UTTERANCES,
+        TEXTS,
+        SEQUENCES,
+        REGRESSION,
+        ATTRIBUTES,
+        PAIRS,
+        EMBEDDED_PAIRS,
+        ABX,
+        WORD_DISCRIMINATION,
+        QUERY_BY_EXAMPLE,
+    )
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
 because a line of predictions is read by the first whose marker it has."""

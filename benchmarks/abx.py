@@ -1,0 +1,147 @@
+"""ABX by repbench and by fastabx on the same segments, in turns: the same rate to 1e-6, and the time of each.
+
+fastabx needs Python 3.12 or later: `pip install fastabx`, then `python benchmarks/abx.py`. Segments are made up: of so
+many speakers, phones and tokens, of 3 to 20 frames as phones have every 10 ms. Both score every triple.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import metadata
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import fastabx
+import numpy as np
+import polars
+import torch
+from fastabx.dataset import InMemoryAccessor
+from numpy.typing import NDArray
+
+from repbench.benchmark import environment
+from repbench.downstream.discrimination.alignment import alignment_bytes, segments_of
+from repbench.downstream.discrimination.cells import Condition, blocks_of, tables_of
+from repbench.downstream.discrimination.tokens import Token
+from repbench.downstream.metrics.abx import Cell, error_rate, summed_over_contexts
+from repbench.downstream.metrics.dtw import tables
+from repbench.downstream.metrics.frame_distances import FRAME_DISTANCES
+
+Segment = NDArray[np.float32]
+Speakers = Literal["within", "across"]
+
+TOLERANCE = 1e-6
+SHORTEST, LONGEST = 3, 20
+SPEAKERS: tuple[Speakers, ...] = ("within", "across")
+
+
+def drawn(num_speakers: int, num_phones: int, num_tokens: int, width: int) -> tuple[list[Token], list[Segment]]:
+    """Tokens of each phone by each speaker, whose frames lie around a direction of the phone."""
+    random = np.random.default_rng(0)
+    phones = random.standard_normal((num_phones, width))
+    tokens, segments = [], []
+    for speaker, phone, _ in product(range(num_speakers), range(num_phones), range(num_tokens)):
+        length = int(random.integers(SHORTEST, LONGEST + 1))
+        tokens.append(Token(0, length / 100, f"p{phone}", "", f"s{speaker}"))
+        segments.append((0.5 * phones[phone] + random.standard_normal((length, width))).astype(np.float32))
+    return tokens, segments
+
+
+def by_repbench(tokens: Sequence[Token], segments: Sequence[Segment], speakers: Speakers, memory_bytes: int) -> float:
+    """The error rate by repbench."""
+    condition = Condition(on="phone", speakers=speakers, in_context=False, max_size_group=None, max_x_across=None)
+    distance = FRAME_DISTANCES["angular"]
+    joined = segments_of(
+        [torch.from_numpy(each) for each in segments],
+        distance,
+        pooling="dtw",
+        device=torch.device("cpu"),
+        memory_bytes=memory_bytes,
+    )
+    wanted = tables_of(blocks_of(tokens, range(len(tokens)), condition, seed=0), condition, seed=0)
+    places = {number: number for number in range(len(tokens))}
+    found = tables(
+        joined, [each.request(places) for each in wanted], distance.between, alignment_bytes(joined, memory_bytes)
+    )
+    of_speaker: dict[str, list[Cell]] = {}
+    for table, distances in zip(wanted, found, strict=True):
+        for each in table.cells(distances):
+            counted = Cell(each.a, each.b, each.group, each.context, each.twice_errors, each.triples)
+            of_speaker.setdefault(tokens[each.first_x].speaker, []).append(counted)
+    rate = error_rate(line for cells in of_speaker.values() for line in summed_over_contexts(cells))
+    assert rate is not None, "every speaker has every phone"
+    return rate
+
+
+def by_fastabx(tokens: Sequence[Token], segments: Sequence[Segment], speakers: Speakers) -> float:
+    """The error rate by fastabx."""
+    ends = np.cumsum([len(each) for each in segments])
+    ranges = {number: (int(end) - len(segments[number]), int(end)) for number, end in enumerate(ends)}
+    labels = {"phone": [each.label for each in tokens], "speaker": [each.speaker for each in tokens]}
+    frames = torch.from_numpy(np.concatenate(segments))
+    dataset = fastabx.Dataset(polars.DataFrame(labels), InMemoryAccessor(ranges, frames, torch.device("cpu")))
+    shared = {"by": ["speaker"]} if speakers == "within" else {"across": ["speaker"]}
+    return float(fastabx.Score(fastabx.Task(dataset, on="phone", **shared), "angular").collapse(levels=["speaker"]))
+
+
+def timed(way: Callable[[], float]) -> tuple[float, float]:
+    """The rate, and the seconds that it took."""
+    started = time.perf_counter()
+    return way(), time.perf_counter() - started
+
+
+def main() -> None:
+    """Compare both, and write what was seen."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--speakers", type=int, default=6)
+    options.add_argument("--phones", type=int, default=39)
+    options.add_argument("--tokens", type=int, default=10, help="of each phone by each speaker")
+    options.add_argument("--widths", type=int, nargs="+", default=[80, 768])
+    options.add_argument("--turns", type=int, default=3)
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--memory-gib", type=float, default=1.0)
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "abx.json")
+    given = options.parse_args()
+    torch.set_num_threads(given.threads)
+    rows = []
+    for width, speakers in product(given.widths, SPEAKERS):
+        tokens, segments = drawn(given.speakers, given.phones, given.tokens, width)
+        memory_bytes = int(given.memory_gib * 2**30)
+        ours = partial(by_repbench, tokens, segments, speakers, memory_bytes)
+        peers = partial(by_fastabx, tokens, segments, speakers)
+        turns = [(timed(ours), timed(peers)) for _ in range(given.turns)]
+        (rate, _), (other, _) = turns[0]
+        if abs(rate - other) > TOLERANCE:
+            raise SystemExit(f"width {width}, {speakers}: {rate} by repbench, {other} by fastabx")
+        seconds = [[of_way[1] for of_way in turn] for turn in turns]
+        own, theirs = (statistics.median(times) for times in zip(*seconds, strict=True))
+        print(f"width {width}, {speakers}: {rate:.6f}; repbench {own:.2f} s, fastabx {theirs:.2f} s")
+        rows.append(
+            {
+                "width": width,
+                "speakers": speakers,
+                "error_rate": {"repbench": rate, "fastabx": other},
+                "seconds": {"repbench": [each[0] for each in seconds], "fastabx": [each[1] for each in seconds]},
+            }
+        )
+    result = {
+        "tokens": given.speakers * given.phones * given.tokens,
+        "threads": given.threads,
+        "rows": rows,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("fastabx", "torchdtw", "torch", "numpy")},
+        },
+        "machine": environment.describe(torch.device("cpu"))["cpu"],
+    }
+    given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

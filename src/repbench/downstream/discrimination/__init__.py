@@ -1,0 +1,1 @@
+"""Tokens of phones and the cells of ABX that they make."""
