@@ -1,7 +1,7 @@
 """Heads: the networks that turn features into scores of classes, built-in and of plugins."""
 
 from repbench.downstream.heads.builtin import HIDDEN_LAYERS, ContextHead, LayeredHead, ProjectedHead, RecurrentHead
-from repbench.downstream.heads.contract import Gives, Head, HeadFactory, HeadInfo
+from repbench.downstream.heads.contract import FitSettings, FittedHead, Gives, Head, HeadFactory, HeadInfo
 from repbench.downstream.heads.dropout import SeededDropout, restart_dropout
 from repbench.downstream.heads.find import (
     HEADS,
@@ -25,6 +25,8 @@ __all__ = [
     "HIDDEN_LAYERS",
     "NO_HEAD",
     "ContextHead",
+    "FitSettings",
+    "FittedHead",
     "Gives",
     "Head",
     "HeadFactory",
