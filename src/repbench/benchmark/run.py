@@ -57,7 +57,7 @@ from repbench.benchmark.records.record import Record
 from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, problem_of, splits_read
-from repbench.downstream.heads import head_info
+from repbench.downstream.heads import is_fitted
 from repbench.errors import NonFiniteError, UsageError
 from repbench.progress import Reporter, Silence
 from repbench.training.distributed import Processes, expected_processes, joined, local_device
@@ -251,7 +251,7 @@ def _notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
 
 def _notes_on_tuning(request: RunRequest) -> list[str]:
     assert request.head is not None
-    if not request.tune or not head_info(request.head).fitted:
+    if not request.tune or not is_fitted(request.head):
         return []
     return [f"the head `{request.head}` has no learning rate, so --tune adds no record of it"]
 
@@ -268,8 +268,8 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
     layers = every if request.layer == "all" else [request.layer]
     kinds: list[Labels] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
     # A head that is fitted has no learning rate to choose.
-    fitted = request.head is not None and head_info(request.head).fitted
-    tunes = (request.tune or request.protocol.probe.tune) and not fitted
+    assert request.head is not None
+    tunes = (request.tune or request.protocol.probe.tune) and not is_fitted(request.head)
     return [
         RunSetting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
         for layer in layers
@@ -369,7 +369,7 @@ def _train(
     ]
     grid = common.learning_rates if tunes else ()
     with context.reporter.stage(_title(len(jobs), grid, common.learning_rate)) as advance:
-        if head_info(context.head).fitted:
+        if is_fitted(context.head):
             return [
                 TrainedResult(
                     setting=job,

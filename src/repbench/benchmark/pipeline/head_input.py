@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.downstream.contract import Downstream, problem_of
-from repbench.downstream.heads import head_info
+from repbench.downstream.heads import head_info, is_fitted
 from repbench.errors import UsageError
 from repbench.progress import Reporter
 from repbench.upstream.contract import Upstream
@@ -20,7 +20,7 @@ def refuse_some_frames(settings: ProbeSettings, task: Downstream, head: str, *, 
         return
     if finetune:
         what, do = "Fine-tuning trains on whole utterances", "Leave it out"
-    elif problem_of(task).pools and head_info(head).fitted:
+    elif problem_of(task).pools and is_fitted(head):
         what, do = f"The head `{head}` is fitted to the mean of all frames", "Leave it out"
     elif not problem_of(task).pools:
         what, do = f"`{task.info.name}` has other answers than one an utterance", "Leave it out"
@@ -38,7 +38,7 @@ def refuse_to_train_fitted(head: str, layer: str, *, finetune: bool) -> None:
     Raises:
         UsageError: The layers are mixed by learnt weights, or the network is fine-tuned.
     """
-    if not head_info(head).fitted:
+    if not is_fitted(head):
         return
     if finetune:
         what = f"The head `{head}` is fitted to the features of a frozen model, and gives no gradient"

@@ -26,7 +26,7 @@ from repbench.benchmark.pipeline.setup import RunContext, RunSetting
 from repbench.benchmark.probing.batches import utterances_at_once
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
-from repbench.downstream.heads import head_info
+from repbench.downstream.heads import head_info, is_fitted
 from repbench.upstream.adapters.corpus_features import FrameReader
 
 
@@ -74,7 +74,7 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
 
 def trainings_of(context: RunContext, settings: Iterable[RunSetting]) -> int:
     """How many trainings draw batches from the features; 0 for a head that is fitted, which reads them in order."""
-    if head_info(context.head).fitted:
+    if is_fitted(context.head):
         return 0
     return len({replace(setting, tuned=False) for setting in settings})
 

@@ -29,6 +29,7 @@ from repbench.downstream.contract import (
     Outcome,
     ReadSplit,
     TaskContext,
+    TrainingFreeProblem,
     problem_of,
     splits_read,
 )
@@ -85,7 +86,7 @@ def measured_without_training(
         for number, setting in enumerate(settings):
             advance(number, len(settings))
             read = {name: _drawn(context, data, setting, name, part) for name, part in parts.items()}
-            shuffles_test = setting.labels == "shuffled" and not reads
+            shuffles_test = setting.labels == "shuffled" and not (reads and _reads_labels(context.task))
             features = {
                 name: FramesOfSplit(part, context.view(tables[name], setting.layer)) for name, part in read.items()
             }
@@ -107,6 +108,12 @@ def measured_without_training(
             written.append(score_outcome(context, data, test, setting, outcome, measured))
         advance(len(settings), len(settings))
     return written
+
+
+def _reads_labels(task: Downstream) -> bool:
+    """Whether the labels of train enter the outcome of a task that reads train."""
+    problem = problem_of(task)
+    return not isinstance(problem, TrainingFreeProblem) or problem.reads_labels_of_train
 
 
 def _drawn(

@@ -13,6 +13,7 @@ from repbench.downstream.heads.find import (
     head_info,
     head_origin,
     heads_for,
+    is_fitted,
     refuse_head,
     refuse_other_head,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "head_origin",
     "heads_for",
     "initialise",
+    "is_fitted",
     "keep_freed_memory",
     "linear",
     "mean_of_each",

@@ -52,6 +52,11 @@ def head_info(name: str) -> HeadInfo:
     return head_factory(name).info
 
 
+def is_fitted(name: str) -> bool:
+    """Whether a head is fitted without steps; False where there is none. Errors as `head_factory`."""
+    return name != NO_HEAD and head_info(name).fitted
+
+
 def heads_for(problem: Problem) -> tuple[str, ...]:
     """Names of the installed heads that fit a problem: the built-in ones, then those of plugins that can be loaded."""
     found = [*problem.heads, *problem.fitted_heads]

@@ -8,6 +8,7 @@ from repbench.downstream.problems.frames import FRAMES
 from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.texts import TEXTS
+from repbench.downstream.problems.units import UNITS
 from repbench.downstream.problems.utterances import UTTERANCES
 from repbench.errors import PluginError
 
@@ -18,6 +19,7 @@ __all__ = [
     "REGRESSION",
     "SEQUENCES",
     "TEXTS",
+    "UNITS",
     "UTTERANCES",
     "Problem",
     "add_problem",
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES)
+    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES, UNITS)
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
 because a line of predictions is read by the first whose marker it has."""

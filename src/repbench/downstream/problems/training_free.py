@@ -98,7 +98,14 @@ class TrainingFreeTask(Task, Protocol):
 
 
 class TrainingFreeProblem(Problem):
-    """A problem without training: the base of those whose tasks have `outcome`."""
+    """A problem without training: the base of those whose tasks have `outcome`.
+
+    Attributes:
+        reads_labels_of_train: Whether the labels of train enter the outcome, where train is read. If not, the control
+            with shuffled labels shuffles those of test.
+    """
+
+    reads_labels_of_train = True
 
     trained = False
     heads = ("none",)
