@@ -99,7 +99,7 @@ def test_a_probe_on_units_reads_them_and_scores_another_corpus(of_mel: Path, ton
     )
     (written,) = run(request)
     assert written.record.primary.value is not None
-    assert written.record.primary.value > 0.4
+    assert written.record.primary.value > 0.25
     assert written.record.upstream.fingerprint == load_upstream(name).fingerprint()
     assert verify_record(written.path).holds
     other = tmp_path / "other"
@@ -259,7 +259,7 @@ def test_a_probe_reads_a_folder_of_units(folder: Path, corpus: Corpus, tones: Pa
     assert isinstance(again, adapter.UnitsOfStoredFrames)
     reader = again.bound_to(corpus)
     assert reader.info.width == 8
-    assert reader.read_frames(corpus.utterances[0]).sum(dim=2).unique().tolist() == [1.0]
+    assert set(reader.read_frames(corpus.utterances[0])[0].sum(dim=1).tolist()) == {1.0}
 
 
 @pytest.mark.parametrize(

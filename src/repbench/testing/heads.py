@@ -205,8 +205,8 @@ def _fitted_to_its_data(subject: HeadSubject) -> Held:
     torch.manual_seed(1)
     for what, order in (("again", slice(None)), ("in another order", torch.randperm(len(means)))):
         other = subject.fitted(means[order], classes[order], seed=2)
-        pair = [subject.scores(head, [frames], True)[0] for head in (reference, other)]
-        worst = max(worst, subject.hold_equal(*pair, f"scores fitted to the same utterances and {what}"))
+        first, second = (subject.scores(head, [frames], True)[0] for head in (reference, other))
+        worst = max(worst, subject.hold_equal(first, second, f"scores fitted to the same utterances and {what}"))
     if torch.equal(reference(frames, torch.tensor([1])), subject.build(True, seed=3)(frames, torch.tensor([1]))):
         raise Broken("the scores are the same after a fit to other utterances")
     known = classes != NUM_OUTPUTS - 1
