@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from repbench import load_upstream
 from repbench.benchmark.data.subsets import few_shots, with_fewer_shots
 from repbench.benchmark.pipeline.existing_records import identity_of
 from repbench.benchmark.probing.probe import load_probe
 from repbench.benchmark.protocol import ProbeSettings, Protocol, SplitSettings, load_protocol
-from repbench.benchmark.records.record import Record
+from repbench.benchmark.records.record import Record, fold_probe_file
 from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report.data.columns import columns_of, has_effect
 from repbench.benchmark.run import RunRequest, WrittenRecord, run
 from repbench.corpora.contract import Utterance
+from repbench.corpora.open import open_corpus
+from repbench.corpora.read import read_utterance
 from repbench.downstream.contract import LabelledUtterance
 from repbench.downstream.heads.fitted import Knn
 from repbench.downstream.problems import FRAMES, UTTERANCES
@@ -106,6 +110,17 @@ def test_each_fold_is_fitted_to_its_own_train(tones: Path, tmp_path: Path, layer
         assert record.selection.dev_value == pytest.approx(sum(v for v in values if v is not None) / len(values))
         assert known(record) > 0.6
         assert verify_record(each.path, weights=True).holds
+    probe, _ = load_probe(written[0].path.with_name(fold_probe_file(1)))
+    upstream = load_upstream("mel_no_cmvn")
+    means = []
+    for utterance in open_corpus(str(tones)).utterances:
+        samples = read_utterance(utterance, 16_000)[None]
+        frames = upstream(samples, torch.tensor([samples.shape[1]])).layers[:, 0]  # (1, F, D)
+        means.append(probe.standardised(frames).mean(dim=1)[0])
+    assert isinstance(probe.head, Knn)
+    # Each vector that votes is the mean of an utterance's frames, as the probe of this fold standardises them.
+    cosines = probe.head.cosines(torch.stack(means)).amax(dim=0)
+    assert cosines.tolist() == pytest.approx([1.0] * len(probe.head.bank), abs=1e-5)
 
 
 def test_a_fitted_probe_scores_another_corpus(tones: Path, tmp_path: Path) -> None:

@@ -37,12 +37,12 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fitted(tones: Path, out: Path, upstream: str = "mel", **changes: Any) -> Path:
+def fitted(tones: Path, out: Path, upstream: str = "mel", clusters: int = 8, **changes: Any) -> Path:
     """The folder of a run of the task `units`."""
+    protocol = Protocol(task={"clusters": clusters})
     request = RunRequest(
-        upstream=upstream, downstream="units", corpus=str(tones), out=out, protocol=Protocol(task={"clusters": 8}),
-        **changes,
-    )  # fmt: skip
+        upstream=upstream, downstream="units", corpus=str(tones), out=out, protocol=protocol, **changes
+    )
     (written,) = run(request)
     return written.path.parent
 
@@ -254,11 +254,11 @@ def test_a_probe_reads_a_folder_of_units(folder: Path, corpus: Corpus, tones: Pa
         )
     )  # fmt: skip
     assert verify_record(written.path).holds
-    units = fitted(tones, tmp_path / "units", f"units:{folder}?form=onehot")
+    units = fitted(tones, tmp_path / "units", f"units:{folder}?form=onehot", clusters=4)
     again = adapter.build(str(units))
     assert isinstance(again, adapter.UnitsOfStoredFrames)
     reader = again.bound_to(corpus)
-    assert reader.info.width == 8
+    assert reader.info.width == 4
     assert set(reader.read_frames(corpus.utterances[0])[0].sum(dim=1).tolist()) == {1.0}
 
 

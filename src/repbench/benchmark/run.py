@@ -118,7 +118,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     context = prepare(request, reporter, opened)
     request = context.request
     settings = settings_of(request, context.upstream)
-    for note in (*_notes_on_weights(request, context.upstream), *_notes_on_tuning(request)):
+    for note in _notes_on_weights(request, context.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
     before, settings = answered_before(context, corpus, settings) if request.missing_only else ([], settings)
@@ -247,13 +247,6 @@ def _notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
         return [*provenance.log, *provenance.notes]
     chosen = request.checkpoint in {None, "random"} and provenance.checkpoint is not None
     return [*([f"the checkpoint is {provenance.checkpoint}"] if chosen else []), *provenance.notes]
-
-
-def _notes_on_tuning(request: RunRequest) -> list[str]:
-    assert request.head is not None
-    if not request.tune or not is_fitted(request.head):
-        return []
-    return [f"the head `{request.head}` has no learning rate, so --tune adds no record of it"]
 
 
 def _warnings_of(subsets: Iterable[LabelledSubset]) -> list[str]:

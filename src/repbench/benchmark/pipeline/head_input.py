@@ -69,6 +69,12 @@ def _reads_normalised_layer(upstream: Upstream, layer: str, layers: tuple[int, .
     return upstream.info.utterance_normalised and (layers == (0,) or layer == "all")
 
 
+def note_on_tuning(head: str, reporter: Reporter) -> None:
+    """Report a head without a learning rate where one is to be chosen."""
+    if is_fitted(head):
+        reporter.say(f"note: the head `{head}` has no learning rate, so --tune adds no record of it")
+
+
 def note_on_statistics(upstream: Upstream, head: str, layer: str, layers: tuple[int, ...], reporter: Reporter) -> None:
     """Report a head that reads nothing but mean and deviation of frames that are normalised over the utterance."""
     # No refusal: the declaration is about means, and deltas after the normalisation keep deviations that vary.

@@ -23,6 +23,7 @@ from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.pipeline.head_input import (
     note_on_statistics,
+    note_on_tuning,
     refuse_constant_input,
     refuse_some_frames,
     refuse_to_train_fitted,
@@ -274,6 +275,8 @@ def prepare(
     for each in heads:
         refuse_head(each, problem_of(task), say=reporter.say)
         refuse_to_train_fitted(each, request.layer, finetune=request.finetune)
+    if request.tune:
+        note_on_tuning(head, reporter)
     refuse_shots(request.protocol.probe.shots, request.label_fractions, problem_of(task))
     if not request.finetune:  # which reads no such setting
         refuse_spec_augment(request.protocol.probe, problem_of(task))
