@@ -27,6 +27,7 @@ from repbench.configs.loader import preset_names
 from repbench.errors import RepbenchError
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
 from repbench.upstream.adapters.python_module import Declaration
+from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.pretraining.settings import TrainingSettings
@@ -99,6 +100,12 @@ SETTINGS = (
         FolderDeclaration,
         "",
         "`features.yaml`, in a folder of features that another program computed ([Models](models.md#features-files)).",
+    ),
+    Shown(
+        "A folder of `units:`",
+        UnitsDeclaration,
+        "",
+        "`units.yaml`, in a folder of units that another program computed ([Models](models.md#units-discrete-speech)).",
     ),
 )
 

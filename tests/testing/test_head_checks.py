@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repbench.downstream.heads import HeadInfo
+from repbench.downstream.heads import FitSettings, HeadInfo
 from repbench.downstream.heads.builtin import LayeredHead, Linear, Mlp1
 from repbench.downstream.heads.contract import Head
+from repbench.downstream.heads.fitted import Logistic, Nearest
 from repbench.registry import registry
-from repbench.testing.heads import HEAD_CHECKS, check_head
+from repbench.testing.heads import HEAD_CHECKS, check_head, means_of_training
 
 BUILTIN = [entry for entry in registry().entries("head") if entry.builtin]
 
@@ -113,11 +114,33 @@ class Environment(Linear):
         return super().before_output(frames, counts)
 
 
+class Inseparable(Nearest):
+    """The order of the training utterances plays a part."""
+
+    def fit(self, means: Tensor, classes: Tensor, settings: FitSettings) -> tuple[str, ...]:
+        return super().fit(means.cumsum(dim=0), classes, settings)
+
+
+class Forgetful(Nearest):
+    """Every fit is one to the same utterances."""
+
+    def fit(self, means: Tensor, classes: Tensor, settings: FitSettings) -> tuple[str, ...]:
+        return super().fit(*means_of_training(9), settings)
+
+
+class Generous(Logistic):
+    """A class without an utterance has the highest score."""
+
+    def scores_of_means(self, means: Tensor) -> Tensor:
+        return -super().scores_of_means(means)
+
+
 FAULTS: dict[str, Callable[..., Head]] = {
     "declaration": OtherInfo,
     "scores-as-declared": OneScoreTooMany,
     "deterministic": Noisy,
     "drawn-from-its-generator": GlobalDraws,
+    "fitted-to-its-data": Inseparable,
     "alone-and-in-a-batch": Neighbours,
     "context-as-declared": Undeclared,
     "linear-on-mean": NotLinear,
@@ -136,6 +159,18 @@ FAULTS: dict[str, Callable[..., Head]] = {
 def test_a_fault_is_found_by_the_check_of_its_name(id_: str) -> None:
     results = {each.id: each for each in check_head(FAULTS[id_])}  # type: ignore[arg-type]
     assert results[id_].status == "failed", results[id_]
+
+
+@pytest.mark.parametrize(
+    ("head", "detail"),
+    [
+        (Forgetful, "the same after a fit to other utterances"),
+        (Generous, "without a training utterance has the highest"),
+    ],
+)
+def test_each_fault_of_a_fit_is_told(head: Any, detail: str) -> None:
+    results = {each.id: each for each in check_head(head)}
+    assert detail in results["fitted-to-its-data"].detail
 
 
 def test_several_scored_in_one_pass_are_compared_with_each_alone() -> None:

@@ -25,6 +25,7 @@ from repbench.errors import DataError, EnvironmentFault, IntegrityError
 
 FeatureFormat = Literal["npy", "safetensors"]
 Frames = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 
 MOST_BYTES = 2**31
 """Size of the largest file that is read: an hour of 10 ms frames of width 1,024 in float32 takes 1.5 GB."""
@@ -39,6 +40,7 @@ _SHOWN_CHARACTERS = 100
 _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _TENSOR = "features"
 _AGAIN = "Write the features of this utterance again"
+_AGAIN_UNITS = "Write the units of this utterance again, one a frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,48 @@ def read_layers(path: Path, *, utterance: str | None = None, sha256: str | None 
         what = f"The features have the SHA-256 {found[:12]}…, but had {sha256[:12]}… when they were first read"
         raise IntegrityError(what, file=path, utterance=utterance, do="Write the features, then run again")
     return frames, found
+
+
+def read_integers(path: Path, *, utterance: str | None = None, sha256: str | None = None) -> tuple[Integers, str]:
+    """Read the units of one utterance.
+
+    Args:
+        path: `.npy` with an array (F,) of integers, or `.txt` with whole numbers between blanks or lines.
+        utterance: Id of the utterance, for errors.
+        sha256: Required SHA-256 of the bytes of the file; None: not checked.
+
+    Returns:
+        (F,) int64, F at least 1, and the SHA-256 of the bytes of the file.
+
+    Raises:
+        DataError, IntegrityError, EnvironmentFault: As `read_layers`.
+    """
+    content = _bytes_of(path, utterance)
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        what = f"The units have the SHA-256 {found[:12]}…, but had {sha256[:12]}… when they were first read"
+        raise IntegrityError(what, file=path, utterance=utterance, do="Write the units, then run again")
+    integers = _npy_integers(content, path, utterance) if path.suffix == ".npy" else _numbers(content, path, utterance)
+    if not len(integers):
+        raise DataError("The file holds no unit", file=path, utterance=utterance, do=_AGAIN_UNITS)
+    return integers, found
+
+
+def _npy_integers(content: bytes, path: Path, utterance: str | None) -> Integers:
+    shape, _, dtype, start = _npy_header(content[:_NPY_HEAD_BYTES], path, utterance)
+    if dtype.kind not in "iu" or len(shape) != 1:
+        what = f"Units must be one row of integers (F,), but are {dtype} of the shape {shape!r:.{_SHOWN_CHARACTERS}}"
+        raise DataError(what, file=path, utterance=utterance, do=_AGAIN_UNITS)
+    return np.frombuffer(content, dtype, offset=start).astype(np.int64)
+
+
+def _numbers(content: bytes, path: Path, utterance: str | None) -> Integers:
+    words = content.split()
+    wrong = next((word for word in words if not re.fullmatch(rb"\d{1,18}", word)), None)
+    if wrong is not None:
+        what = f"Units must be whole numbers from 0 on, but one is {wrong[:20].decode('utf-8', 'replace')!r}"
+        raise DataError(what, file=path, utterance=utterance, do=_AGAIN_UNITS)
+    return np.array(list(map(int, words)), dtype=np.int64)
 
 
 def measure_features(path: Path, *, utterance: str | None = None) -> FeatureMeasure:

@@ -27,6 +27,9 @@ class ProbeSettings(Settings):
     frames_per_utterance: PositiveInt | None = Field(default=None, exclude_if=lambda most: most is None)
     """Frames of each utterance that a step of an utterance task draws, one of each of as many equal parts; null: all.
     For heads that take the mean over frames. Scores are always of all frames."""
+    shots: PositiveInt | None = Field(default=None, exclude_if=lambda shots: shots is None)
+    """Labelled training utterances of each class, drawn by the seed of the probe, and at most as many of dev; null:
+    all. For tasks of one answer an utterance."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW decays weights apart from the gradient, Adam as part of it; without decay they are the same."""
     learning_rate: Positive = 1e-3
@@ -54,6 +57,12 @@ class ProbeSettings(Settings):
     """Weights of the layer `weighted`: a softmax, which adds up to 1, or unconstrained weights that start at 1/12."""
     selection_points: PositiveInt = 10
     """Points, evenly spread over the steps, at which dev is scored; the best one is kept."""
+    neighbours: PositiveInt = 10
+    """Nearest training utterances that vote in `knn`."""
+    temperature: Positive = 0.07
+    """Divides the cosine of a neighbour of `knn` in the exponent of its weight."""
+    inverse_penalty: Positive = 1.0
+    """C of `logistic`: weight of the sum of the cross-entropies against half of the squared norm of the weights."""
     spec_augment: bool = False
     """Whether spans of time and of dimensions are masked in training (SpecAugment); not for tasks of single frames."""
     spec_augment_time_masks: NonNegativeInt = 2
@@ -246,16 +255,37 @@ def _changed(settings: Group, own: Group) -> Group:
 NOT_OF_A_MODE = {
     "frozen": frozenset(f"finetune.{name}" for name in FinetuneSettings.model_fields),
     "finetune": frozenset(f"probe.{name}" for name in ProbeSettings.model_fields)
-    - {"probe.tune", "probe.hidden_units", "probe.dropout", "probe.standardise", "probe.layer_norm", "probe.mix"},
+    - {
+        "probe.tune",
+        "probe.shots",
+        "probe.hidden_units",
+        "probe.dropout",
+        "probe.standardise",
+        "probe.layer_norm",
+        "probe.mix",
+    },
 }
 """The settings that a mode does not read: how a network is fine-tuned, and how a probe is trained, whose sizes are also
 those of a fine-tuned head."""
 
-HEAD_SETTINGS = ("probe.hidden_units", "probe.dropout")
+_FIT_SETTINGS = {
+    "probe.neighbours": {"knn"},
+    "probe.temperature": {"knn"},
+    "probe.inverse_penalty": {"logistic"},
+}
+"""From the settings of heads that are fitted to the built-in heads that read them."""
+
+HEAD_SETTINGS = ("probe.hidden_units", "probe.dropout", *_FIT_SETTINGS)
 """The settings that some heads read and others do not."""
 
-_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc", "attentive_mean", "xvector"}
+_FITTED = {"knn", "nearest", "logistic"}
+_NO_HIDDEN_UNITS = {"linear", "concat9", "gru", "ctc", "attentive_mean", "xvector", *_FITTED}
 _NO_DROPOUT = {*_NO_HIDDEN_UNITS, "project_mean", "project_ctc"}
+_TRAINED_ON_THE_SAME = {"probe.tune", "probe.shots", "probe.standardise", "probe.layer_norm", *_FIT_SETTINGS}
+_OF_TRAINING = {f"probe.{name}" for name in ProbeSettings.model_fields} - _TRAINED_ON_THE_SAME
+"""The settings of steps, which a head that is fitted does not take."""
+
+_BUILTIN_HEADS = {*_NO_DROPOUT, "mlp1", "mlp2", "statistics_mean", "conv", "blstm", "blstm_ctc"}
 
 
 def unread_settings(mode: str, head: str, *, tuned: bool) -> frozenset[str]:
@@ -270,6 +300,8 @@ def unread_settings(mode: str, head: str, *, tuned: bool) -> frozenset[str]:
         ["probe.hidden_units"] * (head in _NO_HIDDEN_UNITS),
         ["probe.dropout"] * (head in _NO_DROPOUT),
         ["probe.learning_rates"] * (not tuned),
+        _OF_TRAINING if head in _FITTED else (),
+        (name for name, heads in _FIT_SETTINGS.items() if head in _BUILTIN_HEADS - heads),
     )
 
 

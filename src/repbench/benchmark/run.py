@@ -19,10 +19,11 @@ from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import (
     LabelledFold,
     LabelledSplits,
+    LabelledUtterances,
 )
 from repbench.benchmark.data.labelled_folds import label_corpus
 from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
-from repbench.benchmark.data.subsets import missing_classes, subset
+from repbench.benchmark.data.subsets import few_shots, missing_classes, subset, with_fewer_shots
 from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
@@ -32,7 +33,7 @@ from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, 
 from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.folded_run import StatisticsOfFolds, in_batches, probed_in_folds
 from repbench.benchmark.pipeline.run_data import RunData, open_test, refuse_exclusions
-from repbench.benchmark.pipeline.run_features import extract, road_of
+from repbench.benchmark.pipeline.run_features import extract, road_of, trainings_of
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
     LabelledSubset,
@@ -48,6 +49,7 @@ from repbench.benchmark.pipeline.setup import (
 from repbench.benchmark.pipeline.training_free_run import measured_without_training
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.batches import trainable
+from repbench.benchmark.probing.fitting import fit_probes
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, TrainedProbe, train_probes
@@ -55,6 +57,7 @@ from repbench.benchmark.records.record import Record
 from repbench.configs.requests import request_of
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream, problem_of, splits_read
+from repbench.downstream.heads import is_fitted
 from repbench.errors import NonFiniteError, UsageError
 from repbench.progress import Reporter, Silence
 from repbench.training.distributed import Processes, expected_processes, joined, local_device
@@ -175,7 +178,7 @@ def _probed(
     if splits.folds:
         return probed_in_folds(context, data, settings, functools.partial(_train, context, splits, subsets))
     parts = splits.usable(splits.train), splits.usable(splits.dev)
-    road = road_of(context, *parts, trainings=len({replace(setting, tuned=False) for setting in settings}))
+    road = road_of(context, *parts, trainings=trainings_of(context, settings))
     train, dev = tables_on(
         context.device,
         extract(context, "features of train", parts[0], road),
@@ -257,12 +260,15 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
     kinds: list[Labels] = ["given", "shuffled"] if request.controls else [request.protocol.labels]
+    # A head that is fitted has no learning rate to choose.
+    assert request.head is not None
+    tunes = (request.tune or request.protocol.probe.tune) and not is_fitted(request.head)
     return [
         RunSetting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
         for layer in layers
         for fraction in request.label_fractions
         for labels in kinds
-        for tuned in ((False, True) if request.tune or request.protocol.probe.tune else (False,))
+        for tuned in ((False, True) if tunes else (False,))
         for seed in request.seeds
     ]
 
@@ -270,19 +276,31 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
 def _subsets(
     corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
 ) -> dict[RunSetting, LabelledSubset]:
-    """Train and dev of each setting and fold: drawn by corpus, task, seed and fraction; then less what is unusable."""
+    """Train and dev of each setting and fold: drawn by corpus, task, seed and fraction or number of shots.
+
+    What the upstream cannot take is left out after the draw.
+    """
     task, problem = context.task, problem_of(context.task)
     salt = f"{corpus.fingerprint} {task.info.name}"
     subsets: dict[RunSetting, LabelledSubset] = {}
     # Tuned or not, a setting has the same examples: both records come from one training.
     divisions: Sequence[LabelledSplits | LabelledFold] = splits.folds or (splits,)
     untuned = dict.fromkeys(replace(setting, tuned=False) for setting in settings)
+    shots = context.request.protocol.probe.shots
+
+    def draw(part: LabelledUtterances, setting: RunSetting, salt: str) -> LabelledUtterances:
+        if shots is None:
+            return subset(part, setting.fraction, problem=problem, seed=setting.seed, salt=salt)
+        return few_shots(part, shots, problem=problem, seed=setting.seed, salt=salt)
+
     for setting, division in itertools.product(untuned, divisions):
         train, dev = (
-            splits.usable(subset(part, setting.fraction, problem=problem, seed=setting.seed, salt=f"{salt} {name}"))
+            splits.usable(draw(part, setting, salt=f"{salt} {name}"))
             for name, part in (("train", division.train), ("dev", division.dev))
         )
         warnings = missing_classes(task, division.classes, train, setting.fraction)
+        if shots is not None:
+            warnings += with_fewer_shots(train, shots, problem)
         # A small fraction can draw only utterances that the upstream cannot take.
         dev = dev or splits.usable(division.dev)[:1]
         if setting.labels == "shuffled":
@@ -342,9 +360,18 @@ def _train(
         )
         for job in jobs
     ]
-    with context.reporter.stage(
-        _title(len(jobs), common.learning_rates if tunes else (), common.learning_rate)
-    ) as advance:
+    grid = common.learning_rates if tunes else ()
+    with context.reporter.stage(_title(len(jobs), grid, common.learning_rate)) as advance:
+        if is_fitted(context.head):
+            return [
+                TrainedResult(
+                    setting=job,
+                    trained=probe,
+                    label_seconds=subsets[job].seconds,
+                    warnings=(*subsets[job].warnings, *probe.warnings),
+                )
+                for job, probe in zip(jobs, fit_probes(shared, probe_jobs, advance), strict=True)
+            ]
         trained = train_probes(shared, probe_jobs, advance)
     for note in dict.fromkeys(note for probes in trained for note in _diverged(probes)):
         context.reporter.say(f"note: {note}")

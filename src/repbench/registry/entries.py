@@ -45,6 +45,7 @@ DOORS: Mapping[str, Door] = {
     "hf": Door("repbench.upstream.adapters.huggingface:door", "DIR_OR_REPO"),
     "torchaudio": Door("repbench.upstream.adapters.torchaudio_bundles:door", "BUNDLE"),
     "features": Door("repbench.upstream.adapters.feature_folder:door", "DIR"),
+    "units": Door("repbench.upstream.adapters.units:door", "RUN_OR_DIR"),
 }
 """The reserved prefixes that lead to adapters of repbench."""
 
@@ -185,10 +186,11 @@ def split_target(target: str) -> tuple[str, str]:
     return match["module"], match["attribute"]
 
 
-def _fault_of(point: metadata.EntryPoint, siblings: list[metadata.EntryPoint]) -> str | None:
+def _fault_of(point: metadata.EntryPoint, siblings: list[metadata.EntryPoint], *, builtin: bool) -> str | None:
     """The reason why an entry point is no plugin; None if it is one."""
     unfit = unfit_name(point.name)
-    if unfit is not None:
+    # A task of repbench's own may have the name of a prefix, which leads to upstreams alone.
+    if unfit is not None and not (builtin and point.name in DOORS and point.group == GROUPS["downstream"]):
         return unfit
     if TARGET.fullmatch(point.value) is None:
         return "what it names is not of the form `module:attribute`"
@@ -216,11 +218,11 @@ def entries_of(distribution: metadata.Distribution, report: Callable[[Distributi
         return []
     version = field_of(distribution, "Version") if points else ""
     found = []
+    builtin = normalised(label) == BUILTIN_DISTRIBUTION
     for point in points:
-        fault = _fault_of(point, points)
+        fault = _fault_of(point, points, builtin=builtin)
         if fault is None:
             kind = next(kind for kind, group in GROUPS.items() if group == point.group)
-            builtin = normalised(label) == BUILTIN_DISTRIBUTION
             found.append(Entry(point.name, kind, point.value, label, version, builtin))
         else:
             cure = f"Ask the authors of {label} to correct this line of its entry points"

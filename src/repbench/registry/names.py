@@ -26,10 +26,10 @@ GROUPS: Mapping[Kind, str] = {kind: f"repbench.{plural}" for kind, plural in PLU
 BUILTIN_DISTRIBUTION = "repbench"
 """The distribution whose plugins keep their bare names."""
 
-RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features")
-"""Names that no plugin may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`."""
+RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units")
+"""Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`."""
 
-PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR"
+PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR"
 """The upstreams that no listing has, for help and errors."""
 
 UNPACKAGED = " (unpackaged)"

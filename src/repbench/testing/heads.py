@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repbench.benchmark.loading.certificates import CheckResult
 from repbench.benchmark.probing.probe import Probe, ProbeShape, encoded_probe, scores_side_by_side
-from repbench.downstream.heads import Head, HeadFactory, HeadInfo, restart_dropout, windows
+from repbench.downstream.heads import FitSettings, FittedHead, Head, HeadFactory, HeadInfo, restart_dropout, windows
 from repbench.globalstate import preserved_global_state
 from repbench.testing.conformance import Broken, Held, NotApplicable, Suite
 
@@ -25,6 +25,10 @@ HIDDEN_UNITS = 5
 DROPOUT = 0.4
 COUNTS = (7, 1, 23, 12)
 """Frames of the utterances of a batch; one has a single frame."""
+
+NUM_TRAINING = 30
+FIT_SETTINGS = FitSettings(neighbours=5, temperature=0.07, inverse_penalty=1.0)
+"""Of the heads that are fitted: training utterances, and settings."""
 
 TOLERANCE = 1e-4
 """Largest difference of scores, as a share of their root mean square."""
@@ -57,7 +61,7 @@ class HeadSubject:
         return NUM_OUTPUTS + self.info.embedding_units
 
     def build(self, pools: bool, *, seed: int = 1, dropout: float = 0.0) -> Head:
-        """A head in eval mode."""
+        """A head in eval mode; one that is fitted is fitted to the training utterances of `seed`."""
         generator = torch.Generator().manual_seed(seed)
         head = self.factory(
             width=WIDTH,
@@ -67,7 +71,21 @@ class HeadSubject:
             dropout=dropout,
             generator=generator,
         )
+        if self.info.fitted and isinstance(head, FittedHead):
+            head.fit(*means_of_training(seed), FIT_SETTINGS)
         return head.eval()
+
+    def fitted(self, means: Tensor, classes: Tensor, seed: int = 1) -> Head:
+        """A head that is fitted to means (U, D) of classes (U,).
+
+        Raises:
+            Broken: It cannot be fitted.
+        """
+        head = self.build(True, seed=seed)
+        if not isinstance(head, FittedHead):
+            raise Broken(f"a head that is declared as fitted must be a FittedHead, but is a {type(head).__name__}")
+        head.fit(means, classes, FIT_SETTINGS)
+        return head
 
     def scores(self, head: Head, utterances: Sequence[Tensor], pools: bool) -> list[Tensor]:
         """The scores of each utterance (F, D) of one batch: (F, O), or (O,) where it pools."""
@@ -97,6 +115,14 @@ def frames_of(counts: Sequence[int] = COUNTS, seed: int = 0) -> list[Tensor]:
     """(F, D) frames of each utterance, normal."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(count, WIDTH, generator=generator) for count in counts]
+
+
+def means_of_training(seed: int) -> tuple[Tensor, Tensor]:
+    """(U, D) means of training utterances, normal around the centre of their class, and (U,) their classes."""
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.arange(NUM_TRAINING) % NUM_OUTPUTS
+    centres = torch.randn(NUM_OUTPUTS, WIDTH, generator=generator)
+    return centres[classes] + torch.randn(NUM_TRAINING, WIDTH, generator=generator), classes
 
 
 HEAD_CHECKS: Suite[HeadSubject] = Suite()
@@ -156,6 +182,8 @@ def _deterministic(subject: HeadSubject) -> Held:
 @_check("drawn-from-its-generator", after=_DECLARED)
 def _drawn_from_its_generator(subject: HeadSubject) -> Held:
     """The initial weights depend on the generator alone: not on global random state, and they differ between seeds."""
+    if subject.info.fitted:
+        raise NotApplicable("it is fitted")
     for pools in subject.forms:
         states = []
         for global_seed, seed in ((0, 1), (1, 1), (0, 2)):
@@ -168,6 +196,29 @@ def _drawn_from_its_generator(subject: HeadSubject) -> Held:
         if first and all(torch.equal(weights, other[name]) for name, weights in first.items()):
             raise Broken("heads of two seeds have the same weights")
     return Held("two seeds, two global states")
+
+
+@_check("fitted-to-its-data", after=_SHAPED)
+def _fitted_to_its_data(subject: HeadSubject) -> Held:
+    """Where `fitted` is declared, scores follow from the training utterances alone, in any order, without one class."""
+    if not subject.info.fitted:
+        raise NotApplicable("it is not declared")
+    means, classes = means_of_training(0)
+    (frames, *_), worst = frames_of((1, 1)), 0.0
+    torch.manual_seed(0)
+    reference = subject.fitted(means, classes, seed=1)
+    torch.manual_seed(1)
+    for what, order in (("again", slice(None)), ("in another order", torch.randperm(len(means)))):
+        other = subject.fitted(means[order], classes[order], seed=2)
+        first, second = (subject.scores(head, [frames], True)[0] for head in (reference, other))
+        worst = max(worst, subject.hold_equal(first, second, f"scores fitted to the same utterances and {what}"))
+    if torch.equal(reference(frames, torch.tensor([1])), subject.build(True, seed=3)(frames, torch.tensor([1]))):
+        raise Broken("the scores are the same after a fit to other utterances")
+    known = classes != NUM_OUTPUTS - 1
+    scores = subject.scores(subject.fitted(means[known], classes[known]), [frames], True)[0]
+    if not bool(scores.isfinite().all()) or int(scores.argmax()) == NUM_OUTPUTS - 1:
+        raise Broken("a class without a training utterance has the highest score, or one that is not finite")
+    return Held(f"{NUM_TRAINING} utterances", worst, TOLERANCE)
 
 
 @_check("alone-and-in-a-batch", after=(*_SHAPED, "deterministic"))
@@ -292,6 +343,8 @@ def _side_by_side(subject: HeadSubject) -> Held:
 @_check("gradient-reaches-every-weight", after=_SHAPED)
 def _gradient_reaches_every_weight(subject: HeadSubject) -> Held:
     """In training a finite gradient that is not zero reaches every parameter."""
+    if subject.info.fitted:
+        raise NotApplicable("it is fitted")
     number = 0
     for pools in subject.forms:
         head = subject.build(pools).train()
@@ -359,6 +412,8 @@ def _global_state(subject: HeadSubject) -> Held:
         with preserved_global_state() as changed:
             subject.scores(head, frames_of(), pools)
         _refuse_changes("scoring", set(changed))
+        if subject.info.fitted:
+            continue
         with preserved_global_state() as changed:
             torch.autograd.backward(head.train()(torch.cat(frames_of()), torch.tensor(COUNTS)).sum())
         _refuse_changes("training", set(changed))

@@ -43,6 +43,55 @@ def subset(
     return tuple(example for example in examples if example.id in kept)
 
 
+def few_shots(
+    examples: LabelledUtterances, shots: int, *, problem: Problem, seed: int, salt: str
+) -> LabelledUtterances:
+    """At most `shots` utterances of each class; fewer shots of the same seed are part of more, whatever the upstream.
+
+    Within each class the utterances are shuffled, and the first are taken; a class with fewer keeps all.
+
+    Args:
+        examples: The whole split.
+        shots: Utterances of each class, at least 1.
+        problem: Gives the class of an utterance.
+        seed: Of the shuffle.
+        salt: A text on which the shuffle also depends (corpus and task).
+    """
+    kept: set[str] = set()
+    for name, members in grouped(examples, lambda each: _stratum(each, problem)).items():
+        kept.update(shuffled([example.id for example in members], seed, f"{salt} shots {name}")[:shots])
+    return tuple(example for example in examples if example.id in kept)
+
+
+def with_fewer_shots(train: LabelledUtterances, shots: int, problem: Problem) -> tuple[str, ...]:
+    """A warning that names the classes with fewer training utterances than were to be drawn; none where all have."""
+    counts = {name: len(each) for name, each in grouped(train, lambda each: _stratum(each, problem)).items()}
+    fewer = [f"{name.replace(chr(0), ' ')} ({count})" for name, count in counts.items() if count < shots]
+    if not fewer:
+        return ()
+    return (f"{len(fewer)} of {len(counts)} classes have fewer than {shots} training utterances: {_some(fewer)}",)
+
+
+def refuse_shots(shots: int | None, fractions: Iterable[float], problem: Problem) -> None:
+    """Refuse a number of utterances of each class for a problem whose utterances have none, and with a fraction.
+
+    Raises:
+        UsageError: Names the setting.
+    """
+    if shots is None:
+        return
+    if type(problem).stratum is Problem.stratum:
+        what = f"The utterances of {problem.name} tasks have no class each, of which some could be drawn"
+        raise UsageError(what, key="probe.shots", do="Take --label-fraction")
+    if any(fraction != 1.0 for fraction in fractions):
+        what = "Both choose among the labelled utterances"
+        raise UsageError(what, key="probe.shots", do="Leave probe.shots or --label-fraction out")
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+
+
 def missing_classes(
     task: Downstream, classes: Sequence[str], train: LabelledUtterances, fraction: float
 ) -> tuple[str, ...]:
@@ -64,10 +113,9 @@ def missing_classes(
     missing = without_classes_of(train, set(classes), problem)
     if not missing:
         return ()
-    named = f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
     what = (
         f"The fraction {fraction:g} leaves {len(train)} training utterances, none of the "
-        f"class{'es' if len(missing) > 1 else ''} {named}"
+        f"class{'es' if len(missing) > 1 else ''} {_some(missing)}"
     )
     if problem.needs_every_class:
         raise UsageError(what, key="--label-fraction", do="Take a larger fraction")

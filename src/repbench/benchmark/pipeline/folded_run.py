@@ -17,7 +17,7 @@ from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.table import Features
 from repbench.benchmark.pipeline.fold_results import pooled
 from repbench.benchmark.pipeline.run_data import RunData, open_test
-from repbench.benchmark.pipeline.run_features import extract, road_of
+from repbench.benchmark.pipeline.run_features import extract, road_of, trainings_of
 from repbench.benchmark.pipeline.setup import RunContext, RunSetting, TrainedResult, WrittenRecord
 from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
@@ -55,7 +55,7 @@ def probed_in_folds(
     splits = data.splits
     every = splits.every()
     in_folds = [replace(setting, fold=fold.name) for setting in settings for fold in splits.folds]
-    road = road_of(context, every, trainings=len({replace(setting, tuned=False) for setting in in_folds}))
+    road = road_of(context, every, trainings=trainings_of(context, in_folds))
     (table,) = tables_on(context.device, extract(context, "features of all folds", every, road))
     of_trains = statistics_of_parts(
         table, [[example.id for example in splits.usable(fold.train)] for fold in splits.folds]

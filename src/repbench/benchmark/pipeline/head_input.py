@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.downstream.contract import Downstream, problem_of
-from repbench.downstream.heads import head_info
+from repbench.downstream.heads import head_info, is_fitted
 from repbench.errors import UsageError
 from repbench.progress import Reporter
 from repbench.upstream.contract import Upstream
@@ -20,6 +20,8 @@ def refuse_some_frames(settings: ProbeSettings, task: Downstream, head: str, *, 
         return
     if finetune:
         what, do = "Fine-tuning trains on whole utterances", "Leave it out"
+    elif problem_of(task).pools and is_fitted(head):
+        what, do = f"The head `{head}` is fitted to the mean of all frames", "Leave it out"
     elif not problem_of(task).pools:
         what, do = f"`{task.info.name}` has other answers than one an utterance", "Leave it out"
     elif not head_info(head).mean_over_frames:
@@ -28,6 +30,22 @@ def refuse_some_frames(settings: ProbeSettings, task: Downstream, head: str, *, 
     else:
         return
     raise UsageError(what, key="probe.frames_per_utterance", do=do)
+
+
+def refuse_to_train_fitted(head: str, layer: str, *, finetune: bool) -> None:
+    """Refuse what only training by steps can do for a head that is fitted without.
+
+    Raises:
+        UsageError: The layers are mixed by learnt weights, or the network is fine-tuned.
+    """
+    if not is_fitted(head):
+        return
+    if finetune:
+        what = f"The head `{head}` is fitted to the features of a frozen model, and gives no gradient"
+        raise UsageError(what, key="--finetune", do="Leave --finetune out, or take --head linear")
+    if layer == "weighted":
+        what = f"The weights of `weighted` are learnt by steps, and the head `{head}` is fitted without"
+        raise UsageError(what, key="--layer", do="Take --layer mean, all, or one layer")
 
 
 def refuse_constant_input(upstream: Upstream, task: Downstream, head: str, layer: str, layers: tuple[int, ...]) -> None:
@@ -49,6 +67,12 @@ def refuse_constant_input(upstream: Upstream, task: Downstream, head: str, layer
 def _reads_normalised_layer(upstream: Upstream, layer: str, layers: tuple[int, ...]) -> bool:
     """Whether a probe reads layer 0 alone, and this is normalised over the utterance."""
     return upstream.info.utterance_normalised and (layers == (0,) or layer == "all")
+
+
+def note_on_tuning(head: str, reporter: Reporter) -> None:
+    """Report a head without a learning rate where one is to be chosen."""
+    if is_fitted(head):
+        reporter.say(f"note: the head `{head}` has no learning rate, so --tune adds no record of it")
 
 
 def note_on_statistics(upstream: Upstream, head: str, layer: str, layers: tuple[int, ...], reporter: Reporter) -> None:

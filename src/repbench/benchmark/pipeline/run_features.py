@@ -6,7 +6,7 @@ Axes: L layers, N frames of all utterances together, D width.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,11 +22,11 @@ from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.source import features_of
 from repbench.benchmark.features.table import Features, FeatureTable
 from repbench.benchmark.features.windows import FrameSource, Room, WindowedFeatures
-from repbench.benchmark.pipeline.setup import RunContext
+from repbench.benchmark.pipeline.setup import RunContext, RunSetting
 from repbench.benchmark.probing.batches import utterances_at_once
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
-from repbench.downstream.heads import head_info
+from repbench.downstream.heads import head_info, is_fitted
 from repbench.upstream.adapters.corpus_features import FrameReader
 
 
@@ -70,6 +70,13 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
     if road.room is not None:
         context.reporter.say(f"note: {forecast(need, budget, road)}")
     return road
+
+
+def trainings_of(context: RunContext, settings: Iterable[RunSetting]) -> int:
+    """How many trainings draw batches from the features; 0 for a head that is fitted, which reads them in order."""
+    if is_fitted(context.head):
+        return 0
+    return len({replace(setting, tuned=False) for setting in settings})
 
 
 def _batch_frames(context: RunContext, counts: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledUtterances, seconds_of
+from repbench.benchmark.data.subsets import refuse_shots
 from repbench.benchmark.features.cost import UpstreamCost, upstream_cost
 from repbench.benchmark.features.extraction import layer_indices
 from repbench.benchmark.features.shards import store_folder
@@ -20,7 +21,13 @@ from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
-from repbench.benchmark.pipeline.head_input import note_on_statistics, refuse_constant_input, refuse_some_frames
+from repbench.benchmark.pipeline.head_input import (
+    note_on_statistics,
+    note_on_tuning,
+    refuse_constant_input,
+    refuse_some_frames,
+    refuse_to_train_fitted,
+)
 from repbench.benchmark.pipeline.training_options import refuse_training
 from repbench.benchmark.probing.probe import ProbeShape
 from repbench.benchmark.probing.spec_augment import refuse_spec_augment
@@ -267,6 +274,10 @@ def prepare(
     heads = dict.fromkeys((head, *request.heads))
     for each in heads:
         refuse_head(each, problem_of(task), say=reporter.say)
+        refuse_to_train_fitted(each, request.layer, finetune=request.finetune)
+    if request.tune:
+        note_on_tuning(head, reporter)
+    refuse_shots(request.protocol.probe.shots, request.label_fractions, problem_of(task))
     if not request.finetune:  # which reads no such setting
         refuse_spec_augment(request.protocol.probe, problem_of(task))
     device = local_device(environment.choose_device(request.device))

@@ -5,6 +5,7 @@ Axes: L layers, F frames of an utterance, D width.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from repbench.benchmark.data.shuffled_labels import with_shuffled_labels
 from repbench.benchmark.data.subsets import subset
 from repbench.benchmark.features.budget import budget_of
 from repbench.benchmark.features.shards import store_folder
-from repbench.benchmark.features.table import Features
+from repbench.benchmark.features.table import Features, Span
 from repbench.benchmark.pipeline.run_data import OpenedTest, RunData, open_test
 from repbench.benchmark.pipeline.run_features import extract
 from repbench.benchmark.pipeline.setup import RunContext, RunSetting, WrittenRecord
@@ -39,7 +40,7 @@ MEMORY_SHARE = 4
 """One part in so many of the free memory may go into the tables of a task."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FramesOfSplit:
     """The frames of some utterances at the layers of a setting; the mean over them where they are several.
 
@@ -53,14 +54,17 @@ class FramesOfSplit:
 
     def of(self, number: int) -> Tensor:
         """(F, D) float32 on the CPU, the frames of `examples[number]`; not to be written to."""
-        span = self.features.starts()[self.examples[number].id]
+        span = self._starts[self.examples[number].id]
         return _one_layer(next(self.features.spans([[span]])))
 
     def each(self) -> Iterator[Tensor]:
         """As `of`, of all utterances in turn."""
-        starts = self.features.starts()
-        for frames in self.features.spans([starts[example.id]] for example in self.examples):
+        for frames in self.features.spans([self._starts[example.id]] for example in self.examples):
             yield _one_layer(frames)
+
+    @functools.cached_property
+    def _starts(self) -> dict[str, Span]:
+        return self.features.starts()
 
 
 def _one_layer(frames: Tensor) -> Tensor:

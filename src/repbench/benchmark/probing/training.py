@@ -100,11 +100,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class TrainedProbe:
-    """The selected probe, its selection, and its share of the training time in seconds."""
+    """The selected probe, its selection, its share of the training time in seconds, and warnings about it."""
 
     probe: Probe
     selection: Selection
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 def train_probes(

@@ -198,7 +198,7 @@ def task_of(record: Record, path: Path | None = None) -> Downstream:
     """
     name = record.downstream.name
     # A record may come from a stranger: `py:` would run code that its text names.
-    if name.partition(":")[0] in RESERVED_PREFIXES:
+    if ":" in name and name.partition(":")[0] in RESERVED_PREFIXES:
         what = f"The task `{name}` belongs to no installed package, and nothing is imported because a record names it"
         raise UsageError(
             what, file=path, key="downstream.name", do="Install its package, and run it again with its own name"

@@ -1,7 +1,7 @@
 """Heads: the networks that turn features into scores of classes, built-in and of plugins."""
 
 from repbench.downstream.heads.builtin import HIDDEN_LAYERS, ContextHead, LayeredHead, ProjectedHead, RecurrentHead
-from repbench.downstream.heads.contract import Gives, Head, HeadFactory, HeadInfo
+from repbench.downstream.heads.contract import FitSettings, FittedHead, Gives, Head, HeadFactory, HeadInfo
 from repbench.downstream.heads.dropout import SeededDropout, restart_dropout
 from repbench.downstream.heads.find import (
     HEADS,
@@ -13,6 +13,7 @@ from repbench.downstream.heads.find import (
     head_info,
     head_origin,
     heads_for,
+    is_fitted,
     refuse_head,
     refuse_other_head,
 )
@@ -25,6 +26,8 @@ __all__ = [
     "HIDDEN_LAYERS",
     "NO_HEAD",
     "ContextHead",
+    "FitSettings",
+    "FittedHead",
     "Gives",
     "Head",
     "HeadFactory",
@@ -44,6 +47,7 @@ __all__ = [
     "head_origin",
     "heads_for",
     "initialise",
+    "is_fitted",
     "keep_freed_memory",
     "linear",
     "mean_of_each",

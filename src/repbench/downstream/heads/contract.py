@@ -8,12 +8,15 @@ Axes: N frames of all utterances of a batch in turn, D width, U utterances, O ou
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from repbench.downstream.heads.frames import mean_of_each
 from repbench.downstream.problems.contract import Rows
 from repbench.errors import PluginError
 
@@ -35,13 +38,14 @@ class HeadInfo:
         whole_utterances: Whether the scores of a frame depend on further frames than these. Training then draws whole
             utterances in place of single frames, and the head is always called with counts.
         one_matrix: Whether `output` holds all its parameters. Such heads of one run are computed as one product.
-        linear_on_mean: Whether the scores of an utterance are a linear function of the mean of its frames. Such a head
-            is refused where that mean is constant.
+        linear_on_mean: Whether the scores of an utterance are a function of the mean of its frames alone, as they are
+            of linear layers. Such a head is refused where that mean is constant.
         mean_over_frames: Whether the scores of an utterance depend on the mean, over its frames, of what is computed of
             each frame alone. Such a head can be trained on some frames of each (`probe.frames_per_utterance`).
         statistics_alone: Whether the scores of an utterance depend on the mean and the deviation of its frames alone. A
             run of such a head on frames that are normalised over the utterance has a note.
         embedding_units: Units of the embedding with which a row of scores begins, where it gives utterances with one.
+        fitted: Whether it is a `FittedHead`: computed from the means of the training utterances, without steps.
         contract: Version of this contract.
     """
 
@@ -54,6 +58,7 @@ class HeadInfo:
     mean_over_frames: bool = False
     statistics_alone: bool = False
     embedding_units: int = 0
+    fitted: bool = False
     contract: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
@@ -76,6 +81,9 @@ class HeadInfo:
         if self.whole_utterances and self.context_frames:
             what = "A head with `whole_utterances` has no `context_frames`, which are those of single frames"
             raise PluginError(what, key=self.name, do="Leave one of the two out")
+        if self.fitted and (self.gives != ("utterances",) or not self.linear_on_mean):
+            what = "A head that is fitted gives utterances alone, and reads their means"
+            raise PluginError(what, key=self.name, do='Declare gives=("utterances",) and linear_on_mean=True')
 
 
 class Head(nn.Module):
@@ -121,6 +129,61 @@ class Head(nn.Module):
     def is_one_matrix(self) -> bool:
         """Whether `output` holds all its parameters."""
         return self.info.one_matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """The settings that fitted heads read; each reads those that it needs.
+
+    Attributes:
+        neighbours: Nearest training utterances that vote.
+        temperature: Divides the cosine of a neighbour in the exponent of its weight.
+        inverse_penalty: C, the inverse strength of the penalty of a regression.
+    """
+
+    neighbours: int
+    temperature: float
+    inverse_penalty: float
+
+
+class FittedHead(Head):
+    """A head that is computed from the means of the training utterances: the base class of such heads.
+
+    Its numbers are buffers or parameters, so that they are saved with the probe. A buffer may have as many rows as
+    there are training utterances: it takes that length from the file that it is loaded from. Before `fit` it has none.
+    """
+
+    @abstractmethod
+    def fit(self, means: Tensor, classes: Tensor, settings: FitSettings) -> tuple[str, ...]:
+        """Compute its numbers.
+
+        Args:
+            means: (U, D) the mean of the frames of each training utterance.
+            classes: (U,) int64, the number of the class of each. Some of the O classes may not be among them.
+            settings: Those of the probe.
+
+        Returns:
+            Warnings for the record, in words.
+        """
+
+    @abstractmethod
+    def scores_of_means(self, means: Tensor) -> Tensor:
+        """Finite scores (U, O) of means (U, D)."""
+
+    def forward(self, frames: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Scores (U, O) of the means of frames (N, D) of utterances with (U,) counts."""
+        assert counts is not None
+        return self.scores_of_means(mean_of_each(frames, counts))  # (N, D) -> (U, D) -> (U, O)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, local_metadata: dict[str, Any], *given: Any
+    ) -> None:
+        """As of the base class, after the rows of the buffers are as many as the file holds."""
+        for name, buffer in self._buffers.items():
+            stored = state_dict.get(f"{prefix}{name}")
+            if buffer is not None and stored is not None and stored.shape[1:] == buffer.shape[1:] and buffer.ndim:
+                self._buffers[name] = buffer.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *given)
 
 
 @runtime_checkable

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from repbench.downstream.heads.contract import Head, HeadFactory, HeadInfo
+from repbench.downstream.heads.contract import FittedHead, Head, HeadFactory, HeadInfo
 from repbench.downstream.problems import PROBLEMS, Problem
 from repbench.errors import IntegrityError, PluginError, UsageError, did_you_mean, plugin_faults
 from repbench.registry import Entry, identity_of_code, is_packaged, registry, side_effects
 
 HEADS: dict[str, tuple[str, ...]] = {name: problem.heads for name, problem in PROBLEMS.items() if problem.trained}
-"""The built-in heads of each built-in problem that trains one, by its name, the simplest first."""
+"""The built-in heads of each built-in problem that are trained by steps, by its name, the simplest first."""
 
 NO_HEAD = "none"
 """In place of the name of a head where a task trains none."""
@@ -52,16 +52,21 @@ def head_info(name: str) -> HeadInfo:
     return head_factory(name).info
 
 
+def is_fitted(name: str) -> bool:
+    """Whether a head is fitted without steps; False where there is none. Errors as `head_factory`."""
+    return name != NO_HEAD and head_info(name).fitted
+
+
 def heads_for(problem: Problem) -> tuple[str, ...]:
     """Names of the installed heads that fit a problem: the built-in ones, then those of plugins that can be loaded."""
-    found = list(problem.heads)
+    found = [*problem.heads, *problem.fitted_heads]
     if not problem.trained:
         return tuple(found)
     for entry in registry().entries("head"):
         if entry.builtin:
             continue
         try:
-            fits = problem.needs in _loaded(entry).factory.info.gives
+            fits = _fits(_loaded(entry).factory.info, problem)
         except PluginError:  # `repbench doctor` reports it
             continue
         if fits:
@@ -93,8 +98,12 @@ def refuse_head(name: str, problem: Problem, *, say: Callable[[str], None] | Non
     loaded = _loaded(entry)
     if loaded.changed and say is not None:
         say(f"note: {side_effects(entry, loaded.changed).reason}")
-    if problem.needs not in loaded.factory.info.gives:
+    if not _fits(loaded.factory.info, problem):
         raise _no_head(name, problem)
+
+
+def _fits(info: HeadInfo, problem: Problem) -> bool:
+    return problem.needs in info.gives and (not info.fitted or bool(problem.fitted_heads))
 
 
 def build_head(
@@ -138,6 +147,9 @@ def build_head(
     if not isinstance(head, Head):
         what = f"The factory of a head must return a Head, but returns {type(head).__name__}"
         raise PluginError(what, key=entry.qualified, do="See repbench.downstream.heads.contract")
+    if factory.info.fitted and not isinstance(head, FittedHead):
+        what = f"A head that is declared as `fitted` must be a FittedHead, but is a {type(head).__name__}"
+        raise PluginError(what, key=entry.qualified, do="See FittedHead in repbench.downstream.heads.contract")
     if not entry.builtin:
         head.register_forward_hook(functools.partial(_refuse_scores, entry.qualified, num_outputs, pools))
     return head

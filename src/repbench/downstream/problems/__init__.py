@@ -11,6 +11,7 @@ from repbench.downstream.problems.query_by_example import QUERY_BY_EXAMPLE
 from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.texts import TEXTS
+from repbench.downstream.problems.units import UNITS
 from repbench.downstream.problems.utterances import UTTERANCES
 from repbench.downstream.problems.word_discrimination import WORD_DISCRIMINATION
 from repbench.errors import PluginError
@@ -26,6 +27,7 @@ __all__ = [
     "REGRESSION",
     "SEQUENCES",
     "TEXTS",
+    "UNITS",
     "UTTERANCES",
     "WORD_DISCRIMINATION",
     "Problem",
@@ -47,6 +49,7 @@ PROBLEMS: dict[str, Problem] = {
         ABX,
         WORD_DISCRIMINATION,
         QUERY_BY_EXAMPLE,
+        UNITS,
     )
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,

@@ -242,7 +242,9 @@ class Problem(ABC):
 
     Attributes:
         name: As `DownstreamInfo.problem` and the settings `tasks.NAME` spell it.
-        heads: Names of the built-in heads that fit, the simplest first.
+        heads: Names of the built-in heads that fit and are trained, the simplest first.
+        fitted_heads: Names of the built-in heads that fit and are computed without steps; where there are none, no head
+            of a plugin that is fitted fits either. Their targets are one class an utterance.
         prediction: Class of its predictions.
         labels_are: The form of its labels, for an error: "a class name".
         needs: The rows of scores that a head has to give: one a frame, (N, C); one an utterance, (U, C); one a frame
@@ -266,6 +268,7 @@ class Problem(ABC):
     labels_are: str
     needs: Rows
     trained: bool = True
+    fitted_heads: tuple[str, ...] = ()
     batches: Batches = "utterances"
     counts_targets: bool = False
     min_classes: int = 2

@@ -91,6 +91,7 @@ class UtteranceClassification(ClassProblem):
         "blstm",
         "xvector",
     )
+    fitted_heads = ("knn", "nearest", "logistic")
     prediction = UtterancePrediction
     labels_are = "a class name"
     needs = "utterances"

@@ -10,6 +10,7 @@ Axes: L layers, F frames, D width.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class FeatureFolder:
         Raises:
             DataError: No utterance has features, one has two files, or a file cannot be read.
         """
-        files = _files_below(self.folder)
+        files = files_by_id(self.folder, _ENDINGS)
         found = {each.id: files[each.id] for each in corpus.utterances if each.id in files}
         if not found:
             what = f"No utterance of {corpus.name} has features here"
@@ -177,15 +178,19 @@ def build(folder: str, *, checkpoint: str | None = None, seed: int = 0) -> Featu
     return FeatureFolder(place)
 
 
-def _files_below(folder: Path) -> dict[str, Path]:
+def files_by_id(folder: Path, endings: Collection[str]) -> dict[str, Path]:
     """From utterance id to its file: the path in the folder without its ending, as an id is normalised.
+
+    Args:
+        folder: The folder.
+        endings: Suffixes of the files that belong to utterances.
 
     Raises:
         DataError: Two files belong to one utterance.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix not in _ENDINGS or not path.is_file():
+        if path.suffix not in endings or not path.is_file():
             continue
         # A file system or an archive may hold a name decomposed (e and an accent); ids are composed.
         id_ = unicodedata.normalize("NFC", path.relative_to(folder).as_posix().removesuffix(path.suffix))

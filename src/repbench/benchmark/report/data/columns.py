@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repbench.audio.resample import RESAMPLER
-from repbench.benchmark.protocol import NOT_OF_A_MODE, Protocol, unread_settings
+from repbench.benchmark.protocol import HEAD_SETTINGS, NOT_OF_A_MODE, Protocol, unread_settings
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.render.commands import PROBE_SOURCE
 from repbench.benchmark.report.render.escaping import shown
@@ -198,7 +198,8 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
     # Defaults first: a record made before a setting existed was made with what is now its default.
     settings = {**flat(Protocol().model_dump(mode="json")), **flat(record.protocol)}
     tuned = bool(settings.get("probe.tune"))
-    without = WITHOUT_EFFECT | (unread_settings(record.mode, record.head, tuned=tuned) - _OF_ONE_MODE)
+    unread = unread_settings(record.mode, record.head, tuned=tuned)
+    without = WITHOUT_EFFECT | (unread - (_OF_ONE_MODE - set(HEAD_SETTINGS)))
     effective = {name: _value(value) for name, value in sorted(settings.items()) if name not in without}
     corpus = record.corpus
     distribution = _distribution(record)
