@@ -12,6 +12,7 @@ from repbench.corpora.synthetic.conditions import SENTENCES, CorpusSize, Synthet
 from repbench.corpora.synthetic.content import Content, ContentSource
 from repbench.corpora.synthetic.emotions import Emotions
 from repbench.corpora.synthetic.languages import Languages
+from repbench.corpora.synthetic.mixtures import Mixtures
 from repbench.corpora.synthetic.sentences import SENTIMENTS, SentencePool
 from repbench.corpora.synthetic.voices import VOICE_NAME_FORMAT
 from repbench.corpora.synthetic.words import Words
@@ -55,6 +56,7 @@ CONTENT_SOURCES: Mapping[str, Callable[[Split, CorpusSize], ContentSource]] = {
     "commands": Commands,
     "emotions": Emotions,
     "languages": Languages,
+    "mixtures": Mixtures,
 }
 """From each of `KINDS` to the contents of a split."""
 
