@@ -46,13 +46,14 @@ def _warnings(folds: Sequence[TrainedResult]) -> tuple[str, ...]:
 
 def selected_together(selections: Sequence[Selection]) -> Selection:
     """What several folds selected: the mean on dev of each point that all of them have, and what they all chose."""
-    values: dict[tuple[float, float], list[float]] = {}
+    values: dict[tuple[tuple[str, float], ...], list[float]] = {}
     for selection in selections:
         for point in selection.grid:
-            values.setdefault((point["learning_rate"], point["step"]), []).append(point["dev_value"])
+            where = tuple((name, value) for name, value in point.items() if name != "dev_value")
+            values.setdefault(where, []).append(point["dev_value"])
     grid: tuple[dict[str, float | int], ...] = tuple(
-        {"learning_rate": rate, "step": step, "dev_value": math.fsum(several) / len(several)}
-        for (rate, step), several in values.items()
+        {**dict(where), "dev_value": math.fsum(several) / len(several)}
+        for where, several in values.items()
         if len(several) == len(selections)
     )
     first = selections[0].chosen

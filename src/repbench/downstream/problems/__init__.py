@@ -5,6 +5,7 @@ from __future__ import annotations
 from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
+from repbench.downstream.problems.multilabel import MULTILABEL
 from repbench.downstream.problems.regression import REGRESSION
 from repbench.downstream.problems.sequences import SEQUENCES
 from repbench.downstream.problems.texts import TEXTS
@@ -14,6 +15,7 @@ from repbench.errors import PluginError
 __all__ = [
     "ATTRIBUTES",
     "FRAMES",
+    "MULTILABEL",
     "PROBLEMS",
     "REGRESSION",
     "SEQUENCES",
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES)
+    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES, MULTILABEL)
 }
 """From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
 because a line of predictions is read by the first whose marker it has."""

@@ -253,6 +253,10 @@ class Problem(ABC):
         crosses_units: Whether a prediction depends on other units than its own, as the trials of a speaker do on other
             speakers: intervals then leave a unit out by `without`.
         task_methods: Methods of its tasks in addition to those of `Downstream`.
+        chunk_frames: Frames of a training example at most, where batches are of utterances and each frame has as many
+            targets as any other: longer utterances are cut into chunks. None: they are never cut.
+        decisions: Settings of `predict` from which the best on dev is chosen once a probe is trained; the first are
+            those of the object itself.
     """
 
     name: str
@@ -269,6 +273,8 @@ class Problem(ABC):
     resampled: tuple[str, ...] = ("speaker", "group")
     crosses_units: bool = False
     task_methods: tuple[str, ...] = ()
+    chunk_frames: int | None = None
+    decisions: tuple[Mapping[str, float], ...] = ()
 
     def __init_subclass__(cls) -> None:
         _refuse_unknown_choices(cls)
@@ -406,6 +412,14 @@ class Problem(ABC):
     def counted(self, reference: Any) -> tuple[Integers, Integers]:
         """(M,) reference classes of an utterance, and (M,) the row of its scores that is taken for each."""
         raise NotImplementedError
+
+    def decided(self, chosen: Mapping[str, float]) -> Problem:
+        """The problem with the settings of `predict` that were chosen: one of `decisions` with further keys."""
+        return self
+
+    def files(self, predictions: Sequence[Prediction]) -> Mapping[str, bytes]:
+        """The predictions of test in a form for other programs: files of a record, named as `ENCODER_FILES`."""
+        return {}
 
     @abstractmethod
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> Prediction:
