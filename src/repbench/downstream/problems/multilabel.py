@@ -168,7 +168,7 @@ class FrameMultilabel(Problem):
         return True
 
     def targets(self, context: TaskContext, example: LabelledUtterance, num_frames: int) -> NDArray[np.float32]:
-        """(F K,) whether each speaker speaks at the centre of each frame: K numbers of the first frame, then the next."""
+        """(F K,) whether each speaker speaks at the centre of each frame: K numbers a frame, frame after frame."""
         times = context.times
         assert times is not None
         # Frame k is centred on first + k hop: (F,) samples -> (F,) seconds
