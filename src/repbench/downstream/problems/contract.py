@@ -440,6 +440,15 @@ class Problem(ABC):
         """Why no run writes a prediction, or None, for each in turn; all are of this problem's kind."""
         return iter([None] * len(predictions))
 
+    def units_of(self, prediction: Prediction, unit: str) -> tuple[str, ...]:
+        """The names of the units that a prediction is of; several where `crosses_units`, as the speakers of a mixture.
+
+        Args:
+            prediction: Whose attribute of the unit is known.
+            unit: One of `resampled`.
+        """
+        return (getattr(prediction, unit),)
+
     def without(self, predictions: Sequence[Prediction], unit: str, name: str) -> Sequence[Prediction]:
         """The predictions as they are without one speaker, or another unit; called where `crosses_units`.
 
@@ -448,7 +457,7 @@ class Problem(ABC):
             unit: One of `resampled`.
             name: Of the one that is left out: with its own predictions, and with all that others owe to it.
         """
-        return [each for each in predictions if getattr(each, unit) != name]
+        return [each for each in predictions if name not in self.units_of(each, unit)]
 
     # baselines
 

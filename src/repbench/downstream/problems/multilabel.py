@@ -59,6 +59,10 @@ same for every upstream. The first of each is used until then."""
 
 RTTM_FILE = "test.rttm"
 
+SPEAKERS_JOINED_BY = "+"
+"""Of the speaker of a mixture, `1089+121`: each takes part in other mixtures too, and intervals leave out each of them
+with all of its mixtures."""
+
 
 class SpeakerTurns(NamedTuple):
     """The labels of an utterance: its turns, and its duration in seconds."""
@@ -130,6 +134,7 @@ class FrameMultilabel(Problem):
     labels_are = "SpeakerTurns"
     needs = "frames"
     counts_targets = True
+    crosses_units = True
     min_classes = 0
     chunk_frames = CHUNK_FRAMES
     decisions = tuple(
@@ -264,6 +269,11 @@ class FrameMultilabel(Problem):
                 for first, last, _ in reference
             )
         return _prediction_of(reference, tuple(joined(found)), **who)
+
+    def units_of(self, prediction: Prediction, unit: str) -> tuple[str, ...]:
+        """The speakers of a mixture, where the corpus names them `A+B`; a group as it is."""
+        name: str = getattr(prediction, unit)
+        return tuple(name.split(SPEAKERS_JOINED_BY)) if unit == "speaker" else (name,)
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
         """Faults: segments that are none, and errors that are not those of the segments."""
