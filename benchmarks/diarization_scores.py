@@ -17,6 +17,8 @@ import numpy as np
 from repbench.corpora.contract import Turn
 from repbench.corpora.rttm import read_rttm
 from repbench.downstream.metrics.diarization import (
+    Durations,
+    Overlap,
     Segment,
     cut,
     diarization_durations,
@@ -57,7 +59,9 @@ def main() -> None:
     parser.add_argument("--uem", nargs=2, type=float, metavar=("START", "END"))
     arguments = parser.parse_args()
     reference, system = read_rttm(arguments.reference), read_rttm(arguments.system)
-    durations, exact, framed = [], [], []
+    durations: list[Durations] = []
+    exact: list[Overlap] = []
+    framed: list[Overlap] = []
     for name, turns in sorted(reference.items()):
         found = system.get(name, [])
         times = [time for turn in (*turns, *found) for time in turn[:2]]

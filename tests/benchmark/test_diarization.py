@@ -26,7 +26,7 @@ from repbench.downstream.contract import LabelledUtterance
 from repbench.downstream.diarization import Diarization
 from repbench.downstream.metrics.diarization import Durations
 from repbench.downstream.problems import MULTILABEL
-from repbench.downstream.problems.multilabel import DiarizationPrediction
+from repbench.downstream.problems.multilabel import DiarizationPrediction, FrameMultilabel
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
 from tests.benchmark.small_finetuning import ENVELOPE
 
@@ -40,13 +40,15 @@ def two_voices(id_: str, pitches_hz: tuple[float, float]) -> tuple[np.ndarray, t
     random = np.random.default_rng(int.from_bytes(id_.encode(), "big") % 2**32)
     samples = 0.001 * random.standard_normal(2 * RATE_HZ)
     turns = []
-    start = 0.1
-    for place in range(4):
-        voice, end = place % 2, start + float(random.uniform(0.3, 0.5))
+    start = float(random.uniform(0.0, 0.8))
+    for place in range(2, 6):
+        voice, end = place % 2, min(start + float(random.uniform(0.1, 0.6)), 2.0)
+        if end < start + 0.1:
+            break
         first, last = round(start * RATE_HZ), round(end * RATE_HZ)
         samples[first:last] += 0.2 * np.sin(2 * np.pi * pitches_hz[voice] * np.arange(last - first) / RATE_HZ)
         turns.append(Turn(first / RATE_HZ, last / RATE_HZ, f"voice{voice}"))
-        start = end - 0.1 if place % 2 == 0 else end + 0.05
+        start = end - 0.1 if place % 2 == 0 else end + float(random.uniform(0.05, 0.5))
     return samples, tuple(turns)
 
 
@@ -188,6 +190,37 @@ def test_folds_choose_a_decision_each(voices: Path, tmp_path: Path) -> None:
     together = [point for point in only.record.selection.grid if "threshold" in point]
     assert len({(point["threshold"], point["median_seconds"], point["step"]) for point in together}) == len(together)
     verify_record(only.path)
+
+
+@pytest.mark.parametrize("road", ["frozen", "folds", "finetune", "probe"])
+def test_test_is_predicted_with_the_decision(
+    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, road: str
+) -> None:
+    """The only decision is another one than that of the problem itself."""
+    monkeypatch.setattr(FrameMultilabel, "decisions", ({"threshold": 0.45, "median_seconds": 0.0},))
+    last: dict[str, float] = {}
+    predict = FrameMultilabel.predict
+
+    def spied(self: FrameMultilabel, example: LabelledUtterance, reference: Any, scores: torch.Tensor) -> Any:
+        last[example.id] = self.threshold
+        return predict(self, example, reference, scores)
+
+    monkeypatch.setattr(FrameMultilabel, "predict", spied)
+    split = SplitSettings(folds=2, folds_by="speaker") if road == "folds" else SplitSettings(official="always")
+    protocol = Protocol(
+        probe=replace_steps(2), split=split, finetune=FinetuneSettings(steps=2, batch_seconds=8.0, selection_points=1)
+    )
+    upstream = ENVELOPE if road == "finetune" else "mel_no_cmvn"
+    (only,) = go(voices, tmp_path, upstream=upstream, protocol=protocol, finetune=road == "finetune")
+    if road == "probe":
+        last.clear()
+        request = RunRequest(
+            upstream=upstream, downstream="diarization", corpus=str(voices), out=tmp_path / "again", probe=only.path
+        )
+        run(request)
+    tested = [each.id for each in read_predictions(only.path.parent / "predictions.jsonl")]
+    assert len(tested) == (32 if road == "folds" else 8)
+    assert {last[id_] for id_ in tested} == {0.45}
 
 
 class TestChunks:

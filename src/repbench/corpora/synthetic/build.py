@@ -131,7 +131,7 @@ def _draft(
         licence=LICENCE,
         root=sound,
         utterances=[
-            _draft_utterance(utterance, phones[utterance.id], turns[utterance.id], sound) for utterance in planned
+            _draft_utterance(utterance, phones[utterance.id], sound, turns[utterance.id]) for utterance in planned
         ],
         phone_map={label: label for label in PHONE_SET} if has_phones else None,
         phone_set=PHONE_SET if has_phones else None,
@@ -157,7 +157,7 @@ def _turns(result: Sequence[tuple[int, int, str]] | None) -> tuple[Turn, ...] | 
 
 
 def _draft_utterance(
-    utterance: PlannedUtterance, phones: tuple[Phone, ...] | None, turns: tuple[Turn, ...] | None, sound: Path
+    utterance: PlannedUtterance, phones: tuple[Phone, ...] | None, sound: Path, turns: tuple[Turn, ...] | None = None
 ) -> DraftUtterance:
     voices = sorted({turn.voice for turn in utterance.content.turns})
     return DraftUtterance(

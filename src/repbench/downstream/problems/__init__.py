@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, SEQUENCES, REGRESSION, ATTRIBUTES, MULTILABEL)
+    problem.name: problem for problem in (FRAMES, UTTERANCES, TEXTS, MULTILABEL, SEQUENCES, REGRESSION, ATTRIBUTES)
 }
-"""From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
-because a line of predictions is read by the first whose marker it has."""
+"""From the name of a problem to its object: the built-in ones, and those that plugins add. Texts and frames of several
+labels are before sequences: a line of predictions is read by the first whose marker it has."""
 
 
 def add_problem(problem: Problem) -> None:
