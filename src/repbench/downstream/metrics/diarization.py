@@ -94,7 +94,7 @@ def jaccard_overlaps(reference: Sequence[Segment], estimated: Sequence[Segment])
     overlaps = []
     for row, duration in enumerate(spoken.tolist()):
         column = pairs.get(row)
-        # A pair without shared time is an error of 1, as no pair is: then the union is the speaker's own time.
+        # A pair without shared time is an error of 1, as no pair is: the two are not told apart.
         if column is None or not together[row, column]:
             overlaps.append(Overlap(0, duration))
         else:
