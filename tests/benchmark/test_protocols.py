@@ -96,6 +96,7 @@ def test_each_preset_runs_from_the_command_line(tones: Path, tmp_path: Path, pre
         ("superb", "intent", "multi-attribute", {"steps": 200_000, "learning_rate": 1e-4, "hidden_units": 256}),
         ("superb", "emotion", "utterance-classification", {"steps": 30_000, "batch_utterances": 32}),
         ("superb", "asr", "text", {"steps": 200_000, "learning_rate": 1e-4, "hidden_units": 1024, "dropout": 0.2}),
+        ("superb", "diarization", "frame-multilabel", {"steps": 30_000, "hidden_units": 256, "learning_rate": 1e-4}),
         ("superb", "slots", "text", {"steps": 200_000, "spec_augment": True, "spec_augment_feature_masks": 4}),
         ("hear", "keyword", "utterance-classification", {"hidden_units": 1024, "dropout": 0.1}),
         ("xares", "intent", "multi-attribute", {"learning_rate": 1e-3, "steps": 7_230}),

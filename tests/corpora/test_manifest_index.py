@@ -38,9 +38,9 @@ RARE: dict[str, dict[str, Any]] = {
     "all": {
         "speaker": "Zoë", "text": "say “ü”", "group": "g", "split": "test", "start": 0.5, "end": 1.0, "channel": 2,
         "attributes": {"valence": -0.5, "take": 3, "emotion": "joy"}, "phones": [[0.0, 0.1, "AH"], [0.1, 0.25, "ɕ"]],
-        "features": "f/é.npy", "features_sha256": HASH.format(7),
+        "features": "f/é.npy", "features_sha256": HASH.format(7), "turns": [[0.0, 0.4, "Zoë"], [0.1, 0.5, "B"]],
     },
-    "empty": {"text": "", "phones": [], "attributes": {}, "channel": "mix", "start": 0.0},
+    "empty": {"text": "", "phones": [], "turns": [], "attributes": {}, "channel": "mix", "start": 0.0},
     "late": {"phones": [[0, 0.5, "AH"]], "attributes": {"take": 10**200}, "features": "f/l.npy",
              "features_sha256": HASH.format(8)},
 }  # fmt: skip

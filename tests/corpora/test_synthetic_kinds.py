@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -204,12 +205,64 @@ class TestLanguages:
         assert len({round(float(each), 2) for each in seconds.values()}) == len(LANGUAGES)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NEW_KINDS if kind != "languages"])
+@pytest.mark.parametrize("kind", [kind for kind in NEW_KINDS if kind not in ("languages", "mixtures")])
 def test_phones_cover_every_utterance(made: dict[str, Corpus], kind: str) -> None:
     for each in made[kind].utterances:
         phones = each.phones or ()
         assert (phones[0].start_s, phones[-1].end_s) == (0.0, each.seconds)
         assert sum(phone.label != "sil" for phone in phones) >= 2
+
+
+class TestMixtures:
+    def test_two_voices_take_turns(self) -> None:
+        for each in planned("mixtures"):
+            voices = [turn.voice for turn in each.content.turns]
+            assert 2 <= len(voices) <= 4
+            assert set(voices[::2]) != set(voices[1::2])
+            assert len(set(voices)) == 2
+            assert each.speaker in voices
+
+    def test_half_of_the_turns_overlap_those_before(self) -> None:
+        gaps = [turn.gap_seconds for each in planned("mixtures") for turn in each.content.turns[1:]]
+        assert abs(np.mean(np.array(gaps) < 0) - 0.5) < 0.03
+
+    def test_no_voice_of_dev_and_test_is_in_the_mixtures_of_two_speakers(self) -> None:
+        partners: dict[str, set[str]] = {}
+        for each in planned("mixtures"):
+            others = {turn.voice for turn in each.content.turns} - {each.speaker}
+            partners.setdefault(each.speaker, set()).update(others)
+        splits = {each.speaker: each.split for each in planned("mixtures")}
+        for speaker, others in partners.items():
+            if splits[speaker] != "train":
+                assert others == {f"p{speaker[1:]}"}
+        in_train = {voice for speaker, others in partners.items() if splits[speaker] == "train" for voice in others}
+        assert len(in_train) == 2 * 14
+        assert not in_train & {speaker for speaker in partners if splits[speaker] != "train"}
+
+    def test_turns_lie_where_the_voices_sound(self, made: dict[str, Corpus]) -> None:
+        for each in made["mixtures"].utterances:
+            assert each.turns is not None
+            assert each.speaker == "+".join(sorted({turn.speaker for turn in each.turns}))
+            assert (each.text, each.phones) == (None, None)
+            sound = samples(each).astype(float)
+            speaks = np.zeros(len(sound), dtype=bool)
+            for turn in each.turns:
+                speaks[round(turn.start_s * 16_000) : round(turn.end_s * 16_000)] = True
+            # espeak-ng is silent before the first phone and after the last, but for a breath
+            assert np.square(sound[~speaks]).sum() < 0.02 * np.square(sound).sum()
+            for turn in each.turns:
+                own = sound[round(turn.start_s * 16_000) : round(turn.end_s * 16_000)]
+                assert np.square(own[:1600]).mean() > 1e-3 * np.square(own).mean()
+
+    def test_nobody_speaks_into_a_turn_of_their_own(self, made: dict[str, Corpus]) -> None:
+        overlaps = 0.0
+        for each in made["mixtures"].utterances:
+            turns = sorted(each.turns or ())
+            for voice in {turn.speaker for turn in turns}:
+                own = [turn for turn in turns if turn.speaker == voice]
+                assert all(after.start_s >= before.end_s + 0.09 for before, after in pairwise(own))
+            overlaps += sum(max(before.end_s - after.start_s, 0) for before, after in pairwise(turns))
+        assert overlaps > 1.0
 
 
 @pytest.mark.parametrize("kind", NEW_KINDS)

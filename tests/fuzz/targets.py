@@ -196,6 +196,7 @@ def _tables(folder: Path) -> list[Seed]:
     from repbench.corpora.layouts.speech_commands import SPEECH_COMMANDS
     from repbench.corpora.layouts.voxceleb import VOXCELEB
     from repbench.corpora.manifest.subsets import read_lists
+    from repbench.corpora.rttm import with_turns
     from tests.corpora.sounds import write_noise, write_text
 
     for seed, name in enumerate("ab"):
@@ -264,6 +265,10 @@ def _tables(folder: Path) -> list[Seed]:
             folder / "cv" / f"{part}.tsv", "client_id\tpath\tsentence\tgender", f"c\t{part}.wav\tHi\tmale"
         )
     seeds.append(_seed(clips, prepared(COMMON_VOICE, folder / "cv", PrepareOptions())))
+    spoken = ("SPEAKER a 1 0.1 0.2 <NA> <NA> x <NA> <NA>", "SPEAKER b 1 0 0.50 <NA> <NA> y <NA>")
+    rttm = write_text(folder / "turns.rttm", *spoken, "SPEAKER b 1 .25 1e-1 <NA> <NA> x <NA> <NA>")
+    table = PrepareOptions(table=folder / "table.csv")
+    seeds.append(_seed(rttm, lambda: manifest.write(with_turns(CSV.prepare(folder, table), rttm), folder / "turns")))
     lists = write_text(folder / "lists" / "train.txt", "u1", "u2")
     seeds.append(_seed(lists, lambda: read_lists([folder / "lists"])))
     return seeds

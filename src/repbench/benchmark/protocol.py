@@ -201,7 +201,7 @@ class Protocol(Settings):
     """Layer that the probe reads: last, first, mean, weighted, a number or name, or all."""
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     """Settings for a task, or for a problem: `frame-classification`, `utterance-classification`, `multi-attribute`,
-    `utterance-regression`, `sequence`, `text`."""
+    `utterance-regression`, `sequence`, `text`, `frame-multilabel`."""
     probe: ProbeSettings = ProbeSettings()
     """The probe."""
     finetune: FinetuneSettings = FinetuneSettings()

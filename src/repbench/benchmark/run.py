@@ -193,7 +193,8 @@ def _probed(
     written = []
     for some in in_batches(results):
         labelled = LabelledFeatures(context.view(table, some[0].setting.layer), test.examples)
-        predicted = predictor.predict_each([each.trained.probe for each in some], labelled)
+        chosen = [each.trained.selection.chosen for each in some]
+        predicted = predictor.predict_each([each.trained.probe for each in some], labelled, chosen)
         written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
     return written
 

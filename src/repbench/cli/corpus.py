@@ -50,6 +50,9 @@ class PrepareArguments:
     keep_labels: Annotated[
         bool, typer.Option("--keep-labels", help="Alignments: keep every label as it is, without folding.")
     ] = False
+    rttm: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Who speaks when: an RTTM file, or a folder of them.")
+    ] = None
     splits: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Lists of utterances, train*.txt, dev*.txt, test*.txt, or their folder."),
@@ -124,6 +127,7 @@ class PrepareArguments:
             dev_from_train=None if self.dev_from_train is None else _share_and_seed(self.dev_from_train),
             min_utterances=self.min_utterances,
             channel=None if self.channel is None else _channel(self.channel),
+            rttm=self.rttm,
             features=_declared_features(self.features_hop, self.features_first_center, self.features_name),
             exclude=tuple(self.exclude or ()),
             follow_links=self.follow_links,

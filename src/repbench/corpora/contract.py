@@ -40,6 +40,17 @@ class Phone(NamedTuple):
     label: str
 
 
+class Turn(NamedTuple):
+    """One stretch of speech of one speaker of a recording of several: from `start_s` up to but not including `end_s`.
+
+    Times are seconds from the start of the utterance. Turns of different speakers may overlap.
+    """
+
+    start_s: float
+    end_s: float
+    speaker: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureDeclaration:
     """The precomputed frames of a corpus, as declared.
@@ -87,6 +98,8 @@ class Utterance:
         scales: From each attribute that the corpus declares to be a scale to the middle of the scale. The numbers of
             other attributes may be codes of classes.
         channel: Which channel of a sound of several is read, from 1 on, or "mix" for their mean; None: the only one.
+        turns: Who speaks when, sorted, those of one speaker apart; None where it is not known. Without any nobody
+            speaks.
     """
 
     id: str
@@ -106,6 +119,7 @@ class Utterance:
     features_sha256: str | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
     channel: Channel | None = None
+    turns: tuple[Turn, ...] | None = None
 
     @property
     def seconds(self) -> float:
@@ -161,6 +175,7 @@ class DraftUtterance:
     features: Path | None = None
     fault: RepbenchError | None = None
     channel: Channel | None = None
+    turns: tuple[Turn, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +246,7 @@ class PrepareOptions:
             once; else it raises the first.
         channel: The channel to read of a sound of several, from 1 on, or "mix" for their mean; None: such a sound is
             refused, unless the layout gives the channel of the utterance.
+        rttm: File or folder of the turns of all utterances (`repbench.corpora.rttm`).
 
     `repbench.corpora.manifest.prepare` applies all options from `splits` on, for every layout. A layout that searches
     folders must apply `exclude` and `follow_links` itself.
@@ -252,6 +268,7 @@ class PrepareOptions:
     follow_links: bool = False
     gather_faults: bool = False
     channel: Channel | None = None
+    rttm: Path | None = None
 
 
 Progress = Advance

@@ -173,7 +173,7 @@ def _unlabelled_said(subject: DownstreamSubject) -> Held:
     """It raises `Unlabelled` for an utterance without any label, or leaves it out; it never makes up a label."""
     given = subject.labels()
     bare = [
-        replace(each, speaker=None, text=None, phones=None, attributes={}, group=None, split=None)
+        replace(each, speaker=None, text=None, phones=None, turns=None, attributes={}, group=None, split=None)
         for each in subject.corpus.utterances
     ]
     found = [subject.label(each)[0] for each in bare]

@@ -23,7 +23,7 @@ from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import ExtractionOptions, extract, num_frames
 from repbench.benchmark.finetuning.network import Network, upstream_of
 from repbench.benchmark.finetuning.prediction import cost_of, scores_of
-from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.prediction import DevSet, LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.training import Selection, selection_steps
 from repbench.benchmark.protocol import ExtractionSettings, FinetuneSettings
@@ -259,10 +259,13 @@ class Finetuner(TrainingLoop):
 
     def _dev_value(self) -> float | None:
         """Primary metric of the network on dev; None where its scores are not finite."""
-        table = scores_of(self.network, self.dev, self.extraction, device=self.device)
-        dev_set = self.predictor.dev_set(LabelledFeatures(table, self.dev), table.frames.device)
-        (value,) = self.predictor.primaries(lambda scores, counts: scores, dev_set)
+        (value,) = self.predictor.primaries(lambda scores, counts: scores, self._dev_set())
         return value
+
+    def _dev_set(self) -> DevSet:
+        """The scores of the network on dev, in the place of features."""
+        table = scores_of(self.network, self.dev, self.extraction, device=self.device)
+        return self.predictor.dev_set(LabelledFeatures(table, self.dev), table.frames.device)
 
     def _selection(self) -> Selection:
         grid = self._progress.grid
@@ -276,7 +279,15 @@ class Finetuner(TrainingLoop):
             return Selection((), {}, None)
         best = max if self._higher_is_better else min  # both take the first of equals
         chosen = best(grid, key=lambda point: point["dev_value"])
-        return Selection(tuple(grid), {"step": chosen["step"]}, chosen["dev_value"])
+        where, value = {"step": chosen["step"]}, chosen["dev_value"]
+        if not self.predictor.problem.decisions or not self.processes.leads:
+            return Selection(tuple(grid), where, value)
+        # At the best point alone, as for a probe; the network is not trained any further.
+        self.network.load_state_dict(self._progress.best)
+        (points,) = self.predictor.decisions(lambda scores, counts: scores, self._dev_set())
+        decision, value = best(points, key=lambda point: point[1])
+        decided = tuple({**where, **each, "dev_value": own} for each, own in points)
+        return Selection((*grid, *decided), {**where, **decision}, value)
 
     @property
     def _measure(self) -> str:

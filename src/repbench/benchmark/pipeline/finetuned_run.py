@@ -118,7 +118,11 @@ def _scored(
         started = time.monotonic()
         with context.reporter.stage("predictions of test") as advance:
             predictions = predictions_of(
-                network, predictor, test.examples, context.request.protocol.extraction, device=context.device
+                network,
+                predictor.decided(finetuned.selection.chosen),
+                test.examples,
+                context.request.protocol.extraction,
+                device=context.device,
             )
             advance(len(test.examples), len(test.examples))
         context.extract_seconds = time.monotonic() - started  # of this network alone

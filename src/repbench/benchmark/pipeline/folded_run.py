@@ -61,8 +61,8 @@ def probed_in_folds(
         table, [[example.id for example in splits.usable(fold.train)] for fold in splits.folds]
     )
     statistics: StatisticsOfFolds = {fold.name: own for fold, own in zip(splits.folds, of_trains, strict=True)}
-    trained = {result.setting: result for result in train((table, table), in_folds, statistics)}
-    results = [pooled([trained[replace(setting, fold=fold.name)] for fold in splits.folds]) for setting in settings]
+    by_setting = {result.setting: result for result in train((table, table), in_folds, statistics)}
+    results = [pooled([by_setting[replace(setting, fold=fold.name)] for fold in splits.folds]) for setting in settings]
     test = open_test(context, data)
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     written = []
@@ -71,8 +71,9 @@ def probed_in_folds(
         predicted: list[list[Prediction]] = [[] for _ in some]
         for number, fold in enumerate(splits.folds):
             labelled = LabelledFeatures(view, tuple(each for each in test.examples if each.id in fold.test))
-            probes = [each.folds[number].trained.probe for each in some]
-            for own, of_fold in zip(predicted, predictor.predict_each(probes, labelled), strict=True):
+            trained = [each.folds[number].trained for each in some]
+            probes, chosen = [each.probe for each in trained], [each.selection.chosen for each in trained]
+            for own, of_fold in zip(predicted, predictor.predict_each(probes, labelled, chosen), strict=True):
                 own += [replace(each, fold=fold.name) for each in of_fold]
         written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
     return written

@@ -117,7 +117,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     )
     for warning in (*splits.warnings, *rates, *result.warnings):
         reporter.say(f"note: {warning}")
-    predictor = Predictor(context.task, splits.classes, context.upstream.info)
+    predictor = Predictor(context.task, splits.classes, context.upstream.info).decided(selection.chosen)
     predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, examples))
     known = baselines(context.task, splits.classes, splits.train, examples)
     test = OpenedTest(examples=examples, baselines=known, trained_on={None: facts})

@@ -30,7 +30,7 @@ from repbench.benchmark.records.record import (
 )
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.open import entry_of_corpus
-from repbench.downstream.contract import Outcome, Prediction
+from repbench.downstream.contract import Outcome, Prediction, problem_of
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.contract import provenance_of
@@ -102,7 +102,8 @@ def score(
         mode=result.mode,
         weights=None if result.folds else _weights(context, result, test.trained_on[None]),
         of_folds=of_folds,
-        files=data.splits.files,
+        # Of an earlier run the files of its predictions are among those of the splits; the new ones replace them.
+        files={**data.splits.files, **problem_of(context.task).files(predictions)},
         folds=folds_part(context.task, data.splits, result, predictions, of_folds),
     )
     return _written(context, data, test, scored, predictions)

@@ -161,6 +161,9 @@ def _utterance_batches(
     spans = [places[example.id] for example in train.examples]
     classes = [predictor.targets(example, count) for example, (_, count) in zip(train.examples, spans, strict=True)]
     weights = predictor.sampling_weights(train.examples)
+    if predictor.problem.chunk_frames is not None:
+        assert weights is None  # the weights are those of utterances
+        spans, classes = _chunks(spans, classes, predictor.problem.chunk_frames)
     if weights is None:
         order = SeededOrder(len(classes), settings.batch_utterances, generator, batches=settings.steps)
     else:
@@ -184,6 +187,18 @@ def _utterance_batches(
             frames = train.table.gather(torch.cat(some), rows_ahead)
             counts = torch.tensor([len(each) for each in some])
         yield ProbeBatch(frames, counts, torch.cat(wanted), num_classes)
+
+
+def _chunks(spans: Sequence[Span], targets: Sequence[Tensor], most: int) -> tuple[list[Span], list[Tensor]]:
+    """Utterances of at most `most` frames, with the targets of their frames: longer ones are cut, the rest included."""
+    cut, parts = [], []
+    for (start, count), own in zip(spans, targets, strict=True):
+        each = len(own) // max(count, 1)  # targets of a frame
+        for first in range(0, count, most):
+            size = min(most, count - first)
+            cut.append((start + first, size))
+            parts.append(own[first * each : (first + size) * each])
+    return cut, parts
 
 
 def some_rows(span: Span, most: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ Axes: L layers, N frames, D width, U utterances, C classes, R probes side by sid
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,6 +107,15 @@ class Predictor:
         own.context = replace(self.context, target_statistics=statistics)
         return own
 
+    def decided(self, chosen: Mapping[str, float]) -> Predictor:
+        """The predictor with the settings of predictions that were chosen on dev, where its problem has any."""
+        problem = self.problem.decided(chosen)
+        if problem is self.problem:
+            return self
+        own = copy.copy(self)
+        own.problem = problem
+        return own
+
     @property
     def pools(self) -> bool:
         """Whether a head gives one row of scores an utterance rather than one a frame."""
@@ -163,8 +172,17 @@ class Predictor:
         (predictions,) = self.predict_each([probe], labelled)
         return predictions
 
-    def predict_each(self, probes: Sequence[Probe], labelled: LabelledFeatures) -> list[list[Prediction]]:
-        """The predictions of several probes that standardise alike: each as `predict` gives them."""
+    def predict_each(
+        self, probes: Sequence[Probe], labelled: LabelledFeatures, chosen: Sequence[Mapping[str, float]] = ()
+    ) -> list[list[Prediction]]:
+        """The predictions of several probes that standardise alike: each as `predict` gives them.
+
+        Args:
+            probes: Any number.
+            labelled: The utterances.
+            chosen: For each probe the point that was chosen on dev; none: each predicts as the problem does by itself.
+        """
+        deciding = [self.decided(each) for each in chosen] or [self] * len(probes)
         places = labelled.table.starts()
         first = probes[0]
         device = first.mean.device
@@ -179,12 +197,14 @@ class Predictor:
                 # Once for all probes, and out of place: it may be a view of the table.
                 standard = first.standardised(frames.to(device))
                 counts = torch.tensor([frames.shape[1]], device=device)
-                for probe, own in zip(probes, predictions, strict=True):
+                for probe, predictor, own in zip(probes, deciding, predictions, strict=True):
                     scores = probe.in_units(probe.scores(standard, counts)).cpu()
                     if not bool(torch.isfinite(scores).all()):
                         raise NonFiniteError("The probe's scores hold NaN or infinity", utterance=example.id)
-                    own.append(self.prediction(example, scores))
-        return [self.completed(each, labelled.examples) for each in predictions]
+                    own.append(predictor.prediction(example, scores))
+        return [
+            predictor.completed(own, labelled.examples) for predictor, own in zip(deciding, predictions, strict=True)
+        ]
 
     def completed(self, predictions: Sequence[Prediction], examples: LabelledUtterances) -> list[Prediction]:
         """The predictions of test, after what depends on all of them: see `Problem.completed`."""
@@ -239,6 +259,26 @@ class Predictor:
             self._defined(self._value(parts, examples), len(examples)) if known[number] else None
             for number, parts in enumerate(zip(*gathered, strict=True))
         ]
+
+    def decisions(self, scores_of: Scorer, dev_set: DevSet) -> list[list[tuple[Mapping[str, float], float]]]:
+        """For each probe every decision of the problem with the primary metric that it has on dev.
+
+        Arguments and errors are those of `primaries`; the scores are known to be finite.
+        """
+        deciding = [(each, self.decided(each)) for each in self.problem.decisions]
+        gathered: list[list[Any]] = [[] for _ in deciding]
+        with torch.inference_mode():
+            for block, frames in dev_set.each():
+                scores = scores_of(frames, block.counts)
+                for parts, (_, predictor) in zip(gathered, deciding, strict=True):
+                    parts.append(predictor._predictions(block, scores))
+        num_utterances = sum(len(block.examples) for block in dev_set.blocks)
+        # D decisions of R values -> R probes of D values
+        values = [
+            [self._defined(self._value(own), num_utterances) for own in zip(*parts, strict=True)] for parts in gathered
+        ]
+        names = [each for each, _ in deciding]
+        return [list(zip(names, own, strict=True)) for own in zip(*values, strict=True)]
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether a value of the primary metric is better than another; equal is not."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ from repbench.benchmark.probing.batches import batches
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.job_threads import CountedSteps, in_threads, jobs_at_once
 from repbench.benchmark.probing.means import UtteranceMeans, reads_means
-from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
+from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor, Scorer
 from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_side
 from repbench.benchmark.probing.spec_augment import SpecAugment
 from repbench.benchmark.protocol import ProbeSettings
@@ -225,6 +225,8 @@ class _ProbeGroup:
             yield step
         if self._snapshots:
             self._select_among_snapshots()
+        if self._predictor.problem.decisions:
+            self._decide()
         self._seconds = time.monotonic() - started
 
     def trained(self, beside: int) -> list[TrainedProbe]:
@@ -278,8 +280,21 @@ class _ProbeGroup:
             self._select(step, [next(values) for _ in states], states)
         self._snapshots = []
 
+    def _decide(self) -> None:
+        """Choose the settings of the predictions of each run, at its best point."""
+        known = [run for run in self._runs if run.diverged_at is None]
+        probes = [copy.deepcopy(run.probe) for run in known]
+        for probe, run in zip(probes, known, strict=True):
+            probe.load_state_dict(run.best)
+        for run, points in zip(known, self._predictor.decisions(self._scorer(probes), self._dev_set), strict=True):
+            run.decide(points, self._predictor.better)
+
     def _primaries(self, probes: Sequence[Probe]) -> list[float | None]:
         """The dev value of each probe, or None where its scores are not finite."""
+        return self._predictor.primaries(self._scorer(probes), self._dev_set)
+
+    def _scorer(self, probes: Sequence[Probe]) -> Scorer:
+        """The scores of the probes side by side."""
 
         def scores_of(frames: Tensor, counts: Tensor) -> Tensor:
             """Scores (R, N, C) or (R, U, C) of all probes for frames (L, N, D)."""
@@ -287,7 +302,7 @@ class _ProbeGroup:
             # All probes of a job learned the same labels.
             return probes[0].in_units(scores_side_by_side([probe.eval() for probe in probes], standard, counts))
 
-        return self._predictor.primaries(scores_of, self._dev_set)
+        return scores_of
 
 
 @contextmanager
@@ -327,6 +342,17 @@ class _ProbeRun:
         self.step = 0
         self.best: dict[str, Tensor] = {}
         self.grid: list[dict[str, float | int]] = []
+        self._decision: Mapping[str, float] = {}
+
+    def decide(
+        self, points: Sequence[tuple[Mapping[str, float], float]], better: Callable[[float, float | None], bool]
+    ) -> None:
+        """Take the decision with the best value on dev, the first of equals."""
+        self.value = None
+        for decision, value in points:
+            self.grid.append({"learning_rate": self.learning_rate, "step": self.step, **decision, "dev_value": value})
+            if better(value, self.value):
+                self.value, self._decision = value, decision
 
     def is_finite(self, finite: bool, step: int) -> bool:
         """Whether everything so far is finite, after a step whose loss or scores are finite, or are not."""
@@ -340,5 +366,9 @@ class _ProbeRun:
             diverged: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.diverged_at}
             return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), diverged, None), seconds)
         self.probe.load_state_dict(self.best)
-        chosen: dict[str, float | int] = {"learning_rate": self.learning_rate, "step": self.step}
+        chosen: dict[str, float | int] = {
+            "learning_rate": self.learning_rate,
+            "step": self.step,
+            **self._decision,
+        }
         return TrainedProbe(self.probe.eval(), Selection(tuple(self.grid), chosen, self.value), seconds)

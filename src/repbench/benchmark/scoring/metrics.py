@@ -23,6 +23,7 @@ from repbench.downstream.contract import (
     problem_of,
     tallied,
 )
+from repbench.downstream.problems import Problem
 from repbench.errors import plugin_faults
 
 
@@ -48,12 +49,17 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
     problem = problem_of(task)
     unit, clusters = clusters_of(predictions, problem.resampled)
     by_tallies = tallied(task)
+    if problem.crosses_units and not isinstance(by_tallies, MeasuresWithoutEach):
+        with plugin_faults(task.info.name):
+            whole = by_tallies.measure_tallies([by_tallies.tally(predictions, classes)], classes)
+            by_unit = {} if unit is None else units_apart(problem, predictions, unit)
+            # One unit alone leaves nothing when it is left out.
+            names = list(by_unit) if len(by_unit) > 1 else []
+            without = [_without(task, classes, predictions, unit or "", name) for name in names]
+        ids = tuple(by_unit[name] for name in names) or (tuple(sorted(each.id for each in predictions)),)
+        return Measured(LeftOut(_values(whole), tuple(without)), unit if names else None, ids, whole)
     ids = tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters)
     with plugin_faults(task.info.name):
-        if problem.crosses_units and not isinstance(by_tallies, MeasuresWithoutEach):
-            whole = by_tallies.measure_tallies([by_tallies.tally(predictions, classes)], classes)
-            left = [] if unit is None else _without_each(task, classes, predictions, unit, clusters)
-            return Measured(LeftOut(_values(whole), tuple(left)), unit, ids, whole)
         # One tally a cluster; leaving a cluster out then sums counts again instead of measuring every prediction m
         # times.
         tallies = [by_tallies.tally(cluster, classes) for cluster in clusters]
@@ -70,19 +76,29 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
     return Measured(values, unit, ids, whole)
 
 
-def _without_each(
-    task: Downstream,
-    classes: Sequence[str],
-    predictions: Sequence[Prediction],
-    unit: str,
-    clusters: Sequence[Sequence[Prediction]],
-) -> list[dict[str, float | None]]:
-    """The metrics without each unit, where the predictions of the others depend on it too."""
-    by_tallies, found = tallied(task), []
-    for cluster in clusters:
-        left = problem_of(task).without(predictions, unit, getattr(cluster[0], unit))
-        found.append(_values(by_tallies.measure_tallies([by_tallies.tally(left, classes)], classes)))
-    return found
+def units_apart(problem: Problem, predictions: Sequence[Prediction], unit: str) -> dict[str, tuple[str, ...]]:
+    """From each unit, sorted by name, to the sorted ids of its predictions.
+
+    Units of the same predictions, such as two speakers who are only in mixtures with each other, are one, under the
+    first of their names: to leave either out is to leave out both.
+    """
+    ids: dict[str, list[str]] = {}
+    for prediction in predictions:
+        for name in problem.units_of(prediction, unit):
+            ids.setdefault(name, []).append(prediction.id)
+    apart: dict[tuple[str, ...], str] = {}
+    for name, own in sorted(ids.items()):
+        apart.setdefault(tuple(sorted(own)), name)
+    return {name: own for own, name in apart.items()}
+
+
+def _without(
+    task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction], unit: str, name: str
+) -> dict[str, float | None]:
+    """The metrics without a unit, where the predictions of the others depend on it too."""
+    by_tallies = tallied(task)
+    left = problem_of(task).without(predictions, unit, name)
+    return _values(by_tallies.measure_tallies([by_tallies.tally(left, classes)], classes))
 
 
 def _values(measured: Mapping[str, Measurement]) -> dict[str, float | None]:

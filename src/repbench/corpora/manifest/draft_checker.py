@@ -28,6 +28,7 @@ from repbench.corpora.manifest.reading_ahead import read_each
 from repbench.corpora.manifest.sound_notes import notes_on_sounds
 from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.corpora.textfiles import nfc
+from repbench.corpora.turns import checked_turns
 from repbench.errors import DataError, IntegrityError, RepbenchError, printable
 
 
@@ -229,6 +230,7 @@ def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root
         split=item.split,
         samples_sha256=measured.samples_sha256,
         channel=item.channel if measured.num_channels > 1 else None,
+        turns=None if item.turns is None else checked_turns(item.turns, duration_s, utterance=item.id),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from repbench.corpora.contract import Phone, Utterance
+from repbench.corpora.contract import Phone, Turn, Utterance
 from repbench.corpora.manifest.index_file import DamagedIndexError, IndexFile
 
 SPLITS = (None, "train", "dev", "test")
@@ -116,6 +116,7 @@ class Columns:
         self._refuse_phones_outside()
         self._labels = [sys.intern(label) for label in _texts_of(file, "phones.labels")]
         self._texts: tuple[Texts, NDArray[Any]] | None = None
+        self._turns = _rows(_texts(file, "turns"), count) if "turns.bytes" in file else None
         self._phones_offset: int | None = None
         self._last_phones: tuple[int, tuple[Phone, ...]] | None = None
 
@@ -204,6 +205,10 @@ class Columns:
     def channel(self, row: int) -> Any:
         code = 0 if self._channels is None else self._channels.item(row)
         return "mix" if code < 0 else code or None
+
+    def turns(self, row: int) -> tuple[Turn, ...] | None:
+        text = "" if self._turns is None else self._turns[row]
+        return tuple(Turn(*turn) for turn in json.loads(text)) if text else None
 
     def _refuse_phones_outside(self) -> None:
         """Refuse phones that are not within their section."""
@@ -312,6 +317,7 @@ _READ: dict[str, Callable[[Columns, int], Any]] = {
     "features_sha256": Columns.features_sha256,
     "scales": lambda columns, row: columns.scales,
     "channel": Columns.channel,
+    "turns": Columns.turns,
 }
 
 

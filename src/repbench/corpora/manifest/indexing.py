@@ -44,7 +44,7 @@ class IndexBuilder:
         self._writer = writer
         self._fingerprint = fingerprint
         self._is_sorted = True
-        self._texts = {name: _TextColumn() for name in ("audio", "text", "features")}
+        self._texts = {name: _TextColumn() for name in ("audio", "text", "features", "turns")}
         self._numbers = {name: array(kind) for name, kind in _NUMBERS.items()}
         self._codes = {name: _CodeColumn() for name in CODED_COLUMNS}
         self._hashes = {"samples_sha256": bytearray(), "features_sha256": bytearray()}
@@ -68,6 +68,8 @@ class IndexBuilder:
         self._texts["audio"].append(line.place)
         self._texts["features"].append(line.features_place or "")
         self._texts["text"].append(utterance.text or "")
+        # "" where they are not known, which no JSON is
+        self._texts["turns"].append("" if utterance.turns is None else json.dumps(utterance.turns))
         self._text_known.append(utterance.text is not None)
         numbers: dict[str, Any] = {
             "sample_rate_hz": utterance.sample_rate_hz,
@@ -96,7 +98,7 @@ class IndexBuilder:
         self._writer.close_section("phones", "u1")
         self._write_texts("id", _TextColumn(self.ids), order)
         self._write_texts("audio", self._texts["audio"], order)
-        for name in ("text", "features"):
+        for name in ("text", "features", "turns"):
             if self._texts[name].content or (name == "text" and any(self._text_known)):
                 self._write_texts(name, self._texts[name], order)
         if any(self._text_known):

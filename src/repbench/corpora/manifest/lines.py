@@ -14,9 +14,10 @@ import numpy as np
 
 from repbench.audio.sound import Channel
 from repbench.corpora.alignments import validate_phones
-from repbench.corpora.contract import Phone, Utterance
+from repbench.corpora.contract import Phone, Turn, Utterance
 from repbench.corpora.safe_paths import RootFolder, is_encodable
 from repbench.corpora.textfiles import nfc
+from repbench.corpora.turns import joined_turns, turn_fault
 from repbench.errors import DataError
 
 _T = TypeVar("_T")
@@ -29,7 +30,7 @@ _FEATURE_FIELDS = ("features", "features_sha256")
 _FIELDS = frozenset(
     {
         *(*_REQUIRED, "start", "end", "channel", "speaker", "text", "phones", "attributes", "group", "split"),
-        *_FEATURE_FIELDS,
+        *(*_FEATURE_FIELDS, "turns"),
     }
 )
 
@@ -85,6 +86,8 @@ def _path_free_fields(utterance: Utterance) -> dict[str, Any]:
         "split": utterance.split,
         "samples_sha256": utterance.samples_sha256,
         "features_sha256": utterance.features_sha256,
+        # As they are: a recording has tens of turns where an utterance has hundreds of phones.
+        "turns": utterance.turns,
     }
 
 
@@ -182,6 +185,7 @@ class _LineFields:
             features=self._optional("features", lambda name: self._place(name, root)),
             features_sha256=self._optional("features_sha256", self._sha256),
             channel=self._optional("channel", self._channel),
+            turns=self._turns(num_samples / rate) if "turns" in fields else None,
         )
         self._refuse_other_length(utterance)
         return utterance
@@ -263,6 +267,22 @@ class _LineFields:
                 raise self._fault(what, "phones")
         triples = [Phone(float(start), float(end), label) for start, end, label in phones]
         return validate_phones(triples, duration_s, utterance=self._id, file=self._where)
+
+    def _turns(self, duration_s: float) -> tuple[Turn, ...]:
+        turns = self._fields["turns"]
+        if not isinstance(turns, list):
+            raise self._fault(f"`turns` must be a list, but is {_shown(turns)}", "turns")
+        for index, turn in enumerate(turns):
+            if not _is_phone(turn):
+                what = f"Turn {index + 1} must be [start, end, speaker], but is {_shown(turn)}"
+                raise self._fault(what, "turns")
+        found = tuple(Turn(float(start), float(end), nfc(speaker)) for start, end, speaker in turns)
+        for turn in found:
+            if (fault := turn_fault(turn, duration_s)) is not None:
+                raise self._fault(fault, "turns")
+        if found != joined_turns(found):
+            raise self._fault("`turns` are not sorted, or those of a speaker overlap", "turns")
+        return found
 
     def _refuse_other_length(self, utterance: Utterance) -> None:
         """Refuse `start` and `end` that do not span `num_samples`."""

@@ -10,6 +10,7 @@ from repbench.audio.sound import Channel
 from repbench.corpora.contract import CorpusLayout, Draft, PrepareOptions
 from repbench.corpora.layouts.file_search import excluded_files, is_excluded
 from repbench.corpora.manifest.subsets import dev_from_train, read_lists, with_frequent_speakers, with_splits
+from repbench.corpora.rttm import with_turns
 from repbench.errors import DataError, UsageError
 
 
@@ -32,6 +33,8 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
     draft = replace(_without_excluded(draft, options), follow_links=options.follow_links)
     if options.channel is not None:
         draft = _with_channel(draft, options.channel)
+    if options.rttm is not None:
+        draft = with_turns(draft, options.rttm)
     if options.min_utterances is not None:
         draft = with_frequent_speakers(draft, options.min_utterances)
     return draft if lists is None else with_splits(draft, lists)

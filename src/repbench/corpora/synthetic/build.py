@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from repbench.corpora import manifest
-from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress
+from repbench.corpora.contract import Corpus, Draft, DraftUtterance, Phone, Progress, Turn
 from repbench.corpora.synthetic import worker_pool
 from repbench.corpora.synthetic.arpabet import PHONE_SET
 from repbench.corpora.synthetic.conditions import SAMPLE_RATE_HZ, SENTENCES, SyntheticSpec
+from repbench.corpora.synthetic.mixtures import partner_of
 from repbench.corpora.synthetic.plan import PlannedUtterance, plan, speakers
 from repbench.corpora.synthetic.voices import ENGLISH, draw_voice, voice_name
 from repbench.errors import EnvironmentFault
@@ -37,6 +38,7 @@ _NOTES = {
     "emotions": "Phone times are espeak-ng's own; emotion lies in pitch, rate and level alone, not in the words.",
     "languages": "Every speaker speaks all languages; there are no phones, because each language has its own.",
     "searches": "Phone times are espeak-ng's own; a query is a word of its own, not cut from a document.",
+    "mixtures": "Two voices in each utterance; a turn lasts from the first phone to the last, as espeak-ng times them.",
 }
 """From the kind of a corpus to what a reader of a score should know about its labels."""
 
@@ -58,8 +60,11 @@ def build(spec: SyntheticSpec, out: Path, *, num_workers: int, progress: Progres
     sound, scratch = out / _SOUND, out / _SCRATCH
     home = scratch / "home"
     sound.mkdir()
-    has_phones = spec.kind != "languages"
-    _write_espeak_home(home, data, spec, {utterance.content.language for utterance in planned})
+    has_phones = spec.kind not in ("languages", "mixtures")
+    voices = set(speakers(spec.size))
+    if spec.kind == "mixtures":
+        voices |= set(map(partner_of, voices))
+    _write_espeak_home(home, data, spec, voices, {utterance.content.language for utterance in planned})
     results = worker_pool.run(
         [_job(utterance, has_phones=has_phones) for utterance in planned],
         scratch,
@@ -86,7 +91,7 @@ def _espeak_data() -> Path:
     return Path(espeakng_loader.get_data_path())
 
 
-def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec, languages: Set[str]) -> None:
+def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec, speakers: Set[str], languages: Set[str]) -> None:
     """Write a data folder for espeak-ng with our voices in each language; its own is large and must not be changed."""
     # the few files that these languages need
     for name in (*_DATA_FILES, *(name for language in sorted(languages) for name in _LANGUAGE_FILES[language])):
@@ -95,7 +100,7 @@ def _write_espeak_home(home: Path, data: Path, spec: SyntheticSpec, languages: S
         shutil.copyfile(data / name, target)
     voices = home / "espeak-ng-data" / "voices"
     voices.mkdir()
-    for speaker in speakers(spec.size):
+    for speaker in speakers:
         for language in languages:
             definition = draw_voice(speaker, spec.condition.voice_spread, language).definition
             (voices / voice_name(speaker, language)).write_text(definition, encoding="ascii", newline="\n")
@@ -110,6 +115,7 @@ def _job(utterance: PlannedUtterance, *, has_phones: bool) -> dict[str, object]:
         "language": utterance.content.language,
         "prosody": list(utterance.content.prosody),
         "has_phones": has_phones,
+        "turns": [list(turn) for turn in utterance.content.turns],
     }
 
 
@@ -119,12 +125,15 @@ def _draft(
     # the first result of each worker names its version; the others are utterances
     versions = sorted({result["espeak_ng"] for result in results if "espeak_ng" in result})
     phones = {result["id"]: _phones(result["phones"]) for result in results if "id" in result}
+    turns = {result["id"]: _turns(result["turns"]) for result in results if "id" in result}
     has_phones = None not in phones.values()
     return Draft(
         name=spec.corpus_name,
         licence=LICENCE,
         root=sound,
-        utterances=[_draft_utterance(utterance, phones[utterance.id], sound) for utterance in planned],
+        utterances=[
+            _draft_utterance(utterance, phones[utterance.id], sound, turns[utterance.id]) for utterance in planned
+        ],
         phone_map={label: label for label in PHONE_SET} if has_phones else None,
         phone_set=PHONE_SET if has_phones else None,
         notes=(
@@ -142,13 +151,24 @@ def _phones(result: Sequence[tuple[int, int, str]] | None) -> tuple[Phone, ...] 
     return tuple(Phone(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, label) for start, end, label in result)
 
 
-def _draft_utterance(utterance: PlannedUtterance, phones: tuple[Phone, ...] | None, sound: Path) -> DraftUtterance:
+def _turns(result: Sequence[tuple[int, int, str]] | None) -> tuple[Turn, ...] | None:
+    if result is None:
+        return None
+    return tuple(Turn(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, speaker) for start, end, speaker in result)
+
+
+def _draft_utterance(
+    utterance: PlannedUtterance, phones: tuple[Phone, ...] | None, sound: Path, turns: tuple[Turn, ...] | None = None
+) -> DraftUtterance:
+    voices = sorted({turn.voice for turn in utterance.content.turns})
     return DraftUtterance(
         id=utterance.id,
         audio=sound / f"{utterance.id}.wav",
-        speaker=utterance.speaker,
-        text=utterance.content.text,
+        speaker="+".join(voices) if voices else utterance.speaker,
+        # One text of two voices that overlap is none.
+        text=None if voices else utterance.content.text,
         phones=phones,
+        turns=turns,
         attributes=utterance.content.attributes,
         group=utterance.session,
         split=utterance.split,

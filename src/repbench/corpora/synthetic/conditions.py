@@ -26,7 +26,7 @@ SAMPLE_RATE_HZ = 16_000
 SENTENCES = "sentences"
 """The kind that no name says: sentences with a sentiment in their words."""
 
-KINDS = (SENTENCES, "words", "commands", "emotions", "languages", "searches")
+KINDS = (SENTENCES, "words", "commands", "emotions", "languages", "searches", "mixtures")
 """What is spoken, and so the labels: see `repbench.corpora.synthetic.plan`."""
 
 

@@ -24,6 +24,22 @@ class Prosody(NamedTuple):
     gain_db: float = 0.0
 
 
+class SpokenTurn(NamedTuple):
+    """A turn of one of several voices.
+
+    Attributes:
+        voice: Name of the voice.
+        spoken: The text that is synthesised.
+        gap_seconds: From the end of all turns before to its start; below 0 it overlaps them.
+        gain_db: Level of the voice, in dB.
+    """
+
+    voice: str
+    spoken: str
+    gap_seconds: float
+    gain_db: float
+
+
 class Content(NamedTuple):
     """What an utterance says.
 
@@ -33,6 +49,7 @@ class Content(NamedTuple):
         attributes: Its labels.
         language: Language of the text.
         prosody: Its prosody.
+        turns: The turns of a mixture of voices, which has neither text nor prosody of its own; none of one voice.
     """
 
     text: str
@@ -40,6 +57,7 @@ class Content(NamedTuple):
     attributes: Mapping[str, str]
     language: str = ENGLISH
     prosody: Prosody = Prosody()
+    turns: tuple[SpokenTurn, ...] = ()
 
 
 class ContentSource(Protocol):

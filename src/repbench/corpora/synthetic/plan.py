@@ -12,6 +12,7 @@ from repbench.corpora.synthetic.conditions import SENTENCES, CorpusSize, Synthet
 from repbench.corpora.synthetic.content import Content, ContentSource
 from repbench.corpora.synthetic.emotions import Emotions
 from repbench.corpora.synthetic.languages import Languages
+from repbench.corpora.synthetic.mixtures import Mixtures
 from repbench.corpora.synthetic.searches import Searches
 from repbench.corpora.synthetic.sentences import SENTIMENTS, SentencePool
 from repbench.corpora.synthetic.voices import VOICE_NAME_FORMAT
@@ -57,6 +58,7 @@ CONTENT_SOURCES: Mapping[str, Callable[[Split, CorpusSize], ContentSource]] = {
     "emotions": Emotions,
     "languages": Languages,
     "searches": Searches,
+    "mixtures": Mixtures,
 }
 """From each of `KINDS` to the contents of a split."""
 

@@ -22,10 +22,14 @@ from numpy.typing import NDArray
 from repbench.corpora.contract import SILENCE
 from repbench.corpora.synthetic import arpabet, channel, espeak
 from repbench.corpora.synthetic.conditions import CONDITIONS, SAMPLE_RATE_HZ, RecordingCondition, generator_for
-from repbench.corpora.synthetic.content import Prosody
+from repbench.corpora.synthetic.content import Prosody, SpokenTurn
 from repbench.corpora.synthetic.voices import draw_voice, voice_name
 
 _SILENCE_SECONDS = (0.06, 0.16)
+_SILENCE_OF_MIXTURES = (0.2, 0.8)
+_STAGGER = SAMPLE_RATE_HZ // 5
+_OWN_PAUSE = SAMPLE_RATE_HZ // 10
+"""Of a mixture, in samples: the least time between two starts, and between two turns of one voice."""
 _PACE_DEVIATION = 0.06
 _PITCH_DEVIATION = 8.0
 
@@ -49,13 +53,17 @@ def speak(job: dict[str, Any], condition: RecordingCondition, sound: Path) -> di
     """Synthesise one utterance into `sound`; the working folder holds `espeak-ng-data` with the speaker's voice.
 
     Args:
-        job: Its `id`, `speaker`, `session`, `spoken`, `language`, `has_phones`, and the fields of `Prosody` as a list.
+        job: Its `id`, `speaker`, `session`, `spoken`, `language`, `has_phones`, the fields of `Prosody` as a list, and
+            of a mixture its `turns`, each the fields of `SpokenTurn` as a list.
         condition: The recording condition.
         sound: The folder for the WAV file.
 
     Returns:
-        Its `id` and its `phones`, each (first sample, sample after the last, label) at 16 kHz; None without phones.
+        Its `id`, its `phones`, each (first sample, sample after the last, label) at 16 kHz, or None without phones, and
+        its `turns`, each (first sample, sample after the last, voice), or None where one voice speaks.
     """
+    if job["turns"]:
+        return _mix(job, condition, sound)
     draws = generator_for("delivery", job["id"])
     prosody = Prosody(*job["prosody"])
     speech = espeak.speak(
@@ -73,7 +81,60 @@ def speak(job: dict[str, Any], condition: RecordingCondition, sound: Path) -> di
     padded = np.pad(channel.resample(speech.samples, speech.sample_rate_hz), (lead, trail))
     recorded = channel.record(padded, condition, session=job["session"], utterance=job["id"], gain_db=prosody.gain_db)
     _write_wav(sound / f"{job['id']}.wav", recorded)
-    return {"id": job["id"], "phones": _placed(speech, lead, recorded.size) if job["has_phones"] else None}
+    phones = _placed(speech, lead, recorded.size) if job["has_phones"] else None
+    return {"id": job["id"], "phones": phones, "turns": None}
+
+
+def _mix(job: dict[str, Any], condition: RecordingCondition, sound: Path) -> dict[str, object]:
+    """Synthesise a mixture: the sum of its turns, recorded as one utterance of its session."""
+    draws = generator_for("mixing", job["id"])
+    lead, trail = (int(seconds * SAMPLE_RATE_HZ) for seconds in draws.uniform(*_SILENCE_OF_MIXTURES, size=2))
+    parts: list[tuple[int, channel.Signal]] = []
+    turns: list[tuple[int, int, str]] = []
+    previous, end, ends = -_STAGGER, lead, dict[str, int]()
+    for number, fields in enumerate(job["turns"]):
+        turn = SpokenTurn(*fields)
+        speech, spoken = _turn(f"{job['id']}/{number}", turn, job["language"], condition)
+        gap = int(turn.gap_seconds * SAMPLE_RATE_HZ) if turns else 0
+        # Nobody begins with the turn before or speaks into a turn of their own.
+        start = max(end + gap, previous + _STAGGER, ends.get(turn.voice, 0) + _OWN_PAUSE)
+        # Sample 0 of the turn is that of its first phone: the speech may begin earlier.
+        parts.append((start - spoken[0], speech))
+        turns.append((start, start + spoken[1] - spoken[0], turn.voice))
+        previous, ends[turn.voice] = start, turns[-1][1]
+        end = max(end, turns[-1][1])
+    num_samples = end + trail
+    mixture = np.zeros(num_samples)
+    for first, speech in parts:
+        inside = speech[max(-first, 0) : num_samples - first]
+        mixture[max(first, 0) : max(first, 0) + inside.size] += inside
+    recorded = channel.record(mixture, condition, session=job["session"], utterance=job["id"])
+    _write_wav(sound / f"{job['id']}.wav", recorded)
+    return {"id": job["id"], "phones": None, "turns": turns}
+
+
+def _turn(
+    name: str, turn: SpokenTurn, language: str, condition: RecordingCondition
+) -> tuple[channel.Signal, tuple[int, int]]:
+    """The speech (T,) of a turn at 16 kHz at its level, with its first spoken sample and the one after the last."""
+    draws = generator_for("delivery", name)
+    speech = espeak.speak(
+        turn.spoken,
+        voice_name(turn.voice, language),
+        words_per_minute=_pace(turn.voice, condition, draws),
+        pitch=_pitch(draws, Prosody()),
+        pitch_range=None,
+        seed=int(draws.integers(1, 2**31)),
+        home=Path(),
+    )
+    scale = SAMPLE_RATE_HZ / speech.sample_rate_hz
+    phones = arpabet.segments(speech.marks, speech.samples, speech.sample_rate_hz)
+    spoken = [each for each in phones if each.label != SILENCE]
+    samples = channel.resample(speech.samples, speech.sample_rate_hz)
+    first, last = round(spoken[0].start * scale), round(spoken[-1].end * scale)
+    # (T,): the voices of espeak-ng differ in level by more than the turns should
+    level = 10.0 ** (turn.gain_db / 20.0) / float(np.sqrt(np.mean(np.square(samples[first:last]))))
+    return samples * level, (first, last)
 
 
 def _pace(speaker: str, condition: RecordingCondition, draws: np.random.Generator) -> int:

@@ -6,6 +6,7 @@ from repbench.downstream.problems.abx import ABX
 from repbench.downstream.problems.attributes import ATTRIBUTES
 from repbench.downstream.problems.contract import Problem
 from repbench.downstream.problems.frames import FRAMES
+from repbench.downstream.problems.multilabel import MULTILABEL
 from repbench.downstream.problems.pairs import EMBEDDED_PAIRS, PAIRS
 from repbench.downstream.problems.query_by_example import QUERY_BY_EXAMPLE
 from repbench.downstream.problems.regression import REGRESSION
@@ -21,6 +22,7 @@ __all__ = [
     "ATTRIBUTES",
     "EMBEDDED_PAIRS",
     "FRAMES",
+    "MULTILABEL",
     "PAIRS",
     "PROBLEMS",
     "QUERY_BY_EXAMPLE",
@@ -41,6 +43,7 @@ PROBLEMS: dict[str, Problem] = {
         FRAMES,
         UTTERANCES,
         TEXTS,
+        MULTILABEL,
         SEQUENCES,
         REGRESSION,
         ATTRIBUTES,
@@ -52,8 +55,8 @@ PROBLEMS: dict[str, Problem] = {
         UNITS,
     )
 }
-"""From the name of a problem to its object: the built-in ones, and those that plugins add. Texts are before sequences,
-because a line of predictions is read by the first whose marker it has."""
+"""From the name of a problem to its object: the built-in ones, and those that plugins add. Texts and frames of several
+labels are before sequences: a line of predictions is read by the first whose marker it has."""
 
 
 def add_problem(problem: Problem) -> None:

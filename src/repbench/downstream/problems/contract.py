@@ -260,6 +260,10 @@ class Problem(ABC):
         crosses_units: Whether a prediction depends on other units than its own, as the trials of a speaker do on other
             speakers: intervals then leave a unit out by `without`.
         task_methods: Methods of its tasks in addition to those of `Downstream`.
+        chunk_frames: Frames of a training example at most, where batches are of utterances and each frame has as many
+            targets as any other: longer utterances are cut into chunks. None: they are never cut.
+        decisions: Settings of `predict` from which the best on dev is chosen once a probe is trained; the first are
+            those of the object itself.
     """
 
     name: str
@@ -277,6 +281,8 @@ class Problem(ABC):
     resampled: tuple[str, ...] = ("speaker", "group")
     crosses_units: bool = False
     task_methods: tuple[str, ...] = ()
+    chunk_frames: int | None = None
+    decisions: tuple[Mapping[str, float], ...] = ()
 
     def __init_subclass__(cls) -> None:
         _refuse_unknown_choices(cls)
@@ -433,6 +439,14 @@ class Problem(ABC):
         """(M,) reference classes of an utterance, and (M,) the row of its scores that is taken for each."""
         raise NotImplementedError
 
+    def decided(self, chosen: Mapping[str, float]) -> Problem:
+        """The problem with the settings of `predict` that were chosen: one of `decisions` with further keys."""
+        return self
+
+    def files(self, predictions: Sequence[Prediction]) -> Mapping[str, bytes]:
+        """The predictions of test in a form for other programs: files of a record, named as `ENCODER_FILES`."""
+        return {}
+
     @abstractmethod
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> Prediction:
         """The prediction that is right everywhere, without an upstream."""
@@ -456,6 +470,15 @@ class Problem(ABC):
         """Why no run writes a prediction, or None, for each in turn; all are of this problem's kind."""
         return iter([None] * len(predictions))
 
+    def units_of(self, prediction: Prediction, unit: str) -> tuple[str, ...]:
+        """The names of the units that a prediction is of; several where `crosses_units`, as the speakers of a mixture.
+
+        Args:
+            prediction: Whose attribute of the unit is known.
+            unit: One of `resampled`.
+        """
+        return (getattr(prediction, unit),)
+
     def without(self, predictions: Sequence[Prediction], unit: str, name: str) -> Sequence[Prediction]:
         """The predictions as they are without one speaker, or another unit; called where `crosses_units`.
 
@@ -464,7 +487,7 @@ class Problem(ABC):
             unit: One of `resampled`.
             name: Of the one that is left out: with its own predictions, and with all that others owe to it.
         """
-        return [each for each in predictions if getattr(each, unit) != name]
+        return [each for each in predictions if name not in self.units_of(each, unit)]
 
     # baselines
 
