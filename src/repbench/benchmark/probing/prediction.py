@@ -272,10 +272,11 @@ class Predictor:
                 scores = scores_of(frames, block.counts)
                 for parts, (_, predictor) in zip(gathered, deciding, strict=True):
                     parts.append(predictor._predictions(block, scores))
-        num_utterances = sum(len(block.examples) for block in dev_set.blocks)
+        examples = tuple(example for block in dev_set.blocks for example in block.examples)
         # D decisions of R values -> R probes of D values
         values = [
-            [self._defined(self._value(own), num_utterances) for own in zip(*parts, strict=True)] for parts in gathered
+            [self._defined(self._value(own, examples), len(examples)) for own in zip(*parts, strict=True)]
+            for parts in gathered
         ]
         names = [each for each, _ in deciding]
         return [list(zip(names, own, strict=True)) for own in zip(*values, strict=True)]

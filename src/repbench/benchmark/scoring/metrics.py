@@ -65,8 +65,8 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
         tallies = [by_tallies.tally(cluster, classes) for cluster in clusters]
         whole = by_tallies.measure_tallies(tallies, classes)
         if isinstance(by_tallies, MeasuresWithoutEach):
-            without = by_tallies.without_each(tallies, classes) if len(tallies) > 1 else ()
-            values = LeftOut(_values(whole), tuple(_values(each) for each in without))
+            left = by_tallies.without_each(tallies, classes) if len(tallies) > 1 else ()
+            values = LeftOut(_values(whole), tuple(_values(each) for each in left))
         else:
             values = left_out(
                 # Each cluster is a list of one item, its tally, because `left_out` joins the items of clusters.
