@@ -298,7 +298,7 @@ def of_trains(table: Features, splits: LabelledSplits) -> list[tuple[torch.Tenso
 class InFolds:
     """A task, the features of its whole corpus, and a way to train the probes of its folds on them."""
 
-    def __init__(self, tones: Path, task: Downstream, head: str, mix: str) -> None:
+    def __init__(self, tones: Path, task: Downstream, head: str, mix: str, *, layer_norm: bool = False) -> None:
         by = "group" if task.info.split == "within-speaker" else "speaker"
         settings = SplitSettings(folds=2 if by == "group" else 3, folds_by=by)
         self.splits = label_corpus(open_corpus(str(tones)), task, settings, excludes=lambda each: None)
@@ -306,7 +306,7 @@ class InFolds:
         self.predictor = Predictor(task, self.splits.classes, Envelope().info)
         self.shape = ProbeShape(
             head=head, pools=self.predictor.pools, num_layers=2, width=4, hidden_units=8,
-            classes=self.splits.classes, mix=mix,
+            classes=self.splits.classes, mix=mix, layer_norm=layer_norm,
         )  # fmt: skip
 
     def jobs(self, table: Features) -> list[ProbeJob]:
@@ -347,6 +347,15 @@ def test_the_probe_of_each_fold_is_that_of_a_run_of_its_own(tones: Path, task: D
     for fold, together in zip(room.splits.folds, room.trained(room.table), strict=True):
         for one, other in zip(together, room.alone(fold), strict=True):
             assert one.selection.chosen == other.selection.chosen
+            for name, tensor in other.probe.state_dict().items():
+                torch.testing.assert_close(one.probe.state_dict()[name], tensor, rtol=0.0, atol=1e-5)
+
+
+def test_frames_are_normalised_in_the_training_of_folds_too(tones: Path) -> None:
+    """`linear` reads the means of frames: those of normalised frames do not follow from the means of the frames."""
+    room = InFolds(tones, Sentiment(), "linear", "weighted", layer_norm=True)
+    for fold, together in zip(room.splits.folds, room.trained(room.table), strict=True):
+        for one, other in zip(together, room.alone(fold), strict=True):
             for name, tensor in other.probe.state_dict().items():
                 torch.testing.assert_close(one.probe.state_dict()[name], tensor, rtol=0.0, atol=1e-5)
 

@@ -188,8 +188,10 @@ class _ProbeGroup:
         rates = shared.learning_rates or (self._settings.learning_rate,)
         # Copies of one probe: all learning rates start at the same weights.
         self._runs = [_ProbeRun(copy.deepcopy(untrained), rate, self._settings) for rate in rates]
-        # A mask hides a part of the frames, and the mean of the others is not that of all.
-        self._reads_means = reads_means(untrained) and not self._settings.spec_augment
+        # A mask hides a part of the frames, and the mean of the others is not that of all. Statistics of a fold would
+        # be applied to the mean, which is not possible for frames that are each normalised after them.
+        normalised_after = job.statistics is not None and shared.shape.layer_norm
+        self._reads_means = reads_means(untrained) and not self._settings.spec_augment and not normalised_after
         if self._reads_means:
             train = train_means.of(job.train, job.layers, untrained)
             dev = dev_means.of(job.dev, job.layers, untrained)
