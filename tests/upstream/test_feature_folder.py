@@ -137,3 +137,9 @@ def test_the_whole_way_on_the_command_line(folder: Path, tmp_path: Path) -> None
         ("Doe 2026", "CC-BY-4.0")
     }
     assert any("read from the folder" in note for note in ran.json["results"][0]["corpus"]["warnings"])
+    # The checkpoint of the record is the folder, which `--probe` gives back: only the corpus is refused, as it trained.
+    again = repbench(
+        "run", "--upstream", f"features:{folder}", "--downstream", "phone", "--corpus", tmp_path / "c",
+        "--probe", Path(ran.json["records"][0]).parent, "--out", tmp_path / "runs",
+    )  # fmt: skip
+    assert (again.code, "trained or selected this probe" in again.err) == (3, True), again.err

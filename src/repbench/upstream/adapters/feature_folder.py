@@ -166,7 +166,8 @@ def build(folder: str, *, checkpoint: str | None = None, seed: int = 0) -> Featu
         UsageError: There is no such folder or declaration, the declaration is not valid, or a checkpoint is given.
     """
     place = given_path(Path(folder).expanduser(), "--upstream")
-    if checkpoint is not None:
+    # A record has the folder as its checkpoint, and scoring with its probe gives it back.
+    if checkpoint is not None and Path(checkpoint).expanduser() != place:
         do = "Leave --checkpoint out; the frames are in the folder"
         raise UsageError("A folder of features has no weights to load", key="--checkpoint", do=do)
     if not place.is_dir():
