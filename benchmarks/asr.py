@@ -1,13 +1,13 @@
 """Time of an `asr` probe on Mockingjay BASE, by `repbench run` and by S3PRL 0.4.18, with the same weights.
 
-    PYTHONPATH=DIR python benchmarks/asr.py [--steps 60] [--measured 4]
+    PYTHONPATH=DIR python benchmarks/asr.py [--steps 60] [--measured 4] [--units 256]
 
-Both read one file with untrained weights of BASE and train two BLSTM layers of 1,024 with a projection by CTC on
-characters, 32 utterances a step, for as many steps: SUPERB's ASR. The network, featurizer, model and dictionary of
-S3PRL are its own; it joins each two frames before the BLSTM, where `blstm_ctc` reads all of them, and runs the frozen
-network again in every step. `repbench run` is the whole command, process start included: cold and warm. A step of S3PRL
-takes many seconds, and is as long as the next of equal length: `--measured` of them, of utterances evenly spread
-over the lengths, stand for all, and so does one pass over a tenth of dev and test.
+Both read one file with untrained weights of BASE and train a projection and two BLSTM layers by CTC on characters,
+32 utterances a step, for as many steps: SUPERB's ASR, which has 1,024 units. The network, featurizer, model and
+dictionary of S3PRL are its own; it joins each two frames before the BLSTM, where `blstm_ctc` reads all of them, and
+runs the frozen network again in every step. `repbench run` is the whole command, process start included: cold and warm.
+A step of S3PRL takes many seconds, and is as long as the next of equal length: `--measured` of them, of utterances
+evenly spread over the lengths, stand for all, and so does one pass over a tenth of dev and test.
 
 S3PRL is not a dependency; see the head of `mockingjay.py`.
 """
@@ -41,14 +41,18 @@ from repbench.files import cache_dir
 
 BATCH = 32
 RATE = 1e-4
-MODEL = {
-    "project_dim": 1024,
-    "select": "RNNs",
-    "RNNs": {
-        "total_rate": 320, "module": "LSTM", "bidirection": True, "dim": [1024, 1024], "dropout": [0.2, 0.2],
-        "layer_norm": [False, False], "proj": [False, False], "sample_rate": [1, 1], "sample_style": "concat",
-    },
-}  # fmt: skip
+
+
+def model_of(units: int) -> dict[str, Any]:
+    """The settings of S3PRL's model."""
+    return {
+        "project_dim": units,
+        "select": "RNNs",
+        "RNNs": {
+            "total_rate": 320, "module": "LSTM", "bidirection": True, "dim": [units, units], "dropout": [0.2, 0.2],
+            "layer_norm": [False, False], "proj": [False, False], "sample_rate": [1, 1], "sample_style": "concat",
+        },
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="synthetic:small")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--measured", type=int, default=4)
+    parser.add_argument("--units", type=int, default=256, help="of the projection and each direction of a layer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "asr.json")
     arguments = parser.parse_args()
@@ -74,6 +79,7 @@ def main() -> None:
         "corpus": arguments.corpus,
         "hours_of_train": sum(each.utterance.seconds for each in plan.train) / 3600,
         "steps": arguments.steps,
+        "units": arguments.units,
         "repbench": {what: {**row, "ratio": theirs["seconds"] / row["seconds"]} for what, row in ours.items()},
         "s3prl": theirs,
     }
@@ -88,7 +94,7 @@ def ours_of(folder: Path, checkpoint: Path, arguments: argparse.Namespace) -> di
         cache.mkdir()
         (cache / "corpora").symlink_to(cache_dir() / "corpora")
     settings = {"probe.steps": arguments.steps, "probe.batch_utterances": BATCH, "probe.learning_rate": RATE,
-                "probe.hidden_units": 1024, "probe.selection_points": 1}  # fmt: skip
+                "probe.hidden_units": arguments.units, "probe.selection_points": 1}  # fmt: skip
     command = [
         sys.executable, "-m", "repbench", "run", "--upstream", "mockingjay", "--checkpoint", str(checkpoint),
         "--downstream", "asr", "--head", "blstm_ctc", "--corpus", arguments.corpus, "--out", str(folder / "runs"),
@@ -121,7 +127,10 @@ def theirs_of(checkpoint: Path, plan: LabelledSplits, arguments: argparse.Namesp
     featurizer = Featurizer(upstream, "last_hidden_state", upstream_device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         expert = DownstreamExpert(
-            featurizer.output_dim, 160, {"datarc": {"zero_infinity": True}, "modelrc": MODEL}, folder
+            featurizer.output_dim,
+            160,
+            {"datarc": {"zero_infinity": True}, "modelrc": model_of(arguments.units)},
+            folder,
         )
     optimizer = torch.optim.Adam(expert.parameters(), lr=RATE)
 
