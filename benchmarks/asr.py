@@ -112,7 +112,7 @@ def ours_of(folder: Path, checkpoint: Path, arguments: argparse.Namespace) -> di
         "seconds": seconds,
         "extract_seconds": cost["extract_seconds"],
         "train_seconds": cost["train_seconds"],
-        "wer": record["metrics"]["wer"]["value"],
+        record["primary_metric"]: record["metrics"][record["primary_metric"]]["value"],
     }
 
 

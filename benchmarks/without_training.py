@@ -74,7 +74,10 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     upstream, task, checkpoint=checkpoint, corpus=arguments.corpus, out=folder / "runs", head=head,
                     layer="all", protocol=Protocol.model_validate({"task": options}),
                 )  # fmt: skip
-            except UsageError as refused:  # neighbours of means that are zero
+            except UsageError as refused:
+                if heading != "knn":
+                    raise
+                # neighbours of means that are zero
                 row[heading] = {"refused": str(refused), "seconds": time.perf_counter() - begun}
                 continue
             best = (max if records[0].primary.higher_is_better else min)(records, key=lambda each: each.primary.value)

@@ -31,6 +31,7 @@ from repbench.downstream.heads import HEADS
 from repbench.registry import registry
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
 from repbench.upstream.adapters.python_module import Declaration
+from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.mockingjay.config import MockingjayConfig
 from repbench.upstream.pretraining.settings import TrainingSettings
@@ -231,6 +232,8 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
         build(LeaderboardSettings, tree, file)
     elif "window_samples" in tree:
         build(Declaration, tree, file)
+    elif "num_units" in tree:
+        build(UnitsDeclaration, tree, file)
     elif "hop_samples" in tree:
         build(FolderDeclaration, tree, file)
     elif "training" in tree:

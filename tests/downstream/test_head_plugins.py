@@ -185,14 +185,14 @@ def test_a_number_called_heads_in_a_file_is_no_declaration(tmp_path: Path) -> No
 def test_check_head_tries_every_promise(plugin: Path) -> None:
     done = repbench("check", "head", "loudest", "--plugin", plugin, "--json")
     assert done.code == 0, done.out
-    assert (done.json["passed"], len(done.json["results"])) == (True, 15)
+    assert (done.json["passed"], len(done.json["results"])) == (True, 16)
 
 
 def test_check_head_ends_with_5_and_names_what_is_broken(plugin: Path) -> None:
     plugin.write_text(LOUDEST.replace("each.amax(dim=0)", "frames.amax(dim=0)"))
     done = repbench("check", "head", "loudest", "--plugin", plugin)
     assert done.code == 5
-    assert "The head `loudest` breaks 1 of 15 promises: alone-and-in-a-batch" in done.err
+    assert "The head `loudest` breaks 1 of 16 promises: alone-and-in-a-batch" in done.err
 
 
 def test_list_and_doctor_show_heads(tmp_path: Path) -> None:

@@ -124,6 +124,6 @@ def test_a_problem_with_the_name_of_another_is_refused() -> None:
         dataclasses.replace(PhoneCount.info, problem=Sequence())
     with pytest.raises(PluginError, match="The problem `sequence` is there already"):
         add_problem(Sequence())
-    with pytest.raises(PluginError, match=r"There is no problem `pairs`.*Choose one of frame-classification, "):
-        problem_named("pairs")
+    with pytest.raises(PluginError, match=r"There is no problem `triples`.*Choose one of frame-classification, "):
+        problem_named("triples")
     add_problem(FRAMES)
