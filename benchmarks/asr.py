@@ -73,6 +73,7 @@ def main() -> None:
         checkpoint = folder / "states.ckpt"
         write_checkpoint(checkpoint)
         ours = {what: ours_of(folder, checkpoint, arguments) for what in ("cold", "warm")}
+        print(json.dumps(ours), flush=True)
         theirs = theirs_of(checkpoint, plan, arguments)
     result = {
         "machine": {**environment.describe(torch.device("cpu")), "s3prl": version("s3prl")},
