@@ -127,12 +127,12 @@ def theirs_of(checkpoint: Path, plan: LabelledSplits, arguments: argparse.Namesp
     upstream = UpstreamExpert(str(checkpoint)).eval()
     featurizer = Featurizer(upstream, "last_hidden_state", upstream_device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        expert = DownstreamExpert(
-            featurizer.output_dim,
-            160,
-            {"datarc": {"zero_infinity": True}, "modelrc": model_of(arguments.units)},
-            folder,
-        )
+        # Its wheel lacks the file of characters.
+        symbols = Path(folder) / "char.dict"
+        symbols.write_text("".join(f"{each} 1\n" for each in "|ETAONIHSRDLUMWCFGYPBVK'XJQZ"), encoding="utf-8")
+        datarc = {"zero_infinity": True, "dict_path": str(symbols), "decoder_args": {"decoder_type": "none"}}
+        settings = {"datarc": datarc, "modelrc": model_of(arguments.units)}
+        expert = DownstreamExpert(featurizer.output_dim, 160, settings, folder)
     optimizer = torch.optim.Adam(expert.parameters(), lr=RATE)
 
     def answered(split: str, examples: LabelledUtterances) -> Any:
@@ -140,7 +140,7 @@ def theirs_of(checkpoint: Path, plan: LabelledSplits, arguments: argparse.Namesp
         with torch.no_grad():
             features = featurizer(sounds, upstream(sounds))
         spelt = [" ".join((each.utterance.text or "").upper().replace(" ", "|")) + " |" for each in examples]
-        labels = [expert.dictionary.encode_line(each, line_tokenizer=str.split).long() for each in spelt]
+        labels = [expert.dictionary.encode_line(each, line_tokenizer=str.split).tolist() for each in spelt]
         return expert(split, features, labels, [each.id for each in examples], defaultdict(list))
 
     by_length = sorted(plan.train, key=lambda each: each.utterance.num_samples)
