@@ -66,7 +66,7 @@ ROOMS = {
         "synthetic": {"contract", "manifest"},
         "audit": {"contract", "faults", "manifest"},
         "open": {"contract", "manifest"},
-        "read": {"contract", "manifest"},
+        "read": {"conditions", "contract", "manifest"}, "conditions": {"contract"},
         "manifest": {"alignments", "contract", "faults", "layouts", "rttm", "safe_paths", "textfiles", "turns"},
         "layouts": {"alignments", "contract", "faults", "safe_paths", "textfiles"},
         "turns": {"alignments", "contract", "safe_paths", "textfiles"}, "rttm": {"contract", "textfiles"},

@@ -2,7 +2,7 @@
 
 `_run` calls the steps in the order of the data: corpus, splits, features, probes, predictions, metrics, records.
 Whatever can be refused without reading data is refused first; the test split is opened once, when nothing is left to
-select.
+select. Longer than others: the way of a run from its first step to its last is read in one place.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.features.table import Features
 from repbench.benchmark.loading.upstreams import untrained_like
+from repbench.benchmark.pipeline.conditioned_run import by_condition, trainings_in
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.folded_run import StatisticsOfFolds, in_batches, probed_in_folds
-from repbench.benchmark.pipeline.run_data import RunData, open_test, refuse_exclusions
+from repbench.benchmark.pipeline.run_data import RunData, open_test
 from repbench.benchmark.pipeline.run_features import extract, road_of, trainings_of
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
@@ -108,6 +109,8 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
         return [each for one in _head_by_head(request) for each in _run(one, reporter, processes)]
     if request.probe is not None:
         return score_with_probe(request, reporter)
+    if request.matched and len(request.conditions) != 1:
+        return [each for one in _condition_by_condition(request) for each in _run(one, reporter, processes)]
     if is_untrained(request) and len(request.seeds) > 1:
         # The weights of an untrained network follow from the seed: each seed is another upstream, with its own
         # features.
@@ -117,7 +120,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     context = prepare(request, reporter, opened)
     request = context.request
-    settings = settings_of(request, context.upstream)
+    settings = settings_of(request, context.upstream, tuple(context.conditions))
     for note in _notes_on_weights(request, context.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
@@ -127,9 +130,8 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     rates = notes_of(corpus, context.upstream)
     splits = label_corpus(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
-    # Before training, which can take hours.
-    refuse_exclusions(splits.test, request.allow_excluded)
-    data = RunData(corpus=corpus, splits=splits, notes=rates)
+    data = RunData.of(context, corpus, splits, rates)
+    splits = data.splits
     if splits_read(context.task) is not None:
         written = measured_without_training(context, data, settings)
         return [*before, *written, *_with_untrained(request, context, reporter, processes)]
@@ -138,7 +140,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
         reporter.say(f"note: {warning}")
 
     if request.finetune:
-        written = finetuned(context, data, subsets, processes)
+        written = finetuned(context, data, subsets, settings, processes)
     else:
         written = _probed(context, data, subsets, settings)
     return [*before, *written, *_with_untrained(request, context, reporter, processes)]
@@ -170,6 +172,18 @@ def _head_by_head(request: RunRequest) -> list[RunRequest]:
     return [replace(request, head=head) for head in dict.fromkeys(request.heads)]
 
 
+def _condition_by_condition(request: RunRequest) -> list[RunRequest]:
+    """One request for each condition: with matched training each has its own features of train.
+
+    Raises:
+        UsageError: There is none to match.
+    """
+    if not request.conditions:
+        what = "There is no condition that the training could match"
+        raise UsageError(what, key="--matched", do="Give --condition or --conditions, or leave --matched out")
+    return [replace(request, conditions=(one,)) for one in dict.fromkeys(request.conditions)]
+
+
 def _probed(
     context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], settings: Sequence[RunSetting]
 ) -> list[WrittenRecord]:
@@ -178,24 +192,25 @@ def _probed(
     if splits.folds:
         return probed_in_folds(context, data, settings, functools.partial(_train, context, splits, subsets))
     parts = splits.usable(splits.train), splits.usable(splits.dev)
-    road = road_of(context, *parts, trainings=trainings_of(context, settings))
+    road = road_of(context, *parts, trainings=trainings_of(context, trainings_in(settings)))
     train, dev = tables_on(
         context.device,
         extract(context, "features of train", parts[0], road),
         extract(context, "features of dev", parts[1], road),
     )
-    results = _train(context, splits, subsets, (train, dev), settings)
+    results = _train(context, splits, subsets, (train, dev), trainings_in(settings))
     del train, dev  # frees memory of the device for the upstream
 
-    test = open_test(context, data)
-    table = extract(context, "features of test", test.examples)
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     written = []
-    for some in in_batches(results):
-        labelled = LabelledFeatures(context.view(table, some[0].setting.layer), test.examples)
-        chosen = [each.trained.selection.chosen for each in some]
-        predicted = predictor.predict_each([each.trained.probe for each in some], labelled, chosen)
-        written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
+    for condition, wanted in by_condition(settings, results):
+        test = open_test(context, data, condition)
+        table = extract(context, test.title, test.examples)
+        for some in in_batches(wanted):
+            labelled = LabelledFeatures(context.view(table, some[0].setting.layer), test.examples)
+            chosen = [each.trained.selection.chosen for each in some]
+            predicted = predictor.predict_each([each.trained.probe for each in some], labelled, chosen)
+            written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
     return written
 
 
@@ -255,8 +270,8 @@ def _warnings_of(subsets: Iterable[LabelledSubset]) -> list[str]:
     return list(dict.fromkeys(warning for one in subsets for warning in one.warnings))
 
 
-def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
-    """The setting of each record of a request, as `RunContext` holds it."""
+def settings_of(request: RunRequest, upstream: Upstream, conditions: Sequence[str] = ()) -> list[RunSetting]:
+    """The setting of each record of a request, as `RunContext` holds it, with the names of its conditions."""
     assert request.layer is not None
     every = [str(index) for index in range(len(upstream.info.layer_names))]
     layers = every if request.layer == "all" else [request.layer]
@@ -264,8 +279,10 @@ def settings_of(request: RunRequest, upstream: Upstream) -> list[RunSetting]:
     # A head that is fitted has no learning rate to choose.
     assert request.head is not None
     tunes = (request.tune or request.protocol.probe.tune) and not is_fitted(request.head)
+    under: list[str | None] = [*conditions] if request.matched else [None, *conditions]
     return [
-        RunSetting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned)
+        RunSetting(layer=layer, fraction=fraction, seed=seed, labels=labels, tuned=tuned, condition=condition)
+        for condition in under
         for layer in layers
         for fraction in request.label_fractions
         for labels in kinds
@@ -286,7 +303,7 @@ def _subsets(
     subsets: dict[RunSetting, LabelledSubset] = {}
     # Tuned or not, a setting has the same examples: both records come from one training.
     divisions: Sequence[LabelledSplits | LabelledFold] = splits.folds or (splits,)
-    untuned = dict.fromkeys(replace(setting, tuned=False) for setting in settings)
+    untuned = dict.fromkeys(replace(setting.training, tuned=False) for setting in settings)
     shots = context.request.protocol.probe.shots
 
     def draw(part: LabelledUtterances, setting: RunSetting, salt: str) -> LabelledUtterances:

@@ -84,6 +84,18 @@ class RunArguments:
     ] = None
     plugin: Plugins = None
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")] = Path("runs")
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:…:SEVERITY",
+            help="A condition of the test sound, scored with the same probe: noise:babble:10, reverb:3, …; may be "
+            "repeated. See docs/conditions.md.",
+        ),
+    ] = None
+    conditions: Annotated[str | None, typer.Option(metavar="PRESET", help="A set of conditions: robust.")] = None
+    matched: Annotated[bool, typer.Option("--matched", help="Train under each condition too, not on clean sound.")] = (
+        False
+    )
     missing_only: Annotated[
         bool, typer.Option("--missing-only", help="Skip settings that have a record in the folder.")
     ] = False
@@ -130,7 +142,22 @@ class RunArguments:
             out=self.out,
             missing_only=self.missing_only,
             store_layers=tuple(self.store_layer or ()),
+            conditions=(*(self.condition or ()), *_preset_of_conditions(self.conditions)),
+            matched=self.matched,
         )
+
+
+def _preset_of_conditions(name: str | None) -> tuple[str, ...]:
+    """The conditions of a preset; none without one."""
+    if name is None:
+        return ()
+    from repbench.audio.disturbances.condition import PRESETS
+    from repbench.errors import UsageError
+
+    if name not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise UsageError(f"There is no set of conditions `{name}`", key="--conditions", do=f"Choose among {known}")
+    return PRESETS[name]
 
 
 @takes(RunArguments)

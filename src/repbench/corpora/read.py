@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from repbench.audio.resample import RESAMPLER, resampled_length, to_rate
 from repbench.audio.sound import read_sound
+from repbench.corpora.conditions import DisturbedUtterance, samples_under
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.manifest.sound_notes import notes_on_channels
 from repbench.errors import DataError
@@ -48,7 +51,7 @@ def resampler_for(corpus: Corpus, rate_hz: int) -> str | None:
 
 
 def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -> Tensor:
-    """The utterance's samples (T,) at `rate_hz`.
+    """The utterance's samples (T,) at `rate_hz`, under its condition if it has one.
 
     Args:
         utterance: The utterance.
@@ -58,6 +61,15 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
     Raises:
         DataError: The sound differs from the manifest.
     """
+    if isinstance(utterance, DisturbedUtterance):
+        samples, source_hz = _samples_of(utterance.source, whole=whole)
+        return to_rate(samples_under(utterance, samples), source_hz, rate_hz)
+    samples, source_hz = _samples_of(utterance, whole=whole)
+    return to_rate(samples, source_hz, rate_hz)
+
+
+def _samples_of(utterance: Utterance, *, whole: bool) -> tuple[NDArray[np.float32], int]:
+    """The samples (T,) float32 of an utterance of the corpus, and their rate; errors as `read_utterance`."""
     samples, source_hz = read_sound(
         utterance.audio,
         start=utterance.start,
@@ -83,4 +95,4 @@ def read_utterance(utterance: Utterance, rate_hz: int, *, whole: bool = False) -
             utterance=utterance.id,
             do="Prepare the corpus again",
         )
-    return to_rate(samples, source_hz, rate_hz)
+    return samples, source_hz

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from repbench.corpora.conditions import original
 from repbench.downstream.problems.contract import LabelledUtterance
 from repbench.downstream.problems.trial_list import Enrolment, Trials
 from repbench.errors import DataError
@@ -148,7 +149,7 @@ def _digest(examples: Iterable[LabelledUtterance]) -> str:
     """A text that follows from the utterances of test and their sounds, but not from their labels."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(f"{example.id}\0{example.utterance.samples_sha256}\n".encode("utf-8", "surrogatepass"))
+        digest.update(f"{example.id}\0{original(example.utterance).samples_sha256}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -43,6 +43,10 @@ class HeldOutTest:
     _examples: LabelledUtterances = field(repr=False)
     accesses: int = 0
 
+    def listed(self) -> LabelledUtterances:
+        """The labelled utterances for what needs no sound of theirs: a copy under a condition, one of their number."""
+        return self._examples
+
     def open(self) -> LabelledUtterances:
         """The labelled utterances, after all selection.
 
@@ -103,7 +107,7 @@ class LabelledSplits:
 
     def every(self) -> LabelledUtterances:
         """Each utterance that can be used once, by id: one extraction serves all folds."""
-        parts = self.usable(self.train), self.usable(self.dev), self.test._examples
+        parts = self.usable(self.train), self.usable(self.dev), self.test.listed()
         by_id = {example.id: example for part in parts for example in part}
         return tuple(by_id[id_] for id_ in sorted(by_id))
 

@@ -23,8 +23,9 @@ from pydantic import ValidationError
 from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.loading.upstreams import code_of
 from repbench.benchmark.pipeline.setup import RunContext, RunRequest, RunSetting, WrittenRecord
-from repbench.benchmark.pipeline.write_record import pair_folder
+from repbench.benchmark.pipeline.write_record import condition_part, pair_folder
 from repbench.benchmark.protocol import Protocol, ResourceSettings, unread_settings
+from repbench.benchmark.records.parts import ConditionPart
 from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
 from repbench.corpora.contract import Corpus
 from repbench.downstream.heads import head_origin
@@ -66,6 +67,8 @@ class Identity:
         protocol: The settings that can change a number, as JSON; controls and tuning are among them.
         resampler: Name of the resampler of sounds at another rate than the upstream's; None if there were none.
         code: SHA-256 of the files of upstream and task, where they are in no package.
+        condition: Name and digest of the condition of the test sound, and whether the training matched it; None of
+            clean sound.
     """
 
     upstream: str
@@ -82,6 +85,7 @@ class Identity:
     protocol: bytes
     resampler: str | None
     code: tuple[str | None, str | None]
+    condition: tuple[str, str, str] | None
 
 
 def identity_of(record: Record) -> Identity:
@@ -101,6 +105,7 @@ def identity_of(record: Record) -> Identity:
         protocol=_of_protocol(record.protocol, record.mode, record.head),
         resampler=record.corpus.resampled_by,
         code=(_code(record.upstream.origin), _code(record.downstream.origin)),
+        condition=None if record.condition is None else _of_condition(record.condition),
     )
 
 
@@ -124,7 +129,19 @@ def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> 
         protocol=_of_protocol(protocol, mode, context.head),
         resampler=resampler_of(corpus, context.upstream),
         code=(code_of(context.upstream_entry), code_of(context.task_entry)),
+        condition=_condition_to_be(context, setting),
     )
+
+
+def _of_condition(condition: ConditionPart) -> tuple[str, str, str]:
+    return condition.name, condition.digest, condition.training
+
+
+def _condition_to_be(context: RunContext, setting: RunSetting) -> tuple[str, str, str] | None:
+    if setting.condition is None:
+        return None
+    part = condition_part(context.conditions[setting.condition], matched=context.request.matched)
+    return _of_condition(ConditionPart.model_validate(part))
 
 
 def answers_in(folder: Path, say: Callable[[str], None]) -> dict[Identity, WrittenRecord]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +23,7 @@ from repbench.benchmark.finetuning.network import Network
 from repbench.benchmark.finetuning.prediction import predictions_of
 from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner
 from repbench.benchmark.loading.upstreams import code_of
+from repbench.benchmark.pipeline.conditioned_run import conditions_in
 from repbench.benchmark.pipeline.run_data import RunData, open_test
 from repbench.benchmark.pipeline.setup import (
     LabelledSubset,
@@ -51,18 +53,24 @@ class _FinetunedNetwork(NamedTuple):
 
 
 def finetuned(
-    context: RunContext, data: RunData, subsets: Mapping[RunSetting, LabelledSubset], processes: Processes
+    context: RunContext,
+    data: RunData,
+    subsets: Mapping[RunSetting, LabelledSubset],
+    settings: Sequence[RunSetting],
+    processes: Processes,
 ) -> list[WrittenRecord]:
-    """Fine-tune a network for each setting, and write its record.
+    """Fine-tune a network for each training, and write the record of each setting.
 
     Args:
         context: What all settings share.
         data: The corpus and its splits.
-        subsets: The labelled utterances of each setting.
+        subsets: The labelled utterances of each training.
+        settings: Of the records.
         processes: The processes that train together.
 
     Returns:
-        The records, in the order of `subsets`; none on processes that do not lead.
+        The records, in the order of `subsets` and for each in that of the conditions; none on processes that do not
+        lead.
     """
     splits, protocol = data.splits, context.request.protocol
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
@@ -100,40 +108,45 @@ def finetuned(
         processes.wait()
         if not processes.leads:
             return []
-        return _scored(context, data, subsets, predictor, trained)
+        return _scored(context, data, subsets, settings, predictor, trained)
 
 
 def _scored(
     context: RunContext,
     data: RunData,
     subsets: Mapping[RunSetting, LabelledSubset],
+    settings: Sequence[RunSetting],
     predictor: Predictor,
     trained: Mapping[RunSetting, _FinetunedNetwork],
 ) -> list[WrittenRecord]:
-    """Open the test split, and write the record of each setting at its best point."""
-    test = open_test(context, data)
+    """Open the test split, and write the record of each setting at the best point of its training."""
+    tests = {condition: open_test(context, data, condition) for condition in conditions_in(settings)}
     written = []
     for setting, (network, finetuned, folder) in trained.items():
         network.load_state_dict(finetuned.best)
-        started = time.monotonic()
-        with context.reporter.stage("predictions of test") as advance:
-            predictions = predictions_of(
-                network,
-                predictor.decided(finetuned.selection.chosen),
-                test.examples,
-                context.request.protocol.extraction,
-                device=context.device,
+        for condition, test in tests.items():
+            scored = replace(setting, condition=condition)
+            if scored not in settings:
+                continue
+            started = time.monotonic()
+            with context.reporter.stage(test.title.replace("features", "predictions")) as advance:
+                predictions = predictions_of(
+                    network,
+                    predictor.decided(finetuned.selection.chosen),
+                    test.examples,
+                    context.request.protocol.extraction,
+                    device=context.device,
+                )
+                advance(len(test.examples), len(test.examples))
+            context.extract_seconds = time.monotonic() - started  # of this network and condition alone
+            result = TrainedResult(
+                setting=scored,
+                trained=TrainedProbe(network.probe, finetuned.selection, finetuned.seconds),
+                label_seconds=subsets[setting].seconds,
+                warnings=subsets[setting].warnings,
+                mode="finetune",
             )
-            advance(len(test.examples), len(test.examples))
-        context.extract_seconds = time.monotonic() - started  # of this network alone
-        result = TrainedResult(
-            setting=setting,
-            trained=TrainedProbe(network.probe, finetuned.selection, finetuned.seconds),
-            label_seconds=subsets[setting].seconds,
-            warnings=subsets[setting].warnings,
-            mode="finetune",
-        )
-        written.append(score(context, data, test, result, predictions))
+            written.append(score(context, data, test, result, predictions))
         with environment_faults(folder):
             # Only now: an interruption before the record is written would lose the training.
             shutil.rmtree(folder)
@@ -159,7 +172,7 @@ def _network(context: RunContext, splits: LabelledSplits, setting: RunSetting) -
 def _folder(context: RunContext, corpus: Corpus, setting: RunSetting) -> Path:
     """The folder of a setting's checkpoints: a function of all that its numbers depend on."""
     code = code_of(context.upstream_entry)
-    identity = {
+    identity: dict[str, Any] = {
         "upstream": [
             each for each in (context.upstream_entry.qualified, context.fingerprint, code) if each is not None
         ],
@@ -172,6 +185,8 @@ def _folder(context: RunContext, corpus: Corpus, setting: RunSetting) -> Path:
         "labels": setting.labels,
         "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude={"resources"}),
     }
+    if context.request.matched:
+        identity["condition"] = [each.key() for each in context.conditions.values()]
     return context.request.out / STATES / hashlib.sha256(canonical_json(identity)).hexdigest()[:16]
 
 

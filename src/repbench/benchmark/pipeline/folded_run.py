@@ -15,6 +15,7 @@ from torch import Tensor
 
 from repbench.benchmark.features.allocation import tables_on
 from repbench.benchmark.features.table import Features
+from repbench.benchmark.pipeline.conditioned_run import by_condition, trainings_in
 from repbench.benchmark.pipeline.fold_results import pooled
 from repbench.benchmark.pipeline.run_data import RunData, open_test
 from repbench.benchmark.pipeline.run_features import extract, road_of, trainings_of
@@ -54,7 +55,8 @@ def probed_in_folds(
     """
     splits = data.splits
     every = splits.every()
-    in_folds = [replace(setting, fold=fold.name) for setting in settings for fold in splits.folds]
+    trainings = trainings_in(settings)
+    in_folds = [replace(setting, fold=fold.name) for setting in trainings for fold in splits.folds]
     road = road_of(context, every, trainings=trainings_of(context, in_folds))
     (table,) = tables_on(context.device, extract(context, "features of all folds", every, road))
     of_trains = statistics_of_parts(
@@ -62,20 +64,24 @@ def probed_in_folds(
     )
     statistics: StatisticsOfFolds = {fold.name: own for fold, own in zip(splits.folds, of_trains, strict=True)}
     by_setting = {result.setting: result for result in train((table, table), in_folds, statistics)}
-    results = [pooled([by_setting[replace(setting, fold=fold.name)] for fold in splits.folds]) for setting in settings]
-    test = open_test(context, data)
+    results = [pooled([by_setting[replace(setting, fold=fold.name)] for fold in splits.folds]) for setting in trainings]
     predictor = Predictor(context.task, splits.classes, context.upstream.info)
     written = []
-    for some in in_batches(results):
-        view = context.view(table, some[0].setting.layer)
-        predicted: list[list[Prediction]] = [[] for _ in some]
-        for number, fold in enumerate(splits.folds):
-            labelled = LabelledFeatures(view, tuple(each for each in test.examples if each.id in fold.test))
-            trained = [each.folds[number].trained for each in some]
-            probes, chosen = [each.probe for each in trained], [each.selection.chosen for each in trained]
-            for own, of_fold in zip(predicted, predictor.predict_each(probes, labelled, chosen), strict=True):
-                own += [replace(each, fold=fold.name) for each in of_fold]
-        written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
+    for condition, wanted in by_condition(settings, results):
+        test = open_test(context, data, condition)
+        # The test utterances as they were trained on are in the table already.
+        as_trained = test.split is splits.test
+        tested = table if as_trained else extract(context, test.title, test.examples)
+        for some in in_batches(wanted):
+            view = context.view(tested, some[0].setting.layer)
+            predicted: list[list[Prediction]] = [[] for _ in some]
+            for number, fold in enumerate(splits.folds):
+                labelled = LabelledFeatures(view, tuple(each for each in test.examples if each.id in fold.test))
+                trained = [each.folds[number].trained for each in some]
+                probes, chosen = [each.probe for each in trained], [each.selection.chosen for each in trained]
+                for own, of_fold in zip(predicted, predictor.predict_each(probes, labelled, chosen), strict=True):
+                    own += [replace(each, fold=fold.name) for each in of_fold]
+            written += [score(context, data, test, *each) for each in zip(some, predicted, strict=True)]
     return written
 
 

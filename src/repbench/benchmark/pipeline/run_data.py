@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repbench.benchmark.data.dataset import HeldOutTest, LabelledFold, LabelledSplits, LabelledUtterances
+from repbench.audio.disturbances.condition import Condition
+from repbench.benchmark.data.conditions import Disturber
+from repbench.benchmark.data.dataset import (
+    HeldOutTest,
+    LabelledFold,
+    LabelledSplits,
+    LabelledUtterances,
+    seconds_of,
+)
+from repbench.benchmark.features.source import exclusions
 from repbench.benchmark.pipeline.setup import RunContext
 from repbench.benchmark.scoring.baselines import baselines
+from repbench.corpora.conditions import original
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError
 
@@ -22,13 +32,40 @@ class RunData:
 
     Attributes:
         corpus: Of all splits.
-        splits: Of the corpus, for the task.
+        splits: Of the corpus, for the task; with matched training all under its condition.
         notes: Warnings about the way from the sound to the frames, such as resampling.
+        tests: From the name of each condition that is scored to the test split under it; None stands for the sound as
+            it is in the corpus.
     """
 
     corpus: Corpus
     splits: LabelledSplits
     notes: tuple[str, ...]
+    tests: Mapping[str | None, HeldOutTest]
+
+    @classmethod
+    def of(cls, context: RunContext, corpus: Corpus, splits: LabelledSplits, notes: tuple[str, ...]) -> RunData:
+        """With the test splits of all conditions of the run.
+
+        Raises:
+            DataError: More test utterances than the request allows cannot be scored.
+        """
+        request, excludes = context.request, exclusions(context.upstream)
+        tests: dict[str | None, HeldOutTest] = {}
+        if request.matched:
+            (condition,) = context.conditions.values()
+            splits = Disturber.of(condition, context.task, splits, excludes).splits(splits)
+            tests[condition.name] = splits.test
+        else:
+            tests[None] = splits.test
+            for name, condition in context.conditions.items():
+                tests[name] = Disturber.of(condition, context.task, splits, excludes).test(splits.test)
+        # Before training, which can take hours.
+        for test in tests.values():
+            refuse_exclusions(test, request.allow_excluded)
+        if context.conditions:
+            context.reporter.say(f"note: {_forecast(context, splits, tests)}")
+        return cls(corpus=corpus, splits=splits, notes=notes, tests=tests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,26 +77,56 @@ class OpenedTest:
         baselines: Value of each baseline; None where it is undefined.
         trained_on: Sounds and speakers of train and dev, as they are saved with the probe; those of each fold by its
             name, and by None those of a corpus that is divided once.
+        split: The test split that the examples are of.
+        condition: Of the sound; None as it is in the corpus.
     """
 
     examples: LabelledUtterances
     baselines: Mapping[str, float | None]
     trained_on: Mapping[str | None, Mapping[str, Any]]
+    split: HeldOutTest
+    condition: Condition | None = None
+
+    @property
+    def title(self) -> str:
+        """Of the stage in which its features are computed."""
+        return "features of test" if self.condition is None else f"features of test, {self.condition.name}"
 
 
-def open_test(context: RunContext, data: RunData) -> OpenedTest:
-    """Open the test split, which is counted in the record, and compute its baselines."""
-    splits = data.splits
-    examples = splits.test.open()
+def _forecast(context: RunContext, splits: LabelledSplits, tests: Mapping[str | None, HeldOutTest]) -> str:
+    """What the conditions add, in words."""
+    extra = [test.listed() for name, test in tests.items() if name is not None]
+    if context.request.matched:
+        extra += [splits.usable(splits.train), splits.usable(splits.dev)]
+        what = "train, dev and test are extracted under the condition"
+    else:
+        times = f"{len(extra)} times more, once under each condition" if len(extra) > 1 else "once more"
+        what = f"test is extracted {times}"
+    seconds = sum(map(seconds_of, extra))
+    speed = context.cost.real_time_factor
+    about = "" if speed is None else f", about {max(1, round(seconds / speed))} s"
+    return f"{what}: {seconds / 60:.1f} minutes of sound{about}, less what is stored"
+
+
+def open_test(context: RunContext, data: RunData, condition: str | None = None) -> OpenedTest:
+    """Open the test split under a condition, which is counted in the record, and compute its baselines."""
+    splits, test = data.splits, data.tests[condition]
+    examples = test.open()
     known = baselines(context.task, splits.classes, splits.train, examples)
     divisions: dict[str | None, LabelledSplits | LabelledFold] = {fold.name: fold for fold in splits.folds}
     trained_on = {name: sounds_and_speakers(division) for name, division in (divisions or {None: splits}).items()}
-    return OpenedTest(examples=examples, baselines=known, trained_on=trained_on)
+    return OpenedTest(
+        examples=examples,
+        baselines=known,
+        trained_on=trained_on,
+        split=test,
+        condition=None if condition is None else context.conditions[condition],
+    )
 
 
 def sounds_and_speakers(splits: LabelledSplits | LabelledFold) -> dict[str, list[str]]:
     """The sounds and speakers of train and dev, whatever the label fraction, as a probe's file states them."""
-    utterances = [example.utterance for example in (*splits.train, *splits.dev)]
+    utterances = [original(example.utterance) for example in (*splits.train, *splits.dev)]
     return {
         "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
         "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),

@@ -15,7 +15,7 @@ from repbench.benchmark.data.dataset import (
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.finetuning.network import SavedNetwork, load_network
-from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, OpenedTest, RunData, refuse_exclusions
+from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, RunData, open_test
 from repbench.benchmark.pipeline.run_features import extract
 from repbench.benchmark.pipeline.setup import (
     RunRequest,
@@ -31,7 +31,6 @@ from repbench.benchmark.probing.probe import load_probe
 from repbench.benchmark.probing.training import Selection, TrainedProbe
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import NETWORK_FILE, PROBE_FILE, RECORD_FILE, Record, read_record
-from repbench.benchmark.scoring.baselines import baselines
 from repbench.corpora.contract import Corpus
 from repbench.downstream.heads import NO_HEAD
 from repbench.errors import DataError, IntegrityError, UsageError
@@ -102,27 +101,28 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
     splits = replace(
         splits, files={name: read_checked(folder / name, sha256) for name, sha256 in source.downstream.files.items()}
     )
-    refuse_exclusions(splits.test, request.allow_excluded)
-    examples = splits.test.open()
-    _refuse_training_utterances(examples, frozenset(facts["heard"]), corpus)
-    table = extract(context, "features of test", examples)
+    _refuse_training_utterances(splits.test.listed(), frozenset(facts["heard"]), corpus)
+    data = RunData.of(context, corpus, splits, rates)
     selection = Selection(source.selection.grid, source.selection.chosen, source.selection.dev_value)
     setting = RunSetting(layer=source.layer, fraction=source.label_fraction, seed=source.seed)
     result = TrainedResult(
         setting=setting,
         trained=TrainedProbe(probe, selection),
         label_seconds=source.label_seconds.model_dump(),
-        warnings=_shared_speakers(examples, frozenset(facts["speakers"])),
+        warnings=_shared_speakers(splits.test.listed(), frozenset(facts["speakers"])),
         mode=source.mode,
     )
     for warning in (*splits.warnings, *rates, *result.warnings):
         reporter.say(f"note: {warning}")
     predictor = Predictor(context.task, splits.classes, context.upstream.info).decided(selection.chosen)
-    predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, examples))
-    known = baselines(context.task, splits.classes, splits.train, examples)
-    test = OpenedTest(examples=examples, baselines=known, trained_on={None: facts})
-    data = RunData(corpus=corpus, splits=splits, notes=rates)
-    return [score(context, data, test, result, predictions)]
+    written = []
+    for condition in data.tests:
+        test = replace(open_test(context, data, condition), trained_on={None: facts})
+        table = extract(context, test.title, test.examples)
+        predictions = predictor.predict(probe.to(context.device), LabelledFeatures(table, test.examples))
+        scored = replace(result, setting=replace(setting, condition=condition))
+        written.append(score(context, data, test, scored, predictions))
+    return written
 
 
 def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Upstream:
@@ -140,6 +140,7 @@ def _refuse_training_options(request: RunRequest) -> None:
         "--head": "head",
         "--set": "protocol",
         "--finetune": "finetune",
+        "--matched": "matched",
     }
     for option, name in options.items():
         if getattr(request, name) != getattr(defaults, name):

@@ -1,9 +1,12 @@
-"""Set-up of a run: the request, the upstream and the task that all its settings share, checked before data is read."""
+"""Set-up of a run: the request, the upstream and the task that all its settings share, checked before data is read.
+
+Longer than others: every refusal of a request that needs no data is here, in the order in which they are met.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from repbench.audio.disturbances.condition import Condition, parse_condition
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledUtterances, seconds_of
 from repbench.benchmark.data.subsets import refuse_shots
@@ -74,6 +78,8 @@ class RunRequest:
         out: Folder below which each record has its own.
         missing_only: Whether settings that have a record below `out` are skipped, and that record returned.
         store_layers: Layers, named as in `layer`, that are extracted and stored in the same pass, for later runs.
+        conditions: Conditions of the test sound, as `noise:babble:10`; one more record each, of the same probe.
+        matched: Whether probes are trained under the condition that they are scored under, not on clean sound.
     """
 
     upstream: str
@@ -96,6 +102,8 @@ class RunRequest:
     out: Path = Path("runs")
     missing_only: bool = False
     store_layers: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    matched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,7 @@ class RunSetting:
         labels: Those of the corpus, or shuffled ones (a control).
         tuned: Whether the learning rate is chosen on dev.
         fold: Name of the fold of one training; None for the record, and where there are no folds.
+        condition: Name of the condition of the test sound; None as it is in the corpus, and for a training.
     """
 
     layer: str
@@ -131,6 +140,12 @@ class RunSetting:
     labels: Labels = "given"
     tuned: bool = False
     fold: str | None = None
+    condition: str | None = None
+
+    @property
+    def training(self) -> RunSetting:
+        """The setting of the training that it is scored with."""
+        return replace(self, condition=None)
 
     def protocol(self, common: Protocol) -> Protocol:
         """The protocol of the record, from that of the run."""
@@ -192,6 +207,7 @@ class RunContext:
         cost: Of the upstream.
         environment: As records state it.
         store: Of features; None where they are not kept.
+        conditions: Conditions of the test sound, by name.
         extract_seconds: Spent on features so far.
     """
 
@@ -208,6 +224,7 @@ class RunContext:
     cost: UpstreamCost
     environment: dict[str, Any]
     store: FeatureStore | None
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
     extract_seconds: float = 0.0
 
     def places(self, layer: str) -> slice:
@@ -256,6 +273,7 @@ def prepare(
     """
     if request.finetune:
         _refuse_to_finetune(request)
+    conditions = {each.name: each for each in map(parse_condition, request.conditions)}
     for fraction in request.label_fractions:
         if not 0 < fraction <= 1:
             raise UsageError(f"A label fraction must be in (0, 1], but is {fraction:g}", key="--label-fraction")
@@ -287,6 +305,9 @@ def prepare(
         upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=opens)
     if request.finetune and not upstream.info.trainable:
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
+    if conditions and isinstance(upstream, FrameReader):
+        what = f"The frames of `{request.upstream}` are read from files: there is no sound to disturb"
+        raise UsageError(what, key="--condition", do="Leave the conditions out")
     layers = layers_read(upstream.info, request.layer)
     if head != NO_HEAD:
         for each in heads:
@@ -316,6 +337,7 @@ def prepare(
         cost=cost,
         environment=environment.describe(device, request.protocol.extraction.precision),
         store=_store_for(upstream, content, request, reporter),
+        conditions=conditions,
     )
 
 

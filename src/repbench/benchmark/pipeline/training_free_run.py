@@ -19,6 +19,7 @@ from repbench.benchmark.data.subsets import subset
 from repbench.benchmark.features.budget import budget_of
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.table import Features, Span
+from repbench.benchmark.pipeline.conditioned_run import conditions_in
 from repbench.benchmark.pipeline.run_data import OpenedTest, RunData, open_test
 from repbench.benchmark.pipeline.run_features import extract
 from repbench.benchmark.pipeline.setup import RunContext, RunSetting, WrittenRecord
@@ -81,9 +82,38 @@ def measured_without_training(
     for warning in (*splits.warnings, *data.notes):
         context.reporter.say(f"note: {warning}")
     parts = {name: splits.usable(getattr(splits, name)) for name in reads}
-    tables = {name: extract(context, f"features of {name}", part) for name, part in parts.items()}
-    test = open_test(context, data)
-    tested = extract(context, "features of test", test.examples)
+    tables: dict[ReadSplit, Features] = {
+        name: extract(context, f"features of {name}", part) for name, part in parts.items()
+    }
+    written: list[WrittenRecord] = []
+    for condition in conditions_in(settings):
+        test = open_test(context, data, condition)
+        tested = extract(context, test.title, test.examples)
+        under = [setting for setting in settings if setting.condition == condition]
+        written += _measured(context, data, under, test, tables, tested)
+    return written
+
+
+def _measured(
+    context: RunContext,
+    data: RunData,
+    settings: Sequence[RunSetting],
+    test: OpenedTest,
+    tables: Mapping[ReadSplit, Features],
+    tested: Features,
+) -> list[WrittenRecord]:
+    """Measure each setting on one test split, and write the records.
+
+    Args:
+        context: What all settings share.
+        data: The corpus and its splits.
+        settings: Under the condition of the test split.
+        test: The test split.
+        tables: The features of the splits that the task reads beside it.
+        tested: The features of the test split.
+    """
+    splits, reads = data.splits, tuple(tables)
+    parts = {name: splits.usable(getattr(splits, name)) for name in reads}
     written = []
     with context.reporter.stage(context.request.downstream) as advance:
         for number, setting in enumerate(settings):

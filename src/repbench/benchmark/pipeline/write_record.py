@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from repbench.audio.disturbances.condition import Condition
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.source import resampler_of
@@ -29,6 +30,7 @@ from repbench.benchmark.records.record import (
     write_record,
 )
 from repbench.benchmark.scoring.metrics import metrics_part
+from repbench.corpora.conditions import original
 from repbench.corpora.open import entry_of_corpus
 from repbench.downstream.contract import Outcome, Prediction, problem_of
 from repbench.downstream.heads import head_origin
@@ -156,7 +158,7 @@ def _written(
                 "warnings": [*splits.warnings, *data.notes, *scored.warnings, *_of_weights(context, test.examples)],
                 "n_train": len(splits.train),
                 "n_dev": len(splits.dev),
-                "n_test": splits.test.num_listed,
+                "n_test": test.split.num_listed,
                 "origin": _origin_of_corpus(context.request.corpus),
                 "resampler": resampler_of(data.corpus, context.upstream),
             },
@@ -167,15 +169,18 @@ def _written(
             "seed": setting.seed,
             "head": context.head,
             "head_origin": head_origin(context.head),
+            "condition": None
+            if test.condition is None
+            else condition_part(test.condition, matched=context.request.matched),
             "protocol": setting.protocol(context.request.protocol).model_dump(mode="json", exclude=NOT_IN_PROTOCOL),
             "selection": selection_part(scored.selection),
             "primary_metric": context.task.info.primary_metric,
             "metrics": metrics_part(context.task, splits.classes, predictions),
             "baselines": dict(test.baselines),
-            "n_listed": splits.test.num_listed,
+            "n_listed": test.split.num_listed,
             "n_scored": len(predictions),
-            "excluded": splits.test.excluded,
-            "test_accesses": splits.test.accesses,
+            "excluded": test.split.excluded,
+            "test_accesses": test.split.accesses,
             "cost": {
                 "parameters": environment.count_parameters(module_of(context.upstream)),
                 "macs_per_second": context.cost.macs_per_second,
@@ -199,6 +204,18 @@ def _written(
             with atomic_write(folder / name) as stream:
                 stream.write(content)
     return WrittenRecord(write_record(folder, record, predictions), record)
+
+
+def condition_part(condition: Condition, *, matched: bool) -> dict[str, Any]:
+    """The field `condition` of a record."""
+    return {
+        "name": condition.name,
+        "kind": condition.kind,
+        "severity": condition.severity,
+        "parameters": dict(condition.parameters),
+        "training": "matched" if matched else "clean",
+        "digest": hashlib.sha256(condition.key().encode("utf-8", "surrogatepass")).hexdigest()[:16],
+    }
 
 
 def _weights(context: RunContext, result: TrainedResult, trained_on: Mapping[str, Any]) -> bytes:
@@ -267,7 +284,7 @@ def _certificate_of_task(context: RunContext) -> str | None:
 def _of_weights(context: RunContext, test: LabelledUtterances) -> list[str]:
     """Caveats about the weights, and how many test utterances their pre-training included."""
     provenance = provenance_of(context.upstream)
-    known = sum(example.utterance.samples_sha256 in provenance.heard for example in test)
+    known = sum(original(example.utterance).samples_sha256 in provenance.heard for example in test)
     if not known:
         return list(provenance.notes)
     return [

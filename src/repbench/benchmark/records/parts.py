@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,6 +48,26 @@ class FoldPart(Part):
     selection: SelectionPart
     metrics: dict[str, FoldMetric]
     probe_sha256: str
+
+
+class ConditionPart(Part):
+    """The condition of the test sound.
+
+    Attributes:
+        name: As it can be given to `--condition`.
+        kind: The name without amounts (`noise:babble`); severities of one kind are on one curve.
+        severity: From 0 on, where it is one of the documented steps.
+        parameters: Of what happens, with units in their names or in `docs/conditions.md`.
+        training: Whether the probe was trained on clean sound, or on sound under the same condition.
+        digest: 16 hexadecimal digits of a SHA-256 over all that the condition depends on, files of noise among it.
+    """
+
+    name: str
+    kind: str
+    severity: Count | None
+    parameters: dict[str, float | int | str]
+    training: Literal["clean", "matched"]
+    digest: str
 
 
 class Cost(Part):

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
 from repbench.benchmark.records.parts import (
+    ConditionPart,
     Cost,
     Count,
     EnvironmentPart,
@@ -166,6 +167,8 @@ class Record(Part):
     head: str
     # Left out where it is None, so that the ids of records with built-in heads stay those of before the field.
     head_origin: Origin | None = Field(default=None, exclude_if=lambda origin: origin is None)
+    # Left out of records of clean sound, whose ids stay those of before the field.
+    condition: ConditionPart | None = Field(default=None, exclude_if=lambda condition: condition is None)
     protocol: dict[str, Any]
     selection: SelectionPart
     primary_metric: str

@@ -93,7 +93,7 @@ def _inventory(pair: RunCall, opened: Callable[[], Corpus], counted: CountedSoun
     known: list[Record] = []
     for request in _requests(pair):
         context = prepare(request, Silence(), opened)
-        settings, corpus = settings_of(context.request, context.upstream), opened()
+        settings, corpus = settings_of(context.request, context.upstream, tuple(context.conditions)), opened()
         folder = pair_folder(request.out, corpus.name, request.downstream, request.upstream)
         existing = answers_in(folder, lambda line: None)  # the run itself reports records that do not count
         wanted = [identity_to_be(context, corpus, each) for each in settings]
@@ -152,6 +152,8 @@ def _request(pair: RunCall) -> RunRequest:
         finetune=pair.mode == "finetune",
         tune=pair.tune,
         controls=pair.controls,
+        conditions=pair.conditions,
+        matched=pair.matched,
         out=Path(pair.out),
     )
 

@@ -1,7 +1,8 @@
 """A job: the pairs of one upstream and one corpus, one after the other, each in a separate process.
 
 A pair that crashes or runs out of memory ends its own process alone. The pairs of a job run in sequence, so that the
-first stores the features and the others read them.
+first stores the features and the others read them. Longer than others: the options of a pair stand beside the process
+that gets them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class RunCall:
     out: str
     plugins: tuple[str, ...] = ()
     timeout_min: float | None = None
+    conditions: tuple[str, ...] = ()
+    matched: bool = False
 
     @property
     def name(self) -> str:
@@ -81,10 +84,16 @@ class RunCall:
             *(("--label-fraction", repr(fraction)) for fraction in self.label_fractions),
             *(("--seed", str(seed)) for seed in self.seeds),
             *(("--set", each) for each in self.assignments),
+            *(("--condition", each) for each in self.conditions),
             *(("--store-layer", layer) for layer in store_layers),
             *(("--plugin", file) for file in self.plugins),
         ]
-        flags = {"--finetune": self.mode == "finetune", "--tune": self.tune, "--controls": self.controls}
+        flags = {
+            "--finetune": self.mode == "finetune",
+            "--tune": self.tune,
+            "--controls": self.controls,
+            "--matched": self.matched,
+        }
         return [
             # With `=`, because a value that begins with a dash would be read as an option.
             *(f"{option}={value}" for option, value in (*options.items(), *repeated)),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from repbench.audio.disturbances.condition import PRESETS, parse_condition
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.sweep.jobs import Job, RunCall
 from repbench.configs.loader import build, load_yaml
@@ -48,6 +49,10 @@ def _preset(name: str) -> str:
 
 def _assignment(text: str) -> str:
     return _checked(lambda: load_protocol(assignments=[text]), text)
+
+
+def _condition(text: str) -> str:
+    return text if text in PRESETS else _checked(lambda: parse_condition(text), text)
 
 
 def _checked(check: Callable[[], object], value: str) -> str:
@@ -169,6 +174,10 @@ class SweepPlan(Settings):
     """Whether learning rates are chosen on dev, as `--tune`; fine-tuning takes its rates from the protocol."""
     controls: bool = False
     """Whether controls run too, as `--controls`."""
+    conditions: Annotated[tuple[Annotated[str, AfterValidator(_condition)], ...], Once] = ()
+    """Conditions of the test sound, as `--condition`, and names of sets of them, as `--conditions`."""
+    matched: bool = False
+    """Whether each condition is trained under too, as `--matched`."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N."""
     allow_excluded: NonNegativeInt = 0
@@ -289,6 +298,8 @@ def _pairs_at(
             assignments=plan.assignments,
             tune=plan.tune,
             controls=plan.controls,
+            conditions=tuple(one for each in plan.conditions for one in PRESETS.get(each, (each,))),
+            matched=plan.matched,
             device=plan.device,
             allow_excluded=plan.allow_excluded,
             out=str(out),
