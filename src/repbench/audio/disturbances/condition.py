@@ -116,6 +116,11 @@ class Condition:
             seconds, duration = step.moved(seconds, duration), step.lasting(duration)
         return seconds
 
+    @property
+    def moves_time(self) -> bool:
+        """Whether an instant of a sound lies elsewhere after all steps."""
+        return self.moved(0.5, 1.0) != 0.5
+
     def lasting(self, duration: float) -> float:
         """Seconds that a sound of `duration` seconds lasts after all steps, before it is rounded to samples."""
         for step in self.steps:

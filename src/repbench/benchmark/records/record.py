@@ -206,6 +206,14 @@ class Record(Part):
         """The metric that ranks."""
         return self.metrics[self.primary_metric]
 
+    @property
+    def condition_shown(self) -> str:
+        """The condition of the test sound in words."""
+        if self.condition is None:
+            return "clean"
+        trained = ", trained on it" if self.condition.training == "matched" else ""
+        return f"{self.condition.name}{trained}"
+
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
         return self.model_dump(mode="json", by_alias=True)

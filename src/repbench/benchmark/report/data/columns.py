@@ -19,7 +19,6 @@ from typing import Any
 
 from repbench.audio.resample import RESAMPLER
 from repbench.benchmark.protocol import HEAD_SETTINGS, NOT_OF_A_MODE, Protocol, unread_settings
-from repbench.benchmark.records.parts import ConditionPart
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.render.commands import PROBE_SOURCE
 from repbench.benchmark.report.render.escaping import shown
@@ -215,7 +214,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
         "head": record.head if record.head_origin is None else f"{record.head} of {record.head_origin.identity}",
         # A model at the rate of the corpus needs none: it shares the column of those that today's filter resamples.
         "resampler": corpus.resampled_by or RESAMPLER,
-        "condition": condition_shown(record.condition),
+        "condition": record.condition_shown,
         **{name: value for name, value in effective.items() if name not in _OF_ONE_MODE},
     }
     frozen, finetune = (
@@ -225,13 +224,6 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
     if not tuned:
         frozen.pop("probe.learning_rates", None)
     return _Facts(common, frozen, finetune, record.mode)
-
-
-def condition_shown(condition: ConditionPart | None) -> str:
-    """The condition of the test sound in words."""
-    if condition is None:
-        return "clean"
-    return f"{condition.name}, trained on it" if condition.training == "matched" else condition.name
 
 
 def _distribution(record: Record) -> str:
