@@ -73,18 +73,24 @@ class NetworkFactory(Generic[Config]):
         name: Name of the upstream.
         settings: The pydantic model of its configuration.
         untrained: Builds a network from settings, the names of the available weights (None: all) and a seed.
-        read_foreign: Reads checkpoints of other toolkits.
+        read_foreign: Reads checkpoints of other toolkits; None: it takes those of repbench alone.
+        own_presets: Presets of a plugin, from name to the settings that differ from the defaults; None: those that ship
+            with repbench.
     """
 
     name: str
     settings: type[Config]
     untrained: Callable[[Config, Sequence[str] | None, int], nn.Module]
-    read_foreign: Callable[[Path, Mapping[str, Any]], ForeignCheckpoint]
+    read_foreign: Callable[[Path, Mapping[str, Any]], ForeignCheckpoint] | None = None
+    own_presets: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
         """Settings by the name of the preset."""
-        return Presets(self.name, self.settings)
+        if self.own_presets is None:
+            return Presets(self.name, self.settings)
+        defaults = self.settings().model_dump(mode="json")
+        return {name: merged(defaults, preset) for name, preset in self.own_presets.items()}
 
     def __call__(self, *, checkpoint: str | None = None, seed: int = 0, **settings: Any) -> nn.Module:
         """Build the upstream in eval mode on the CPU.
@@ -109,7 +115,7 @@ class NetworkFactory(Generic[Config]):
             notes = tuple(map(str, place.fields.get("notes", ())))
             provenance = Provenance(checkpoint=str(file), heard=_heard(place), notes=(*notes, *unwrapping))
         else:
-            foreign = self.read_foreign(place, settings)
+            foreign = self.foreign(place, settings)
             file, config, weights = place, foreign.config, foreign.weights
             provenance = Provenance(checkpoint=str(file), notes=foreign.notes)
         # Building draws initial weights, all replaced below; `seeded` keeps that from moving the caller's random state.
@@ -119,6 +125,14 @@ class NetworkFactory(Generic[Config]):
         network.load_state_dict(dict(weights), strict=True)
         network.provenance = provenance  # type: ignore[assignment]
         return network.eval()
+
+    def foreign(self, file: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
+        """A checkpoint of another toolkit; a UsageError where the network takes none."""
+        if self.read_foreign is None:
+            what = f"`{self.name}` reads no checkpoints of other toolkits"
+            do = f"Give the folder of `repbench pretrain {self.name}`"
+            raise UsageError(what, key="--checkpoint", file=file, do=do)
+        return self.read_foreign(file, settings)
 
     def _random(self, source: str, seed: int, settings: Mapping[str, Any]) -> nn.Module:
         source, config = self._source_of_random(source)
@@ -145,7 +159,7 @@ class NetworkFactory(Generic[Config]):
             what = f"`{source}` is neither a preset of {self.name} nor a path"
             raise UsageError(what, key="--checkpoint", do=f"The presets are {listed}")
         place = locate(path)
-        return source, self._config_of(place) if isinstance(place, Checkpoint) else self.read_foreign(place, {}).config
+        return source, self._config_of(place) if isinstance(place, Checkpoint) else self.foreign(place, {}).config
 
     def _newest(self) -> Checkpoint | None:
         """The newest checkpoint below `runs/pretrain`; an older one never replaces a corrupt one."""
