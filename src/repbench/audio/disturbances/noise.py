@@ -45,12 +45,9 @@ class Noise(Disturbance):
         return f"s{self.severity}" if self.severity is not None else Disturbance._amount(self).removeprefix("snr=")
 
     def _disturbed(self, samples: Samples, rate_hz: int, random: np.random.Generator, voices: Voices) -> Samples:
-        power = mean_square(samples)
-        if power == 0.0:
-            return samples
         noise = self._noise(len(samples), rate_hz, random, voices)
-        # (T,) + (T,)
-        scale = math.sqrt(power / (mean_square(noise) * 10.0 ** (self.snr / 10.0)))
+        # (T,) + (T,); a scale of 0 where the sound is silent
+        scale = math.sqrt(mean_square(samples) / (mean_square(noise) * 10.0 ** (self.snr / 10.0)))
         return (samples + scale * noise).astype(np.float32)
 
     def _noise(
