@@ -23,7 +23,7 @@ from repbench.audio.disturbances.base import Disturbance, Parameter, Samples, Va
 from repbench.audio.disturbances.folders import digest_of, drawn_cut
 from repbench.errors import DataError
 
-NUM_VOICES = 6
+NUM_VOICES = 8
 """Voices of babble: enough that no single one is understood."""
 
 _LOWEST_PINK_HZ = 20.0

@@ -35,6 +35,9 @@ _OF_ONE_MODE = NOT_OF_A_MODE["frozen"] | NOT_OF_A_MODE["finetune"]
 UNKNOWN = "unknown"
 """The value of facts that older records do not have."""
 
+CLEAN = "clean"
+"""The fact `condition` of records whose test sound is as it is in the corpus (`Record.condition_shown`)."""
+
 Digest = str
 """SHA-256 of the facts that the records of a column share."""
 
@@ -76,6 +79,11 @@ class Column:
     def shuffled(self) -> bool:
         """Whether the labels were shuffled, which makes it a control."""
         return self.facts["labels"] == "shuffled"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the test sound is as it is in the corpus."""
+        return self.facts["condition"] == CLEAN
 
     @property
     def tuned(self) -> bool:
@@ -272,20 +280,22 @@ def _distinguished(
 ) -> Iterable[tuple[Digest, tuple[str, ...]]]:
     """Each group with the facts that distinguish it from others of its task and corpus, in the order of columns.
 
-    Groups with shuffled labels are compared among themselves, and each is named as such.
+    Groups with shuffled labels, and those of each condition, are compared among themselves, and each is named as such.
     """
-    families: dict[tuple[str, str, str], list[Digest]] = defaultdict(list)
+    families: dict[tuple[bool, str, str, str, str], list[Digest]] = defaultdict(list)
     for digest, records in groups.items():
-        labels = facts[digest]["labels"]
-        families[records[0].downstream.name, records[0].corpus.name, labels].append(digest)
-    for (*_, labels), family in sorted(families.items()):
+        labels, condition = facts[digest]["labels"], facts[digest]["condition"]
+        name = records[0].downstream.name, records[0].corpus.name
+        # those of clean sound first, so that conditions do not change their keys
+        families[condition != CLEAN, *name, labels, condition].append(digest)
+    for (is_disturbed, *_, labels, _), family in sorted(families.items()):
         names = dict.fromkeys(name for digest in family for name in facts[digest])
         varying = [name for name in names if len({facts[one][name] for one in family if name in facts[one]}) > 1]
         # Facts that only one mode has are left out at first, as a column of one mode lacks those of the other; they
         # count where the rest does not tell columns apart.
         if len({tuple(facts[one].get(name) for name in varying) for one in family}) < len(family):
             varying = [name for name in names if len({facts[one].get(name) for one in family}) > 1]
-        varying += ["labels"] * (labels != "given")
+        varying += ["labels"] * (labels != "given") + ["condition"] * is_disturbed
         labelled = [(tuple(f"{name} = {facts[one].get(name, '–')}" for name in varying), one) for one in family]
         yield from ((digest, tuple(map(_with_default, label))) for label, digest in sorted(labelled))
 

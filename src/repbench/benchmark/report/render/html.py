@@ -18,7 +18,7 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.efficiency import as_time
 from repbench.benchmark.report.data.gather import Cell, ReportRow
-from repbench.benchmark.report.render import figures, similarity, tables
+from repbench.benchmark.report.render import figures, robustness, similarity, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -51,13 +51,25 @@ class Filter(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The figures of one kind, each with its table, or tables alone."""
+    """The figures of one kind, each with its table, or tables alone.
+
+    Attributes:
+        key: Its id in the page.
+        title: Its heading.
+        text: A sentence below it.
+        figures: Drawn side by side.
+        more: A sentence on what is left out.
+        before: Tables above the figures, as wide as the page.
+        after: Tables below them, folded.
+    """
 
     key: str
     title: str
     text: str
     figures: list[tuple[Figure | None, PlainTable]]
     more: str
+    before: Sequence[PlainTable] = ()
+    after: Sequence[PlainTable] = ()
 
 
 def results(report: Report) -> str:
@@ -342,6 +354,17 @@ def _entry(cell: Cell) -> dict[str, Any]:
 
 
 def _sections(report: Report) -> Iterator[Section]:
+    if report.robustness:
+        yield Section(
+            "robustness",
+            "Robustness",
+            "Scores of the same probes on disturbed test sound, and how far they are below those on clean sound. Bars "
+            "and bands are 95 % intervals of the drop from clean sound, paired over the same utterances.",
+            robustness.drawings_of(report.robustness),
+            "",
+            before=[robustness.summary(each) for each in report.robustness],
+            after=[each for one in report.robustness for each in robustness.tables_of_order(one)],
+        )
     yield from _section(
         "labels", "Label efficiency", "Metric over seconds of labelled sound; the bands are 95 % intervals.",
         report.efficiencies, lambda each: (figures.efficiency_figure(each), tables.efficiency(each)),
