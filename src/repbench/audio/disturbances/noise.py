@@ -78,8 +78,10 @@ class Pink(Noise):
     def _noise(
         self, num_samples: int, rate_hz: int, random: np.random.Generator, voices: Voices
     ) -> NDArray[np.float64]:
-        # twice as long, so that the end of the noise is not the continuation of its start; at least two bins
-        length = max(2 * num_samples, 4)
+        from scipy.fft import next_fast_len
+
+        # twice as long, so that the end of the noise is not the continuation of its start; without large prime factors
+        length: int = next_fast_len(max(2 * num_samples, 4), real=True)
         frequencies_hz = np.fft.rfftfreq(length, 1.0 / rate_hz)
         # (K,): amplitudes 1 / sqrt(f); none at 0 Hz
         amplitudes = 1.0 / np.sqrt(np.maximum(frequencies_hz, _LOWEST_PINK_HZ))
