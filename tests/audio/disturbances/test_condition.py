@@ -61,6 +61,7 @@ def test_a_text_has_one_canonical_form(text: str, name: str) -> None:
         ("", "no disturbance ``"),
         ("noise:whte:1", "no variant `whte`.*Did you mean `white`.*white, pink, babble, FOLDER.*with a slash"),
         ("noise:white", r"does not give `snr`.*noise:white:s0 to noise:white:s5; or snr=-20 to 60 dB"),
+        ("noise:./noises", r"does not give `snr`.*noise:FOLDER:s0 to noise:FOLDER:s5; or snr="),
         ("noise:white:snr=99", "`snr` is 99.*snr=-20 to 60 dB"),
         ("gain:9", "no parameter `9`.*db=-80 to 40 dB"),
         ("gain:s7", "no severity 7"),

@@ -184,8 +184,9 @@ def _step(part: str, text: str) -> Disturbance:
     if "" in variants and len(words) <= 1 and not _is_folder("".join(words)):
         return _filled(variants[""], {}, "".join(words), text)
     if kind in _FOLDERS and words:
-        # a folder may have a colon in its name; of a noise the last word is the amount
-        place, amount = (":".join(words[:-1]), words[-1]) if _FOLDERS[kind].ranges else (":".join(words), "")
+        # a folder may have a colon in its name; of a noise the last word is the amount, if it is no part of a path
+        has_amount = bool(_FOLDERS[kind].ranges) and not _is_folder(words[-1])
+        place, amount = (":".join(words[:-1]), words[-1]) if has_amount else (":".join(words), "")
         if _is_folder(place):
             return _filled(_FOLDERS[kind], {"path": place}, amount, text)
     names = [name for name in variants if name]
