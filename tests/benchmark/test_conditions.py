@@ -115,6 +115,22 @@ def test_a_condition_that_moves_time_moves_the_labels(tones: Path, tmp_path: Pat
     assert frames[1] == pytest.approx(frames[0] / 0.8, rel=0.03)
 
 
+def test_labels_stay_with_the_sound_that_silence_moves(tones: Path, tmp_path: Path) -> None:
+    # 0.4 s are whole frames: every frame of the utterance is there again, later, with its label
+    protocol = QUICK.model_copy(update={"probe": ProbeSettings(steps=200, batch_frames=256, hidden_units=32)})
+    clean, later = go(
+        tones,
+        tmp_path / "runs",
+        upstream="mel_no_cmvn",
+        protocol=protocol,
+        conditions=("silence:before=0.4,after=0.2",),
+    )
+    assert later.record.primary.counts["total"] == pytest.approx(clean.record.primary.counts["total"], rel=0.02)
+    assert later.record.primary.value == pytest.approx(clean.record.primary.value, abs=0.03)
+    assert clean.record.primary.value is not None
+    assert clean.record.primary.value > 0.6  # labels that did not move would be met by chance
+
+
 def test_missing_only_adds_the_conditions_that_are_missing(tones: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     first = go(tones, out, conditions=(WHITE,))
