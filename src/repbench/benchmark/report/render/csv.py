@@ -11,6 +11,7 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.cost import RowCost
 from repbench.benchmark.report.data.gather import Cell, Machine, ReportRow
+from repbench.benchmark.report.data.heard import declared_in_words, in_words
 from repbench.benchmark.report.render.commands import LONGEST_COMMAND, commands_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown, spreadsheet
@@ -93,6 +94,11 @@ COLUMNS = (
     CsvColumn("command", lambda line: _commands(line.cell)),
     CsvColumn("citation", lambda line: line.row.system.citation),
     CsvColumn("licence", lambda line: line.row.system.licence),
+    CsvColumn("heard_before", lambda line: line.cell.heard.verdict),
+    CsvColumn("heard_utterances", lambda line: line.cell.heard.n_overlapping),
+    CsvColumn("heard_of", lambda line: line.cell.heard.n_test),
+    CsvColumn("trained_on", lambda line: declared_in_words(line.cell.heard.declared)),
+    CsvColumn("heard_basis", lambda line: in_words(line.cell.heard)),
 )
 
 
