@@ -34,8 +34,9 @@ class Family:
         speakers_apart: Whether its official splits share no speaker.
         speaker_ids: Name of the space of its speaker ids, which corpora may share; None: those of the family.
         leaves_out: Of another corpus the splits whose speakers it leaves out.
-        has_variants: Whether words after a colon choose which utterances there are, so that splits can be compared only
-            under equal names.
+        has_variants: Whether words after a colon choose its utterances or their sound: under unequal names neither
+            splits nor samples can be compared.
+        sound_words: Such words that change the sound alone: its speakers and texts are the same without them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Family:
     speaker_ids: str | None = None
     leaves_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     has_variants: bool = False
+    sound_words: frozenset[str] = frozenset()
 
 
 _LIBRIVOX = frozenset({"LibriVox"})
@@ -129,7 +131,7 @@ FAMILIES = (
     Family(name="CMU-MOSEI", aliases=("mosei",), sources=_YOUTUBE),
     Family(name="FSDD", aliases=("freespokendigitdataset",)),
     Family(name="speechocean762", division="one"),
-    Family(name="synthetic", division="one", has_variants=True),
+    Family(name="synthetic", division="one", has_variants=True, sound_words=frozenset({"clean", "noisy", "hard"})),
 )
 
 _WITH_ENDING = re.compile(r"(common[-_ ]?voice|librimix|mosi|mosei)[-_ ]\w+[\w.-]*")
@@ -154,9 +156,17 @@ _BY_NAME = {name: family for family in FAMILIES for name in (normalised(family.n
 def speaker_space(name: str) -> str:
     """Name of the space of a corpus's speaker ids: equal ids in one space are one speaker."""
     family = family_of(name)
-    if family is None or family.has_variants:
+    if family is None:
         return name
+    if family.has_variants:
+        return ":".join(word for word in name.split(":") if word not in family.sound_words)
     return family.speaker_ids or family.name
+
+
+def is_variant(name: str, other: str) -> bool:
+    """Whether two unequal names mean variants of one corpus, of whose speech nothing can be compared but speakers."""
+    family = family_of(name)
+    return family is not None and family.has_variants and family == family_of(other) and name != other
 
 
 _WORDS = {

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from repbench.benchmark.records.parts import HeardPart
 from repbench.corpora.contract import Corpus, Utterance
-from repbench.corpora.families import Family, family_of, speaker_space, split_relation
+from repbench.corpora.families import Family, family_of, is_variant, speaker_space, split_relation
 from repbench.upstream.checkpoints.factory import is_untrained
 from repbench.upstream.contract import Provenance
 from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData
@@ -44,7 +44,7 @@ def heard_before(provenance: Provenance, corpus: Corpus, test: Sequence[Utteranc
     if declared is None and digests:  # hashes without names: what else there was is not known
         declared = (TrainingData(name="its checkpoint", samples_sha256=digests), UNKNOWN_DATA)
     if not declared:
-        nothing = "its weights were trained on nothing" if declared == () else "its training data is not declared"
+        nothing = "it was trained on nothing" if declared == () else "its training data is not declared"
         verdict: Literal["not heard", "unknown"] = "unknown" if declared is None else "not heard"
         names = None if declared is None else ()
         return HeardPart(verdict=verdict, basis=(nothing,), declared=names, n_overlapping=None, n_test=len(test))
@@ -76,23 +76,35 @@ def _findings(
         if each.is_rest:
             yield _Finding("unknown", "it was also trained on data that is not declared")
             continue
+        speakers = _speakers(each, corpus, test)
         if each.samples_sha256 is None:
-            yield _by_name(each, corpus, test)
-        elif not overlap and (each.fingerprint == corpus.fingerprint or each.name == corpus.name):
-            yield _Finding("note", f"same corpus, other utterances: {each.title}")
-        yield from _speakers(each, corpus, test)
+            # Where no speaker is shared, no utterance is.
+            yield speakers if speakers is not None and speakers.kind == "apart" else _by_name(each, corpus, test)
+        elif not overlap:
+            yield from _beside_digests(each, corpus, speakers)
+        if speakers is not None:
+            yield speakers
 
 
-def _speakers(data: TrainingData, corpus: Corpus, test: Sequence[Utterance]) -> Iterator[_Finding]:
-    """How many test speakers are in the training data, where both are known in one space of ids."""
-    known = {each.speaker for each in test if each.speaker is not None}
-    if data.speakers is None or not known or speaker_space(data.name) != speaker_space(corpus.name):
-        return
-    shared = len(known & data.speakers)
-    if shared:
-        yield _Finding("note", f"{shared} of {len(known)} test speakers are in {data.title}")
-    else:
-        yield _Finding("note", f"none of {len(known)} test speakers is in {data.title}")
+def _speakers(data: TrainingData, corpus: Corpus, test: Sequence[Utterance]) -> _Finding | None:
+    """How many test speakers are in the training data; None where they are not known in one space of ids."""
+    speakers = {each.speaker for each in test}
+    if data.speakers is None or None in speakers or speaker_space(data.name) != speaker_space(corpus.name):
+        return None
+    shared = len(speakers & data.speakers)
+    if not shared:
+        return _Finding("apart", f"none of {len(speakers)} test speakers is in {data.title}")
+    return _Finding("note", f"{shared} of {len(speakers)} test speakers are in {data.title}")
+
+
+def _beside_digests(data: TrainingData, corpus: Corpus, speakers: _Finding | None) -> Iterator[_Finding]:
+    """What names tell of training data none of whose digests is in the test."""
+    if is_variant(data.name, corpus.name):
+        # The digests of the same speech under other noise differ.
+        if speakers is None or speakers.kind != "apart":
+            yield _Finding("unknown", f"the same speech may be in another variant of the corpus: {data.title}")
+    elif data.fingerprint == corpus.fingerprint or data.name == corpus.name:
+        yield _Finding("note", f"same corpus, other utterances: {data.title}")
 
 
 def _by_name(data: TrainingData, corpus: Corpus, test: Sequence[Utterance]) -> _Finding:
@@ -114,7 +126,7 @@ def _by_name(data: TrainingData, corpus: Corpus, test: Sequence[Utterance]) -> _
 
 def _of_same_corpus(data: TrainingData, corpus: Corpus, test: Sequence[Utterance], family: Family | None) -> _Finding:
     division = "several" if family is None else family.division
-    if family is not None and family.has_variants and data.name != corpus.name:
+    if is_variant(data.name, corpus.name):
         return _Finding("unknown", f"same corpus in another variant: {data.title}")
     if division == "none" and not data.splits:
         return _Finding("heard", f"all of {data.title}, which has no official split, is in its training data")

@@ -47,6 +47,7 @@
       const before = row.querySelector("[data-heard]");
       before.dataset.value = heard;
       before.querySelector("summary").textContent = heard;
+      row.querySelector("[data-heard-word]").textContent = heard;
       const asked = [...shown].filter(place => row.children[place].dataset.value !== undefined).length;
       row.hidden = !(fits && asked && (!wanted("heard") || heard === wanted("heard")) && (!text || row.dataset.system.toLowerCase().includes(text)));
       row.querySelector("[data-coverage]").textContent = `${asked}/${shown.size}`;
