@@ -72,6 +72,16 @@ class TrainingData:
         """Name and splits, on one line."""
         return f"{self.name} ({', '.join(self.splits)})" if self.splits else self.name
 
+    @property
+    def stated(self) -> str:
+        """As `title`, with where it is stated."""
+        return f"{self.title} [{self.source}]" if self.source else self.title
+
+
+def in_words(data: Iterable[TrainingData] | None) -> str:
+    """All training data on one line."""
+    return "not declared" if data is None else "; ".join(each.stated for each in data) or "nothing"
+
 
 def _is_of_texts(value: object, kind: type[Collection[Any]]) -> bool:
     return isinstance(value, kind) and all(isinstance(each, str) for each in value)

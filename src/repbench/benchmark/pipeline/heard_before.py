@@ -56,7 +56,7 @@ def heard_before(provenance: Provenance, corpus: Corpus, test: Sequence[Utteranc
     return HeardPart(
         verdict="heard" if "heard" in kinds else "unknown" if "unknown" in kinds else "not heard",
         basis=tuple(each.sentence for each in sorted(findings, key=lambda each: order.index(each.kind))),
-        declared=tuple(dict.fromkeys(each.title for each in declared)),
+        declared=tuple(dict.fromkeys(each.stated for each in declared)),
         n_overlapping=overlap,
         n_test=len(test),
     )
@@ -74,7 +74,9 @@ def _findings(
             yield _Finding("apart", f"none of {len(test)} test utterances is in {names}, by their samples")
     for each in declared:
         if each.is_rest:
-            yield _Finding("unknown", "it was also trained on data that is not declared")
+            yield _Finding(
+                "unknown", "further training data is not declared" + (f": {each.source}" if each.source else "")
+            )
             continue
         speakers = _speakers(each, corpus, test)
         if each.samples_sha256 is None:

@@ -8,6 +8,7 @@ it is read with a rest that is not known. `trained_on.yaml` is a whole declarati
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def training_data_beside(folder: Path, weights: Path | None) -> tuple[TrainingDa
     names = datasets_of(model_card_parts(folder)[0])
     if not names:
         return None
-    source = "`datasets` of the model card, which need not be all"
-    return (*(TrainingData(name=name, source=source) for name in names), UNKNOWN_DATA)
+    rest = replace(UNKNOWN_DATA, source="a model card need not name all")
+    return (*(TrainingData(name=name, source="model card") for name in names), rest)
 
 
 def datasets_of(front: str) -> list[str]:
