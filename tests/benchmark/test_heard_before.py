@@ -218,7 +218,7 @@ def test_several_numbers_are_as_bad_as_the_worst() -> None:
     assert together(parts[:1]).verdict == "not heard"
 
 
-def _order(folder: Path, out: Path) -> tuple[list[str], dict[str, str]]:
+def _order(folder: Path, out: Path) -> tuple[list[str], dict[str, Any]]:
     report = assemble([folder])
     write_report(ReportRequest(runs=(folder,), out=out, formats=("csv",)))
     rows = [row.title + row.labels + row.mode for row in report.gathered.rows]

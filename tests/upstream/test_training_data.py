@@ -205,7 +205,7 @@ def test_a_module_declares_it_in_its_yaml_and_its_fingerprint_stays(
     declaring = load_upstream("py:blocks_with_data:Blocks")
     assert provenance_of(silent).trained_on is None
     own, rest = provenance_of(declaring).trained_on or ()
-    assert (own.speakers, own.samples_sha256) == ({"19", "26"}, {"a" * 64})
+    assert (own.speakers, own.samples_sha256) == (frozenset({"19", "26"}), frozenset({"a" * 64}))
     assert rest.is_rest
     assert declaring.fingerprint() == silent.fingerprint()
     assert provenance_of(load_upstream("py:blocks_with_data:Blocks", checkpoint="random")).trained_on == ()
