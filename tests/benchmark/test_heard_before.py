@@ -13,13 +13,16 @@ import pytest
 from pydantic import ValidationError
 
 from repbench.benchmark.pipeline.heard_before import heard_before
+from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.records.record import read_record, sealed_record
 from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report import ReportRequest, assemble, write_report
 from repbench.benchmark.report.data.heard import heard_of, together
+from repbench.benchmark.run import RunRequest, run
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import IntegrityError
+from repbench.testing import Envelope, tone_corpus
 from repbench.upstream.contract import Provenance
 from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData
 from tests.benchmark.report_records import small_grid, write
@@ -157,7 +160,8 @@ def test_the_same_speech_under_other_noise_is_compared_by_speakers() -> None:
 def test_a_rest_that_is_not_declared_keeps_it_unknown_but_does_not_hide_what_was_heard() -> None:
     apart = TrainingData(name="VoxCeleb2")
     heard = TrainingData(name="librispeech", splits=("test-clean",))
-    assert judged(apart, UNKNOWN_DATA).verdict == "unknown"
+    found = judged(apart, UNKNOWN_DATA)
+    assert (found.verdict, found.basis[0]) == ("unknown", "further training data is not declared")
     assert judged(heard, UNKNOWN_DATA).verdict == "heard"
 
 
@@ -179,6 +183,35 @@ def test_a_verdict_that_contradicts_itself_is_refused(changes: dict[str, Any], m
 
 
 # records and reports
+
+
+known: list[TrainingData] = []
+"""What `declaring` was trained on."""
+
+
+def declaring(*, checkpoint: str | None = None, seed: int = 0) -> Envelope:
+    upstream = Envelope()
+    upstream.trained_on = tuple(known)  # type: ignore[assignment]
+    return upstream
+
+
+def test_a_disturbed_test_is_compared_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path / "cache"))
+    corpus = tone_corpus(tmp_path / "tones", num_speakers=5, per_session=2)
+    digests = frozenset(each.samples_sha256 for each in corpus.utterances)
+    known[:] = [TrainingData(name="their own", samples_sha256=digests)]
+    request = RunRequest(
+        upstream="py:tests.benchmark.test_heard_before:declaring", downstream="phone", corpus=str(tmp_path / "tones"),
+        protocol=Protocol(probe=ProbeSettings(steps=2, batch_frames=256, hidden_units=8, selection_points=1)),
+        out=tmp_path / "runs", conditions=("noise:white:0",), device="cpu",
+    )  # fmt: skip
+    records = [written.record for written in run(request)]
+    assert [each.condition is None for each in records] == [True, False]
+    for record in records:
+        assert record.heard is not None
+        assert (record.heard.verdict, record.heard.n_overlapping) == ("heard", record.n_scored)
+        (warning,) = [each for each in record.corpus.warnings if "in its pre-training" in each]
+        assert f"learned from {record.n_scored} of {record.n_scored} test utterances" in warning
 
 
 NOT_HEARD = {"verdict": "not heard", "basis": ["apart"], "declared": ["d"], "n_overlapping": 0, "n_test": 20}
