@@ -30,6 +30,7 @@ from repbench.configs.loader import build, load_yaml
 from repbench.downstream.heads import HEADS
 from repbench.registry import registry
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
+from repbench.upstream.adapters.huggingface_training_data import TrainingDeclaration
 from repbench.upstream.adapters.python_module import Declaration
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
@@ -230,6 +231,8 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
         load_plan(file)
     elif "questions" in tree:
         build(LeaderboardSettings, tree, file)
+    elif tree.keys() == {"trained_on"}:
+        build(TrainingDeclaration, tree, file)
     elif "window_samples" in tree:
         build(Declaration, tree, file)
     elif "num_units" in tree:

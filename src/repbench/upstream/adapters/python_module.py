@@ -45,6 +45,7 @@ from repbench.upstream.contract import (
     check_lengths,
     fingerprint_of,
 )
+from repbench.upstream.training_data import TrainingDataSettings, training_data_of
 
 
 class Declaration(BaseModel):
@@ -86,6 +87,8 @@ class Declaration(BaseModel):
     """The paper of the model."""
     licence: str = "unknown"
     """Licence of the weights or the code."""
+    trained_on: tuple[TrainingDataSettings, ...] | None = None
+    """What the weights were trained on before: [] for nothing, null if it is not known."""
 
 
 EXAMPLE = """\
@@ -191,7 +194,7 @@ class DeclaredModule(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights, the declaration, the files of the code and its declared version."""
-        declared = self.declared.model_dump(mode="json", exclude={"weights", "citation", "licence"})
+        declared = self.declared.model_dump(mode="json", exclude={"weights", "citation", "licence", "trained_on"})
         return fingerprint_of(self, {**declared, "sources_sha256": self._sources_sha256}, self.declared.code_version)
 
 
@@ -273,6 +276,7 @@ def build(
         checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file),
         notes=notes,
         log=(unweighted,) if weights is None and checkpoint != RANDOM else (),
+        trained_on=() if checkpoint == RANDOM else training_data_of(declared.trained_on, file),
     )
     return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
 

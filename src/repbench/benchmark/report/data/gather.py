@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repbench.benchmark.records.formatting import number
+from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import CLEAN, Column, columns_of
 from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.heard import heard_of, together
 from repbench.benchmark.report.data.reading import LoadedRecords, Run
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.scoring.statistics import Interval
@@ -172,6 +174,11 @@ class Cell:
         return self.value is not None and self.unchecked is None
 
     @property
+    def heard(self) -> HeardPart:
+        """Whether the system was trained on the test utterances before."""
+        return together(heard_of(run.record) for run in self.runs)
+
+    @property
     def flags(self) -> list[str]:
         """Remarks that every table shows with it."""
         return [
@@ -236,6 +243,18 @@ class Gathered:
         """The most frequent number of seeds without controls; of equally frequent ones the largest."""
         counts = Counter(len(cell.runs) for column in self.columns for cell in self.column_cells(column))
         return max(counts, key=lambda seeds: (counts[seeds], seeds), default=1)
+
+    def heard(self, row: ReportRow) -> HeardPart:
+        """Whether the system of a row was trained on test utterances of any of its columns before."""
+        cells = self.row_cells(row)
+        if len({cell.column.corpus for cell in cells}) == 1:
+            return together(cell.heard for cell in cells)
+        return together(
+            cell.heard.model_copy(
+                update={"basis": tuple(f"{shown(cell.column.corpus)}: {sentence}" for sentence in cell.heard.basis)}
+            )
+            for cell in cells
+        )
 
     def covered(self, row: ReportRow) -> int:
         """Number of columns in which a row has a number, controls left out."""

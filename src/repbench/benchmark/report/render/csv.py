@@ -11,6 +11,7 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.cost import RowCost
 from repbench.benchmark.report.data.gather import Cell, Machine, ReportRow
+from repbench.benchmark.report.data.heard import declared_in_words, in_words
 from repbench.benchmark.report.data.robustness import Estimate
 from repbench.benchmark.report.render.commands import LONGEST_COMMAND, commands_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
@@ -101,6 +102,11 @@ COLUMNS = (
     CsvColumn("drop", lambda line: None if line.drop is None else line.drop.value),
     CsvColumn("drop_ci95_low", lambda line: None if (ends := _ends(line.drop)) is None else ends.low),
     CsvColumn("drop_ci95_high", lambda line: None if (ends := _ends(line.drop)) is None else ends.high),
+    CsvColumn("heard_before", lambda line: line.cell.heard.verdict),
+    CsvColumn("heard_utterances", lambda line: line.cell.heard.n_overlapping),
+    CsvColumn("heard_of", lambda line: line.cell.heard.n_test),
+    CsvColumn("trained_on", lambda line: declared_in_words(line.cell.heard.declared)),
+    CsvColumn("heard_basis", lambda line: in_words(line.cell.heard)),
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
+from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import RowAggregates
@@ -111,6 +112,7 @@ _OF_CLASS: dict[type, Fields] = {
     WorstUtterances: _fields("column=cell.column row=cell.row seed utterances num_wrong num_scored"),
     AlignedUtterance: _fields("id words edits=num_edits reference_words=num_words"),
     Published: _fields("title source date notes values"),
+    HeardPart: _fields("verdict basis declared n_overlapping n_test"),
     Run: _OF_RECORD,
 }
 """Of each class the fields that are written."""
@@ -122,14 +124,15 @@ def results(report: Report) -> dict[str, Any]:
     row = _fields(
         "key system=system.name upstream=system.upstream checkpoint=system.checkpoint fingerprint=system.fingerprint "
         "untrained=system.untrained baseline=system.is_baseline origin=system.origin citation=system.citation "
-        "licence=system.licence mode layer label_fraction=fraction covered columns cost",
+        "licence=system.licence mode layer label_fraction=fraction covered columns cost heard_before",
+        heard_before=lambda row: gathered.heard(row).verdict,
         covered=gathered.covered,
         columns=lambda row: len(gathered.columns),
         cost=lambda row: {each.in_json: each.of_json(report.costs[row.key]) for each in COST_COLUMNS if each.in_json},
     )
     cell = _fields(
         "key row column value ci95=interval ci_unit=interval_unit best tied_with_best not_compared_with_best p_value "
-        "test num_seeds unchecked label_seconds excluded origins records=runs",
+        "test num_seeds unchecked label_seconds excluded origins heard records=runs",
         best=lambda cell: report.mark(cell) == "best",
         tied_with_best=lambda cell: report.mark(cell) == "tied",
         not_compared_with_best=lambda cell: report.mark(cell) == "untested",
