@@ -32,3 +32,12 @@ class Silence:
 
     def say(self, line: str) -> None:
         """Do nothing."""
+
+
+def duration_text(seconds: float) -> str:
+    """A time in its two largest units: `1 h 5 min`, `3 min 20 s` or `12 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -16,6 +16,7 @@ import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +28,7 @@ from repbench.benchmark.features.batch_work import Kept, Take
 from repbench.benchmark.features.table import Ahead, Features, OfBlock, Span
 from repbench.errors import EnvironmentFault
 from repbench.files import TEMPORARY_PREFIX
+from repbench.progress import Advance, Silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,10 @@ class FrameSource(ABC):
             each = torch.split(self.frames(chunk), [self.counts[number] for number in chunk], dim=1)  # (L, F, D)
             for number, frames in zip(chunk, each, strict=True):
                 yield number, take(number, frames if rows is None else frames.index_select(1, rows[number]))
+
+    def stage(self, purpose: str) -> AbstractContextManager[Advance]:
+        """A stage of progress for one pass over some utterances; here one that nobody watches."""
+        return Silence().stage(purpose)
 
     def chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Consecutive numbers, as many as may be computed at once."""
@@ -142,23 +148,30 @@ class WindowedFeatures(Features):
 
     def spans(self, groups: Iterable[Sequence[Span]]) -> Iterator[Tensor]:
         numbers = {(end - count, count): number for number, (end, count) in enumerate(self._ends_and_counts())}
-        waiting: list[list[int]] = []
         # Who reads a chunk standardises a copy of it, while the next one is computed: four times its size together.
         most = self._room.chunk_bytes // 4
-        for group in groups:
-            waiting.append([numbers[span] for span in group])
-            if self._source.bytes_of(number for each in waiting for number in each) > most:
-                yield from self._computed(waiting)
-                waiting = []
-        if waiting:
-            yield from self._computed(waiting)
+        wanted = [[numbers[span] for span in group] for group in groups]
+        total = sum(map(len, wanted))
+        done = 0
+        waiting: list[list[int]] = []
+        with self._source.stage("in order") as advance:
+            for group in wanted:
+                waiting.append(group)
+                done += len(group)
+                if done == total or self._source.bytes_of(number for each in waiting for number in each) > most:
+                    yield from self._computed(waiting)
+                    advance(done, total)
+                    waiting = []
 
     def of_blocks(self, of_block: OfBlock[Kept]) -> Iterator[Kept]:
         def take(number: int, frames: Tensor) -> Kept:
             return of_block(frames[self._layers].float())
 
         numbers = [number for number, count in enumerate(self.counts) if count]
-        return (kept for _, kept in self._source.take_each(numbers, take))
+        with self._source.stage("every frame once") as advance:
+            for done, (_, kept) in enumerate(self._source.take_each(numbers, take), start=1):
+                advance(done, len(numbers))
+                yield kept
 
     def _ends_and_counts(self) -> Iterator[tuple[int, int]]:
         return zip(self._ends.tolist(), self.counts, strict=True)
@@ -186,9 +199,11 @@ class WindowedFeatures(Features):
             # (L, R, D) -> (R, L, D): what a step draws of a frame lies together
             return frames[self._layers].transpose(0, 1).to(self._room.dtype).contiguous()
 
-        for number, kept in self._source.take_each(numbers, take, inside):
-            window.write(firsts[number], kept)
         self.num_fills += 1
+        with self._source.stage(f"window {self.num_fills}") as advance:
+            for done, (number, kept) in enumerate(self._source.take_each(numbers, take, inside), start=1):
+                window.write(firsts[number], kept)
+                advance(done, len(numbers))
         return window
 
     @staticmethod

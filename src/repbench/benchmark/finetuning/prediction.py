@@ -24,6 +24,7 @@ from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.protocol import ExtractionSettings
 from repbench.downstream.contract import LabelledUtterance, Prediction
 from repbench.errors import NonFiniteError
+from repbench.progress import Advance
 
 
 def cost_of(
@@ -41,7 +42,12 @@ def cost_of(
 
 
 def scores_of(
-    network: Network, examples: LabelledUtterances, extraction: ExtractionSettings, *, device: torch.device
+    network: Network,
+    examples: LabelledUtterances,
+    extraction: ExtractionSettings,
+    *,
+    device: torch.device,
+    progress: Advance = lambda done, total: None,
 ) -> FeatureTable:
     """Scores of a network, as a table: (1, N, C) of all frames, or (1, U, C).
 
@@ -50,6 +56,7 @@ def scores_of(
         examples: In the order of the table.
         extraction: Batch size of the upstream, and rounding of its features.
         device: Where it is computed.
+        progress: Called with (utterances done, all utterances).
 
     Raises:
         EnvironmentFault: The memory does not suffice for a single utterance.
@@ -68,6 +75,7 @@ def scores_of(
                 counts = torch.tensor([index.counts[number]], device=device)
                 given = network.scores(frames.float().to(device), counts)
                 scores[number] = network.probe.in_units(given).cpu()
+            progress(len(scores), len(examples))
     rows = [scores[number] for number in range(len(examples))]  # (F, C) or (1, C) each
     counts_of_rows = tuple(len(each) for each in rows)
     # U of (F, C) -> (1, N, C): a table with one layer, the scores.
@@ -81,13 +89,14 @@ def predictions_of(
     extraction: ExtractionSettings,
     *,
     device: torch.device,
+    progress: Advance = lambda done, total: None,
 ) -> list[Prediction]:
     """The network's prediction of every example; arguments as `scores_of`.
 
     Raises:
         NonFiniteError: A score is NaN or infinite; names the utterance.
     """
-    table = scores_of(network, examples, extraction, device=device)
+    table = scores_of(network, examples, extraction, device=device, progress=progress)
     places = table.starts()
     predictions = []
     for example in examples:

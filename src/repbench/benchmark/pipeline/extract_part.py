@@ -115,8 +115,7 @@ def extract_part(request: PartRequest, reporter: Reporter) -> StoredPart:
         what = "Nothing is stored, so there is nothing to share"
         raise UsageError(what, key="extraction.store_gib", do="Give it a value above 0")
     ensure_writable(store_folder())
-    with reporter.stage(f"corpus {request.corpus}"):
-        corpus = open_corpus_of(_run_request(request, request.downstreams[0]), reporter)
+    corpus = open_corpus_of(_run_request(request, request.downstreams[0]), reporter)
     seeds = request.seeds if is_untrained(request.checkpoint) else request.seeds[:1]
     done = [_store_part(replace(request, seeds=(seed,)), corpus, reporter) for seed in seeds]
     return replace(

@@ -136,8 +136,8 @@ def _scored(
                     test.examples,
                     context.request.protocol.extraction,
                     device=context.device,
+                    progress=advance,
                 )
-                advance(len(test.examples), len(test.examples))
             context.extract_seconds = time.monotonic() - started  # of this network and condition alone
             result = TrainedResult(
                 setting=scored,

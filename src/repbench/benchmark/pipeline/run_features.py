@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -27,6 +28,7 @@ from repbench.benchmark.probing.batches import utterances_at_once
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.contract import problem_of
 from repbench.downstream.heads import head_info, is_fitted
+from repbench.progress import Advance
 from repbench.upstream.adapters.corpus_features import FrameReader
 
 
@@ -103,7 +105,7 @@ def extract(context: RunContext, title: str, examples: LabelledUtterances, road:
     road = road or road_of(context, examples)
     utterances = [example.utterance for example in examples]
     if road.room is not None:
-        return _windowed(context, utterances, road)
+        return _windowed(context, title, utterances, road)
     with context.reporter.stage(title) as advance:
         return _computed(context, utterances, progress=advance)
 
@@ -137,11 +139,11 @@ def _options(context: RunContext, room: Room | None) -> ExtractionOptions:
     )
 
 
-def _windowed(context: RunContext, utterances: Sequence[Utterance], road: Road) -> WindowedFeatures:
+def _windowed(context: RunContext, title: str, utterances: Sequence[Utterance], road: Road) -> WindowedFeatures:
     assert road.room is not None
     if context.store is not None and road.name == "recompute":
         context.store.read_only()
-    source = _Recomputed(context, utterances, road.room)
+    source = _Recomputed(context, title, utterances, road.room)
     return WindowedFeatures(source, tuple(each.id for each in utterances), road.room)
 
 
@@ -150,16 +152,20 @@ class _Recomputed(FrameSource):
 
     Args:
         context: Of the run.
+        title: Of what the utterances are, for the reporter.
         utterances: Utterances.
         room: For what is computed at once.
     """
 
-    def __init__(self, context: RunContext, utterances: Sequence[Utterance], room: Room) -> None:
+    def __init__(self, context: RunContext, title: str, utterances: Sequence[Utterance], room: Room) -> None:
         index = table_index(context.upstream, utterances)
         super().__init__(index.counts, (len(context.layers), context.upstream.info.width), room.chunk_bytes)
-        self._context = context
+        self._context, self._title = context, title
         self._utterances = utterances
         self._room = room
+
+    def stage(self, purpose: str) -> AbstractContextManager[Advance]:
+        return self._context.reporter.stage(f"{self._title}, {purpose}")
 
     def frames(self, numbers: Sequence[int]) -> Tensor:
         return _computed(self._context, [self._utterances[number] for number in numbers], room=self._room).frames

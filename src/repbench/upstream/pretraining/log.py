@@ -15,6 +15,7 @@ from torch import Tensor
 
 from repbench.errors import UsageError
 from repbench.files import environment_faults, write_text
+from repbench.progress import duration_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,10 +122,7 @@ class Pace:
 
     def left(self, step: int, steps: int) -> str:
         """Time until `steps`, as hours and minutes or minutes and seconds."""
-        seconds = round((steps - step) * self._seconds / max(step - self._first, 1))
-        minutes, seconds = divmod(seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+        return duration_text((steps - step) * self._seconds / max(step - self._first, 1))
 
 
 def lines_until(path: Path, step: int) -> list[str]:

@@ -33,6 +33,7 @@ from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.similarity.document import SIMILARITY_FILE
 from repbench.errors import IntegrityError
+from repbench.progress import Advance
 
 PublishedName = Literal["mockingjay2020", "superb"]
 
@@ -227,6 +228,7 @@ def assemble(
     heading: Heading | None = None,
     *,
     processes: int = 1,
+    progress: Advance = lambda done, total: None,
 ) -> Report:
     """Read and verify the records and compute the contents of a report.
 
@@ -235,6 +237,7 @@ def assemble(
         published: Published tables to include.
         heading: Title and text above the report.
         processes: Number of processes that verify many records; see `checking`.
+        progress: Called with the records that are verified and all records.
 
     Raises:
         DataError: A place does not exist, or there is no record.
@@ -245,7 +248,8 @@ def assemble(
     similarities, not_similarities = found_similarities(several, heading.root)
     # A similarity file that is named itself is no record; alone it makes no report, and `load` says so.
     of_records = [place for place in several if place.name != SIMILARITY_FILE]
-    loaded = load(of_records or several, heading.root, partial(read_and_check, processes=processes))
+    read = partial(read_and_check, processes=processes, progress=progress)
+    loaded = load(of_records or several, heading.root, read)
     evidence = Evidence()
     gathered = gather(loaded, evidence)
     unreadable = {**heading.refused, **gathered.unreadable, **not_similarities}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.reading import Run, read_run
+from repbench.progress import Advance
 
 FEW = 100
 """Number of records whose verification takes about as long as the start of a process."""
@@ -21,7 +22,13 @@ _AT_ONCE = 16
 """Records that a process receives at a time."""
 
 
-def read_and_check(paths: Sequence[Path], root: Path | None = None, *, processes: int = 1) -> Iterator[Run | str]:
+def read_and_check(
+    paths: Sequence[Path],
+    root: Path | None = None,
+    *,
+    processes: int = 1,
+    progress: Advance = lambda done, total: None,
+) -> Iterator[Run | str]:
     """Each record with its verification and recomputed metrics, or the reason that it cannot be read, in order.
 
     Args:
@@ -29,7 +36,14 @@ def read_and_check(paths: Sequence[Path], root: Path | None = None, *, processes
         root: Folder that files are shown relative to.
         processes: Number of processes; with more than one, the main module must be importable, as that of a command
             is.
+        progress: Called with the records done and all records.
     """
+    for done, run in enumerate(_in_order(paths, root, processes), start=1):
+        progress(done, len(paths))
+        yield run
+
+
+def _in_order(paths: Sequence[Path], root: Path | None, processes: int) -> Iterator[Run | str]:
     if processes < 2 or len(paths) <= FEW:
         evidence = Evidence()
         yield from (_checked(evidence, path, root) for path in paths)

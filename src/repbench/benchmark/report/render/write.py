@@ -95,7 +95,10 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         # Before the records are read, which can take minutes.
         refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
-    report = assemble(request.runs, request.published, request.heading, processes=request.processes)
+    with reporter.stage("records verified") as advance:
+        report = assemble(
+            request.runs, request.published, request.heading, processes=request.processes, progress=advance
+        )
     for line in (*_left_out(report), *(f"note: {note}" for note in report.notes)):
         reporter.say(line)
     replaced = [
