@@ -33,6 +33,7 @@ ROOMS = {
     "benchmark": {
         "demo": {"pipeline", "protocol", "report", "run"},
         "sweep": {"environment", "pipeline", "protocol", "records", "run"},
+        "dry_run": {"data", "features", "pipeline", "run"},
         "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records"},
         "leaderboard": {"data", "protocol", "records", "report", "scoring"},
         "comparison": {"environment", "features", "loading", "pipeline", "protocol", "report", "similarity"},

@@ -220,6 +220,19 @@ def ensure_writable(folder: Path) -> None:
             pass
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Test that a folder can be made and written into, and make nothing.
+
+    Raises:
+        EnvironmentFault: It cannot.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    with environment_faults(folder), tempfile.TemporaryFile(dir=place):
+        pass
+
+
 def read_bounded(path: Path, most_bytes: int) -> bytes:
     """The content of a file of others; a ValueError, without reading on, if it is larger than `most_bytes`."""
     with path.open("rb") as stream:

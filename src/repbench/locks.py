@@ -36,11 +36,9 @@ def exclusive_lock(lock: Path, doing: str, *, wait: Callable[[str], None] | None
             # processes hold two files of one name.
             held.acquire(timeout=0)
         except Timeout:
-            who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
             if wait is None:
-                do = "Wait, or name another folder with --out"
-                raise RunInUseError(f"{who} {doing}", file=lock.parent, do=do) from None
-            wait(f"{who} {doing}")
+                raise _in_use(lock, doing) from None
+            wait(f"{_holder(lock)} {doing}")
             held.acquire()
     try:
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
@@ -49,3 +47,33 @@ def exclusive_lock(lock: Path, doing: str, *, wait: Callable[[str], None] | None
         # Before the release: after it, the file could be that of the next holder.
         owner.unlink(missing_ok=True)
         held.release()
+
+
+def refuse_if_locked(lock: Path, doing: str) -> None:
+    """Refuse a lock that another process holds; makes no file. Arguments as `exclusive_lock`.
+
+    Raises:
+        RunInUseError: Another process holds it.
+        EnvironmentFault: The lock file cannot be opened.
+    """
+    from filelock import FileLock, Timeout
+
+    if not lock.exists():
+        return
+    with environment_faults(lock):
+        try:
+            with FileLock(lock).acquire(timeout=0):
+                pass
+        except Timeout:
+            raise _in_use(lock, doing) from None
+
+
+def _holder(lock: Path) -> str:
+    """The process that holds a lock, in words."""
+    owner = lock.with_suffix(".owner")
+    return owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
+
+
+def _in_use(lock: Path, doing: str) -> RunInUseError:
+    do = "Wait, or name another folder with --out"
+    return RunInUseError(f"{_holder(lock)} {doing}", file=lock.parent, do=do)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,8 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
         PluginError: The upstream or the task breaks its contract.
     """
     reporter = reporter or Silence()
-    if request.head is not None and request.heads:
-        raise UsageError("Give `head` or `heads`, not both", key="--head")
+    refuse_contradictions(request)
     if not request.finetune or request.probe is not None:
-        _refuse_several_processes()
         with alone_if_missing_only(request, reporter):
             return _run(request, reporter, Processes())
     with joined(local_device(environment.choose_device(request.device))) as processes:
@@ -93,8 +91,15 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
             return _run(request, reporter, processes)
 
 
-def _refuse_several_processes() -> None:
-    if expected_processes() > 1:
+def refuse_contradictions(request: RunRequest) -> None:
+    """Refuse what contradicts itself before anything is loaded.
+
+    Raises:
+        UsageError: Both `head` and `heads` are given, or several processes were started to train a probe.
+    """
+    if request.head is not None and request.heads:
+        raise UsageError("Give `head` or `heads`, not both", key="--head")
+    if (not request.finetune or request.probe is not None) and expected_processes() > 1:
         raise UsageError(
             f"torchrun started {expected_processes()} processes, but only --finetune trains in several",
             key="--finetune",
@@ -103,25 +108,42 @@ def _refuse_several_processes() -> None:
 
 
 def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[WrittenRecord]:
+    return [written for one in requests_of(request) for written in _run_one(one, reporter, processes)]
+
+
+def requests_of(request: RunRequest) -> Iterator[RunRequest]:
+    """The requests that a request stands for: each of one layer (or all), one head, one upstream.
+
+    Raises:
+        UsageError: Options of the request contradict each other.
+    """
     if request.layers:
-        return [each for one in _layer_by_layer(request) for each in _run(one, reporter, processes)]
-    if request.heads and request.head is None:
-        return [each for one in _head_by_head(request) for each in _run(one, reporter, processes)]
-    if request.probe is not None:
-        return score_with_probe(request, reporter)
-    if request.matched and len(request.conditions) != 1:
-        return [each for one in _condition_by_condition(request) for each in _run(one, reporter, processes)]
-    if is_untrained(request) and len(request.seeds) > 1:
+        each = _layer_by_layer(request)
+    elif request.heads and request.head is None:
+        each = _head_by_head(request)
+    elif request.probe is None and request.matched and len(request.conditions) != 1:
+        each = _condition_by_condition(request)
+    elif request.probe is None and is_untrained(request) and len(request.seeds) > 1:
         # The weights of an untrained network follow from the seed: each seed is another upstream, with its own
         # features.
-        each_seed = (replace(request, seeds=(seed,)) for seed in request.seeds)
-        return [written for one in each_seed for written in _run(one, reporter, processes)]
+        each = [replace(request, seeds=(seed,)) for seed in request.seeds]
+    else:
+        yield request
+        return
+    for one in each:
+        yield from requests_of(one)
+
+
+def _run_one(request: RunRequest, reporter: Reporter, processes: Processes) -> list[WrittenRecord]:
+    """Evaluate one of `requests_of`."""
+    if request.probe is not None:
+        return score_with_probe(request, reporter)
     # Opened on first use, so that faults of the options are found before a corpus is read or made.
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
     context = prepare(request, reporter, opened)
     request = context.request
     settings = settings_of(request, context.upstream, tuple(context.conditions))
-    for note in _notes_on_weights(request, context.upstream):
+    for note in notes_on_weights(request, context.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
     before, settings = answered_before(context, corpus, settings) if request.missing_only else ([], settings)
@@ -135,7 +157,7 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     if splits_read(context.task) is not None:
         written = measured_without_training(context, data, settings)
         return [*before, *written, *_with_untrained(request, context, reporter, processes)]
-    subsets = _subsets(corpus, context, splits, settings)
+    subsets = subsets_of(corpus, context, splits, settings)
     for warning in (*splits.warnings, *rates, *_warnings_of(subsets.values())):
         reporter.say(f"note: {warning}")
 
@@ -248,16 +270,23 @@ def _with_untrained(
     request: RunRequest, context: RunContext, reporter: Reporter, processes: Processes
 ) -> list[WrittenRecord]:
     """The records of the same network untrained, where controls are requested and the upstream has weights."""
+    control = untrained_control(request, context, reporter)
+    return [] if control is None else _run(control, reporter, processes)
+
+
+def untrained_control(request: RunRequest, context: RunContext, reporter: Reporter) -> RunRequest | None:
+    """The request of the untrained control; None where none is wanted, or the upstream has no weights."""
     if not request.controls or is_untrained(request):
-        return []
+        return None
     if not context.upstream.info.trainable:
         reporter.say(f"note: {request.upstream} has no weights, so there is no untrained control")
-        return []
+        return None
     checkpoint = untrained_like(context.upstream_entry, context.upstream)
-    return _run(replace(request, checkpoint=checkpoint, controls=False), reporter, processes)
+    return replace(request, checkpoint=checkpoint, controls=False)
 
 
-def _notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
+def notes_on_weights(request: RunRequest, upstream: Upstream) -> list[str]:
+    """What a reader of the score has to know of the weights."""
     provenance = provenance_of(upstream)
     if provenance.log:  # in place of the checkpoint, which they name
         return [*provenance.log, *provenance.notes]
@@ -291,7 +320,7 @@ def settings_of(request: RunRequest, upstream: Upstream, conditions: Sequence[st
     ]
 
 
-def _subsets(
+def subsets_of(
     corpus: Corpus, context: RunContext, splits: LabelledSplits, settings: Iterable[RunSetting]
 ) -> dict[RunSetting, LabelledSubset]:
     """Train and dev of each setting and fold: drawn by corpus, task, seed and fraction or number of shots.

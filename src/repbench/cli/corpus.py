@@ -12,8 +12,8 @@ import typer
 
 from repbench.cli.commands import Commands
 from repbench.cli.option_objects import takes
-from repbench.cli.options import Json
-from repbench.cli.output import help_if_alone, print_json, say
+from repbench.cli.options import Json, Quiet
+from repbench.cli.output import help_if_alone, print_json, reporter_for, say
 from repbench.errors import RepbenchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from repbench.audio.sound import Channel
     from repbench.corpora.contract import Corpus, DraftFeatures, PrepareOptions
+    from repbench.progress import Reporter
 
 corpus_app = Commands(help="Make and audit corpora.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -104,6 +105,7 @@ class PrepareArguments:
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links out of DIR, as caches of Hugging Face have them.")
     ] = False
+    quiet: Quiet = False
     as_json: Json = False
 
     def options(self) -> PrepareOptions:
@@ -140,7 +142,6 @@ def corpus_prepare(arguments: PrepareArguments) -> None:
     """Make a manifest of a corpus: every sound is read once, labels are checked, and all faults are reported."""
     from dataclasses import replace
 
-    from repbench.console import ConsoleReporter
     from repbench.corpora import manifest
     from repbench.corpora.manifest.prepare import prepare
     from repbench.corpora.open import load_layout
@@ -155,7 +156,8 @@ def corpus_prepare(arguments: PrepareArguments) -> None:
     draft = draft if arguments.name is None else replace(draft, name=arguments.name)
     # Before the manifest is written over it.
     older = manifest.lines_digest(out)
-    with ConsoleReporter().stage(f"reading {draft.name}") as advance, _faults_named():
+    reporter = reporter_for(arguments.quiet)
+    with reporter.stage(f"reading {draft.name}") as advance, _faults_named():
         corpus = manifest.write(
             draft,
             out,
@@ -164,12 +166,11 @@ def corpus_prepare(arguments: PrepareArguments) -> None:
             drop_faulty=arguments.drop_faulty,
             overwrite=arguments.overwrite,
         )
-    _print_prepared(
-        corpus, out, replaced=older is not None and older != manifest.lines_digest(out), as_json=arguments.as_json
-    )
+    replaced = older is not None and older != manifest.lines_digest(out)
+    _print_prepared(corpus, out, reporter, replaced=replaced, as_json=arguments.as_json)
 
 
-def _print_prepared(corpus: Corpus, out: Path, *, replaced: bool, as_json: bool) -> None:
+def _print_prepared(corpus: Corpus, out: Path, reporter: Reporter, *, replaced: bool, as_json: bool) -> None:
     seconds = sum(utterance.seconds for utterance in corpus.utterances)
     if as_json:
         print_json(
@@ -186,7 +187,7 @@ def _print_prepared(corpus: Corpus, out: Path, *, replaced: bool, as_json: bool)
         )
         return
     for note in (*corpus.notes, *([f"replaced another manifest in {out}"] if replaced else [])):
-        say(f"note: {note}")
+        reporter.say(f"note: {note}")
     typer.echo(f"{out}: {printable(corpus.name)}, {len(corpus.utterances)} utterances, {seconds / 60:.1f} minutes")
 
 

@@ -10,8 +10,19 @@ import typer
 
 from repbench.cli.check import take_plugins
 from repbench.cli.option_objects import takes
-from repbench.cli.options import Checkpoint, Device, Json, Model, Overwrite, Plugins, Resample, Threads, take_threads
-from repbench.cli.output import print_files, print_json, say
+from repbench.cli.options import (
+    Checkpoint,
+    Device,
+    Json,
+    Model,
+    Overwrite,
+    Plugins,
+    Quiet,
+    Resample,
+    Threads,
+    take_threads,
+)
+from repbench.cli.output import print_files, print_json, reporter_for
 from repbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,6 +86,7 @@ class ExtractArguments:
     device: Device = "auto"
     threads: Threads = None
     plugin: Plugins = None
+    quiet: Quiet = False
     as_json: Json = False
 
     def given(self, *names: str) -> list[str]:
@@ -127,9 +139,8 @@ def _extract_part(arguments: ExtractArguments) -> None:
         do = "Leave it out: the features go to the feature store (REPBENCH_CACHE), and settings are given by --set"
         raise UsageError("This goes with audio files, not with --shard", key=of_files[0], do=do)
     from repbench.benchmark.pipeline.extract_part import extract_part
-    from repbench.console import ConsoleReporter
 
-    stored = extract_part(arguments.request(), ConsoleReporter())
+    stored = extract_part(arguments.request(), reporter_for(arguments.quiet))
     if arguments.as_json:
         print_json(stored.as_dict())
     else:
@@ -149,7 +160,6 @@ def _extract_files(arguments: ExtractArguments) -> None:
     from repbench.benchmark.features.export import ExportOptions, extract_files
     from repbench.benchmark.loading.upstreams import load_upstream, origin_of
     from repbench.benchmark.protocol import ExtractionSettings
-    from repbench.console import ConsoleReporter
     from repbench.registry import registry
     from repbench.upstream.contract import provenance_of
     from repbench.upstream.windowed import in_windows
@@ -157,10 +167,11 @@ def _extract_files(arguments: ExtractArguments) -> None:
     chosen = choose_device(arguments.device)
     model = load_upstream(arguments.upstream, checkpoint=arguments.checkpoint)
     model.to(chosen)
+    reporter = reporter_for(arguments.quiet)
     for note in provenance_of(model).notes:
-        say(f"note: {note}")
+        reporter.say(f"note: {note}")
     origin = origin_of(registry().find("upstream", arguments.upstream).entry)
     options = ExportOptions(device=chosen, resample=arguments.resample, origin=origin, overwrite=arguments.overwrite)
     model = in_windows(model, arguments.window_seconds, ExtractionSettings().context_seconds)
-    written = extract_files(model, arguments.audio, arguments.out, options, reporter=ConsoleReporter())
+    written = extract_files(model, arguments.audio, arguments.out, options, reporter=reporter)
     print_files(written, arguments.as_json)

@@ -13,6 +13,14 @@ UPSTREAM_NAMES = f"a name of `repbench list upstreams`, or {PREFIXED_UPSTREAMS}"
 """What an argument that names a model can be, for its help."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the result alone: no progress, no notes.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Refuse what would be refused, print what would be done and what it would take, and do nothing.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int | None,

@@ -16,12 +16,24 @@ if TYPE_CHECKING:
 
     from repbench.benchmark.records.record import Record
     from repbench.benchmark.run import WrittenRecord
+    from repbench.progress import Reporter
 
 
 def say(line: str) -> None:
     """Print a plain line to stderr, neither wrapped nor coloured."""
     sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
+
+
+def reporter_for(quiet: bool) -> Reporter:
+    """The reporter of a command: of progress and notes on stderr, or of nothing with `--quiet`."""
+    if quiet:
+        from repbench.progress import Silence
+
+        return Silence()
+    from repbench.console import ConsoleReporter
+
+    return ConsoleReporter()
 
 
 def print_json(value: Any) -> None:

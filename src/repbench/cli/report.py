@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repbench.cli.options import Json, Out
-from repbench.cli.output import print_json
+from repbench.cli.options import Json, Out, Quiet
+from repbench.cli.output import print_json, reporter_for, say
 from repbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def report(
         list[str] | None,
         typer.Option(metavar="mockingjay2020|superb", help="Published numbers, set apart; may be repeated."),
     ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Draw tables, curves and a page from records alone.
 
     Every record is verified against its id and its predictions; those that fail are named and left out.
     """
-    from repbench.benchmark.report import FORMATS, PUBLISHED, ReportRequest, write_report
-    from repbench.console import ConsoleReporter
+    from repbench.benchmark.report import FORMATS, PUBLISHED, ReportRequest, left_out_lines, write_report
 
     request = ReportRequest(
         runs=tuple(runs),
@@ -44,7 +44,10 @@ def report(
         published=cast("tuple[PublishedName, ...]", _chosen(with_published or [], PUBLISHED, "--with-published")),
         processes=_available_cores(),
     )
-    written = write_report(request, ConsoleReporter())
+    written = write_report(request, reporter_for(quiet))
+    if quiet:  # which leaves out notes, but a record that fails is an error
+        for line in left_out_lines(written.report):
+            say(line)
     if as_json:
         gathered = written.report.gathered
         print_json(

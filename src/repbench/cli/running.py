@@ -11,8 +11,8 @@ import typer
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
-from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, Json, Plugins, Threads, take_threads
-from repbench.cli.output import print_json, print_matrix, print_results, say
+from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, DryRun, Json, Plugins, Quiet, Threads, take_threads
+from repbench.cli.output import print_json, print_matrix, print_results, reporter_for, say
 
 if TYPE_CHECKING:
     from repbench.benchmark.run import RunRequest
@@ -102,6 +102,8 @@ class RunArguments:
     store_layer: Annotated[
         list[str] | None, typer.Option(metavar="L", hidden=True, help="A further layer to store features of.")
     ] = None
+    dry_run: DryRun = False
+    quiet: Quiet = False
     as_json: Json = False
 
     def request(self) -> RunRequest:
@@ -166,10 +168,15 @@ def run(arguments: RunArguments) -> None:
     take_threads(arguments.threads)
     take_plugins(arguments.plugin)
     request = arguments.request()
-    from repbench.benchmark.run import run as run_pair
-    from repbench.console import ConsoleReporter
+    if arguments.dry_run:
+        from repbench.benchmark.dry_run import plan_run
+        from repbench.cli.plans import print_planned_run
 
-    results = run_pair(request, ConsoleReporter())
+        print_planned_run(plan_run(request, reporter_for(arguments.quiet)), request.out, arguments.as_json)
+        return
+    from repbench.benchmark.run import run as run_pair
+
+    results = run_pair(request, reporter_for(arguments.quiet))
     if results:  # none where another process leads
         print_results(results, arguments.as_json)
 
@@ -209,13 +216,14 @@ def pretrain(
     device: Device = "auto",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order, masks and dropout.")] = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
     refuse_both(set_ or [], "training.steps", "--steps", steps is not None)
     take_threads(threads)
-    from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
-    from repbench.console import ConsoleReporter
+    from repbench.benchmark.pipeline.pretrain import PretrainRequest, plan_pretraining, run_pretraining
 
     request = PretrainRequest(
         upstream=upstream,
@@ -230,7 +238,12 @@ def pretrain(
         device=device,
         seed=seed,
     )
-    done = run_pretraining(request, ConsoleReporter())
+    if dry_run:
+        from repbench.cli.plans import print_planned_pretraining
+
+        print_planned_pretraining(plan_pretraining(request, reporter_for(quiet)), as_json)
+        return
+    done = run_pretraining(request, reporter_for(quiet))
     if as_json and done.leads:
         print_json(done.as_dict())
     elif done.leads:

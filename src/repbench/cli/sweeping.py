@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repbench.cli.options import Json
-from repbench.cli.output import print_columns, print_json, print_matrix
+from repbench.cli.options import Json, Quiet
+from repbench.cli.output import print_columns, print_json, print_matrix, reporter_for
 
 if TYPE_CHECKING:
     from repbench.benchmark.sweep.sweep import Swept
@@ -38,13 +38,13 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what is missing and an estimate of the time.")
     ] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make the records of a plan that do not exist yet; a failure does not stop the others."""
     from repbench.benchmark.sweep.devices import devices_of
     from repbench.benchmark.sweep.sweep import SweepRequest
     from repbench.benchmark.sweep.sweep import sweep as sweep_plan
-    from repbench.console import ConsoleReporter
 
     request = SweepRequest(
         plan=plan,
@@ -55,7 +55,7 @@ def sweep(
         dry_run=dry_run,
         threads=threads,
     )
-    swept = sweep_plan(request, ConsoleReporter())
+    swept = sweep_plan(request, reporter_for(quiet))
     if as_json:
         print_json(swept.as_dict())
     elif swept.rows:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from repbench.errors import UsageError
-from repbench.locks import exclusive_lock
+from repbench.locks import exclusive_lock, refuse_if_locked
 
 LOCK_FILE = "run.lock"
+_TRAINS = "trains here"
 
 PATIENCE = timedelta(hours=6)
 """Time that processes wait for the leading one, which scores dev and test alone; a corpus may be long."""
@@ -168,5 +169,14 @@ def locked_run_folder(run: Path, processes: Processes) -> Iterator[None]:
     if not processes.leads:
         yield
         return
-    with exclusive_lock(run / LOCK_FILE, "trains here"):
+    with exclusive_lock(run / LOCK_FILE, _TRAINS):
         yield
+
+
+def refuse_if_trained_in(run: Path) -> None:
+    """Refuse a folder in which another process trains; writes nothing.
+
+    Raises:
+        RunInUseError: Another process trains there.
+    """
+    refuse_if_locked(run / LOCK_FILE, _TRAINS)

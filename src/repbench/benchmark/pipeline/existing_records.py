@@ -184,12 +184,21 @@ def alone_if_missing_only(request: RunRequest, reporter: Reporter) -> Iterator[N
     if not request.missing_only:
         yield
         return
-    if request.probe is not None:
-        raise UsageError("The probe is already trained", key="--missing-only", do="Leave one of the two out")
+    refuse_trained_probe(request)
     names = [request.upstream, request.checkpoint, request.downstream, request.corpus]
     lock = request.out / LOCKS_FOLDER / f"{hashlib.sha256(canonical_json(names)).hexdigest()[:16]}.lock"
     with exclusive_lock(lock, "runs the same pair", wait=lambda who: reporter.say(f"note: {who}; waiting for it")):
         yield
+
+
+def refuse_trained_probe(request: RunRequest) -> None:
+    """Refuse to look for the missing records of a probe that is trained already.
+
+    Raises:
+        UsageError: `probe` is given.
+    """
+    if request.probe is not None:
+        raise UsageError("The probe is already trained", key="--missing-only", do="Leave one of the two out")
 
 
 def _whole(path: Path) -> Record:

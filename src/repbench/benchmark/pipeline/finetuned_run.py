@@ -80,7 +80,7 @@ def finetuned(
         _refuse_weighted(predictor, labelled)
     with ExitStack() as locks:
         for setting, labelled in subsets.items():
-            folder = _folder(context, data.corpus, setting)
+            folder = folder_of_training(context, data.corpus, setting)
             # Held until the records are written, because the folders are read and removed until then.
             locks.enter_context(locked_run_folder(folder, processes))
             # All settings train the same module, so each begins with a copy of the initial weights.
@@ -169,7 +169,7 @@ def _network(context: RunContext, splits: LabelledSplits, setting: RunSetting) -
     return Network(context.upstream, probe, layer_indices(context.upstream.info, setting.layer))
 
 
-def _folder(context: RunContext, corpus: Corpus, setting: RunSetting) -> Path:
+def folder_of_training(context: RunContext, corpus: Corpus, setting: RunSetting) -> Path:
     """The folder of a setting's checkpoints: a function of all that its numbers depend on."""
     code = code_of(context.upstream_entry)
     identity: dict[str, Any] = {

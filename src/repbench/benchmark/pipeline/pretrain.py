@@ -6,13 +6,14 @@ of a speaker-disjoint division of the corpus: the test speakers of frame tasks a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from repbench.benchmark.data.splits import Division, divide
+from repbench.benchmark.features.allocation import free_bytes
 from repbench.benchmark.features.extraction import why_excluded
 from repbench.benchmark.pipeline.pretrain_folder import describe, hold_to_run, write_run
 from repbench.benchmark.pipeline.pretrain_request import PretrainRequest, ResolvedPretraining, resolve
@@ -23,8 +24,8 @@ from repbench.corpora.open import open_corpus
 from repbench.corpora.read import check_rates
 from repbench.errors import DataError
 from repbench.progress import Reporter, Silence
-from repbench.training.distributed import Processes, joined, local_device, locked_run_folder
-from repbench.upstream.checkpoints.native import list_checkpoints, newest_intact, remove_leftovers
+from repbench.training.distributed import Processes, joined, local_device, locked_run_folder, refuse_if_trained_in
+from repbench.upstream.checkpoints.native import Checkpoint, list_checkpoints, newest_intact, remove_leftovers
 from repbench.upstream.pretraining.trainer import Trainer, long_enough
 
 __all__ = ["PretrainRequest", "Pretrained", "pretrain", "run_pretraining"]
@@ -79,6 +80,82 @@ def pretrain(upstream: str, *, corpus: str | Path = "synthetic", **options: Any)
     return run_pretraining(request_of(PretrainRequest, {"upstream": upstream, "corpus": corpus, **options}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPretraining:
+    """What a pre-training would do.
+
+    Attributes:
+        run: The run folder.
+        resumes_at: Step of the checkpoint that it goes on from; None of a new run.
+        upstream: Name of the model.
+        preset: Name of the preset; None without one.
+        parameters: Weights of the model, those of the objective included.
+        device: Where it would be computed.
+        steps: Steps of the whole training.
+        batch_frames: Most frames (or samples, where the objective has no frames) of a batch.
+        utterances: Utterances to learn from and held-out ones, by split.
+        seconds: Their durations in seconds.
+        corpus: Name of the corpus.
+        checkpoint_bytes: Size of the weights and the two moments of the optimizer as float32; a run keeps several.
+        checkpoints: Most checkpoints that are kept: the last ones and the best.
+        free_bytes: Free space on the disk of the folder.
+    """
+
+    run: Path
+    resumes_at: int | None
+    upstream: str
+    preset: str | None
+    parameters: int
+    device: str
+    steps: int
+    batch_frames: int
+    utterances: dict[str, int]
+    seconds: dict[str, float]
+    corpus: str
+    checkpoint_bytes: int
+    checkpoints: int
+    free_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {"dry_run": True, **given, "run": str(self.run)}
+
+
+def plan_pretraining(request: PretrainRequest, reporter: Reporter | None = None) -> PlannedPretraining:
+    """What `run_pretraining` would do; neither the run folder nor a file in it is made or changed.
+
+    Raises:
+        As `run_pretraining`.
+    """
+    reporter = reporter or Silence()
+    resolved = resolve(request, writes=False)
+    refuse_if_trained_in(resolved.run)
+    corpus, done = _opened(resolved, reporter)
+    if done is not None and done.step >= resolved.training.steps:
+        reporter.say(f"note: {resolved.run} is complete: {done.step} steps")
+    division = _division(corpus, resolved, reporter)
+    assert isinstance(resolved.model, nn.Module)
+    parameters = sum(each.numel() for each in resolved.model.parameters())
+    parts = {"train": division.train, "dev": division.dev}
+    return PlannedPretraining(
+        run=resolved.run,
+        resumes_at=None if done is None else done.step,
+        upstream=resolved.entry.name,
+        preset=resolved.preset,
+        parameters=parameters,
+        device=str(resolved.device),
+        steps=resolved.training.steps,
+        batch_frames=resolved.training.batch_frames,
+        utterances={name: len(part) for name, part in parts.items()},
+        seconds={name: sum(each.seconds for each in part) for name, part in parts.items()},
+        corpus=corpus.name,
+        checkpoint_bytes=3 * 4 * parameters,
+        checkpoints=resolved.training.keep_last + 1,
+        free_bytes=free_bytes(resolved.run),
+    )
+
+
 def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) -> Pretrained:
     """Pre-train as requested; every checkpoint and log is in the run folder.
 
@@ -97,20 +174,13 @@ def run_pretraining(request: PretrainRequest, reporter: Reporter | None = None) 
 
 def _train(resolved: ResolvedPretraining, processes: Processes, reporter: Reporter) -> Pretrained:
     request, run = resolved.request, resolved.run
-    _say_choices(resolved, reporter)
-    # Twice: before the corpus is opened, which may take minutes, and then with its fingerprint.
-    done = hold_to_run(resolved, None)
-    with reporter.stage(f"corpus {request.corpus}") as advance:
-        corpus = open_corpus(request.corpus, progress=advance, say=reporter.say)
-    hold_to_run(resolved, corpus)
+    corpus, done = _opened(resolved, reporter)
     if done is not None and done.step >= resolved.training.steps:
         done = newest_intact(run, lambda line: None)  # the trainer warns of damaged checkpoints
     if done is not None and done.step >= resolved.training.steps:
         reporter.say(f"note: {run} is complete: {done.step} steps")
         loss = done.fields.get("dev_loss")
         return Pretrained(run=run, checkpoint=done.path, step=done.step, dev_loss=loss, leads=processes.leads)
-    for note in check_rates(corpus, resolved.model.info.name, resolved.model.info.sample_rate_hz):
-        reporter.say(f"note: {note}")
     division = _division(corpus, resolved, reporter)
     processes.wait()  # all processes have read the folder as it was
     if processes.leads:
@@ -145,6 +215,17 @@ def _train(resolved: ResolvedPretraining, processes: Processes, reporter: Report
     )
 
 
+def _opened(resolved: ResolvedPretraining, reporter: Reporter) -> tuple[Corpus, Checkpoint | None]:
+    """The corpus, and the last checkpoint of the run to resume; refuses a folder of another run."""
+    _say_choices(resolved, reporter)
+    # Twice: before the corpus is opened, which may take minutes, and then with its fingerprint.
+    done = hold_to_run(resolved, None)
+    with reporter.stage(f"corpus {resolved.request.corpus}") as advance:
+        corpus = open_corpus(resolved.request.corpus, progress=advance, say=reporter.say)
+    hold_to_run(resolved, corpus)
+    return corpus, done
+
+
 def _say_choices(resolved: ResolvedPretraining, reporter: Reporter) -> None:
     if resolved.request.device == "auto" and resolved.device.type == "cpu":
         reporter.say("note: no CUDA device was found, so the CPU computes")
@@ -162,6 +243,8 @@ def _say_choices(resolved: ResolvedPretraining, reporter: Reporter) -> None:
 def _division(corpus: Corpus, resolved: ResolvedPretraining, reporter: Reporter) -> Division:
     """Train and dev of a speaker-disjoint division, without utterances that the upstream cannot take or are short."""
     model = resolved.model
+    for note in check_rates(corpus, model.info.name, model.info.sample_rate_hz):
+        reporter.say(f"note: {note}")
     division = divide(corpus, "speaker-disjoint", SplitSettings())
     reason, shortest = why_excluded(model.info), resolved.training.min_frames
     for warning in division.warnings:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.batch_work import Kept, Take
-from repbench.benchmark.features.budget import budget_of
+from repbench.benchmark.features.budget import Budget, budget_of
 from repbench.benchmark.features.extraction import ExtractionOptions, table_index, take_each
 from repbench.benchmark.features.forward import rounded
 from repbench.benchmark.features.roads import Need, Road, choose_road, forecast
@@ -45,6 +45,26 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
     """
     if isinstance(context.upstream, FrameReader):
         return Road(name="memory")  # the corpus holds the frames, and how many there are is known when they are read
+    need, budget, road = forecast_of(context, *parts, trainings=trainings)
+    if road.room is not None:
+        context.reporter.say(f"note: {forecast(need, budget, road)}")
+    return road
+
+
+def forecast_of(
+    context: RunContext, *parts: LabelledUtterances, trainings: int = 0, counts_missing: bool = False
+) -> tuple[Need, Budget, Road]:
+    """What the features of some examples would take, what there is, and the choice; arguments as `road_of`.
+
+    Args:
+        context: Of a run whose upstream computes its frames.
+        parts: As `road_of`.
+        trainings: As `road_of`.
+        counts_missing: Whether to look up what the store lacks where the choice does not depend on it too.
+
+    Raises:
+        EnvironmentFault: The features do not fit the memory and disk that may be used.
+    """
     protocol = context.request.protocol
     utterances = [example.utterance for part in parts for example in part]
     index = table_index(context.upstream, utterances)
@@ -64,14 +84,13 @@ def road_of(context: RunContext, *parts: LabelledUtterances, trainings: int = 0)
         room: float = 0
     else:
         room = context.store.room_bytes
-        if wanted != "memory" and need.table_bytes > budget.free_memory_bytes // 2:  # else nothing depends on it
+        depends = wanted != "memory" and need.table_bytes > budget.free_memory_bytes // 2
+        if counts_missing or depends:
             lacking = {each.id for each in context.store.lacking(utterances, context.layers)}
             counted = zip(utterances, index.counts, strict=True)
             need = replace(need, missing_frames=sum(count for each, count in counted if each.id in lacking))
     road = choose_road(need, budget, store_room_bytes=room, folder=store_folder(), wanted=wanted)
-    if road.room is not None:
-        context.reporter.say(f"note: {forecast(need, budget, road)}")
-    return road
+    return need, budget, road
 
 
 def trainings_of(context: RunContext, settings: Iterable[RunSetting]) -> int:

@@ -12,6 +12,7 @@ from repbench.benchmark.report.render.write import (
     Format,
     ReportRequest,
     WrittenReport,
+    left_out_lines,
     write_layer_figures,
     write_report,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ReportRequest",
     "WrittenReport",
     "assemble",
+    "left_out_lines",
     "write_layer_figures",
     "write_report",
 ]

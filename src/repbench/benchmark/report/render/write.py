@@ -99,7 +99,7 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         report = assemble(
             request.runs, request.published, request.heading, processes=request.processes, progress=advance
         )
-    for line in (*_left_out(report), *(f"note: {note}" for note in report.notes)):
+    for line in (*left_out_lines(report), *(f"note: {note}" for note in report.notes)):
         reporter.say(line)
     replaced = [
         replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
@@ -121,7 +121,7 @@ def _removed_published(out: Path) -> bool:
     return True
 
 
-def _left_out(report: Report) -> Iterator[str]:
+def left_out_lines(report: Report) -> Iterator[str]:
     """A line for each record that is left out."""
     for run in report.gathered.failed:
         yield f"left out: {run.path}: {run.fault}"
@@ -151,7 +151,7 @@ def write_layer_figures(
     reporter = reporter or Silence()
     ensure_writable(out)
     report = assemble(runs)
-    for line in (*_left_out(report), *(f"note: {note}" for note in report.gathered.notes)):
+    for line in (*left_out_lines(report), *(f"note: {note}" for note in report.gathered.notes)):
         reporter.say(line)
     profiles = report.profiles
     if not profiles:
