@@ -25,6 +25,7 @@ from repbench.cli import (
     plots,
     report,
     running,
+    show,
     streams,
     sweeping,
     verify,
@@ -62,6 +63,7 @@ app.command(short_help="Evaluate the pairs of a plan that have no record yet.")(
 app.command(short_help="Pre-train an upstream.")(running.pretrain)
 app.command(short_help="Compare the layers of two models.")(comparing.compare)
 app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
+app.command(short_help="Show one record.")(show.show)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
 app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)
 app.command(short_help="Write the hidden states of audio files, or store features of a corpus.")(extracting.extract)

@@ -46,6 +46,9 @@ def command_of(record: Record, seeds: Sequence[int] | None = None) -> str:
         parts += ["--probe", f"RUN-{probe[1]}"]
     else:
         parts += _training(record, (record.seed,) if seeds is None else seeds)
+    if record.condition is not None:
+        parts += _option("--condition", record.condition.name)
+        parts += ["--matched"] if record.condition.training == "matched" else []
     if record.excluded:
         parts += ["--allow-excluded", str(len(record.excluded))]
     return " ".join(shlex.quote(part) for part in parts)
