@@ -92,6 +92,7 @@ def test_sound_that_is_stored_or_counted_does_not_go_through_the_model(tones: Pa
     assert second.missing_seconds == 0, "the first head stores what the second reads"
     assert first.store_bytes is not None
     assert first.store_bytes > 0
+    assert first.frames is not None
     assert first.memory_bytes == first.frames * first.layers * first.width * 4
 
     run(request)

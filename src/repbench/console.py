@@ -177,10 +177,8 @@ class ConsoleReporter:
                 line = long[-1].line(now) if long else None
             if line is None:
                 continue  # the outermost began within the last tick of the clock
-            try:
-                self.say(line)
-            except Terminated:
-                return  # nobody reads stderr; the next line of the main thread ends the process
+            # Where nobody reads stderr, `Terminated` ends this thread; the next line of the main thread ends the process.
+            self.say(line)
             wait = self._every_seconds
 
 

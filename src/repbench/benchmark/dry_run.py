@@ -233,7 +233,7 @@ def _planned_features(
     request, splits = context.request, data.splits
     reads = splits_read(context.task)
     if reads is not None:
-        parts = {name: splits.usable(getattr(splits, name)) for name in reads}
+        parts: dict[str, LabelledUtterances] = {name: splits.usable(getattr(splits, name)) for name in reads}
         trained: dict[RunSetting, Any] = {}
     else:
         trained = dict(subsets_of(data.corpus, context, splits, settings))

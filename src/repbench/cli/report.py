@@ -10,7 +10,7 @@ import typer
 
 from repbench.cli.options import Json, Out, Quiet
 from repbench.cli.output import print_json, reporter_for, say
-from repbench.errors import UsageError
+from repbench.errors import EnvironmentFault, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,7 @@ def report(
         list[str] | None,
         typer.Option(metavar="mockingjay2020|superb", help="Published numbers, set apart; may be repeated."),
     ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser when it is written.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -37,10 +38,13 @@ def report(
     """
     from repbench.benchmark.report import FORMATS, PUBLISHED, ReportRequest, left_out_lines, write_report
 
+    formats = _chosen(format_.split(","), FORMATS, "--format")
+    if open_ and "html" not in formats:
+        raise UsageError("There is no page to open", key="--open", do="Add html to --format")
     request = ReportRequest(
         runs=tuple(runs),
         out=out,
-        formats=cast("tuple[Format, ...]", _chosen(format_.split(","), FORMATS, "--format")),
+        formats=cast("tuple[Format, ...]", formats),
         published=cast("tuple[PublishedName, ...]", _chosen(with_published or [], PUBLISHED, "--with-published")),
         processes=_available_cores(),
     )
@@ -58,13 +62,34 @@ def report(
                 "failed": {str(run.path): run.fault for run in gathered.failed}
                 | {str(path): reason for path, reason in gathered.unreadable.items()},
                 "notes": list(written.report.notes),
+                "citations": [each.line for each in written.report.citations],
             }
         )
+        if open_:
+            _open(written.files)
         return
     for verdict in written.report.verdict_lines():
         typer.echo(verdict.sentence)
+    typer.echo("CITATION")
+    for each in written.report.citations:
+        typer.echo(f"  {printable(each.line)}")
     for path in written.files:
         typer.echo(path)
+    if open_:
+        _open(written.files)
+
+
+def _open(files: Iterable[Path]) -> None:
+    """Show the page in the browser.
+
+    Raises:
+        EnvironmentFault: There is none that can be started.
+    """
+    import webbrowser
+
+    (page,) = (path for path in files if path.suffix == ".html")
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise EnvironmentFault("No browser can be started here", file=page, do="Open this file where there is one")
 
 
 def _available_cores() -> int:

@@ -164,6 +164,7 @@ def _written(
                 "n_test": test.split.num_listed,
                 "origin": _origin_of_corpus(context.request.corpus),
                 "resampler": resampler_of(data.corpus, context.upstream),
+                "licence": data.corpus.licence,
             },
             "mode": scored.mode,
             "layer": setting.layer,

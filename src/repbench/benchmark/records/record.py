@@ -105,7 +105,8 @@ class CorpusPart(Part):
     """The corpus and its division; the origin is that of the plugin that made or opened it, None for a manifest.
 
     `resampler` names what brought sounds of another rate to that of the upstream; None where none had to be, and in
-    records made before it was kept.
+    records made before it was kept. `licence` is what the corpus declares of its sound; records made before it was kept
+    do not have the field.
     """
 
     name: str
@@ -117,6 +118,8 @@ class CorpusPart(Part):
     n_test: Count
     origin: Origin | None = None
     resampler: str | None = None
+    # Left out of records that were made before it was kept, whose ids stay.
+    licence: str | None = Field(default=None, exclude_if=lambda licence: licence is None)
 
     @property
     def resampled_by(self) -> str | None:

@@ -12,6 +12,7 @@ from typing import Literal
 from repbench.benchmark.records.formatting import number
 from repbench.benchmark.report import published as tables
 from repbench.benchmark.report.data.checking import read_and_check
+from repbench.benchmark.report.data.citations import Citation, citations
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import GroupAggregates, Verdicts, compare, overall
 from repbench.benchmark.report.data.confusion import Confusion, confusions
@@ -111,6 +112,11 @@ class Report:
     notes: Sequence[str]
     heading: Heading
     similarities: Sequence[FoundSimilarity] = ()
+
+    @property
+    def citations(self) -> list[Citation]:
+        """What to cite for its numbers."""
+        return citations(self.gathered)
 
     @property
     def num_records(self) -> int:

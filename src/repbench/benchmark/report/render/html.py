@@ -140,6 +140,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         *([("published", "Published elsewhere")] if published else []),
         *([("failures", "Records left out")] if not_believed else []),
         *([("notes", "Notes")] if report.notes else []),
+        ("cite", "To cite"),
         ("questions", "Columns"),
         ("records", "Records"),
     ]
@@ -168,6 +169,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "published": published,
         "failures": not_believed,
         "notes": report.notes,
+        "to_cite": tables.to_cite(report),
         "column_facts": [
             (column.key, column.title, [(shown(name), shown(value, 400)) for name, value in column.facts.items()])
             for column in gathered.all_columns

@@ -12,6 +12,7 @@ from typing import Any
 
 from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.report.data.assemble import Report
+from repbench.benchmark.report.data.citations import Citation
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import RowAggregates
 from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
@@ -111,6 +112,7 @@ _OF_CLASS: dict[type, Fields] = {
     ),
     WorstUtterances: _fields("column=cell.column row=cell.row seed utterances num_wrong num_scored"),
     AlignedUtterance: _fields("id words edits=num_edits reference_words=num_words"),
+    Citation: _fields("kind name publication licence"),
     Published: _fields("title source date notes values"),
     HeardPart: _fields("verdict basis declared n_overlapping n_test"),
     Run: _OF_RECORD,
@@ -169,6 +171,7 @@ def results(report: Report) -> dict[str, Any]:
         "notes": _plain(report.notes),
         # reports without conditions have no such field
         **({"robustness": _plain(report.robustness)} if report.robustness else {}),
+        "citations": _plain(report.citations),
         **_similarities(report),
     }
 

@@ -129,10 +129,8 @@ def _of_score(record: Record) -> Iterator[tuple[str, str]]:
         yield "95 %", f"interval over {unit}s"
     chance, majority = number(record.baselines.chance), number(record.baselines.majority)
     yield "baselines", f"chance {chance}, majority {majority} (in {record.primary_metric})"
-    yield (
-        "scored",
-        f"{record.n_scored:,} of {record.n_listed:,} test utterances; test was opened {_counted(record.test_accesses, 'time')}",
-    )
+    opened = _counted(record.test_accesses, "time")
+    yield "scored", f"{record.n_scored:,} of {record.n_listed:,} test utterances; test was opened {opened}"
     if record.condition is not None:
         trained = "the same condition" if record.condition.training == "matched" else "clean sound"
         yield "condition", f"{record.condition.name} on test; trained on {trained}"
@@ -151,7 +149,8 @@ def _of_model(record: Record) -> Iterator[tuple[str, str]]:
 
 def _of_data(record: Record) -> Iterator[tuple[str, str]]:
     corpus = record.corpus
-    yield "corpus", f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}"
+    licence = "" if corpus.licence is None else f", licence {corpus.licence}"
+    yield "corpus", f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}{licence}"
     yield "division", f"{corpus.split_policy}: train {corpus.n_train:,}, dev {corpus.n_dev:,}, test {corpus.n_test:,}"
     seconds = record.label_seconds
     train, dev = duration_text(seconds.train), duration_text(seconds.dev)

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.report.data.assemble import Report
+from repbench.benchmark.report.data.citations import Citation
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import GroupAggregates, RowAggregates
 from repbench.benchmark.report.data.confusion import ConfusedPair, Confusion
@@ -164,6 +165,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
     yield from (worst(each) for each in report.worst)
     yield from (learning_rates(each) for each in report.sensitivities)
     yield from sources(report)
+    yield to_cite(report)
 
 
 def sources(report: Report) -> Iterator[PlainTable]:
@@ -178,6 +180,18 @@ def sources(report: Report) -> Iterator[PlainTable]:
     note = "As the models declare; licences of initial checkpoints and of training data may add conditions."
     if known:
         yield table("Models", columns, known, (note,))
+
+
+def to_cite(report: Report) -> PlainTable:
+    """What to cite for the numbers: repbench, models, tasks and corpora."""
+    columns: tuple[TableColumn[Citation], ...] = (
+        TableColumn("what", lambda each: each.kind, is_name=True),
+        TableColumn("name", lambda each: shown(each.name), is_name=True),
+        TableColumn("publication", lambda each: shown(each.publication or "", 200), is_name=True),
+        TableColumn("licence", lambda each: shown(each.licence or "", 80), is_name=True),
+    )
+    note = "As models and corpora declare; a corpus that is known by another name than that of its layout has no entry."
+    return table("To cite", columns, report.citations, (note,))
 
 
 def scores(report: Report, group: tuple[str, float]) -> PlainTable:
