@@ -177,7 +177,7 @@ class ConsoleReporter:
                 line = long[-1].line(now) if long else None
             if line is None:
                 continue  # the outermost began within the last tick of the clock
-            # Where nobody reads stderr, `Terminated` ends this thread; the next line of the main thread ends the process.
+            # Where nobody reads stderr, `Terminated` ends this thread, and the next line of the main one the process.
             self.say(line)
             wait = self._every_seconds
 

@@ -232,8 +232,9 @@ def _planned_features(
 ) -> PlannedFeatures:
     request, splits = context.request, data.splits
     reads = splits_read(context.task)
+    parts: dict[str, LabelledUtterances]
     if reads is not None:
-        parts: dict[str, LabelledUtterances] = {name: splits.usable(getattr(splits, name)) for name in reads}
+        parts = {name: splits.usable(getattr(splits, name)) for name in reads}
         trained: dict[RunSetting, Any] = {}
     else:
         trained = dict(subsets_of(data.corpus, context, splits, settings))

@@ -15,7 +15,7 @@ from repbench.errors import EnvironmentFault, UsageError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from repbench.benchmark.report import Format, PublishedName
+    from repbench.benchmark.report import Format, PictureFormat, PublishedName
 
 
 def report(
@@ -28,6 +28,10 @@ def report(
         list[str] | None,
         typer.Option(metavar="mockingjay2020|superb", help="Published numbers, set apart; may be repeated."),
     ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option("--figures", metavar="png,pdf,svg", help="Also write every figure, to OUT/figures."),
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser when it is written.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -36,7 +40,14 @@ def report(
 
     Every record is verified against its id and its predictions; those that fail are named and left out.
     """
-    from repbench.benchmark.report import FORMATS, PUBLISHED, ReportRequest, left_out_lines, write_report
+    from repbench.benchmark.report import (
+        FORMATS,
+        PICTURE_FORMATS,
+        PUBLISHED,
+        ReportRequest,
+        left_out_lines,
+        write_report,
+    )
 
     formats = _chosen(format_.split(","), FORMATS, "--format")
     if open_ and "html" not in formats:
@@ -47,6 +58,9 @@ def report(
         formats=cast("tuple[Format, ...]", formats),
         published=cast("tuple[PublishedName, ...]", _chosen(with_published or [], PUBLISHED, "--with-published")),
         processes=_available_cores(),
+        figures=cast("tuple[PictureFormat, ...]", _chosen(figures.split(","), PICTURE_FORMATS, "--figures"))
+        if figures is not None
+        else (),
     )
     written = write_report(request, reporter_for(quiet))
     if quiet:  # which leaves out notes, but a record that fails is an error

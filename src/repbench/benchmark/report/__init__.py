@@ -7,6 +7,7 @@ In `data`, `reading` finds the records, `evidence` recomputes their numbers, `co
 """
 
 from repbench.benchmark.report.data.assemble import PUBLISHED, Heading, PublishedName, Report, assemble
+from repbench.benchmark.report.render.figure_files import PICTURE_FORMATS, PictureFormat
 from repbench.benchmark.report.render.write import (
     FORMATS,
     Format,
@@ -19,9 +20,11 @@ from repbench.benchmark.report.render.write import (
 
 __all__ = [
     "FORMATS",
+    "PICTURE_FORMATS",
     "PUBLISHED",
     "Format",
     "Heading",
+    "PictureFormat",
     "PublishedName",
     "Report",
     "ReportRequest",

@@ -1,8 +1,8 @@
 """What to cite for the numbers of a report: repbench, the models, the tasks that have a paper, and the corpora.
 
-Models declare their publication and licence, and records keep both; records also keep the licence of the corpus since it
-has a field. Publications of corpora and tasks are those known here, by name: a corpus that was prepared under a name of
-its own has none.
+Models declare their publication and licence, and records keep both; newer records keep the licence of the corpus too.
+Publications of corpora and tasks are those known here, by name: a corpus that was prepared under a name of its own has
+none.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from repbench.benchmark.report.data.assemble import Heading, PublishedName, Repo
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.render import csv, html, latex, markdown
 from repbench.benchmark.report.render import json as json_form
+from repbench.benchmark.report.render.figure_files import PictureFormat, write_figures
 from repbench.benchmark.report.render.figures import MOST_LINES, layers_figure
 from repbench.errors import DataError
 from repbench.files import canonical_json, ensure_writable, refuse_of_others, replaced_ours, write_beside
@@ -54,6 +55,7 @@ class ReportRequest:
         published: Published tables to include.
         heading: Title and text above the report.
         processes: Number of processes that verify many records.
+        figures: Formats in which every figure is written, of `PICTURE_FORMATS`.
     """
 
     runs: tuple[Path, ...]
@@ -62,6 +64,7 @@ class ReportRequest:
     published: tuple[PublishedName, ...] = ()
     heading: Heading = field(default_factory=Heading)
     processes: int = 1
+    figures: tuple[PictureFormat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,8 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         reporter.say(f"note: {_PUBLISHED[0]} of an earlier report was removed: this one has no published numbers")
     if any(replaced):
         reporter.say(f"note: {sum(replaced)} files of an earlier report in {request.out} were replaced")
-    return WrittenReport(tuple(request.out / name for name, *_ in writers), report)
+    drawn = write_figures(report, request.out, request.figures)
+    return WrittenReport((*(request.out / name for name, *_ in writers), *drawn), report)
 
 
 def _removed_published(out: Path) -> bool:
