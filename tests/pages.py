@@ -112,7 +112,7 @@ def parse(words: list[str]) -> str | None:
     command: Any = _program()
     path, rest = "repbench", list(words)
     while hasattr(command, "commands"):
-        if not rest or rest[0] in {"--help", "--version"}:
+        if not rest or rest[0] in {"--help", *(option for each in command.params for option in each.opts)}:
             return None
         if rest[0] not in command.commands:
             return f"there is no command `{path} {rest[0]}`"

@@ -17,6 +17,7 @@ from repbench.cli import (
     cache,
     check,
     comparing,
+    completion,
     corpus,
     extracting,
     installed,
@@ -48,7 +49,6 @@ app = Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(corpus.corpus_app, name="corpus")
 app.add_typer(plots.plot_app, name="plot")
@@ -159,6 +159,8 @@ def _run_command() -> int:
     except Terminated:
         raise
     except SystemExit as error:
+        if completion.is_wanted():  # typer ends the process after it; no code of a plugin has run
+            return error.code if isinstance(error.code, int) else 0
         if isinstance(error.__context__, BrokenPipeError):  # typer turns it into SystemExit
             raise error.__context__ from None
         what = f"A plugin would end the process: SystemExit: {error}"

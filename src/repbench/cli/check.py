@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli import completion
 from repbench.cli.commands import Commands
 from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, Json, Plugins
 from repbench.cli.output import help_if_alone, print_columns, print_json, say
@@ -26,7 +27,9 @@ def _check(context: typer.Context) -> None:
 
 @check_app.command("upstream", short_help="Check a model against the contract of upstreams.")
 def check_upstream(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"The model: {UPSTREAM_NAMES}.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help=f"The model: {UPSTREAM_NAMES}.", autocompletion=completion.upstreams)
+    ],
     checkpoint: Checkpoint = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of untrained weights.")] = 0,
     device: Device = "cpu",
@@ -48,7 +51,12 @@ def check_upstream(
 
 @check_app.command("downstream", short_help="Check a task against the contract of downstreams.")
 def check_downstream(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The task; see `repbench list downstreams`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The task; see `repbench list downstreams`.", autocompletion=completion.downstreams
+        ),
+    ],
     corpus: Annotated[
         str | None, typer.Option(metavar="C", help="Corpus whose labels it reads; default: a small corpus of tones.")
     ] = None,
@@ -70,7 +78,10 @@ def check_downstream(
 
 @check_app.command("head", short_help="Check a head against the contract of heads.")
 def check_head(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The head; see `repbench list heads`.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The head; see `repbench list heads`.", autocompletion=completion.heads),
+    ],
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repbench.cli import completion
 from repbench.cli.commands import Commands
 from repbench.cli.option_objects import takes
 from repbench.cli.options import Json, Quiet
@@ -35,7 +36,14 @@ def _corpus(context: typer.Context) -> None:
 class PrepareArguments:
     """The arguments and options of `repbench corpus prepare`."""
 
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="librispeech, timit, kaldi, csv, …: see `list corpora`.")]
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="librispeech, timit, kaldi, csv, …: see `list corpora`.",
+            autocompletion=completion.corpora,
+        ),
+    ]
     root: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the corpus.")]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the manifest to make.")]
     alignments: Annotated[
@@ -193,7 +201,12 @@ def _print_prepared(corpus: Corpus, out: Path, reporter: Reporter, *, replaced: 
 
 @corpus_app.command("check", short_help="Read every sound again and report faults.")
 def corpus_check(
-    corpus: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered corpus or a manifest's folder.")],
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|DIR", help="A registered corpus or a manifest's folder.", autocompletion=completion.corpora
+        ),
+    ],
     root: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the sounds of a manifest, if they were moved.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli import completion
 from repbench.cli.check import take_plugins
 from repbench.cli.option_objects import takes
 from repbench.cli.options import (
@@ -57,10 +58,19 @@ class ExtractArguments:
     ] = None
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="C", help="Name of a corpus with options, or folder of a manifest; default: synthetic."),
+        typer.Option(
+            metavar="C",
+            help="Name of a corpus with options, or folder of a manifest; default: synthetic.",
+            autocompletion=completion.corpora,
+        ),
     ] = None
     downstream: Annotated[
-        list[str] | None, typer.Option(metavar="D", help="A task of the runs; may be repeated, in their order.")
+        list[str] | None,
+        typer.Option(
+            metavar="D",
+            help="A task of the runs; may be repeated, in their order.",
+            autocompletion=completion.downstreams,
+        ),
     ] = None
     layer: Annotated[
         list[str] | None,
@@ -75,7 +85,11 @@ class ExtractArguments:
     ] = None
     preset: Annotated[
         str | None,
-        typer.Option(metavar="P", help="The protocol of the runs: default, mockingjay2020, s3prl or superb."),
+        typer.Option(
+            metavar="P",
+            help="The protocol of the runs: default, mockingjay2020, s3prl or superb.",
+            autocompletion=completion.protocols,
+        ),
     ] = None
     config: Annotated[
         Path | None, typer.Option(metavar="F", help="YAML file of settings that differ from the preset.")

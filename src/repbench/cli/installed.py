@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from repbench.cli import completion
 from repbench.cli.options import Json
 from repbench.cli.output import print_columns, print_json, say
 from repbench.errors import UsageError
@@ -13,7 +14,13 @@ from repbench.errors import UsageError
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="upstreams, downstreams, corpora or heads.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            help="upstreams, downstreams, corpora or heads.",
+            show_default=False,
+            autocompletion=completion.kinds,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

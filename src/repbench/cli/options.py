@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from repbench.cli import completion
 from repbench.registry.names import PREFIXED_UPSTREAMS
 
 UPSTREAM_NAMES = f"a name of `repbench list upstreams`, or {PREFIXED_UPSTREAMS}"
@@ -21,7 +22,7 @@ DryRun = Annotated[
         help="Refuse what would be refused, print what would be done and what it would take, and do nothing.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", autocompletion=completion.devices)]
 Threads = Annotated[
     int | None,
     typer.Option(
@@ -36,7 +37,7 @@ Plugins = Annotated[
     ),
 ]
 Sounds = Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Audio files.")]
-Model = Annotated[str, typer.Option("--upstream", metavar="U", help="The model.")]
+Model = Annotated[str, typer.Option("--upstream", metavar="U", help="The model.", autocompletion=completion.upstreams)]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")]
 Resample = Annotated[bool, typer.Option("--resample", help="Resample audio of another sampling rate.")]
 PictureFormats = Annotated[str, typer.Option("--format", metavar="png,svg", help="One format or both.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repbench.cli import completion
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
@@ -22,17 +23,30 @@ if TYPE_CHECKING:
 class RunArguments:
     """The options of `repbench run`."""
 
-    upstream: Annotated[str, typer.Option(metavar="U", help=f"The model: {UPSTREAM_NAMES}.")]
-    downstream: Annotated[str, typer.Option(metavar="D", help="The task; see `repbench list downstreams`.")]
+    upstream: Annotated[
+        str, typer.Option(metavar="U", help=f"The model: {UPSTREAM_NAMES}.", autocompletion=completion.upstreams)
+    ]
+    downstream: Annotated[
+        str,
+        typer.Option(
+            metavar="D", help="The task; see `repbench list downstreams`.", autocompletion=completion.downstreams
+        ),
+    ]
     checkpoint: Checkpoint = None
     corpus: Annotated[
-        str, typer.Option(metavar="C", help="Name of a corpus with options, or folder of a manifest.")
+        str,
+        typer.Option(
+            metavar="C",
+            help="Name of a corpus with options, or folder of a manifest.",
+            autocompletion=completion.corpora,
+        ),
     ] = "synthetic"
     layer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="last|first|mean|weighted|K|all",
             help="Layers that the probe reads; default: the preset's. May be repeated.",
+            autocompletion=completion.layers,
         ),
     ] = None
     label_fraction: Annotated[
@@ -48,10 +62,16 @@ class RunArguments:
             help="The head; may be repeated. Built-in: linear, mlp1, mlp2, concat9, conv, blstm (frames), linear, "
             "mlp1, mlp2, gru, project_mean, attentive_mean, statistics_mean, conv, blstm, xvector (utterances), ctc, "
             "project_ctc (sequences); see `repbench list heads`. Default: the preset's or the task's.",
+            autocompletion=completion.heads,
         ),
     ] = None
     preset: Annotated[
-        str, typer.Option(metavar="P", help="The protocol: default, mockingjay2020, s3prl or superb.")
+        str,
+        typer.Option(
+            metavar="P",
+            help="The protocol: default, mockingjay2020, s3prl or superb.",
+            autocompletion=completion.protocols,
+        ),
     ] = "default"
     config: Annotated[
         Path | None, typer.Option(metavar="F", help="YAML file of settings that differ from the preset.")
@@ -182,9 +202,21 @@ def run(arguments: RunArguments) -> None:
 
 
 def pretrain(
-    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="A model with an objective: mockingjay, apc, …")],
+    upstream: Annotated[
+        str,
+        typer.Argument(
+            metavar="UPSTREAM",
+            help="A model with an objective: mockingjay, apc, …",
+            autocompletion=completion.upstreams,
+        ),
+    ],
     corpus: Annotated[
-        str, typer.Option(metavar="C", help="Name of a corpus with options, or folder of a manifest.")
+        str,
+        typer.Option(
+            metavar="C",
+            help="Name of a corpus with options, or folder of a manifest.",
+            autocompletion=completion.corpora,
+        ),
     ] = "synthetic",
     preset: Annotated[
         str | None,
@@ -192,6 +224,7 @@ def pretrain(
             metavar="P",
             help="Sizes and training. mockingjay: base, large, tiny; apc: base, mockingjay2020, tiny; a plugin has its "
             "own. Default: base on a GPU, tiny without one.",
+            autocompletion=completion.pretraining_presets,
         ),
     ] = None,
     config: Annotated[

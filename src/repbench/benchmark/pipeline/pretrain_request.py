@@ -41,7 +41,7 @@ class PretrainRequest:
         steps: Updates; None: as the settings say.
         out: The run folder; None: below `runs/pretrain`, by upstream, preset and seed.
         resume: Whether to continue the run that is in the folder; `steps` may be more than it was planned for.
-        from_checkpoint: Initial weights, as `repbench run --checkpoint` takes them; optimizer, schedule and run are
+        from_checkpoint: Initial weights, as the `--checkpoint` of `repbench run`; optimizer, schedule and run are
             new. The settings of the model are those of the checkpoint, and the preset gives the training alone.
         device: auto, cpu, cuda, cuda:N.
         seed: Of the untrained weights and of all random draws.
