@@ -1,6 +1,6 @@
-"""Write the pages that are made of the code: commands.md of the command line, settings.md of the settings.
+"""Write the pages that are made of the code: commands.md, settings.md, and api.md of the Python interface.
 
-`make reference` runs it, and a test holds both pages to what it would write: a command, an option or a setting that is
+`make reference` runs it, and a test holds the pages to what it would write: a command, an option or a setting that is
 added, changed or removed is so in the manual too, or the tests fail.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import typer
 from pydantic import BaseModel
 
+from api_reference import api_page
 from repbench.benchmark.leaderboard.settings import LeaderboardSettings
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.sweep.plan import SweepPlan
@@ -138,7 +139,11 @@ def settings_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"commands.md": commands_page, "settings.md": settings_page}
+PAGES: Mapping[str, Callable[[], str]] = {
+    "commands.md": commands_page,
+    "settings.md": settings_page,
+    "api.md": lambda: api_page(MADE),
+}
 """The pages that are made from the code."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import os
 import re
@@ -19,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+import api_reference
 import manual
 import readme_numbers
 import repbench
@@ -122,6 +124,43 @@ def test_every_front_end_is_described_as_it_declares_itself() -> None:
         info = repbench.load_upstream(name).info
         numbers = (info.width, info.hop_samples, info.first_center_samples, info.min_samples)
         assert said == " | ".join([*map(str, numbers), "yes" if info.utterance_normalised else "no"]), name
+
+
+def test_every_public_name_is_on_the_page_of_the_python_interface() -> None:
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
+    assert repbench.__all__ == api_reference.public_names(api_reference.MODULES[0])
+    for module in api_reference.MODULES:
+        found = importlib.import_module(module.name)
+        for name in api_reference.public_names(module):
+            value = getattr(found, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                first = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
+                assert f"\n### {name}\n" in sections[module.name], f"{module.name}.{name}"
+                assert first.endswith((".", ":", ",")) or len(first) > 60, f"{module.name}.{name} has no sentence"
+
+
+def test_docstrings_become_markdown() -> None:
+    def resampled(samples: list[float], *, factor: int = 2, **options: str) -> list[float]:
+        """Change a rate*.
+
+        Args:
+            samples: (T,) of them,
+                in order.
+            factor: By which.
+            **options: Others.
+
+        Raises:
+            ValueError: There are none.
+        """
+        raise NotImplementedError(samples, factor, options)
+
+    shown = "\n".join(api_reference._described("resampled", resampled))
+
+    assert "resampled(samples: list[float], *, factor: int = 2, **options: str) -> list[float]" in shown
+    assert "Change a rate\\*." in shown
+    assert "* `samples`: (T,) of them, in order.\n* `factor`: By which.\n* `**options`: Others." in shown
+    assert "*Raises*\n\n* `ValueError`: There are none." in shown
 
 
 NEEDED = {"attribute": {"attribute": "a"}, "regression": {"attribute": "a"}}
