@@ -77,6 +77,13 @@ def test_files_of_a_report_are_replaced_and_others_are_not(runs: Path, tmp_path:
     assert files[0].read_bytes() == b"a photograph"
 
 
+def test_the_colours_are_the_published_ones() -> None:
+    published = [(0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0)]
+    published.append((204, 121, 167))
+    assert {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in published} == set(OKABE_ITO)
+    assert len(OKABE_ITO) == len(SERIES)
+
+
 _SEEN = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],

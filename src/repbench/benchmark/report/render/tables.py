@@ -185,8 +185,8 @@ def sources(report: Report) -> Iterator[PlainTable]:
 def to_cite(report: Report) -> PlainTable:
     """What to cite for the numbers: repbench, models, tasks and corpora."""
     columns: tuple[TableColumn[Citation], ...] = (
-        TableColumn("what", lambda each: each.kind, is_name=True),
         TableColumn("name", lambda each: shown(each.name), is_name=True),
+        TableColumn("is", lambda each: each.kind, is_name=True),
         TableColumn("publication", lambda each: shown(each.publication or "", 200), is_name=True),
         TableColumn("licence", lambda each: shown(each.licence or "", 80), is_name=True),
     )
