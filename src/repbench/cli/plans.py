@@ -29,8 +29,9 @@ def print_planned_run(planned: PlannedRun, out: Path, as_json: bool) -> None:
         for line in _lines(each):
             typer.echo(line)
     num_there = sum(each.existing is not None for each in planned.records)
-    there = f", {num_there} exist" if num_there else ""
-    typer.echo(f"{len(planned.records) - num_there} records would be written below {printable(out)}{there}; dry run")
+    there = f", {num_there} {'exist' if num_there > 1 else 'exists'}" if num_there else ""
+    missing = _counted(len(planned.records) - num_there, "record")
+    typer.echo(f"{missing} would be written below {printable(out)}{there}; dry run")
 
 
 def print_planned_pretraining(planned: PlannedPretraining, as_json: bool) -> None:
@@ -77,7 +78,8 @@ def _lines(planned: PlannedFeatures) -> list[str]:
         if planned.extract_seconds is not None:
             missing += f", about {duration_text(planned.extract_seconds)}"
         if planned.store is not None:
-            missing += f"; the rest is stored in {printable(planned.store)}"
+            rest = "the rest" if planned.missing_seconds < planned.seconds else "features"
+            missing += f"; {rest} {'is' if rest == 'the rest' else 'are'} stored in {printable(planned.store)}"
         lines.append(f"features: {planned.frames:,} frames of {planned.layers} x {planned.width} at a time; {missing}")
         disk = ""
         if planned.store_bytes is not None and planned.budget_disk_bytes is not None:
@@ -85,9 +87,19 @@ def _lines(planned: PlannedFeatures) -> list[str]:
         memory = f"{_gib(planned.memory_bytes)} of {_gib(planned.budget_memory_bytes)} of memory"
         lines.append(f"takes: {memory}{disk} (resources.road {planned.road})")
     if planned.trainings:
-        what = "networks are fine-tuned" if planned.frames is None and planned.steps else "probes are trained"
-        lines.append(f"training: {planned.trainings} {what}, {planned.steps:,} steps each")
+        what = "network" if planned.frames is None and planned.steps else "probe"
+        how = "fine-tuned" if what == "network" else "trained"
+        steps = f", {planned.steps:,} steps each" if planned.trainings > 1 else f" for {planned.steps:,} steps"
+        lines.append(f"training: {_counted(planned.trainings, what)} {_are(planned.trainings)} {how}{steps}")
     return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _gib(num_bytes: float) -> str:

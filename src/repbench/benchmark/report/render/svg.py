@@ -36,7 +36,7 @@ _CLASSES = {INK: "ink", LINE: "line", MARK: "mark", CARD: "card"} | {
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 """Colours of systems in files, which all readers can tell apart: Okabe and Ito, Color universal design, 2008.
 
-Yellow, which is pale on white, is last; the page has darker colours, of a contrast of 3 and more in both its schemes.
+Yellow, which is pale on white, is last; the page has darker colours, of a contrast of 5 and more in both its schemes.
 """
 
 _IN_FILES = {"ink": "#1c2430", "line": "#d5dbe3", "mark": "#009e73", "card": "#ffffff"} | {
