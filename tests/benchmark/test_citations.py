@@ -81,9 +81,10 @@ def resealed(fields: dict[str, object]) -> Record:
     return sealed_record({name: value for name, value in fields.items() if name not in {"schema", "id", "seal"}})
 
 
-def test_what_declares_itself_unknown_is_not_cited_as_such(written: WrittenReport) -> None:
-    for each in written.report.citations:
-        assert known.UNKNOWN not in {each.publication, each.licence}
+def test_what_declares_itself_unknown_is_not_cited_as_such() -> None:
+    assert known._known("unknown") is known._known("Unknown") is known._known(None) is None
+    assert known._known("MIT") == "MIT"
+    assert known.Citation("corpus", "calls", None, None).line == "calls: no publication is known"
 
 
 def test_the_tables_name_what_there_is() -> None:

@@ -690,7 +690,8 @@ def test_citation_and_licence_of_a_model_stand_in_every_form(tmp_path: Path) -> 
         plain = text.replace("\\", "").replace("{-}", "-")
         assert "arXiv:2601.00001" in plain, name
         assert "CC-BY-NC-4.0; MIT" in plain, name
-    assert "| mel | " not in shown["report.md"].partition("## Models")[2], "nothing is made up of what was not said"
+    models = shown["report.md"].partition("## Models")[2].partition("## To cite")[0]
+    assert "| mel | " not in models, "nothing is made up of what was not said"
     rows = json.loads(shown["results.json"])["rows"]
     assert {row["citation"] for row in rows} == {None, "Doe 2026, arXiv:2601.00001"}
 

@@ -147,7 +147,7 @@ def test_figures_have_real_text_and_neither_style_nor_address(tmp_path: Path) ->
             assert absent not in figure.svg, (figure.key, absent)
         file = figure.as_file()
         assert "class=" not in file
-        assert "#2161a8" in file or "#17703c" in file
+        assert "#0072b2" in file or "#009e73" in file
 
 
 @pytest.fixture(scope="module")
