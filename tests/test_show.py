@@ -54,6 +54,8 @@ def test_the_numbers_are_there_with_intervals_and_counts(written: list[WrittenRe
     assert rows["published in"].endswith(str(record.upstream.citation))
     assert "probe" not in rows, "a clean record has no condition"
     assert "condition" not in rows
+    assert record.heard is not None
+    assert rows["heard before"].endswith(f"{record.heard.verdict}: {'; '.join(record.heard.basis)}")
     for warning in record.corpus.warnings:
         assert f"  {warning}" in lines
 

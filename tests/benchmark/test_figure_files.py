@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
     out = tmp_path_factory.mktemp("report")
-    return write_report(ReportRequest(runs=(runs,), out=out, formats=("md",), figures=("svg", "png", "pdf")))
+    return write_report(ReportRequest(runs=(runs,), out=out, formats=("html",), figures=("svg", "png", "pdf")))
 
 
 def pixels_of(png: bytes) -> set[str]:
@@ -44,6 +45,13 @@ def test_every_figure_is_there_in_every_format(written: WrittenReport) -> None:
     magic = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
     for path in written.files:
         assert path.read_bytes().startswith(magic.get(path.suffix, b"")), path
+
+
+def test_every_figure_of_the_page_is_a_file(written: WrittenReport) -> None:
+    (page,) = (path for path in written.files if path.suffix == ".html")
+    shown = re.findall(r'aria-labelledby="(\S+)-title \1-text"', page.read_text(encoding="utf-8"))
+    assert shown
+    assert set(shown) <= {figure.key for figure in figures_of(written.report)}
 
 
 def test_pictures_have_the_colours_of_okabe_and_ito_and_no_placeholder(written: WrittenReport) -> None:

@@ -56,8 +56,8 @@ def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> No
         typer.echo("  ".join(row[index].ljust(width) for index, width in zip(shown, widths, strict=True)).rstrip())
 
 
-def print_results(results: Sequence[WrittenRecord], as_json: bool) -> None:
-    """Print the records of a run: a table and their paths, or JSON."""
+def print_results(results: Sequence[WrittenRecord], as_json: bool, reporter: Reporter) -> None:
+    """Print the records of a run: a table, notes to the reporter, and their paths; or JSON."""
     if as_json:
         print_json(
             {
@@ -71,7 +71,7 @@ def print_results(results: Sequence[WrittenRecord], as_json: bool) -> None:
 
     print_table(results_table([written.record for written in results]))
     for note in dict.fromkeys(filter(None, (_heard_before(written.record) for written in results))):
-        say(f"note: {note}")
+        reporter.say(f"note: {note}")
     for written in results:
         typer.echo(written.path)
 

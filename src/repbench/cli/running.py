@@ -196,9 +196,10 @@ def run(arguments: RunArguments) -> None:
         return
     from repbench.benchmark.run import run as run_pair
 
-    results = run_pair(request, reporter_for(arguments.quiet))
+    reporter = reporter_for(arguments.quiet)
+    results = run_pair(request, reporter)
     if results:  # none where another process leads
-        print_results(results, arguments.as_json)
+        print_results(results, arguments.as_json, reporter)
 
 
 def pretrain(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from repbench.benchmark.report.data.assemble import Report
-from repbench.benchmark.report.render import figures, similarity
+from repbench.benchmark.report.render import figures, robustness, similarity
 from repbench.benchmark.report.render.svg import MADE_BY, Figure
 from repbench.errors import UsageError
 from repbench.files import atomic_write, environment_faults
@@ -23,6 +23,7 @@ FOLDER = "figures"
 
 def figures_of(report: Report) -> Iterator[Figure]:
     """Every figure of a report, in the order of the page."""
+    yield from (figure for figure, _ in robustness.drawings_of(report.robustness) if figure is not None)
     yield from map(figures.efficiency_figure, report.efficiencies)
     yield from map(figures.layers_figure, report.profiles)
     yield from map(figures.cost_figure, report.fronts)

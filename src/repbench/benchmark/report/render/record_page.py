@@ -103,7 +103,14 @@ def record_text(found: FoundRecord) -> str:
         lines.append(f"warning: {RECORD_FILE} was changed after it was written: its content calls for another id")
     lines += ["", *_table(_metric_rows(record)), ""]
     lines += _aligned(
-        [*_of_score(record), *_of_model(record), *_of_data(record), *_of_setting(record), *_of_cost(record)]
+        [
+            *_of_score(record),
+            *_of_model(record),
+            *_of_training(record),
+            *_of_data(record),
+            *_of_setting(record),
+            *_of_cost(record),
+        ]
     )
     lines += _excluded(record)
     if record.corpus.warnings:
@@ -145,6 +152,11 @@ def _of_model(record: Record) -> Iterator[tuple[str, str]]:
         yield "published in", model.citation
     if model.licence is not None:
         yield "licence", model.licence
+
+
+def _of_training(record: Record) -> Iterator[tuple[str, str]]:
+    if record.heard is not None:
+        yield "heard before", f"{record.heard.verdict}: {'; '.join(record.heard.basis)}"
 
 
 def _of_data(record: Record) -> Iterator[tuple[str, str]]:
