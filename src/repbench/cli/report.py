@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repbench.cli.options import Json, Out
+from repbench.cli.options import By, GroupCorpora, Json, LeastSpeakers, Out, least_speakers_of
 from repbench.cli.output import print_json
 from repbench.errors import UsageError
 
@@ -28,6 +28,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="mockingjay2020|superb", help="Published numbers, set apart; may be repeated."),
     ] = None,
+    by: By = None,
+    corpus: GroupCorpora = None,
+    least_speakers: LeastSpeakers = None,
     as_json: Json = False,
 ) -> None:
     """Draw tables, curves and a page from records alone.
@@ -43,6 +46,9 @@ def report(
         formats=cast("tuple[Format, ...]", _chosen(format_.split(","), FORMATS, "--format")),
         published=cast("tuple[PublishedName, ...]", _chosen(with_published or [], PUBLISHED, "--with-published")),
         processes=_available_cores(),
+        by=tuple(by or ()),
+        corpora=tuple(corpus or ()),
+        least_speakers=least_speakers_of(least_speakers),
     )
     written = write_report(request, ConsoleReporter())
     if as_json:

@@ -11,8 +11,19 @@ import typer
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
-from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, Json, Plugins, Threads, take_threads
-from repbench.cli.output import print_json, print_matrix, print_results, say
+from repbench.cli.options import (
+    UPSTREAM_NAMES,
+    By,
+    Checkpoint,
+    Device,
+    Json,
+    LeastSpeakers,
+    Plugins,
+    Threads,
+    least_speakers_of,
+    take_threads,
+)
+from repbench.cli.output import print_groups, print_json, print_matrix, print_results, say
 
 if TYPE_CHECKING:
     from repbench.benchmark.run import RunRequest
@@ -82,6 +93,8 @@ class RunArguments:
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
     ] = None
+    by: By = None
+    least_speakers: LeastSpeakers = None
     plugin: Plugins = None
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")] = Path("runs")
     condition: Annotated[
@@ -144,6 +157,7 @@ class RunArguments:
             store_layers=tuple(self.store_layer or ()),
             conditions=(*(self.condition or ()), *_preset_of_conditions(self.conditions)),
             matched=self.matched,
+            by=tuple(self.by or ()),
         )
 
 
@@ -170,8 +184,19 @@ def run(arguments: RunArguments) -> None:
     from repbench.console import ConsoleReporter
 
     results = run_pair(request, ConsoleReporter())
-    if results:  # none where another process leads
+    if not results:  # another process leads
+        return
+    if not request.by:
         print_results(results, arguments.as_json)
+        return
+    from repbench.benchmark.report import groups_of_records
+
+    report = groups_of_records(
+        [written.path for written in results], request.by, least_speakers_of(arguments.least_speakers)
+    )
+    print_results(results, arguments.as_json, report)
+    if not arguments.as_json:
+        print_groups(report)
 
 
 def pretrain(

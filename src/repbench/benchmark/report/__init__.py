@@ -12,6 +12,7 @@ from repbench.benchmark.report.render.write import (
     Format,
     ReportRequest,
     WrittenReport,
+    groups_of_records,
     write_layer_figures,
     write_report,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ReportRequest",
     "WrittenReport",
     "assemble",
+    "groups_of_records",
     "write_layer_figures",
     "write_report",
 ]
