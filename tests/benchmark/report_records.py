@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, write_record
 from repbench.benchmark.scoring.metrics import metrics_part
+from repbench.corpora.contract import AttributeValue
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
 from repbench.registry import registry
 
@@ -66,9 +69,12 @@ def write(
     device: str = "cpu",
     citation: str | None = None,
     licence: str | None = None,
+    attributes: Mapping[str, Mapping[str, AttributeValue]] | None = None,
     **others: Any,
 ) -> Path:
     """Write one record with its predictions below `root`.
+
+    With `attributes`, from the id of an utterance to its own, the predictions keep them.
 
     Returns:
         Its `record.json`.
@@ -76,6 +82,9 @@ def write(
     classes = classes or (PHONES if task == "phone" else ("negative", "positive"))
     asked = answers(task, skill, seed, count, speakers)
     predictions = asked[: len(asked) - without]
+    if attributes is not None:
+        kept = (tuple(sorted(attributes.get(each.id, {}).items())) for each in predictions)
+        predictions = [replace(each, attributes=own) for each, own in zip(predictions, kept, strict=True)]
     made = build_task(registry().find("downstream", task).entry, {})
     record: Record = sealed_record(
         {

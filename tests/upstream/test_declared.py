@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from repbench import load_upstream
 from repbench.benchmark.pipeline.setup import RunRequest
-from repbench.benchmark.run import _notes_on_weights
+from repbench.benchmark.run import notes_on_weights
 from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.testing import tone_corpus
 from repbench.testing.certify import certify_upstream
@@ -198,7 +198,7 @@ def test_a_missing_declaration_says_where_to_write_it_and_what(models: str, tmp_
 
 def test_a_module_without_weights_is_said_to_be_used_as_it_was_built(models: str) -> None:
     built, drawn = (load_upstream(f"py:{models}:made", checkpoint=each) for each in (None, "random"))
-    (said,) = _notes_on_weights(RunRequest(upstream=f"py:{models}:made", downstream="phone"), built)
+    (said,) = notes_on_weights(RunRequest(upstream=f"py:{models}:made", downstream="phone"), built)
     assert re.fullmatch(r"the declaration is .*_made\.info\.yaml; no `weights`: those of the module as it was .*", said)
     assert (provenance_of(built).notes, provenance_of(drawn).log) == ((), ())
 

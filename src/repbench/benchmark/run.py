@@ -33,7 +33,12 @@ from repbench.benchmark.pipeline.conditioned_run import by_condition, trainings_
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.folded_run import StatisticsOfFolds, in_batches, probed_in_folds
-from repbench.benchmark.pipeline.run_data import RunData, open_test
+from repbench.benchmark.pipeline.run_data import (
+    RunData,
+    open_test,
+    refuse_unknown_attributes,
+    refuse_unreadable_groups,
+)
 from repbench.benchmark.pipeline.run_features import extract, road_of, trainings_of
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
@@ -79,6 +84,7 @@ def run(request: RunRequest, reporter: Reporter | None = None) -> list[WrittenRe
     """
     reporter = reporter or Silence()
     refuse_contradictions(request)
+    refuse_unreadable_groups(request.by)
     if not request.finetune or request.probe is not None:
         with alone_if_missing_only(request, reporter):
             return _run(request, reporter, Processes())
@@ -146,6 +152,7 @@ def _run_one(request: RunRequest, reporter: Reporter, processes: Processes) -> l
     for note in notes_on_weights(request, context.upstream):
         reporter.say(f"note: {note}")
     corpus = opened()
+    refuse_unknown_attributes(corpus, request.by)
     before, settings = answered_before(context, corpus, settings) if request.missing_only else ([], settings)
     if not settings:
         return [*before, *_with_untrained(request, context, reporter, processes)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from repbench.cli.commands import Commands
-from repbench.cli.options import Json
+from repbench.cli.options import By, GroupCorpora, Json, LeastSpeakers, least_speakers_of
 from repbench.cli.output import help_if_alone, print_files, print_json, say
 from repbench.errors import RepbenchError, printable
 
@@ -98,6 +98,9 @@ def leaderboard_build(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the page goes; default: page/ in the leaderboard.")
     ] = None,
+    by: By = None,
+    corpus: GroupCorpora = None,
+    least_speakers: LeastSpeakers = None,
     as_json: Json = False,
 ) -> None:
     """Check every submission again, and write the page of those that pass.
@@ -105,11 +108,12 @@ def leaderboard_build(
     Submissions that fail are named and left out; the exit code is then the highest of all, and the page is written.
     """
     from repbench.benchmark.leaderboard import Leaderboard
-    from repbench.benchmark.leaderboard.page import build
+    from repbench.benchmark.leaderboard.page import PageGroups, build
     from repbench.console import ConsoleReporter
 
     board = Leaderboard(folder)
-    built = build(board, out or folder / "page", ConsoleReporter())
+    groups = PageGroups(tuple(by or ()), tuple(corpus or ()), least_speakers_of(least_speakers))
+    built = build(board, out or folder / "page", ConsoleReporter(), groups)
     for error in built.refused.values():
         say(f"error: {error.line()}")
     if as_json:

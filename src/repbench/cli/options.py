@@ -44,6 +44,34 @@ PictureFormats = Annotated[str, typer.Option("--format", metavar="png,svg", help
 PictureSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of random choices.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files whose content differs.")]
 
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        metavar="ATTRIBUTE[:EDGES]",
+        help="Scores by group of test utterances: gender, accent, age:16,30 (bands of a number), …; may be repeated.",
+    ),
+]
+LeastSpeakers = Annotated[
+    int | None,
+    typer.Option("--least-speakers", metavar="K", min=0, help="Fewest speakers of a group that is shown; default: 5."),
+]
+GroupCorpora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--corpus",
+        metavar="C",
+        help="Read the attributes of --by from this corpus of the records, not from predictions; may be repeated.",
+    ),
+]
+
+
+def least_speakers_of(given: int | None) -> int:
+    """The value of `--least-speakers`, or its default."""
+    from repbench.benchmark.scoring.grouping import LEAST_SPEAKERS
+
+    return LEAST_SPEAKERS if given is None else given
+
 
 def take_threads(number: int | None) -> None:
     """Let this process compute on `number` threads; None: on those that suit the machine."""

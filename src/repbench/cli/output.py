@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repbench.benchmark.records.record import Record
+    from repbench.benchmark.report import Report
     from repbench.benchmark.run import WrittenRecord
     from repbench.progress import Reporter
 
@@ -56,13 +57,18 @@ def print_columns(headings: Sequence[str], rows: Sequence[dict[str, str]]) -> No
         typer.echo("  ".join(row[index].ljust(width) for index, width in zip(shown, widths, strict=True)).rstrip())
 
 
-def print_results(results: Sequence[WrittenRecord], as_json: bool, reporter: Reporter) -> None:
-    """Print the records of a run: a table, notes to the reporter, and their paths; or JSON."""
+def print_results(
+    results: Sequence[WrittenRecord], as_json: bool, reporter: Reporter, groups: Report | None = None
+) -> None:
+    """Print the records of a run: a table, notes to the reporter and paths, or JSON, with the groups of a report."""
     if as_json:
+        from repbench.benchmark.report.render.json import groups_part
+
         print_json(
             {
                 "records": [str(written.path) for written in results],
                 "results": [written.record.as_dict() for written in results],
+                **({} if groups is None else groups_part(groups)),
             }
         )
         return
@@ -90,6 +96,18 @@ _WORDS = {
     "not heard": "test utterances were not heard before",
     "unknown": "whether test utterances were heard before is unknown",
 }
+
+
+def print_groups(report: Report) -> None:
+    """Print a table for each task and attribute, and what has no groups to stderr."""
+    from repbench.benchmark.report.render.tables import groups
+    from repbench.benchmark.report.render.terminal_table import plain_table
+    from repbench.console import print_table
+
+    for each in groups(report.groups):
+        print_table(plain_table(each))
+    for note in report.notes_on_groups:
+        say(f"note: {note}")
 
 
 def print_matrix(records: Sequence[Record]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repbench.cli.options import Json, Out, Quiet
+from repbench.cli.options import By, GroupCorpora, Json, LeastSpeakers, Out, Quiet, least_speakers_of
 from repbench.cli.output import print_json, reporter_for, say
 from repbench.errors import EnvironmentFault, UsageError, printable
 
@@ -33,6 +33,9 @@ def report(
         typer.Option("--figures", metavar="png,pdf,svg", help="Also write every figure, to OUT/figures."),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser when it is written.")] = False,
+    by: By = None,
+    corpus: GroupCorpora = None,
+    least_speakers: LeastSpeakers = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -61,6 +64,9 @@ def report(
         figures=cast("tuple[PictureFormat, ...]", _chosen(figures.split(","), PICTURE_FORMATS, "--figures"))
         if figures is not None
         else (),
+        by=tuple(by or ()),
+        corpora=tuple(corpus or ()),
+        least_speakers=least_speakers_of(least_speakers),
     )
     written = write_report(request, reporter_for(quiet))
     if quiet:  # which leaves out notes, but a record that fails is an error

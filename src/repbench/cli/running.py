@@ -12,8 +12,21 @@ from repbench.cli import completion
 from repbench.cli.check import take_plugins
 from repbench.cli.commands import refuse_both
 from repbench.cli.option_objects import takes
-from repbench.cli.options import UPSTREAM_NAMES, Checkpoint, Device, DryRun, Json, Plugins, Quiet, Threads, take_threads
-from repbench.cli.output import print_json, print_matrix, print_results, reporter_for, say
+from repbench.cli.options import (
+    UPSTREAM_NAMES,
+    By,
+    Checkpoint,
+    Device,
+    DryRun,
+    Json,
+    LeastSpeakers,
+    Plugins,
+    Quiet,
+    Threads,
+    least_speakers_of,
+    take_threads,
+)
+from repbench.cli.output import print_groups, print_json, print_matrix, print_results, reporter_for, say
 
 if TYPE_CHECKING:
     from repbench.benchmark.run import RunRequest
@@ -102,6 +115,8 @@ class RunArguments:
     probe: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the corpus with the probe of this run; train nothing.")
     ] = None
+    by: By = None
+    least_speakers: LeastSpeakers = None
     plugin: Plugins = None
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")] = Path("runs")
     condition: Annotated[
@@ -166,6 +181,7 @@ class RunArguments:
             store_layers=tuple(self.store_layer or ()),
             conditions=(*(self.condition or ()), *_preset_of_conditions(self.conditions)),
             matched=self.matched,
+            by=tuple(self.by or ()),
         )
 
 
@@ -198,8 +214,19 @@ def run(arguments: RunArguments) -> None:
 
     reporter = reporter_for(arguments.quiet)
     results = run_pair(request, reporter)
-    if results:  # none where another process leads
+    if not results:  # another process leads
+        return
+    if not request.by:
         print_results(results, arguments.as_json, reporter)
+        return
+    from repbench.benchmark.report import groups_of_records
+
+    report = groups_of_records(
+        [written.path for written in results], request.by, least_speakers_of(arguments.least_speakers)
+    )
+    print_results(results, arguments.as_json, reporter, report)
+    if not arguments.as_json:
+        print_groups(report)
 
 
 def pretrain(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repbench.benchmark.scoring.statistics import Interval, LeftOut, crossed_intervals_in_log_odds, crossed_intervals_of
+from repbench.benchmark.scoring.statistics.gaps import GroupRuns
 from repbench.downstream.metrics.verification import RankedTrials, eer, error_rates
 from repbench.downstream.verification import PairTally, Verification
 
@@ -104,15 +105,25 @@ def true_eer(world: PairWorld) -> float:
     return eer(rates)
 
 
-def intervals_of(trials: SimulatedTrials) -> dict[Way, Interval | None]:
-    """The interval of the equal error rate in four ways: on a linear scale, of log-odds as the task has it, two naive.
+def group_runs(trials: SimulatedTrials, prefix: str = "") -> GroupRuns:
+    """The equal error rate (`eer`) of trials, with all speakers and without each on either side, as one group has it.
 
-    `test side` leaves out the trials with a speaker as test side alone; `trials` leaves out random blocks of trials, as
-    if these were independent.
+    Args:
+        trials: Of one group.
+        prefix: Of the names of its speakers, which are numbers.
     """
     task = Verification()
+    tallies = _tallies(trials)
+    whole = task.measure_tallies(tallies, ())["eer"].value
+    without = tuple({"eer": each["eer"].value} for each in task.without_each(tallies, ()))
+    names = tuple(f"{prefix}{number}" for number in range(len(tallies)))
+    return GroupRuns((LeftOut({"eer": whole}, without),), names)
+
+
+def _tallies(trials: SimulatedTrials) -> list[PairTally]:
+    """One for each speaker, in the order of their numbers."""
     names = [f"{number:04d}" for number in range(1 + int(max(trials.enrolled.max(), trials.tested.max())))]
-    tallies = [
+    return [
         PairTally(
             frozenset({name}),
             trials.scores[trials.tested == number],
@@ -121,13 +132,23 @@ def intervals_of(trials: SimulatedTrials) -> dict[Way, Interval | None]:
         )
         for number, name in enumerate(names)
     ]
+
+
+def intervals_of(trials: SimulatedTrials) -> dict[Way, Interval | None]:
+    """The interval of the equal error rate in four ways: on a linear scale, of log-odds as the task has it, two naive.
+
+    `test side` leaves out the trials with a speaker as test side alone; `trials` leaves out random blocks of trials, as
+    if these were independent.
+    """
+    task = Verification()
+    tallies = _tallies(trials)
     whole = task.measure_tallies(tallies, ())["eer"].value
     both = [each["eer"].value for each in task.without_each(tallies, ())]
     ranked = RankedTrials.of(trials.scores, trials.targets)
     order = np.argsort(-trials.scores, kind="stable")
     block = np.random.default_rng(0).integers(NUM_BLOCKS, size=len(order))
     tested = trials.tested[order]
-    one_side = [_rate(ranked.where(tested != number)) for number in range(len(names))]
+    one_side = [_rate(ranked.where(tested != number)) for number in range(len(tallies))]
     blocks = [_rate(ranked.where(block != number)) for number in range(NUM_BLOCKS)]
     return {
         "both sides": _interval(whole, both),

@@ -14,6 +14,7 @@ from repbench.benchmark.leaderboard.board import Leaderboard
 from repbench.benchmark.leaderboard.submission import Submission
 from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, write_fields
 from repbench.benchmark.report import FORMATS, Heading, ReportRequest, write_report
+from repbench.benchmark.scoring.grouping import LEAST_SPEAKERS
 from repbench.errors import DataError, RepbenchError
 from repbench.files import ensure_writable
 from repbench.progress import Reporter, Silence
@@ -36,15 +37,26 @@ class Built:
     refused: Mapping[Path, RepbenchError]
 
 
-def build(board: Leaderboard, out: Path, reporter: Reporter | None = None) -> Built:
+@dataclass(frozen=True, slots=True)
+class PageGroups:
+    """The groups of a page, as in `ReportRequest`."""
+
+    by: tuple[str, ...] = ()
+    corpora: tuple[str, ...] = ()
+    least_speakers: int = LEAST_SPEAKERS
+
+
+def build(board: Leaderboard, out: Path, reporter: Reporter | None = None, groups: PageGroups | None = None) -> Built:
     """Check every submission, and write the page of those that pass.
 
     Args:
         board: The leaderboard.
         out: Folder of the page; files of an earlier page are replaced.
         reporter: Receives notes.
+        groups: By which attributes the page has groups; None: by none.
 
     Raises:
+        UsageError: An attribute of the groups cannot be read.
         DataError: No submission passes.
         EnvironmentFault: The place may not be written to.
     """
@@ -67,7 +79,16 @@ def build(board: Leaderboard, out: Path, reporter: Reporter | None = None) -> Bu
         refused={path.relative_to(board.folder): error.what for path, error in refused.items()},
         root=out,
     )
-    request = ReportRequest(runs=places, out=out, formats=FORMATS, heading=heading)
+    groups = groups or PageGroups()
+    request = ReportRequest(
+        runs=places,
+        out=out,
+        formats=FORMATS,
+        heading=heading,
+        by=groups.by,
+        corpora=groups.corpora,
+        least_speakers=groups.least_speakers,
+    )
     written = write_report(request, reporter)
     return Built(written.files, tuple(accepted), refused)
 

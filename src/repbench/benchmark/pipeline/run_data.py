@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from repbench.benchmark.data.dataset import (
 from repbench.benchmark.features.source import exclusions
 from repbench.benchmark.pipeline.setup import RunContext
 from repbench.benchmark.scoring.baselines import baselines
+from repbench.benchmark.scoring.grouping import groupings_of
 from repbench.corpora.conditions import original
 from repbench.corpora.contract import Corpus
-from repbench.errors import DataError
+from repbench.errors import DataError, did_you_mean
 
 HEARD_DIGITS = 16
 """Hexadecimal digits of the SHA-256 of each sound that a probe was trained and selected on, in its file."""
@@ -131,6 +132,31 @@ def sounds_and_speakers(splits: LabelledSplits | LabelledFold) -> dict[str, list
         "heard": sorted(utterance.samples_sha256[:HEARD_DIGITS] for utterance in utterances),
         "speakers": sorted({utterance.speaker for utterance in utterances if utterance.speaker is not None}),
     }
+
+
+def refuse_unreadable_groups(by: Sequence[str]) -> None:
+    """Refuse groups that cannot be read, before anything is computed; errors as `Grouping.parse`."""
+    groupings_of(tuple(by))
+
+
+def refuse_unknown_attributes(corpus: Corpus, by: Sequence[str]) -> None:
+    """Refuse groups by an attribute that no utterance of the corpus has.
+
+    Raises:
+        DataError: Names the attribute, and those that there are.
+    """
+    missing = dict.fromkeys(each.attribute for each in groupings_of(tuple(by)))
+    known: set[str] = set()
+    for utterance in corpus.utterances:
+        # Most corpora have an attribute in their first utterance: the others are not read.
+        if all(name in known for name in missing):
+            return
+        known.update(utterance.attributes)
+    for name in missing:
+        if name not in known:
+            what = f"No utterance of {corpus.name} has the attribute `{name}`"
+            do = f"Choose of {', '.join(sorted(known))}" if known else "Prepare the corpus with attributes"
+            raise DataError(what, key="--by", do=f"{did_you_mean(name, known).strip()} {do}".strip())
 
 
 def refuse_exclusions(test: HeldOutTest, allowed: int) -> None:

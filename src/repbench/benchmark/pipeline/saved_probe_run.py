@@ -15,7 +15,7 @@ from repbench.benchmark.data.dataset import (
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.finetuning.network import SavedNetwork, load_network
-from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, RunData, open_test
+from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, RunData, open_test, refuse_unknown_attributes
 from repbench.benchmark.pipeline.run_features import extract
 from repbench.benchmark.pipeline.setup import (
     RunRequest,
@@ -93,6 +93,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
         )
     check_invariance(context.upstream, context.upstream_entry, context.fingerprint, context.device)
     corpus = opened()
+    refuse_unknown_attributes(corpus, request.by)
     rates = notes_of(corpus, context.upstream)
     splits = splits_for_probe(
         corpus, context.task, probe.shape.classes, source.id, excludes=exclusions(context.upstream)

@@ -80,6 +80,8 @@ class RunRequest:
         store_layers: Layers, named as in `layer`, that are extracted and stored in the same pass, for later runs.
         conditions: Conditions of the test sound, as `noise:babble:10`; one more record each, of the same probe.
         matched: Whether probes are trained under the condition that they are scored under, not on clean sound.
+        by: Attributes of the test utterances that predictions keep, so that a report can group by them; with or without
+            edges, as in `repbench.benchmark.scoring.grouping`.
     """
 
     upstream: str
@@ -104,6 +106,7 @@ class RunRequest:
     store_layers: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     matched: bool = False
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

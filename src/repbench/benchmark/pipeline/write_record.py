@@ -21,6 +21,7 @@ from repbench.benchmark.pipeline.run_data import OpenedTest, RunData
 from repbench.benchmark.pipeline.setup import RunContext, RunSetting, TrainedResult, WrittenRecord, module_of
 from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
+from repbench.benchmark.records.attributes import with_attributes
 from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.records.record import (
     Record,
@@ -30,6 +31,7 @@ from repbench.benchmark.records.record import (
     weights_file,
     write_record,
 )
+from repbench.benchmark.scoring.grouping import groupings_of
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.conditions import original
 from repbench.corpora.open import entry_of_corpus
@@ -142,6 +144,8 @@ def _written(
 ) -> WrittenRecord:
     setting, splits = scored.setting, data.splits
     heard = _heard(context, data, test)
+    names = [grouping.attribute for grouping in groupings_of(context.request.by)]
+    predictions = with_attributes(predictions, (each.utterance for each in test.examples), names)
     record = sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from repbench.benchmark.records.attributes import attributes_of
 from repbench.benchmark.records.parts import (
     ConditionPart,
     Cost,
@@ -274,9 +275,11 @@ def fold_probe_file(number: int) -> str:
 
 
 def prediction_line(prediction: Prediction) -> dict[str, Any]:
-    """One line of `predictions.jsonl`; it has a `fold` where there are folds."""
+    """One line of `predictions.jsonl`; it has a `fold` where there are folds, and `attributes` where any are kept."""
     line = prediction.as_line()
-    return line if prediction.fold is None else {**line, "fold": prediction.fold}
+    if prediction.fold is not None:
+        line = {**line, "fold": prediction.fold}
+    return {**line, "attributes": dict(prediction.attributes)} if prediction.attributes else line
 
 
 def is_of_known_kind(line: dict[str, Any]) -> bool:
@@ -349,6 +352,9 @@ def prediction_of(line: dict[str, Any], problem: Problem | None = None) -> Predi
     Raises:
         ValueError, KeyError, TypeError: It is none, or holds more.
     """
+    if "attributes" in line:
+        rest = {name: value for name, value in line.items() if name != "attributes"}
+        return replace(prediction_of(rest, problem), attributes=attributes_of(line["attributes"]))
     if "fold" in line:
         fold, line = line["fold"], {name: value for name, value in line.items() if name != "fold"}
         if not isinstance(fold, str):

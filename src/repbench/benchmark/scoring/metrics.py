@@ -36,12 +36,14 @@ class Measured:
         unit: The unit of a cluster: speaker or group; None where there is one cluster.
         ids: The utterances of each cluster, sorted.
         whole: Every metric with its counts.
+        names: Of the clusters, in the order of `values.without`; none with fewer than two.
     """
 
     values: LeftOut
     unit: str | None
     ids: tuple[tuple[str, ...], ...]
     whole: Mapping[str, Measurement]
+    names: tuple[str, ...] = ()
 
 
 def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequence[Prediction]) -> Measured:
@@ -57,7 +59,7 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
             names = list(by_unit) if len(by_unit) > 1 else []
             without = [_without(task, classes, predictions, unit or "", name) for name in names]
         ids = tuple(by_unit[name] for name in names) or (tuple(sorted(each.id for each in predictions)),)
-        return Measured(LeftOut(_values(whole), tuple(without)), unit if names else None, ids, whole)
+        return Measured(LeftOut(_values(whole), tuple(without)), unit if names else None, ids, whole, tuple(names))
     ids = tuple(tuple(sorted(each.id for each in cluster)) for cluster in clusters)
     with plugin_faults(task.info.name):
         # One tally a cluster; leaving a cluster out then sums counts again instead of measuring every prediction m
@@ -73,7 +75,8 @@ def measure_clusters(task: Downstream, classes: Sequence[str], predictions: Sequ
                 [[tally] for tally in tallies],
                 lambda several: _values(by_tallies.measure_tallies(several, classes)),
             )
-    return Measured(values, unit, ids, whole)
+    named = () if unit is None else tuple(str(getattr(cluster[0], unit)) for cluster in clusters)
+    return Measured(values, unit, ids, whole, named)
 
 
 def units_apart(problem: Problem, predictions: Sequence[Prediction], unit: str) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ first X, so each cell is written once, and without a speaker all its cells go, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, ClassVar, Self, cast
@@ -21,6 +21,7 @@ from repbench.downstream.problems.contract import (
     TaskContext,
     is_count,
     refuse_unknown_fields,
+    speakers_outside,
 )
 from repbench.downstream.problems.training_free import TrainingFreeProblem
 
@@ -135,6 +136,13 @@ class Abx(TrainingFreeProblem):
     def without(self, predictions: Sequence[Prediction], unit: str, name: str) -> Sequence[Prediction]:
         """Without the utterances of a speaker, and without the cells of others that need it."""
         return [cast(AbxPrediction, each).without(name) for each in super().without(predictions, unit, name)]
+
+    def among(self, predictions: Sequence[Prediction], ids: Collection[str]) -> Sequence[Prediction]:
+        """The cells of which all speakers have nothing but these utterances: tokens are named by their speakers."""
+        found: Sequence[Prediction] = [each for each in predictions if each.id in ids]
+        for speaker in sorted(speakers_outside(predictions, ids)):
+            found = self.without(found, "speaker", speaker)
+        return found
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
         """Faults: cells that are none, and counts that are not possible."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, get_args, runtime_checkable
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 import numpy as np
 from numpy.typing import NDArray
 
-from repbench.corpora.contract import Phone, Utterance
+from repbench.corpora.contract import AttributeValue, Phone, Utterance
 from repbench.downstream.problems.scoring_grid import UNLABELLED, Integers
 from repbench.errors import PluginError, did_you_mean
 
@@ -167,6 +167,8 @@ class Prediction:
         group: Its chapter, session or video, if known.
         fold: The fold in which it was test; None where there are no folds. `as_line` and `of_line` leave it out, as it
             is not of the kind: who writes and reads lines adds it.
+        attributes: Attributes of the utterance that a run keeps for groups, as pairs of name and value by name; left
+            out of lines as `fold` is.
         marker: The field of a line of `predictions.jsonl` that only this kind of prediction has.
     """
 
@@ -176,6 +178,7 @@ class Prediction:
     speaker: str | None
     group: str | None
     fold: str | None = None
+    attributes: tuple[tuple[str, AttributeValue], ...] = ()
 
     def as_line(self) -> dict[str, Any]:
         """The fields of its line of `predictions.jsonl`."""
@@ -217,8 +220,12 @@ class Prediction:
         return None
 
 
+_OF_NO_KIND = frozenset({"fold", "attributes"})
+"""Fields of a prediction that its kind neither writes nor reads."""
+
+
 def _fields_of(kind: type[Prediction]) -> tuple[str, ...]:
-    return tuple(each.name for each in dataclasses.fields(kind) if each.name != "fold")
+    return tuple(each.name for each in dataclasses.fields(kind) if each.name not in _OF_NO_KIND)
 
 
 def _frozen(value: Any) -> Any:
@@ -230,6 +237,11 @@ def refuse_unknown_fields(line: Mapping[str, Any], known: Iterable[str]) -> None
     """Refuse a line with more fields than its kind of prediction has, with a ValueError."""
     if unknown := set(line).difference(known):
         raise ValueError(f"unknown field `{min(unknown)}`")
+
+
+def speakers_outside(predictions: Sequence[Prediction], ids: Collection[str]) -> frozenset[str]:
+    """The speakers of predictions who have an utterance that is not among `ids`."""
+    return frozenset(each.speaker for each in predictions if each.id not in ids and each.speaker is not None)
 
 
 def is_count(value: object, most: int = MOST) -> bool:
@@ -488,6 +500,18 @@ class Problem(ABC):
             name: Of the one that is left out: with its own predictions, and with all that others owe to it.
         """
         return [each for each in predictions if name not in self.units_of(each, unit)]
+
+    def among(self, predictions: Sequence[Prediction], ids: Collection[str]) -> Sequence[Prediction]:
+        """The predictions of some utterances, as they are without all others: those that a group is measured by.
+
+        By default those with these ids. Where a prediction holds items with several utterances, such as trials, those
+        items are left out that have an utterance, or the speaker of one, that is not among them.
+
+        Args:
+            predictions: Of all utterances.
+            ids: Of the utterances that stay.
+        """
+        return [each for each in predictions if each.id in ids]
 
     # baselines
 

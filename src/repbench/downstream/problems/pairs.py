@@ -25,6 +25,7 @@ from repbench.downstream.problems.contract import (
     Problem,
     Quality,
     TaskContext,
+    speakers_outside,
 )
 from repbench.downstream.problems.training_free import TrainingFreeProblem
 from repbench.downstream.problems.trial_list import Trials
@@ -128,15 +129,28 @@ class _Pairs(Problem):
             if each.speaker == name:
                 continue
             kept = [place for place, speaker in enumerate(each.enrolment_speakers) if speaker != name]
-            found.append(
-                dataclasses.replace(
-                    each,
-                    enrolments=tuple(each.enrolments[place] for place in kept),
-                    enrolment_speakers=tuple(each.enrolment_speakers[place] for place in kept),
-                    targets=tuple(each.targets[place] for place in kept),
-                    trial_scores=tuple(each.trial_scores[place] for place in kept),
-                )
-            )
+            found.append(_with_trials(each, kept))
+        return found
+
+    def among(self, predictions: Sequence[Prediction], ids: Collection[str]) -> list[PairPrediction]:
+        """The trials of which both sides are among the utterances.
+
+        An enrolment under the id of an utterance is that utterance; one under another name, by several utterances, is
+        among them if all utterances of its speaker are.
+        """
+        every = {each.id for each in predictions}
+        outside = speakers_outside(predictions, ids)
+        found = []
+        for each in cast(Sequence[PairPrediction], predictions):
+            if each.id not in ids:
+                continue
+            sides = zip(each.enrolments, each.enrolment_speakers, strict=True)
+            kept = [
+                place
+                for place, (name, speaker) in enumerate(sides)
+                if (name in ids if name in every else speaker not in outside)
+            ]
+            found.append(_with_trials(each, kept))
         return found
 
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> PairPrediction:
@@ -313,6 +327,17 @@ def predictions_of(
         )
         for example, own in zip(examples, rows, strict=True)
     ]
+
+
+def _with_trials(prediction: PairPrediction, kept: Sequence[int]) -> PairPrediction:
+    """The prediction with some of its trials, by their places."""
+    return dataclasses.replace(
+        prediction,
+        enrolments=tuple(prediction.enrolments[place] for place in kept),
+        enrolment_speakers=tuple(prediction.enrolment_speakers[place] for place in kept),
+        targets=tuple(prediction.targets[place] for place in kept),
+        trial_scores=tuple(prediction.trial_scores[place] for place in kept),
+    )
 
 
 def _fault_of(prediction: PairPrediction) -> str | None:

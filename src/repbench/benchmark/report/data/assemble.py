@@ -23,6 +23,7 @@ from repbench.benchmark.report.data.efficiency import Efficiency, efficiencies
 from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
+from repbench.benchmark.report.data.groups import CellGroups, ColumnGroups, GroupRequest, column_groups
 from repbench.benchmark.report.data.heads import HeadComparison, head_comparisons
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
@@ -91,6 +92,8 @@ class Report:
         notes: Sentences for the reader.
         heading: Title and text above the report.
         similarities: Comparisons of layers, by `repbench compare`.
+        groups: Scores by group of utterances, by grouping and column.
+        notes_on_groups: Sentences on numbers without groups; they are among the notes.
     """
 
     gathered: Gathered
@@ -112,6 +115,8 @@ class Report:
     notes: Sequence[str]
     heading: Heading
     similarities: Sequence[FoundSimilarity] = ()
+    groups: Sequence[ColumnGroups] = ()
+    notes_on_groups: Sequence[str] = ()
 
     @property
     def citations(self) -> list[Citation]:
@@ -132,6 +137,19 @@ class Report:
         """The remarks on a number, with its number of seeds where that is not the usual one."""
         several = len(cell.runs)
         return [*cell.flags, *([f"{several} seed{'s' * (several > 1)}"] if several != self.seeds else [])]
+
+    def groups_of(self, cell: Cell) -> list[tuple[ColumnGroups, CellGroups]]:
+        """The groups of a number, one for each grouping in which it has any."""
+        return [(each, one) for each in self.groups for one in each.cells if one.cell.key == cell.key]
+
+    def worst_groups(self, cell: Cell) -> list[str]:
+        """The worst group of each grouping with its value, in words: "worst gender m 0.31"."""
+        found = []
+        for each, one in self.groups_of(cell):
+            if (worst := one.worst) is not None:
+                name = worst.name if each.grouping.edges else f"{each.grouping.attribute} {worst.name}"
+                found.append(f"worst {shown(name)} {number(worst.value)}")
+        return found
 
     def mark(self, cell: Cell) -> Literal["best", "tied", "untested", ""]:
         """The mark of a cell in its column and group."""
@@ -235,6 +253,7 @@ def assemble(
     *,
     processes: int = 1,
     progress: Advance = lambda done, total: None,
+    groups: GroupRequest | None = None,
 ) -> Report:
     """Read and verify the records and compute the contents of a report.
 
@@ -244,6 +263,7 @@ def assemble(
         heading: Title and text above the report.
         processes: Number of processes that verify many records; see `checking`.
         progress: Called with the records that are verified and all records.
+        groups: By which attributes it has groups; None: by none.
 
     Raises:
         DataError: A place does not exist, or there is no record.
@@ -265,6 +285,7 @@ def assemble(
     verdicts = compare(gathered, evidence)
     matrices, without = confusions(gathered, verdicts)
     heads = head_comparisons(gathered, evidence)
+    grouped, ungrouped = column_groups(gathered, evidence, groups or GroupRequest())
     return Report(
         gathered=gathered,
         verdicts=verdicts,
@@ -285,6 +306,7 @@ def assemble(
         notes=[
             *gathered.notes,
             *without,
+            *ungrouped,
             *_same_orders(heads),
             *_missing(gathered),
             *_few_seeds(gathered),
@@ -292,6 +314,8 @@ def assemble(
         ],
         heading=heading,
         similarities=similarities,
+        groups=grouped,
+        notes_on_groups=ungrouped,
     )
 
 

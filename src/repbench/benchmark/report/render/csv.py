@@ -142,6 +142,35 @@ def _lines(report: Report) -> Iterator[list[object]]:
                 yield [each.of_column(column) if each.of_column else known.get(each.heading) for each in COLUMNS]
 
 
+def groups(report: Report) -> str:
+    """The score of each group of each number, a line each; groups that are not shown have counts alone."""
+    headings = (
+        *("by", "group", "task", "corpus", "metric", "higher_is_better", "system", "mode", "layer", "label_fraction"),
+        *("speakers", "utterances", "shown", "value", "ci95_low", "ci95_high", "is_worst"),
+        *("gap", "gap_ci95_low", "gap_ci95_high", "gap_by_chance", "column", "cell"),
+    )
+    return _written(headings, _group_lines(report))
+
+
+def _group_lines(report: Report) -> Iterator[list[object]]:
+    for each in report.groups:
+        column = each.column
+        for one in each.cells:
+            row, gap = one.cell.row, one.gap
+            of_gap = [None] * 4 if gap is None else [gap.value, *_ends_of(gap.interval), gap.by_chance]
+            for group in one.groups:
+                yield [
+                    *(each.grouping.text, group.name, column.task, column.corpus, column.metric),
+                    *(column.higher_is_better, row.system.name, row.mode, row.layer, row.fraction),
+                    *(group.num_speakers, group.num_utterances, group.is_shown, group.value, *_ends_of(group.interval)),
+                    *(gap is not None and gap.worst == group.name, *of_gap, column.key, one.cell.key),
+                ]
+
+
+def _ends_of(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (interval.low, interval.high)
+
+
 def published(report: Report) -> str:
     """The published numbers with their sources, in the units they were published in."""
     return _written(

@@ -25,7 +25,7 @@ _LATEX = {
     "[": "{[}", "]": "{]}", "*": "{*}", "|": r"\textbar{}",
     '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
     "–": "--", "…": r"\ldots{}", "·": r"\textperiodcentered{}", "×": r"\texttimes{}", "≈": r"$\approx$", "→": "$\\to$",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "\N{NO-BREAK SPACE}": "~",
+    "≤": r"$\leq$", "≥": r"$\geq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "\N{NO-BREAK SPACE}": "~",
 }  # fmt: skip
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 

@@ -123,6 +123,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         for place, (group, together) in enumerate(report.overall.items())
         for each in tables.overall(together, group)
     ]
+    groups = list(tables.groups(report.groups))
     folds = [tables.folds(each) for each in report.folds]
     heard = [tables.heard(report, group) for group in gathered.groups]
     controls = [tables.controls(each) for each in report.controls]
@@ -133,6 +134,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         ("scores", "Scores"),
         ("heard", "Heard before"),
         *([("overall", "All tasks together")] if overall else []),
+        *([("groups", "Groups")] if groups else []),
         *([("folds", "Folds")] if folds else []),
         *([("heads", "Order of models by head")] if heads else []),
         *([("controls-title", "Controls")] if controls else []),
@@ -160,9 +162,10 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "cost_legend": [(each.heading, each.legend) for each in COST_COLUMNS],
         "varied": tables.varied(report),
         "untested": " ".join(tables.untested_sentence(report)),
-        "seeds": " ".join(tables.seeds_and_checks(report)),
+        "seeds": " ".join((*tables.seeds_and_checks(report), *tables.worst_sentence(report))),
         "heard_tables": heard,
         "overall": overall,
+        "group_tables": groups,
         "fold_tables": folds,
         "head_tables": heads,
         "control_tables": controls,
@@ -294,6 +297,7 @@ def _cell(report: Report, cell: Cell | None) -> dict[str, Any] | None:
         "interval": interval(cell.interval),
         "flag": ", ".join(report.flags(cell)),
         "heard": cell.heard.verdict,
+        "worst": report.worst_groups(cell),
         "bar": _bar(report, cell),
     }
 

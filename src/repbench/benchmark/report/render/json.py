@@ -22,6 +22,7 @@ from repbench.benchmark.report.data.det import DetCurve, DetCurves
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow
+from repbench.benchmark.report.data.groups import CellGroups, ColumnGroups, GroupScore
 from repbench.benchmark.report.data.heads import HeadComparison, Margin, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.reading import Run
@@ -40,6 +41,7 @@ from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.commands import command_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.scoring.statistics import Interval
+from repbench.benchmark.scoring.statistics.gaps import Gap
 
 SCHEMA = "repbench.report/1"
 
@@ -115,6 +117,12 @@ _OF_CLASS: dict[type, Fields] = {
     Citation: _fields("kind name publication licence"),
     Published: _fields("title source date notes values"),
     HeardPart: _fields("verdict basis declared n_overlapping n_test"),
+    ColumnGroups: _fields(
+        "column task=column.task corpus=column.corpus metric=column.metric by=grouping.text least_speakers cells"
+    ),
+    CellGroups: _fields("cell system=cell.row.title value=cell.value groups gap mixed"),
+    GroupScore: _fields("name utterances=num_utterances speakers=num_speakers shown=is_shown value ci95=interval"),
+    Gap: _fields("best worst value ci95=interval by_chance"),
     Run: _OF_RECORD,
 }
 """Of each class the fields that are written."""
@@ -173,6 +181,7 @@ def results(report: Report) -> dict[str, Any]:
         **({"robustness": _plain(report.robustness)} if report.robustness else {}),
         "citations": _plain(report.citations),
         **_similarities(report),
+        **groups_part(report),
     }
 
 
@@ -180,6 +189,11 @@ def _similarities(report: Report) -> dict[str, Any]:
     """Comparisons of layers, as in their files; reports without any have no such field."""
     found = [{"path": each.place, **each.similarity.as_dict()} for each in report.similarities]
     return {"similarities": found} if found else {}
+
+
+def groups_part(report: Report) -> dict[str, Any]:
+    """Scores by group; reports without any have no such field."""
+    return {"groups": _plain(report.groups)} if report.groups else {}
 
 
 def _overall(columns: Iterable[Column], each: RowAggregates) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from repbench.benchmark.report.data.det import ALARMS, DetCurve, DetCurves
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow, System
+from repbench.benchmark.report.data.groups import CellGroups, ColumnGroups, GroupScore
 from repbench.benchmark.report.data.heads import HeadComparison, Reversal
 from repbench.benchmark.report.data.heard import declared_in_words, in_words, overlap_in_words, together
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
@@ -32,6 +33,7 @@ from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUt
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown
+from repbench.benchmark.scoring.grouping import UNKNOWN_GROUP
 
 Mark = Literal["best", "tied", "untested", ""]
 
@@ -47,6 +49,7 @@ def legend(report: Report) -> str:
         *untested_sentence(report),
         f"In brackets: 95 % interval over {varied(report)}.",
         *seeds_and_checks(report),
+        *worst_sentence(report),
         "↑: higher is better, ↓: lower is better. Empty cells were not measured.",
     )
     return " ".join(sentences)
@@ -57,6 +60,12 @@ def seeds_and_checks(report: Report) -> Iterator[str]:
     yield seeds_sentence(report)
     if any(cell.unchecked is not None for cell in report.gathered.cells.values()):
         yield "“unchecked”: could not be recomputed from predictions, and is left out of every comparison."
+
+
+def worst_sentence(report: Report) -> Iterator[str]:
+    """The meaning of the worst groups in the tables of scores, where they have any."""
+    if report.groups:
+        yield "“worst”: the group with the worst score; “Groups” has all groups, with intervals."
 
 
 def untested_sentence(report: Report) -> Iterator[str]:
@@ -154,6 +163,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
         yield heard(report, group)
         if group in report.overall:
             yield from overall(report.overall[group], group)
+    yield from groups(report.groups)
     yield from (folds(each) for each in report.folds)
     yield from (heads(each) for each in report.heads if each.reversals)
     yield from (controls(each) for each in report.controls)
@@ -260,7 +270,8 @@ def _score(report: Report, row: ReportRow, column: Column) -> PlainCell | None:
     cell = report.gathered.cell(row, column)
     if cell is None:
         return None
-    return PlainCell(_flagged(number(cell.value), report.flags(cell)), interval(cell.interval), report.mark(cell))
+    remarks = [*report.flags(cell), *report.worst_groups(cell)]
+    return PlainCell(_flagged(number(cell.value), remarks), interval(cell.interval), report.mark(cell))
 
 
 def heading(column: Column) -> str:
@@ -354,6 +365,74 @@ def folds(each: FoldScores) -> PlainTable:
 
 def _of_fold(one: CellFolds, name: str) -> str | None:
     return number(one.values[name]) if name in one.values else None
+
+
+def groups(several: Sequence[ColumnGroups]) -> Iterator[PlainTable]:
+    """The tables of groups; the notes of the first explain the columns of all."""
+    for place, each in enumerate(several):
+        plain = _groups(each)
+        yield replace(plain, notes=(GAP_SENTENCES, *plain.notes)) if place == 0 else plain
+
+
+GAP_SENTENCES = (
+    "Gap: distance between the best and the worst group. These two are found after a look at all groups, so the gap is "
+    "above 0 even where groups are equal: “gap by chance” is its mean for equal groups with these errors. Its 95 % "
+    "interval allows for the look at all pairs of groups; where it holds 0, the groups are not told apart. The "
+    "intervals of single groups are of each alone."
+)
+
+
+def _groups(each: ColumnGroups) -> PlainTable:
+    """A row for each number: that of all utterances, that of each group, the worst group, and the gap."""
+    columns: tuple[TableColumn[CellGroups], ...] = (
+        TableColumn("system", lambda one: one.cell.row.system.name, is_name=True),
+        TableColumn("setting", lambda one: _setting(one.cell.row), is_name=True),
+        TableColumn(f"all: {shown(each.column.metric)} {each.column.direction}", lambda one: _unmarked(one.cell)),
+        *(TableColumn(_group_heading(each, name), partial(_of_group, name=name)) for name in each.names),
+        TableColumn("worst", lambda one: None if one.gap is None else shown(one.gap.worst)),
+        TableColumn("gap", _gap),
+        TableColumn("gap by chance", lambda one: one.gap and one.gap.by_chance, number),
+    )
+    title = f"Groups by {shown(each.grouping.attribute)}: {each.column.title}"
+    return table(title, columns, each.cells, tuple(_notes_on_groups(each)))
+
+
+def _group_heading(each: ColumnGroups, name: str) -> str:
+    """A group with its numbers of speakers and utterances; the largest where those of the column differ."""
+    sizes = [one for cell in each.cells if (one := cell.group(name)) is not None]
+    return _group_size(max(sizes, key=lambda one: one.num_utterances))
+
+
+def _group_size(group: GroupScore) -> str:
+    speakers, utterances = _counted(group.num_speakers, "speaker"), _counted(group.num_utterances, "utterance")
+    return f"{shown(group.name)} ({speakers}, {utterances})"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _of_group(one: CellGroups, name: str) -> PlainCell | None:
+    group = one.group(name)
+    return None if group is None or not group.is_shown else PlainCell(number(group.value), interval(group.interval))
+
+
+def _gap(one: CellGroups) -> PlainCell | None:
+    return None if one.gap is None else PlainCell(number(one.gap.value), interval(one.gap.interval))
+
+
+def _notes_on_groups(each: ColumnGroups) -> Iterator[str]:
+    if UNKNOWN_GROUP in each.names:
+        yield f"“{UNKNOWN_GROUP}”, the utterances without the attribute, is in no gap."
+    if each.hidden:
+        hidden = "; ".join(map(_group_size, each.hidden))
+        yield f"Counted and not shown, with fewer than {each.least_speakers} speakers: {hidden}."
+    names = sorted({name for cell in each.cells for name in cell.mixed})
+    if names:
+        counts = ", ".join(
+            f"{max(cell.mixed.get(name, 0) for cell in each.cells):,} {name.replace('_', ' ')}" for name in names
+        )
+        yield f"In no group, because their utterances are of several groups: {counts}."
 
 
 def controls(each: Controls) -> PlainTable:

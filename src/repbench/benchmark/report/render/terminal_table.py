@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.table import Table
@@ -16,7 +17,28 @@ from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.gather import ReportRow, rows_of
 from repbench.benchmark.report.render.escaping import shown
 
+if TYPE_CHECKING:
+    from repbench.benchmark.report.render.tables import PlainTable
+
 _CAPTION = "primary metrics, {}; chance and majority in separate rows; –: not measured"
+
+
+def plain_table(plain: PlainTable) -> Table:
+    """A table of a report, with its title above and its notes below."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=Text(plain.title),
+        title_justify="left",
+        caption=Text("\n".join(plain.notes)),
+        caption_justify="left",
+    )
+    for place, heading in enumerate(plain.headings):
+        justify: Literal["left", "right"] = "left" if place < plain.num_names else "right"
+        table.add_column(Text(heading), justify=justify, overflow="fold")
+    for row in plain.rows:
+        table.add_row(*(Text(f"{cell.text}\n{cell.interval}".strip()) for cell in row))
+    return table
 
 
 def matrix_table(records: Sequence[Record]) -> Table:

@@ -12,11 +12,14 @@ from typing import Literal
 
 from repbench.benchmark.report.data.assemble import Heading, PublishedName, Report, assemble
 from repbench.benchmark.report.data.columns import Column
+from repbench.benchmark.report.data.groups import GroupRequest
 from repbench.benchmark.report.render import csv, html, latex, markdown
 from repbench.benchmark.report.render import json as json_form
 from repbench.benchmark.report.render.figure_files import PictureFormat, write_figures
 from repbench.benchmark.report.render.figures import MOST_LINES, layers_figure
-from repbench.errors import DataError
+from repbench.benchmark.scoring.grouping import LEAST_SPEAKERS, groupings_of
+from repbench.corpora.open import open_corpus
+from repbench.errors import DataError, UsageError
 from repbench.files import canonical_json, ensure_writable, refuse_of_others, replaced_ours, write_beside
 from repbench.progress import Reporter, Silence
 
@@ -38,7 +41,11 @@ _WRITERS: dict[Format, tuple[str, Callable[[Report], str], bytes]] = {
 
 _PUBLISHED = ("published.csv", csv.published, b"title,source,date,model,quantity,value")
 
+_GROUPS = ("groups.csv", csv.groups, b"by,group,task,corpus,metric,")
+
 _COMMAND = "repbench report"
+
+DO_BY = "Name them with --by, as --by gender"
 
 FORMATS = tuple(_WRITERS)
 """The formats of a report."""
@@ -56,6 +63,9 @@ class ReportRequest:
         heading: Title and text above the report.
         processes: Number of processes that verify many records.
         figures: Formats in which every figure is written, of `PICTURE_FORMATS`.
+        by: Attributes by which it has groups, as `repbench.benchmark.scoring.grouping` reads them.
+        corpora: Corpora whose attributes are read in place of those in the predictions.
+        least_speakers: Fewest speakers of a group that is shown.
     """
 
     runs: tuple[Path, ...]
@@ -65,6 +75,9 @@ class ReportRequest:
     heading: Heading = field(default_factory=Heading)
     processes: int = 1
     figures: tuple[PictureFormat, ...] = ()
+    by: tuple[str, ...] = ()
+    corpora: tuple[str, ...] = ()
+    least_speakers: int = LEAST_SPEAKERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +105,21 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
     writers = [
         writer
         for format_ in request.formats
-        for writer in (_WRITERS[format_], *([_PUBLISHED] if format_ == "csv" and request.published else []))
+        for writer in (_WRITERS[format_], *(_beside_csv(request) if format_ == "csv" else []))
     ]
+    groups = _group_request(request, reporter)
     for name, _, signature in writers:
         # Before the records are read, which can take minutes.
         refuse_of_others(request.out / name, signature, made_by=_COMMAND)
     ensure_writable(request.out)
     with reporter.stage("records verified") as advance:
         report = assemble(
-            request.runs, request.published, request.heading, processes=request.processes, progress=advance
+            request.runs,
+            request.published,
+            request.heading,
+            processes=request.processes,
+            progress=advance,
+            groups=groups,
         )
     for line in (*left_out_lines(report), *(f"note: {note}" for note in report.notes)):
         reporter.say(line)
@@ -108,18 +127,57 @@ def write_report(request: ReportRequest, reporter: Reporter | None = None) -> Wr
         replaced_ours(request.out / name, signature, rendered(report).encode("utf-8"), made_by=_COMMAND)
         for name, rendered, signature in writers
     ]
-    if "csv" in request.formats and not request.published and _removed_published(request.out):
-        reporter.say(f"note: {_PUBLISHED[0]} of an earlier report was removed: this one has no published numbers")
+    for (name, _, signature), given, what in (
+        (_PUBLISHED, request.published, "published numbers"),
+        (_GROUPS, request.by, "groups"),
+    ):
+        if "csv" in request.formats and not given and _removed(request.out / name, signature):
+            reporter.say(f"note: {name} of an earlier report was removed: this one has no {what}")
     if any(replaced):
         reporter.say(f"note: {sum(replaced)} files of an earlier report in {request.out} were replaced")
     drawn = write_figures(report, request.out, request.figures)
     return WrittenReport((*(request.out / name for name, *_ in writers), *drawn), report)
 
 
-def _removed_published(out: Path) -> bool:
-    """Remove the published numbers of an earlier report; any other file of that name stays."""
-    path = out / _PUBLISHED[0]
-    if path.is_symlink() or not path.is_file() or not path.read_bytes().startswith(_PUBLISHED[2]):
+def groups_of_records(paths: Sequence[Path], by: Sequence[str], least_speakers: int = LEAST_SPEAKERS) -> Report:
+    """The report of records that keep attributes in their predictions, with groups by these.
+
+    Args:
+        paths: Of the records.
+        by: As in `ReportRequest`.
+        least_speakers: As there.
+    """
+    request = GroupRequest(by=groupings_of(tuple(by)), least_speakers=least_speakers)
+    return assemble(paths, groups=request)
+
+
+def _beside_csv(request: ReportRequest) -> list[tuple[str, Callable[[Report], str], bytes]]:
+    """The further files in CSV that a request calls for."""
+    return [*([_PUBLISHED] if request.published else []), *([_GROUPS] if request.by else [])]
+
+
+def _group_request(request: ReportRequest, reporter: Reporter) -> GroupRequest:
+    """The groups of a request, with its corpora opened.
+
+    Raises:
+        UsageError: A grouping cannot be read, or corpora are given without any.
+        DataError: A corpus cannot be opened.
+    """
+    by = groupings_of(request.by)
+    if request.corpora and not by:
+        raise UsageError("A corpus is read for the attributes of groups, and none is given", key="--corpus", do=DO_BY)
+    opened = []
+    for spec in request.corpora:
+        with reporter.stage(f"corpus {spec}") as advance:
+            opened.append(open_corpus(spec, progress=advance))
+    return GroupRequest(
+        by=by, corpora={each.fingerprint: each for each in opened}, least_speakers=request.least_speakers
+    )
+
+
+def _removed(path: Path, signature: bytes) -> bool:
+    """Remove a file of an earlier report; any other file of that name stays."""
+    if path.is_symlink() or not path.is_file() or not path.read_bytes().startswith(signature):
         return False
     path.unlink()
     return True
