@@ -26,6 +26,7 @@ from repbench.benchmark.report.data.heads import HeadComparison, head_comparison
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.robustness import Robustness, robustness
+from repbench.benchmark.report.data.seed_shares import SeedShares, seed_shares
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
 from repbench.benchmark.report.data.similarity import FoundSimilarity, found_similarities
 from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
@@ -89,6 +90,7 @@ class Report:
         notes: Sentences for the reader.
         heading: Title and text above the report.
         similarities: Comparisons of layers, by `repbench compare`.
+        seed_shares: How much of the intervals comes of seeds, by column.
     """
 
     gathered: Gathered
@@ -110,6 +112,7 @@ class Report:
     notes: Sequence[str]
     heading: Heading
     similarities: Sequence[FoundSimilarity] = ()
+    seed_shares: Sequence[SeedShares] = ()
 
     @property
     def num_records(self) -> int:
@@ -282,6 +285,7 @@ def assemble(
         ],
         heading=heading,
         similarities=similarities,
+        seed_shares=seed_shares(gathered, evidence),
     )
 
 
@@ -314,7 +318,10 @@ def _few_seeds(gathered: Gathered) -> Iterator[str]:
     """Notes on single or unequal numbers of seeds."""
     cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
     if cells and all(len(cell.runs) == 1 for cell in cells):
-        yield "every number is from one seed: intervals and comparisons do not include the variance between seeds"
+        yield (
+            "every number is from one seed: nothing is known about other seeds, and intervals and comparisons do not "
+            "include the variance between seeds"
+        )
         return
     for column in gathered.columns:
         counts = Counter(len(cell.runs) for cell in gathered.column_cells(column))

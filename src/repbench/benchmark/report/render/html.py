@@ -125,6 +125,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     ]
     folds = [tables.folds(each) for each in report.folds]
     heard = [tables.heard(report, group) for group in gathered.groups]
+    seeds = [tables.seeds(each) for each in report.seed_shares]
     controls = [tables.controls(each) for each in report.controls]
     heads = [tables.heads(each) for each in report.heads if each.reversals]
     published = [tables.published_table(each) for each in report.published]
@@ -134,6 +135,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         ("heard", "Heard before"),
         *([("overall", "All tasks together")] if overall else []),
         *([("folds", "Folds")] if folds else []),
+        *([("seeds", "Speakers and seeds")] if seeds else []),
         *([("heads", "Order of models by head")] if heads else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
@@ -163,6 +165,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "heard_tables": heard,
         "overall": overall,
         "fold_tables": folds,
+        "seed_tables": seeds,
         "head_tables": heads,
         "control_tables": controls,
         "published": published,

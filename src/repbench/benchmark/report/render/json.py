@@ -33,6 +33,7 @@ from repbench.benchmark.report.data.robustness import (
     RobustRow,
     SeverityCurve,
 )
+from repbench.benchmark.report.data.seed_shares import CellSeeds, SeedShares
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances
 from repbench.benchmark.report.published import Published
@@ -60,6 +61,11 @@ _FAILED: Fields = {**_OF_RUN, **_fields("fault")}
 _OF_CLASS: dict[type, Fields] = {
     FoldScores: _fields("column cells"),
     CellFolds: _fields("cell folds=values mean_over_folds=mean deviation"),
+    SeedShares: _fields("column cells"),
+    CellSeeds: _fields(
+        "cell num_seeds share_of_seeds=share deviation width_with_one_more=with_one_more "
+        "width_with_any_number=with_any_number"
+    ),
     Controls: _fields("column cells=controlled"),
     Controlled: _fields("cell selectivity gained_by_training=training"),
     Gain: _fields("over=control value ci95=interval"),
@@ -154,6 +160,7 @@ def results(report: Report) -> dict[str, Any]:
             _overall(aggregates.columns, each) for aggregates in report.overall.values() for each in aggregates.rows
         ],
         "folds": _plain(report.folds),
+        "seeds": _plain(report.seed_shares),
         "controls": _plain(report.controls),
         "label_efficiency": _plain(report.efficiencies),
         "layers": _plain(report.profiles),
