@@ -36,6 +36,7 @@ ROOMS = {
         "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records"},
         "leaderboard": {"data", "protocol", "records", "report", "scoring"},
         "comparison": {"environment", "features", "loading", "pipeline", "protocol", "report", "similarity"},
+        "planning": {"data", "features", "loading", "protocol", "records", "report", "scoring"},
         "pipeline": {
             "data", "environment", "features", "finetuning", "loading", "probing", "protocol", "records", "scoring",
         },

@@ -132,7 +132,7 @@ def test_every_form_of_a_report_has_them(tmp_path: Path) -> None:
     ((column,),) = ([each.cells for each in report.seed_shares],)
     mel, good = sorted(column, key=lambda one: -one.num_seeds)
     assert mel.parts is not None
-    assert good.parts is good.deviation is None
+    assert (good.parts, good.deviation) == (None, None)
     values = [run.record.primary.value for run in mel.cell.runs]
     assert mel.deviation == pytest.approx(float(np.std([each or 0.0 for each in values], ddof=1)), rel=1e-12)
     percent = f"{100 * mel.parts.share:.0f} %"

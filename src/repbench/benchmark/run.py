@@ -33,7 +33,7 @@ from repbench.benchmark.pipeline.conditioned_run import by_condition, trainings_
 from repbench.benchmark.pipeline.existing_records import alone_if_missing_only, answered_before
 from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.folded_run import StatisticsOfFolds, in_batches, probed_in_folds
-from repbench.benchmark.pipeline.run_data import RunData, open_test
+from repbench.benchmark.pipeline.run_data import RunData, notes_on_size, open_test
 from repbench.benchmark.pipeline.run_features import extract, road_of, trainings_of
 from repbench.benchmark.pipeline.saved_probe_run import score_with_probe
 from repbench.benchmark.pipeline.setup import (
@@ -132,6 +132,8 @@ def _run(request: RunRequest, reporter: Reporter, processes: Processes) -> list[
     splits = label_corpus(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
     data = RunData.of(context, corpus, splits, rates)
     splits = data.splits
+    for note in notes_on_size(context.task, splits.test, len(request.seeds)):
+        reporter.say(f"note: {note}")
     if splits_read(context.task) is not None:
         written = measured_without_training(context, data, settings)
         return [*before, *written, *_with_untrained(request, context, reporter, processes)]

@@ -22,6 +22,7 @@ from repbench.cli import (
     installed,
     leaderboard,
     new,
+    planning,
     plots,
     report,
     running,
@@ -58,6 +59,7 @@ app.add_typer(new.new_app, name="new")
 app.command("list", short_help="List installed upstreams, downstreams, corpora and heads.")(installed.list_)
 app.command(short_help="Check the installation and every plugin.")(installed.doctor)
 app.command(short_help="Evaluate an upstream on a downstream task.")(running.run)
+app.command(short_help="State what difference a test set could show, before a run.")(planning.plan)
 app.command(short_help="Evaluate the pairs of a plan that have no record yet.")(sweeping.sweep)
 app.command(short_help="Pre-train an upstream.")(running.pretrain)
 app.command(short_help="Compare the layers of two models.")(comparing.compare)

@@ -340,7 +340,7 @@ def _tested(value: float | None, error: StandardError | None, level: float) -> D
 
 def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> StandardError | None:
     """The error of the mean over the runs of the first method, minus that of the second if there is one."""
-    parts = [_cluster_part(methods, name), *(_seed_part(runs, name) for runs in methods if len(runs) > 1)]
+    parts = [cluster_part(methods, name), *(_seed_part(runs, name) for runs in methods if len(runs) > 1)]
     known = [part for part in parts if part is not None]
     return error_of_sum(known) if len(known) == len(parts) else None
 
@@ -357,8 +357,13 @@ def error_of_sum(parts: Sequence[StandardError]) -> StandardError | None:
     return StandardError(math.sqrt(squared), 1 / spread)
 
 
-def _cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> StandardError | None:
-    """The jackknife error, each cluster left out of all runs at once."""
+def cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> StandardError | None:
+    """The jackknife error, each cluster left out of all runs at once; None where it is undefined.
+
+    Args:
+        methods: The runs of one method, of whose mean it is, or of two, of whose difference it is.
+        name: The metric.
+    """
     values: list[float] = []
     count = len(methods[0][0].without)
     for absent in range(count):
