@@ -35,7 +35,9 @@ ROOMS = {
         "sweep": {"environment", "pipeline", "protocol", "records", "run"},
         "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records"},
         "leaderboard": {"data", "protocol", "records", "report", "scoring"},
-        "comparison": {"environment", "features", "loading", "pipeline", "protocol", "report", "similarity"},
+        "comparison": {
+            "environment", "features", "loading", "pipeline", "protocol", "report", "scoring", "similarity",
+        },
         "planning": {"data", "features", "loading", "protocol", "records", "report", "scoring"},
         "pipeline": {
             "data", "environment", "features", "finetuning", "loading", "probing", "protocol", "records", "scoring",

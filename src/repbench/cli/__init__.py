@@ -20,6 +20,7 @@ from repbench.cli import (
     corpus,
     extracting,
     installed,
+    invariance,
     leaderboard,
     new,
     planning,
@@ -63,6 +64,7 @@ app.command(short_help="State what difference a test set could show, before a ru
 app.command(short_help="Evaluate the pairs of a plan that have no record yet.")(sweeping.sweep)
 app.command(short_help="Pre-train an upstream.")(running.pretrain)
 app.command(short_help="Compare the layers of two models.")(comparing.compare)
+app.command(short_help="Measure how far noise, rooms and codecs move the states of a model.")(invariance.invariance)
 app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
 app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)

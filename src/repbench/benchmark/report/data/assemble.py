@@ -23,6 +23,7 @@ from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
 from repbench.benchmark.report.data.heads import HeadComparison, head_comparisons
+from repbench.benchmark.report.data.invariance import FoundInvariance, found_invariances
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.robustness import Robustness, robustness
@@ -33,6 +34,7 @@ from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_ut
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.similarity.document import SIMILARITY_FILE
+from repbench.benchmark.similarity.invariance_document import INVARIANCE_FILE
 from repbench.errors import IntegrityError
 
 PublishedName = Literal["mockingjay2020", "superb"]
@@ -91,6 +93,7 @@ class Report:
         heading: Title and text above the report.
         similarities: Comparisons of layers, by `repbench compare`.
         seed_shares: How much of the intervals comes of seeds, by column.
+        invariances: Distances of disturbed states from clean ones, by `repbench invariance`.
     """
 
     gathered: Gathered
@@ -113,6 +116,7 @@ class Report:
     heading: Heading
     similarities: Sequence[FoundSimilarity] = ()
     seed_shares: Sequence[SeedShares] = ()
+    invariances: Sequence[FoundInvariance] = ()
 
     @property
     def num_records(self) -> int:
@@ -246,12 +250,13 @@ def assemble(
     heading = heading or Heading()
     several = list(places)
     similarities, not_similarities = found_similarities(several, heading.root)
-    # A similarity file that is named itself is no record; alone it makes no report, and `load` says so.
-    of_records = [place for place in several if place.name != SIMILARITY_FILE]
+    invariances, not_invariances = found_invariances(several, heading.root)
+    # A file of these that is named itself is no record; alone it makes no report, and `load` says so.
+    of_records = [place for place in several if place.name not in {SIMILARITY_FILE, INVARIANCE_FILE}]
     loaded = load(of_records or several, heading.root, partial(read_and_check, processes=processes))
     evidence = Evidence()
     gathered = gather(loaded, evidence)
-    unreadable = {**heading.refused, **gathered.unreadable, **not_similarities}
+    unreadable = {**heading.refused, **gathered.unreadable, **not_similarities, **not_invariances}
     gathered = replace(gathered, unreadable=unreadable)
     if not gathered.cells:
         _refuse(gathered)
@@ -286,6 +291,7 @@ def assemble(
         heading=heading,
         similarities=similarities,
         seed_shares=seed_shares(gathered, evidence),
+        invariances=invariances,
     )
 
 

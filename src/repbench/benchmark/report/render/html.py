@@ -19,7 +19,7 @@ from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.efficiency import as_time
 from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.data.heard import declared_in_words, in_words
-from repbench.benchmark.report.render import figures, robustness, similarity, tables
+from repbench.benchmark.report.render import figures, invariance, robustness, similarity, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -417,6 +417,11 @@ def _sections(report: Report) -> Iterator[Section]:
         "similarity", "Similarity of layers",
         "Layers with each other, with mel, phones and words (repbench compare); the bands are 95 % intervals.",
         similarity.drawings_of(report.similarities), lambda each: each, MOST_SIMILARITIES,
+    )  # fmt: skip
+    yield from _section(
+        "invariance", "Invariance without labels",
+        "Distance of disturbed states from clean ones, over that between utterances (repbench invariance).",
+        invariance.drawings_of(report.invariances), lambda each: each, MOST_SIMILARITIES,
     )  # fmt: skip
 
 

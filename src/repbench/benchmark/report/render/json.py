@@ -177,6 +177,7 @@ def results(report: Report) -> dict[str, Any]:
         # reports without conditions have no such field
         **({"robustness": _plain(report.robustness)} if report.robustness else {}),
         **_similarities(report),
+        **_invariances(report),
     }
 
 
@@ -184,6 +185,12 @@ def _similarities(report: Report) -> dict[str, Any]:
     """Comparisons of layers, as in their files; reports without any have no such field."""
     found = [{"path": each.place, **each.similarity.as_dict()} for each in report.similarities]
     return {"similarities": found} if found else {}
+
+
+def _invariances(report: Report) -> dict[str, Any]:
+    """Measurements of invariance, as in their files; reports without any have no such field."""
+    found = [{"path": each.place, **each.invariance.as_dict()} for each in report.invariances]
+    return {"invariances": found} if found else {}
 
 
 def _overall(columns: Iterable[Column], each: RowAggregates) -> dict[str, Any]:
