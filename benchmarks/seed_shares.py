@@ -4,7 +4,7 @@ For each world, number of seeds and number of speakers: the mean over the trials
 over the true ones; the true share of the seeds and the quartiles of the found one; and the width that runs with one
 seed more, and with fifty, have, over the one that was forecast for them.
 
-    python benchmarks/seed_shares.py                 # a minute on one core
+    python benchmarks/seed_shares.py                 # some minutes on one core
     python benchmarks/seed_shares.py --trials 100    # that it runs
 """
 
@@ -35,7 +35,7 @@ WORLDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "seed_shares.json")
     arguments = parser.parse_args()
     rows = []
@@ -47,7 +47,7 @@ def main() -> None:
         for num_seeds in SEEDS:
             for num_speakers in SPEAKERS:
                 row = measured(effects, num_seeds, num_speakers, arguments.trials)
-                rows.append({"world": world, "seeds": num_seeds, "speakers": num_speakers, **row})
+                rows.append({"world": world, "num_seeds": num_seeds, "num_speakers": num_speakers, **row})
                 print(f"{num_seeds} seeds {num_speakers:3} speakers  " + "  ".join(map(shown, row.values())))
     result = {
         "trials": arguments.trials,
@@ -77,8 +77,8 @@ def measured(effects: dict[str, float], num_seeds: int, num_speakers: int, trial
         most.append((width(values), 2 * found.half_width(MANY)))
     clusters, seeds = np.mean(parts, axis=0)
     return {
-        "clusters": float(clusters / true_speakers),
-        "seeds": float(seeds / true_seeds) if true_seeds else None,
+        "of_speakers": float(clusters / true_speakers),
+        "of_seeds": float(seeds / true_seeds) if true_seeds else None,
         "true_share": true_seeds / (true_seeds + true_speakers),
         "found_share": [float(each) for each in np.quantile(shares, (0.25, 0.5, 0.75))],
         "one_more": ratio(more),

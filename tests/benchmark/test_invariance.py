@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from repbench.audio.disturbances.condition import parse_condition
@@ -38,7 +39,8 @@ CLUSTERS = np.repeat(np.arange(SPEAKERS), NUM_UTTERANCES // SPEAKERS)
 def states(seed: int) -> States:
     """Unrelated states of mean 0, with another deviation in each dimension."""
     drawn = np.random.default_rng(seed).standard_normal((len(OWNERS), WIDTH))
-    return (drawn * np.array([0.1, 1.0, 3.0, 10.0, 0.5, 2.0])).astype(np.float32)
+    found: States = (drawn * np.array([0.1, 1.0, 3.0, 10.0, 0.5, 2.0])).astype(np.float32)
+    return found
 
 
 def clean(values: States, owners: NDArray[np.int64] = OWNERS) -> CleanStates:
@@ -189,7 +191,7 @@ def test_a_condition_that_moves_time_is_compared_at_the_moved_instants(
     condition = parse_condition("speed:factor=1.5")
     info, clean_rows, moved_rows, unmoved_rows = ENVELOPE.info, [], [], []
     owners: list[int] = []
-    options = ExtractionOptions(batch_seconds=30.0)
+    options = ExtractionOptions(batch_seconds=30.0, device=torch.device("cpu"))
     utterances = sorted(tones.utterances, key=lambda each: (each.speaker, each.id))
     for number, utterance in enumerate(utterances):
         times = instants_s(utterance.num_samples * 100 // utterance.sample_rate_hz)

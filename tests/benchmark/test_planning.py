@@ -107,6 +107,10 @@ def test_one_test_speaker_is_said_before_the_run(tmp_path: Path) -> None:
     finished = repbench("plan", "--downstream", "phone", "--corpus", tones, "--runs", tones / "no runs")
     assert finished.code == 0, finished.err
     assert "is not known: test has one speaker or group." in finished.out
+    # The divisions with more speakers are where to go from there.
+    (folds,) = (each.smallest for each in found.others if each.options == "--folds 5")
+    assert folds is not None
+    assert f"`--folds 5` would show {folds.paired:.3f}." in finished.out
 
 
 def test_the_differences_are_those_of_the_sizes_and_the_first_half_is_named(tones: Path) -> None:
@@ -129,11 +133,12 @@ def test_the_differences_are_those_of_the_sizes_and_the_first_half_is_named(tone
     assert enough.paired <= smallest.paired / 2 < fewer.paired
 
 
-def test_seeds_widen_what_is_detectable(tones: Path) -> None:
-    one, three = (planned(tones, "phone", "split.folds=4", num_seeds=seeds).now.smallest for seeds in (1, 3))
-    assert one is not None
-    assert three is not None
-    assert three.paired > one.paired
+def test_seeds_count_as_in_a_report(tones: Path) -> None:
+    spread = KNOWN["phone"].spread
+    for num_seeds in (1, 3):
+        found = planned(tones, "phone", "split.folds=4", num_seeds=num_seeds).now.smallest
+        assert found == detectable(spread, Sizes((8,) * 12), num_seeds=num_seeds)
+    assert planned(tones, "phone", num_seeds=3).num_seeds == 3
 
 
 def test_within_speakers_folds_are_by_group(tones: Path) -> None:
@@ -223,6 +228,9 @@ def test_records_of_the_corpus_come_first_and_other_tasks_and_labels_do_not_coun
     records(tmp_path, {"mel": 0.6, "good": 0.9})
     records(tmp_path, {"mel": 0.5}, corpus="other", fingerprint="b" * 64)
     records(tmp_path, {"fbank": 0.5}, protocol={"labels": "shuffled"})
+    records(tmp_path, {"apc": 0.5}, fraction=0.1)
+    condition = {"name": "gain:s3", "kind": "gain", "severity": 3, "parameters": {"db": -20}, "digest": "0" * 16}
+    records(tmp_path, {"good": 0.7}, condition={**condition, "training": "clean"})
     own, every = (spread_below(tmp_path, task_of("sentiment"), {}, each) for each in ("b" * 64, "c" * 64))
 
     assert own is not None
@@ -247,7 +255,7 @@ def test_what_one_system_does_not_tell_is_taken_from_the_table(tones: Path, tmp_
 
     assert own is not None
     known = KNOWN["sentiment"].spread
-    assert found.spread == Spread(own.cluster, own.utterance, known.correlation, known.seed)
+    assert found.spread == Spread(own.cluster, own.utterance, known.correlation, known.seed, known.interaction)
     assert found.source.startswith(
         f"1 record of 1 system on synthetic:noisy:tiny below {tmp_path}; correlation and seeds "
     )
@@ -271,6 +279,7 @@ def test_the_table_is_what_was_measured() -> None:
             (known.spread.utterance, one["utterance"]),
             (known.spread.correlation, one["correlation"]),
             (known.spread.seed, one["seed"]),
+            (known.spread.interaction, one["interaction"] or 0.0),
         ):
             assert ours == (None if theirs is None else pytest.approx(theirs, abs=5e-4)), name
 

@@ -57,6 +57,20 @@ def test_seeds_of_both_systems_add_their_variance() -> None:
     assert paired(SPREAD, SIZES) == paired(Spread(0.2, 0.4, 0.7), SIZES)
 
 
+def test_what_differs_between_seeds_is_averaged_out() -> None:
+    one = 0.2**2 / 8 + 0.4**2 / 160
+    # r + g = 0.9: nine tenths of the variance of one run cancel or are averaged out over very many seeds.
+    found = detectable(Spread(0.2, 0.4, 0.7, interaction=0.2), SIZES, num_seeds=1_000_000)
+    assert found is not None
+    assert found.paired == pytest.approx(smallest_difference(math.sqrt(2 * 0.1 * one), 7), rel=1e-3)
+    assert found.unpaired == pytest.approx(smallest_difference(math.sqrt(2 * 0.8 * one), 14), rel=1e-3)
+    assert paired(Spread(0.2, 0.4, 0.7, interaction=0.2), SIZES) == paired(Spread(0.2, 0.4, 0.7), SIZES)
+    # More cannot differ between seeds than differs at all.
+    found = detectable(Spread(0.2, 0.4, 0.7, interaction=0.9), SIZES, num_seeds=2)
+    assert found is not None
+    assert found.paired == pytest.approx(smallest_difference(math.sqrt(0.3 * one), 7), rel=1e-12)
+
+
 def scores(generator: np.random.Generator, spread: Spread, sizes: Sizes) -> tuple[list[list[float]], list[list[float]]]:
     """Normal scores of two systems on the same utterances, by speaker, which differ by nothing in the mean."""
 

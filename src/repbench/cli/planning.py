@@ -112,7 +112,7 @@ def plan(arguments: PlanArguments) -> None:
     typer.echo("")
     for line in _differences(planned):
         typer.echo(line)
-    if planned.others and planned.now.smallest is not None:
+    if any(each.smallest is not None for each in planned.others):
         typer.echo("\nOther divisions of this corpus:")
         _print_divisions(planned)
     for line in _on_half(planned):
@@ -156,10 +156,14 @@ def _differences(planned: Plan) -> Iterator[str]:
     yield (
         f"Assumed: deviation {spread.cluster:.3f} between {now.unit}s, {spread.utterance:.3f} between utterances of "
         f"one, correlation {spread.correlation:.2f} of two systems"
-        + (f", deviation {spread.seed:.3f} between seeds" if spread.seed is not None else "")
+        + (
+            ""
+            if spread.seed is None or planned.num_seeds == 1
+            else f", deviation {spread.seed:.3f} between seeds, {100 * spread.interaction:.0f} % of one run its seed's"
+        )
         + f" ({planned.source})."
     )
-    if planned.num_seeds == 1:
+    if planned.num_seeds == 1 and planned.trains:
         yield "With one seed the difference is between two trained probes; it does not hold for other seeds."
 
 
@@ -183,13 +187,17 @@ def _on_half(planned: Plan) -> Iterator[str]:
     """Which division would show half of the difference, or how many speakers would."""
     now = planned.now
     if now.smallest is None:
+        known = [(each.smallest.paired, each.options) for each in planned.others if each.smallest is not None]
+        if known:
+            smallest, options = min(known)
+            yield f"`{options}` would show {smallest:.3f}."
         return
     half = f"half of it ({now.smallest.paired / 2:.3f})"
     each = max(1, round(now.test / now.units))
     needed = (
         f"no number of {now.unit}s would, as seeds vary more"
         if planned.units_for_half is None
-        else f"it would take {planned.units_for_half} test {now.unit}s of {each} utterances"
+        else f"it would take {planned.units_for_half} test {now.unit}s of {each} utterance{'s' * (each > 1)}"
     )
     if planned.half is not None:
         yield f"`{planned.half}` would show {half}."

@@ -19,7 +19,7 @@ from repbench.benchmark.data.dataset import (
 from repbench.benchmark.features.source import exclusions
 from repbench.benchmark.pipeline.setup import RunContext
 from repbench.benchmark.scoring.baselines import baselines
-from repbench.benchmark.scoring.spreads import known_spread
+from repbench.benchmark.scoring.spreads import own_spread
 from repbench.benchmark.scoring.statistics import Sizes, detectable
 from repbench.corpora.conditions import original
 from repbench.corpora.contract import Corpus
@@ -135,15 +135,16 @@ SMALL = 0.1
 def notes_on_size(task: Downstream, test: HeldOutTest, num_seeds: int) -> Iterator[str]:
     """A note on a small test set, before anything is trained: `repbench plan` states more. None on any other.
 
-    The difference is that which `scoring.spreads` has for the task in general.
+    The difference is that which `scoring.spreads` has for the task itself: one that is guessed from other tasks is not
+    worth a line of every run.
     """
     scored = test.utterances
     unit, counts = unit_counts(scored, problem_of(task))
     if unit is None:
         yield f"test has {len(scored)} utterances of one speaker or group, so there is no interval (repbench plan)"
         return
-    known = known_spread(task)
-    smallest = None if known is None else detectable(known[0], Sizes(counts), num_seeds=num_seeds)
+    known = own_spread(task)
+    smallest = None if known is None else detectable(known.spread, Sizes(counts), num_seeds=num_seeds)
     if smallest is not None and smallest.paired > SMALL:
         yield (
             f"test has {len(scored)} utterances of {len(counts)} {unit}s: two systems must differ by about "

@@ -17,7 +17,7 @@ from repbench.benchmark.report.data.gather import ReportRow, rows_of
 from repbench.benchmark.report.data.reading import Run, read_run
 from repbench.benchmark.scoring.metrics import Measured
 from repbench.benchmark.scoring.spreads import utterance_error
-from repbench.benchmark.scoring.statistics import Sizes, Spread, cluster_part, spread_of
+from repbench.benchmark.scoring.statistics import Sizes, Spread, cluster_part, seed_share, spread_of
 from repbench.downstream.contract import Downstream
 from repbench.errors import IntegrityError, RepbenchError
 
@@ -34,6 +34,7 @@ class EarlierSpread:
         utterance: Deviation between utterances of one speaker.
         correlation: Of two systems; None where there is one.
         seed: Deviation between seeds; None where each setting has one.
+        interaction: Part of the squared error of one run that differs between seeds; None likewise.
         value: Mean of the values.
         num_records: Number of records.
         num_systems: Number of systems.
@@ -44,6 +45,7 @@ class EarlierSpread:
     utterance: float
     correlation: float | None
     seed: float | None
+    interaction: float | None
     value: float
     num_records: int
     num_systems: int
@@ -51,11 +53,14 @@ class EarlierSpread:
 
     def completed(self, other: Spread | None) -> Spread | None:
         """With what is not known here from another spread; None where neither knows the correlation."""
-        correlation, seed = self.correlation, self.seed
+        correlation, seed, interaction = self.correlation, self.seed, self.interaction
         if other is not None:
             correlation = other.correlation if correlation is None else correlation
             seed = other.seed if seed is None else seed
-        return None if correlation is None else Spread(self.cluster, self.utterance, correlation, seed)
+            interaction = other.interaction if interaction is None else interaction
+        if correlation is None:
+            return None
+        return Spread(self.cluster, self.utterance, correlation, seed, interaction or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ def spread_below(
 
     Args:
         folder: Searched at any depth; it need not exist.
-        task: The task; records of others, or with other options, do not count.
+        task: The task; records of others, or with other options, do not count, nor those of few labels, shuffled labels
+            or disturbed sound.
         options: Its options.
         fingerprint: Of the corpus; records of it are taken alone where there are any. None: all.
 
@@ -91,12 +97,12 @@ def spread_below(
 def spread_in(runs: Iterable[Run], task: Downstream) -> EarlierSpread | None:
     """The spread of a task in some of its records, the newest `MOST_RECORDS`; None where they do not tell it."""
     newest = sorted(runs, key=lambda run: (run.record.created, run.record.id), reverse=True)[:MOST_RECORDS]
-    known = _recomputed(newest)
+    known, errors, sizes = [], [], []
     metric = task.info.primary_metric
-    errors, sizes = [], []
-    for each in known:
+    for each in _recomputed(newest):
         found = _errors_of(each, task, metric)
         if found is not None:
+            known.append(each)
             errors.append(found[:2])
             sizes.append(found[2])
     if not errors or all(by_clusters == by_utterances == 0 for by_clusters, by_utterances in errors):
@@ -109,8 +115,9 @@ def spread_in(runs: Iterable[Run], task: Downstream) -> EarlierSpread | None:
         utterance=utterance,
         correlation=_correlation(known, metric),
         seed=_deviation_of_seeds(known, metric),
+        interaction=_interaction(known, metric),
         value=math.fsum(values) / len(values),
-        num_records=len(errors),
+        num_records=len(known),
         num_systems=len({each.row.system.name for each in known}),
         corpora=tuple(dict.fromkeys(each.column.corpus for each in known)),
     )
@@ -123,6 +130,7 @@ def _is_of(record: Record, task: Downstream, options: Mapping[str, Any]) -> bool
         and record.protocol.get("task", {}) == dict(options)
         and record.protocol.get("labels", "given") == "given"
         and record.label_fraction == 1.0
+        and record.condition is None
     )
 
 
@@ -175,15 +183,34 @@ def _correlation(known: Sequence[_Known], metric: str) -> float | None:
     return max(1 - math.fsum(paired) / total, 0.0) if total else None
 
 
+def _settings(known: Sequence[_Known]) -> list[list[_Known]]:
+    """The records of each setting that has several seeds, one a seed."""
+    settings: dict[tuple[str, str], dict[int, _Known]] = defaultdict(dict)
+    for each in known:
+        settings[each.column.key, each.row.key].setdefault(each.run.record.seed, each)
+    return [list(each.values()) for each in settings.values() if len(each) > 1]
+
+
 def _deviation_of_seeds(known: Sequence[_Known], metric: str) -> float | None:
     """The root of the mean variance between the seeds of a setting."""
-    settings: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for each in known:
-        value = each.measured.values.whole[metric]
-        if value is not None:
-            settings[each.column.key, each.row.key].setdefault(each.run.record.seed, value)
     variances = []
-    for values in (list(each.values()) for each in settings.values() if len(each) > 1):
-        mean = math.fsum(values) / len(values)
-        variances.append(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    for several in _settings(known):
+        values = [value for each in several if (value := each.measured.values.whole[metric]) is not None]
+        if len(values) > 1:
+            mean = math.fsum(values) / len(values)
+            variances.append(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     return math.sqrt(math.fsum(variances) / len(variances)) if variances else None
+
+
+def _interaction(known: Sequence[_Known], metric: str) -> float | None:
+    """The part of the squared error of one run that differs between the seeds of a setting."""
+    parts, wholes = [], []
+    for several in _settings(known):
+        if len({each.measured.ids for each in several}) == 1:
+            share = seed_share([each.measured.values for each in several], metric)
+            if share is not None:
+                # `interaction` is of the mean over the seeds, and as many times larger in one of them.
+                parts.append(share.interaction * share.num_seeds)
+                wholes.append(share.clusters + parts[-1])
+    total = math.fsum(wholes)
+    return math.fsum(parts) / total if total else None

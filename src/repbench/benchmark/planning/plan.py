@@ -108,6 +108,7 @@ class Plan:
         num_classes: Classes of the task; 0 for a task without.
         excluded: Test utterances that cannot be scored.
         now: The requested division.
+        trains: Whether the task trains a probe, whose seed matters.
         num_seeds: Seeds of each system.
         spread: The assumed spread; None where nothing is known.
         source: Where the spread comes from, in words.
@@ -128,6 +129,7 @@ class Plan:
     num_classes: int
     excluded: int
     now: Outlook
+    trains: bool
     num_seeds: int
     spread: Spread | None
     source: str
@@ -176,6 +178,7 @@ def plan(request: PlanRequest, reporter: Reporter | None = None) -> Plan:
         num_classes=len(splits.classes),
         excluded=len(splits.test.excluded),
         now=now,
+        trains=splits_read(task) is None,
         num_seeds=request.num_seeds,
         spread=spread,
         source=source,

@@ -352,13 +352,13 @@ def seeds(each: SeedShares) -> PlainTable:
         TableColumn(shown(each.column.metric), lambda one: _unmarked(one.cell)),
         TableColumn("seeds", lambda one: one.num_seeds),
         TableColumn("deviation of seeds", lambda one: _of_seeds(one, one.deviation, number)),
-        TableColumn("of it seeds", lambda one: _of_seeds(one, one.share, _percent)),
+        TableColumn("share of seeds", lambda one: _of_seeds(one, one.share, _percent)),
         TableColumn("width with one seed more", lambda one: _of_seeds(one, one.with_one_more, _percent)),
         TableColumn("with any number", lambda one: _of_seeds(one, one.with_any_number, _percent)),
     )
     low, high = uncertainty(each.fewest)
     notes = (
-        "Of it seeds: the part of the squared error that falls with the number of seeds; the rest comes of the "
+        "Share of seeds: the part of the squared error that falls with the number of seeds; the rest comes of the "
         "speakers (or groups) of the test set and stays. The last columns are the width of the interval with one seed "
         "more and with any number of them, in percent of its width now, if the deviations are what they seem to be.",
         f"A deviation of {each.fewest} seeds is uncertain: the true one is between {low:.2g} and {high:.2g} times as "

@@ -6,10 +6,13 @@ variance of its mean over K seeds is
 
     b² Σ (n_i / n)² + w² / n + s² / K.
 
-Two systems on the same utterances have values that go together: with their correlation r, the first two terms of the
-variance of their difference are 2 (1 - r) times those of one system. Two systems on different test sets of this size
-have 2 times those. Seeds of two systems are unrelated, and add 2 s² / K to both. One seed adds nothing, as in
-`paired_differences`: the difference then holds for the two trained probes alone.
+A part g of the first two terms differs between seeds: their interaction with speakers and utterances. In the mean over
+K seeds g / K of it is left.
+
+Two systems on the same utterances have values that go together: with the correlation r of two runs, the first two terms
+of the variance of their difference are 2 (1 - r) times those of one run. Two systems on different test sets of this
+size have 2 times those. In both, 2 g (1 - 1 / K) are averaged out. Seeds of two systems are unrelated, and add
+2 s² / K. One seed adds nothing, as in `paired_differences`: the difference then holds for the two trained probes alone.
 
 The test is the one that reports make: Student's t, with m - 1 degrees of freedom for the clusters (2 (m - 1) on two
 test sets) and K - 1 for the seeds of each system, error_of_sum by Satterthwaite's formula.
@@ -34,14 +37,17 @@ class Spread:
     Attributes:
         cluster: Standard deviation between speakers (or groups) of what each would have with very many utterances.
         utterance: Standard deviation between utterances of one speaker.
-        correlation: Of two systems on the same utterances, below 1.
+        correlation: r, of two runs of different systems on the same utterances, below 1.
         seed: Standard deviation between seeds of one system; None where it is not known.
+        interaction: g, the part of the squared error of one run over other speakers and utterances that differs between
+            seeds.
     """
 
     cluster: float
     utterance: float
     correlation: float
     seed: float | None = None
+    interaction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +114,13 @@ def detectable(
     seeds: list[StandardError] = []
     if num_seeds > 1 and spread.seed is not None:
         seeds = 2 * [StandardError(spread.seed / math.sqrt(num_seeds), num_seeds - 1)]
+    apart = 1 - spread.correlation
+    averaged = spread.interaction * (1 - 1 / num_seeds)
     found = []
     for variance, freedom in (
-        (2 * (1 - spread.correlation) * one, sizes.num_clusters - 1),
-        (2 * one, 2 * (sizes.num_clusters - 1)),
+        # At most all that differs between two systems is interaction, of which 1 / K is left.
+        (2 * max(apart - averaged, apart / num_seeds) * one, sizes.num_clusters - 1),
+        (2 * (1 - averaged) * one, 2 * (sizes.num_clusters - 1)),
     ):
         error = error_of_sum([StandardError(math.sqrt(variance), freedom), *seeds])
         if error is None:
