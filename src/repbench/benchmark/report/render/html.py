@@ -418,10 +418,14 @@ def _sections(report: Report) -> Iterator[Section]:
         "Layers with each other, with mel, phones and words (repbench compare); the bands are 95 % intervals.",
         similarity.drawings_of(report.similarities), lambda each: each, MOST_SIMILARITIES,
     )  # fmt: skip
-    yield from _section(
-        "invariance", "Invariance without labels",
-        "Distance of disturbed states from clean ones, over that between utterances (repbench invariance).",
-        invariance.drawings_of(report.invariances), lambda each: each, MOST_SIMILARITIES,
+    before = list(invariance.summary_of(report.invariances))
+    yield from (
+        each._replace(before=before)
+        for each in _section(
+            "invariance", "Invariance without labels",
+            "Distance of disturbed states from clean ones, over that between utterances (repbench invariance).",
+            invariance.drawings_of(report.invariances), lambda drawing: drawing, MOST_SIMILARITIES,
+        )
     )  # fmt: skip
 
 

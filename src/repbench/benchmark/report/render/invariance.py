@@ -116,13 +116,9 @@ def _lowest(invariance: Invariance) -> int:
     return min(range(len(values)), key=lambda layer: (values[layer] is None, values[layer] or 0.0))
 
 
-def drawings_of(found: Sequence[FoundInvariance]) -> list[tuple[Figure | None, PlainTable]]:
-    """The summaries, then the figure of each measurement with its table."""
-    summaries: list[tuple[Figure | None, PlainTable]] = [(None, each) for each in summary_of(found)]
-    return [
-        *summaries,
-        *((figure_of(each.invariance, f"{place}-"), _placed(each)) for place, each in enumerate(found)),
-    ]
+def drawings_of(found: Sequence[FoundInvariance]) -> list[tuple[Figure, PlainTable]]:
+    """The figure of each measurement with its table."""
+    return [(figure_of(each.invariance, f"{place}-"), _placed(each)) for place, each in enumerate(found)]
 
 
 def tables_in(found: Sequence[FoundInvariance]) -> Iterator[PlainTable]:
