@@ -36,7 +36,10 @@ ROOMS = {
         "dry_run": {"data", "features", "pipeline", "run"},
         "run": {"data", "environment", "features", "loading", "pipeline", "probing", "records"},
         "leaderboard": {"data", "protocol", "records", "report", "scoring"},
-        "comparison": {"environment", "features", "loading", "pipeline", "protocol", "report", "similarity"},
+        "comparison": {
+            "environment", "features", "loading", "pipeline", "protocol", "report", "scoring", "similarity",
+        },
+        "planning": {"data", "features", "loading", "protocol", "records", "report", "scoring"},
         "pipeline": {
             "data", "environment", "features", "finetuning", "loading", "probing", "protocol", "records", "scoring",
         },

@@ -35,6 +35,7 @@ from repbench.benchmark.pipeline.finetuned_run import finetuned
 from repbench.benchmark.pipeline.folded_run import StatisticsOfFolds, in_batches, probed_in_folds
 from repbench.benchmark.pipeline.run_data import (
     RunData,
+    notes_on_size,
     open_test,
     refuse_unknown_attributes,
     refuse_unreadable_groups,
@@ -161,6 +162,8 @@ def _run_one(request: RunRequest, reporter: Reporter, processes: Processes) -> l
     splits = label_corpus(corpus, context.task, request.protocol.split, excludes=exclusions(context.upstream))
     data = RunData.of(context, corpus, splits, rates)
     splits = data.splits
+    for note in notes_on_size(context.task, splits.test, len(request.seeds)):
+        reporter.say(f"note: {note}")
     if splits_read(context.task) is not None:
         written = measured_without_training(context, data, settings)
         return [*before, *written, *_with_untrained(request, context, reporter, processes)]

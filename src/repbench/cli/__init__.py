@@ -21,8 +21,10 @@ from repbench.cli import (
     corpus,
     extracting,
     installed,
+    invariance,
     leaderboard,
     new,
+    planning,
     plots,
     report,
     running,
@@ -59,9 +61,11 @@ app.add_typer(new.new_app, name="new")
 app.command("list", short_help="List installed upstreams, downstreams, corpora and heads.")(installed.list_)
 app.command(short_help="Check the installation and every plugin.")(installed.doctor)
 app.command(short_help="Evaluate an upstream on a downstream task.")(running.run)
+app.command(short_help="State what difference a test set could show, before a run.")(planning.plan)
 app.command(short_help="Evaluate the pairs of a plan that have no record yet.")(sweeping.sweep)
 app.command(short_help="Pre-train an upstream.")(running.pretrain)
 app.command(short_help="Compare the layers of two models.")(comparing.compare)
+app.command(short_help="Measure how far noise, rooms and codecs move the states of a model.")(invariance.invariance)
 app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
 app.command(short_help="Show one record.")(show.show)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)

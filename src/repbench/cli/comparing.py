@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from repbench.errors import UsageError
 
 if TYPE_CHECKING:
     from repbench.benchmark.comparison.request import CompareRequest
+    from repbench.benchmark.protocol import Protocol
 
 _EXTRACTION = "extraction."
 
@@ -80,25 +82,20 @@ class CompareArguments:
             UsageError: A name is unknown, or a setting is not of `extraction`.
         """
         from repbench.benchmark.comparison.request import CompareRequest
-        from repbench.benchmark.protocol import load_protocol
 
-        foreign = next((each for each in self.set_ or () if not each.strip().startswith(_EXTRACTION)), None)
-        if foreign is not None:
-            name = foreign.partition("=")[0]
-            raise UsageError(f"`{name}` has no effect here", key="--set", do=f"Set keys that begin with {_EXTRACTION}")
         return CompareRequest(
             first=self.first,
             second=self.second,
             first_checkpoint=self.checkpoint_a,
             second_checkpoint=self.checkpoint_b,
             corpus=self.corpus,
-            layers=_names(self.layers),
-            measures=_names(self.measure),
-            against=_names(self.against or ""),
+            layers=names_in(self.layers),
+            measures=names_in(self.measure),
+            against=names_in(self.against or ""),
             most_frames=self.frames,
             num_clusters=self.clusters,
             controls=self.controls,
-            protocol=load_protocol("default", None, self.set_ or []),
+            protocol=extraction_alone(self.set_ or []),
             seed=self.seed,
             device=self.device,
             out=self.out,
@@ -131,5 +128,21 @@ def compare(arguments: CompareArguments) -> None:
         typer.echo(path)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def extraction_alone(assignments: Sequence[str]) -> Protocol:
+    """The default protocol with settings of `extraction`.
+
+    Raises:
+        UsageError: A setting is unknown, or of something else.
+    """
+    from repbench.benchmark.protocol import load_protocol
+
+    foreign = next((each for each in assignments if not each.strip().startswith(_EXTRACTION)), None)
+    if foreign is not None:
+        name = foreign.partition("=")[0]
+        raise UsageError(f"`{name}` has no effect here", key="--set", do=f"Set keys that begin with {_EXTRACTION}")
+    return load_protocol("default", None, assignments)
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a text with commas, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -179,13 +179,13 @@ class RunArguments:
             out=self.out,
             missing_only=self.missing_only,
             store_layers=tuple(self.store_layer or ()),
-            conditions=(*(self.condition or ()), *_preset_of_conditions(self.conditions)),
+            conditions=(*(self.condition or ()), *preset_of_conditions(self.conditions)),
             matched=self.matched,
             by=tuple(self.by or ()),
         )
 
 
-def _preset_of_conditions(name: str | None) -> tuple[str, ...]:
+def preset_of_conditions(name: str | None) -> tuple[str, ...]:
     """The conditions of a preset; none without one."""
     if name is None:
         return ()

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from repbench.benchmark.scoring.statistics import LeftOut
+
 Cell = tuple[int, int]
 """Correct predictions and utterances of one speaker in one run."""
 
@@ -87,6 +89,34 @@ def simulate(
     # (U,) < (T, 1, C, 1) -> (T, 1, C, U): which of the U drawn utterances the speaker has
     present = np.arange(most) < counts[:, None, :, None]
     return Simulated((right & present).sum(axis=-1), counts)
+
+
+def crossed_values(
+    *, speaker: float, seed: float, meeting: float, num_seeds: int, num_speakers: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Values of normal effects with known variances, (S, C): v_sc = a_c + b_s + e_sc.
+
+    Args:
+        speaker: Standard deviation of a, the same for all seeds.
+        seed: Of b, the same for all speakers.
+        meeting: Of e, of each speaker in each seed.
+        num_seeds: S.
+        num_speakers: C.
+        generator: Draws them.
+    """
+    of_speakers = speaker * generator.standard_normal((1, num_speakers))
+    of_seeds = seed * generator.standard_normal((num_seeds, 1))
+    return of_speakers + of_seeds + meeting * generator.standard_normal((num_seeds, num_speakers))
+
+
+def mean_without_each(values: NDArray[np.float64]) -> list[LeftOut]:
+    """The mean over the speakers of each row of (S, C) values, whole and without each speaker, as `value`."""
+    # (S, C) -> (S, C): the mean of the others
+    without = (values.sum(axis=1, keepdims=True) - values) / (values.shape[1] - 1)
+    return [
+        LeftOut({"value": float(row.mean())}, tuple({"value": each} for each in left))
+        for row, left in zip(values, without.tolist(), strict=True)
+    ]
 
 
 def pooled_accuracy(cells: Sequence[Cell]) -> Mapping[str, float | None]:

@@ -9,10 +9,11 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,7 +25,9 @@ from repbench.benchmark.features.extraction import ExtractionOptions
 from repbench.benchmark.features.invariance_check import check_invariance
 from repbench.benchmark.features.source import exclusions, notes_of
 from repbench.benchmark.loading.upstreams import say_side_effects
+from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.report.render.similarity import figures_of
+from repbench.benchmark.report.render.svg import Figure
 from repbench.benchmark.similarity.cca import EPSILONS, SVCCA_VARIANCE
 from repbench.benchmark.similarity.document import (
     MADE_BY,
@@ -33,6 +36,7 @@ from repbench.benchmark.similarity.document import (
     ComparedCorpus,
     ComparisonCost,
     SamplePart,
+    SealedFile,
     Similarity,
     sealed,
 )
@@ -77,13 +81,13 @@ def compare(request: CompareRequest, reporter: Reporter | None = None) -> Compar
     if request.out is not None:
         _prepare(request.out)
     device = local_device(environment.choose_device(request.device))
-    opened = functools.cache(lambda: _open(request, reporter))
+    opened = functools.cache(lambda: opened_corpus(request.corpus, reporter))
     models = Loader(request, device, opened, reporter).models()
     corpus = opened()
     for model in models.each:
         check_invariance(model.upstream, model.entry, model.part.fingerprint, device)
     notes = tuple(dict.fromkeys(note for model in models.each for note in notes_of(corpus, model.upstream)))
-    usable, excluded = _usable(corpus, models.each)
+    usable, excluded = usable_by_all(corpus, models.each)
     salt = f"similarity {corpus.fingerprint}"
     sample = draw_sample(usable, request.most_frames, seed=request.seed, salt=salt)
     labels = LabelsOfSample.of(request, sample, corpus.name, salt)
@@ -122,15 +126,16 @@ def compare(request: CompareRequest, reporter: Reporter | None = None) -> Compar
     return Comparison(similarity, _write(similarity, out, reporter))
 
 
-def _open(request: CompareRequest, reporter: Reporter) -> Corpus:
-    entry = entry_of_corpus(request.corpus)
+def opened_corpus(name: str, reporter: Reporter) -> Corpus:
+    """The corpus of a name or folder; errors as `open_corpus`."""
+    entry = entry_of_corpus(name)
     if entry is not None:
         say_side_effects(entry, reporter.say)
-    with reporter.stage(f"corpus {request.corpus}") as advance:
-        return open_corpus(request.corpus, progress=advance, say=reporter.say)
+    with reporter.stage(f"corpus {name}") as advance:
+        return open_corpus(name, progress=advance, say=reporter.say)
 
 
-def _usable(corpus: Corpus, models: Sequence[Model]) -> tuple[list[Utterance], dict[str, str]]:
+def usable_by_all(corpus: Corpus, models: Sequence[Model]) -> tuple[list[Utterance], dict[str, str]]:
     """The utterances that every model can take, and of the others the reason.
 
     Raises:
@@ -184,13 +189,18 @@ def _sample_part(sample: Sample, labels: LabelsOfSample, excluded: dict[str, str
     )
 
 
+def extraction_options(protocol: Protocol, device: torch.device) -> ExtractionOptions:
+    """How the features of a model are computed."""
+    settings = protocol.extraction
+    return ExtractionOptions(
+        batch_seconds=settings.batch_seconds, device=device, dtype=settings.dtype, precision=settings.precision
+    )
+
+
 def _read(
     model: Model, sample: Sample, request: CompareRequest, device: torch.device, reporter: Reporter
 ) -> LayerFrames:
-    settings = request.protocol.extraction
-    options = ExtractionOptions(
-        batch_seconds=settings.batch_seconds, device=device, dtype=settings.dtype, precision=settings.precision
-    )
+    options = extraction_options(request.protocol, device)
     with reporter.stage(f"features of {model.part.title}") as advance:
         return read_frames(model.upstream, sample, model.layers, options, store=model.store, progress=advance)
 
@@ -199,11 +209,14 @@ def _read(
 
 
 def _folder_name(request: CompareRequest, models: Sequence[Model], corpus: Corpus) -> str:
-    """A name that follows from models, corpus and settings: the same comparison has the same folder."""
     facts = [[model.part.fingerprint for model in models], corpus.fingerprint, request.settings()]
+    return folder_name(f"{request.first}-{request.second}-{corpus.name}", facts)
+
+
+def folder_name(names: str, facts: Any) -> str:
+    """A name that follows from models, corpus and settings: the same comparison has the same folder."""
     digest = hashlib.sha256(canonical_json(facts)).hexdigest()[:8]
-    names = f"{request.first}-{request.second}-{corpus.name}".casefold()
-    return f"{re.sub(r'[^a-z0-9._]+', '-', names).strip('-.')[:80]}-{digest}"
+    return f"{re.sub(r'[^a-z0-9._]+', '-', names.casefold()).strip('-.')[:80]}-{digest}"
 
 
 def _prepare(out: Path) -> None:
@@ -213,17 +226,37 @@ def _prepare(out: Path) -> None:
 
 
 def _write(similarity: Similarity, out: Path, reporter: Reporter) -> tuple[Path, ...]:
-    """The figures, then the file: where it is, all of them are."""
-    figures = [
-        (f"{figure.key.removeprefix('similarity-')}.svg", figure.as_file().encode("utf-8"))
-        for figure in figures_of(similarity)
-    ]
-    for name, _ in figures:
-        refuse_of_others(out / name, _FIGURE_SIGNATURE, made_by=MADE_BY)
+    figures = {f"{each.key.removeprefix('similarity-')}.svg": each for each in figures_of(similarity)}
+    return written(similarity, Written(SIMILARITY_FILE, SIGNATURE, MADE_BY, _FIGURE_SIGNATURE), figures, out, reporter)
+
+
+class Written(NamedTuple):
+    """The files of a command: the name of the main one, bytes that identify it, the command, bytes of its figures."""
+
+    name: str
+    signature: bytes
+    made_by: str
+    signature_of_figures: bytes
+
+
+def written(
+    file: SealedFile, kind: Written, figures: Mapping[str, Figure], out: Path, reporter: Reporter
+) -> tuple[Path, ...]:
+    """Write the figures, by their names, then the file: where it is, all of them are.
+
+    Raises:
+        UsageError: A file of others has one of the names.
+    """
+    drawn = {name: figure.as_file().encode("utf-8") for name, figure in figures.items()}
+    for name in drawn:
+        refuse_of_others(out / name, kind.signature_of_figures, made_by=kind.made_by)
     replaced = [
-        *(replaced_ours(out / name, _FIGURE_SIGNATURE, content, made_by=MADE_BY) for name, content in figures),
-        replaced_ours(out / SIMILARITY_FILE, SIGNATURE, similarity.content(), made_by=MADE_BY),
+        *(
+            replaced_ours(out / name, kind.signature_of_figures, each, made_by=kind.made_by)
+            for name, each in drawn.items()
+        ),
+        replaced_ours(out / kind.name, kind.signature, file.content(), made_by=kind.made_by),
     ]
     if any(replaced):
         reporter.say(f"note: {sum(replaced)} files of an earlier comparison in {out} were replaced")
-    return tuple(out / name for name in (SIMILARITY_FILE, *(name for name, _ in figures)))
+    return tuple(out / name for name in (kind.name, *drawn))

@@ -58,6 +58,11 @@ class HeldOutTest:
             raise RuntimeError("the test split was opened twice")
         return self._examples
 
+    @property
+    def utterances(self) -> tuple[Utterance, ...]:
+        """The utterances that are scored, for their number and speakers; no access, as no label is given."""
+        return tuple(example.utterance for example in self._examples)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledFold:
@@ -405,6 +410,32 @@ def classes_of(examples: Iterable[LabelledUtterance], problem: Problem) -> set[s
     for example in examples:
         found.update(problem.names(example.labels))
     return found
+
+
+def unit_counts(utterances: Sequence[Utterance], problem: Problem) -> tuple[str | None, tuple[int, ...]]:
+    """The unit that intervals over some utterances leave out, and how many utterances each has, ascending.
+
+    As `scoring.metrics.clusters_of` finds it in predictions: the first of the problem's with two or more known names.
+    A mixture is of all its speakers, and units of the same utterances are one. Without such a unit: None, and the
+    number of all utterances.
+    """
+    for unit in problem.resampled:
+        members: dict[str | None, list[str]] = {}
+        for utterance in utterances:
+            for name in _names_of(utterance, unit, problem):
+                members.setdefault(name, []).append(utterance.id)
+        apart = {tuple(ids) for ids in members.values()} if problem.crosses_units else list(members.values())
+        if None not in members and len(apart) >= 2:
+            return unit, tuple(sorted(map(len, apart)))
+    return None, (len(utterances),)
+
+
+def _names_of(utterance: Utterance, unit: str, problem: Problem) -> Iterable[str | None]:
+    """The speakers, or the group, of an utterance."""
+    if unit == "speaker" and problem.crosses_units and utterance.turns:
+        return sorted({turn.speaker for turn in utterance.turns})
+    name: str | None = getattr(utterance, unit)
+    return (name,)
 
 
 def seconds_of(examples: Iterable[LabelledUtterance]) -> float:

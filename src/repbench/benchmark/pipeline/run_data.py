@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,17 @@ from repbench.benchmark.data.dataset import (
     LabelledSplits,
     LabelledUtterances,
     seconds_of,
+    unit_counts,
 )
 from repbench.benchmark.features.source import exclusions
 from repbench.benchmark.pipeline.setup import RunContext
 from repbench.benchmark.scoring.baselines import baselines
 from repbench.benchmark.scoring.grouping import groupings_of
+from repbench.benchmark.scoring.spreads import own_spread
+from repbench.benchmark.scoring.statistics import Sizes, detectable
 from repbench.corpora.conditions import original
 from repbench.corpora.contract import Corpus
+from repbench.downstream.contract import Downstream, problem_of
 from repbench.errors import DataError, did_you_mean
 
 HEARD_DIGITS = 16
@@ -123,6 +127,30 @@ def open_test(context: RunContext, data: RunData, condition: str | None = None) 
         split=test,
         condition=None if condition is None else context.conditions[condition],
     )
+
+
+SMALL = 0.1
+"""Test is small where two systems must differ by more than this, in the unit of the metric, to be told apart."""
+
+
+def notes_on_size(task: Downstream, test: HeldOutTest, num_seeds: int) -> Iterator[str]:
+    """A note on a small test set, before anything is trained: `repbench plan` states more. None on any other.
+
+    The difference is that which `scoring.spreads` has for the task itself: one that is guessed from other tasks is not
+    worth a line of every run.
+    """
+    scored = test.utterances
+    unit, counts = unit_counts(scored, problem_of(task))
+    if unit is None:
+        yield f"test has {len(scored)} utterances of one speaker or group, so there is no interval (repbench plan)"
+        return
+    known = own_spread(task)
+    smallest = None if known is None else detectable(known.spread, Sizes(counts), num_seeds=num_seeds)
+    if smallest is not None and smallest.paired > SMALL:
+        yield (
+            f"test has {len(scored)} utterances of {len(counts)} {unit}s: two systems must differ by about "
+            f"{smallest.paired:.2f} in {task.info.primary_metric} to be told apart (repbench plan)"
+        )
 
 
 def sounds_and_speakers(splits: LabelledSplits | LabelledFold) -> dict[str, list[str]]:

@@ -10,9 +10,12 @@ from typing import Any
 from repbench.benchmark.scoring.statistics import (
     Interval,
     LeftOut,
+    SeedShare,
     crossed_intervals_in_log_odds,
     crossed_intervals_of,
+    in_log_odds,
     left_out,
+    seed_share,
 )
 from repbench.downstream.contract import (
     Downstream,
@@ -186,6 +189,13 @@ def intervals_of(runs: Sequence[LeftOut], metrics: Mapping[str, MetricInfo]) -> 
         given = (logit[name] or linear[name]) if info.interval == "logit" else linear[name]
         found[name] = clipped(given, info)
     return found
+
+
+def seed_share_of(runs: Sequence[LeftOut], name: str, info: MetricInfo) -> SeedShare | None:
+    """How much of an interval of `intervals_of` comes of seeds, on its scale; None as `seed_share`."""
+    if info.interval == "logit" and (share := seed_share([in_log_odds(run) for run in runs], name)) is not None:
+        return share
+    return seed_share(runs, name)
 
 
 def clipped(interval: Interval | None, info: MetricInfo) -> Interval | None:

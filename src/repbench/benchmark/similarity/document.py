@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -168,14 +168,30 @@ class ComparisonCost(_Part):
     peak_rss_bytes: Count
 
 
-class Similarity(_Part):
-    """The content of `similarity.json`."""
+class SealedFile(_Part):
+    """A file that a command writes once; its id is a digest of the rest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_: Literal["repbench.similarity/1"] = Field(default=SCHEMA, alias="schema")
     id: str = ""
     created: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return (json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+Sealed = TypeVar("Sealed", bound=SealedFile)
+
+
+class Similarity(SealedFile):
+    """The content of `similarity.json`."""
+
+    schema_: Literal["repbench.similarity/1"] = Field(default=SCHEMA, alias="schema")
     upstreams: tuple[ComparedUpstream, ...] = Field(min_length=1)
     corpus: ComparedCorpus
     sample: SamplePart
@@ -203,18 +219,10 @@ class Similarity(_Part):
                 raise ValueError("a profile has not one value for each layer")
         return self
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON holds them."""
-        return self.model_dump(mode="json", by_alias=True)
 
-    def content(self) -> bytes:
-        """The bytes of the file."""
-        return (json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-
-
-def sealed(similarity: Similarity) -> Similarity:
+def sealed(file: Sealed) -> Sealed:
     """The same with its id."""
-    return similarity.model_copy(update={"id": digest_of(similarity.as_dict())})
+    return file.model_copy(update={"id": digest_of(file.as_dict())})
 
 
 def digest_of(fields: Mapping[str, Any]) -> str:
@@ -223,7 +231,12 @@ def digest_of(fields: Mapping[str, Any]) -> str:
 
 
 def read_similarity(path: Path) -> Similarity:
-    """Read a `similarity.json`, checked against its id.
+    """Read a `similarity.json`, checked against its id; errors as `read_sealed`."""
+    return read_sealed(path, Similarity, MADE_BY)
+
+
+def read_sealed(path: Path, kind: type[Sealed], made_by: str) -> Sealed:
+    """Read a file of a command, checked against its id.
 
     Raises:
         DataError: It cannot be read, or is no such file.
@@ -231,29 +244,34 @@ def read_similarity(path: Path) -> Similarity:
     """
     try:
         fields = parse_json(read_bounded(path, MAX_BYTES))
-        similarity = Similarity.model_validate(fields)
+        file = kind.model_validate(fields)
     except OSError as error:
         raise DataError(f"The file cannot be read: {error.strerror}", file=path) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        what = f"This is no file of `{MADE_BY}`: {first['msg']}"
+        what = f"This is no file of `{made_by}`: {first['msg']}"
         raise DataError(what, file=path, key=place or None, do="Make it again") from error
     except ValueError as error:
-        raise DataError(f"This is no file of `{MADE_BY}`: {error}", file=path, do="Make it again") from error
-    expected = digest_of(similarity.as_dict())
-    if expected != similarity.id:
-        what = f"The file was changed: its content calls for the id {expected}, but it has {similarity.id[:40]}"
+        raise DataError(f"This is no file of `{made_by}`: {error}", file=path, do="Make it again") from error
+    expected = digest_of(file.as_dict())
+    if expected != file.id:
+        what = f"The file was changed: its content calls for the id {expected}, but it has {file.id[:40]}"
         raise IntegrityError(what, file=path, do="Make it again")
-    return similarity
+    return file
 
 
 def similarity_paths(places: Iterable[Path]) -> list[Path]:
     """The similarity files at or below some places, each once, in the order of their paths."""
+    return paths_of(places, SIMILARITY_FILE)
+
+
+def paths_of(places: Iterable[Path], name: str) -> list[Path]:
+    """The files of a name at or below some places, each once, in the order of their paths."""
     found: dict[Path, None] = {}
     for place in places:
         if place.is_dir():
-            found |= dict.fromkeys(sorted(place.rglob(SIMILARITY_FILE)))
-        elif place.name == SIMILARITY_FILE:
+            found |= dict.fromkeys(sorted(place.rglob(name)))
+        elif place.name == name:
             found[place] = None
     return list(found)

@@ -9,7 +9,7 @@ Axes: L layers, N sampled instants, U utterances, D width, F frames of an uttera
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from repbench.benchmark.similarity.sample import Sample
 from repbench.corpora.contract import Progress, Utterance
 from repbench.downstream.problems.scoring_grid import nearest_frames, num_instants
 from repbench.upstream.adapters.corpus_features import FrameReader
-from repbench.upstream.contract import Upstream
+from repbench.upstream.contract import Upstream, UpstreamInfo
 
 CHUNK_BYTES = 2**28
 """Features of all layers that are held at once."""
@@ -80,29 +80,75 @@ def read_frames(
     Raises:
         As `repbench.benchmark.features.source.features_of`.
     """
-    info = upstream.info
-    num_instants_kept = sum(map(len, sample.instants))
-    frames = allocate_table((len(layers), num_instants_kept, info.width), store_folder())
-    means = torch.empty(len(layers), len(sample.utterances), info.width)
+
+    def chosen(number: int, num_frames: int) -> NDArray[np.int64]:
+        utterance, info = sample.utterances[number], upstream.info
+        nearest = nearest_frames(
+            num_instants(utterance.num_samples, utterance.sample_rate_hz),
+            num_frames,
+            sample_rate_hz=info.sample_rate_hz,
+            hop=info.hop_samples,
+            first_center=info.first_center_samples,
+        )
+        return nearest[sample.instants[number]]
+
+    sizes = [len(each) for each in sample.instants]
+    return _read(upstream, sample.utterances, sizes, chosen, layers, options, store=store, progress=progress)
+
+
+def read_frames_at(
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    times_s: Sequence[NDArray[np.float64]],
+    layers: Sequence[int],
+    options: ExtractionOptions,
+    *,
+    store: FeatureStore | None,
+    progress: Progress | None = None,
+) -> LayerFrames:
+    """As `read_frames`, at times in seconds from the start of each utterance; not all of them need be on the grid."""
+
+    def chosen(number: int, num_frames: int) -> NDArray[np.int64]:
+        return nearest_to(times_s[number], num_frames, upstream.info)
+
+    sizes = [len(each) for each in times_s]
+    return _read(upstream, utterances, sizes, chosen, layers, options, store=store, progress=progress)
+
+
+def nearest_to(times_s: NDArray[np.float64], num_frames: int, info: UpstreamInfo) -> NDArray[np.int64]:
+    """(N,) the frame whose centre is nearest to each of (N,) times; the earlier of two equally near."""
+    # Frame k is centred on first + k hop samples. A millionth of a frame is more than what floats of seconds lose, and
+    # decides ties as `nearest_frames` does in integers.
+    places = (times_s * info.sample_rate_hz - info.first_center_samples) / info.hop_samples
+    return np.clip(np.ceil(places - 0.5 - 1e-6).astype(np.int64), 0, num_frames - 1)
+
+
+def _read(
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    sizes: Sequence[int],
+    chosen: Callable[[int, int], NDArray[np.int64]],
+    layers: Sequence[int],
+    options: ExtractionOptions,
+    *,
+    store: FeatureStore | None,
+    progress: Progress | None,
+) -> LayerFrames:
+    """The frames that `chosen` names, from the number of an utterance and of its frames to (sizes[number],)."""
+    frames = allocate_table((len(layers), sum(sizes), upstream.info.width), store_folder())
+    means = torch.empty(len(layers), len(utterances), upstream.info.width)
     row = number = 0
-    for chunk in _chunks(upstream, sample.utterances, len(layers)):
+    for chunk in _chunks(upstream, utterances, len(layers)):
         table = features_of(upstream, chunk, layers, options, store=store, pageable=False)
         start = 0
-        for utterance, count in zip(chunk, table.counts, strict=True):
+        for count in table.counts:
             own = table.frames[:, start : start + count]  # (L, N', D) -> (L, F, D)
             means[:, number] = own.mean(dim=1, dtype=torch.float64)
-            nearest = nearest_frames(
-                num_instants(utterance.num_samples, utterance.sample_rate_hz),
-                count,
-                sample_rate_hz=info.sample_rate_hz,
-                hop=info.hop_samples,
-                first_center=info.first_center_samples,
-            )
-            chosen = torch.from_numpy(nearest[sample.instants[number]])
-            frames[:, row : row + len(chosen)] = own[:, chosen]
-            row, number, start = row + len(chosen), number + 1, start + count
+            end = row + sizes[number]
+            frames[:, row:end] = own[:, torch.from_numpy(chosen(number, count))]
+            row, number, start = end, number + 1, start + count
         if progress is not None:
-            progress(number, len(sample.utterances))
+            progress(number, len(utterances))
     return LayerFrames(frames, means)
 
 

@@ -25,15 +25,18 @@ from repbench.benchmark.report.data.fold_scores import FoldScores, fold_scores
 from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gather
 from repbench.benchmark.report.data.groups import CellGroups, ColumnGroups, GroupRequest, column_groups
 from repbench.benchmark.report.data.heads import HeadComparison, head_comparisons
+from repbench.benchmark.report.data.invariance import FoundInvariance, found_invariances
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
 from repbench.benchmark.report.data.robustness import Robustness, robustness
+from repbench.benchmark.report.data.seed_shares import SeedShares, seed_shares
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
 from repbench.benchmark.report.data.similarity import FoundSimilarity, found_similarities
 from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.similarity.document import SIMILARITY_FILE
+from repbench.benchmark.similarity.invariance_document import INVARIANCE_FILE
 from repbench.errors import IntegrityError
 from repbench.progress import Advance
 
@@ -94,6 +97,8 @@ class Report:
         similarities: Comparisons of layers, by `repbench compare`.
         groups: Scores by group of utterances, by grouping and column.
         notes_on_groups: Sentences on numbers without groups; they are among the notes.
+        seed_shares: How much of the intervals comes of seeds, by column.
+        invariances: Distances of disturbed states from clean ones, by `repbench invariance`.
     """
 
     gathered: Gathered
@@ -117,6 +122,8 @@ class Report:
     similarities: Sequence[FoundSimilarity] = ()
     groups: Sequence[ColumnGroups] = ()
     notes_on_groups: Sequence[str] = ()
+    seed_shares: Sequence[SeedShares] = ()
+    invariances: Sequence[FoundInvariance] = ()
 
     @property
     def citations(self) -> list[Citation]:
@@ -272,13 +279,14 @@ def assemble(
     heading = heading or Heading()
     several = list(places)
     similarities, not_similarities = found_similarities(several, heading.root)
-    # A similarity file that is named itself is no record; alone it makes no report, and `load` says so.
-    of_records = [place for place in several if place.name != SIMILARITY_FILE]
+    invariances, not_invariances = found_invariances(several, heading.root)
+    # A file of these that is named itself is no record; alone it makes no report, and `load` says so.
+    of_records = [place for place in several if place.name not in {SIMILARITY_FILE, INVARIANCE_FILE}]
     read = partial(read_and_check, processes=processes, progress=progress)
     loaded = load(of_records or several, heading.root, read)
     evidence = Evidence()
     gathered = gather(loaded, evidence)
-    unreadable = {**heading.refused, **gathered.unreadable, **not_similarities}
+    unreadable = {**heading.refused, **gathered.unreadable, **not_similarities, **not_invariances}
     gathered = replace(gathered, unreadable=unreadable)
     if not gathered.cells:
         _refuse(gathered)
@@ -316,6 +324,8 @@ def assemble(
         similarities=similarities,
         groups=grouped,
         notes_on_groups=ungrouped,
+        seed_shares=seed_shares(gathered, evidence),
+        invariances=invariances,
     )
 
 
@@ -348,7 +358,10 @@ def _few_seeds(gathered: Gathered) -> Iterator[str]:
     """Notes on single or unequal numbers of seeds."""
     cells = [cell for column in gathered.columns for cell in gathered.column_cells(column)]
     if cells and all(len(cell.runs) == 1 for cell in cells):
-        yield "every number is from one seed: intervals and comparisons do not include the variance between seeds"
+        yield (
+            "every number is from one seed: nothing is known about other seeds, and intervals and comparisons do not "
+            "include the variance between seeds"
+        )
         return
     for column in gathered.columns:
         counts = Counter(len(cell.runs) for cell in gathered.column_cells(column))

@@ -15,10 +15,11 @@ from pathlib import Path
 from repbench.benchmark.records.record import PREDICTIONS_FILE, PROBE_FILE, Record, read_predictions
 from repbench.benchmark.records.verify import task_of, verify_record
 from repbench.benchmark.report.data.reading import RecomputedMetrics, Run
-from repbench.benchmark.scoring.metrics import Measured, intervals_of, measure_clusters
+from repbench.benchmark.scoring.metrics import Measured, intervals_of, measure_clusters, seed_share_of
 from repbench.benchmark.scoring.statistics import (
     Difference,
     Interval,
+    SeedShare,
     combined,
     mcnemar_exact,
     mean_and_error_of,
@@ -117,6 +118,14 @@ class Evidence:
         metrics = self.task(runs[0].record).info.metrics
         within = intervals_of([each.values for each in several], metrics)[metric]
         return within, None if within is None else several[0].unit
+
+    def seed_share(self, runs: Sequence[Run], metric: str) -> SeedShare | None:
+        """How much of the interval of the mean comes of seeds; None with one seed, and where there is no interval."""
+        several = self._several(runs)
+        if several is None or len(several) < 2:
+            return None
+        info = self.task(runs[0].record).info.metrics[metric]
+        return seed_share_of([each.values for each in several], metric, info)
 
     def comparison(self, runs_a: Sequence[Run], runs_b: Sequence[Run], metric: str) -> Comparison | None:
         """Mean of A minus mean of B on the same utterances, with a test; None where it is undefined.

@@ -13,6 +13,7 @@ from repbench.benchmark.report.data.cost import RowCost
 from repbench.benchmark.report.data.gather import Cell, Machine, ReportRow
 from repbench.benchmark.report.data.heard import declared_in_words, in_words
 from repbench.benchmark.report.data.robustness import Estimate
+from repbench.benchmark.report.data.seed_shares import CellSeeds
 from repbench.benchmark.report.render.commands import LONGEST_COMMAND, commands_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown, spreadsheet
@@ -31,6 +32,7 @@ class CsvLine(NamedTuple):
         selectivity: Its gain over shuffled labels; None without such a control.
         gained: Its gain over the untrained network; None without such a control.
         drop: Its drop from clean sound; None of clean sound and where it is undefined.
+        seeds: How much of its interval comes of seeds; None where no number of its column has several.
     """
 
     report: Report
@@ -41,6 +43,7 @@ class CsvLine(NamedTuple):
     selectivity: float | None
     gained: float | None
     drop: Estimate | None
+    seeds: CellSeeds | None = None
 
 
 class CsvColumn(NamedTuple):
@@ -80,6 +83,9 @@ COLUMNS = (
     CsvColumn("ci95_low", lambda line: None if line.cell.interval is None else line.cell.interval.low),
     CsvColumn("ci95_high", lambda line: None if line.cell.interval is None else line.cell.interval.high),
     CsvColumn("ci_unit", lambda line: line.cell.interval_unit),
+    CsvColumn("ci_share_of_seeds", lambda line: line.seeds and line.seeds.share),
+    CsvColumn("ci_width_with_one_more_seed", lambda line: line.seeds and line.seeds.with_one_more),
+    CsvColumn("ci_width_with_any_seeds", lambda line: line.seeds and line.seeds.with_any_number),
     CsvColumn("mark", lambda line: line.report.mark(line.cell)),
     CsvColumn("p_value", lambda line: line.report.verdicts.p_values.get(line.cell.key)),
     CsvColumn("test", lambda line: line.report.verdicts.tests.get(line.cell.key)),
@@ -122,6 +128,7 @@ def _lines(report: Report) -> Iterator[list[object]]:
     drops = {
         each.cell.key: each.drop for table in report.robustness for row in table.rows for each in row.disturbed.values()
     }
+    seeds = {one.cell.key: one for each in report.seed_shares for one in each.cells}
     for column in report.gathered.every_column:
         for cell in report.gathered.column_cells(column):
             machine = cell.machines[0] if len(cell.machines) == 1 else None
@@ -134,6 +141,7 @@ def _lines(report: Report) -> Iterator[list[object]]:
                 selectivities.get(cell.key),
                 gains.get(cell.key),
                 drops.get(cell.key),
+                seeds.get(cell.key),
             )
             yield [each.of(line) for each in COLUMNS]
         for name, value in (("chance", column.chance), ("majority", column.majority)):

@@ -19,7 +19,7 @@ from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.efficiency import as_time
 from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.data.heard import declared_in_words, in_words
-from repbench.benchmark.report.render import figures, robustness, similarity, tables
+from repbench.benchmark.report.render import figures, invariance, robustness, similarity, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -126,6 +126,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
     groups = list(tables.groups(report.groups))
     folds = [tables.folds(each) for each in report.folds]
     heard = [tables.heard(report, group) for group in gathered.groups]
+    seeds = [tables.seeds(each) for each in report.seed_shares]
     controls = [tables.controls(each) for each in report.controls]
     heads = [tables.heads(each) for each in report.heads if each.reversals]
     published = [tables.published_table(each) for each in report.published]
@@ -136,6 +137,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         *([("overall", "All tasks together")] if overall else []),
         *([("groups", "Groups")] if groups else []),
         *([("folds", "Folds")] if folds else []),
+        *([("seeds", "Speakers and seeds")] if seeds else []),
         *([("heads", "Order of models by head")] if heads else []),
         *([("controls-title", "Controls")] if controls else []),
         *((section.key, section.title) for section in sections),
@@ -167,6 +169,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "overall": overall,
         "group_tables": groups,
         "fold_tables": folds,
+        "seed_tables": seeds,
         "head_tables": heads,
         "control_tables": controls,
         "published": published,
@@ -420,6 +423,15 @@ def _sections(report: Report) -> Iterator[Section]:
         "similarity", "Similarity of layers",
         "Layers with each other, with mel, phones and words (repbench compare); the bands are 95 % intervals.",
         similarity.drawings_of(report.similarities), lambda each: each, MOST_SIMILARITIES,
+    )  # fmt: skip
+    before = list(invariance.summary_of(report.invariances))
+    yield from (
+        each._replace(before=before)
+        for each in _section(
+            "invariance", "Invariance without labels",
+            "Distance of disturbed states from clean ones, over that between utterances (repbench invariance).",
+            invariance.drawings_of(report.invariances), lambda drawing: drawing, MOST_SIMILARITIES,
+        )
     )  # fmt: skip
 
 

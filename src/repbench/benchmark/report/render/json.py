@@ -35,6 +35,7 @@ from repbench.benchmark.report.data.robustness import (
     RobustRow,
     SeverityCurve,
 )
+from repbench.benchmark.report.data.seed_shares import CellSeeds, SeedShares
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances
 from repbench.benchmark.report.published import Published
@@ -63,6 +64,11 @@ _FAILED: Fields = {**_OF_RUN, **_fields("fault")}
 _OF_CLASS: dict[type, Fields] = {
     FoldScores: _fields("column cells"),
     CellFolds: _fields("cell folds=values mean_over_folds=mean deviation"),
+    SeedShares: _fields("column cells"),
+    CellSeeds: _fields(
+        "cell num_seeds share_of_seeds=share deviation width_with_one_more=with_one_more "
+        "width_with_any_number=with_any_number"
+    ),
     Controls: _fields("column cells=controlled"),
     Controlled: _fields("cell selectivity gained_by_training=training"),
     Gain: _fields("over=control value ci95=interval"),
@@ -164,6 +170,7 @@ def results(report: Report) -> dict[str, Any]:
             _overall(aggregates.columns, each) for aggregates in report.overall.values() for each in aggregates.rows
         ],
         "folds": _plain(report.folds),
+        "seeds": _plain(report.seed_shares),
         "controls": _plain(report.controls),
         "label_efficiency": _plain(report.efficiencies),
         "layers": _plain(report.profiles),
@@ -182,6 +189,7 @@ def results(report: Report) -> dict[str, Any]:
         "citations": _plain(report.citations),
         **_similarities(report),
         **groups_part(report),
+        **_invariances(report),
     }
 
 
@@ -194,6 +202,12 @@ def _similarities(report: Report) -> dict[str, Any]:
 def groups_part(report: Report) -> dict[str, Any]:
     """Scores by group; reports without any have no such field."""
     return {"groups": _plain(report.groups)} if report.groups else {}
+
+
+def _invariances(report: Report) -> dict[str, Any]:
+    """Measurements of invariance, as in their files; reports without any have no such field."""
+    found = [{"path": each.place, **each.invariance.as_dict()} for each in report.invariances]
+    return {"invariances": found} if found else {}
 
 
 def _overall(columns: Iterable[Column], each: RowAggregates) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.gather import Cell
-from repbench.benchmark.report.render import robustness, similarity
+from repbench.benchmark.report.render import invariance, robustness, similarity
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
 from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
@@ -30,6 +30,7 @@ def _lines(report: Report) -> Iterator[str]:
         *tables_of(report),
         *robustness.tables_in(report.robustness),
         *similarity.tables_in(report.similarities),
+        *invariance.tables_in(report.invariances),
     ):
         yield from _table(table, "##")
     if report.published:

@@ -88,8 +88,38 @@ def matrix_title(similarity: Similarity, matrix: LayerMatrix) -> str:
 def matrix_figure(similarity: Similarity, matrix: LayerMatrix, prefix: str = "") -> Figure:
     """The similarity of each layer of a model (rows, downwards) with each of another (columns)."""
     first, second = similarity.upstreams[matrix.first], similarity.upstreams[matrix.second]
-    values = [[each.value for each in row] for row in matrix.values]
-    most = max(len(first.layers), len(second.layers))
+    return heat_map(
+        f"similarity-{prefix}{matrix.measure}",
+        matrix_title(similarity, matrix),
+        f"{MEASURES[matrix.measure].text}; rows are layers of {shown(first.title)}.",
+        [[each.value for each in row] for row in matrix.values],
+        (first.layers, second.layers),
+        (f"layer of {shown(first.title, _LONGEST)}", f"layer of {shown(second.title, _LONGEST)}"),
+    )
+
+
+def heat_map(
+    key: str,
+    title: str,
+    text: str,
+    values: Sequence[Sequence[float | None]],
+    names: tuple[Sequence[str], Sequence[str]],
+    labels: tuple[str, str],
+    longest: int = 14,
+) -> Figure:
+    """Values from 0 to 1, or above, which are as dark as 1: darker where they are higher, with the number in each cell.
+
+    Args:
+        key: Id of the figure.
+        title: Its title.
+        text: Its description in words; the values follow it.
+        values: By row and column; None: undefined.
+        names: Of the rows and of the columns.
+        labels: Of the axis of rows and of that of columns; empty: none.
+        longest: Most characters of the name of a row.
+    """
+    rows, columns = names
+    most = max(len(rows), len(columns))
 
     def paint(axes: Axes) -> None:
         from matplotlib.patches import PathPatch
@@ -113,32 +143,26 @@ def matrix_figure(similarity: Similarity, matrix: LayerMatrix, prefix: str = "")
             for row, of_row in enumerate(values):
                 for column, value in enumerate(of_row):
                     is_dark = value is not None and _level(value) / (_LEVELS - 1) > _DARK
-                    text = "–" if value is None else f"{value:.2f}"
-                    text = text.replace("0.", ".") if most > 9 else text
+                    number_in_cell = "–" if value is None else f"{value:.2f}"
+                    number_in_cell = number_in_cell.replace("0.", ".", 1) if most > 9 else number_in_cell
                     colour = CARD if is_dark else INK
-                    axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+                    axes.text(column, row, number_in_cell, ha="center", va="center", fontsize=size, color=colour)
         size = 8.5 if most <= 9 else 7 if most <= 24 else 5
-        axes.set_xticks(
-            range(len(second.layers)), [shown(name, 14) for name in second.layers], rotation=90, fontsize=size
-        )
-        axes.set_yticks(range(len(first.layers)), [shown(name, 14) for name in first.layers], fontsize=size)
-        axes.set_xlim(-0.5, len(second.layers) - 0.5)
-        axes.set_ylim(len(first.layers) - 0.5, -0.5)
+        axes.set_xticks(range(len(columns)), [shown(name, 14) for name in columns], rotation=90, fontsize=size)
+        axes.set_yticks(range(len(rows)), [shown(name, longest) for name in rows], fontsize=size)
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(length=0)
         axes.set_aspect("equal")
-        axes.set_xlabel(f"layer of {shown(second.title, _LONGEST)}")
-        axes.set_ylabel(f"layer of {shown(first.title, _LONGEST)}")
+        axes.set_xlabel(labels[1])
+        axes.set_ylabel(labels[0])
         axes.spines[["top", "right"]].set_visible(True)
 
     words = "; ".join(
-        f"{shown(name)}: " + ", ".join(number(value) for value in row)
-        for name, row in zip(first.layers, values, strict=True)
+        f"{shown(name)}: " + ", ".join(number(value) for value in row) for name, row in zip(rows, values, strict=True)
     )
-    rows, columns = len(first.layers), len(second.layers)
-    height = max(1.6, min(_WIDTH, _WIDTH * (rows + 2) / (columns + 2)))
-    key = f"similarity-{prefix}{matrix.measure}"
-    text = f"{MEASURES[matrix.measure].text}; rows are layers of {shown(first.title)}. {words}"
-    return draw(key, matrix_title(similarity, matrix), text, (_WIDTH, height), paint)
+    height = max(1.6, min(_WIDTH, _WIDTH * (len(rows) + 2) / (len(columns) + 2)))
+    return draw(key, title, f"{text} {words}", (_WIDTH, height), paint)
 
 
 def _level(value: float) -> int:
@@ -165,7 +189,7 @@ def matrix_table(similarity: Similarity, matrix: LayerMatrix) -> PlainTable:
     """The numbers of a heat map, with intervals."""
     first, second = similarity.upstreams[matrix.first], similarity.upstreams[matrix.second]
     rows = tuple(
-        (PlainCell(shown(name)), *(_cell(value) for value in row))
+        (PlainCell(shown(name)), *(cell_of(value) for value in row))
         for name, row in zip(first.layers, matrix.values, strict=True)
     )
     headings = (f"layer of {shown(first.title)}", *(shown(name) for name in second.layers))
@@ -236,7 +260,7 @@ def profile_table(similarity: Similarity, profiles: Sequence[LayerProfile]) -> P
         (
             PlainCell(shown(similarity.upstreams[upstream].title)),
             PlainCell(shown(name)),
-            *(_cell(by_place[upstream, kind][layer]) for kind in kinds),
+            *(cell_of(by_place[upstream, kind][layer]) for kind in kinds),
         )
         for upstream in dict.fromkeys(each.upstream for each in profiles)
         for layer, name in enumerate(similarity.upstreams[upstream].layers)
@@ -252,7 +276,7 @@ def profile_table(similarity: Similarity, profiles: Sequence[LayerProfile]) -> P
     return PlainTable(profile_title(similarity, profiles), headings, rows, num_names=2, notes=notes)
 
 
-def _cell(value: Value) -> PlainCell:
+def cell_of(value: Value) -> PlainCell:
     return PlainCell(number(value.value), "" if value.ci95 is None else interval(Interval(*value.ci95)))
 
 
@@ -270,7 +294,7 @@ def terminal_tables(similarity: Similarity) -> Iterator[tuple[str, Table]]:
     """A title and a table for each matrix, and those of all profiles; intervals are in the file."""
     for matrix in similarity.matrices:
         plain = matrix_table(similarity, matrix)
-        yield plain.title, _filled(plain.headings, [[cell.text for cell in row] for row in plain.rows], 1)
+        yield plain.title, filled(plain.headings, [[cell.text for cell in row] for row in plain.rows], 1)
     groups = grouped_profiles(similarity)
     if not groups:
         return
@@ -290,7 +314,7 @@ def terminal_tables(similarity: Similarity) -> Iterator[tuple[str, Table]]:
         for layer, name in enumerate(upstream.layers)
     ]
     kinds = ", ".join(dict.fromkeys(group[0].against for group in groups))
-    yield f"Layers with {kinds}: {shown(similarity.corpus.name)}", _filled(["model", "layer", *headings], rows, 2)
+    yield f"Layers with {kinds}: {shown(similarity.corpus.name)}", filled(["model", "layer", *headings], rows, 2)
 
 
 def _at(group: Sequence[LayerProfile], upstream: int, labels: str, layer: int) -> str:
@@ -298,7 +322,7 @@ def _at(group: Sequence[LayerProfile], upstream: int, labels: str, layer: int) -
     return number(found[0].value) if found else ""
 
 
-def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]], num_names: int) -> Table:
+def filled(headings: Sequence[str], rows: Sequence[Sequence[str]], num_names: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -28,6 +28,7 @@ from repbench.benchmark.report.data.groups import CellGroups, ColumnGroups, Grou
 from repbench.benchmark.report.data.heads import HeadComparison, Reversal
 from repbench.benchmark.report.data.heard import declared_in_words, in_words, overlap_in_words, together
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
+from repbench.benchmark.report.data.seed_shares import CellSeeds, SeedShares, uncertainty
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
 from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances, alignment_in_words
 from repbench.benchmark.report.published import Published
@@ -165,6 +166,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
             yield from overall(report.overall[group], group)
     yield from groups(report.groups)
     yield from (folds(each) for each in report.folds)
+    yield from (seeds(each) for each in report.seed_shares)
     yield from (heads(each) for each in report.heads if each.reversals)
     yield from (controls(each) for each in report.controls)
     yield from (efficiency(each) for each in report.efficiencies)
@@ -433,6 +435,44 @@ def _notes_on_groups(each: ColumnGroups) -> Iterator[str]:
             f"{max(cell.mixed.get(name, 0) for cell in each.cells):,} {name.replace('_', ' ')}" for name in names
         )
         yield f"In no group, because their utterances are of several groups: {counts}."
+
+
+def seeds(each: SeedShares) -> PlainTable:
+    """How much of each interval comes of seeds, and its width with more of them."""
+    columns: tuple[TableColumn[CellSeeds], ...] = (
+        TableColumn("system", lambda one: one.cell.row.system.name, is_name=True),
+        TableColumn("setting", lambda one: _setting(one.cell.row), is_name=True),
+        TableColumn(shown(each.column.metric), lambda one: _unmarked(one.cell)),
+        TableColumn("seeds", lambda one: one.num_seeds),
+        TableColumn("deviation of seeds", lambda one: _of_seeds(one, one.deviation, number)),
+        TableColumn("share of seeds", lambda one: _of_seeds(one, one.share, _percent)),
+        TableColumn("width with one seed more", lambda one: _of_seeds(one, one.with_one_more, _percent)),
+        TableColumn("with any number", lambda one: _of_seeds(one, one.with_any_number, _percent)),
+    )
+    low, high = uncertainty(each.fewest)
+    notes = (
+        "Share of seeds: the part of the squared error that falls with the number of seeds; the rest comes of the "
+        "speakers (or groups) of the test set and stays. The last columns are the width of the interval with one seed "
+        "more and with any number of them, in percent of its width now, if the deviations are what they seem to be.",
+        f"A deviation of {each.fewest} seeds is uncertain: the true one is between {low:.2g} and {high:.2g} times as "
+        "large (95 %).",
+        *(
+            ["From one seed nothing is known about other seeds."]
+            if any(one.num_seeds == 1 for one in each.cells)
+            else []
+        ),
+    )
+    return table(f"Speakers and seeds: {each.column.title}", columns, each.cells, notes)
+
+
+def _of_seeds(one: CellSeeds, value: float | None, form: Callable[[float], str]) -> str:
+    if value is not None:
+        return form(value)
+    return "not known" if one.num_seeds == 1 else UNDEFINED
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
 
 
 def controls(each: Controls) -> PlainTable:

@@ -61,7 +61,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Error:
+class StandardError:
     """A standard error with its degrees of freedom."""
 
     size: float
@@ -156,9 +156,7 @@ def crossed_intervals_in_log_odds(runs: Sequence[LeftOut], *, level: float = 0.9
     The errors of a rate near 0 are skewed, and its interval reaches further up than down, and never below 0. None
     also where a value is 0 or 1, with all clusters or without one.
     """
-    of_log_odds = crossed_intervals_of(
-        [LeftOut(_log_odds(run.whole), tuple(_log_odds(values) for values in run.without)) for run in runs], level=level
-    )
+    of_log_odds = crossed_intervals_of([in_log_odds(run) for run in runs], level=level)
     return {
         name: None if each is None else Interval(_rate(each.low), _rate(each.high))
         for name, each in of_log_odds.items()
@@ -298,6 +296,11 @@ def smallest_difference(
     return high * standard_error
 
 
+def in_log_odds(run: LeftOut) -> LeftOut:
+    """The values of a run as log-odds; None where one is 0 or 1."""
+    return LeftOut(_log_odds(run.whole), tuple(_log_odds(values) for values in run.without))
+
+
 def _log_odds(values: Mapping[str, float | None]) -> dict[str, float | None]:
     return {
         name: None if value is None or not 0 < value < 1 else math.log(value / (1 - value))
@@ -325,7 +328,7 @@ def _difference(a: Sequence[LeftOut], b: Sequence[LeftOut], name: str, level: fl
     return _tested(mean_a - mean_b, _error_of([a, b], name), level)
 
 
-def _tested(value: float | None, error: _Error | None, level: float) -> Difference:
+def _tested(value: float | None, error: StandardError | None, level: float) -> Difference:
     if value is None or error is None:
         return Difference(value, None, None)
     from scipy.special import stdtr
@@ -335,24 +338,32 @@ def _tested(value: float | None, error: _Error | None, level: float) -> Differen
     return Difference(value, _interval(value, error, level), p_value, error.size, error.degrees_of_freedom)
 
 
-def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
+def _error_of(methods: Sequence[Sequence[LeftOut]], name: str) -> StandardError | None:
     """The error of the mean over the runs of the first method, minus that of the second if there is one."""
-    parts = [_cluster_part(methods, name), *(_seed_part(runs, name) for runs in methods if len(runs) > 1)]
+    parts = [cluster_part(methods, name), *(_seed_part(runs, name) for runs in methods if len(runs) > 1)]
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
+    return error_of_sum(known) if len(known) == len(parts) else None
+
+
+def error_of_sum(parts: Sequence[StandardError]) -> StandardError | None:
+    """The standard error of a sum of independent parts, with Satterthwaite's degrees of freedom; None where it is 0."""
     # The parts are independent: their squared errors add. fsum, because its result does not depend on the order of the
     # terms.
-    squared = math.fsum(part.size**2 for part in known)
+    squared = math.fsum(part.size**2 for part in parts)
     if squared == 0.0:
         return None
     # Satterthwaite with w = s_k² / Σ s²: 1 / Σ (w² / ν_k) is (Σ s²)² / Σ (s_k⁴ / ν_k). A part of size 0 adds nothing.
-    spread = math.fsum((part.size**2 / squared) ** 2 / part.degrees_of_freedom for part in known)
-    return _Error(math.sqrt(squared), 1 / spread)
+    spread = math.fsum((part.size**2 / squared) ** 2 / part.degrees_of_freedom for part in parts)
+    return StandardError(math.sqrt(squared), 1 / spread)
 
 
-def _cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | None:
-    """The jackknife error, each cluster left out of all runs at once."""
+def cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> StandardError | None:
+    """The jackknife error, each cluster left out of all runs at once; None where it is undefined.
+
+    Args:
+        methods: The runs of one method, of whose mean it is, or of two, of whose difference it is.
+        name: The metric.
+    """
     values: list[float] = []
     count = len(methods[0][0].without)
     for absent in range(count):
@@ -366,19 +377,19 @@ def _cluster_part(methods: Sequence[Sequence[LeftOut]], name: str) -> _Error | N
         return None
     # The pseudo-values p_i = m v - (m - 1) v_i deviate from their mean by -(m - 1) times what the v_i deviate from
     # theirs, so Σ (p_i - p)² / (m (m - 1)) is (m - 1) / m · Σ (v_i - mean)². The pseudo-values need not be formed.
-    return _Error(math.sqrt((count - 1) / count * _squares(values)), count - 1)
+    return StandardError(math.sqrt((count - 1) / count * squares(values)), count - 1)
 
 
-def _seed_part(runs: Sequence[LeftOut], name: str) -> _Error | None:
+def _seed_part(runs: Sequence[LeftOut], name: str) -> StandardError | None:
     """The error of a mean over seeds."""
     values = [value for run in runs if (value := run.whole[name]) is not None]
     if len(values) < len(runs):
         return None
     # Sample variance over the seeds (divisor S - 1), divided by S for the variance of the mean.
-    return _Error(math.sqrt(_squares(values) / (len(runs) - 1) / len(runs)), len(runs) - 1)
+    return StandardError(math.sqrt(squares(values) / (len(runs) - 1) / len(runs)), len(runs) - 1)
 
 
-def _squares(values: Sequence[float]) -> float:
+def squares(values: Sequence[float]) -> float:
     """Sum of squared deviations from the mean; 0 where all agree but for rounding."""
     # A spread that is only rounding would give a standard error near 1e-16 and p-values near 0.
     if max(values) - min(values) <= ROUNDING:
@@ -397,9 +408,14 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
-def _interval(value: float, error: _Error, level: float) -> Interval:
-    reach = _quantile((1 + level) / 2, error.degrees_of_freedom) * error.size
+def _interval(value: float, error: StandardError, level: float) -> Interval:
+    reach = half_width(error, level)
     return Interval(value - reach, value + reach)
+
+
+def half_width(error: StandardError, level: float) -> float:
+    """Half of the width of an interval: the quantile of Student's t times the standard error."""
+    return _quantile((1 + level) / 2, error.degrees_of_freedom) * error.size
 
 
 def _quantile(probability: float, degrees_of_freedom: float) -> float:
