@@ -29,8 +29,8 @@ from repbench.benchmark.sweep.plan import load_plan
 from repbench.configs.loader import build, load_yaml
 from repbench.downstream.heads import HEADS
 from repbench.registry import registry
+from repbench.upstream.adapters.declarations import read_declaration
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
-from repbench.upstream.adapters.python_module import Declaration
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.mockingjay.config import MockingjayConfig
@@ -230,8 +230,8 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
         load_plan(file)
     elif "questions" in tree:
         build(LeaderboardSettings, tree, file)
-    elif "window_samples" in tree:
-        build(Declaration, tree, file)
+    elif "window_samples" in tree or "kind" in tree:
+        read_declaration(file)
     elif "num_units" in tree:
         build(UnitsDeclaration, tree, file)
     elif "hop_samples" in tree:

@@ -65,6 +65,7 @@ def read_frames(
     options: ExtractionOptions,
     *,
     store: FeatureStore | None,
+    of_utterances: bool = False,
     progress: Progress | None = None,
 ) -> LayerFrames:
     """The features of the sampled instants, computed or read from the store.
@@ -75,6 +76,7 @@ def read_frames(
         layers: Indices of the layers.
         options: How features are computed.
         store: Feature store of the upstream; None: nothing is stored.
+        of_utterances: Whether the row of an utterance is the mean over its frames, and the sample has one of each.
         progress: Called with (utterances done, all utterances).
 
     Raises:
@@ -82,7 +84,8 @@ def read_frames(
     """
     info = upstream.info
     num_instants_kept = sum(map(len, sample.instants))
-    frames = allocate_table((len(layers), num_instants_kept, info.width), store_folder())
+    num_rows = 0 if of_utterances else num_instants_kept
+    frames = allocate_table((len(layers), num_rows, info.width), store_folder())
     means = torch.empty(len(layers), len(sample.utterances), info.width)
     row = number = 0
     for chunk in _chunks(upstream, sample.utterances, len(layers)):
@@ -91,6 +94,9 @@ def read_frames(
         for utterance, count in zip(chunk, table.counts, strict=True):
             own = table.frames[:, start : start + count]  # (L, N', D) -> (L, F, D)
             means[:, number] = own.mean(dim=1, dtype=torch.float64)
+            number, start = number + 1, start + count
+            if of_utterances:
+                continue
             nearest = nearest_frames(
                 num_instants(utterance.num_samples, utterance.sample_rate_hz),
                 count,
@@ -98,12 +104,12 @@ def read_frames(
                 hop=info.hop_samples,
                 first_center=info.first_center_samples,
             )
-            chosen = torch.from_numpy(nearest[sample.instants[number]])
+            chosen = torch.from_numpy(nearest[sample.instants[number - 1]])
             frames[:, row : row + len(chosen)] = own[:, chosen]
-            row, number, start = row + len(chosen), number + 1, start + count
+            row += len(chosen)
         if progress is not None:
             progress(number, len(sample.utterances))
-    return LayerFrames(frames, means)
+    return LayerFrames(means if of_utterances else frames, means)
 
 
 def _chunks(upstream: Upstream, utterances: Sequence[Utterance], num_layers: int) -> Iterator[tuple[Utterance, ...]]:
