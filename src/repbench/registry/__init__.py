@@ -14,6 +14,7 @@ from repbench.registry.names import (
     is_packaged,
     last_line,
     normalised,
+    short_name,
 )
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "last_line",
     "normalised",
     "registry",
+    "short_name",
     "side_effects",
 ]

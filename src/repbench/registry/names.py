@@ -36,6 +36,34 @@ UNPACKAGED = " (unpackaged)"
 """Suffix of the name of a `--plugin` file, where other plugins have the name of a distribution."""
 
 
+_SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/[0-9a-f]+")
+"""The end of the path of a model in the cache of Hugging Face; `--` in the name stands for a slash."""
+
+
+def short_name(upstream: str) -> str:
+    """The name of an upstream in tables and figures: of a path its last part, of `py:` the attribute alone.
+
+    Two models may have the same; records keep the whole name.
+
+    Example:
+        >>> short_name("hf:/data/models/my-hubert/"), short_name("hf:facebook/hubert-base-ls960")
+        ('hf:my-hubert', 'hf:facebook/hubert-base-ls960')
+        >>> short_name("py:my_models.encoders:MyEncoder"), short_name("mel")
+        ('py:MyEncoder', 'mel')
+    """
+    prefix, colon, rest = upstream.partition(":")
+    if not colon or prefix not in RESERVED_PREFIXES:
+        return upstream
+    if prefix == "py":
+        return f"py:{rest.rpartition(':')[2] or rest}"
+    path = rest.rstrip("/").removesuffix("/record.json")
+    if snapshot := _SNAPSHOT.search(path):
+        return f"{prefix}:{snapshot['name'].replace('--', '/')}"
+    # One slash in the middle is that of a repository, or of a folder that is short already.
+    is_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    return f"{prefix}:{(path.rpartition('/')[2] if is_path else path) or rest}"
+
+
 class DistributionFault(NamedTuple):
     """A fault of an installed distribution that was worked around."""
 

@@ -32,6 +32,7 @@ from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.similarity.document import SIMILARITY_FILE
 from repbench.errors import IntegrityError
+from repbench.registry import short_name
 
 PublishedName = Literal["mockingjay2020", "superb"]
 
@@ -296,7 +297,7 @@ def _missing(gathered: Gathered) -> list[str]:
         networks = {cell.row.system.upstream for cell in cells if cell.runs[0].record.cost.parameters > 0}
         controlled = {cell.row.system.upstream for cell in cells if cell.row.system.untrained}
         if networks - controlled:
-            names = ", ".join(sorted(shown(name) for name in networks - controlled))
+            names = ", ".join(sorted(shown(short_name(name)) for name in networks - controlled))
             notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
     return notes
 
