@@ -29,8 +29,9 @@ from repbench.benchmark.sweep.plan import load_plan
 from repbench.configs.loader import build, load_yaml
 from repbench.downstream.heads import HEADS
 from repbench.registry import registry
-from repbench.upstream.adapters.declarations import read_declaration
+from repbench.upstream.adapters.declarations import declaration_of
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
+from repbench.upstream.adapters.onnx_graph import GraphSettings
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.mockingjay.config import MockingjayConfig
@@ -231,7 +232,8 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
     elif "questions" in tree:
         build(LeaderboardSettings, tree, file)
     elif "window_samples" in tree or "kind" in tree:
-        read_declaration(file)
+        build(GraphSettings, tree.pop("graph", {}), file)
+        declaration_of({"layer_names": ["last"], "width": 1, **tree}, file)
     elif "num_units" in tree:
         build(UnitsDeclaration, tree, file)
     elif "hop_samples" in tree:

@@ -120,6 +120,7 @@ def test_models_are_compared_on_utterances_where_one_gives_vectors(tones: Path, 
     values = [[each.value for each in row] for row in matrix.values]
     # The mean of the frames is the vector.
     assert [values[0][0], values[1][1]] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert values[0][1] is not None
     assert values[0][1] < 0.99
     assert any("so utterances are compared" in warning for warning in found.warnings)
     with pytest.raises(UsageError, match=f"py:{models}:Voice` gives one vector an utterance, and a phone is of a span"):

@@ -26,10 +26,11 @@ GROUPS: Mapping[Kind, str] = {kind: f"repbench.{plural}" for kind, plural in PLU
 BUILTIN_DISTRIBUTION = "repbench"
 """The distribution whose plugins keep their bare names."""
 
-RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units")
-"""Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`."""
+RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units", "onnx")
+"""Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`,
+`onnx:…`."""
 
-PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR"
+PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR, onnx:FILE"
 """The upstreams that no listing has, for help and errors."""
 
 UNPACKAGED = " (unpackaged)"
@@ -41,7 +42,7 @@ _SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/[0-9a-f]+")
 
 
 def short_name(upstream: str) -> str:
-    """The name of an upstream in tables and figures: of a path its last part, of `py:` the attribute alone.
+    """The name of an upstream in tables and figures: of a path its last part, of `py:` the attribute.
 
     Two models may have the same; records keep the whole name.
 

@@ -8,7 +8,7 @@ Axes: T samples, D width.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -150,7 +150,11 @@ def read_declaration(file: Path) -> Declaration | VectorDeclaration:
     Raises:
         UsageError: It is not valid.
     """
-    tree = load_yaml(file)
+    return declaration_of(load_yaml(file), file)
+
+
+def declaration_of(tree: dict[str, Any], file: Path) -> Declaration | VectorDeclaration:
+    """As `read_declaration`, of settings that are read already."""
     kind = tree.get("kind", "frames")
     if kind not in get_args(StateKind):
         what = f"`kind` must be {' or '.join(get_args(StateKind))}, but is {kind!r}"

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -87,7 +88,8 @@ class DeclaredModule(nn.Module):
         """
         check_lengths(self.info, lengths)
         if self.declared.batch_invariant:
-            groups = [(waveforms, lengths)]  # one group: (B, T) and (B,)
+            # One group, (B, T) and (B,): without what is behind the longest, for which the module would give frames.
+            groups = [(waveforms[:, : int(lengths.max())], lengths)]
         else:
             # (B, T) -> B of (1, T_i) with (1,): slices keep the axis of the batch, which the module expects
             groups = [(waveforms[row : row + 1, :length], lengths[row : row + 1])
@@ -125,10 +127,14 @@ class DeclaredModule(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights, the declaration, the files of the code and its declared version."""
+        config = {**self.declared_settings(), "sources_sha256": self._sources_sha256}
+        return fingerprint_of(self, config, self.declared.code_version)
+
+    def declared_settings(self) -> dict[str, Any]:
+        """The declaration without what does not determine the hidden states, JSON-able; for the fingerprint."""
         # `kind: frames` is left out: fingerprints from before the field stay.
         left_out = {"weights", "citation", "licence", *(() if self.info.one_vector else ("kind",))}
-        declared = self.declared.model_dump(mode="json", exclude=left_out)
-        return fingerprint_of(self, {**declared, "sources_sha256": self._sources_sha256}, self.declared.code_version)
+        return self.declared.model_dump(mode="json", exclude=left_out)
 
 
 def factory_of(target: object, spec: str) -> Callable[..., object]:
@@ -210,7 +216,7 @@ def build(
         notes=notes,
         log=(unweighted,) if weights is None and checkpoint != RANDOM else (),
     )
-    return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
+    return DeclaredModule(module, declared, file, sources_of(module, spec), provenance).eval()
 
 
 def _made(target: Callable[[], object], spec: str, seed: int) -> nn.Module:
@@ -239,7 +245,7 @@ def _weights_file(declared: Declaration | VectorDeclaration, file: Path, named: 
     return None if declared.weights is None else file.parent / declared.weights
 
 
-def _sources_of(module: nn.Module, spec: str) -> set[Path]:
+def sources_of(module: nn.Module, spec: str) -> set[Path]:
     """The files of the module's code, without torch's own.
 
     These are the file that `module:attribute` names, where a function may combine classes of other files, and the files
