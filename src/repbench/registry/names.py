@@ -26,11 +26,14 @@ GROUPS: Mapping[Kind, str] = {kind: f"repbench.{plural}" for kind, plural in PLU
 BUILTIN_DISTRIBUTION = "repbench"
 """The distribution whose plugins keep their bare names."""
 
-RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units", "onnx")
+RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units", "onnx", "hear", "xares")
 """Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`,
-`onnx:…`."""
+`onnx:…`, `hear:…`, `xares:…`."""
 
-PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR, onnx:FILE"
+PREFIXED_UPSTREAMS = (
+    "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR, onnx:FILE, "
+    "hear:MODULE, xares:MODULE:CLASS"
+)
 """The upstreams that no listing has, for help and errors."""
 
 UNPACKAGED = " (unpackaged)"
@@ -42,7 +45,7 @@ _SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/[0-9a-f]+")
 
 
 def short_name(upstream: str) -> str:
-    """The name of an upstream in tables and figures: of a path its last part, of `py:` the attribute.
+    """The name of an upstream in tables and figures: of a path its last part, of `py:` and `xares:` the attribute.
 
     Two models may have the same; records keep the whole name.
 
@@ -55,8 +58,11 @@ def short_name(upstream: str) -> str:
     prefix, colon, rest = upstream.partition(":")
     if not colon or prefix not in RESERVED_PREFIXES:
         return upstream
-    if prefix == "py":
-        return f"py:{rest.rpartition(':')[2] or rest}"
+    if prefix in ("py", "xares"):
+        return f"{prefix}:{rest.rpartition(':')[2] or rest}"
+    if prefix == "hear":  # the module, and whether it is a vector; not its weights
+        module, _, weights = rest.partition(":")
+        return f"hear:{module}{'#scene' if weights.endswith('#scene') else ''}"
     path = rest.rstrip("/").removesuffix("/record.json")
     if snapshot := _SNAPSHOT.search(path):
         return f"{prefix}:{snapshot['name'].replace('--', '/')}"
