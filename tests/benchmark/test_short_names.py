@@ -84,3 +84,18 @@ def test_two_checkpoints_of_one_model_are_told_apart_by_the_checkpoint(tmp_path:
     assert {row["system"] for row in rows} == {
         f"hf:my-hubert (a/b/{each}.safetensors)" for each in ("step100", "step900")
     }
+
+
+def test_models_that_load_their_weights_themselves_are_not_asked_for_an_untrained_row(tmp_path: Path) -> None:
+    cost = {"parameters": 1, "macs_per_second": 1, "extract_seconds": 0.1, "real_time_factor": 500.0,
+            "peak_rss_bytes": 1000, "device": "cpu", "train_seconds": 1.0}  # fmt: skip
+    for upstream in ("hear:package.model", "py:my_models:MyEncoder"):
+        write(tmp_path / "runs", upstream=upstream, cost=cost)
+    write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out", formats=("md",)))
+    (line,) = [
+        each
+        for each in (tmp_path / "out" / "report.md").read_text("utf-8").splitlines()
+        if "no untrained row" in each and each.startswith("*")
+    ]
+    assert "py:MyEncoder" in line
+    assert "hear:" not in line

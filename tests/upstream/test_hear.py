@@ -50,6 +50,9 @@ SHAPES = {
     "recurrent": (48_000, 960, 600, 1200, 7, 7),
 }
 
+# Padding less window, of (T + offset) // hop + 1 frames.
+OFFSETS = {"centred": 0, "relative": -1102, "filled": -1, "of_batch": -400, "recurrent": -1200}
+
 
 def spec_of(kind: str, module: Any, folder: Path) -> str:
     name = module(MODULES[kind])
@@ -67,7 +70,9 @@ def test_rate_hop_centre_count_and_width_are_those_of_the_module(kind: str, modu
     assert info.min_samples <= max(shortest, rate // 40)
     assert (scene.info.kind, scene.info.width, scene.info.layer_names) == ("utterance", scene_width, ("scene",))
     called = importlib.import_module(spec.split(":")[1])
-    for samples in (info.min_samples, 2 * rate - 1, 2 * rate, 2 * rate + 1, 3 * rate + hop // 2):
+    edge = 9 * hop - OFFSETS[kind]  # the first length that gives ten frames
+    assert (frames.num_frames(edge - 1), frames.num_frames(edge)) == (9, 10)
+    for samples in (info.min_samples, edge - 1, edge, 2 * rate - 1, 2 * rate, 2 * rate + 1, 3 * rate + hop // 2):
         sound = 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(samples))
         given, times = called.get_timestamp_embeddings(sound, frames.model)
         states = frames(sound, torch.tensor([samples]))
@@ -145,6 +150,14 @@ def test_hops_of_half_a_sample_are_refused_and_the_vector_is_offered(module: Any
         load_upstream(spec)
     assert f"Take its vector, {spec}#scene" in str(caught.value)
     assert load_upstream(f"{spec}#scene").info.sample_rate_hz == 44_100
+
+
+def test_times_that_change_with_the_sound_are_refused_at_the_call(module: Any) -> None:
+    spec = changed(module, "0.0, 50.0)", "float(audio.shape[1] > 90_000), 50.0)")
+    upstream = load_upstream(spec)
+    upstream(torch.randn(1, 90_000), torch.tensor([90_000]))
+    with pytest.raises(PluginError, match=r"frame 0 is at sample 16\.0 of 16000 Hz, and with a hop of 800 .* at 0"):
+        upstream(torch.randn(1, 96_000), torch.tensor([96_000]))
 
 
 def test_modules_and_weights_that_are_not_there_are_refused(module: Any, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from repbench import load_upstream
 from repbench.benchmark.features.export import ExportOptions, extract_files
+from repbench.benchmark.features.extraction import run_sounds
 from repbench.benchmark.loading.certificates import declared_as_json
 from repbench.errors import PluginError, UsageError
 from repbench.files import canonical_json
@@ -171,6 +172,12 @@ def test_a_model_that_declares_one_vector_and_gives_two_has_none() -> None:
     certificate = certify_upstream("py:tests.upstream.test_one_vector:two_frames", keeps=False)
     broken = {each.id: each.detail for each in certificate.failed}
     assert broken["num-frames"] == "`kind` is `utterance`, but `num_frames(16001)` is 2"
+
+
+def test_a_run_refuses_two_frames_of_a_model_that_declares_one_vector() -> None:
+    model = TwoFrames().eval()
+    with pytest.raises(PluginError, match="`num_frames` must be 1, but is 2 for 16001 samples"):
+        run_sounds(model, [torch.zeros(16_001)], device=torch.device("cpu"), names=["u1"])
 
 
 def test_windows_are_refused_and_longer_sounds_left_out(models: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from repbench.registry.find import FoundEntry, Registry, registry
 from repbench.registry.names import (
     BUILTIN_DISTRIBUTION,
     GROUPS,
+    NEVER_DRAWN,
     PLURALS,
     RESERVED_PREFIXES,
     UNPACKAGED,
@@ -21,6 +22,7 @@ __all__ = [
     "BUILTIN_DISTRIBUTION",
     "DOORS",
     "GROUPS",
+    "NEVER_DRAWN",
     "PLURALS",
     "RESERVED_PREFIXES",
     "UNPACKAGED",

@@ -30,6 +30,9 @@ RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units", "onnx", "hea
 """Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`,
 `onnx:…`, `hear:…`, `xares:…`."""
 
+NEVER_DRAWN = ("hear:", "xares:")
+"""The prefixes of upstreams that load their weights themselves and have no untrained twin."""
+
 PREFIXED_UPSTREAMS = (
     "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR, onnx:FILE, "
     "hear:MODULE, xares:MODULE:CLASS"

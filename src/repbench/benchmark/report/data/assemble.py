@@ -32,7 +32,7 @@ from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.similarity.document import SIMILARITY_FILE
 from repbench.errors import IntegrityError
-from repbench.registry import short_name
+from repbench.registry import NEVER_DRAWN, short_name
 
 PublishedName = Literal["mockingjay2020", "superb"]
 
@@ -294,7 +294,12 @@ def _missing(gathered: Gathered) -> list[str]:
         cells = gathered.column_cells(column)
         if not any(cell.row.system.is_baseline for cell in cells):
             notes.append(f"{column.title}: no row of mel to compare with")
-        networks = {cell.row.system.upstream for cell in cells if cell.runs[0].record.cost.parameters > 0}
+        networks = {
+            upstream
+            for cell in cells
+            if cell.runs[0].record.cost.parameters > 0
+            and not (upstream := cell.row.system.upstream).startswith(NEVER_DRAWN)
+        }
         controlled = {cell.row.system.upstream for cell in cells if cell.row.system.untrained}
         if networks - controlled:
             names = ", ".join(sorted(shown(short_name(name)) for name in networks - controlled))
