@@ -31,6 +31,7 @@ from repbench.downstream.heads import HEADS
 from repbench.registry import registry
 from repbench.upstream.adapters.declarations import declaration_of
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
+from repbench.upstream.adapters.huggingface_training_data import TrainingDeclaration
 from repbench.upstream.adapters.onnx_graph import GraphSettings
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
@@ -231,6 +232,8 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
         load_plan(file)
     elif "questions" in tree:
         build(LeaderboardSettings, tree, file)
+    elif tree.keys() == {"trained_on"}:
+        build(TrainingDeclaration, tree, file)
     elif "window_samples" in tree or "kind" in tree:
         build(GraphSettings, tree.pop("graph", {}), file)
         declaration_of({"layer_names": ["last"], "width": 1, **tree}, file)

@@ -89,3 +89,27 @@ def test_the_workflow_takes_pull_requests_that_add_submissions_alone(
         ["bash", "-e", "-c", script], cwd=tmp_path, env={**os.environ, "BASE": base}, capture_output=True, text=True
     )
     assert (done.returncode == 0) is passes, done.stdout
+
+
+OBJECTIVES = ROOT / "examples" / "repbench-objectives"
+
+
+@pytest.mark.slow
+def test_the_objectives_keep_their_promises() -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(OBJECTIVES), os.environ.get("PYTHONPATH", "")])),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(OBJECTIVES / "test_objectives.py")]
+    finished = subprocess.run(command, cwd=OBJECTIVES, capture_output=True, text=True, timeout=600, env=environment)
+    assert finished.returncode == 0, finished.stdout
+
+
+@pytest.mark.parametrize("name", ["tera.py", "vq_apc.py"])
+def test_an_objective_takes_less_than_300_lines(name: str) -> None:
+    page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    lines = len((OBJECTIVES / name).read_text(encoding="utf-8").splitlines())
+    assert lines < 300
+    assert f"({'../examples/repbench-objectives/' + name})" in page
+    (row,) = (line for line in page.splitlines() if line.startswith("|") and name in line)
+    assert row.split("|")[-2].strip() == str(lines)

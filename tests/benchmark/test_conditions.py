@@ -13,6 +13,8 @@ from torch import Tensor
 
 from repbench.audio.disturbances.condition import parse_condition
 from repbench.benchmark.features.shards import store_folder
+from repbench.benchmark.leaderboard.board import Leaderboard
+from repbench.benchmark.leaderboard.settings import write_head
 from repbench.benchmark.pipeline.existing_records import identity_of
 from repbench.benchmark.protocol import FinetuneSettings, ProbeSettings, Protocol, SplitSettings
 from repbench.benchmark.records.record import read_fields, read_predictions, record_of
@@ -111,6 +113,22 @@ def test_a_condition_that_moves_time_moves_the_labels(tones: Path, tmp_path: Pat
     clean, slow = go(tones, tmp_path / "runs", conditions=(SLOW,))
     frames = [each.record.primary.counts["total"] for each in (clean, slow)]
     assert frames[1] == pytest.approx(frames[0] / 0.8, rel=0.03)
+
+
+def test_labels_stay_with_the_sound_that_silence_moves(tones: Path, tmp_path: Path) -> None:
+    # 0.4 s are whole frames: every frame of the utterance is there again, later, with its label
+    protocol = QUICK.model_copy(update={"probe": ProbeSettings(steps=200, batch_frames=256, hidden_units=32)})
+    clean, later = go(
+        tones,
+        tmp_path / "runs",
+        upstream="mel_no_cmvn",
+        protocol=protocol,
+        conditions=("silence:before=0.4,after=0.2",),
+    )
+    assert later.record.primary.counts["total"] == pytest.approx(clean.record.primary.counts["total"], rel=0.02)
+    assert later.record.primary.value == pytest.approx(clean.record.primary.value, abs=0.03)
+    assert clean.record.primary.value is not None
+    assert clean.record.primary.value > 0.6  # labels that did not move would be met by chance
 
 
 def test_missing_only_adds_the_conditions_that_are_missing(tones: Path, tmp_path: Path) -> None:
@@ -235,3 +253,26 @@ def test_features_are_stored_under_the_condition(tones: Path, tmp_path: Path) ->
 def test_an_unknown_condition_is_refused_before_anything_is_read(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nope"):
         go(tones, tmp_path / "runs", conditions=("nope:3",))
+
+
+def test_a_leaderboard_takes_the_conditions_that_it_names(tones: Path, tmp_path: Path) -> None:
+    clean, white, slow = go(tones, tmp_path / "runs", conditions=(WHITE, SLOW))
+    strict = tmp_path / "strict"
+    write_head(strict, "Clean", [clean.record])
+    Leaderboard(strict).add(clean.path)
+    with pytest.raises(UsageError, match="its test sound is under the condition"):
+        Leaderboard(strict).add(white.path)
+    open_to = tmp_path / "open"
+    write_head(open_to, "Noise", [clean.record, white.record, slow.record])
+    board = Leaderboard(open_to)
+    assert [board.add(each.path).record.id for each in (clean, white)] == [clean.record.id, white.record.id]
+    with pytest.raises(UsageError, match="moves time"):
+        board.add(slow.path)
+    assert all(not isinstance(each, Exception) for _, each in board.submissions())
+
+
+def test_a_matched_training_is_no_submission(tones: Path, tmp_path: Path) -> None:
+    (matched,) = go(tones, tmp_path / "runs", conditions=(WHITE,), matched=True)
+    write_head(tmp_path / "board", "Noise", [matched.record])
+    with pytest.raises(UsageError, match="trained under the condition"):
+        Leaderboard(tmp_path / "board").add(matched.path)

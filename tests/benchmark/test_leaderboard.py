@@ -509,6 +509,21 @@ def test_a_file_that_came_in_by_other_ways_is_checked_too(board: Path, speaker: 
     assert re.search(match, found.line())
 
 
+def test_what_was_heard_before_comes_in_with_a_record_and_must_be_of_its_test(
+    board: Path, speaker: Path, phone: Path
+) -> None:
+    found = json.loads(Leaderboard(board).add(phone).path.read_text())["record"]["heard"]
+    assert (found["verdict"], found["declared"], found["n_test"]) == ("not heard", [], 8)
+    for change, match in (
+        (put("heard", "n_test", value=1), r"compares 1 utterances with the training data, but scored"),
+        (put("heard", "n_overlapping", value=1), r"1 test utterances overlap, but the verdict is `not heard`"),
+    ):
+        forged = copied(speaker, speaker.with_name(f"forged {match[:1]}"))
+        edit(forged, change, sealed_anew=True)
+        with pytest.raises(IntegrityError, match=match):
+            Leaderboard(board).add(forged)
+
+
 def test_edited_references_are_noticed(board: Path, speaker: Path) -> None:
     Leaderboard(board).add(speaker)
     (file,) = (board / "references").iterdir()

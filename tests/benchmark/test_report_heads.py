@@ -10,7 +10,7 @@ import pytest
 
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
 from repbench.benchmark.report.data.evidence import Evidence
-from repbench.benchmark.report.data.heads import _margin
+from repbench.benchmark.report.data.heads import margin_of
 from tests.benchmark.report_records import write
 
 Skills = dict[str, dict[str, float]]
@@ -110,9 +110,9 @@ def test_where_lower_is_better_the_margin_is_turned(tmp_path: Path) -> None:
         for cell in report.gathered.cells.values()
         if cell.row.system.name == name
     )
-    plain = _margin(evidence, mel, apc)
+    plain = margin_of(evidence, mel, apc)
     errors = replace(mel.column, higher_is_better=False)
-    turned = _margin(evidence, replace(mel, column=errors), replace(apc, column=errors))
+    turned = margin_of(evidence, replace(mel, column=errors), replace(apc, column=errors))
     assert turned.value == -plain.value < 0
     assert plain.interval is not None
     assert turned.interval is not None

@@ -233,6 +233,36 @@ def test_filters_hide_rows_and_columns_and_coverage_follows(browser: Any, page: 
     assert browser.find_element("id", "status").text == "1 of 9 rows shown"
 
 
+def test_what_was_heard_before_filters_by_the_columns_that_are_shown(browser: Any, tmp_path: Path) -> None:
+    common = {"basis": ["why"], "declared": ["data"], "n_test": 20}
+    heard = {**common, "verdict": "heard", "n_overlapping": 3}
+    apart = {**common, "verdict": "not heard", "n_overlapping": 0}
+    runs = tmp_path / "runs"
+    write(runs, upstream="mel", heard=apart)
+    write(runs, upstream="both", skill=0.9, heard=heard)
+    write(runs, upstream="both", skill=0.9, heard=apart, corpus="other", fingerprint="b" * 64)
+    write(runs, upstream="old", skill=0.5)
+    write_report(ReportRequest(runs=(runs,), out=tmp_path / "out", formats=("html",)))
+    browser.get((tmp_path / "out/index.html").as_uri())
+    words = "return [...document.querySelectorAll('#rows [data-heard] summary')].map(each => each.textContent);"
+    assert sorted(browser.execute_script(words)) == ["heard", "not heard", "unknown"]
+    choose(browser, "heard", "not heard")
+    assert names(browser) == ["mel last"]
+    choose(browser, "heard", "unknown")
+    assert names(browser) == ["old last"]
+    choose(browser, "corpus", "other")
+    assert names(browser) == []
+    # by the keyboard alone: from `unknown` up to `not heard`
+    browser.find_element("css selector", "select[data-filter='heard']").send_keys("\ue013\ue013")
+    assert names(browser) == ["both last"]
+    details = browser.find_element("css selector", "#rows tr:not([hidden]) [data-heard] details")
+    assert details.get_attribute("open") is None
+    details.find_element("css selector", "summary").send_keys("\ue007")
+    assert details.get_attribute("open") is not None
+    assert "3 of 20" not in details.text
+    assert "why" in details.text
+
+
 def test_the_theme_follows_the_system_and_the_button(browser: Any, page: Path) -> None:
     colour = "return getComputedStyle(document.body).backgroundColor"
     seen: dict[str, str] = {}

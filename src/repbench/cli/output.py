@@ -58,8 +58,26 @@ def print_results(results: Sequence[WrittenRecord], as_json: bool) -> None:
     from repbench.console import print_table
 
     print_table(results_table([written.record for written in results]))
+    for note in dict.fromkeys(filter(None, (_heard_before(written.record) for written in results))):
+        say(f"note: {note}")
     for written in results:
         typer.echo(written.path)
+
+
+def _heard_before(record: Record) -> str | None:
+    """Whether a model was trained on the test utterances before; None where it was trained on nothing."""
+    heard = record.heard
+    if heard is None or (heard.declared == () and heard.verdict == "not heard"):
+        return None
+    basis = "; ".join(heard.basis)
+    return f"{record.upstream.name} on {record.corpus.name}: {_WORDS[heard.verdict]}: {basis}"
+
+
+_WORDS = {
+    "heard": "test utterances were heard before",
+    "not heard": "test utterances were not heard before",
+    "unknown": "whether test utterances were heard before is unknown",
+}
 
 
 def print_matrix(records: Sequence[Record]) -> None:

@@ -21,6 +21,8 @@ from repbench.registry import registry
 from repbench.testing.downstreams import DOWNSTREAM_CHECKS, DownstreamSubject
 from repbench.testing.fakes import tone_corpus
 from repbench.testing.upstreams import UPSTREAM_CHECKS, UpstreamSubject
+from repbench.upstream.contract import provenance_of
+from repbench.upstream.training_data import in_words
 
 
 def certify_upstream(
@@ -59,6 +61,8 @@ def certify_upstream(
         results = UPSTREAM_CHECKS.results(subject, advance)
     with plugin_faults(name):
         fingerprint = str(subject.upstream.fingerprint())
+        trained_on = provenance_of(subject.upstream).trained_on
+    (reporter or Silence()).say(f"note: trained on: {in_words(trained_on)}")
     certificate = Certificate(
         kind="upstream",
         name=name,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from repbench.audio.frames import check_waveforms
 from repbench.errors import DataError, PluginError, did_you_mean
 from repbench.files import canonical_json
+from repbench.upstream.training_data import TrainingData
 
 if TYPE_CHECKING:
     import torch
@@ -153,6 +154,9 @@ class Upstream(Protocol):
 
     A class whose `forward` may be called from several threads at once can say so by `runs_concurrently = True` in its
     own body; small batches are then computed side by side. Subclasses say so for themselves.
+
+    An upstream can declare what its weights were trained on as its attribute `trained_on`, a tuple of `TrainingData`:
+    () for nothing, as a front end; None, or no such attribute, if it is not known. It is no part of the fingerprint.
     """
 
     info: UpstreamInfo
@@ -210,18 +214,29 @@ class Provenance:
         heard: SHA-256 of the samples (`Utterance.samples_sha256`) of each training utterance, where known.
         notes: Sentences for the reader of its scores.
         log: Sentences for the log of a run alone; records do not have them.
+        trained_on: The training data as far as it is declared; () for none, as of a front end; None if it is not known.
     """
 
     checkpoint: str | None = None
     heard: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    trained_on: tuple[TrainingData, ...] | None = None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """SHA-256 of the samples of every training utterance that is known by it."""
+        declared = (each.samples_sha256 for each in self.trained_on or ())
+        return self.heard.union(*(each for each in declared if each is not None))
 
 
 def provenance_of(upstream: object) -> Provenance:
-    """The provenance of an upstream; an empty one if it has none."""
-    provenance = getattr(upstream, "provenance", None)
-    return provenance if isinstance(provenance, Provenance) else Provenance()
+    """The provenance of an upstream with what it declares as `trained_on`; an empty one if it has neither."""
+    known = getattr(upstream, "provenance", None)
+    provenance = known if isinstance(known, Provenance) else Provenance()
+    if provenance.trained_on is None:
+        return replace(provenance, trained_on=getattr(upstream, "trained_on", None))
+    return provenance
 
 
 def runs_concurrently(upstream: object) -> bool:

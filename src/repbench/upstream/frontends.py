@@ -32,6 +32,7 @@ class FrontEndUpstream(nn.Module):
 
     code_version = 1
     runs_concurrently = True
+    trained_on = ()
 
     def __init__(self, name: str, front_end: FrontEnd, citation: str) -> None:
         super().__init__()

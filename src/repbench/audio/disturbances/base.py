@@ -35,6 +35,7 @@ class Parameter(NamedTuple):
         what: Meaning, for the manual and for errors.
         default: Value where the text does not give it; None: the text must give it.
         whole: Whether it is an integer.
+        choices: The values that it may have; empty: all of the range.
     """
 
     low: float
@@ -43,6 +44,7 @@ class Parameter(NamedTuple):
     what: str
     default: float | None = None
     whole: bool = False
+    choices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Disturbance:
         ranges: Parameters by their name in the text, which is the name of the field too.
         bare: Parameter that a number without a name means, where it is not a severity; None: there is none.
         usual: Severity where the text has no amount; None: the text must have one.
+        names: Named amounts, and the values that they stand for.
         needs_voices: Whether `apply` calls `voices`.
         code_version: Raised with every change of the samples that a disturbance gives.
     """
@@ -70,6 +73,7 @@ class Disturbance:
     ranges: ClassVar[Mapping[str, Parameter]] = {}
     bare: ClassVar[str | None] = None
     usual: ClassVar[int | None] = None
+    names: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     needs_voices: ClassVar[bool] = False
     code_version: ClassVar[int] = 1
 

@@ -19,27 +19,40 @@ from pathlib import Path
 import numpy as np
 
 from repbench.audio.disturbances.base import SEVERITIES, Disturbance, Samples, Voices, number
-from repbench.audio.disturbances.level import Gain
+from repbench.audio.disturbances.channel import Gsm, Mp3, MuLaw, Opus, Rate, Telephone
+from repbench.audio.disturbances.level import Clip, Gain, Loss
 from repbench.audio.disturbances.noise import Babble, FolderNoise, Pink, White
+from repbench.audio.disturbances.rooms import FolderReverb, Reverb
 from repbench.audio.disturbances.severities import values_of
-from repbench.audio.disturbances.tempo import Speed
+from repbench.audio.disturbances.tempo import Shift, Silence, Speed, Tempo
 from repbench.errors import UsageError, did_you_mean
 
-KINDS: tuple[type[Disturbance], ...] = (White, Pink, Babble, FolderNoise, Gain, Speed)
+KINDS: tuple[type[Disturbance], ...] = (
+    White, Pink, Babble, FolderNoise, Reverb, FolderReverb, Telephone, Rate, Gsm, MuLaw, Opus, Mp3, Clip, Gain, Loss,
+    Speed, Tempo, Silence, Shift,
+)  # fmt: skip
 """Every disturbance, in the order of the manual."""
 
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "robust": (
-        *(f"noise:{noise}:s{severity}" for noise in ("white", "babble") for severity in (1, 3, 5)),
+        *(f"{kind}:s{severity}" for kind in ("noise:white", "noise:babble", "reverb") for severity in (1, 3, 5)),
         "noise:pink:s3",
+        "telephone:s3",
+        "codec:gsm:s1",
+        "codec:opus:s3",
+        "codec:mp3:s3",
+        "clip:s3",
         "gain:s3",
+        "loss:s3",
         "speed:s3",
+        "tempo:s3",
+        "shift:s5",
     ),
 }
 """Conditions of `--conditions NAME`."""
 
 _NAMES = tuple(dict.fromkeys(each.kind for each in KINDS))
-_FOLDERS = {"noise": FolderNoise}
+_FOLDERS: Mapping[str, type[Disturbance]] = {"noise": FolderNoise, "reverb": FolderReverb}
 # A `+` joins only where a kind follows, so that a folder may have one in its name.
 _JOINT = re.compile(rf"\+(?=(?:{'|'.join(_NAMES)})(?:[:+]|$))")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -116,6 +129,11 @@ class Condition:
             seconds, duration = step.moved(seconds, duration), step.lasting(duration)
         return seconds
 
+    @property
+    def moves_time(self) -> bool:
+        """Whether an instant of a sound lies elsewhere after all steps."""
+        return self.moved(0.5, 1.0) != 0.5
+
     def lasting(self, duration: float) -> float:
         """Seconds that a sound of `duration` seconds lasts after all steps, before it is rounded to samples."""
         for step in self.steps:
@@ -166,8 +184,9 @@ def _step(part: str, text: str) -> Disturbance:
     if "" in variants and len(words) <= 1 and not _is_folder("".join(words)):
         return _filled(variants[""], {}, "".join(words), text)
     if kind in _FOLDERS and words:
-        # a folder may have a colon in its name; of a noise the last word is the amount
-        place, amount = (":".join(words[:-1]), words[-1]) if _FOLDERS[kind].ranges else (":".join(words), "")
+        # a folder may have a colon in its name; of a noise the last word is the amount, if it is no part of a path
+        has_amount = bool(_FOLDERS[kind].ranges) and not _is_folder(words[-1])
+        place, amount = (":".join(words[:-1]), words[-1]) if has_amount else (":".join(words), "")
         if _is_folder(place):
             return _filled(_FOLDERS[kind], {"path": place}, amount, text)
     names = [name for name in variants if name]
@@ -191,6 +210,7 @@ def _filled(made: type[Disturbance], given: Mapping[str, str], amount: str, text
     if severity or (is_whole and made.kind != "noise") or (not amount and made.usual is not None):
         level = int(severity.group(1)) if severity else int(amount) if amount else int(made.usual or 0)
         return _at_severity(made, given, level, text)
+    amount = ",".join(f"{name}={number(value)}" for name, value in made.names.get(amount, {}).items()) or amount
     if amount and "=" not in amount and made.bare is not None and _NUMBER.fullmatch(amount):
         amount = f"{made.bare}={amount}"
     values: dict[str, float] = {}
@@ -200,16 +220,18 @@ def _filled(made: type[Disturbance], given: Mapping[str, str], amount: str, text
     missing = [name for name, each in made.ranges.items() if each.default is None and name not in values]
     if missing:
         raise UsageError(f"`{text}` does not give `{missing[0]}`", key=text, do=_usage(made))
+    if made.ranges and not values:
+        raise UsageError(f"`{text}` does not say how much", key=text, do=_usage(made))
     return made(**given, **values)  # type: ignore[arg-type]  # the fields of the subclass are those of `ranges`
 
 
 def _at_severity(made: type[Disturbance], given: Mapping[str, str], severity: int, text: str) -> Disturbance:
-    values = values_of(made.kind, made.variant, max(severity, 1)) if severity in SEVERITIES else None
+    values = {} if severity == 0 else values_of(made.kind, made.variant, severity) if severity in SEVERITIES else None
     if values is None:
         raise UsageError(f"`{text}` has no severity {severity}", key=text, do=_usage(made))
     # as the text's own values: a record of a severity and one of its values agree on types
     typed = {name: int(each) if made.ranges[name].whole else float(each) for name, each in values.items()}
-    return made(**given, **(typed if severity else {}), severity=severity)
+    return made(**given, **typed, severity=severity)
 
 
 def _value(made: type[Disturbance], name: str, value: str, text: str) -> float:
@@ -223,7 +245,9 @@ def _value(made: type[Disturbance], name: str, value: str, text: str) -> float:
     if not _NUMBER.fullmatch(value):
         raise UsageError(f"`{name}` must be a number, but is `{value}`", key=text, do=_usage(made))
     wanted = float(value)
-    if not parameter.low <= wanted <= parameter.high or (parameter.whole and not wanted.is_integer()):
+    if not parameter.low <= wanted <= parameter.high or (
+        wanted not in parameter.choices if parameter.choices else parameter.whole and not wanted.is_integer()
+    ):
         raise UsageError(f"`{name}` is {value}", key=text, do=_usage(made))
     return int(wanted) if parameter.whole else wanted
 
@@ -236,10 +260,10 @@ def _usage(made: type[Disturbance]) -> str:
     """What the amount of a kind may be, as a sentence."""
     head = _usual_text(made)
     ways = [f"{head}:s0 to {head}:s5"] if values_of(made.kind, made.variant, 1) is not None else []
-    ways += [
-        f"{name}={number(each.low)} to {number(each.high)}{f' {each.unit}' if each.unit else ''} ({each.what})"
-        for name, each in made.ranges.items()
-    ]
+    ways += [f"{head}:{name}" for name in made.names]
+    for name, each in made.ranges.items():
+        values = _listed([str(choice) for choice in each.choices]) or f"{number(each.low)} to {number(each.high)}"
+        ways.append(f"{name}={values}{f' {each.unit}' if each.unit else ''} ({each.what})")
     return f"Write {'; or '.join(ways)}" if ways else f"Write {head}"
 
 

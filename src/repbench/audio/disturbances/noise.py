@@ -23,7 +23,7 @@ from repbench.audio.disturbances.base import Disturbance, Parameter, Samples, Va
 from repbench.audio.disturbances.folders import digest_of, drawn_cut
 from repbench.errors import DataError
 
-NUM_VOICES = 6
+NUM_VOICES = 8
 """Voices of babble: enough that no single one is understood."""
 
 _LOWEST_PINK_HZ = 20.0
@@ -45,12 +45,9 @@ class Noise(Disturbance):
         return f"s{self.severity}" if self.severity is not None else Disturbance._amount(self).removeprefix("snr=")
 
     def _disturbed(self, samples: Samples, rate_hz: int, random: np.random.Generator, voices: Voices) -> Samples:
-        power = mean_square(samples)
-        if power == 0.0:
-            return samples
         noise = self._noise(len(samples), rate_hz, random, voices)
-        # (T,) + (T,)
-        scale = math.sqrt(power / (mean_square(noise) * 10.0 ** (self.snr / 10.0)))
+        # (T,) + (T,); a scale of 0 where the sound is silent
+        scale = math.sqrt(mean_square(samples) / (mean_square(noise) * 10.0 ** (self.snr / 10.0)))
         return (samples + scale * noise).astype(np.float32)
 
     def _noise(
@@ -81,8 +78,10 @@ class Pink(Noise):
     def _noise(
         self, num_samples: int, rate_hz: int, random: np.random.Generator, voices: Voices
     ) -> NDArray[np.float64]:
-        # twice as long, so that the end of the noise is not the continuation of its start; at least two bins
-        length = max(2 * num_samples, 4)
+        from scipy.fft import next_fast_len
+
+        # twice as long, so that the end of the noise is not the continuation of its start; without large prime factors
+        length: int = next_fast_len(max(2 * num_samples, 4), real=True)
         frequencies_hz = np.fft.rfftfreq(length, 1.0 / rate_hz)
         # (K,): amplitudes 1 / sqrt(f); none at 0 Hz
         amplitudes = 1.0 / np.sqrt(np.maximum(frequencies_hz, _LOWEST_PINK_HZ))

@@ -82,14 +82,13 @@ class Disturber:
 
     def _disturbed(self, examples: LabelledUtterances) -> tuple[LabelledUtterances, dict[str, str]]:
         """The examples that the upstream can take under the condition, and the reasons of the others."""
-        moves_time = self.condition.moved(0.5, 1.0) != 0.5
         given = tuple(self._example(example) for example in examples)
         lost = reasons_of(given, self.excludes)
         kept: list[LabelledUtterance] = []
         for example in given:
             if example.id in lost:
                 continue
-            if moves_time:
+            if self.condition.moves_time:
                 again, unlabelled, _ = labelled([example.utterance], self.task)
                 lost |= unlabelled
                 kept += again

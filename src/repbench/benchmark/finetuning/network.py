@@ -23,6 +23,7 @@ from repbench.tensor_files import encoded_tensors
 from repbench.upstream.checkpoints.factory import RANDOM
 from repbench.upstream.checkpoints.foreign import hold_to_keys
 from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of, update_with_tensors
+from repbench.upstream.training_data import as_json, of_json
 
 FORMAT = "repbench.network/1"
 
@@ -109,8 +110,12 @@ class SavedNetwork:
             sizes = next(iter(presets_of(entry)), None)  # any preset: every setting of it is replaced
             upstream = build_upstream(entry, RANDOM if sizes is None else f"{RANDOM}:{sizes}", 0, settings=config)
             saved = self.facts["provenance"]
+            heard = frozenset(saved["heard"])
             provenance = Provenance(
-                checkpoint=saved["checkpoint"], heard=frozenset(saved["heard"]), notes=tuple(saved["notes"])
+                checkpoint=saved["checkpoint"],
+                heard=heard,
+                notes=tuple(saved["notes"]),
+                trained_on=of_json(saved.get("trained_on"), heard),  # networks of earlier releases lack it
             )
             upstream.provenance = provenance  # type: ignore[attr-defined]
         else:
@@ -137,8 +142,9 @@ def facts_of(upstream: Upstream) -> dict[str, Any]:
         "config": dict(upstream.config) if isinstance(upstream, Pretrainable) else None,
         "provenance": {
             "checkpoint": provenance.checkpoint,
-            "heard": sorted(provenance.heard),
+            "heard": sorted(provenance.digests),
             "notes": list(provenance.notes),
+            "trained_on": as_json(provenance.trained_on),
         },
     }
 

@@ -204,6 +204,10 @@ def _possible(
     if record.downstream.classes is None:
         do = "Run it again with this version"
         raise IntegrityError("The record does not name its classes", file=path, key="downstream.classes", do=do)
+    heard = record.heard
+    if heard is not None and heard.n_test != record.n_scored:
+        what = f"The record compares {heard.n_test} utterances with the training data, but scored {record.n_scored}"
+        raise IntegrityError(what, file=path, key="heard.n_test", do="Submit what the run wrote")
     refuse_nameless(predictions, beside)
     refuse_doubled(predictions, beside)
     refuse_impossible(predictions, record.downstream.classes, task_of(record, path), beside)

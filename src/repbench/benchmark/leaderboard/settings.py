@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from repbench.audio.disturbances.condition import PRESETS, parse_condition
 from repbench.benchmark.protocol import Protocol
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import has_effect
@@ -19,6 +20,15 @@ from repbench.errors import UsageError, quoted
 from repbench.files import canonical_json, create
 
 HEAD_FILE: Final = "leaderboard.yaml"
+
+
+def _condition(text: str) -> str:
+    if text not in PRESETS:
+        try:
+            parse_condition(text)
+        except UsageError as error:
+            raise ValueError(error.line().rstrip(".")) from error
+    return text
 
 
 class AcceptedTask(Settings):
@@ -36,6 +46,15 @@ class AcceptedTask(Settings):
     """Accepted heads; null: any."""
     modes: tuple[Literal["frozen", "finetune"], ...] = ("frozen", "finetune")
     """Accepted modes."""
+    conditions: tuple[Annotated[str, AfterValidator(_condition)], ...] = ()
+    """Accepted conditions of the test sound, as `--condition`, and names of sets, as `--conditions`; clean sound is
+    always accepted."""
+
+    @property
+    def names_of_conditions(self) -> tuple[str, ...]:
+        """The accepted conditions by their canonical names."""
+        every = (one for each in self.conditions for one in PRESETS.get(each, (each,)))
+        return tuple(dict.fromkeys(parse_condition(each).name for each in every))
 
 
 class LeaderboardSettings(Settings):
@@ -93,6 +112,7 @@ _NEW_QUESTION = """\
     protocols: [{protocols}]   # what may differ from the default protocol
     heads: [{heads}]
     modes: [{modes}]
+    conditions: [{conditions}]   # of the test sound, beside clean sound
 """
 _NO_CORPUS = "0" * 16
 
@@ -129,12 +149,21 @@ def _new_question(task: str, corpus: str, records: Sequence[Record]) -> str:
     protocols = [_tree(_differences(build(Protocol, record.protocol, "a record"), {}, record)) for record in records]
     once = list({canonical_json(protocol): protocol for protocol in protocols}.values())
     heads, modes = ({getattr(record, name) for record in records} for name in ("head", "mode"))
-    return _question_text(task, corpus, once, sorted(heads), sorted(modes))
+    conditions = {each.condition.name for each in records if each.condition is not None}
+    return _question_text(task, corpus, once, sorted(heads), sorted(modes), sorted(conditions))
 
 
-def _question_text(task: str, corpus: str, protocols: Sequence[Any], heads: Sequence[str], modes: Sequence[str]) -> str:
-    protocols, heads, modes = (", ".join(map(_plain, each)) for each in (protocols, heads, modes))
-    return _NEW_QUESTION.format(task=_plain(task), corpus=_plain(corpus), protocols=protocols, heads=heads, modes=modes)
+def _question_text(
+    task: str,
+    corpus: str,
+    protocols: Sequence[Any],
+    heads: Sequence[str],
+    modes: Sequence[str],
+    conditions: Sequence[str] = (),
+) -> str:
+    lists = {"protocols": protocols, "heads": heads, "modes": modes, "conditions": conditions}
+    shown = {name: ", ".join(map(_plain, each)) for name, each in lists.items()}
+    return _NEW_QUESTION.format(task=_plain(task), corpus=_plain(corpus), **shown)
 
 
 def _plain(value: Any) -> str:
@@ -178,7 +207,7 @@ def accepted_task(head: LeaderboardSettings, record: Record, protocol: Protocol,
     raise UsageError(f"This leaderboard does not accept the record: {what}", file=file, key=key, do=do)
 
 
-_ORDER = ("downstream.name", "corpus.fingerprint", "mode", "head", "protocol")
+_ORDER = ("downstream.name", "corpus.fingerprint", "mode", "head", "condition", "protocol")
 """Order of the checks: the task whose check fails last is the closest."""
 
 
@@ -193,12 +222,31 @@ def _refusal(accepted: AcceptedTask, record: Record, protocol: Protocol) -> tupl
         return "mode", f"its mode is {record.mode}", f"Take {' or '.join(accepted.modes)}"
     if accepted.heads is not None and record.head not in accepted.heads:
         return "head", f"its head is {record.head}", f"Run it with --head {' or '.join(accepted.heads)}"
+    if (refused := _refused_condition(accepted, record)) is not None:
+        return refused
     differences = [_differences(protocol, changes, record) for changes in accepted.protocols]
     if all(differences):
         fewest = min(differences, key=len)
         what = "; ".join(f"{name} is {found}, and not {wanted}" for name, (found, wanted) in fewest.items())
         options = " ".join(f"--set {quoted(f'{name}={as_yaml(wanted)}')}" for name, (_, wanted) in fewest.items())
         return "protocol", what, f"Run it with {options}"
+    return None
+
+
+def _refused_condition(accepted: AcceptedTask, record: Record) -> tuple[str, str, str] | None:
+    """As `_refusal`, of the condition of the test sound."""
+    if record.condition is None:
+        return None
+    name, names = record.condition.name, accepted.names_of_conditions
+    if name not in names:
+        what = f"its test sound is under the condition {name}"
+        return "condition", what, f"Submit the record of {' or '.join(names)}" if names else "Submit the clean record"
+    if record.condition.training != "clean":
+        what = "its probe was trained under the condition too"
+        return "condition", what, "Submit the record of a probe that was trained on clean sound"
+    if parse_condition(name).moves_time:
+        what = f"{name} moves time, and so the labels that it is held to"
+        return "condition", what, "Submit records of conditions that leave times as they are"
     return None
 
 

@@ -18,6 +18,7 @@ from repbench.upstream.adapters.corpus_features import BoundToCorpus
 from repbench.upstream.adapters.python_module import factory_of
 from repbench.upstream.checkpoints.factory import RANDOM, NetworkFactory
 from repbench.upstream.contract import Upstream, UpstreamInfo, check_call, provenance_of
+from repbench.upstream.training_data import refuse_training_data
 
 
 def load_upstream(
@@ -133,6 +134,7 @@ def _held_to_upstream(upstream: object, entry: Entry) -> Upstream:
             do="See repbench.upstream.contract",
         )
     refuse_info(upstream.info, UpstreamInfo, entry)
+    refuse_training_data(provenance_of(upstream).trained_on, entry.qualified)
     # A factory may return the same module twice.
     if check_call not in upstream._forward_pre_hooks.values():
         upstream.register_forward_pre_hook(check_call, with_kwargs=True)

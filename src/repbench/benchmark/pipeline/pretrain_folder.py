@@ -15,10 +15,11 @@ from repbench.corpora.contract import Corpus
 from repbench.corpora.read import resampler_for
 from repbench.errors import IntegrityError, RunInUseError
 from repbench.files import write_json
-from repbench.upstream.checkpoints.factory import HEARD_FILE
+from repbench.upstream.checkpoints.factory import HEARD_FILE, TRAINED_ON_FILE
 from repbench.upstream.checkpoints.model_card import model_card
 from repbench.upstream.checkpoints.native import Checkpoint, list_checkpoints
 from repbench.upstream.pretraining.trainer import Describe
+from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData, as_json
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = "repbench.pretraining/1"
@@ -163,11 +164,27 @@ def describe(resolved: ResolvedPretraining, corpus: Corpus, division: Division) 
         "citation": resolved.model.info.citation,
     }
     digests = {each.samples_sha256 for each in division.train}
+    speakers = {each.speaker for each in division.train}
+    own = TrainingData(
+        name=corpus.name,
+        splits=("train",),
+        # Without the speaker of one utterance nobody can say who is not among them.
+        speakers=None if None in speakers else frozenset(each for each in speakers if each is not None),
+        samples_sha256=frozenset(digests),
+        fingerprint=corpus.fingerprint,
+        source="the checkpoint",
+    )
+    before: tuple[TrainingData, ...] = ()
     if resolved.start is not None:
         fields["notes"] = list(resolved.start.notes)
         digests |= resolved.start.heard
+        before = (UNKNOWN_DATA,) if resolved.start.trained_on is None else resolved.start.trained_on
     heard = "".join(f"{digest}\n" for digest in sorted(digests))
-    return Describe(fields=fields, texts=lambda known: {"README.md": model_card(known), HEARD_FILE: heard})
+    trained_on = f"{json.dumps(as_json((own, *before)), indent=1)}\n"
+    return Describe(
+        fields=fields,
+        texts=lambda known: {"README.md": model_card(known), HEARD_FILE: heard, TRAINED_ON_FILE: trained_on},
+    )
 
 
 def _started(run: Path) -> str:

@@ -22,6 +22,7 @@ from repbench.upstream.checkpoints.factory import RANDOM, RUNS, usual_preset
 from repbench.upstream.checkpoints.native import MANIFEST_FILE, open_checkpoint
 from repbench.upstream.contract import Pretrainable, provenance_of
 from repbench.upstream.pretraining.settings import TrainingSettings
+from repbench.upstream.training_data import TrainingData
 
 _WITH_OBJECTIVE = "Take mockingjay, apc, or a plugin's model that has an objective"
 
@@ -75,6 +76,7 @@ class StartCheckpoint:
         heard: SHA-256 of the samples of each utterance that it was trained on, as far as they are known.
         notes: Caveats for readers of scores.
         history: Earlier trainings of the weights, oldest first, with the start from this checkpoint as the last event.
+        trained_on: Data that it was trained on; None if it is not known.
     """
 
     checkpoint: str
@@ -82,6 +84,7 @@ class StartCheckpoint:
     heard: frozenset[str]
     notes: tuple[str, ...]
     history: tuple[Mapping[str, Any], ...]
+    trained_on: tuple[TrainingData, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +209,8 @@ def _start_of(given: Path | str, model: Pretrainable) -> StartCheckpoint:
     return StartCheckpoint(
         checkpoint=place,
         fingerprint=fingerprint,
-        heard=provenance.heard,
+        heard=provenance.digests,
+        trained_on=provenance.trained_on,
         notes=(*provenance.notes, f"its training began with the weights of {place}, {known}"),
         history=(*fields.get("history", ()), event),
     )

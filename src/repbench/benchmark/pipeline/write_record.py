@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from repbench.audio.disturbances.condition import Condition
 from repbench.benchmark import environment
-from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.finetuning.network import encoded_network, facts_of
 from repbench.benchmark.loading.certificates import certificate_id, task_fingerprint
 from repbench.benchmark.loading.upstreams import origin_of
 from repbench.benchmark.pipeline.fold_results import folds_part, selection_part
+from repbench.benchmark.pipeline.heard_before import heard_before
 from repbench.benchmark.pipeline.run_data import OpenedTest, RunData
 from repbench.benchmark.pipeline.setup import RunContext, RunSetting, TrainedResult, WrittenRecord, module_of
 from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
+from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.records.record import (
     Record,
     fold_probe_file,
@@ -35,6 +36,7 @@ from repbench.corpora.open import entry_of_corpus
 from repbench.downstream.contract import Outcome, Prediction, problem_of
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
+from repbench.upstream.checkpoints.factory import is_untrained
 from repbench.upstream.contract import provenance_of
 from repbench.upstream.windowed import unwindowed
 
@@ -139,6 +141,7 @@ def _written(
     context: RunContext, data: RunData, test: OpenedTest, scored: _Scored, predictions: Sequence[Prediction]
 ) -> WrittenRecord:
     setting, splits = scored.setting, data.splits
+    heard = _heard(context, data, test)
     record = sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -155,7 +158,7 @@ def _written(
                 "name": data.corpus.name,
                 "fingerprint": data.corpus.fingerprint,
                 "split_policy": splits.policy,
-                "warnings": [*splits.warnings, *data.notes, *scored.warnings, *_of_weights(context, test.examples)],
+                "warnings": [*splits.warnings, *data.notes, *scored.warnings, *_of_weights(context, heard)],
                 "n_train": len(splits.train),
                 "n_dev": len(splits.dev),
                 "n_test": test.split.num_listed,
@@ -195,6 +198,7 @@ def _written(
             "predictions_sha256": predictions_digest(predictions),
             "probe_sha256": None if scored.weights is None else hashlib.sha256(scored.weights).hexdigest(),
             **scored.folds,
+            "heard": heard,
         }
     )
     folder = record_folder(context.request.out, record)
@@ -281,13 +285,18 @@ def _certificate_of_task(context: RunContext) -> str | None:
     return certificate_id("downstream", fingerprint, context.task.info, file_sha256)
 
 
-def _of_weights(context: RunContext, test: LabelledUtterances) -> list[str]:
-    """Caveats about the weights, and how many test utterances their pre-training included."""
+def _heard(context: RunContext, data: RunData, test: OpenedTest) -> HeardPart:
+    """Whether the upstream was trained on test utterances before."""
     provenance = provenance_of(context.upstream)
-    known = sum(original(example.utterance).samples_sha256 in provenance.heard for example in test)
-    if not known:
-        return list(provenance.notes)
-    return [
-        *provenance.notes,
-        f"{context.request.upstream} learned from {known} of {len(test)} test utterances in its pre-training",
-    ]
+    if is_untrained(context.request.checkpoint):  # a plugin's, whose class may declare its trained weights
+        provenance = replace(provenance, checkpoint=context.request.checkpoint)
+    return heard_before(provenance, data.corpus, [original(example.utterance) for example in test.examples])
+
+
+def _of_weights(context: RunContext, heard: HeardPart) -> list[str]:
+    """Caveats about the weights, and how many test utterances their pre-training included."""
+    notes = list(provenance_of(context.upstream).notes)
+    if not heard.n_overlapping:
+        return notes
+    known = f"{heard.n_overlapping} of {heard.n_test}"
+    return [*notes, f"{context.request.upstream} learned from {known} test utterances in its pre-training"]

@@ -125,7 +125,7 @@ def _origin(name: str, checkpoint: str | None, seed: int) -> tuple[str | None, s
     place = locate(Path(checkpoint))
     if isinstance(place, Checkpoint):
         return str(place.path), f"step {place.step:,}"
-    step = factory.read_foreign(place, {}).step
+    step = factory.foreign(place, {}).step
     return checkpoint, printable(place.name) + ("" if step is None else f", step {step:,}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -68,6 +68,37 @@ class ConditionPart(Part):
     parameters: dict[str, float | int | str]
     training: Literal["clean", "matched"]
     digest: str
+
+
+Verdict = Literal["heard", "not heard", "unknown"]
+"""Whether an upstream was trained on test utterances before."""
+
+
+class HeardPart(Part):
+    """Whether the upstream was trained on test utterances before, and what this rests on.
+
+    `declared` names the training data that the upstream declares: empty if its weights were trained on nothing, None if
+    nothing is declared. `n_overlapping` is the number of test utterances, of `n_test`, whose samples are in it; None
+    where its utterances are not known.
+    """
+
+    verdict: Verdict
+    basis: tuple[str, ...]
+    declared: tuple[str, ...] | None
+    n_overlapping: Count | None
+    n_test: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HeardPart:
+        if self.n_overlapping is not None and self.n_overlapping > self.n_test:
+            raise ValueError(f"`n_overlapping` ({self.n_overlapping}) must not be above `n_test` ({self.n_test})")
+        if self.n_overlapping and self.verdict != "heard":
+            raise ValueError(f"{self.n_overlapping} test utterances overlap, but the verdict is `{self.verdict}`")
+        if self.declared is None and self.verdict == "not heard":
+            raise ValueError("no training data is declared, but the verdict is `not heard`")
+        if not self.basis:
+            raise ValueError(f"the verdict `{self.verdict}` has no basis")
+        return self
 
 
 class Cost(Part):

@@ -23,6 +23,7 @@ from repbench.benchmark.records.parts import (
     Count,
     EnvironmentPart,
     FoldPart,
+    HeardPart,
     LabelSeconds,
     Number,
     Part,
@@ -150,7 +151,8 @@ class Record(Part):
     in its folder; both are None in records made before they were kept. With `folds`, each fold has its own file of
     weights, and `mean_over_folds` is the mean of each metric in which every fold counts alike, as published protocols
     report it; records without folds do not have these two fields. `head_origin` is that of a plugin's head;
-    records with a built-in head do not have the field.
+    records with a built-in head do not have the field. `heard` states whether the upstream was trained on test
+    utterances before; records made before it was kept do not have the field.
     """
 
     schema_: Literal["repbench.record/1"] = Field(default=SCHEMA, alias="schema")
@@ -185,6 +187,8 @@ class Record(Part):
     probe_sha256: str | None = None
     folds: tuple[FoldPart, ...] | None = Field(default=None, exclude_if=lambda folds: folds is None)
     mean_over_folds: dict[str, Number | None] | None = Field(default=None, exclude_if=lambda mean: mean is None)
+    # Left out where it is None, so that the ids of records made before it was kept stay.
+    heard: HeardPart | None = Field(default=None, exclude_if=lambda heard: heard is None)
     seal: dict[str, str] | None = None
 
     @model_validator(mode="after")
@@ -205,6 +209,14 @@ class Record(Part):
     def primary(self) -> Metric:
         """The metric that ranks."""
         return self.metrics[self.primary_metric]
+
+    @property
+    def condition_shown(self) -> str:
+        """The condition of the test sound in words."""
+        if self.condition is None:
+            return "clean"
+        trained = ", trained on it" if self.condition.training == "matched" else ""
+        return f"{self.condition.name}{trained}"
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON values."""

@@ -60,6 +60,7 @@ def _settings(record: Record) -> dict[str, str]:
         "layer": record.layer,
         "labels": f"{100 * record.label_fraction:g} %",
         "seed": str(record.seed),
+        "condition": record.condition_shown,
         "rate": _rate(record),
         "control": _control(record),
     }

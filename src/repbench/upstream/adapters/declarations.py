@@ -16,6 +16,7 @@ from repbench.configs.loader import build as build_settings
 from repbench.configs.loader import load_yaml
 from repbench.errors import UsageError, did_you_mean
 from repbench.upstream.contract import StateKind, UpstreamInfo
+from repbench.upstream.training_data import TrainingDataSettings
 
 
 class Declaration(BaseModel):
@@ -59,6 +60,8 @@ class Declaration(BaseModel):
     """The paper of the model."""
     licence: str = "unknown"
     """Licence of the weights or the code."""
+    trained_on: tuple[TrainingDataSettings, ...] | None = None
+    """What the weights were trained on before: [] for nothing, null if it is not known."""
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a waveform of `num_samples`."""
@@ -113,6 +116,8 @@ class VectorDeclaration(BaseModel):
     """The paper of the model."""
     licence: str = "unknown"
     """Licence of the weights or the code."""
+    trained_on: tuple[TrainingDataSettings, ...] | None = None
+    """What the weights were trained on before: [] for nothing, null if it is not known."""
 
     def info(self, *, trainable: bool) -> UpstreamInfo:
         """As the contract has it."""

@@ -26,6 +26,7 @@ from repbench.errors import DataError, UsageError
 from repbench.upstream.adapters.corpus_features import StoredFrames
 from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamInfo, fingerprint_of
+from repbench.upstream.training_data import TrainingDataSettings, training_data_of
 
 DECLARATION_FILE = "features.yaml"
 _ENDINGS = (".npy", ".safetensors")
@@ -50,6 +51,8 @@ class FolderDeclaration(BaseModel):
     """The paper of the features."""
     licence: str = "unknown"
     """Licence of the features."""
+    trained_on: tuple[TrainingDataSettings, ...] | None = None
+    """What the model of the features was trained on before: [] for nothing, null if it is not known."""
 
 
 class FeatureFolder:
@@ -114,7 +117,8 @@ class FolderFrames(StoredFrames):
             licence=declared.licence,
         )
         super().__init__(info)
-        self.provenance = Provenance(checkpoint=str(folder))
+        trained_on = training_data_of(declared.trained_on, folder / DECLARATION_FILE)
+        self.provenance = Provenance(checkpoint=str(folder), trained_on=trained_on)
         self._declared = declared
         self._files = files
         self._sha256 = {id_: read_layers(file, utterance=id_)[1] for id_, file in sorted(files.items())}
@@ -150,7 +154,7 @@ class FolderFrames(StoredFrames):
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration and of the file of each utterance; independent of the folder's path."""
-        declared = self._declared.model_dump(mode="json", exclude={"citation", "licence"})
+        declared = self._declared.model_dump(mode="json", exclude={"citation", "licence", "trained_on"})
         return fingerprint_of(self, {"declared": declared, "files": self._sha256}, self.code_version)
 
 

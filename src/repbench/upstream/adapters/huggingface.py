@@ -32,6 +32,7 @@ from repbench.upstream.adapters.huggingface_files import (
     read_weights,
     weights_files,
 )
+from repbench.upstream.adapters.huggingface_training_data import training_data_beside
 from repbench.upstream.adapters.huggingface_weights import check_weights_folder, loaded
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
@@ -111,7 +112,9 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
         citation=citation,
         licence=licence,
     )
-    provenance = Provenance(checkpoint=place, notes=notes)
+    provenance = Provenance(
+        checkpoint=place, notes=notes, trained_on=() if untrained else training_data_beside(folder, other)
+    )
     return SpeechEncoder(network, preprocessor, info, settings=settings, provenance=provenance).eval()
 
 

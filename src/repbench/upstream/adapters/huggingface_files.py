@@ -229,13 +229,18 @@ def _checked(state: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     return check_weights({key: state[key] for key in state if key not in counters}, file=file) | counters
 
 
-def citation_and_licence(folder: Path) -> tuple[str, str]:
-    """Citation (the first arXiv paper) and licence in the model card; each "unknown" if it is missing."""
+def model_card_parts(folder: Path) -> tuple[str, str]:
+    """The front matter of the model card of a folder, and the whole card; empty where they are missing."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "unknown", "unknown"
+        return "", ""
     front = _FRONT_MATTER.match(card)
-    licence = _LICENCE.search(front[1]) if front else None
-    paper = _PAPER.search(card)
+    return front[1] if front else "", card
+
+
+def citation_and_licence(folder: Path) -> tuple[str, str]:
+    """Citation (the first arXiv paper) and licence in the model card; each "unknown" if it is missing."""
+    front, card = model_card_parts(folder)
+    licence, paper = _LICENCE.search(front), _PAPER.search(card)
     return f"arXiv:{paper[1]}" if paper else "unknown", licence[1] if licence else "unknown"

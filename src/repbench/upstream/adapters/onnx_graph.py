@@ -31,6 +31,7 @@ from repbench.upstream.adapters.declarations import EXAMPLE, declaration_of
 from repbench.upstream.adapters.python_module import DeclaredModule
 from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamFactory, fingerprint_of
+from repbench.upstream.training_data import training_data_of
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -128,7 +129,8 @@ class OnnxUpstream(DeclaredModule):
     """
 
     def __init__(self, module: OnnxSession, declared: Any, declaration_file: Path, sha256: str, graph: Any) -> None:
-        provenance = Provenance(checkpoint=str(declaration_file), notes=(_UNCOUNTED,))
+        trained_on = training_data_of(declared.trained_on, declaration_file)
+        provenance = Provenance(checkpoint=str(declaration_file), notes=(_UNCOUNTED,), trained_on=trained_on)
         super().__init__(module, declared, declaration_file, (), provenance)
         self._graph = {"sha256": sha256, **graph.model_dump(mode="json")}
 

@@ -45,6 +45,7 @@ from repbench.upstream.contract import (
     check_lengths,
     fingerprint_of,
 )
+from repbench.upstream.training_data import training_data_of
 
 
 class DeclaredModule(nn.Module):
@@ -133,7 +134,7 @@ class DeclaredModule(nn.Module):
     def declared_settings(self) -> dict[str, Any]:
         """The declaration without what does not determine the hidden states, JSON-able; for the fingerprint."""
         # `kind: frames` is left out: fingerprints from before the field stay.
-        left_out = {"weights", "citation", "licence", *(() if self.info.one_vector else ("kind",))}
+        left_out = {"weights", "citation", "licence", "trained_on", *(() if self.info.one_vector else ("kind",))}
         return self.declared.model_dump(mode="json", exclude=left_out)
 
 
@@ -215,6 +216,7 @@ def build(
         checkpoint=RANDOM if checkpoint == RANDOM else str(weights or file),
         notes=notes,
         log=(unweighted,) if weights is None and checkpoint != RANDOM else (),
+        trained_on=() if checkpoint == RANDOM else training_data_of(declared.trained_on, file),
     )
     return DeclaredModule(module, declared, file, sources_of(module, spec), provenance).eval()
 

@@ -26,6 +26,7 @@ from repbench.torch_pairs import import_torchaudio
 from repbench.upstream.adapters.frame_counts import clock_of_convolutions
 from repbench.upstream.adapters.huggingface_files import read_weights
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
+from repbench.upstream.adapters.torchaudio_training_data import training_data_of_bundle
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
 from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
@@ -95,7 +96,9 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> SpeechE
         except RuntimeError as error:
             what = f"The weights do not fit {name}: {' '.join(str(error).split())[:500]}"
             raise IntegrityError(what, file=file, do="Give the file of this bundle; nothing was loaded") from error
-    provenance = Provenance(checkpoint=RANDOM if file is None else str(file))
+    # A file that is named may hold other weights than the bundle's: what it was trained on is not known.
+    known = training_data_of_bundle(name) if checkpoint is None else None
+    provenance = Provenance(checkpoint=RANDOM if file is None else str(file), trained_on=() if file is None else known)
     preprocessor = BundlePreprocessor(bundle)
     num_layers = bundle._params["encoder_num_layers"]
     info = UpstreamInfo(

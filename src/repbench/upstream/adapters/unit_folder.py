@@ -25,6 +25,7 @@ from repbench.errors import DataError, UsageError
 from repbench.upstream.adapters.corpus_features import StoredFrames
 from repbench.upstream.adapters.feature_folder import files_by_id
 from repbench.upstream.contract import UpstreamInfo, fingerprint_of
+from repbench.upstream.training_data import TrainingDataSettings, training_data_of
 
 DECLARATION_FILE = "units.yaml"
 
@@ -58,6 +59,8 @@ class UnitsDeclaration(BaseModel):
     """The paper of the units."""
     licence: str = "unknown"
     """Licence of the units."""
+    trained_on: tuple[TrainingDataSettings, ...] | None = None
+    """What gave the units was trained on before: [] for nothing, null if it is not known."""
 
 
 class UnitFolder:
@@ -130,6 +133,7 @@ class UnitFolderFrames(StoredFrames):
             licence=declared.licence,
         )
         super().__init__(info)
+        self.trained_on = training_data_of(declared.trained_on, folder / DECLARATION_FILE)
         self.vectors = nn.Parameter(vectors, requires_grad=False)
         self._folder, self._declared, self._files, self._form = folder, declared, dict(files), form
         self._sha256 = {id_: read_integers(file, utterance=id_)[1] for id_, file in sorted(files.items())}
@@ -164,6 +168,6 @@ class UnitFolderFrames(StoredFrames):
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration, the vectors and the file of each utterance; independent of the folder's path."""
-        declared = self._declared.model_dump(mode="json", exclude={"citation", "licence", "centroids"})
+        declared = self._declared.model_dump(mode="json", exclude={"citation", "licence", "centroids", "trained_on"})
         config = {"declared": declared, "files": self._sha256, "form": self._form}
         return fingerprint_of(self, config, self.code_version)

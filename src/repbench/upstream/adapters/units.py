@@ -38,6 +38,7 @@ from repbench.upstream.contract import (
     fingerprint_of,
     provenance_of,
 )
+from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData
 
 RECORD_FILE = "record.json"
 CODE_VERSION = 1
@@ -187,6 +188,7 @@ class _Run:
         layer: As `--layer` was given.
         seed: Of untrained weights.
         codebook: The units.
+        corpus: Name of the corpus whose train split the codebook was fitted on.
     """
 
     folder: Path
@@ -196,6 +198,14 @@ class _Run:
     layer: str
     seed: int
     codebook: Codebook
+    corpus: str
+
+    def provenance(self, inner: object) -> Provenance:
+        """The provenance of the inner upstream, with the training data of the codebook."""
+        known = provenance_of(inner)
+        fitted = TrainingData(name=self.corpus, source="the codebook of the units, fitted on its train split")
+        before = (UNKNOWN_DATA,) if known.trained_on is None else known.trained_on
+        return replace(known, trained_on=(*before, fitted))
 
 
 class UnitsOfStoredFrames:
@@ -209,7 +219,9 @@ class UnitsOfStoredFrames:
         inner: Any = self._inner.bound_to(corpus)
         layers = _layers_of(inner.info, self._run.layer, self._run.folder)
         _refuse_other_width(inner.info, self._run)
-        return StoredUnits(inner, layers, self._run.codebook, self._form, name_of(self._run.folder))
+        units = StoredUnits(inner, layers, self._run.codebook, self._form, name_of(self._run.folder))
+        units.provenance = self._run.provenance(inner)
+        return units
 
 
 def door(argument: str) -> partial[UnitsUpstream | UnitsOfStoredFrames | UnitFolder]:
@@ -274,6 +286,7 @@ def _read_run(folder: Path) -> _Run:
             what = f"The run of the task `{fields['downstream']['name']}` has no codebook"
             raise UsageError(what, file=file, key="--upstream", do="Give a run of the task `units`")
         texts = [upstream["name"], upstream["fingerprint"], fields["layer"], files[CODEBOOK_FILE]]
+        texts.append(fields["corpus"]["name"])
         checkpoint, seed = upstream["checkpoint"], fields["seed"]
         if not all(isinstance(each, str) for each in texts) or not isinstance(seed, int):
             raise TypeError("a name is no text")
@@ -284,7 +297,7 @@ def _read_run(folder: Path) -> _Run:
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"This is not a whole record: {error}", file=file, do="Run it again") from error
     codebook = read_codebook(folder / CODEBOOK_FILE, texts[3])
-    return _Run(folder, texts[0], checkpoint, texts[1], texts[2], seed, codebook)
+    return _Run(folder, texts[0], checkpoint, texts[1], texts[2], seed, codebook, texts[4])
 
 
 def _of_run(run: _Run, options: _Options, checkpoint: str | None) -> UnitsUpstream | UnitsOfStoredFrames:
@@ -303,7 +316,9 @@ def _of_run(run: _Run, options: _Options, checkpoint: str | None) -> UnitsUpstre
         raise IntegrityError(what, file=run.folder / RECORD_FILE, do=do)
     layers = _layers_of(inner.info, run.layer, run.folder)
     _refuse_other_width(inner.info, run)
-    return UnitsUpstream(inner, layers, run.codebook, options.form, name_of(run.folder))
+    units = UnitsUpstream(inner, layers, run.codebook, options.form, name_of(run.folder))
+    units.provenance = run.provenance(inner)
+    return units
 
 
 def _inner_of(run: _Run, options: _Options, checkpoint: str | None) -> object:

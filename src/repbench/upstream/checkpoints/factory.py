@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from repbench.configs.loader import build, load_preset, merged, preset_names
-from repbench.errors import IntegrityError, UsageError
+from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.upstream.checkpoints.foreign import ForeignCheckpoint, hold_to_keys, unwrapped
 from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.checkpoints.native import (
@@ -28,9 +29,13 @@ from repbench.upstream.checkpoints.native import (
     read_weights,
 )
 from repbench.upstream.contract import Provenance
+from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData, of_json
 
 HEARD_FILE = "heard.txt"
 """File of a checkpoint: SHA-256 of the samples of each training utterance, one a line."""
+
+TRAINED_ON_FILE = "trained-on.json"
+"""File of a checkpoint: the corpora of its trainings with their speakers, the last one first."""
 
 RUNS = Path("runs") / "pretrain"
 """Default folder of the runs of `repbench pretrain`; each upstream has a folder in it."""
@@ -73,18 +78,24 @@ class NetworkFactory(Generic[Config]):
         name: Name of the upstream.
         settings: The pydantic model of its configuration.
         untrained: Builds a network from settings, the names of the available weights (None: all) and a seed.
-        read_foreign: Reads checkpoints of other toolkits.
+        read_foreign: Reads checkpoints of other toolkits; None: it takes those of repbench alone.
+        own_presets: Presets of a plugin, from name to the settings that differ from the defaults; None: those that ship
+            with repbench.
     """
 
     name: str
     settings: type[Config]
     untrained: Callable[[Config, Sequence[str] | None, int], nn.Module]
-    read_foreign: Callable[[Path, Mapping[str, Any]], ForeignCheckpoint]
+    read_foreign: Callable[[Path, Mapping[str, Any]], ForeignCheckpoint] | None = None
+    own_presets: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
         """Settings by the name of the preset."""
-        return Presets(self.name, self.settings)
+        if self.own_presets is None:
+            return Presets(self.name, self.settings)
+        defaults = self.settings().model_dump(mode="json")
+        return {name: merged(defaults, preset) for name, preset in self.own_presets.items()}
 
     def __call__(self, *, checkpoint: str | None = None, seed: int = 0, **settings: Any) -> nn.Module:
         """Build the upstream in eval mode on the CPU.
@@ -107,9 +118,15 @@ class NetworkFactory(Generic[Config]):
             file, config = place.path, self._config_of(place)
             weights, unwrapping = unwrapped(read_weights(place), file=file)
             notes = tuple(map(str, place.fields.get("notes", ())))
-            provenance = Provenance(checkpoint=str(file), heard=_heard(place), notes=(*notes, *unwrapping))
+            heard = _heard(place)
+            provenance = Provenance(
+                checkpoint=str(file),
+                heard=heard,
+                notes=(*notes, *unwrapping),
+                trained_on=training_data_in(place, heard),
+            )
         else:
-            foreign = self.read_foreign(place, settings)
+            foreign = self.foreign(place, settings)
             file, config, weights = place, foreign.config, foreign.weights
             provenance = Provenance(checkpoint=str(file), notes=foreign.notes)
         # Building draws initial weights, all replaced below; `seeded` keeps that from moving the caller's random state.
@@ -120,6 +137,14 @@ class NetworkFactory(Generic[Config]):
         network.provenance = provenance  # type: ignore[assignment]
         return network.eval()
 
+    def foreign(self, file: Path, settings: Mapping[str, Any]) -> ForeignCheckpoint:
+        """A checkpoint of another toolkit; a UsageError where the network takes none."""
+        if self.read_foreign is None:
+            what = f"`{self.name}` reads no checkpoints of other toolkits"
+            do = f"Give the folder of `repbench pretrain {self.name}`"
+            raise UsageError(what, key="--checkpoint", file=file, do=do)
+        return self.read_foreign(file, settings)
+
     def _random(self, source: str, seed: int, settings: Mapping[str, Any]) -> nn.Module:
         source, config = self._source_of_random(source)
         # Presets also hold the settings of `repbench pretrain`, which are none of the model.
@@ -127,7 +152,7 @@ class NetworkFactory(Generic[Config]):
         built = self._configured(merged(own, settings), "the settings")
         with seeded(seed):
             network = self.untrained(built, None, seed)
-        network.provenance = Provenance(checkpoint=f"{RANDOM}:{source}")  # type: ignore[assignment]
+        network.provenance = Provenance(checkpoint=f"{RANDOM}:{source}", trained_on=())  # type: ignore[assignment]
         return network.eval()
 
     def _source_of_random(self, source: str) -> tuple[str, Mapping[str, Any]]:
@@ -145,7 +170,7 @@ class NetworkFactory(Generic[Config]):
             what = f"`{source}` is neither a preset of {self.name} nor a path"
             raise UsageError(what, key="--checkpoint", do=f"The presets are {listed}")
         place = locate(path)
-        return source, self._config_of(place) if isinstance(place, Checkpoint) else self.read_foreign(place, {}).config
+        return source, self._config_of(place) if isinstance(place, Checkpoint) else self.foreign(place, {}).config
 
     def _newest(self) -> Checkpoint | None:
         """The newest checkpoint below `runs/pretrain`; an older one never replaces a corrupt one."""
@@ -180,6 +205,43 @@ class NetworkFactory(Generic[Config]):
 def _heard(checkpoint: Checkpoint) -> frozenset[str]:
     file = checkpoint.path / HEARD_FILE
     return frozenset(file.read_text(encoding="utf-8").split()) if file.is_file() else frozenset()
+
+
+def training_data_in(checkpoint: Checkpoint, heard: frozenset[str]) -> tuple[TrainingData, ...] | None:
+    """The training data of a checkpoint; None for one that does not state it, as a converted one.
+
+    Checkpoints of earlier releases state the corpus of each training, but no speakers.
+
+    Args:
+        checkpoint: The checkpoint.
+        heard: Content of its `heard.txt`.
+
+    Raises:
+        IntegrityError: What it states is damaged.
+    """
+    file = checkpoint.path / TRAINED_ON_FILE
+    try:
+        if file.is_file():
+            return of_json(json.loads(file.read_text(encoding="utf-8")), heard)
+        corpora = [checkpoint.fields.get("corpus")]
+        began = [event for event in checkpoint.fields.get("history", ()) if event["event"] == "from"]
+        corpora += [event["corpus"] for event in began]
+        if corpora == [None]:
+            return None
+        return tuple(UNKNOWN_DATA if corpus is None else _of_corpus(corpus, heard) for corpus in corpora)
+    except (ValueError, KeyError, TypeError, AttributeError, PluginError) as error:
+        what = f"corrupt: the training data is not as `repbench pretrain` states it: {error}"
+        raise IntegrityError(what, file=file, do="Train it again, or give another checkpoint") from error
+
+
+def _of_corpus(corpus: Mapping[str, Any], heard: frozenset[str]) -> TrainingData:
+    return TrainingData(
+        name=corpus["name"],
+        splits=("train",),
+        samples_sha256=heard or None,
+        fingerprint=corpus["fingerprint"],
+        source="the checkpoint",
+    )
 
 
 def locate(path: Path) -> Checkpoint | Path:

@@ -25,6 +25,7 @@ from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, gat
 from repbench.benchmark.report.data.heads import HeadComparison, head_comparisons
 from repbench.benchmark.report.data.layers import LayerProfiles, layer_profiles
 from repbench.benchmark.report.data.reading import load
+from repbench.benchmark.report.data.robustness import Robustness, robustness
 from repbench.benchmark.report.data.sensitivity import Sensitivity, sensitivities
 from repbench.benchmark.report.data.similarity import FoundSimilarity, found_similarities
 from repbench.benchmark.report.data.transcripts import WorstUtterances, worst_utterances
@@ -84,6 +85,7 @@ class Report:
         fronts: Metric over cost, by column.
         sensitivities: Learning rates, by column.
         heads: Models under several heads.
+        robustness: Scores under conditions of the test sound, by column.
         published: Published tables.
         notes: Sentences for the reader.
         heading: Title and text above the report.
@@ -104,6 +106,7 @@ class Report:
     fronts: Sequence[Front]
     sensitivities: Sequence[Sensitivity]
     heads: Sequence[HeadComparison]
+    robustness: Sequence[Robustness]
     published: Sequence[Published]
     notes: Sequence[str]
     heading: Heading
@@ -268,6 +271,7 @@ def assemble(
         fronts=fronts(gathered),
         sensitivities=sensitivities(gathered),
         heads=heads,
+        robustness=robustness(gathered, evidence),
         published=[make() for name in published for make in PUBLISHED[name]],
         notes=[
             *gathered.notes,

@@ -19,7 +19,6 @@ from typing import Any
 
 from repbench.audio.resample import RESAMPLER
 from repbench.benchmark.protocol import HEAD_SETTINGS, NOT_OF_A_MODE, Protocol, unread_settings
-from repbench.benchmark.records.parts import ConditionPart
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.render.commands import PROBE_SOURCE
 from repbench.benchmark.report.render.escaping import shown
@@ -35,6 +34,9 @@ _OF_ONE_MODE = NOT_OF_A_MODE["frozen"] | NOT_OF_A_MODE["finetune"]
 
 UNKNOWN = "unknown"
 """The value of facts that older records do not have."""
+
+CLEAN = "clean"
+"""The fact `condition` of records whose test sound is as it is in the corpus (`Record.condition_shown`)."""
 
 Digest = str
 """SHA-256 of the facts that the records of a column share."""
@@ -77,6 +79,11 @@ class Column:
     def shuffled(self) -> bool:
         """Whether the labels were shuffled, which makes it a control."""
         return self.facts["labels"] == "shuffled"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the test sound is as it is in the corpus."""
+        return self.facts["condition"] == CLEAN
 
     @property
     def tuned(self) -> bool:
@@ -215,7 +222,7 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
         "head": record.head if record.head_origin is None else f"{record.head} of {record.head_origin.identity}",
         # A model at the rate of the corpus needs none: it shares the column of those that today's filter resamples.
         "resampler": corpus.resampled_by or RESAMPLER,
-        "condition": condition_shown(record.condition),
+        "condition": record.condition_shown,
         **{name: value for name, value in effective.items() if name not in _OF_ONE_MODE},
     }
     frozen, finetune = (
@@ -225,13 +232,6 @@ def _facts(record: Record, by_id: Mapping[str, Record]) -> _Facts:
     if not tuned:
         frozen.pop("probe.learning_rates", None)
     return _Facts(common, frozen, finetune, record.mode)
-
-
-def condition_shown(condition: ConditionPart | None) -> str:
-    """The condition of the test sound in words."""
-    if condition is None:
-        return "clean"
-    return f"{condition.name}, trained on it" if condition.training == "matched" else condition.name
 
 
 def _distribution(record: Record) -> str:
@@ -280,20 +280,22 @@ def _distinguished(
 ) -> Iterable[tuple[Digest, tuple[str, ...]]]:
     """Each group with the facts that distinguish it from others of its task and corpus, in the order of columns.
 
-    Groups with shuffled labels are compared among themselves, and each is named as such.
+    Groups with shuffled labels, and those of each condition, are compared among themselves, and each is named as such.
     """
-    families: dict[tuple[str, str, str], list[Digest]] = defaultdict(list)
+    families: dict[tuple[bool, str, str, str, str], list[Digest]] = defaultdict(list)
     for digest, records in groups.items():
-        labels = facts[digest]["labels"]
-        families[records[0].downstream.name, records[0].corpus.name, labels].append(digest)
-    for (*_, labels), family in sorted(families.items()):
+        labels, condition = facts[digest]["labels"], facts[digest]["condition"]
+        name = records[0].downstream.name, records[0].corpus.name
+        # those of clean sound first, so that conditions do not change their keys
+        families[condition != CLEAN, *name, labels, condition].append(digest)
+    for (is_disturbed, *_, labels, _), family in sorted(families.items()):
         names = dict.fromkeys(name for digest in family for name in facts[digest])
         varying = [name for name in names if len({facts[one][name] for one in family if name in facts[one]}) > 1]
         # Facts that only one mode has are left out at first, as a column of one mode lacks those of the other; they
         # count where the rest does not tell columns apart.
         if len({tuple(facts[one].get(name) for name in varying) for one in family}) < len(family):
             varying = [name for name in names if len({facts[one].get(name) for one in family}) > 1]
-        varying += ["labels"] * (labels != "given")
+        varying += ["labels"] * (labels != "given") + ["condition"] * is_disturbed
         labelled = [(tuple(f"{name} = {facts[one].get(name, '–')}" for name in varying), one) for one in family]
         yield from ((digest, tuple(map(_with_default, label))) for label, digest in sorted(labelled))
 

@@ -19,7 +19,9 @@ from repbench.benchmark.scoring.metrics import Measured, intervals_of, measure_c
 from repbench.benchmark.scoring.statistics import (
     Difference,
     Interval,
+    combined,
     mcnemar_exact,
+    mean_and_error_of,
     paired_differences_of,
 )
 from repbench.benchmark.scoring.statistics.intervals import ROUNDING
@@ -158,6 +160,35 @@ class Evidence:
         if len({each.ids for each in (*a, *b)}) > 1:
             return None
         return paired_differences_of([each.values for each in a], [each.values for each in b])[metric]
+
+    def combination(self, several: Sequence[Sequence[Run]], weights: Sequence[float], metric: str) -> Difference | None:
+        """A weighted sum of one probe's scores on the same utterances under several conditions, mean over its seeds.
+
+        Args:
+            several: The runs of each condition, one for each seed, in the same order of seeds.
+            weights: One for each condition.
+            metric: Name of the metric.
+
+        Returns:
+            The sum, whose interval varies speakers (or groups) and seeds; None where it is undefined: the conditions
+            differ in seeds, were not verified, or share no utterance.
+        """
+        seeds = {tuple(run.record.seed for run in runs) for runs in several}
+        measured = [known for runs in several if (known := self._several(runs)) is not None]
+        if len(seeds) > 1 or len(measured) < len(several):
+            return None
+        ids = [{id_ for cluster in each[0].ids for id_ in cluster} for each in measured]
+        common = set.intersection(*ids)
+        if not common:
+            return None
+        # Sound that a condition shortens may leave out utterances; only what every condition has is paired.
+        measured = [
+            each if len(own) == len(common) else [self._limited(run, common) for run in runs]
+            for each, own, runs in zip(measured, ids, several, strict=True)
+        ]
+        if len({each.ids for one in measured for each in one}) > 1:
+            return None
+        return mean_and_error_of(combined([[each.values for each in one] for one in measured], weights))[metric]
 
     def _several(self, runs: Sequence[Run]) -> list[Measured] | None:
         """The metrics of the runs, if all were verified and have the same utterances."""

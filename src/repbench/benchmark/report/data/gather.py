@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repbench.benchmark.records.formatting import number
+from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.records.record import Record
-from repbench.benchmark.report.data.columns import Column, columns_of
+from repbench.benchmark.report.data.columns import CLEAN, Column, columns_of
 from repbench.benchmark.report.data.evidence import Evidence
+from repbench.benchmark.report.data.heard import heard_of, together
 from repbench.benchmark.report.data.reading import LoadedRecords, Run
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.scoring.statistics import Interval
@@ -173,6 +175,11 @@ class Cell:
         return self.value is not None and self.unchecked is None
 
     @property
+    def heard(self) -> HeardPart:
+        """Whether the system was trained on the test utterances before."""
+        return together(heard_of(run.record) for run in self.runs)
+
+    @property
     def flags(self) -> list[str]:
         """Remarks that every table shows with it."""
         return [
@@ -193,6 +200,7 @@ class Gathered:
     Attributes:
         columns: In descending order of their number of rows.
         controls: Columns with shuffled labels.
+        conditions: Columns of disturbed test sound that is clean in another column, in the order of their keys.
         rows: By label fraction, mode, and score in the first column.
         cells: By the keys of row and column.
         failed: Records that failed verification.
@@ -202,6 +210,7 @@ class Gathered:
 
     columns: tuple[Column, ...]
     controls: tuple[Column, ...]
+    conditions: tuple[Column, ...]
     rows: tuple[ReportRow, ...]
     cells: Mapping[tuple[str, str], Cell]
     failed: tuple[Run, ...]
@@ -218,8 +227,13 @@ class Gathered:
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
-        """Every column, controls last."""
+        """Every column of clean sound, controls last."""
         return (*self.columns, *self.controls)
+
+    @property
+    def every_column(self) -> tuple[Column, ...]:
+        """Every column, those of conditions last."""
+        return (*self.all_columns, *self.conditions)
 
     def row_cells(self, row: ReportRow) -> list[Cell]:
         """The numbers of a row, in the order of columns, controls last."""
@@ -230,6 +244,18 @@ class Gathered:
         """The most frequent number of seeds without controls; of equally frequent ones the largest."""
         counts = Counter(len(cell.runs) for column in self.columns for cell in self.column_cells(column))
         return max(counts, key=lambda seeds: (counts[seeds], seeds), default=1)
+
+    def heard(self, row: ReportRow) -> HeardPart:
+        """Whether the system of a row was trained on test utterances of any of its columns before."""
+        cells = self.row_cells(row)
+        if len({cell.column.corpus for cell in cells}) == 1:
+            return together(cell.heard for cell in cells)
+        return together(
+            cell.heard.model_copy(
+                update={"basis": tuple(f"{shown(cell.column.corpus)}: {sentence}" for sentence in cell.heard.basis)}
+            )
+            for cell in cells
+        )
 
     def covered(self, row: ReportRow) -> int:
         """Number of columns in which a row has a number, controls left out."""
@@ -259,16 +285,34 @@ def gather(loaded: LoadedRecords, evidence: Evidence) -> Gathered:
     filled = Counter(column_key for _, column_key in cells)
     # The number in the key, because as text c10 sorts before c9.
     in_order = sorted(columns.values(), key=lambda column: (-filled[column.key], int(column.key[1:])))
-    scored = tuple(column for column in in_order if not column.shuffled)
+    apart = {column.key for column in in_order if clean_twin(column, in_order) is not None}
+    own = [column for column in in_order if column.key not in apart]
+    scored = tuple(column for column in own if not column.shuffled)
     return Gathered(
         columns=scored,
-        controls=tuple(column for column in in_order if column.shuffled),
+        controls=tuple(column for column in own if column.shuffled),
+        conditions=tuple(column for column in columns.values() if column.key in apart),
         rows=tuple(sorted(dict.fromkeys(row_of.values()), key=lambda row: _order(row, scored, cells))),
         cells=cells,
         failed=tuple(run for run in checked if run.fault is not None),
         unreadable=loaded.unreadable,
         notes=notes,
     )
+
+
+def clean_twin(column: Column, columns: Iterable[Column]) -> Column | None:
+    """The column of a condition on clean sound, all else alike; None for a column of clean sound, and without one."""
+    if column.is_clean:
+        return None
+    wanted = {**column.facts, "condition": CLEAN}
+
+    def shared(other: Column) -> int:
+        """Number of facts that both have, if they are the same in both, else 0."""
+        # A column of both modes has settings that one of a single mode lacks.
+        names = wanted.keys() & other.facts.keys()
+        return len(names) if all(wanted[name] == other.facts[name] for name in names) else 0
+
+    return max((each for each in columns if each.task == column.task and shared(each)), key=shared, default=None)
 
 
 def _cells(

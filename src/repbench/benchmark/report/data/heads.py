@@ -178,7 +178,7 @@ def _reversal(
     signs = {_sign(a.signed_value - b.signed_value) for a, b in cells}
     if not {1, -1} <= signs:
         return None
-    margins = tuple(_margin(evidence, a, b) for a, b in cells)
+    margins = tuple(margin_of(evidence, a, b) for a, b in cells)
     known = [_sign(margin.value) for margin in margins if margin.value]
     if not {1, -1} <= set(known):
         return None
@@ -187,7 +187,8 @@ def _reversal(
     return Reversal(other, one, tuple(map(_turned, margins)))
 
 
-def _margin(evidence: Evidence, a: Cell, b: Cell) -> Margin:
+def margin_of(evidence: Evidence, a: Cell, b: Cell) -> Margin:
+    """How much better a number is than another of its column, on the utterances of both."""
     signed = a.column.signed
     difference = evidence.difference(a.runs, b.runs, a.column.metric)
     known = None if difference is None else difference.interval

@@ -11,9 +11,12 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.cost import RowCost
 from repbench.benchmark.report.data.gather import Cell, Machine, ReportRow
+from repbench.benchmark.report.data.heard import declared_in_words, in_words
+from repbench.benchmark.report.data.robustness import Estimate
 from repbench.benchmark.report.render.commands import LONGEST_COMMAND, commands_of
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import shown, spreadsheet
+from repbench.benchmark.scoring.statistics import Interval
 
 
 class CsvLine(NamedTuple):
@@ -27,6 +30,7 @@ class CsvLine(NamedTuple):
         machine: The one machine on which its records were made; None where there are several.
         selectivity: Its gain over shuffled labels; None without such a control.
         gained: Its gain over the untrained network; None without such a control.
+        drop: Its drop from clean sound; None of clean sound and where it is undefined.
     """
 
     report: Report
@@ -36,6 +40,7 @@ class CsvLine(NamedTuple):
     machine: Machine | None
     selectivity: float | None
     gained: float | None
+    drop: Estimate | None
 
 
 class CsvColumn(NamedTuple):
@@ -93,6 +98,15 @@ COLUMNS = (
     CsvColumn("command", lambda line: _commands(line.cell)),
     CsvColumn("citation", lambda line: line.row.system.citation),
     CsvColumn("licence", lambda line: line.row.system.licence),
+    CsvColumn("condition", of_column=lambda column: column.facts["condition"]),
+    CsvColumn("drop", lambda line: None if line.drop is None else line.drop.value),
+    CsvColumn("drop_ci95_low", lambda line: None if (ends := _ends(line.drop)) is None else ends.low),
+    CsvColumn("drop_ci95_high", lambda line: None if (ends := _ends(line.drop)) is None else ends.high),
+    CsvColumn("heard_before", lambda line: line.cell.heard.verdict),
+    CsvColumn("heard_utterances", lambda line: line.cell.heard.n_overlapping),
+    CsvColumn("heard_of", lambda line: line.cell.heard.n_test),
+    CsvColumn("trained_on", lambda line: declared_in_words(line.cell.heard.declared)),
+    CsvColumn("heard_basis", lambda line: in_words(line.cell.heard)),
 )
 
 
@@ -105,7 +119,10 @@ def _lines(report: Report) -> Iterator[list[object]]:
     controlled = [one for each in report.controls for one in each.controlled]
     selectivities = {one.cell.key: one.selectivity.value for one in controlled if one.selectivity is not None}
     gains = {one.cell.key: one.training.value for one in controlled if one.training is not None}
-    for column in report.gathered.all_columns:
+    drops = {
+        each.cell.key: each.drop for table in report.robustness for row in table.rows for each in row.disturbed.values()
+    }
+    for column in report.gathered.every_column:
         for cell in report.gathered.column_cells(column):
             machine = cell.machines[0] if len(cell.machines) == 1 else None
             line = CsvLine(
@@ -116,6 +133,7 @@ def _lines(report: Report) -> Iterator[list[object]]:
                 machine,
                 selectivities.get(cell.key),
                 gains.get(cell.key),
+                drops.get(cell.key),
             )
             yield [each.of(line) for each in COLUMNS]
         for name, value in (("chance", column.chance), ("majority", column.majority)):
@@ -135,6 +153,10 @@ def published(report: Report) -> str:
             for name, value in values.items()
         ),
     )
+
+
+def _ends(drop: Estimate | None) -> Interval | None:
+    return None if drop is None else drop.interval
 
 
 def _kind(cell: Cell) -> str:

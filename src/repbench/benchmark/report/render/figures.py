@@ -16,6 +16,7 @@ from repbench.benchmark.report.data.layers import LayerProfiles
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.report.render.svg import CARD, INK, LINE, MARK, MARKERS, SERIES, Figure, draw
+from repbench.benchmark.scoring.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,17 +39,17 @@ def efficiency_figure(efficiency: Efficiency) -> Figure:
 
     def paint(axes: Axes) -> None:
         for place, curve in enumerate(curves):
-            _line(axes, place, curve.name, curve.seconds, curve.cells)
+            draw_line(axes, place, curve.name, curve.seconds, curve.cells)
         if efficiency.target is not None:
             axes.axhline(efficiency.target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label="mel, all labels")
         seconds = sorted({second for curve in curves for second in curve.seconds})
         _log_ticks(axes, seconds, as_time)
         axes.set_xlabel("labelled sound")
-        _finish(axes, column, len(curves) + (efficiency.target is not None))
+        finish(axes, column, len(curves) + (efficiency.target is not None))
 
-    size = _size(len(curves) + 1)
+    size = size_for(len(curves) + 1)
     title = f"Label efficiency: {column.title}"
-    return draw(f"labels-{column.key}", title, "; ".join([*words, _left_out(len(efficiency.curves))]), size, paint)
+    return draw(f"labels-{column.key}", title, "; ".join([*words, left_out(len(efficiency.curves))]), size, paint)
 
 
 def layers_figure(profiles: LayerProfiles) -> Figure:
@@ -61,7 +62,7 @@ def layers_figure(profiles: LayerProfiles) -> Figure:
 
     def paint(axes: Axes) -> None:
         for place, profile in enumerate(shown_profiles):
-            _line(axes, place, profile.name, list(profile.cells), list(profile.cells.values()))
+            draw_line(axes, place, profile.name, list(profile.cells), list(profile.cells.values()))
             if profile.weighted is not None and profile.weighted.value is not None:
                 axes.axhline(profile.weighted.value, color=SERIES[place], linewidth=0.9, linestyle=(0, (4, 3)))
         numbers = sorted({layer for profile in shown_profiles for layer in profile.cells})
@@ -69,11 +70,11 @@ def layers_figure(profiles: LayerProfiles) -> Figure:
         step = -(-len(numbers) // 13)
         axes.set_xticks(numbers[::step])
         axes.set_xlabel("layer" + (" (dashed: learned mix)" if any(p.weighted for p in shown_profiles) else ""))
-        _finish(axes, column, len(shown_profiles))
+        finish(axes, column, len(shown_profiles))
 
     title = f"Layer by layer: {column.title}"
-    text = "; ".join([*words, _left_out(len(profiles.profiles))])
-    return draw(f"layers-{column.key}", title, text, _size(len(shown_profiles)), paint)
+    text = "; ".join([*words, left_out(len(profiles.profiles))])
+    return draw(f"layers-{column.key}", title, text, size_for(len(shown_profiles)), paint)
 
 
 def cost_figure(front: Front) -> Figure:
@@ -103,7 +104,7 @@ def cost_figure(front: Front) -> Figure:
         ticks = sorted({place(macs) for macs, _ in points})
         _log_ticks(axes, ticks, lambda macs: "0" if macs == least else as_count(macs), pad=False)
         axes.set_xlabel("multiply-accumulates per second of sound")
-        _finish(axes, column, 0)
+        finish(axes, column, 0)
 
     return draw(f"cost-{column.key}-{front.mode}", front.title, "; ".join(words), (_WIDTH, _HEIGHT), paint)
 
@@ -126,11 +127,11 @@ def sensitivity_figure(sensitivity: Sensitivity) -> Figure:
                 axes.plot(rate, value, "o", color=SERIES[place], fillstyle="none", markersize=10)
         _log_ticks(axes, sorted({rate for each in tried for rate in each.dev_values}), lambda rate: f"{rate:g}")
         axes.set_xlabel("learning rate (ringed: chosen on dev)")
-        _finish(axes, column, len(tried), of="dev ")
+        finish(axes, column, len(tried), of="dev ")
 
     title = f"Learning rates: {column.title}"
-    text = "; ".join([*words, _left_out(len(sensitivity.tried))])
-    return draw(f"rates-{column.key}", title, text, _size(len(tried)), paint)
+    text = "; ".join([*words, left_out(len(sensitivity.tried))])
+    return draw(f"rates-{column.key}", title, text, size_for(len(tried)), paint)
 
 
 def confusion_figure(confusion: Confusion) -> Figure:
@@ -219,7 +220,7 @@ def det_figure(det: DetCurves) -> Figure:
         axes.figure.legend(loc="outside lower left", ncols=1, labelcolor=INK)
 
     title = f"Detection error trade-off: {det.column.title}"
-    text = "; ".join([*words, _left_out(det.num_systems)])
+    text = "; ".join([*words, left_out(det.num_systems)])
     size = (_WIDTH, _WIDTH + _LINE_OF_LEGEND * len(curves))
     return draw(f"det-{det.column.key}", title, text, size, paint)
 
@@ -234,16 +235,35 @@ def _apart(ticks: Sequence[float]) -> list[float]:
     return [tick for _, tick in reversed(kept)]
 
 
-def _line(axes: Axes, place: int, name: str, xs: Sequence[float], cells: Sequence[Cell]) -> None:
+def draw_line(
+    axes: Axes,
+    place: int,
+    name: str,
+    xs: Sequence[float],
+    cells: Sequence[Cell],
+    bands: Sequence[Interval | None] | None = None,
+) -> None:
+    """Draw the numbers of cells over `xs` in the colour of a place, with a band.
+
+    Args:
+        axes: Axes to draw on.
+        place: Of the system in the legend.
+        name: In the legend.
+        xs: One for each cell.
+        cells: The numbers.
+        bands: Intervals around them; None: those of the cells.
+    """
     values = [cell.value or 0.0 for cell in cells]
-    known = [(x, cell.interval) for x, cell in zip(xs, cells, strict=True) if cell.interval is not None]
+    several = [cell.interval for cell in cells] if bands is None else bands
+    known = [(x, band) for x, band in zip(xs, several, strict=True) if band is not None]
     if len(known) > 1:
         lows, highs = [each.low for _, each in known], [each.high for _, each in known]
         axes.fill_between([x for x, _ in known], lows, highs, color=SERIES[place], alpha=0.11, linewidth=0)
     axes.plot(xs, values, color=SERIES[place], marker=MARKERS[place], label=shown(name, 38))
 
 
-def _finish(axes: Axes, column: Column, num_names: int, of: str = "") -> None:
+def finish(axes: Axes, column: Column, num_names: int, of: str = "") -> None:
+    """Draw chance, grid, the name of the metric and, where there are names, a legend."""
     if column.chance is not None:
         low, _ = axes.get_ylim()
         if low < column.chance * 1.5:
@@ -254,7 +274,8 @@ def _finish(axes: Axes, column: Column, num_names: int, of: str = "") -> None:
         axes.figure.legend(loc="outside lower left", ncols=1, labelcolor=INK)
 
 
-def _size(num_names: int) -> tuple[float, float]:
+def size_for(num_names: int) -> tuple[float, float]:
+    """Width and height in inches of a figure with a legend of some names."""
     return _WIDTH, _HEIGHT + _LINE_OF_LEGEND * num_names
 
 
@@ -310,7 +331,8 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, Cell]]) -> None:
         )
 
 
-def _left_out(count: int) -> str:
+def left_out(count: int) -> str:
+    """In words how many lines a figure has no room for."""
     return f"{count - MOST_LINES} more in the table" if count > MOST_LINES else "nothing left out"
 
 

@@ -18,7 +18,8 @@ from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.efficiency import as_time
 from repbench.benchmark.report.data.gather import Cell, ReportRow
-from repbench.benchmark.report.render import figures, similarity, tables
+from repbench.benchmark.report.data.heard import declared_in_words, in_words
+from repbench.benchmark.report.render import figures, robustness, similarity, tables
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, shown
@@ -29,6 +30,9 @@ from repbench.errors import printable
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MODES = {"frozen": "frozen", "finetune": "fine-tuned"}
+VERDICTS = ("not heard", "heard", "unknown")
+"""The choices of the filter by what was heard before."""
+
 _LONGEST = 2000
 """Most characters of a path."""
 
@@ -51,13 +55,25 @@ class Filter(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The figures of one kind, each with its table, or tables alone."""
+    """The figures of one kind, each with its table, or tables alone.
+
+    Attributes:
+        key: Its id in the page.
+        title: Its heading.
+        text: A sentence below it.
+        figures: Drawn side by side.
+        more: A sentence on what is left out.
+        before: Tables above the figures, as wide as the page.
+        after: Tables below them, folded.
+    """
 
     key: str
     title: str
     text: str
     figures: list[tuple[Figure | None, PlainTable]]
     more: str
+    before: Sequence[PlainTable] = ()
+    after: Sequence[PlainTable] = ()
 
 
 def results(report: Report) -> str:
@@ -108,12 +124,14 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         for each in tables.overall(together, group)
     ]
     folds = [tables.folds(each) for each in report.folds]
+    heard = [tables.heard(report, group) for group in gathered.groups]
     controls = [tables.controls(each) for each in report.controls]
     heads = [tables.heads(each) for each in report.heads if each.reversals]
     published = [tables.published_table(each) for each in report.published]
     not_believed = failures(report)
     contents = [
         ("scores", "Scores"),
+        ("heard", "Heard before"),
         *([("overall", "All tasks together")] if overall else []),
         *([("folds", "Folds")] if folds else []),
         *([("heads", "Order of models by head")] if heads else []),
@@ -142,6 +160,7 @@ def _model(report: Report, sections: Sequence[Section]) -> dict[str, Any]:
         "varied": tables.varied(report),
         "untested": " ".join(tables.untested_sentence(report)),
         "seeds": " ".join(tables.seeds_and_checks(report)),
+        "heard_tables": heard,
         "overall": overall,
         "fold_tables": folds,
         "head_tables": heads,
@@ -176,6 +195,7 @@ def _count(count: int, what: str) -> str:
 def _filters(report: Report) -> list[Filter]:
     columns, rows = report.gathered.columns, report.gathered.rows
     fractions = sorted({row.fraction for row in rows}, reverse=True)
+    verdicts = {cell.heard.verdict for cell in report.gathered.cells.values()}
     return [
         Filter("task", "Task", _choices(column.task for column in columns)),
         Filter("corpus", "Corpus", _choices(column.corpus for column in columns)),
@@ -184,6 +204,8 @@ def _filters(report: Report) -> list[Filter]:
         Filter(
             "fraction", "Labels", tuple((f"{each!r}", f"{100 * each:g} %") for each in fractions), f"{fractions[0]!r}"
         ),
+        # By the word itself: the script computes it again for the columns that are shown.
+        Filter("heard", "Heard before", tuple((each, each) for each in VERDICTS if each in verdicts)),
     ]
 
 
@@ -219,6 +241,7 @@ def _headings(report: Report, filters: Sequence[Filter]) -> Iterator[dict[str, A
             "first": "descending" if column.higher_is_better else "ascending",
         }
     yield {**empty, "label": "covered", "style": "", "kind": "number", "first": "descending"}
+    yield {**empty, "label": "heard before", "style": "text"}
     for each in COST_COLUMNS:
         kind = {} if each.is_text else {"style": "", "kind": "number"}
         yield {**empty, **kind, "label": each.heading, "first": each.first}
@@ -253,6 +276,8 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
         "cells": [_cell(report, gathered.cell(row, column)) for column in gathered.columns],
         "covered": gathered.covered(row),
         "num_columns": len(gathered.columns),
+        "heard": gathered.heard(row).verdict,
+        "heard_basis": shown(in_words(gathered.heard(row)), LONGEST_TEXT),
         "costs": costs,
     }
 
@@ -266,6 +291,7 @@ def _cell(report: Report, cell: Cell | None) -> dict[str, Any] | None:
         "mark": report.mark(cell),
         "interval": interval(cell.interval),
         "flag": ", ".join(report.flags(cell)),
+        "heard": cell.heard.verdict,
         "bar": _bar(report, cell),
     }
 
@@ -308,6 +334,8 @@ def _entry(cell: Cell) -> dict[str, Any]:
         ("95 %", f"{interval(cell.interval)} over {cell.interval_unit}s" if cell.interval else "no interval"),
         ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
         ("weights", shown(row.system.checkpoint or "none", 200)),
+        ("trained on", shown(declared_in_words(cell.heard.declared), 400)),
+        ("heard before", f"{cell.heard.verdict}: {shown(in_words(cell.heard), LONGEST_TEXT)}"),
         *(("from", shown(origin, 200)) for origin in cell.origins),
         *(
             (name, shown(value, 200))
@@ -342,6 +370,17 @@ def _entry(cell: Cell) -> dict[str, Any]:
 
 
 def _sections(report: Report) -> Iterator[Section]:
+    if report.robustness:
+        yield Section(
+            "robustness",
+            "Robustness",
+            "Scores of the same probes on disturbed test sound, and how far they are below those on clean sound. Bars "
+            "and bands are 95 % intervals of the drop from clean sound, paired over the same utterances.",
+            robustness.drawings_of(report.robustness),
+            "",
+            before=[robustness.summary(each) for each in report.robustness],
+            after=[each for one in report.robustness for each in robustness.tables_of_order(one)],
+        )
     yield from _section(
         "labels", "Label efficiency", "Metric over seconds of labelled sound; the bands are 95 % intervals.",
         report.efficiencies, lambda each: (figures.efficiency_figure(each), tables.efficiency(each)),

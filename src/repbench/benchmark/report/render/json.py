@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
+from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import RowAggregates
@@ -23,6 +24,15 @@ from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.data.heads import HeadComparison, Margin, Reversal
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.reading import Run
+from repbench.benchmark.report.data.robustness import (
+    Condition,
+    Crossing,
+    Disturbed,
+    Estimate,
+    Robustness,
+    RobustRow,
+    SeverityCurve,
+)
 from repbench.benchmark.report.data.sensitivity import Sensitivity
 from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances
 from repbench.benchmark.report.published import Published
@@ -81,9 +91,28 @@ _OF_CLASS: dict[type, Fields] = {
     ),
     Reversal: _fields("first second separated=is_separated margins"),
     Margin: _fields("column value ci95=interval separated=is_separated"),
+    Robustness: _fields(
+        "column mode label_fraction matched conditions averaged rows curves crossings pairs=num_pairs",
+        mode=lambda each: each.group[0],
+        label_fraction=lambda each: each.group[1],
+        averaged=lambda each: [condition.name for condition in each.averaged],
+    ),
+    Condition: _fields("name kind severity column"),
+    RobustRow: _fields(
+        "row clean clean_rank=rank conditions=disturbed mean_drop worst",
+        worst=lambda each: None if each.worst is None else each.worst.condition.name,
+    ),
+    Disturbed: _fields("cell drop rank"),
+    Estimate: _fields("value ci95=interval"),
+    SeverityCurve: _fields("row severities cells drops area"),
+    Crossing: _fields(
+        "first second condition=condition.name margin_on_clean=clean margin_under_condition=disturbed "
+        "separated=is_separated"
+    ),
     WorstUtterances: _fields("column=cell.column row=cell.row seed utterances num_wrong num_scored"),
     AlignedUtterance: _fields("id words edits=num_edits reference_words=num_words"),
     Published: _fields("title source date notes values"),
+    HeardPart: _fields("verdict basis declared n_overlapping n_test"),
     Run: _OF_RECORD,
 }
 """Of each class the fields that are written."""
@@ -95,14 +124,15 @@ def results(report: Report) -> dict[str, Any]:
     row = _fields(
         "key system=system.name upstream=system.upstream checkpoint=system.checkpoint fingerprint=system.fingerprint "
         "untrained=system.untrained baseline=system.is_baseline origin=system.origin citation=system.citation "
-        "licence=system.licence mode layer label_fraction=fraction covered columns cost",
+        "licence=system.licence mode layer label_fraction=fraction covered columns cost heard_before",
+        heard_before=lambda row: gathered.heard(row).verdict,
         covered=gathered.covered,
         columns=lambda row: len(gathered.columns),
         cost=lambda row: {each.in_json: each.of_json(report.costs[row.key]) for each in COST_COLUMNS if each.in_json},
     )
     cell = _fields(
         "key row column value ci95=interval ci_unit=interval_unit best tied_with_best not_compared_with_best p_value "
-        "test num_seeds unchecked label_seconds excluded origins records=runs",
+        "test num_seeds unchecked label_seconds excluded origins heard records=runs",
         best=lambda cell: report.mark(cell) == "best",
         tied_with_best=lambda cell: report.mark(cell) == "tied",
         not_compared_with_best=lambda cell: report.mark(cell) == "untested",
@@ -110,10 +140,10 @@ def results(report: Report) -> dict[str, Any]:
         test=lambda cell: verdicts.tests.get(cell.key),
         num_seeds=lambda cell: len(cell.runs),
     )
-    cells = [cell for column in gathered.all_columns for cell in gathered.column_cells(column)]
+    cells = [cell for column in gathered.every_column for cell in gathered.column_cells(column)]
     return {
         "schema": SCHEMA,
-        "columns": _several(gathered.all_columns, _COLUMN),
+        "columns": _several(gathered.every_column, _COLUMN),
         "rows": _several(gathered.rows, row),
         "cells": _several(cells, cell),
         "smallest_differences": [
@@ -137,6 +167,8 @@ def results(report: Report) -> dict[str, Any]:
         "failed": _several(gathered.failed, _FAILED),
         "unreadable": _plain(gathered.unreadable),
         "notes": _plain(report.notes),
+        # reports without conditions have no such field
+        **({"robustness": _plain(report.robustness)} if report.robustness else {}),
         **_similarities(report),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.gather import Cell
-from repbench.benchmark.report.render import similarity
+from repbench.benchmark.report.render import robustness, similarity
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, latex, shown
 from repbench.benchmark.report.render.markdown import ELSEWHERE, LEFT_OUT, failures, record_line
 from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
@@ -41,7 +41,11 @@ def results(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     yield from _listed("In short", (verdict.sentence for verdict in report.verdict_lines()))
-    for table in (*tables_of(report), *similarity.tables_in(report.similarities)):
+    for table in (
+        *tables_of(report),
+        *robustness.tables_in(report.robustness),
+        *similarity.tables_in(report.similarities),
+    ):
         yield from _table(table)
     if report.published:
         yield rf"\section*{{{latex(ELSEWHERE)}}}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.gather import Cell
-from repbench.benchmark.report.render import similarity
+from repbench.benchmark.report.render import robustness, similarity
 from repbench.benchmark.report.render.commands import commands_of, shown_command
 from repbench.benchmark.report.render.escaping import LONGEST_TEXT, LONGEST_TITLE, markdown, shown
 from repbench.benchmark.report.render.tables import PlainCell, PlainTable, published_table, tables_of
@@ -26,7 +26,11 @@ def _lines(report: Report) -> Iterator[str]:
     yield from (f"{markdown(shown(paragraph, LONGEST_TEXT))}\n" for paragraph in report.heading.paragraphs)
     yield from (f"* {markdown(verdict.sentence)}" for verdict in report.verdict_lines())
     yield from (f"* {markdown(f'{each.title}: {each.sentence}')}" for each in report.heads if each.reversals)
-    for table in (*tables_of(report), *similarity.tables_in(report.similarities)):
+    for table in (
+        *tables_of(report),
+        *robustness.tables_in(report.robustness),
+        *similarity.tables_in(report.similarities),
+    ):
         yield from _table(table, "##")
     if report.published:
         yield f"\n## {ELSEWHERE}"

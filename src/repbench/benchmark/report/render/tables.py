@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from repbench.benchmark.records.formatting import UNDEFINED, interval, number
+from repbench.benchmark.records.parts import HeardPart
 from repbench.benchmark.report.data.assemble import Report
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.compare import GroupAggregates, RowAggregates
@@ -23,6 +24,7 @@ from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
 from repbench.benchmark.report.data.gather import Cell, ReportRow, System
 from repbench.benchmark.report.data.heads import HeadComparison, Reversal
+from repbench.benchmark.report.data.heard import declared_in_words, in_words, overlap_in_words, together
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
 from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances, alignment_in_words
@@ -148,6 +150,7 @@ def tables_of(report: Report) -> Iterator[PlainTable]:
     """Every table of the report, in its order."""
     for group in report.gathered.groups:
         yield scores(report, group)
+        yield heard(report, group)
         if group in report.overall:
             yield from overall(report.overall[group], group)
     yield from (folds(each) for each in report.folds)
@@ -187,6 +190,7 @@ def scores(report: Report, group: tuple[str, float]) -> PlainTable:
         TableColumn("layer", lambda row: shown(row.layer), is_name=True),
         *(TableColumn(heading(column), partial(_score, report, column=column)) for column in shown_columns),
         TableColumn("covered", lambda row: f"{gathered.covered(row)}/{len(shown_columns)}"),
+        TableColumn("heard before", lambda row: gathered.heard(row).verdict),
         *(TableColumn(each.heading, partial(each.text, report)) for each in COST_COLUMNS),
     )
     scored = table(f"Scores: {group_title(group)}", columns, rows, (legend(report),))
@@ -203,6 +207,34 @@ def scores(report: Report, group: tuple[str, float]) -> PlainTable:
         for name, values in references
     )
     return replace(scored, rows=scored.rows + tuple(_filled(row, len(scored.headings)) for row in more))
+
+
+HEARD_NOTE = (
+    "Heard: the model was trained on test utterances before. Not heard: all its training data is declared, and none of "
+    "it is of the test. Unknown: neither follows from what is declared. Neither order nor marks depend on it."
+)
+
+
+def heard(report: Report, group: tuple[str, float]) -> PlainTable:
+    """Of each system and corpus whether the system was trained on the test utterances before, and the reasons."""
+    found: dict[tuple[str, str], list[HeardPart]] = {}
+    for row in report.gathered.group_rows(group):
+        for cell in report.gathered.row_cells(row):
+            found.setdefault((row.system.name, cell.column.corpus), []).append(cell.heard)
+    columns: tuple[TableColumn[tuple[tuple[str, str], HeardPart]], ...] = (
+        TableColumn("system", lambda each: each[0][0], is_name=True),
+        TableColumn("corpus", lambda each: shown(each[0][1]), is_name=True),
+        TableColumn("heard before", lambda each: each[1].verdict, is_name=True),
+        TableColumn("test utterances heard", lambda each: overlap_in_words(each[1])),
+        TableColumn("trained on", lambda each: shown(declared_in_words(each[1].declared), MOST_OF_BASIS)),
+        TableColumn("this rests on", lambda each: shown(in_words(each[1]), MOST_OF_BASIS)),
+    )
+    subjects = [(names, together(parts)) for names, parts in found.items()]
+    return table(f"Heard before: {group_title(group)}", columns, subjects, (HEARD_NOTE,))
+
+
+MOST_OF_BASIS = 600
+"""Most characters of the reasons for a verdict, in tables; results.json has them whole."""
 
 
 def _filled(row: tuple[PlainCell, ...], length: int) -> tuple[PlainCell, ...]:

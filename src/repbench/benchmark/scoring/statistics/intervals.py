@@ -206,6 +206,58 @@ def paired_differences_of(
     return {name: _difference(runs_a, runs_b, name, level) for name in runs_a[0].whole}
 
 
+def combined(methods: Sequence[Sequence[LeftOut]], weights: Sequence[float]) -> list[LeftOut]:
+    """A weighted sum of methods that have the same seeds and clusters, seed by seed: Σ w_k v_k of each seed.
+
+    With the weights 1 and -1 it is the difference of one probe on two kinds of test sound. What a seed and a cluster do
+    to both cancels in it, as it does not where the seeds of two methods are unrelated (`paired_differences`).
+
+    Args:
+        methods: The runs of each method, in the same order of seeds.
+        weights: One for each method.
+
+    Returns:
+        One run for each seed; a value is None where it is undefined in one of the methods.
+
+    Raises:
+        ValueError: There is no run, or the methods differ in their seeds or clusters, or in number from the weights.
+    """
+    _validate([run for runs in methods for run in runs])
+    if len({len(runs) for runs in methods}) > 1 or len(weights) != len(methods):
+        raise ValueError("all methods must have the same seeds, and one weight each")
+    seeds = zip(*methods, strict=True)  # of each seed its run of every method
+    return [
+        LeftOut(
+            _weighted([run.whole for run in runs], weights),
+            tuple(_weighted(values, weights) for values in zip(*(run.without for run in runs), strict=True)),
+        )
+        for runs in seeds
+    ]
+
+
+def _weighted(values: Sequence[Mapping[str, float | None]], weights: Sequence[float]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name in values[0]:
+        known = [each[name] for each in values]
+        terms = [weight * value for weight, value in zip(weights, known, strict=True) if value is not None]
+        found[name] = math.fsum(terms) if len(terms) == len(known) else None
+    return found
+
+
+def mean_and_error_of(runs: Sequence[LeftOut], *, level: float = 0.95) -> dict[str, Difference]:
+    """Mean over seeds of `combined` runs, with the interval of `crossed_intervals` and the test of 0.
+
+    Args:
+        runs: One for each seed.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: There is no run, or the runs have unlike numbers of clusters.
+    """
+    _validate(runs)
+    return {name: _tested(_mean(runs, name), _error_of([runs], name), level) for name in runs[0].whole}
+
+
 def smallest_difference(
     standard_error: float, degrees_of_freedom: float, *, level: float = 0.95, power: float = 0.8
 ) -> float:
@@ -270,8 +322,11 @@ def _difference(a: Sequence[LeftOut], b: Sequence[LeftOut], name: str, level: fl
     mean_a, mean_b = _mean(a, name), _mean(b, name)
     if mean_a is None or mean_b is None:
         return Difference(None, None, None)
-    value, error = mean_a - mean_b, _error_of([a, b], name)
-    if error is None:
+    return _tested(mean_a - mean_b, _error_of([a, b], name), level)
+
+
+def _tested(value: float | None, error: _Error | None, level: float) -> Difference:
+    if value is None or error is None:
         return Difference(value, None, None)
     from scipy.special import stdtr
 

@@ -41,8 +41,15 @@
     let count = 0;
     rows.forEach(row => {
       const fits = ["mode", "layer", "fraction"].every(name => !wanted(name) || row.dataset[name] === wanted(name));
+      // Of the numbers shown: heard if one is, unknown if one is, else not heard.
+      const said = new Set([...shown].map(place => row.children[place].dataset.verdict));
+      const heard = ["heard", "unknown", "not heard"].find(word => said.has(word)) || "";
+      const before = row.querySelector("[data-heard]");
+      before.dataset.value = heard;
+      before.querySelector("summary").textContent = heard;
+      row.querySelector("[data-heard-word]").textContent = heard;
       const asked = [...shown].filter(place => row.children[place].dataset.value !== undefined).length;
-      row.hidden = !(fits && asked && (!text || row.dataset.system.toLowerCase().includes(text)));
+      row.hidden = !(fits && asked && (!wanted("heard") || heard === wanted("heard")) && (!text || row.dataset.system.toLowerCase().includes(text)));
       row.querySelector("[data-coverage]").textContent = `${asked}/${shown.size}`;
       row.querySelector("[data-coverage]").dataset.value = asked;
       count += !row.hidden;
