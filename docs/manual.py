@@ -26,8 +26,9 @@ from repbench.benchmark.sweep.plan import SweepPlan
 from repbench.cli import app
 from repbench.configs.loader import preset_names
 from repbench.errors import RepbenchError
+from repbench.upstream.adapters.declarations import Declaration, VectorDeclaration
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
-from repbench.upstream.adapters.python_module import Declaration
+from repbench.upstream.adapters.onnx_graph import GraphSettings
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.mockingjay.config import MockingjayConfig
@@ -95,6 +96,19 @@ SETTINGS = (
         "",
         "`MODULE_ATTRIBUTE.info.yaml`, the declaration of a module that is no upstream by itself "
         "([Models](models.md#py-any-module)).",
+    ),
+    Shown(
+        "A module of `py:` with one vector an utterance",
+        VectorDeclaration,
+        "",
+        "The same file of a module that gives one vector an utterance, as an x-vector "
+        "([Models](models.md#one-vector-an-utterance)).",
+    ),
+    Shown(
+        "A graph of `onnx:`",
+        GraphSettings,
+        "graph",
+        "The group `graph` of the declaration beside an ONNX file ([Models](models.md#onnx-graphs)).",
     ),
     Shown(
         "A folder of `features:`",

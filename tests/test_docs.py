@@ -31,9 +31,10 @@ from repbench.benchmark.sweep.plan import load_plan
 from repbench.configs.loader import build, load_yaml
 from repbench.downstream.heads import HEADS
 from repbench.registry import registry
+from repbench.upstream.adapters.declarations import declaration_of
 from repbench.upstream.adapters.feature_folder import FolderDeclaration
 from repbench.upstream.adapters.huggingface_training_data import TrainingDeclaration
-from repbench.upstream.adapters.python_module import Declaration
+from repbench.upstream.adapters.onnx_graph import GraphSettings
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
 from repbench.upstream.mockingjay.config import MockingjayConfig
@@ -272,8 +273,9 @@ def test_yaml_blocks_are_read_by_the_strict_loader(block: Block, tmp_path: Path)
         build(LeaderboardSettings, tree, file)
     elif tree.keys() == {"trained_on"}:
         build(TrainingDeclaration, tree, file)
-    elif "window_samples" in tree:
-        build(Declaration, tree, file)
+    elif "window_samples" in tree or "kind" in tree:
+        build(GraphSettings, tree.pop("graph", {}), file)
+        declaration_of({"layer_names": ["last"], "width": 1, **tree}, file)
     elif "num_units" in tree:
         build(UnitsDeclaration, tree, file)
     elif "hop_samples" in tree:

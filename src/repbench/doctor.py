@@ -33,6 +33,7 @@ EXTRAS = {
     "slurm": ("submitit",),
     "huggingface": ("transformers",),
     "asr": ("sentencepiece",),
+    "onnx": ("onnxruntime",),
 }
 """The modules that each extra installs. `torchaudio` is not listed, as it is tested by use."""
 

@@ -53,6 +53,7 @@ def write(
     layer: str = "last",
     corpus: str = "synthetic:noisy:tiny",
     fingerprint: str = "a" * 64,
+    weights: str | None = None,
     policy: str = "official splits",
     mode: str = "frozen",
     head: str = "linear",
@@ -89,7 +90,8 @@ def write(
     record: Record = sealed_record(
         {
             "created": "2026-01-02T03:04:05+00:00",
-            "upstream": {"name": upstream, "checkpoint": checkpoint, "fingerprint": f"{upstream} {checkpoint}",
+            "upstream": {"name": upstream, "checkpoint": checkpoint,
+                         "fingerprint": weights or f"{upstream} {checkpoint}",
                          "origin": {"distribution": "repbench", "version": "1"}, "layer_names": layer_names,
                          "citation": citation, "licence": licence},
             "downstream": {"name": task, "version": version, "classes": classes,

@@ -102,7 +102,7 @@ def test_each_layer_is_compared_with_each_by_every_measure(compared: tuple[Compa
     similarity, _ = compared[0].similarity, compared[1]
     assert [each.measure for each in similarity.matrices] == ["cka", "cca", "svcca", "pwcca"]
     assert [(each.title, each.role, each.layers) for each in similarity.upstreams[:2]] == [
-        (ENVELOPE, "a", ("energy", "projected")),
+        ("py:envelope", "a", ("energy", "projected")),
         ("mel", "b", ("mel",)),
     ]
     for matrix in similarity.matrices:
@@ -179,9 +179,9 @@ def test_untrained_twins_are_controls_once(tones: str, tmp_path: Path) -> None:
     wanted = request(tones, tmp_path, first=TRAINED, measures=("cka",), against=("phones",), controls=True)
     similarity = compare(wanted).similarity
     assert [(each.title, each.role) for each in similarity.upstreams] == [
-        (TRAINED, "a"),
+        ("py:trained", "a"),
         ("mel", "b"),
-        (f"{TRAINED} (untrained)", "control"),
+        ("py:trained (untrained)", "control"),
     ]
     given = [each for each in similarity.profiles if (each.measure, each.labels) == ("cka", "given")]
     cka = {each.upstream: each.values for each in given}

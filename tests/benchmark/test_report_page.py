@@ -110,7 +110,7 @@ def test_long_costs_are_a_range_that_opens_and_long_names_can_be_broken(tmp_path
     write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out", formats=("html",)))
     page = (tmp_path / "out" / "index.html").read_text("utf-8").replace("\N{NO-BREAK SPACE}", " ")
     assert '<summary>0.2 s–15.6 s</summary><span class="each">0.2 s phone; 15.6 s sentiment</span>' in page
-    assert "py:<wbr>my_models:<wbr>MyEncoder" in page
+    assert "py:<wbr>MyEncoder" in page
     assert "“parameters”: those of the upstream, without the head;" in page
 
 

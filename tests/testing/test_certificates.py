@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def made(*statuses: certificates.Status) -> Certificate:
         checkpoint=None,
         fingerprint=upstream.fingerprint(),
         origin={"distribution": "py", "version": "", "file_sha256": None},
-        info=json.loads(json.dumps(dataclasses.asdict(upstream.info))),
+        info=certificates.declared_as_json(upstream.info),
         device="cpu",
         repbench="0.1.0",
         results=tuple(CheckResult(id=f"c{n}", status=status, detail="") for n, status in enumerate(statuses)),

@@ -19,7 +19,7 @@ from torch import nn
 from repbench.errors import EnvironmentFault, UsageError
 from repbench.training.threads import threads, threads_for
 from repbench.upstream.adapters.corpus_features import FrameReader
-from repbench.upstream.contract import Upstream, runs_concurrently
+from repbench.upstream.contract import Upstream, UpstreamInfo, runs_concurrently
 
 
 def choose_device(name: str) -> torch.device:
@@ -81,13 +81,18 @@ def batch_macs(upstream: Upstream, num_utterances: int, num_frames: int) -> floa
     Args:
         upstream: The model.
         num_utterances: Utterances of the batch.
-        num_frames: Frames of the longest.
+        num_frames: Frames of the longest, or `frames_of_work` of its samples.
     """
     num_weights = count_parameters(upstream) if isinstance(upstream, nn.Module) else 0
     if not num_weights:
         return 0.0 if runs_concurrently(upstream) else math.inf
     attention = 2 * num_frames * upstream.info.width * len(upstream.info.layer_names)
     return float(num_utterances * num_frames * (num_weights + attention))
+
+
+def frames_of_work(info: UpstreamInfo, num_samples: int) -> int:
+    """Frames that `batch_macs` counts with for a waveform: of a hop of 10 ms inside a model of one vector."""
+    return num_samples // (info.hop_samples or max(1, info.sample_rate_hz // 100))
 
 
 def macs_per_second(upstream: Upstream, device: torch.device) -> int:
@@ -143,7 +148,7 @@ def _seconds_of(compute: Callable[[], object], device: torch.device) -> float:
 
 def _as_a_batch(upstream: Upstream, waveforms: torch.Tensor) -> AbstractContextManager[None]:
     """Computing on one thread where (1, T) waveforms are little work, as beside busy processes a team takes seconds."""
-    return threads(threads_for(batch_macs(upstream, 1, waveforms.shape[1] // upstream.info.hop_samples)))
+    return threads(threads_for(batch_macs(upstream, 1, frames_of_work(upstream.info, waveforms.shape[1]))))
 
 
 def _ten_seconds(upstream: Upstream, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

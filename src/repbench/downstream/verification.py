@@ -225,7 +225,7 @@ class Verification(PairTask):
             what = "`task.pooling` and `task.centre` are of vectors without training, and `xvector` trains its own"
             raise UsageError(what, key="task.score", do="Leave them out")
         self.scale, self.margin = float(scale), float(margin)
-        self._score, self._pooling, self._centre = score, pooling, centre
+        self._score, self.pooling, self._centre = score, pooling, centre
         self._dimensions, self._most, self._trial_seed = plda_dimensions, max_trials, trial_seed
         self._list = None if trials is None else Path(trials)
         self._enrolments = None if enrolments is None else Path(enrolments)
@@ -327,7 +327,7 @@ class Verification(PairTask):
 
     def _vectors(self, split: SplitFrames) -> Floats:
         """(U, D), or (U, 2 D) with standard deviations."""
-        return np.stack([pooled(frames, self._pooling) for frames in split.each()])
+        return np.stack([pooled(frames, self.pooling) for frames in split.each()])
 
 
 def _refuse_other(name: str, value: object, known: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from repbench.registry.find import FoundEntry, Registry, registry
 from repbench.registry.names import (
     BUILTIN_DISTRIBUTION,
     GROUPS,
+    NEVER_DRAWN,
     PLURALS,
     RESERVED_PREFIXES,
     UNPACKAGED,
@@ -14,12 +15,14 @@ from repbench.registry.names import (
     is_packaged,
     last_line,
     normalised,
+    short_name,
 )
 
 __all__ = [
     "BUILTIN_DISTRIBUTION",
     "DOORS",
     "GROUPS",
+    "NEVER_DRAWN",
     "PLURALS",
     "RESERVED_PREFIXES",
     "UNPACKAGED",
@@ -35,5 +38,6 @@ __all__ = [
     "last_line",
     "normalised",
     "registry",
+    "short_name",
     "side_effects",
 ]

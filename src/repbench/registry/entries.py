@@ -46,6 +46,9 @@ DOORS: Mapping[str, Door] = {
     "torchaudio": Door("repbench.upstream.adapters.torchaudio_bundles:door", "BUNDLE"),
     "features": Door("repbench.upstream.adapters.feature_folder:door", "DIR"),
     "units": Door("repbench.upstream.adapters.units:door", "RUN_OR_DIR"),
+    "onnx": Door("repbench.upstream.adapters.onnx_graph:door", "FILE"),
+    "hear": Door("repbench.upstream.adapters.hear:door", "MODULE"),
+    "xares": Door("repbench.upstream.adapters.xares:door", "MODULE:CLASS"),
 }
 """The reserved prefixes that lead to adapters of repbench."""
 

@@ -26,14 +26,52 @@ GROUPS: Mapping[Kind, str] = {kind: f"repbench.{plural}" for kind, plural in PLU
 BUILTIN_DISTRIBUTION = "repbench"
 """The distribution whose plugins keep their bare names."""
 
-RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units")
-"""Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`."""
+RESERVED_PREFIXES = ("hf", "torchaudio", "py", "features", "units", "onnx", "hear", "xares")
+"""Names that no plugin of others may have: `hf:…`, `torchaudio:…`, `py:module:attribute`, `features:…`, `units:…`,
+`onnx:…`, `hear:…`, `xares:…`."""
 
-PREFIXED_UPSTREAMS = "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR"
+NEVER_DRAWN = ("hear:", "xares:")
+"""The prefixes of upstreams that load their weights themselves and have no untrained twin."""
+
+PREFIXED_UPSTREAMS = (
+    "hf:REPO, torchaudio:BUNDLE, py:MODULE:NAME, features:DIR, units:RUN_OR_DIR, onnx:FILE, "
+    "hear:MODULE, xares:MODULE:CLASS"
+)
 """The upstreams that no listing has, for help and errors."""
 
 UNPACKAGED = " (unpackaged)"
 """Suffix of the name of a `--plugin` file, where other plugins have the name of a distribution."""
+
+
+_SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/[0-9a-f]+")
+"""The end of the path of a model in the cache of Hugging Face; `--` in the name stands for a slash."""
+
+
+def short_name(upstream: str) -> str:
+    """The name of an upstream in tables and figures: of a path its last part, of `py:` and `xares:` the attribute.
+
+    Two models may have the same; records keep the whole name.
+
+    Example:
+        >>> short_name("hf:/data/models/my-hubert/"), short_name("hf:facebook/hubert-base-ls960")
+        ('hf:my-hubert', 'hf:facebook/hubert-base-ls960')
+        >>> short_name("py:my_models.encoders:MyEncoder"), short_name("mel")
+        ('py:MyEncoder', 'mel')
+    """
+    prefix, colon, rest = upstream.partition(":")
+    if not colon or prefix not in RESERVED_PREFIXES:
+        return upstream
+    if prefix in ("py", "xares"):
+        return f"{prefix}:{rest.rpartition(':')[2] or rest}"
+    if prefix == "hear":  # the module, and whether it is a vector; not its weights
+        module, _, weights = rest.partition(":")
+        return f"hear:{module}{'#scene' if weights.endswith('#scene') else ''}"
+    path = rest.rstrip("/").removesuffix("/record.json")
+    if snapshot := _SNAPSHOT.search(path):
+        return f"{prefix}:{snapshot['name'].replace('--', '/')}"
+    # One slash in the middle is that of a repository, or of a folder that is short already.
+    is_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    return f"{prefix}:{(path.rpartition('/')[2] if is_path else path) or rest}"
 
 
 class DistributionFault(NamedTuple):

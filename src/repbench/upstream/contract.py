@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from repbench.audio.frames import check_waveforms
-from repbench.errors import DataError, PluginError
+from repbench.errors import DataError, PluginError, did_you_mean
 from repbench.files import canonical_json
 from repbench.upstream.training_data import TrainingData
 
@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
 CONTRACT_VERSION = 1
 
+StateKind = Literal["frames", "utterance"]
+"""What the hidden states of an utterance are: a sequence of frames, or one vector."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamInfo:
     """The declaration of an upstream.
 
-    Frame *k* is centred at sample `first_center_samples + k * hop_samples`.
+    Frame *k* is centred at sample `first_center_samples + k * hop_samples`. A model with one vector an utterance, as an
+    x-vector, gives one frame whatever the number of samples, and has neither.
 
     Attributes:
         name: Name of the model.
         sample_rate_hz: Sample rate of the waveforms, in hertz.
-        hop_samples: Distance of two frames' centres, in samples at `sample_rate_hz`.
-        first_center_samples: Centre of frame 0, in samples at `sample_rate_hz`.
+        hop_samples: Distance of two frames' centres, in samples at `sample_rate_hz`; 0 for one vector an utterance.
+        first_center_samples: Centre of frame 0, in samples at `sample_rate_hz`; 0 for one vector an utterance.
         min_samples: Shortest waveform it takes, in samples; a shorter utterance is an error of the data.
         max_samples: Longest waveform it takes at once, in samples; None: any.
         batch_invariant: Whether the hidden states of an utterance depend on it alone, not on padding or on the other
@@ -48,6 +52,7 @@ class UpstreamInfo:
         citation: The paper of the model.
         licence: Licence of the weights or the code.
         contract: Version of this contract.
+        kind: `frames`, or `utterance` for one vector an utterance.
     """
 
     name: str
@@ -64,9 +69,15 @@ class UpstreamInfo:
     max_samples: int | None = None
     batch_invariant: bool = True
     contract: int = CONTRACT_VERSION
+    kind: StateKind = "frames"
 
     def __post_init__(self) -> None:
-        at_least_one = ("sample_rate_hz", "hop_samples", "min_samples", "width")
+        at_least_one = [
+            "sample_rate_hz",
+            "min_samples",
+            "width",
+            *([] if self.kind == "utterance" else ["hop_samples"]),
+        ]
         faults = [
             f"`{name}` must be at least 1, but is {getattr(self, name)}"
             for name in at_least_one
@@ -86,8 +97,37 @@ class UpstreamInfo:
             faults.append(f"`max_samples` ({self.max_samples}) must not be below `min_samples` ({self.min_samples})")
         if self.contract != CONTRACT_VERSION:
             faults.append(f"`contract` must be {CONTRACT_VERSION}, but is {self.contract}")
+        faults += self._faults_of_kind()
         if faults:
             raise PluginError("; ".join(faults), key=self.name, do="Correct the upstream's `info`")
+
+    def _faults_of_kind(self) -> list[str]:
+        kind: object = self.kind
+        if kind not in get_args(StateKind):
+            guess = did_you_mean(str(kind), get_args(StateKind)).strip()
+            return [f"`kind` must be {' or '.join(get_args(StateKind))}, but is {kind!r}. {guess}".rstrip(". ")]
+        if not self.one_vector:
+            return []
+        faults = [
+            f"`{name}` must be 0 for one vector an utterance, which has no times, but is {getattr(self, name)}"
+            for name in ("hop_samples", "first_center_samples")
+            if getattr(self, name) != 0
+        ]
+        if self.utterance_normalised is True:
+            faults.append("`utterance_normalised` must be False for one vector an utterance, which has no times")
+        return faults
+
+    @property
+    def one_vector(self) -> bool:
+        """Whether the model gives one vector an utterance."""
+        return self.kind == "utterance"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields; `kind` only where it is not frames, so that what was written before the field stays the same."""
+        fields = asdict(self)
+        if not self.one_vector:
+            del fields["kind"]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +162,10 @@ class Upstream(Protocol):
     info: UpstreamInfo
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that a waveform of `num_samples` gives; exact for every length from `info.min_samples` on."""
+        """Frames that a waveform of `num_samples` gives; exact for every length from `info.min_samples` on.
+
+        1 for every length where `info.kind` is `utterance`.
+        """
         ...
 
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:

@@ -198,11 +198,17 @@ def windows_for(upstream: Upstream, window_seconds: float | None, context_second
         context_seconds: Duration of the context on each side.
 
     Raises:
-        UsageError: The upstream normalises over the utterance, takes no such window, or the context fills it.
+        UsageError: The upstream gives one vector an utterance or normalises over it, takes no such window, or the
+            context fills it.
     """
     info = upstream.info
     if cuts_by_itself(upstream) or (window_seconds is None and info.max_samples is None):
         return None
+    if info.one_vector:
+        if window_seconds is None:
+            return None  # longer utterances are excluded
+        what = f"{info.name} gives one vector an utterance, and windows would each give one"
+        raise UsageError(what, key=SETTING, do="Leave it null for this upstream")
     if info.utterance_normalised:
         if window_seconds is None:
             return None  # as before: longer utterances are excluded

@@ -18,7 +18,7 @@ from repbench.benchmark.similarity.document import ComparedUpstream
 from repbench.corpora.contract import Corpus
 from repbench.errors import UsageError, plugin_faults
 from repbench.progress import Reporter
-from repbench.registry import Entry, registry
+from repbench.registry import Entry, registry, short_name
 from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.checkpoints.factory import is_untrained
 from repbench.upstream.contract import Upstream, provenance_of
@@ -132,7 +132,7 @@ class Loader:
         indices = layers_of(upstream, layers)
         upstream = in_windows_of(self.request.protocol, upstream)
         part = ComparedUpstream(
-            title=f"{name} (untrained)" if is_untrained(checkpoint) else name,
+            title=f"{short_name(name)} (untrained)" if is_untrained(checkpoint) else short_name(name),
             name=name,
             # As records have it: the checkpoint that was found where none was named.
             checkpoint=provenance.checkpoint if checkpoint is None else checkpoint,

@@ -41,10 +41,10 @@ from repbench.benchmark.similarity.document import (
     sealed,
 )
 from repbench.benchmark.similarity.frames import LayerFrames, read_frames
-from repbench.benchmark.similarity.sample import NUM_PARTS, Sample, draw_sample
+from repbench.benchmark.similarity.sample import NUM_PARTS, Sample, draw_sample, draw_utterances
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.open import entry_of_corpus, open_corpus
-from repbench.errors import DataError
+from repbench.errors import DataError, UsageError
 from repbench.files import canonical_json, ensure_writable, refuse_of_others, replaced_ours
 from repbench.progress import Reporter, Silence
 from repbench.training.distributed import local_device
@@ -83,22 +83,28 @@ def compare(request: CompareRequest, reporter: Reporter | None = None) -> Compar
     device = local_device(environment.choose_device(request.device))
     opened = functools.cache(lambda: opened_corpus(request.corpus, reporter))
     models = Loader(request, device, opened, reporter).models()
+    vectors = next((model for model in models.each if model.upstream.info.one_vector), None)
+    if vectors is not None and "phones" in request.against:
+        what = f"`{vectors.part.name}` gives one vector an utterance, and a phone is of a span of frames"
+        raise UsageError(what, key="--against", do="Take words (of one-word utterances) or mel, or a model of frames")
     corpus = opened()
     for model in models.each:
         check_invariance(model.upstream, model.entry, model.part.fingerprint, device)
     notes = tuple(dict.fromkeys(note for model in models.each for note in notes_of(corpus, model.upstream)))
     usable, excluded = usable_by_all(corpus, models.each)
     salt = f"similarity {corpus.fingerprint}"
-    sample = draw_sample(usable, request.most_frames, seed=request.seed, salt=salt)
+    draw = draw_sample if vectors is None else draw_utterances
+    sample = draw(usable, request.most_frames, seed=request.seed, salt=salt)
     labels = LabelsOfSample.of(request, sample, corpus.name, salt)
-    warnings = (*notes, *_warnings(request, sample, models.each, excluded))
+    warnings = (*notes, *_warnings(request, sample, models.each, excluded, vectors))
     for warning in warnings:
         reporter.say(f"note: {warning}")
     out = request.out or RUNS / _folder_name(request, models.each, corpus)
     _prepare(out)
 
     started = time.monotonic()
-    frames = [_read(model, sample, request, device, reporter) for model in models.each]
+    of_utterances = vectors is not None
+    frames = [_read(model, sample, request, device, reporter, of_utterances) for model in models.each]
     extracted = time.monotonic()
     with reporter.stage("similarities") as advance:
         numbers = Numbers(request, models, frames, sample=sample, labels=labels, salt=salt, advance=advance)
@@ -159,8 +165,15 @@ def usable_by_all(corpus: Corpus, models: Sequence[Model]) -> tuple[list[Utteran
     return usable, excluded
 
 
-def _warnings(request: CompareRequest, sample: Sample, models: Sequence[Model], excluded: dict[str, str]) -> list[str]:
+def _warnings(
+    request: CompareRequest, sample: Sample, models: Sequence[Model], excluded: dict[str, str], vectors: Model | None
+) -> list[str]:
     warnings = []
+    if vectors is not None:
+        warnings.append(
+            f"`{vectors.part.name}` gives one vector an utterance, so utterances are compared: of a model of "
+            "frames the mean over the frames of each"
+        )
     if excluded:
         id_, reason = min(excluded.items())
         warnings.append(f"{len(excluded)} utterances are left out, such as {id_}: {reason}")
@@ -170,8 +183,8 @@ def _warnings(request: CompareRequest, sample: Sample, models: Sequence[Model], 
     num_frames = len(sample.owners)
     if request.needs_parts and num_frames < 10 * widest:
         warnings.append(
-            f"{num_frames} frames are few for CCA of {widest} dimensions: directions are fitted to noise, and held-out "
-            "correlations are too low"
+            f"{num_frames} {'frames' if vectors is None else 'utterances'} are few for CCA of {widest} dimensions: "
+            "directions are fitted to noise, and held-out correlations are too low"
         )
     return warnings
 
@@ -198,11 +211,24 @@ def extraction_options(protocol: Protocol, device: torch.device) -> ExtractionOp
 
 
 def _read(
-    model: Model, sample: Sample, request: CompareRequest, device: torch.device, reporter: Reporter
+    model: Model,
+    sample: Sample,
+    request: CompareRequest,
+    device: torch.device,
+    reporter: Reporter,
+    of_utterances: bool,
 ) -> LayerFrames:
     options = extraction_options(request.protocol, device)
     with reporter.stage(f"features of {model.part.title}") as advance:
-        return read_frames(model.upstream, sample, model.layers, options, store=model.store, progress=advance)
+        return read_frames(
+            model.upstream,
+            sample,
+            model.layers,
+            options,
+            store=model.store,
+            of_utterances=of_utterances,
+            progress=advance,
+        )
 
 
 # Files

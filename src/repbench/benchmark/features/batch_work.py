@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from repbench.benchmark.environment import batch_macs
+from repbench.benchmark.environment import batch_macs, frames_of_work
 from repbench.benchmark.features.forward import (
     CudaCopies,
     OnTheirWay,
@@ -149,6 +149,8 @@ class BatchWork(Generic[Kept]):
     def _is_small(self, batch: Sequence[int]) -> bool:
         """Whether one thread suffices for a batch; if batches do not share the processors, the others would be idle."""
         longest = max(self._index.counts[number] for number in batch)
+        if self._upstream.info.one_vector:  # whose one frame is no measure of its work
+            longest = frames_of_work(self._upstream.info, max(self._index.lengths[number] for number in batch))
         return batch_macs(self._upstream, len(batch), longest) <= (SHARED_MACS if self._shares else SMALL_MACS)
 
     def _read(self, batch: Sequence[int]) -> _Sounds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -72,7 +72,7 @@ def extract_files(
                 states = run_sounds(upstream, [sound], device=options.device, names=[str(file)])
                 hidden = states.layers[:, 0].float().cpu().contiguous()  # (L, 1, F, D) -> (L, F, D)
             metadata = {
-                "info": json.dumps(asdict(info)),
+                "info": json.dumps(info.as_dict()),
                 "fingerprint": upstream.fingerprint(),
                 "source_rate_hz": str(rate_hz),
                 **({} if (windows := windows_of(upstream, len(sound))) is None else {"windows": windows.line()}),

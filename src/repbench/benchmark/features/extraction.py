@@ -121,6 +121,9 @@ def num_frames(upstream: Upstream, num_samples: int, utterance: str | None = Non
     if count < 0:
         what = f"`num_frames` must be at least 0, but is {count} for {num_samples} samples"
         raise PluginError(what, key=upstream.info.name, utterance=utterance, do=CHECK)
+    if upstream.info.one_vector and count != 1:
+        what = f"`kind` is `utterance`, so `num_frames` must be 1, but is {count} for {num_samples} samples"
+        raise PluginError(what, key=upstream.info.name, utterance=utterance, do=CHECK)
     return count
 
 

@@ -160,8 +160,10 @@ def declared_as_json(info: Any) -> dict[str, Any]:
     declared: dict[str, Any] = dataclasses.asdict(info)
     if isinstance(declared.get("problem"), Problem):
         declared["problem"] = declared["problem"].name
+    # Fields that most declarations do not have, here and below: certificates from before there were any stay valid.
+    if declared.get("kind") == "frames":
+        del declared["kind"]
     for metric in declared.get("metrics", {}).values():
-        # Fields that most declarations do not have: certificates from before there were any stay valid.
         if metric["num_classes"] is None:
             del metric["num_classes"]
         if metric["interval"] == "linear":

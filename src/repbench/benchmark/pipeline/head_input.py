@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.downstream.contract import Downstream, problem_of
-from repbench.downstream.heads import head_info, is_fitted
+from repbench.downstream.heads import NO_HEAD, head_info, is_fitted
 from repbench.errors import UsageError
 from repbench.progress import Reporter
 from repbench.upstream.contract import Upstream
@@ -30,6 +32,40 @@ def refuse_some_frames(settings: ProbeSettings, task: Downstream, head: str, *, 
     else:
         return
     raise UsageError(what, key="probe.frames_per_utterance", do=do)
+
+
+def refuse_one_vector(upstream: Upstream, task: Downstream, heads: Iterable[str], settings: ProbeSettings) -> None:
+    """Refuse what needs frames over time, where the upstream gives one vector an utterance.
+
+    Args:
+        upstream: Any upstream.
+        task: The task.
+        heads: Names of the heads.
+        settings: Of the probe.
+
+    Raises:
+        UsageError: The task, a head or a setting needs frames; names what does not.
+    """
+    if not upstream.info.one_vector:
+        return
+    gives = f"`{upstream.info.name}` gives one vector an utterance"
+    reason = problem_of(task).why_not_one_vector(task)
+    if reason is not None:
+        what, key = f"{gives}, and `{task.info.name}` {reason}", "--downstream"
+        do = "Take a task of one answer an utterance, as speaker, keyword or verification, or an upstream of frames"
+        if "task." in reason:
+            key, do = "task", "Leave the option out, or take an upstream of frames"
+        raise UsageError(what, key=key, do=do)
+    head = next((each for each in heads if each != NO_HEAD and head_info(each).reads_deviation), None)
+    if head is not None:
+        what = f"{gives}, and the head `{head}` reads deviations over frames"
+        do = "Take --head linear, mlp1 or knn"
+        if "linear" not in problem_of(task).heads:
+            do = "Take --set task.score=cosine or plda, or an upstream of frames"
+        raise UsageError(what, key="--head", do=do)
+    for name in ("frames_per_utterance", "spec_augment"):
+        if getattr(settings, name):
+            raise UsageError(f"{gives}, and this setting is about several", key=f"probe.{name}", do="Leave it out")
 
 
 def refuse_to_train_fitted(head: str, layer: str, *, finetune: bool) -> None:

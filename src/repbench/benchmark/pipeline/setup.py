@@ -29,6 +29,7 @@ from repbench.benchmark.pipeline.head_input import (
     note_on_statistics,
     note_on_tuning,
     refuse_constant_input,
+    refuse_one_vector,
     refuse_some_frames,
     refuse_to_train_fitted,
 )
@@ -317,6 +318,7 @@ def prepare(
     if conditions and isinstance(upstream, FrameReader):
         what = f"The frames of `{request.upstream}` are read from files: there is no sound to disturb"
         raise UsageError(what, key="--condition", do="Leave the conditions out")
+    refuse_one_vector(upstream, task, heads, request.protocol.probe)
     layers = layers_read(upstream.info, request.layer)
     if head != NO_HEAD:
         for each in heads:

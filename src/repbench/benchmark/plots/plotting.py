@@ -137,6 +137,9 @@ def _drawer(request: PlotRequest, upstream: Upstream, reporter: Reporter) -> Dra
     if request.kind == "attention":
         attentive = require_attention(upstream)
         return lambda samples, subject: attention_pictures(attentive, samples, subject)
+    if upstream.info.one_vector:
+        what = f"`{upstream.info.name}` gives one vector an utterance: there are no frames to draw over time"
+        raise UsageError(what, key="--upstream", do="Take an upstream of frames")
     if request.kind == "hidden":
         mix = None if request.weights is None else load_mix(request.weights, upstream)
 

@@ -12,6 +12,7 @@ from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.records.record import Metric, Record
 from repbench.benchmark.scoring.statistics import Interval
 from repbench.errors import printable
+from repbench.registry import short_name
 from repbench.upstream.checkpoints.factory import is_untrained
 
 _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two were scored; ↓ lower is better"
@@ -20,6 +21,7 @@ _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two w
 def results_table(records: Sequence[Record]) -> Table:
     """The metrics of each record, the primary one first, with the scores of chance and majority."""
     varying = _what_varies(records)
+    upstreams = _upstream_names(records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_CAPTION, caption_justify="left")
     for heading in ("upstream", "downstream", "corpus", *varying, "metric"):
         table.add_column(heading, overflow="fold")
@@ -27,10 +29,22 @@ def results_table(records: Sequence[Record]) -> Table:
     for heading in ("score", "95 %", *(["mean over folds"] if in_folds else []), "chance", "majority", "scored"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
-        for row in _rows(record, varying, in_folds=in_folds):
+        for row in _rows(record, upstreams[record.id], varying, in_folds=in_folds):
             table.add_row(*row)
         table.add_section()
     return table
+
+
+def _upstream_names(records: Sequence[Record]) -> dict[str, str]:
+    """The short name of each record's upstream, by the record's id; with the fingerprint where two names agree."""
+    wholes: dict[str, set[str]] = {}
+    for record in records:
+        wholes.setdefault(short_name(record.upstream.name), set()).add(record.upstream.name)
+    return {
+        record.id: short if len(wholes[short]) == 1 else f"{short} ({record.upstream.fingerprint[:8]})"
+        for record in records
+        for short in [short_name(record.upstream.name)]
+    }
 
 
 def _what_varies(records: Sequence[Record]) -> list[str]:
@@ -64,9 +78,9 @@ def _control(record: Record) -> str:
     return ", ".join(name for name, holds in controls.items() if holds) or UNDEFINED
 
 
-def _rows(record: Record, varying: Sequence[str], *, in_folds: bool) -> list[list[Text | str]]:
+def _rows(record: Record, upstream: str, varying: Sequence[str], *, in_folds: bool) -> list[list[Text | str]]:
     settings = _settings(record)
-    names = [record.upstream.name, record.downstream.name, record.corpus.name, *(settings[name] for name in varying)]
+    names = [upstream, record.downstream.name, record.corpus.name, *(settings[name] for name in varying)]
     scored = str(record.n_scored) if not record.excluded else f"{record.n_scored} of {record.n_listed}"
     baselines = [number(record.baselines.chance), number(record.baselines.majority), scored]
     over_folds = record.mean_over_folds or {}

@@ -65,6 +65,7 @@ def read_frames(
     options: ExtractionOptions,
     *,
     store: FeatureStore | None,
+    of_utterances: bool = False,
     progress: Progress | None = None,
 ) -> LayerFrames:
     """The features of the sampled instants, computed or read from the store.
@@ -75,6 +76,7 @@ def read_frames(
         layers: Indices of the layers.
         options: How features are computed.
         store: Feature store of the upstream; None: nothing is stored.
+        of_utterances: Whether the row of an utterance is the mean over its frames, and the sample has one of each.
         progress: Called with (utterances done, all utterances).
 
     Raises:
@@ -92,8 +94,10 @@ def read_frames(
         )
         return nearest[sample.instants[number]]
 
-    sizes = [len(each) for each in sample.instants]
-    return _read(upstream, sample.utterances, sizes, chosen, layers, options, store=store, progress=progress)
+    # Of utterances their means are all that is read: no instant is chosen.
+    sizes = [0 if of_utterances else len(each) for each in sample.instants]
+    read = _read(upstream, sample.utterances, sizes, chosen, layers, options, store=store, progress=progress)
+    return LayerFrames(read.means, read.means) if of_utterances else read
 
 
 def read_frames_at(
@@ -145,7 +149,8 @@ def _read(
             own = table.frames[:, start : start + count]  # (L, N', D) -> (L, F, D)
             means[:, number] = own.mean(dim=1, dtype=torch.float64)
             end = row + sizes[number]
-            frames[:, row:end] = own[:, torch.from_numpy(chosen(number, count))]
+            if end > row:
+                frames[:, row:end] = own[:, torch.from_numpy(chosen(number, count))]
             row, number, start = end, number + 1, start + count
         if progress is not None:
             progress(number, len(utterances))

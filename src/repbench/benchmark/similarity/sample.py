@@ -123,6 +123,25 @@ def draw_sample(utterances: Sequence[Utterance], most_frames: int, *, seed: int,
     )
 
 
+def draw_utterances(utterances: Sequence[Utterance], most: int, *, seed: int, salt: str) -> Sample:
+    """Draw utterances with one row each, for models of one vector an utterance: the means of others are compared then.
+
+    Args:
+        utterances: Those that every upstream can take.
+        most: How many at most; all where there are fewer.
+        seed: Of the draw.
+        salt: A text on which it also depends (the corpus).
+    """
+    drawn = shuffled([each.id for each in utterances], seed, f"{salt} utterances")[:most]
+    by_id = {each.id: each for each in utterances}
+    unit, names = _cluster_names([by_id[id_] for id_ in drawn])
+    order = sorted(drawn, key=lambda id_: (names[id_], id_))
+    known = sorted(set(names.values()))
+    numbers = np.array([known.index(names[id_]) for id_ in order], dtype=np.int64)
+    one = np.zeros(1, dtype=np.int64)
+    return Sample(tuple(by_id[id_] for id_ in order), (one,) * len(order), Clusters(unit, numbers, len(known)))
+
+
 def _cluster_names(utterances: Sequence[Utterance]) -> tuple[str | None, dict[str, str]]:
     """The unit with two or more known names, and that of each utterance, by id."""
     for unit in ("speaker", "group"):

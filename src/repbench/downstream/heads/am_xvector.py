@@ -27,7 +27,12 @@ class AMXVector(XVectorEmbedding):
         softmax for face verification, 2018; the task ASV of SUPERB, 2021, for both together.
     """
 
-    info = HeadInfo(name="am_xvector", gives=("utterances with an embedding",), embedding_units=SEGMENT_UNITS)
+    info = HeadInfo(
+        name="am_xvector",
+        gives=("utterances with an embedding",),
+        reads_deviation=True,
+        embedding_units=SEGMENT_UNITS,
+    )
 
     def __init__(self, *, width: int, num_outputs: int, generator: torch.Generator, **unread: Any) -> None:
         super().__init__(width=width, generator=generator)

@@ -44,6 +44,8 @@ class HeadInfo:
             each frame alone. Such a head can be trained on some frames of each (`probe.frames_per_utterance`).
         statistics_alone: Whether the scores of an utterance depend on the mean and the deviation of its frames alone. A
             run of such a head on frames that are normalised over the utterance has a note.
+        reads_deviation: Whether it reads the deviation over the frames of an utterance. Such a head is refused for one
+            vector an utterance, which has none.
         embedding_units: Units of the embedding with which a row of scores begins, where it gives utterances with one.
         fitted: Whether it is a `FittedHead`: computed from the means of the training utterances, without steps.
         contract: Version of this contract.
@@ -57,6 +59,7 @@ class HeadInfo:
     linear_on_mean: bool = False
     mean_over_frames: bool = False
     statistics_alone: bool = False
+    reads_deviation: bool = False
     embedding_units: int = 0
     fitted: bool = False
     contract: int = CONTRACT_VERSION

@@ -33,7 +33,7 @@ class StatisticsMean(Head):
         Snyder et al., Deep neural network embeddings for text-independent speaker verification, 2017, for the pooling.
     """
 
-    info = HeadInfo(name="statistics_mean", gives=("utterances",), statistics_alone=True)
+    info = HeadInfo(name="statistics_mean", gives=("utterances",), statistics_alone=True, reads_deviation=True)
 
     def __init__(
         self,

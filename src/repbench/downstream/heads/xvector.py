@@ -62,7 +62,7 @@ class XVector(XVectorEmbedding):
         Snyder et al., X-vectors: robust DNN embeddings for speaker recognition, 2018, table 1.
     """
 
-    info = HeadInfo(name="xvector", gives=("utterances",))
+    info = HeadInfo(name="xvector", gives=("utterances",), reads_deviation=True)
 
     def __init__(self, *, width: int, num_outputs: int, generator: torch.Generator, **unread: Any) -> None:
         super().__init__(width=width, generator=generator)

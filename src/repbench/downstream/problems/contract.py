@@ -309,6 +309,13 @@ class Problem(ABC):
         """Whether targets are numbers that are standardised for training."""
         return type(self).target_statistics is not Problem.target_statistics
 
+    def why_not_one_vector(self, task: Task) -> str | None:
+        """The reason why one vector an utterance does not suffice for a task, after its name; None: it suffices.
+
+        By default it does where a probe is trained whose head gives a row of scores an utterance.
+        """
+        return None if self.pools and self.trained else "needs frames over time"
+
     # labels
 
     @abstractmethod

@@ -24,6 +24,7 @@ from repbench.downstream.problems.contract import (
     Prediction,
     Problem,
     Quality,
+    Task,
     TaskContext,
     speakers_outside,
 )
@@ -205,6 +206,12 @@ class Pairs(_Pairs, TrainingFreeProblem):
 
     name = "pairs"
     task_methods = ("trials", "outcome")
+
+    def why_not_one_vector(self, task: Task) -> str | None:
+        """A task whose `pooling` has deviations over frames."""
+        if getattr(task, "pooling", "mean") == "mean":
+            return None
+        return "with `task.pooling=mean+std` reads deviations over frames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

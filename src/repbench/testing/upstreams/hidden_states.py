@@ -42,12 +42,15 @@ def _layers_and_width(subject: UpstreamSubject) -> Held:
 
 @_check("num-frames", after=SHAPED)
 def _num_frames(subject: UpstreamSubject) -> Held:
-    """`num_frames` is exact for every length."""
+    """`num_frames` is exact for every length; 1 for one vector an utterance."""
     for num_samples in subject.lengths:
         states = subject.run([subject.sound(num_samples)])
         promised, given = subject.upstream.num_frames(num_samples), int(states.lengths[0])
         if type(promised) is not int or promised < 1:
             raise Broken(f"`num_frames({num_samples})` must be a whole number of at least 1, but is {promised!r}")
+        if subject.info.one_vector and promised != 1:
+            detail = f"`kind` is `utterance`, but `num_frames({num_samples})` is {promised}"
+            raise Broken(detail, measured=promised, allowed=1)
         if not promised == given == states.layers.shape[2]:
             raise Broken(
                 f"`num_frames({num_samples})` is {promised}, but `forward` returns `lengths` of {given} and "
@@ -82,6 +85,11 @@ def _deterministic(subject: UpstreamSubject) -> Held:
 def _refuse_unpromised(subject: UpstreamSubject) -> None:
     if not subject.info.batch_invariant:
         raise NotApplicable("it declares `batch_invariant=False`, so each utterance is run alone")
+
+
+def _refuse_one_vector(subject: UpstreamSubject) -> None:
+    if subject.info.one_vector:
+        raise NotApplicable("it gives one vector an utterance, which has no times")
 
 
 @_check("batch-invariant", after=STEADY)
@@ -154,6 +162,7 @@ def _hop_and_first_centre(subject: UpstreamSubject) -> Held:
     Eight places of the impulse, spread evenly over a hop, and eight that are 20 hops later. A front end responds around
     its declared centre to a quarter of a hop; weights may lean to one side, by less than a hop.
     """
+    _refuse_one_vector(subject)
     info = subject.info
     hop, first, rate = info.hop_samples, info.first_center_samples, info.sample_rate_hz
     num_hops = 20
@@ -213,6 +222,7 @@ def _middle_of_response(subject: UpstreamSubject, quiet: Tensor, silent: Tensor,
 @_check("utterance-normalised", after=STEADY)
 def _utterance_normalised(subject: UpstreamSubject) -> Held:
     """`utterance_normalised` declares whether every feature of layer 0 has zero mean over the utterance."""
+    _refuse_one_vector(subject)
     layer = subject.alone(subject.length(3 * subject.second))[0]
     # (F, D) -> (D,): the mean of each feature, relative to the layer's root mean square
     mean = float(layer.mean(dim=0).abs().max() / layer.square().mean().sqrt().clamp_min(1e-30))

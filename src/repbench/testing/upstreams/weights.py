@@ -83,6 +83,8 @@ def _moved(subject: UpstreamSubject, folder: Path) -> Upstream:
         return subject.build_from(str(_copied(Path(named), folder)))
     if subject.entry is not None and behind_door is not None and Path(behind_door).expanduser().exists():
         entry = replace(subject.entry, argument=str(_copied(Path(behind_door).expanduser(), folder)))
+        if isinstance(subject.upstream, DeclaredModule):
+            _copied(subject.upstream.declaration_file, folder)
         return build_upstream(entry, named, subject.seed)
     if isinstance(subject.upstream, DeclaredModule) and named is None:
         place, weights = subject.upstream.declaration_file, subject.upstream.declared.weights

@@ -10,12 +10,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from repbench.errors import PluginError
-from repbench.upstream.contract import HiddenStates
+from repbench.upstream.contract import HiddenStates, UpstreamInfo
 
 _PAGE = "see docs/which-way.md"
 _NOT_LENGTHS = ("mask", "rate", "label", "target")
@@ -180,6 +181,36 @@ def layers_of(returned: object, module: nn.Module, name: str) -> Tensor:
     what = "The module must return a tensor (B, F, D) or (L, B, F, D), a list of (B, F, D) alike, or HiddenStates"
     do, block = _hint_of_value(returned, module)
     raise PluginError(f"{what}, but returned {_described(returned)}", key=name, do=do, block=block)
+
+
+def vectors_of(returned: object, info: UpstreamInfo, num_utterances: int) -> Tensor:
+    """The value that a module of one vector an utterance returned as (L, B, 1, D).
+
+    Args:
+        returned: (B, D), (L, B, D), a list or tuple of (B, D), or `HiddenStates` of one frame.
+        info: The declaration.
+        num_utterances: B.
+
+    Raises:
+        PluginError: It is something else.
+    """
+    value: Any = returned.layers if isinstance(returned, HiddenStates) else returned
+    is_list = isinstance(value, list | tuple) and value and all(isinstance(each, Tensor) for each in value)
+    if is_list and len({each.shape for each in value}) == 1:
+        value = torch.stack(list(value))  # L times (B, D) -> (L, B, D)
+    expected = (len(info.layer_names), num_utterances, info.width)
+    if isinstance(value, Tensor) and value.ndim == 2:
+        value = value[None]  # (B, D) -> (1, B, D)
+    if isinstance(value, Tensor) and value.ndim == 3:
+        value = value[:, :, None]  # (L, B, D) -> (L, B, 1, D)
+    if isinstance(value, Tensor) and tuple(value.shape) == (*expected[:2], 1, expected[2]):
+        return value
+    what = (
+        f"The declaration promises one vector an utterance, (L, B, D) = {expected}, but the module returned "
+        f"{_described(returned)}"
+    )
+    do = "Return (B, D), or correct layer_names or width; for hidden states of frames, leave `kind` out"
+    raise PluginError(what, key=info.name, do=do)
 
 
 def _is_layer(value: object) -> bool:

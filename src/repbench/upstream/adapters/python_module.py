@@ -5,7 +5,8 @@ subclass of it, or a function without arguments that returns one; the declaratio
 `models_ATTRIBUTE.info.yaml` in the same folder. `--checkpoint OTHER.yaml` names another one.
 
 The module is called with waveforms (B, T) float32 and lengths (B,) int64. It returns one layer (B, F, D), several as
-(L, B, F, D) or as a list of (B, F, D), or `HiddenStates`.
+(L, B, F, D) or as a list of (B, F, D), or `HiddenStates`. With
+`kind: utterance` it returns (B, D), and several layers as (L, B, D) or as a list of (B, D).
 
 Axes: L layers, B batch, T samples, F frames, D width.
 """
@@ -19,13 +20,12 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from repbench.configs.loader import build as build_settings
-from repbench.configs.loader import load_yaml
 from repbench.errors import IntegrityError, PluginError, UsageError, is_out_of_memory
+from repbench.upstream.adapters.declarations import EXAMPLE, Declaration, VectorDeclaration, read_declaration
 from repbench.upstream.adapters.frame_counts import joined
 from repbench.upstream.adapters.huggingface_files import read_weights
 from repbench.upstream.adapters.module_call import (
@@ -33,6 +33,7 @@ from repbench.upstream.adapters.module_call import (
     failure_hint,
     layers_of,
     transposed_hint,
+    vectors_of,
 )
 from repbench.upstream.checkpoints.factory import RANDOM, seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
@@ -41,65 +42,10 @@ from repbench.upstream.contract import (
     HiddenStates,
     Provenance,
     Upstream,
-    UpstreamInfo,
     check_lengths,
     fingerprint_of,
 )
-from repbench.upstream.training_data import TrainingDataSettings, training_data_of
-
-
-class Declaration(BaseModel):
-    """The declaration of a module; a waveform of T samples gives
-    (T + padding_samples - window_samples) // hop_samples + 1 frames.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    """Name of the model."""
-    sample_rate_hz: int = Field(16_000, ge=1)
-    """Sample rate of the waveforms it takes, in hertz."""
-    hop_samples: int = Field(ge=1)
-    """Distance of two frames' centres, in samples."""
-    first_center_samples: int = Field(ge=0)
-    """Centre of frame 0, in samples."""
-    window_samples: int = Field(ge=1)
-    """Samples that a frame depends on, before padding: 400 for wav2vec 2.0's convolutions, the hop for whole blocks."""
-    padding_samples: int = Field(0, ge=0)
-    """Samples that the model adds at both ends in total: the window, for a centred spectrogram."""
-    min_samples: int | None = Field(None, ge=1)
-    """Shortest waveform it takes, in samples; null: the shortest that gives one frame."""
-    max_samples: int | None = Field(None, ge=1)
-    """Longest waveform it takes, in samples; null: any."""
-    layer_names: tuple[str, ...]
-    """One name a layer."""
-    width: int = Field(ge=1)
-    """D, of all layers."""
-    utterance_normalised: bool = False
-    """Whether each feature of layer 0 has zero mean over the utterance."""
-    batch_invariant: bool = False
-    """Whether padded batches give the same as each utterance alone; false: each one runs alone, without padding."""
-    weights: str | None = None
-    """A .safetensors file of the module's state dict, relative to the declaration; null: the module's own weights."""
-    code_version: int = Field(1, ge=1)
-    """Increase it when the same weights give other numbers."""
-    citation: str = "unknown"
-    """The paper of the model."""
-    licence: str = "unknown"
-    """Licence of the weights or the code."""
-    trained_on: tuple[TrainingDataSettings, ...] | None = None
-    """What the weights were trained on before: [] for nothing, null if it is not known."""
-
-
-EXAMPLE = """\
-sample_rate_hz: 16000
-hop_samples: 320           # distance of two frames' centres
-first_center_samples: 200  # centre of frame 0
-window_samples: 400        # T samples give (T + padding_samples - window_samples) // hop_samples + 1 frames
-layer_names: [last]
-width: 768                 # of a frame
-"""
-"""What a declaration needs beside its name, with the numbers of wav2vec 2.0 BASE."""
+from repbench.upstream.training_data import training_data_of
 
 
 class DeclaredModule(nn.Module):
@@ -116,7 +62,7 @@ class DeclaredModule(nn.Module):
     def __init__(
         self,
         module: nn.Module,
-        declared: Declaration,
+        declared: Declaration | VectorDeclaration,
         declaration_file: Path,
         sources: Iterable[Path],
         provenance: Provenance,
@@ -128,27 +74,11 @@ class DeclaredModule(nn.Module):
         self.provenance = provenance
         # A sorted set: neither the path nor the order of the files is part of the fingerprint.
         self._sources_sha256 = sorted({hashlib.sha256(source.read_bytes()).hexdigest() for source in sources})
-        # (T + padding - window) // hop + 1 >= 1  <=>  T >= window - padding
-        gives_one = max(1, declared.window_samples - declared.padding_samples)
-        self.info = UpstreamInfo(
-            name=declared.name,
-            sample_rate_hz=declared.sample_rate_hz,
-            hop_samples=declared.hop_samples,
-            first_center_samples=declared.first_center_samples,
-            min_samples=max(gives_one, declared.min_samples or 1),
-            max_samples=declared.max_samples,
-            layer_names=declared.layer_names,
-            width=declared.width,
-            utterance_normalised=declared.utterance_normalised,
-            trainable=any(parameter.requires_grad for parameter in module.parameters()),
-            citation=declared.citation,
-            licence=declared.licence,
-        )
+        self.info = declared.info(trainable=any(parameter.requires_grad for parameter in module.parameters()))
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a waveform of `num_samples`, as declared."""
-        declared = self.declared
-        return (num_samples + declared.padding_samples - declared.window_samples) // declared.hop_samples + 1
+        """Frames of a waveform of `num_samples`, as declared; 1 of a vector an utterance."""
+        return 1 if isinstance(self.declared, VectorDeclaration) else self.declared.num_frames(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
         """(B, T) -> (L, B, F, D).
@@ -159,7 +89,8 @@ class DeclaredModule(nn.Module):
         """
         check_lengths(self.info, lengths)
         if self.declared.batch_invariant:
-            groups = [(waveforms, lengths)]  # one group: (B, T) and (B,)
+            # One group, (B, T) and (B,): without what is behind the longest, for which the module would give frames.
+            groups = [(waveforms[:, : int(lengths.max())], lengths)]
         else:
             # (B, T) -> B of (1, T_i) with (1,): slices keep the axis of the batch, which the module expects
             groups = [(waveforms[row : row + 1, :length], lengths[row : row + 1])
@@ -169,7 +100,10 @@ class DeclaredModule(nn.Module):
     def _encode(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
         """(B, T) -> B times (L, F, D)."""
         counts = [self.num_frames(length) for length in lengths.tolist()]
-        layers = layers_of(self._call(waveforms, lengths), self.module, self.info.name)
+        returned = self._call(waveforms, lengths)
+        if self.info.one_vector:
+            return list(vectors_of(returned, self.info, len(counts)).unbind(dim=1))  # (L, B, 1, D) -> B of (L, 1, D)
+        layers = layers_of(returned, self.module, self.info.name)
         expected = (len(self.info.layer_names), len(counts), max(counts), self.info.width)
         if tuple(layers.shape) != expected:
             raise PluginError(
@@ -194,8 +128,14 @@ class DeclaredModule(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights, the declaration, the files of the code and its declared version."""
-        declared = self.declared.model_dump(mode="json", exclude={"weights", "citation", "licence", "trained_on"})
-        return fingerprint_of(self, {**declared, "sources_sha256": self._sources_sha256}, self.declared.code_version)
+        config = {**self.declared_settings(), "sources_sha256": self._sources_sha256}
+        return fingerprint_of(self, config, self.declared.code_version)
+
+    def declared_settings(self) -> dict[str, Any]:
+        """The declaration without what does not determine the hidden states, JSON-able; for the fingerprint."""
+        # `kind: frames` is left out: fingerprints from before the field stay.
+        left_out = {"weights", "citation", "licence", "trained_on", *(() if self.info.one_vector else ("kind",))}
+        return self.declared.model_dump(mode="json", exclude=left_out)
 
 
 def factory_of(target: object, spec: str) -> Callable[..., object]:
@@ -256,7 +196,7 @@ def build(
         do = "Write it there, with the numbers of the model; or give one with --checkpoint FILE.yaml"
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", spec.partition(":")[2]).lower()
         raise UsageError(what, file=file, do=f"{do}; see docs/which-way.md", block=f"name: {name}\n{EXAMPLE}")
-    declared = build_settings(Declaration, load_yaml(file), file)
+    declared = read_declaration(file)
     weights = _weights_file(declared, file, None if is_declaration else checkpoint)
     module = target if isinstance(target, nn.Module) else _made(target, spec, seed)
     if checkpoint == RANDOM and module is target:
@@ -278,7 +218,7 @@ def build(
         log=(unweighted,) if weights is None and checkpoint != RANDOM else (),
         trained_on=() if checkpoint == RANDOM else training_data_of(declared.trained_on, file),
     )
-    return DeclaredModule(module, declared, file, _sources_of(module, spec), provenance).eval()
+    return DeclaredModule(module, declared, file, sources_of(module, spec), provenance).eval()
 
 
 def _made(target: Callable[[], object], spec: str, seed: int) -> nn.Module:
@@ -297,7 +237,7 @@ def _beside(spec: str) -> Path:
     return source.with_name(f"{source.stem}_{attribute}.info.yaml")
 
 
-def _weights_file(declared: Declaration, file: Path, named: str | None) -> Path | None:
+def _weights_file(declared: Declaration | VectorDeclaration, file: Path, named: str | None) -> Path | None:
     if named == RANDOM:
         return None
     if named is not None:
@@ -307,7 +247,7 @@ def _weights_file(declared: Declaration, file: Path, named: str | None) -> Path 
     return None if declared.weights is None else file.parent / declared.weights
 
 
-def _sources_of(module: nn.Module, spec: str) -> set[Path]:
+def sources_of(module: nn.Module, spec: str) -> set[Path]:
     """The files of the module's code, without torch's own.
 
     These are the file that `module:attribute` names, where a function may combine classes of other files, and the files

@@ -39,6 +39,7 @@ from repbench.benchmark.similarity.document import SIMILARITY_FILE
 from repbench.benchmark.similarity.invariance_document import INVARIANCE_FILE
 from repbench.errors import IntegrityError
 from repbench.progress import Advance
+from repbench.registry import NEVER_DRAWN, short_name
 
 PublishedName = Literal["mockingjay2020", "superb"]
 
@@ -341,10 +342,15 @@ def _missing(gathered: Gathered) -> list[str]:
         cells = gathered.column_cells(column)
         if not any(cell.row.system.is_baseline for cell in cells):
             notes.append(f"{column.title}: no row of mel to compare with")
-        networks = {cell.row.system.upstream for cell in cells if cell.runs[0].record.cost.parameters > 0}
+        networks = {
+            upstream
+            for cell in cells
+            if cell.runs[0].record.cost.parameters > 0
+            and not (upstream := cell.row.system.upstream).startswith(NEVER_DRAWN)
+        }
         controlled = {cell.row.system.upstream for cell in cells if cell.row.system.untrained}
         if networks - controlled:
-            names = ", ".join(sorted(shown(name) for name in networks - controlled))
+            names = ", ".join(sorted(shown(short_name(name)) for name in networks - controlled))
             notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
     return notes
 

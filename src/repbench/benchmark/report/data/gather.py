@@ -18,6 +18,7 @@ from repbench.benchmark.report.data.heard import heard_of, together
 from repbench.benchmark.report.data.reading import LoadedRecords, Run
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.scoring.statistics import Interval
+from repbench.registry import short_name
 from repbench.upstream.checkpoints.factory import is_untrained
 
 BASELINE = "mel"
@@ -401,15 +402,21 @@ def _joined(values: Iterable[str | None]) -> str | None:
 def _names(
     firsts: Mapping[Identity, Record],
 ) -> dict[Identity, str]:
-    """A unique name for each system: the upstream's, with checkpoint and fingerprint as far as necessary."""
+    """A unique name for each system: the upstream's short one, with checkpoint and fingerprint as far as necessary."""
+    wholes: dict[str, set[str]] = defaultdict(set)
+    for whole, _, _ in firsts:
+        wholes[short_name(whole)].add(whole)
     candidates = {
         identity: (
             shown(name) if random is None else f"{shown(name)} (untrained)",
-            f"{shown(name)} ({shown(_of_checkpoint(record, random), 40)})",
+            # Of models in two places the checkpoints are these paths, which the short name leaves out.
+            f"{shown(name)} ({shown(_of_checkpoint(record, random), 40)})"
+            if len(wholes[name]) == 1
+            else f"{shown(name)} ({'untrained, ' if random is not None else ''}{record.upstream.fingerprint[:8]})",
             f"{shown(name)} ({shown(record.upstream.checkpoint or '–', 24)}, {record.upstream.fingerprint[:8]})",
         )
         for identity, record in firsts.items()
-        for name, random, _ in [identity]
+        for name, random in [(short_name(identity[0]), identity[1])]
     }
     names: dict[Identity, str] = {}
     for identity, options in candidates.items():

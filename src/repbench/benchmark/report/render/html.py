@@ -269,8 +269,8 @@ def _row(report: Report, row: ReportRow, filters: Sequence[Filter]) -> dict[str,
     ]
     return {
         "name": row.system.name,
-        # `py:my_models:MyEncoder` is one long word, which may be broken after its colons
-        "name_parts": re.split(r"(?<=:)(?=\S)", row.system.name),
+        # `hear:my_models.encoder#scene` is one long word, which may be broken after its colon and before its `#`
+        "name_parts": re.split(r"(?<=:)(?=\S)|(?<=\S)(?=#)", row.system.name),
         "setting": ("" if _one_mode(filters) else f"{_MODES[row.mode]}, ")
         + f"layer {shown(row.layer, 20)}, {row.labels}",
         "tags": ["reference"] if row.system.is_baseline else [],
