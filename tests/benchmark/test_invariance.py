@@ -144,6 +144,14 @@ def test_frames_at_times_on_the_grid_are_those_of_the_grid(hop: int, first: int)
     assert nearest_to(instants_s(3000), 2000, info).tolist() == expected.tolist()
 
 
+def test_a_model_of_one_vector_has_it_at_all_times() -> None:
+    vector = UpstreamInfo(
+        name="vector", kind="utterance", sample_rate_hz=16_000, hop_samples=0, first_center_samples=0, min_samples=1,
+        layer_names=("vector",), width=2, utterance_normalised=False, trainable=False, citation="", licence="",
+    )  # fmt: skip
+    assert nearest_to(instants_s(5), 1, vector).tolist() == [0] * 5
+
+
 # Models
 
 

@@ -46,7 +46,7 @@ from repbench.downstream.problems.sequences import SequencePrediction, best_path
 from repbench.downstream.problems.utterances import UtteranceClassification, UtterancePrediction
 from repbench.errors import PluginError
 
-WHO = {"id": "u", "speaker": "s", "group": "g"}
+WHO: dict[str, Any] = {"id": "u", "speaker": "s", "group": "g"}
 PHONES = (Phone(0.0, 0.02, "AA"), Phone(0.034, 0.06, "IY"))
 """Of the instants 5, 15, …, 55 ms the third is in the gap, and of the frames at 10, 30, 50 ms the second."""
 

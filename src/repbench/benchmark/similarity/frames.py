@@ -120,7 +120,12 @@ def read_frames_at(
 
 
 def nearest_to(times_s: NDArray[np.float64], num_frames: int, info: UpstreamInfo) -> NDArray[np.int64]:
-    """(N,) the frame whose centre is nearest to each of (N,) times; the earlier of two equally near."""
+    """(N,) the frame whose centre is nearest to each of (N,) times; the earlier of two equally near.
+
+    Of a model of one vector an utterance it is that vector at all times.
+    """
+    if info.one_vector:
+        return np.zeros(len(times_s), dtype=np.int64)
     # Frame k is centred on first + k hop samples. A millionth of a frame is more than what floats of seconds lose, and
     # decides ties as `nearest_frames` does in integers.
     places = (times_s * info.sample_rate_hz - info.first_center_samples) / info.hop_samples
