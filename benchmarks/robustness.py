@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--mockingjay", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--corpus", default="synthetic")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--preset", default="robust")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500, help="of each probe")
@@ -66,7 +67,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     for system, (upstream, checkpoint) in systems.items():
         row: dict[str, Any] = {}
-        for task in TASKS:
+        for task in arguments.tasks:
             begun = time.perf_counter()
             records = evaluate(
                 upstream, task, checkpoint=checkpoint, corpus=arguments.corpus, out=arguments.runs,

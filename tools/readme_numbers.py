@@ -85,10 +85,32 @@ def cost_of_many() -> str:
     return "\n".join(lines)
 
 
+def scores_under_conditions() -> str:
+    """Phone accuracy of seven systems on clean sound and under some conditions, and the mean over all."""
+    result = _result("robustness")
+    shown = {
+        "clean": "clean",
+        "white noise, 10 dB": "noise:white:s3",
+        "babble, 0 dB": "noise:babble:s5",
+        "reverberation, 1.3 s": "reverb:s5",
+        "telephone": "telephone:s3",
+    }
+    lines = []
+    for system, tasks in result["systems"].items():
+        scores = tasks["phone"]["scores"]
+        others = [value for name, value in scores.items() if name != "clean"]
+        numbers = [scores[name] for name in shown.values()] + [sum(others) / len(others)]
+        lines.append(f"| {system.replace(',', '')} | {' | '.join(f'{each:.3f}' for each in numbers)} |")
+    heading = f"| phone accuracy, {result['corpus']} | {' | '.join(shown)} | mean of {len(others)} |"
+    source = f"Means of three seeds ({_source('robustness')})."
+    return "\n".join([heading, f"|---|{'--:|' * (len(shown) + 1)}", *lines, "", source])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "pretraining": what_pretraining_is_worth,
     "cost": cost_beside_s3prl,
     "many": cost_of_many,
+    "robustness": scores_under_conditions,
 }
 
 

@@ -87,7 +87,7 @@ def test_a_cost_is_measured_once_for_what_it_depends_on(tmp_path: Path, monkeypa
     assert upstream_cost(upstream, "weights", cpu) == first
     assert upstream.forwards == forwards
     upstream_cost(upstream, "other weights", cpu)
-    assert upstream.forwards == 2 * forwards
+    assert upstream.forwards > forwards  # how often depends on the time that a call takes
     for file in costs_folder().iterdir():
         file.write_text('{"macs_per_second": "many"}', encoding="utf-8")
     assert upstream_cost(upstream, "weights", cpu).macs_per_second == first.macs_per_second

@@ -218,6 +218,7 @@ def test_a_test_set_without_its_hard_utterances_is_refused_with_the_reason(
         record["excluded"] = {gone: "too hard"}
         record["n_listed"] += 1
         record["corpus"]["n_test"] += 1
+        record["heard"]["n_test"] -= 1  # as a run states it of the utterances that it scored
 
     gone = json.loads((speaker / "predictions.jsonl").read_text().splitlines()[0])["id"]
     edit_predictions(speaker, lose_one)

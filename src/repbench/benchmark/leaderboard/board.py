@@ -204,10 +204,6 @@ def _possible(
     if record.downstream.classes is None:
         do = "Run it again with this version"
         raise IntegrityError("The record does not name its classes", file=path, key="downstream.classes", do=do)
-    heard = record.heard
-    if heard is not None and heard.n_test != record.n_scored:
-        what = f"The record compares {heard.n_test} utterances with the training data, but scored {record.n_scored}"
-        raise IntegrityError(what, file=path, key="heard.n_test", do="Submit what the run wrote")
     refuse_nameless(predictions, beside)
     refuse_doubled(predictions, beside)
     refuse_impossible(predictions, record.downstream.classes, task_of(record, path), beside)
@@ -221,10 +217,14 @@ def _verify(submission: Submission, path: Path, beside: Path) -> None:
         DataError: The record is unchanged, but predictions are missing.
         IntegrityError: It was changed.
     """
+    heard, num_scored = submission.record.heard, submission.record.n_scored
+    if heard is not None and heard.n_test != num_scored:
+        what = f"The record compares {heard.n_test} utterances with the training data, but scored {num_scored}"
+        raise IntegrityError(what, file=path, key="heard.n_test", do="Submit what the run wrote")
     verdict = verify(submission.fields, submission.record, submission.predictions, path=path, beside=beside)
     if verdict.holds:
         return
-    num_scored, num_found = submission.record.n_scored, len(submission.predictions)
+    num_found = len(submission.predictions)
     if verdict.is_whole and num_found != num_scored:
         what = f"The record scored {num_scored} utterances, but {num_found} predictions are there"
         raise DataError(what, file=beside, do="Submit the predictions that the run wrote")
