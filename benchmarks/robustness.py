@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--mockingjay", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--corpus", default="synthetic")
+    parser.add_argument("--systems", nargs="+", help="some of the seven, by their names in the result")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--preset", default="robust")
     parser.add_argument("--seeds", type=int, default=3)
@@ -66,6 +67,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     started = time.perf_counter()
     for system, (upstream, checkpoint) in systems.items():
+        if arguments.systems and system not in arguments.systems:
+            continue
         row: dict[str, Any] = {}
         for task in arguments.tasks:
             begun = time.perf_counter()
