@@ -18,6 +18,7 @@ import torch
 from repbench.benchmark.pipeline.pretrain import PretrainRequest, run_pretraining
 from repbench.errors import UsageError
 from repbench.training.distributed import Processes, expected_processes, joined, local_device
+from repbench.training.gradient_sums import GradientSum
 from repbench.upstream.checkpoints.native import list_checkpoints, open_checkpoint, read_training, read_weights
 from tests.upstream.small_training import arguments, metrics_of, request, small_corpus
 
@@ -107,12 +108,135 @@ def test_a_refusal_of_the_leader_ends_all(tones: Path, tmp_path: Path) -> None:
     assert "This folder holds a run at step 10 of 10" in finished.stderr
 
 
+SUMS = """
+import torch
+from torch import nn
+
+from repbench.errors import PluginError
+from repbench.training import gradient_sums
+from repbench.training.distributed import joined
+from repbench.training.gradient_sums import GradientSum
+
+gradient_sums.BUCKET_BYTES = 8  # two numbers: a bucket for each parameter
+names = ("a", "b", "c", "nowhere", "frozen")
+weights = {name: nn.Parameter(torch.ones(2), requires_grad=name != "frozen") for name in names}
+a, b, c = (weights[name] for name in "abc")
+
+with joined(torch.device("cpu")) as processes:
+    # First microbatch, not listened to; then each process reaches other parameters, in another order.
+    (a * 10).sum().backward()
+    with GradientSum(weights.items(), processes) as gradients:
+        gradients.listen()
+        loss = (a * (1 if processes.leads else 2)).sum() + ((c * 3).sum() if processes.leads else (b * 4).sum())
+        loss.backward()
+        during = len(gradients._begun)
+        gradients.begin_rest()
+        gradients.take()
+    found = {name: None if each.grad is None else each.grad.tolist() for name, each in weights.items()}
+    print("found", found, flush=True)
+
+    # Every parameter is reached, and so the sums of the last ones begin before the first one has its gradient.
+    begun = []
+    chain = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3)))
+    with GradientSum(chain.named_parameters(), processes) as gradients:
+        gradients.listen()
+        chain[0].weight.register_hook(lambda _: begun.append(len(gradients._begun)))
+        chain(torch.ones(1, 2)).sum().backward()
+        gradients.begin_rest()
+        gradients.take()
+    print("begun", begun, flush=True)
+
+    with GradientSum([("twice", a)], processes) as gradients:
+        gradients.listen()
+        a.sum().backward()
+        try:
+            a.sum().backward()
+        except PluginError as error:
+            print("refused", error, flush=True)
+        gradients.begin_rest()
+        gradients.take()
+"""
+
+
+def test_gradients_of_two_processes_are_summed_bucket_after_bucket(tmp_path: Path) -> None:
+    script = tmp_path / "sums.py"
+    script.write_text(SUMS, encoding="utf-8")
+    finished = started_twice(str(script))
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    # A gradient of one process alone reaches the other, whose optimizer would leave the weight as it was.
+    sums = "{'a': [23.0, 23.0], 'b': [4.0, 4.0], 'c': [3.0, 3.0], 'nowhere': None, 'frozen': None}"
+    assert lines.count(f"found {sums}") == 2
+    (begun,) = {line for line in lines if line.startswith("begun")}
+    assert int(begun.rstrip("]").split("[")[-1]) >= 4, begun
+    assert sum(line.startswith("refused The gradient of twice came in two parts") for line in lines) == 2
+
+
+SILENT = """
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from repbench.training.distributed import joined
+from repbench.training.loop import Microbatch, SummedLoss, TrainingLoop
+
+
+class Loop(TrainingLoop):
+    unit, less_memory, more_terms, rate_key = "frames", "", "", ""
+    module = nn.Linear(2, 1)
+    plugin = "silent"
+
+    def microbatches(self) -> Iterator[Microbatch]:
+        for step in range(3):
+            # In the second step this process has nothing to score.
+            silent = step == 1 and not self.processes.leads
+            loss = None if silent else self.module(torch.full((1, 2), 1.0 + step)).sum()
+            each = SummedLoss(total=loss, terms=0 if silent else 1, evidence=torch.ones(1, 1))
+            yield Microbatch(ids=["u"], lengths=[1.0], dropout_seed=step, loss=lambda each=each: each)
+
+    def set_learning_rate(self) -> float:
+        return 0.1
+
+    def after_step(self, result) -> None:
+        pass
+
+    def is_save_point(self) -> bool:
+        return False
+
+    def save(self) -> None:
+        pass
+
+
+with joined(torch.device("cpu")) as processes:
+    nn.init.ones_(Loop.module.weight)
+    nn.init.zeros_(Loop.module.bias)
+    loop = Loop(settings=SimpleNamespace(steps=3, clip_norm=100.0), seed=0, device=torch.device("cpu"),
+                processes=processes)
+    loop.optimizer = torch.optim.SGD(Loop.module.parameters(), 0.1)
+    loop.take_steps("silent", [])
+    print("weights", [round(each, 6) for each in Loop.module.weight.flatten().tolist()], flush=True)
+"""
+
+
+def test_a_process_with_nothing_to_score_follows_the_others(tmp_path: Path) -> None:
+    script = tmp_path / "silent.py"
+    script.write_text(SILENT, encoding="utf-8")
+    finished = started_twice(str(script))
+    assert finished.returncode == 0, finished.stderr
+    # The gradient is the mean input: 1, 2 and 3.
+    assert finished.stdout.splitlines() == ["weights [0.4, 0.4]"] * 2
+
+
 LEAVES = """
 from pathlib import Path
 
 import torch
 
 from repbench.training.distributed import joined
+from repbench.training.gradient_sums import GradientSum
 
 
 def threads() -> set[str]:
@@ -121,8 +245,11 @@ def threads() -> set[str]:
 
 weight = torch.nn.Parameter(torch.ones(2))
 with joined(torch.device("cpu")) as processes:
-    weight.grad = torch.ones(2)
-    processes.sum_gradients([weight])
+    with GradientSum([("weight", weight)], processes) as gradients:
+        gradients.listen()
+        weight.sum().backward()
+        gradients.begin_rest()
+        gradients.take()
     torch.optim.AdamW([weight]).step()
     during = threads()
 print("gradient", weight.grad.tolist(), "a thread of gloo ran", any("gloo" in name for name in during))
@@ -148,7 +275,10 @@ def test_one_process_leads_and_adds_nothing() -> None:
         assert processes == Processes(rank=0, count=1)
         assert processes.leads
         processes.wait()
-        processes.sum_gradients([weight])
+        with GradientSum([("weight", weight)], processes) as gradients:
+            gradients.listen()
+            gradients.begin_rest()
+            gradients.take()
         assert processes.sum(torch.tensor([3.0])).tolist() == [3.0]
     assert weight.grad.tolist() == [1.0, 2.0]
 

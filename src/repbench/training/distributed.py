@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from repbench.errors import UsageError
 from repbench.locks import exclusive_lock, refuse_if_locked
@@ -45,26 +45,6 @@ class Processes:
         if self.count > 1:
             torch.distributed.all_reduce(values)
         return values
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients over all processes, in place; a parameter without a gradient counts as zero and stays so.
-
-        All gradients are sent as one vector, so every process must have the same parameters.
-        """
-        if self.count == 1:
-            return
-        # A process whose microbatches do not reach a parameter has no gradient for it. Without the zeros the vectors of
-        # the processes would differ in length. They are temporary: `grad` stays None.
-        gradients = [
-            torch.zeros_like(each) if each.grad is None else each.grad for each in parameters if each.requires_grad
-        ]
-        # All shapes -> one (P,), and back by the same order of parameters: one message in place of hundreds.
-        flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
-        start = 0
-        for gradient in gradients:
-            # (numel,) -> the shape of the parameter
-            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-            start += gradient.numel()
 
     def wait(self) -> None:
         """Wait until all processes have called this."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from repbench.errors import DataError, EnvironmentFault, NonFiniteError, is_out_of_memory, plugin_faults
 from repbench.progress import Reporter, Silence
 from repbench.training.distributed import Processes
+from repbench.training.gradient_sums import GradientSum
 from repbench.training.rng_and_signals import drawing_from
 
 _IDS_SHOWN = 8
@@ -201,30 +202,40 @@ class TrainingLoop(ABC):
         # None, not zeros: the optimizers skip a parameter without a gradient, so its moments and counter stay.
         self.optimizer.zero_grad(set_to_none=True)
         done: list[tuple[Microbatch, SummedLoss]] = []
-        # (4,) loss, terms, length, signal: one sum over the processes, and one copy to the CPU, in each step
+        # (4,) loss, terms, length, signal: one sum over the processes in each step
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
-        for batch in islice(batches, self.accumulate):
-            loss = self._backward(batch)
-            done.append((batch, loss))
-            # In float64 on the device: no synchronisation before all microbatches are done.
-            if loss.total is not None:
-                totals[0] += loss.total.detach().to(torch.float64)
-                totals[1] += loss.terms
-            # A microbatch without terms still counts its length: the speed in the log is that of the data read.
-            totals[2] += sum(batch.lengths)
+        with GradientSum(self.module.named_parameters(), self.processes) as gradients:
+            for number, batch in enumerate(islice(batches, self.accumulate), start=1):
+                if number == self.accumulate:
+                    gradients.listen()
+                loss = self._backward(batch)
+                done.append((batch, loss))
+                # In float64 on the device: no synchronisation before all microbatches are done.
+                if loss.total is not None:
+                    totals[0] += loss.total.detach().to(torch.float64)
+                    totals[1] += loss.terms
+                # A microbatch without terms still counts its length: the speed in the log is that of the data read.
+                totals[2] += sum(batch.lengths)
+            gradients.begin_rest()
         totals[3] = float(signals[0]) if signals else 0.0
-        total, terms, length, stops = self.processes.sum(totals).tolist()
+        self.processes.sum(totals)
+        gradients.take()
+        norm = self._clipped_gradient(totals[1])
+        # The only copy to the CPU, which waits for the device, in each step.
+        numbers = torch.cat([totals, norm.to(totals)[None]]).tolist()
+        total, terms, length, stops, gradient_norm = numbers
         # Every check below uses numbers that all processes share, so all of them stop at the same step, or none.
         self._refuse_non_finite(total, done)
         if terms == 0:
             what = f"Nothing was scored in step {self.step + 1}: all its utterances are too short for the objective"
             raise DataError(what, utterance=done[-1][0].ids[0], do=self.more_terms)
-        norm = self._clipped_gradient(terms)
-        self._refuse_non_finite(norm, done)
+        self._refuse_non_finite(gradient_norm, done)
         rate = self.set_learning_rate()
         self.optimizer.step()
         logs = {name: value for _, loss in done for name, value in loss.logs.items()}
-        result = StepResult(loss=total / terms, learning_rate=rate, gradient_norm=norm, length=length, logs=logs)
+        result = StepResult(
+            loss=total / terms, learning_rate=rate, gradient_norm=gradient_norm, length=length, logs=logs
+        )
         # Another process received the signal: its number is lost in the sum.
         stop = None if stops == 0 else int(signals[0] if signals else signal.SIGTERM)
         return result, stop
@@ -238,15 +249,14 @@ class TrainingLoop(ABC):
                     torch.autograd.backward(loss.total)
         return loss
 
-    def _clipped_gradient(self, terms: float) -> float:
+    def _clipped_gradient(self, terms: Tensor) -> Tensor:
         """Make the gradient that of the mean over the terms of all processes, clip it, and return its norm before."""
         # d(sum over terms) / terms = d(mean over terms), whichever process a term is in
-        self.processes.sum_gradients(self.module.parameters())
         for parameter in self.module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(terms)
         # The norm of the mean gradient of all processes, hence after the division and equal everywhere.
-        return float(nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm))
+        return nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
 
     def _refuse_non_finite(self, value: float, done: Sequence[tuple[Microbatch, SummedLoss]]) -> None:
         """Stop before the weights change; name the utterances whose evidence is not finite, or all if none is."""
