@@ -96,9 +96,8 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
     # Of a model with encoder and decoder the names of the weights are those of both, so it is cut after loading.
     network = network.get_submodule(family.encoder)
     if hasattr(network, "masked_spec_embed"):
-        del (
-            network.masked_spec_embed
-        )  # UniSpeech-SAT has one though nothing is masked; it is no part of the fingerprint
+        # UniSpeech-SAT has one though nothing is masked; it is no part of the fingerprint.
+        del network.masked_spec_embed
     place = str(folder) if checkpoint is None else checkpoint
     if files and not Path(place).is_dir():
         place = str(files[0])
