@@ -68,8 +68,8 @@ def _model(kind: str, tf: Any) -> Any:
             config, model = (tf.SEWConfig, tf.SEWModel) if family == "sew" else (tf.SEWDConfig, tf.SEWDModel)
             return model(config(**WAVEFORM, **convolutions))
         case "speecht5":
-            convolutions = {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
-            return tf.SpeechT5ForSpeechToText(tf.SpeechT5Config(**ENCODER_DECODER, **convolutions, hidden_size=16))
+            prenet = {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+            return tf.SpeechT5ForSpeechToText(tf.SpeechT5Config(**ENCODER_DECODER, **prenet, hidden_size=16))
         case "whisper":
             sizes = {**ENCODER_DECODER, "d_model": 16, "num_mel_bins": 20, "max_source_positions": 50}
             return tf.WhisperModel(tf.WhisperConfig(**sizes, dropout=0.1))
