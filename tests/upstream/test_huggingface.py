@@ -32,8 +32,8 @@ from tests.upstream.speech_encoders import KINDS, save_small
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'repbench[dev]'")
 
-LENGTHS = (560, 561, 719, 720, 721, 879, 880, 881, 1039, 1040, 1200, 1599, 4007, 7001, 15_999, 16_000, 16_001, 16_320,
-           20_013, 33_333)  # fmt: skip
+LENGTHS = (895, 896, 1039, 1040, 1041, 1200, 1279, 1280, 1359, 1360, 1599, 4007, 7001, 15_999, 16_000, 16_001, 16_320,
+           20_013, 20_480, 33_333)  # fmt: skip
 """From the shortest that all families take to two of small Whisper's windows of one second."""
 
 
@@ -60,16 +60,28 @@ def alone(upstream: Any, samples: Tensor) -> Tensor:
     return layers[:, 0]
 
 
+def by_auto_classes(kind: str, folder: Path) -> tuple[Any, Any]:
+    """The encoder and the feature extractor as a user of transformers loads them."""
+    loads = transformers.SpeechT5ForSpeechToText if kind == "speecht5" else transformers.AutoModel
+    loads = transformers.ParakeetEncoder if kind == "parakeet_ctc" else loads
+    model = loads.from_pretrained(folder, local_files_only=True).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    return getattr(model, "speecht5", model).encoder if kind in {
+        "speecht5",
+        "whisper",
+        "moonshine",
+    } else model, extractor
+
+
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # transformers' own WavLM
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_are_the_hidden_states_of_transformers(saved: dict[str, Path], kind: str) -> None:
     upstream = load_upstream(f"hf:{saved[kind]}")
     samples = sound(16_000)
-    model = transformers.AutoModel.from_pretrained(saved[kind], local_files_only=True).eval()
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(saved[kind], local_files_only=True)
+    encoder, extractor = by_auto_classes(kind, saved[kind])
     inputs = extractor(samples.numpy(), sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
-        theirs = (model.encoder if kind == "whisper" else model)(**inputs, output_hidden_states=True).hidden_states
+        theirs = encoder(**inputs, output_hidden_states=True).hidden_states
     ours = alone(upstream, samples)
     assert upstream.info.layer_names == ("embedding", "layer 1", "layer 2", "layer 3")
     assert ours.shape == (4, upstream.num_frames(16_000), 16)
@@ -79,24 +91,28 @@ def test_layers_are_the_hidden_states_of_transformers(saved: dict[str, Path], ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_are_counted_exactly(saved: dict[str, Path], kind: str) -> None:
     upstream = load_upstream(f"hf:{saved[kind]}")
-    model = transformers.AutoModel.from_pretrained(saved[kind], local_files_only=True)
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(saved[kind], local_files_only=True)
+    encoder, extractor = by_auto_classes(kind, saved[kind])
     assert len(LENGTHS) == 20
     for length in LENGTHS:
         assert alone(upstream, sound(length)).shape[1] == upstream.num_frames(length), length
-        assert upstream.num_frames(length) == by_transformers(kind, model, extractor, length), length
+        assert upstream.num_frames(length) == by_transformers(kind, encoder, extractor, length), length
 
 
-def by_transformers(kind: str, model: Any, extractor: Any, length: int) -> int:
+def by_transformers(kind: str, encoder: Any, extractor: Any, length: int) -> int:
     """The frames of a sound by transformers' own lengths; a long one is given to Whisper window by window."""
+    if kind == "moonshine":
+        return int(encoder._get_feat_extract_output_lengths(length))
     windows = torch.split(sound(length), extractor.n_samples) if kind == "whisper" else [sound(length)]
     heard = [
         extractor(each.numpy(), sampling_rate=16_000, return_tensors="pt", return_attention_mask=True)
         for each in windows
     ]
     counts = torch.stack([each["attention_mask"].sum() for each in heard])  # samples, or frames of the spectrogram
-    owner = model.encoder if kind == "whisper" else model
-    return int(owner._get_feat_extract_output_lengths(counts).sum())
+    if kind == "parakeet_ctc":
+        return int(encoder._get_subsampling_output_length(counts))
+    owner = encoder.prenet if kind == "speecht5" else encoder
+    found = int(owner._get_feat_extract_output_lengths(counts).sum())
+    return found // encoder.config.squeeze_factor if kind.startswith("sew") else found
 
 
 @pytest.mark.parametrize(
@@ -106,6 +122,7 @@ def by_transformers(kind: str, model: Any, extractor: Any, length: int) -> int:
         ("wavlm-layer", {"_clock": FrameClock(hop_samples=640, window_samples=400)}, 49, 25),
         ("wav2vec2-bert", {"_bank": FrameClock(hop_samples=160, window_samples=720)}, 49, 48),
         ("whisper", {"hop_samples": 400}, 50, 40),
+        ("parakeet_ctc", {"_mel_hop": 320}, 13, 7),
     ],
 )
 def test_frames_are_never_cut_to_a_count_that_is_too_small(
@@ -133,8 +150,9 @@ def test_a_batch_is_as_each_alone(saved: dict[str, Path], kind: str) -> None:
         assert not states.layers[:, row, count:].any()
 
 
-def test_data2vec_would_hear_its_padding(saved: dict[str, Path]) -> None:
-    upstream = load_upstream(f"hf:{saved['data2vec-audio']}")
+@pytest.mark.parametrize("kind", ["data2vec-audio", "wav2vec2-conformer", "sew", "speecht5", "moonshine"])
+def test_some_families_would_hear_their_padding(saved: dict[str, Path], kind: str) -> None:
+    upstream = load_upstream(f"hf:{saved[kind]}")
     short, long = sound(7_001), sound(16_000, 2)
     own = alone(upstream, short)
     assert not upstream.preprocessor.pads
@@ -144,9 +162,12 @@ def test_data2vec_would_hear_its_padding(saved: dict[str, Path]) -> None:
 
 
 def test_the_clock_is_that_of_the_strides(saved: dict[str, Path]) -> None:
-    clocks = {kind: load_upstream(f"hf:{saved[kind]}").info for kind in ("wav2vec2", "whisper", "wav2vec2-bert")}
+    kinds = ("wav2vec2", "whisper", "wav2vec2-bert", "sew", "sew-d", "speecht5", "moonshine", "parakeet_ctc")
+    clocks = {kind: load_upstream(f"hf:{saved[kind]}").info for kind in kinds}
     assert {kind: (info.hop_samples, info.first_center_samples, info.min_samples) for kind, info in clocks.items()} == {
-        "wav2vec2": (320, 200, 400), "whisper": (320, 0, 1), "wav2vec2-bert": (320, 280, 560),
+        "wav2vec2": (320, 200, 400), "whisper": (320, 0, 1), "wav2vec2-bert": (320, 280, 560), "sew": (640, 360, 720),
+        "sew-d": (640, 360, 720), "speecht5": (320, 200, 400), "moonshine": (384, 447, 895),
+        "parakeet_ctc": (1280, 0, 320),
     }  # fmt: skip
 
 
@@ -178,13 +199,17 @@ def test_gradient_reaches_the_weights_in_training(saved: dict[str, Path], kind: 
     assert any(bool(each.grad.any()) for each in upstream.parameters() if each.grad is not None)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "whisper"])
+MASKED = [kind for kind in KINDS if kind not in {"whisper", "moonshine", "parakeet_ctc"}]
+"""Kinds that were trained with masked frames."""
+
+
+@pytest.mark.parametrize("kind", MASKED)
 def test_a_checkpoint_without_the_embedding_of_masks_has_one_fingerprint(
     saved: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     tuned = shutil.copytree(saved[kind], tmp_path / "tuned")
     weights = load_file(tuned / "model.safetensors")
-    del weights["masked_spec_embed"]
+    del weights["speecht5.encoder.prenet.masked_spec_embed" if kind == "speecht5" else "masked_spec_embed"]
     save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
     first, second = load_upstream(f"hf:{tuned}"), load_upstream(f"hf:{tuned}")
     assert first.fingerprint() == second.fingerprint() == load_upstream(f"hf:{saved[kind]}").fingerprint()

@@ -1,7 +1,8 @@
 """`hf:DIR_OR_REPO`: the speech encoders of transformers, with their own feature extractors and hidden states.
 
-wav2vec 2.0, HuBERT, WavLM and data2vec-audio read the waveform; Whisper's encoder and w2v-BERT read a spectrogram. The
-layers are transformers' `hidden_states`: the input of the first encoder layer, then the output of each layer.
+wav2vec 2.0 and its kin (HuBERT, WavLM, SEW, …) and Moonshine's encoder read the waveform; Whisper's encoder, w2v-BERT
+and Parakeet's encoder read a spectrogram. The layers are transformers' `hidden_states`: the input of the first encoder
+layer, then the output of each layer.
 
 Fine-tuning keeps the model's own dropout. No layer is dropped and nothing is masked (SpecAugment): transformers draws
 the masks from numpy's global generator, so a seed would not determine the result.
@@ -90,11 +91,13 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
                 network = model_class(config)
         else:
             weights, unwrapping = unwrapped(read_weights(files), file=files[0])
-            network, left_out = loaded(model_class, config, weights, files[0])
+            network, left_out = loaded(model_class, config, weights, files[0], decoder=family.decoder)
             notes = (*unwrapping, *left_out)
-    # WhisperModel is encoder and decoder; the names of the weights are those of both, so it is cut after loading.
-    if family.model == "WhisperModel":
-        network = network.encoder
+    # Of a model with encoder and decoder the names of the weights are those of both, so it is cut after loading.
+    network = network.get_submodule(family.encoder)
+    if hasattr(network, "masked_spec_embed"):
+        # UniSpeech-SAT has one though nothing is masked; it is no part of the fingerprint.
+        del network.masked_spec_embed
     place = str(folder) if checkpoint is None else checkpoint
     if files and not Path(place).is_dir():
         place = str(files[0])
@@ -105,7 +108,7 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
         hop_samples=preprocessor.hop_samples,
         first_center_samples=preprocessor.first_center_samples,
         min_samples=preprocessor.min_samples,
-        layer_names=("embedding", *(f"layer {number}" for number in range(1, _num_layers(config) + 1))),
+        layer_names=("embedding", *(f"layer {number}" for number in range(1, getattr(config, family.num_layers) + 1))),
         width=config.hidden_size,
         utterance_normalised=False,
         trainable=True,
@@ -160,7 +163,3 @@ def _configured(transformers: Any, family: Family, folder: Path) -> tuple[Any, A
         if hasattr(config, name):
             setattr(config, name, value)
     return config, extractor
-
-
-def _num_layers(config: Any) -> int:
-    return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)

@@ -20,12 +20,18 @@ from repbench.errors import IntegrityError, PluginError
 from repbench.upstream.adapters.frame_counts import FrameClock, clock_of_convolutions
 from repbench.upstream.adapters.huggingface_files import CONFIG_FILE, nested_preprocessor
 
+HEEDS_MASK = frozenset({"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"})
+"""Families of waveforms whose attention mask keeps padding from every hidden state.
+
+data2vec-audio has several convolutions of positions; all but the first depend on the padding. The convolutions in the
+layers of wav2vec2-conformer read it, and so do the average of SEW over two frames and SpeechT5's convolutions.
+"""
+
 
 class WaveformPreprocessor:
-    """wav2vec 2.0, HuBERT, WavLM and data2vec-audio: convolutions without padding, then a transformer.
+    """wav2vec 2.0 and its kin: convolutions without padding, then a transformer.
 
-    With `feat_extract_norm` "group" a convolution is normalised over the whole time, padding included. data2vec-audio
-    has several convolutions of positions; all but the first depend on the padding.
+    With `feat_extract_norm` "group" a convolution is normalised over the whole time, padding included.
 
     Args:
         config: The configuration of the model.
@@ -35,13 +41,17 @@ class WaveformPreprocessor:
     cuts_long_sounds = False
 
     def __init__(self, config: Any, extractor: Any) -> None:
-        self._clock: FrameClock = clock_of_convolutions(config.conv_kernel, config.conv_stride)
+        self._clock: FrameClock = clock_of_convolutions(*self._convolutions(config))
         self.hop_samples = self._clock.hop_samples
         self.first_center_samples = self._clock.first_center_samples
         self.min_samples = self._clock.window_samples
-        heeds_mask = config.model_type != "data2vec-audio" and config.feat_extract_norm == "layer"
+        heeds_mask = config.model_type in HEEDS_MASK and config.feat_extract_norm == "layer"
         self.pads = bool(extractor.return_attention_mask) and heeds_mask
         self._extractor = extractor
+
+    def _convolutions(self, config: Any) -> tuple[Sequence[int], Sequence[int]]:
+        """Kernels and strides from the waveform to the frames of the hidden states."""
+        return config.conv_kernel, config.conv_stride
 
     def num_frames(self, num_samples: int) -> int:
         return self._clock.num_frames(num_samples)
@@ -52,6 +62,24 @@ class WaveformPreprocessor:
         _check_count(states.shape[2], max(counts), max(map(len, waveforms)))
         # (L, B, F, D) -> B times (L, F, D)
         return [states[:, row, :count] for row, count in enumerate(counts)]
+
+
+class SqueezedPreprocessor(WaveformPreprocessor):
+    """SEW and SEW-D: the layers read means of `squeeze_factor` (2) frames of the convolutions.
+
+    The model repeats the last hidden state at the rate of the convolutions; its hidden states are at the lower one.
+    """
+
+    def _convolutions(self, config: Any) -> tuple[Sequence[int], Sequence[int]]:
+        kernels, strides = super()._convolutions(config)
+        return [*kernels, config.squeeze_factor], [*strides, config.squeeze_factor]
+
+
+class MoonshinePreprocessor(WaveformPreprocessor):
+    """Moonshine's encoder: three convolutions, the first normalised over the whole time, padding included."""
+
+    def _convolutions(self, config: Any) -> tuple[Sequence[int], Sequence[int]]:
+        return (127, 7, 3), (64, 3, 2)  # constants in the model's code
 
 
 class FilterBankPreprocessor:
@@ -89,6 +117,45 @@ class FilterBankPreprocessor:
         valid = inputs["attention_mask"].sum(dim=1).tolist()  # (B, F) -> (B,)
         for count, given, waveform in zip(counts, valid, waveforms, strict=True):
             _check_count(given, count, len(waveform))
+        # (L, B, F, D) -> B times (L, F, D)
+        return [states[:, row, :count] for row, count in enumerate(counts)]
+
+
+class SubsampledPreprocessor:
+    """Parakeet's encoder (FastConformer): a log-mel spectrogram, then strided convolutions.
+
+    Mel frame j is centred at sample j * `hop_length`. Each convolution has a stride of 2 and a padding that puts its
+    output k on input 2k, so frame k of the model is centred on mel frame k * `subsampling_factor` (8).
+
+    Args:
+        config: The configuration of the encoder.
+        extractor: Its feature extractor.
+    """
+
+    first_center_samples = 0
+    pads = True
+    cuts_long_sounds = False
+
+    def __init__(self, config: Any, extractor: Any) -> None:
+        self._mel_hop = int(extractor.hop_length)
+        self._stride = int(config.subsampling_factor)
+        self.hop_samples = self._stride * self._mel_hop
+        self.min_samples = 2 * self._mel_hop  # a variance needs two frames
+        self._extractor = extractor
+
+    def num_frames(self, num_samples: int) -> int:
+        # Rounding up at each convolution equals rounding up once.
+        return -(-(num_samples // self._mel_hop) // self._stride)
+
+    def encode(self, network: nn.Module, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        inputs = _extracted(self._extractor, waveforms)
+        states = _hidden_states(network, inputs)
+        counts = [self.num_frames(len(waveform)) for waveform in waveforms]
+        # As for w2v-BERT, the mask counts: the spectrogram has one frame more than the longest row.
+        valid = (-(-inputs["attention_mask"].sum(dim=1) // self._stride)).tolist()  # (B, mel frames) -> (B,)
+        for count, given, waveform in zip(counts, valid, waveforms, strict=True):
+            _check_count(given, count, len(waveform))
+        _check_count(states.shape[2], -(-inputs["attention_mask"].shape[1] // self._stride), max(map(len, waveforms)))
         # (L, B, F, D) -> B times (L, F, D)
         return [states[:, row, :count] for row, count in enumerate(counts)]
 
@@ -149,20 +216,66 @@ class Family(NamedTuple):
         model: Class of the model in transformers.
         extractor: Class of its feature extractor in transformers.
         preprocessor: Our class that counts frames and calls both.
+        encoder: Path of the encoder in the model; "" if the model is the encoder.
+        decoder: First parts of the names of weights that are not the encoder's; they may be missing.
+        num_layers: The setting that holds the number of layers.
     """
 
     model: str
     extractor: str
-    preprocessor: type[WaveformPreprocessor] | type[FilterBankPreprocessor] | type[WindowPreprocessor]
+    preprocessor: (
+        type[WaveformPreprocessor]
+        | type[FilterBankPreprocessor]
+        | type[SubsampledPreprocessor]
+        | type[WindowPreprocessor]
+    )
+    encoder: str = ""
+    decoder: tuple[str, ...] = ()
+    num_layers: str = "num_hidden_layers"
 
+
+_WAVEFORMS = "Wav2Vec2FeatureExtractor"
+_PARAKEET = Family("ParakeetEncoder", "ParakeetFeatureExtractor", SubsampledPreprocessor)
 
 FAMILIES = {
-    "wav2vec2": Family("Wav2Vec2Model", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
-    "hubert": Family("HubertModel", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
-    "wavlm": Family("WavLMModel", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
-    "data2vec-audio": Family("Data2VecAudioModel", "Wav2Vec2FeatureExtractor", WaveformPreprocessor),
-    "whisper": Family("WhisperModel", "WhisperFeatureExtractor", WindowPreprocessor),
+    "wav2vec2": Family("Wav2Vec2Model", _WAVEFORMS, WaveformPreprocessor),
+    "hubert": Family("HubertModel", _WAVEFORMS, WaveformPreprocessor),
+    "wavlm": Family("WavLMModel", _WAVEFORMS, WaveformPreprocessor),
+    "data2vec-audio": Family("Data2VecAudioModel", _WAVEFORMS, WaveformPreprocessor),
+    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", _WAVEFORMS, WaveformPreprocessor),
+    "unispeech": Family("UniSpeechModel", _WAVEFORMS, WaveformPreprocessor),
+    "unispeech-sat": Family("UniSpeechSatModel", _WAVEFORMS, WaveformPreprocessor),
+    "sew": Family("SEWModel", _WAVEFORMS, SqueezedPreprocessor),
+    "sew-d": Family("SEWDModel", _WAVEFORMS, SqueezedPreprocessor),
+    "speecht5": Family(
+        "SpeechT5ForSpeechToText",
+        "SpeechT5FeatureExtractor",
+        WaveformPreprocessor,
+        encoder="speecht5.encoder",
+        decoder=("speecht5.decoder.", "text_decoder_postnet."),
+        num_layers="encoder_layers",
+    ),
+    "whisper": Family(
+        "WhisperModel",
+        "WhisperFeatureExtractor",
+        WindowPreprocessor,
+        encoder="encoder",
+        decoder=("decoder.",),
+        num_layers="encoder_layers",
+    ),
+    "moonshine": Family(
+        "MoonshineModel",
+        _WAVEFORMS,
+        MoonshinePreprocessor,
+        encoder="encoder",
+        decoder=("decoder.",),
+        num_layers="encoder_num_hidden_layers",
+    ),
     "wav2vec2-bert": Family("Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor", FilterBankPreprocessor),
+    "parakeet_encoder": _PARAKEET,
+    "parakeet_ctc": _PARAKEET,
+    "parakeet_rnnt": _PARAKEET,
+    "parakeet_tdt": _PARAKEET,
 }
 """By the `model_type` of a configuration."""
 
@@ -221,6 +334,10 @@ def check_extractor(family: Family, config: Any, extractor: Any, settings: dict[
     elif family.preprocessor is FilterBankPreprocessor:
         stacked = extractor.num_mel_bins * extractor.stride
         pairs.append(("feature_projection_input_dim", config.feature_projection_input_dim, "num_mel_bins", stacked))
+    elif family.preprocessor is SubsampledPreprocessor:
+        pairs.append(("num_mel_bins", config.num_mel_bins, "feature_size", extractor.feature_size))
+    elif family.preprocessor is MoonshinePreprocessor:
+        pairs.append(("channels", 1, "feature_size", extractor.feature_size))
     else:
         pairs.append(("conv_dim", 1, "feature_size", extractor.feature_size))
     faults = [

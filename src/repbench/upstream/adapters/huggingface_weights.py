@@ -21,9 +21,6 @@ _HEAD = re.compile(
 )
 """First parts of the names of weights that a task head adds to an encoder."""
 
-_NEVER_READ = ("masked_spec_embed", "decoder.")
-"""Weights without effect on hidden states: of masks, which are switched off, and of Whisper's decoder."""
-
 _OPTIONAL_PARTS = {"adapter", "intermediate_ffn", "masked_spec_embed"}
 """Parts that an encoder has only if its configuration enables them."""
 
@@ -33,12 +30,17 @@ _COMPUTES = (
     "conv_kernel", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_kernel_size",
     "adapter_attn_dim", "num_buckets", "max_bucket_distance", "position_embeddings_type", "conv_depthwise_kernel_size",
     "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function", "num_mel_bins",
-    "max_source_positions", "scale_embedding",
+    "max_source_positions", "scale_embedding", "squeeze_factor", "rotary_embedding_base", "feature_layer_norm_eps",
+    "position_buckets", "max_relative_positions", "share_att_key", "pos_att_type", "relative_attention", "norm_rel_ebd",
+    "encoder_num_hidden_layers", "encoder_num_attention_heads", "encoder_num_key_value_heads", "encoder_hidden_act",
+    "rope_parameters", "subsampling_factor", "scale_input", "encoder_max_relative_position",
 )  # fmt: skip
 """Settings that determine the hidden states of an encoder; some change no shape of a weight."""
 
 
-def loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path) -> tuple[nn.Module, tuple[str, ...]]:
+def loaded(
+    model_class: Any, config: Any, weights: dict[str, Tensor], file: Path, *, decoder: tuple[str, ...] = ()
+) -> tuple[nn.Module, tuple[str, ...]]:
     """Build a model with these weights; transformers maps the names of its older versions.
 
     Args:
@@ -46,6 +48,7 @@ def loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path
         config: Its configuration.
         weights: From names to tensors of any shape.
         file: Their source, for error messages.
+        decoder: First parts of the names of weights that are not the encoder's; they may be missing.
 
     Returns:
         The model, and a note on the weights that were left out, if any.
@@ -60,8 +63,9 @@ def loaded(model_class: Any, config: Any, weights: dict[str, Tensor], file: Path
     except RuntimeError as error:
         what = f"The weights do not fit the configuration: {error}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded") from error
-    # Of Whisper only the encoder is used, so weights of its decoder may be missing.
-    missing = [key for key in sorted(found["missing_keys"]) if not key.startswith("decoder.")]
+    # Only the encoder is used, so weights of a decoder may be missing; and nothing is masked.
+    unused = (*decoder, "masked_spec_embed")
+    missing = [key for key in sorted(found["missing_keys"]) if not key.startswith(unused)]
     if missing:
         what = f"The weights do not fit the configuration: {len(missing)} missing: {named(missing)}"
         raise IntegrityError(what, file=file, do="Give the weights of this model; nothing was loaded")
@@ -97,7 +101,8 @@ def _sorted_out(
         inner = key.removeprefix(prefix)
         root, _, rest = inner.partition(".")
         of_encoder = root in parts | _OPTIONAL_PARTS and not (with_head and rest in {"weight", "bias"})
-        if inner.startswith(_NEVER_READ):
+        # Without effect on hidden states: a decoder, and what stands for masked frames.
+        if inner.startswith("decoder.") or inner.endswith("masked_spec_embed"):
             continue
         outside = inner == key and not of_encoder
         if outside and (with_head or _HEAD.fullmatch(root)):
@@ -120,7 +125,8 @@ def check_weights_folder(weights: Path, config: dict[str, Any], folder: Path) ->
     """
     if not (weights / CONFIG_FILE).is_file():
         return
-    own = read_settings(weights, CONFIG_FILE)
+    # Parakeet's configurations hold that of the encoder.
+    own, config = (each | (each.get("encoder_config") or {}) for each in (read_settings(weights, CONFIG_FILE), config))
     faults = [
         f"`{key}` is {config[key]!r} there and {own[key]!r} here"
         for key in _COMPUTES
