@@ -160,6 +160,7 @@ class DraftUtterance:
 
     Attributes:
         fault: The fault that the layout found in it, if any; reported together with all other faults.
+        where: The file and the row that describe it, for errors about its labels.
     """
 
     id: str
@@ -176,6 +177,7 @@ class DraftUtterance:
     fault: RepbenchError | None = None
     channel: Channel | None = None
     turns: tuple[Turn, ...] | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +292,11 @@ class CorpusSource(Protocol):
 
 @runtime_checkable
 class CorpusLayout(Protocol):
-    """A reader of corpora of one form on disk."""
+    """A reader of corpora of one form on disk.
+
+    A layout whose files hold phones themselves has the attribute `has_alignments = True`: the options of alignments
+    (`relabel`, `keep_labels`) then hold for these too.
+    """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the corpus under `root`.
