@@ -275,6 +275,47 @@ def corpus_move(
     typer.echo(f"{corpus}: {moved.name}, {len(moved.utterances)} utterances under {root}")
 
 
+@corpus_app.command("export", short_help="Write a corpus for lhotse, datasets or Kaldi.")
+def corpus_export(
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|DIR", help="A registered corpus or a manifest's folder.", autocompletion=completion.corpora
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder to write.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="huggingface, kaldi or lhotse.")],
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the sounds of a manifest, if they were moved.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a corpus in the format of another tool; what the format cannot hold is named."""
+    from repbench.corpora.export import export
+    from repbench.corpora.open import open_corpus
+
+    reporter = reporter_for(quiet)
+    with reporter.stage(f"corpus {corpus}") as advance:
+        opened = open_corpus(corpus, root=root, progress=advance, say=reporter.say)
+    with reporter.stage(f"writing {opened.name}") as advance:
+        written = export(opened, to, out, progress=advance)
+    if as_json:
+        print_json(
+            {
+                "folder": str(written.folder),
+                "format": written.kind,
+                "fingerprint": opened.fingerprint,
+                "utterances": written.num_utterances,
+                "notes": written.notes,
+            }
+        )
+        return
+    for note in written.notes:
+        reporter.say(f"note: {note}")
+    typer.echo(f"{out}: {printable(opened.name)} for {to}, {written.num_utterances} utterances")
+
+
 @contextlib.contextmanager
 def _faults_named() -> Iterator[None]:
     """Print the first faults of an error that sums up several, one a line, before the error."""
