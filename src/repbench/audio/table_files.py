@@ -335,6 +335,8 @@ def _stat_of(path: Path) -> os.stat_result:
         raise DataError("The table is missing", file=path, do="Put it back, or prepare the corpus again") from error
     except PermissionError as error:
         raise EnvironmentFault("The table may not be read", file=path, do="Check its permissions") from error
+    except OSError as error:  # a name that no disk can hold
+        raise DataError(f"The table cannot be opened: {error.strerror}", file=path, do=_AGAIN) from error
 
 
 def _import_pyarrow() -> Any:

@@ -40,7 +40,7 @@ class PrepareArguments:
         str,
         typer.Argument(
             metavar="KIND",
-            help="librispeech, timit, kaldi, csv, …: see `list corpora`.",
+            help="librispeech, huggingface, lhotse, kaldi, csv, …: see `list corpora`.",
             autocompletion=completion.corpora,
         ),
     ]
@@ -50,7 +50,8 @@ class PrepareArguments:
         Path | None, typer.Option(metavar="PATH", help="Phone alignments: a file or folder of a known format.")
     ] = None
     tier: Annotated[
-        str | None, typer.Option(metavar="NAME", help="TextGrids: the tier of phones, such as MAU or 'Ann - phones'.")
+        str | None,
+        typer.Option(metavar="NAME", help="TextGrids, MFA, lhotse: the tier of phones, such as MAU or 'Ann - phones'."),
     ] = None
     relabel: Annotated[
         list[str] | None,
@@ -74,10 +75,12 @@ class PrepareArguments:
     ] = None
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="csv, mosi, kaldi: the table, labels or data folder, if not in DIR."),
+        typer.Option(
+            metavar="FILE", help="csv, mosi, kaldi, lhotse, …: the table, labels or data folder, if not in DIR."
+        ),
     ] = None
     column: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: column of the table that holds a field.")
+        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv, huggingface: column that holds a field.")
     ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="mosei: standard or mockingjay2020, its filter and split.")

@@ -230,12 +230,12 @@ class PrepareOptions:
 
     Attributes:
         alignments: File or folder of phone alignments.
-        tier: Of TextGrids the tier of phones; None for the one with a known name.
+        tier: Of TextGrids, and of what else has tiers, the one of phones; None for the one with a known name.
         relabel: From labels of the alignments to the phones that they mean; None: not labelled.
         keep_labels: Whether the labels of the alignments are neither folded nor checked.
         table: The table of the `csv` layout, the labels of `mosi` and `mosei`; None: the one such file in the root. The
-            data folder of the `kaldi` layout; None: the root.
-        columns: For the `csv` layout, from the field's name to the table's column name.
+            data folder of `kaldi`, the tables of `huggingface`, the manifests of `lhotse`; None: the root.
+        columns: For the layouts `csv` and `huggingface`, from the field's name to the table's column name.
         features: For the `csv` layout, what the frames of its column `features` are.
         variant: One of the layout's own ways to choose and divide its utterances; None: its default.
         pattern: For the `pattern` layout, how its files are named (`{speaker}_{emotion}_{take}.wav`).

@@ -91,6 +91,8 @@ def read_facts(folder: Path) -> ExportedFacts | None:
         return None
     try:
         fields = json.loads(path.read_bytes())
+        # a lone surrogate, which JSON can escape and UTF-8 cannot hold
+        json.dumps(fields, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise DataError(f"This is not valid JSON: {error}", file=path, do=_AGAIN) from error
     if not isinstance(fields, dict) or fields.get("schema") != _SCHEMA:
