@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,23 @@ def test_worker_processes_read_cells(tmp_path: Path, kind: str, start: str) -> N
     table = noise_table(tmp_path, kind)
     paths = [cell_path(table, "audio", row) for row in (6, 0, 3, 5, 1)]
     assert measure(paths[0]).num_samples == 1_006
-    with table_files._opened.lock, multiprocessing.get_context(start).Pool(2) as pool:
-        assert pool.map_async(_length, paths).get(timeout=60) == [1_006, 1_000, 1_003, 1_005, 1_001]
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with table_files._opened.lock:
+            held.set()
+            forked.wait(60)
+
+    # another thread, as one that prepares a corpus: a fork would copy its lock and not the thread
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    try:
+        with multiprocessing.get_context(start).Pool(2) as pool:
+            assert pool.map_async(_length, paths).get(timeout=60) == [1_006, 1_000, 1_003, 1_005, 1_001]
+    finally:
+        forked.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("kind", KINDS)

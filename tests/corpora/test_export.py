@@ -200,6 +200,13 @@ def test_samples_are_written_without_loss(bits: int, ending: str) -> None:
     assert len(content) < samples.size * 4 + 200
 
 
+def test_full_scale_is_no_whole_number_of_any_depth() -> None:
+    """1.0 is one step above the largest integer: it needs floats."""
+    samples = np.array([0.5, 1.0, -1.0], np.float32)
+    assert encoded(samples, 16_000)[1] == ".wav"
+    assert encoded(samples[[0, 2]], 16_000)[1] == ".flac"
+
+
 def test_a_whole_file_is_copied_byte_for_byte(tmp_path: Path) -> None:
     corpus = rich_corpus(tmp_path)
     by_id = {each.id: each for each in corpus.utterances}
