@@ -72,7 +72,11 @@ ROOMS = {
         "open": {"contract", "manifest"},
         "read": {"conditions", "contract", "manifest"}, "conditions": {"contract"},
         "manifest": {"alignments", "contract", "faults", "layouts", "rttm", "safe_paths", "textfiles", "turns"},
-        "layouts": {"alignments", "contract", "faults", "safe_paths", "textfiles"},
+        "export": {"contract", "durations", "exported_facts", "layouts", "rttm"},
+        "layouts": {
+            *("alignments", "contract", "durations", "exported_facts", "faults", "safe_paths", "textfiles"),
+        },
+        "exported_facts": {"contract"}, "durations": set(),
         "turns": {"alignments", "contract", "safe_paths", "textfiles"}, "rttm": {"contract", "textfiles"},
         "alignments": {"contract", "phone_sets", "textfiles"},
         "faults": {"contract"}, "phone_sets": {"contract"}, "families": set(),

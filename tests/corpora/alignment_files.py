@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,20 @@ def label_line(name: str, intervals: Intervals) -> str:
     return " ".join([name, *labels]) + "\n"
 
 
+def mlf(name: str, intervals: Intervals) -> str:
+    return f'"*/{name}.lab"\n{hts(name, intervals)}.\n'
+
+
+def item(name: str, intervals: Intervals) -> str:
+    return "".join(f"{name} {start:.4f} {end:.4f} {label} x y s1\n" for start, end, label in intervals)
+
+
+def mfa_json(_: str, intervals: Intervals) -> str:
+    entries = [[round(start, 4), round(end, 4), label] for start, end, label in intervals]
+    tiers = {"words": {"type": "interval", "entries": []}, "phones": {"type": "interval", "entries": entries}}
+    return json.dumps({"start": 0.0, "end": intervals[-1][1], "tiers": tiers})
+
+
 FORMATS = {
     "long TextGrid": Format(name="{}.TextGrid", write=lambda _, intervals: long_textgrid(intervals), unit_s=1e-4),
     "short TextGrid": Format(name="{}.TextGrid", write=lambda _, intervals: short_textgrid(intervals), unit_s=1e-4),
@@ -89,6 +104,9 @@ FORMATS = {
     "xlabel": Format(name="{}.lab", write=xlabel, unit_s=1e-4, holds_gaps=False),
     "CTM": Format(name="all.ctm", write=ctm, unit_s=1e-4, prefix=";; made by hand\n"),
     "CTM in a .txt": Format(name="ali.txt", write=ctm, unit_s=1e-4, prefix=""),
+    "master label file": Format(name="all.mlf", write=mlf, unit_s=1e-4, prefix="#!MLF!#\n"),
+    "items": Format(name="all.item", write=item, unit_s=1e-4, prefix="#file onset offset #phone prev next speaker\n"),
+    "MFA's JSON": Format(name="{}.json", write=mfa_json, unit_s=1e-4),
     "label lines": Format(
         name="converted_aligned_phones.txt",
         write=label_line,

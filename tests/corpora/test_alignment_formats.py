@@ -374,7 +374,10 @@ def test_text_beside_textgrids_is_read_over(tmp_path: Path) -> None:
         ({"x.ctm": "a 1 0 0.2 sil\na 2 0.2 0.3 sil\n"}, "is on 2 channels: 1, 2"),
         ({"x.ctm": ";; nothing\n"}, "holds no utterance"),
         ({"x.txt": label_line("a", PHONES) * 2}, "occurs twice, in lines 1 and 2.*utterance a|twice"),
-        ({"b.wav": ""}, r"holds no alignment; looked for files that end in \.ctm, \.lab, \.phn, \.textgrid, \.txt"),
+        (
+            {"b.wav": ""},
+            r"holds no alignment; looked for .* \.ctm, \.item, \.json, \.lab, \.mlf, \.phn, \.textgrid, \.txt",
+        ),
     ],
 )
 def test_what_cannot_be_told_or_read_is_refused(tmp_path: Path, files: dict[str, str], what: str) -> None:
@@ -392,7 +395,9 @@ def test_one_file_says_which_utterance_it_is_of(tmp_path: Path) -> None:
     assert phones_of(align(draft, tmp_path / "a.txt"))["a"] is not None
     with pytest.raises(DataError, match=r"one alignment \(`start end phone`\) and is named after no utterance"):
         align(draft, tmp_path / "x.txt")
-    with pytest.raises(DataError, match=r"must end in \.TextGrid, \.phn, \.ctm, \.lab, \.txt.*a\.wav"):
+    with pytest.raises(
+        DataError, match=r"must end in \.TextGrid, \.phn, \.ctm, \.mlf, \.json, \.item, \.lab, \.txt.*a\.wav"
+    ):
         align(draft, tmp_path / "root" / "a.wav")
     with pytest.raises(DataError, match=r"does not exist.*gone"):
         align(draft, tmp_path / "gone")

@@ -311,7 +311,7 @@ class TestJson:
         [
             ('{"path": "a.wav"}\n{"path": "b.wav", "tags": ["x"]}', r"`tags` holds a list.*t\.jsonl:2, key tags"),
             ('{"audio": {"path": "a.wav"}}', r"`audio` holds an object.*a separate column"),
-            ('{"id": "c", "supervisions": [], "recording": {}}', r"`supervisions` holds a list.*lhotse kaldi export"),
+            ('{"id": "c", "supervisions": [], "recording": {}}', r"`supervisions` holds a list.*corpus prepare lhotse"),
             ('{"path": "a.wav"\n', r"not valid JSON.*t\.jsonl:1"),
             ('{"path": "a.wav", "path": "b.wav"}', "a key occurs twice"),
             ('{"path": "a.wav", "x": NaN}', "NaN is not a number"),

@@ -274,6 +274,52 @@ def _tables(folder: Path) -> list[Seed]:
     return seeds
 
 
+def _exchange(folder: Path) -> list[Seed]:
+    """Tables with sounds in them, and the manifests of lhotse, as an export writes them."""
+    import gzip
+    import shutil
+
+    import pyarrow.parquet as pq
+    from pyarrow import ipc
+
+    from repbench.corpora import manifest
+    from repbench.corpora.contract import CorpusLayout, PrepareOptions
+    from repbench.corpora.export import export
+    from repbench.corpora.layouts.huggingface import HUGGINGFACE
+    from repbench.corpora.layouts.lhotse import LHOTSE
+    from tests.corpora.rich_corpus import rich_corpus
+
+    def prepared(layout: CorpusLayout, root: Path, table: Path) -> Read:
+        def read() -> None:
+            shutil.rmtree(folder / "again", ignore_errors=True)
+            manifest.write(layout.prepare(root, PrepareOptions(table=table)), folder / "again")
+
+        return read
+
+    corpus = rich_corpus(folder)
+    saved, cuts = (export(corpus, kind, folder / kind).folder for kind in ("huggingface", "lhotse"))
+    arrow = saved / "train" / "data-00000-of-00001.arrow"
+    parquet, footed = folder / "parquet" / "t.parquet", folder / "footed" / "t.arrow"
+    table = ipc.open_stream(arrow.read_bytes()).read_all()
+    for path in (parquet, footed):
+        path.parent.mkdir()
+    pq.write_table(table, parquet)
+    with footed.open("wb") as stream, ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+    plain = cuts / "cuts.jsonl"
+    plain.write_bytes(gzip.decompress((cuts / "cuts.jsonl.gz").read_bytes()))
+    (cuts / "cuts.jsonl.gz").unlink()
+    packed = folder / "packed" / "cuts.jsonl.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    of_saved = [arrow, saved / "dataset_dict.json", saved / "train" / "state.json", saved / "repbench-corpus.json"]
+    return [
+        *(_seed(path, prepared(HUGGINGFACE, saved, saved)) for path in of_saved),
+        *(_seed(path, prepared(HUGGINGFACE, path.parent, path)) for path in (parquet, footed)),
+        *(_seed(path, prepared(LHOTSE, folder, path)) for path in (plain, packed)),
+    ]
+
+
 def _csd(folder: Path) -> list[Seed]:
     from repbench.corpora.layouts.csd import read_csd
     from tests.corpora.computational_sequences import PUBLISHED, pack, write_csd
@@ -463,6 +509,7 @@ TARGETS = {
         Target(name="manifest", seeds=_manifest, weight=4),
         Target(name="index", seeds=_index, weight=4, refusals=(RepbenchError, NoticedError)),
         Target(name="tables", seeds=_tables, weight=4),
+        Target(name="exchange", seeds=_exchange, weight=2),
         Target(name="csd", seeds=_csd, weight=0.5),
         Target(name="yaml", seeds=_yaml, weight=2),
         Target(name="pickles", seeds=_pickles, weight=2),

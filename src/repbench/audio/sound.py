@@ -5,6 +5,8 @@ file decide on its format, not its name. libsndfile reads many files that are tr
 without an error and returns fewer samples, so the header is read here (`repbench.audio.headers`) and compared with the
 bytes of the file before libsndfile opens it. The size of the file bounds the memory that a header can make it take.
 
+A sound may be a cell of a table (`repbench.audio.table_files`): a path below a file.
+
 Axes: T samples, C channels. Times are in seconds; the sample at the time t is round(t * rate).
 """
 
@@ -26,6 +28,7 @@ import numpy.typing as npt
 
 from repbench.audio.headers.header import CONVERT, FETCH, WRITE_AGAIN, Header, HeaderFault
 from repbench.audio.headers.reading import read_header
+from repbench.audio.table_files import place_of_cell, read_cell
 from repbench.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -361,12 +364,8 @@ def _opened(path: Path | str, utterance: str | None) -> Iterator[_File]:
             header = read_header(stream)
         except HeaderFault as fault:
             _refuse(str(fault), path, utterance, fault.do)
-        # libsndfile takes the descriptor where it is: `_bytes_of` opens it unbuffered, so that `seek` moves it at once.
-        stream.seek(header.start)
         try:
-            sound = ForwardSoundFile(
-                stream.fileno() if header.mended is None else io.BytesIO(header.mended), closefd=False
-            )
+            sound = ForwardSoundFile(_source(stream, header), closefd=False)
             num_skipped = 0
             if header.with_table is not None and sound.frames < (header.decoded_samples or 0):
                 sound.close()
@@ -380,11 +379,23 @@ def _opened(path: Path | str, utterance: str | None) -> Iterator[_File]:
             yield file
 
 
+def _source(stream: BinaryIO, header: Header) -> int | io.BytesIO:
+    """What libsndfile opens: the descriptor of a file, or bytes in memory."""
+    if header.mended is not None:
+        return io.BytesIO(header.mended)
+    # libsndfile takes the descriptor where it is: `_bytes_of` opens it unbuffered, so that `seek` moves it at once.
+    stream.seek(header.start)
+    # of bytes it knows no start but the first
+    return io.BytesIO(stream.read()) if isinstance(stream, io.BytesIO) else stream.fileno()
+
+
 @contextlib.contextmanager
 def _bytes_of(path: Path, utterance: str | None) -> Iterator[BinaryIO]:
     try:
         os.fspath(path).encode("utf-8")
-        stream = path.open("rb", buffering=0)
+        stream: BinaryIO = path.open("rb", buffering=0)
+    except NotADirectoryError:
+        stream = _cell(path, utterance)
     except UnicodeEncodeError:
         _refuse("The name of the file is not valid UTF-8", path, utterance, "Rename the file")
     except FileNotFoundError:
@@ -397,7 +408,16 @@ def _bytes_of(path: Path, utterance: str | None) -> Iterator[BinaryIO]:
         yield stream
 
 
+def _cell(path: Path, utterance: str | None) -> io.BytesIO:
+    """The bytes of a sound below a file, which must be a cell of a table."""
+    if (place := place_of_cell(path)) is None:
+        _refuse("The sound file is missing: a part of its path is a file", path, utterance, "Prepare the corpus again")
+    return io.BytesIO(read_cell(place, utterance=utterance))
+
+
 def _refuse(what: str, path: Path, utterance: str | None, do: str) -> NoReturn:
+    if "{name}" in do and place_of_cell(path) is not None:
+        do = "Write the sound of this row as WAV or FLAC, or take the row out of the table"
     made = path.stem + (".wav" if path.suffix.lower() != ".wav" else "-mended.wav")
     do = do.replace("{name}", shlex.quote(path.name)).replace("{wav}", shlex.quote(made))
     raise DataError(what, file=path, utterance=utterance, do=do)

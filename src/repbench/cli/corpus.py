@@ -40,7 +40,7 @@ class PrepareArguments:
         str,
         typer.Argument(
             metavar="KIND",
-            help="librispeech, timit, kaldi, csv, …: see `list corpora`.",
+            help="librispeech, huggingface, lhotse, kaldi, csv, …: see `list corpora`.",
             autocompletion=completion.corpora,
         ),
     ]
@@ -50,7 +50,8 @@ class PrepareArguments:
         Path | None, typer.Option(metavar="PATH", help="Phone alignments: a file or folder of a known format.")
     ] = None
     tier: Annotated[
-        str | None, typer.Option(metavar="NAME", help="TextGrids: the tier of phones, such as MAU or 'Ann - phones'.")
+        str | None,
+        typer.Option(metavar="NAME", help="TextGrids, MFA, lhotse: the tier of phones, such as MAU or 'Ann - phones'."),
     ] = None
     relabel: Annotated[
         list[str] | None,
@@ -74,10 +75,12 @@ class PrepareArguments:
     ] = None
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="csv, mosi, kaldi: the table, labels or data folder, if not in DIR."),
+        typer.Option(
+            metavar="FILE", help="csv, mosi, kaldi, lhotse, …: the table, labels or data folder, if not in DIR."
+        ),
     ] = None
     column: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv: column of the table that holds a field.")
+        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="csv, huggingface: column that holds a field.")
     ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="mosei: standard or mockingjay2020, its filter and split.")
@@ -273,6 +276,47 @@ def corpus_move(
         print_json({"corpus": str(corpus), "root": str(root), "fingerprint": moved.fingerprint})
         return
     typer.echo(f"{corpus}: {moved.name}, {len(moved.utterances)} utterances under {root}")
+
+
+@corpus_app.command("export", short_help="Write a corpus for lhotse, datasets or Kaldi.")
+def corpus_export(
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|DIR", help="A registered corpus or a manifest's folder.", autocompletion=completion.corpora
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder to write.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="huggingface, kaldi or lhotse.")],
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the sounds of a manifest, if they were moved.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a corpus in the format of another tool; what the format cannot hold is named."""
+    from repbench.corpora.export import export
+    from repbench.corpora.open import open_corpus
+
+    reporter = reporter_for(quiet)
+    with reporter.stage(f"corpus {corpus}") as advance:
+        opened = open_corpus(corpus, root=root, progress=advance, say=reporter.say)
+    with reporter.stage(f"writing {opened.name}") as advance:
+        written = export(opened, to, out, progress=advance)
+    if as_json:
+        print_json(
+            {
+                "folder": str(written.folder),
+                "format": written.kind,
+                "fingerprint": opened.fingerprint,
+                "utterances": written.num_utterances,
+                "notes": written.notes,
+            }
+        )
+        return
+    for note in written.notes:
+        reporter.say(f"note: {note}")
+    typer.echo(f"{out}: {printable(opened.name)} for {to}, {written.num_utterances} utterances")
 
 
 @contextlib.contextmanager

@@ -160,6 +160,7 @@ class DraftUtterance:
 
     Attributes:
         fault: The fault that the layout found in it, if any; reported together with all other faults.
+        where: The file and the row that describe it, for errors about its labels.
     """
 
     id: str
@@ -176,6 +177,7 @@ class DraftUtterance:
     fault: RepbenchError | None = None
     channel: Channel | None = None
     turns: tuple[Turn, ...] | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,12 +230,12 @@ class PrepareOptions:
 
     Attributes:
         alignments: File or folder of phone alignments.
-        tier: Of TextGrids the tier of phones; None for the one with a known name.
+        tier: Of TextGrids, and of what else has tiers, the one of phones; None for the one with a known name.
         relabel: From labels of the alignments to the phones that they mean; None: not labelled.
         keep_labels: Whether the labels of the alignments are neither folded nor checked.
         table: The table of the `csv` layout, the labels of `mosi` and `mosei`; None: the one such file in the root. The
-            data folder of the `kaldi` layout; None: the root.
-        columns: For the `csv` layout, from the field's name to the table's column name.
+            data folder of `kaldi`, the tables of `huggingface`, the manifests of `lhotse`; None: the root.
+        columns: For the layouts `csv` and `huggingface`, from the field's name to the table's column name.
         features: For the `csv` layout, what the frames of its column `features` are.
         variant: One of the layout's own ways to choose and divide its utterances; None: its default.
         pattern: For the `pattern` layout, how its files are named (`{speaker}_{emotion}_{take}.wav`).
@@ -290,7 +292,11 @@ class CorpusSource(Protocol):
 
 @runtime_checkable
 class CorpusLayout(Protocol):
-    """A reader of corpora of one form on disk."""
+    """A reader of corpora of one form on disk.
+
+    A layout whose files hold phones themselves has the attribute `has_alignments = True`: the options of alignments
+    (`relabel`, `keep_labels`) then hold for these too.
+    """
 
     def prepare(self, root: Path, options: PrepareOptions) -> Draft:
         """Describe the corpus under `root`.

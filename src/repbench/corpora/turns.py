@@ -41,7 +41,7 @@ def joined_turns(turns: Iterable[Turn]) -> tuple[Turn, ...]:
 
 
 def checked_turns(
-    turns: Iterable[Turn], duration_s: float, *, utterance: str | None = None, file: Path | None = None
+    turns: Iterable[Turn], duration_s: float, *, utterance: str | None = None, file: str | Path | None = None
 ) -> tuple[Turn, ...]:
     """Turns as a manifest has them: compared with the sound, cut at its end by at most `ROUNDING_S`, joined, sorted.
 

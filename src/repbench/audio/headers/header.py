@@ -103,8 +103,8 @@ class SampleBytes:
 
 
 def size_of(stream: BinaryIO) -> int:
-    """Size of an open file in bytes."""
-    return os.fstat(stream.fileno()).st_size
+    """Size of an open file, or of bytes in memory; the position changes."""
+    return stream.seek(0, os.SEEK_END)
 
 
 def read_at(stream: BinaryIO, position: int, num_bytes: int) -> bytes:

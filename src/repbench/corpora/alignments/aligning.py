@@ -16,7 +16,13 @@ from repbench.corpora.alignments.intervals import (
     fault_of_rate,
     validate_alignment_but_rate,
 )
-from repbench.corpora.alignments.lookup import Alignments, FilePerUtterance, open_alignments, read_unaligned
+from repbench.corpora.alignments.lookup import (
+    Alignments,
+    FilePerUtterance,
+    ReadAlignments,
+    open_alignments,
+    read_unaligned,
+)
 from repbench.corpora.alignments.states import join_states
 from repbench.corpora.alignments.textgrid import PHONE_TIER
 from repbench.corpora.contract import Draft, DraftUtterance, Phone, PrepareOptions
@@ -33,7 +39,23 @@ REACH = 0.9
 _WAYS_OUT = "Give its phone, as in --relabel '{label}=sil' ('{label}=': not labelled), or give --keep-labels"
 
 
-def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptions | None = None) -> Draft:
+def align_read(draft: Draft, options: PrepareOptions | None = None) -> Draft:
+    """The phones that a layout has read itself, checked and folded like those of files; errors as `align`.
+
+    Args:
+        draft: With phones as they are written; returned as it is where no utterance has any.
+        options: As of `align`.
+    """
+    utterances = tuple(draft.utterances)
+    found = {nfc(each.id): each.phones for each in utterances if each.phones is not None}
+    if not found:
+        return replace(draft, utterances=utterances)
+    files = {nfc(each.id): Path(each.where or each.audio) for each in utterances}
+    bare = [replace(each, phones=None) for each in utterances]
+    return align(replace(draft, utterances=bare), ReadAlignments(found, files), options)
+
+
+def align(draft: Draft, source: Path | Mapping[str, Path] | Alignments, options: PrepareOptions | None = None) -> Draft:
     """Give each utterance the phones that a file or folder states of it.
 
     Utterances without an alignment keep None and are counted in a note; alignments of other utterances are ignored.
@@ -41,7 +63,7 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
 
     Args:
         draft: Without phones. The header of each sound is read, to compare lengths.
-        source: A file or folder, or from the id of an utterance to its file.
+        source: A file or folder, or from the id of an utterance to its file, or alignments that are read already.
         options: Of the command line: `tier`, `relabel`, `keep_labels`, and whether the fault of one alignment is raised
             or kept with its utterance.
 
@@ -58,8 +80,10 @@ def align(draft: Draft, source: Path | Mapping[str, Path], options: PrepareOptio
     alignments: Alignments
     if isinstance(source, Path):
         alignments = open_alignments(source, set(ids), tier=options.tier)
-    else:
+    elif isinstance(source, Mapping):
         alignments = FilePerUtterance(source, options.tier)
+    else:
+        alignments = source
     unaligned = read_unaligned(source) if isinstance(source, Path) else {}
     _refuse_listed(ids, alignments, unaligned)
     tally = _AlignmentCounts()
@@ -108,7 +132,7 @@ class _AlignmentCounts:
     def add(self, utterance: str, alignment: Alignment, phones: Sequence[Phone], duration_s: float) -> None:
         """Count the phones of an utterance, after they were checked against its sound."""
         self.counts.update(phone.label for phone in phones)
-        for phone, line in zip(alignment.phones, alignment.lines, strict=True):
+        for phone, line in zip(alignment.phones, alignment.numbers, strict=True):
             if phone.label not in self._first:
                 self._first[phone.label] = (f"{alignment.file}:{line}", utterance)
         self._sound_s += duration_s

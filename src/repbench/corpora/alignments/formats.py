@@ -9,6 +9,9 @@ from pathlib import Path
 
 from repbench.corpora.alignments.interval_files import NUMBER, WHOLE, read_hts, read_phn, read_seconds, read_xlabel
 from repbench.corpora.alignments.intervals import Alignment
+from repbench.corpora.alignments.item import Item
+from repbench.corpora.alignments.mfa_json import read_mfa_json
+from repbench.corpora.alignments.mlf import Mlf
 from repbench.corpora.alignments.multi_utterance_files import Ctm, LabelLines, MultiUtteranceFile
 from repbench.corpora.alignments.text import COMMA, DECIMAL_POINTS, encoding_of, read_text
 from repbench.corpora.alignments.textgrid import read_alignment
@@ -17,6 +20,7 @@ from repbench.errors import DataError, UsageError
 
 TEXTGRID, PHN, HTS, XLABEL = "TextGrid", "TIMIT .phn", "HTS labels", "xlabel"
 SECONDS, CTM, LABEL_LINES = "`start end phone`", "CTM", "label lines"
+MFA_JSON, MLF, ITEM = "MFA's JSON", "HTK's master label file", "ABX items"
 
 READERS: dict[str, Callable[[Path, str, int], Alignment]] = {
     TEXTGRID: read_alignment,
@@ -24,17 +28,26 @@ READERS: dict[str, Callable[[Path, str, int], Alignment]] = {
     HTS: read_hts,
     XLABEL: read_xlabel,
     SECONDS: read_seconds,
+    MFA_JSON: read_mfa_json,
 }
 """Formats of one utterance a file: called with the file, the utterance's id and the rate of its sound in Hz."""
 
-MULTI_UTTERANCE_FORMATS: dict[str, type[MultiUtteranceFile]] = {CTM: Ctm, LABEL_LINES: LabelLines}
+MULTI_UTTERANCE_FORMATS: dict[str, type[MultiUtteranceFile]] = {
+    CTM: Ctm,
+    LABEL_LINES: LabelLines,
+    MLF: Mlf,
+    ITEM: Item,
+}
 """Formats of many utterances a file."""
 
-BY_ENDING = {".textgrid": TEXTGRID, ".phn": PHN, ".ctm": CTM}
+BY_ENDING = {".textgrid": TEXTGRID, ".phn": PHN, ".ctm": CTM, ".json": MFA_JSON, ".mlf": MLF, ".item": ITEM}
 """Endings that decide alone."""
 
 ENDINGS = frozenset({*BY_ENDING, ".lab", ".txt"})
 """Endings, in small letters, of files that may be alignments."""
+
+ELAN = ".eaf"
+EXPORT_FROM_ELAN = "Export the tiers in ELAN, with File > Export As > Praat TextGrid"
 
 _NUM_LINES_READ = 50
 
@@ -47,13 +60,15 @@ def read_one(form: str, path: Path, utterance: str, sample_rate_hz: int, *, tier
         path: The file.
         utterance: The id of its utterance.
         sample_rate_hz: Rate of its sound.
-        tier: Of a TextGrid the tier of phones; None for the one that is known by its name.
+        tier: Of a TextGrid or of MFA's JSON the tier of phones; None for the one that is known by its name.
 
     Raises:
-        UsageError: A tier is named, but the file is no TextGrid.
+        UsageError: A tier is named, but the format has none.
     """
     if form == TEXTGRID:
         return read_alignment(path, utterance, sample_rate_hz, tier=tier)
+    if form == MFA_JSON:
+        return read_mfa_json(path, utterance, sample_rate_hz, tier=tier)
     refuse_tier(tier, form, path)
     return READERS[form](path, utterance, sample_rate_hz)
 
@@ -62,9 +77,9 @@ def refuse_tier(tier: str | None, form: str, path: Path) -> None:
     """Refuse the name of a tier where the alignments have none.
 
     Raises:
-        UsageError: A tier is named, but the format is no TextGrid.
+        UsageError: A tier is named, but the format has none.
     """
-    if tier is not None and form != TEXTGRID:
+    if tier is not None and form not in (TEXTGRID, MFA_JSON):
         what = f"`--tier` names a tier of TextGrids, but the alignments are {form}"
         raise UsageError(what, file=path, key="--tier", do="Leave it out")
 
@@ -78,8 +93,10 @@ def format_of(path: Path) -> str:
     ending = path.suffix.lower()
     if ending in BY_ENDING:
         return BY_ENDING[ending]
+    if ending == ELAN:
+        raise DataError("The file is of ELAN, whose tiers are not read", file=path, do=EXPORT_FROM_ELAN)
     if ending not in ENDINGS:
-        endings = ".TextGrid, .phn, .ctm, .lab, .txt"
+        endings = ".TextGrid, .phn, .ctm, .mlf, .json, .item, .lab, .txt"
         raise DataError(f"A file of alignments must end in {endings}", file=path, do="Rename it to what it is")
     lines = first_lines(path)
     return _format_of_lab(path, lines) if ending == ".lab" else _format_of_txt(path, lines)

@@ -56,11 +56,25 @@ def read_hts(path: Path, utterance: str, sample_rate_hz: int) -> Alignment:
 
     A label in context gives its phone; the states of a phone are put together.
     """
+    return read_hts_rows(_rows(path, utterance, "start end label", range(3, 9)), path, utterance)
+
+
+def read_hts_rows(lines: Sequence[tuple[int, Sequence[str]]], path: Path, utterance: str) -> Alignment:
+    """The phones of the lines of an HTS or HTK label file, each its cells after its number; errors as `read_seconds`.
+
+    Args:
+        lines: The lines.
+        path: The file, for errors.
+        utterance: The id, for errors.
+    """
+    for number, cells in lines:
+        if not 3 <= len(cells) < 9:
+            raise _other_line("start end label", " ".join(cells), path, number, utterance)
     rows = [
         IntervalLine(
             number, _whole(cells[0], path, number, utterance), _whole(cells[1], path, number, utterance), cells[2]
         )
-        for number, cells in htk_states(_rows(path, utterance, "start end label", range(3, 9)), path, utterance)
+        for number, cells in htk_states(lines, path, utterance)
     ]
     return _of_models(path, utterance, rows, units_per_second=HTS_UNITS_PER_SECOND)
 

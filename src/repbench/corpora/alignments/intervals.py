@@ -58,7 +58,7 @@ class Alignment:
     Attributes:
         file: Their file.
         phones: In the order of the file; seconds from the start of the utterance.
-        lines: The line of each phone in `file`.
+        lines: The line of each phone in `file`; None where `file` names the row of all.
         extents: Parts of the file that state a length. Without any, phones without a gap from 0 on are taken to
             cover the whole sound.
         short_s: The most by which such phones may end before the sound, in seconds.
@@ -69,12 +69,17 @@ class Alignment:
 
     file: Path
     phones: Sequence[Phone]
-    lines: Sequence[int]
+    lines: Sequence[int] | None
     extents: tuple[Extent, ...] = ()
     short_s: float = END_GAP_S
     rounding_s: float = ROUNDING_S
     tier: str | None = None
     num_states: int = 0
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The line of each phone, or its place in the row that holds all of them, from 1 on."""
+        return range(1, len(self.phones) + 1) if self.lines is None else self.lines
 
     @property
     def has_gap(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from repbench.corpora.alignments.formats import (
     BY_ENDING,
+    ELAN,
     ENDINGS,
+    EXPORT_FROM_ELAN,
     MULTI_UTTERANCE_FORMATS,
     READERS,
     format_of,
@@ -18,6 +20,7 @@ from repbench.corpora.alignments.formats import (
 )
 from repbench.corpora.alignments.intervals import Alignment
 from repbench.corpora.alignments.multi_utterance_files import MultiUtteranceFile
+from repbench.corpora.contract import Phone
 from repbench.corpora.textfiles import nfc, text_lines
 from repbench.errors import DataError
 
@@ -63,6 +66,26 @@ class FilePerUtterance:
             what = f"The file ({form}) does not hold the utterance it is named for"
             raise DataError(what, file=path, utterance=utterance, do="Name another file, or none")
         return self._opened[path].read(utterance, sample_rate_hz)
+
+
+class ReadAlignments:
+    """Phones that a layout has read itself, from a table or a manifest of others.
+
+    Args:
+        phones: From the NFC-normalised id of each utterance to its phones.
+        files: From it to the file and row, for errors.
+    """
+
+    def __init__(self, phones: Mapping[str, Sequence[Phone]], files: Mapping[str, Path]) -> None:
+        self._phones = phones
+        self._files = files
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._phones
+
+    def read(self, utterance: str, sample_rate_hz: int) -> Alignment:
+        """The phones of a contained utterance; the rate plays no part."""
+        return Alignment(file=self._files[utterance], phones=self._phones[utterance], lines=None)
 
 
 class AlignmentFolder:
@@ -186,12 +209,18 @@ def _open_folder(folder: Path, utterances: Collection[str], tier: str | None) ->
     by_ending: dict[str, list[Path]] = {}
     for path in _files(folder):
         by_ending.setdefault(path.suffix.lower(), []).append(path)
-    # `.txt` counts only alone: transcripts and lists lie next to alignments of every other format
-    endings = sorted(set(by_ending) - {".txt"}) or sorted(by_ending)
+    # Much else is JSON: beside others a file of it counts where it is named after an utterance.
+    named_json = [path for path in by_ending.get(".json", []) if not names_of(path, folder).isdisjoint(utterances)]
+    if named_json or set(by_ending) - {".json"}:
+        by_ending[".json"] = named_json
+    # `.txt` counts only alone: transcripts and lists lie next to alignments of every other format; so may `.json`
+    found = {ending for ending, paths in by_ending.items() if paths}
+    endings = sorted(found - {".txt", ".json"}) or sorted(found - {".txt"}) or sorted(found)
     if not endings:
         looked_for = ", ".join(sorted(ENDINGS))
         what = f"The folder holds no alignment; looked for files that end in {looked_for}"
-        raise DataError(what, file=folder, do="Check --alignments")
+        is_elan = next(folder.rglob(f"*{ELAN}"), None) is not None
+        raise DataError(what, file=folder, do=EXPORT_FROM_ELAN if is_elan else "Check --alignments")
     if len(endings) > 1:
         seen = ", ".join(
             f"{len(by_ending[ending])} {ending} (such as {by_ending[ending][0].name})" for ending in endings

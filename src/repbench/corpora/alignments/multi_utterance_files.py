@@ -26,7 +26,7 @@ CTM_ROUNDING_S = 0.0015
 """Overlap in a CTM that comes from rounding start and duration to milliseconds one by one, in seconds."""
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """A run of lines of one utterance, in bytes; `line` is the number of the first line."""
 
     offset: int
@@ -74,19 +74,19 @@ class MultiUtteranceFile(abc.ABC):
                     if cells and not line.startswith(";;"):
                         yield number, cells
 
-    def _index(self) -> dict[str, list[_Block]]:
+    def _index(self) -> dict[str, list[Block]]:
         """The blocks of each utterance; consecutive lines of one id are one block."""
-        blocks: dict[str, list[_Block]] = {}
+        blocks: dict[str, list[Block]] = {}
         previous, begin, first_line, offset, number = b"", 0, 1, 0, 0
         for number, line in enumerate(self._raw_lines(), start=1):
             head = line.split(None, 1)
             # blank lines and comments stay in the block of the lines in front of them
             if head and head[0] != previous and not head[0].startswith(b";;"):
-                self._add(blocks, previous, _Block(begin, offset - begin, first_line))
+                self._add(blocks, previous, Block(begin, offset - begin, first_line))
                 previous, begin, first_line = head[0], offset, number
             offset += len(line)
         # the last block ends with the file
-        self._add(blocks, previous, _Block(begin, offset - begin, first_line))
+        self._add(blocks, previous, Block(begin, offset - begin, first_line))
         if not blocks:
             raise DataError("The file holds no utterance", file=self.path, do="Give a file of alignments")
         return blocks
@@ -107,7 +107,7 @@ class MultiUtteranceFile(abc.ABC):
             do = "Save it as UTF-8: `iconv -f utf-16 -t utf-8 OLD > NEW`"
             raise DataError("The file is UTF-16, but files of many utterances are read as UTF-8", file=self.path, do=do)
 
-    def _add(self, blocks: dict[str, list[_Block]], identifier: bytes, block: _Block) -> None:
+    def _add(self, blocks: dict[str, list[Block]], identifier: bytes, block: Block) -> None:
         if identifier:
             # the first id of a file may follow a BOM
             name = nfc(_decoded(identifier, self.path, block.line).removeprefix("\ufeff"))

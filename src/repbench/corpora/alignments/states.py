@@ -77,7 +77,7 @@ def join_states(alignment: Alignment, *, utterance: str | None = None) -> Alignm
     # a few labels in brackets among phones are no states
     if not num_states or 2 * num_states < len(alignment.phones):
         return alignment
-    rows = [IntervalLine(line, *phone) for line, phone in zip(alignment.lines, alignment.phones, strict=True)]
+    rows = [IntervalLine(line, *phone) for line, phone in zip(alignment.numbers, alignment.phones, strict=True)]
     whole, num_states = joined(rows, alignment.file, utterance)
     return replace(
         alignment,

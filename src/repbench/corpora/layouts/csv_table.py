@@ -102,17 +102,17 @@ class CsvTable:
         refuse_missing_root(root)
         path = _find_table(root) if options.table is None else options.table
         collector = FaultCollector(gather=options.gather_faults)
-        table = _read_table(path, options.columns, collector)
+        table = read_table(path, options.columns, collector)
         sounds = RootFolder(root, follow_links=options.follow_links)
         _refuse_undeclared_features(table, options, path)
         grids = RootFolder(options.alignments or root, follow_links=options.follow_links)
-        utterances, named = [], dict[str, Path]()
-        for row, known in zip(table.rows, _attributes(table), strict=True):
-            with collector.each():
-                utterance = _utterance(table, row, known, sounds)
-                if (place := table.cell(row, "alignment")) is not None:
-                    named[utterance.id] = grids.locate(place, file=row.where, utterance=utterance.id)
-                utterances.append(utterance)
+        named = dict[str, Path]()
+
+        def note_alignment(utterance: DraftUtterance, row: TableRow) -> None:
+            if (place := table.cell(row, "alignment")) is not None:
+                named[utterance.id] = grids.locate(place, file=row.where, utterance=utterance.id)
+
+        utterances = described(table, sounds, collector, note_alignment)
         utterances, notes = cut_at_sounds(utterances)
         draft = Draft(
             name=path.stem,
@@ -131,6 +131,29 @@ class CsvTable:
 CSV = CsvTable()
 
 
+def described(
+    table: SourceTable,
+    sounds: RootFolder,
+    collector: FaultCollector,
+    also: Callable[[DraftUtterance, TableRow], None] = lambda utterance, row: None,
+) -> list[DraftUtterance]:
+    """The utterances of a table.
+
+    Args:
+        table: The table.
+        sounds: The root of the paths.
+        collector: Receives the faults of single rows.
+        also: Called with each utterance and its row; a row for which it raises is faulty.
+    """
+    utterances = []
+    for row, known in zip(table.rows, _attributes(table), strict=True):
+        with collector.each():
+            utterance = _utterance(table, row, known, sounds)
+            also(utterance, row)
+            utterances.append(utterance)
+    return utterances
+
+
 def _find_table(root: Path) -> Path:
     """The one table in the root; those in JSON count where there is no other, without a manifest of repbench's own."""
     files = sorted(path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -146,8 +169,9 @@ def _find_table(root: Path) -> Path:
     return found[0]
 
 
-def _read_table(path: Path, columns: Mapping[str, str], collector: FaultCollector) -> SourceTable:
-    _refuse_unknown_fields(columns)
+def read_table(path: Path, columns: Mapping[str, str], collector: FaultCollector) -> SourceTable:
+    """The rows of a table and the columns of its fields; errors as `CsvTable.prepare`."""
+    refuse_unknown_fields(columns)
     header, records = _records(path)
     header, records, notes = _with_named_columns(header, records, path)
     column_of, notes_on_names = _column_of(header, columns, path, records)
@@ -163,9 +187,14 @@ def _read_table(path: Path, columns: Mapping[str, str], collector: FaultCollecto
     return SourceTable(tuple(rows), column_of, attributes, (*notes, *notes_on_names), is_nemo)
 
 
-def _refuse_unknown_fields(columns: Mapping[str, str]) -> None:
-    for field in sorted(set(columns) - set(FIELDS)):
-        what = f"There is no field `{field}` (there are {', '.join(FIELDS)})"
+def refuse_unknown_fields(columns: Mapping[str, str], fields: Sequence[str] = FIELDS) -> None:
+    """Refuse a column for a field that there is not.
+
+    Raises:
+        UsageError: Names the fields that there are.
+    """
+    for field in sorted(set(columns) - set(fields)):
+        what = f"There is no field `{field}` (there are {', '.join(fields)})"
         raise UsageError(what, key=field, do="Columns that are no field become attributes by themselves")
 
 
@@ -259,7 +288,7 @@ def _column_of(
     others = {}
     for field in FIELDS:
         free = [name for name in header if name not in column_of.values()]
-        found = [] if field in columns else _columns_for(field, free)
+        found = [] if field in columns else columns_for(field, free)
         # `Path` and `PATH` could each be meant
         if len(found) > 1:
             what = f"The columns {' and '.join(f'`{name}`' for name in found)} could each be `{field}`"
@@ -274,7 +303,7 @@ def _column_of(
     return column_of, (f"columns of {path.name} are read under other names: {read}",) if others else ()
 
 
-def _columns_for(field: str, names: Sequence[str]) -> list[str]:
+def columns_for(field: str, names: Sequence[str]) -> list[str]:
     """The columns that can be meant by a field: of its name, else of its name in other letters, else of a known one."""
     if field in names:
         return [field]

@@ -68,7 +68,7 @@ def _cell(name: str, value: Any, item: dict[str, Any], where: str) -> str:
         kind = "a list" if isinstance(value, list) else "an object"
         do = "Give each of its values a separate column, or leave it out"
         if not _LHOTSE.isdisjoint(item):
-            do = "Is it of lhotse? `lhotse kaldi export RECORDINGS SUPERVISIONS DIR` writes what the kind kaldi reads"
+            do = "Is it of lhotse? `repbench corpus prepare lhotse` reads it"
         raise DataError(f"`{name}` holds {kind}, but a table holds text and numbers", file=where, key=name, do=do)
     if value is None:
         return ""
@@ -76,7 +76,12 @@ def _cell(name: str, value: Any, item: dict[str, Any], where: str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+        ValueError: A key occurs twice.
+    """
     # `dict` keeps the last of equal keys without an error
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -84,9 +89,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and the infinities, which are no JSON.
+
+    Raises:
+        ValueError: Always.
+    """
     raise ValueError(f"{name} is not a number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=unique_keys, parse_int=str, parse_float=str, parse_constant=refuse_constant
+)
 """Numbers stay the text they were written as: a column of them is read as one type, as in any table."""

@@ -141,7 +141,7 @@ class DraftChecker:
                 unique += same
                 continue
             times = "twice" if len(same) == 2 else f"{len(same)} times"
-            places = " and ".join(f"for {each.audio}" for each in same)
+            places = " and ".join(f"for {each.where or each.audio}" for each in same)
             what = f"The id `{identifier}` occurs {times}: {places}"
             do = "Give every utterance a unique id; ids that differ only in Unicode form are one"
             files = {each.audio for each in same}
@@ -224,13 +224,13 @@ def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: Root
         num_samples=measured.num_samples,
         speaker=item.speaker,
         text=item.text,
-        phones=None if item.phones is None else _folded(item.phones, duration_s, item.id, draft.phone_map),
+        phones=None if item.phones is None else _folded(item.phones, duration_s, item, draft.phone_map),
         attributes=_attributes(item),
         group=item.group,
         split=item.split,
         samples_sha256=measured.samples_sha256,
         channel=item.channel if measured.num_channels > 1 else None,
-        turns=None if item.turns is None else checked_turns(item.turns, duration_s, utterance=item.id),
+        turns=None if item.turns is None else checked_turns(item.turns, duration_s, utterance=item.id, file=item.where),
     )
 
 
@@ -243,17 +243,17 @@ def _attributes(item: DraftUtterance) -> dict[str, AttributeValue]:
 
 
 def _folded(
-    phones: tuple[Phone, ...], duration_s: float, utterance: str, phone_map: Mapping[str, str | None] | None
+    phones: tuple[Phone, ...], duration_s: float, item: DraftUtterance, phone_map: Mapping[str, str | None] | None
 ) -> tuple[Phone, ...]:
     """The phones, checked against their sound and with the labels of the corpus; unlabelled ones become gaps."""
-    checked = validate_phones(phones, duration_s, utterance=utterance)
+    checked = validate_phones(phones, duration_s, utterance=item.id, file=item.where)
     met = {phone.label for phone in checked}
     known = {label: label for label in met - {""}} if phone_map is None else phone_map
     unknown = sorted(met - set(known))
     if unknown:
         listed = ", ".join(f"`{label}`" for label in unknown)
         what = f"The alignment has phones that the phone map does not know: {listed}"
-        raise DataError(what, utterance=utterance, key="phone_map", do="Add them to the map")
+        raise DataError(what, file=item.where, utterance=item.id, key="phone_map", do="Add them to the map")
     labelled = ((phone, known[phone.label]) for phone in checked)
     return tuple(
         phone if label == phone.label else Phone(phone.start_s, phone.end_s, label)

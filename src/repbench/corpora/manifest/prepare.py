@@ -24,7 +24,7 @@ def prepare(layout: CorpusLayout, root: Path, options: PrepareOptions) -> Draft:
         UsageError: An option needs another one, or has a value that is not allowed.
         DataError: As `CorpusLayout.prepare`, or the lists of splits are broken or of another corpus.
     """
-    _refuse_options(options)
+    _refuse_options(options, has_alignments=getattr(layout, "has_alignments", False))
     lists = read_lists(options.splits) if options.splits else None
     if lists is not None and options.dev_from_train is not None:
         lists = dev_from_train(lists, *options.dev_from_train)
@@ -72,11 +72,11 @@ def _with_channel(draft: Draft, channel: Channel) -> Draft:
     return replace(draft, utterances=utterances)
 
 
-def _refuse_options(options: PrepareOptions) -> None:
+def _refuse_options(options: PrepareOptions, *, has_alignments: bool) -> None:
     if options.min_utterances is not None and options.min_utterances < 1:
         what = f"`--min-utterances` must be at least 1, but is {options.min_utterances}"
         raise UsageError(what, key="--min-utterances", do="Give a number of utterances")
-    if options.alignments is None:
+    if options.alignments is None and not has_alignments:
         for flag, value in (
             ("--tier", options.tier),
             ("--relabel", options.relabel),

@@ -91,7 +91,8 @@ def write(
         "phone_map": None if draft.phone_map is None else dict(sorted(draft.phone_map.items())),
         "resample": resample,
         "samples_sha256": samples_digest(utterances),
-        "notes": [*draft.notes, *checker.notes(utterances)],
+        # once each: an exported corpus brings notes on its sounds along
+        "notes": list(dict.fromkeys([*draft.notes, *checker.notes(utterances)])),
         "tools": _tools(),
     }
     if features is not None:
