@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repbench.errors import IntegrityError, UsageError
 from repbench.globalstate import preserved_global_state
@@ -39,6 +39,9 @@ from repbench.upstream.checkpoints.factory import RANDOM, seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
 from repbench.upstream.checkpoints.given_path import given_path
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _ONLY_IN_TRAINING = {
     "layerdrop": 0.0,  # a dropped layer has no hidden states
@@ -115,7 +118,10 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
     provenance = Provenance(
         checkpoint=place, notes=notes, trained_on=() if untrained else training_data_beside(folder, other)
     )
-    return SpeechEncoder(network, preprocessor, info, settings=settings, provenance=provenance).eval()
+    layers = _layer_modules(network, config)
+    return SpeechEncoder(
+        network, preprocessor, info, settings=settings, provenance=provenance, layer_modules=layers
+    ).eval()
 
 
 def _family_of(config: dict[str, Any], folder: Path) -> Family:
@@ -164,3 +170,15 @@ def _configured(transformers: Any, family: Family, folder: Path) -> tuple[Any, A
 
 def _num_layers(config: Any) -> int:
     return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)
+
+
+def _layer_modules(network: Any, config: Any) -> list[list[nn.Module]]:
+    """The modules of each encoder layer; a normalisation after all layers belongs to the last."""
+    is_whisper = config.model_type == "whisper"
+    layers: list[list[nn.Module]] = [[layer] for layer in (network if is_whisper else network.encoder).layers]
+    # Without stable layer norm (post-LN), `encoder.layer_norm` is before the first layer.
+    if is_whisper:
+        layers[-1].append(network.layer_norm)
+    elif getattr(config, "do_stable_layer_norm", False):
+        layers[-1].append(network.encoder.layer_norm)
+    return layers
