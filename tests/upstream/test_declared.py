@@ -19,7 +19,7 @@ from repbench.errors import IntegrityError, PluginError, UsageError
 from repbench.testing import tone_corpus
 from repbench.testing.certify import certify_upstream
 from repbench.testing.upstreams import subject as upstream_subject
-from repbench.upstream.contract import provenance_of
+from repbench.upstream.contract import layer_modules_of, provenance_of
 from tests.commands import repbench
 
 CODE = '''
@@ -74,6 +74,23 @@ def test_a_class_an_object_and_a_function_become_upstreams(models: str, attribut
     states = upstream(torch.randn(1, 1_000), torch.tensor([1_000]))
     assert (upstream.info.name, upstream.info.trainable, upstream.info.min_samples) == ("blocks", True, 320)
     assert tuple(states.layers.shape) == (2, 1, 3, 4)
+
+
+def test_layers_are_declared_by_the_names_of_their_modules(models: str, tmp_path: Path) -> None:
+    scale = "self.scale = nn.Parameter(torch.randn(4))"
+    layers = "\n        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))"
+    (tmp_path / f"{models}_deep.py").write_text(CODE.replace(scale, scale + layers))
+    declaration = tmp_path / f"{models}_deep_made.info.yaml"
+    declaration.write_text(DECLARED)
+    plain = load_upstream(f"py:{models}_deep:made")
+    assert layer_modules_of(plain) is None
+    declaration.write_text(DECLARED + "layer_modules: [[layers.0], [layers.1]]\n")
+    declared = load_upstream(f"py:{models}_deep:made")
+    assert layer_modules_of(declared) == [[layer] for layer in declared.module.layers]
+    assert set(declared.declared_settings()) == set(plain.declared_settings()), "no part of the fingerprint"
+    declaration.write_text(DECLARED + "layer_modules: [[layer.0]]\n")
+    with pytest.raises(UsageError, match=r"names `layer\.0`, which is no part of the module.*Did you mean `layers\.0`"):
+        load_upstream(f"py:{models}_deep:made")
 
 
 def test_padding_samples_count_into_the_frames(models: str, tmp_path: Path) -> None:

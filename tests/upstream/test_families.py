@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import families
@@ -15,6 +16,7 @@ from repbench.errors import IntegrityError
 from repbench.testing.upstreams import UPSTREAM_CHECKS
 from repbench.testing.upstreams import subject as upstream_subject
 from repbench.upstream.adapters.huggingface_families import FAMILIES
+from repbench.upstream.contract import layer_modules_of
 from tests.upstream.speech_encoders import KINDS, save_small
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'repbench[dev]'")
@@ -56,6 +58,39 @@ def test_the_result_is_found_again(kind: str, tmp_path: Path, monkeypatch: pytes
     expected = {**row["checks"], OF_A_PROCESS: found["checks"][OF_A_PROCESS]}
     assert found["checks"] == expected, found["details"]
     assert {**found, "checks": 0, "details": 0} == {**row, "checks": 0, "details": 0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_modules_of_a_layer_are_those_that_its_hidden_state_begins_to_depend_on(kind: str, tmp_path: Path) -> None:
+    upstream = load_upstream(f"hf:{save_small(kind, tmp_path / kind)}")
+    layers = layer_modules_of(upstream)
+    assert layers is not None
+    assert len(layers) == len(upstream.info.layer_names) - 1
+    sound = torch.randn((1, 8000), generator=torch.Generator().manual_seed(1)), torch.tensor([8000])
+    named = {module: name for name, module in upstream.named_modules()}
+    with torch.no_grad():
+        before = upstream(*sound).layers
+        for number, layer in enumerate(layers, start=1):
+            for module in layer:
+                kept = {name: each.clone() for name, each in module.state_dict().items()}
+                for parameter in module.parameters():
+                    parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+                changed = [
+                    not torch.equal(one, other) for one, other in zip(before, upstream(*sound).layers, strict=True)
+                ]
+                module.load_state_dict(kept)
+                # transformers 5 gives the last hidden state before a normalisation after all layers, 4 after it.
+                if "norm" not in named[module] or any(changed):
+                    assert changed == [each >= number for each in range(len(changed))], (number, named[module])
+        # All else is below the first layer, or, as tables of relative positions, in every layer.
+        declared = {parameter for layer in layers for module in layer for parameter in module.parameters()}
+        for parameter in set(upstream.parameters()) - declared:
+            value = parameter.clone()
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+            after = upstream(*sound).layers
+            parameter.copy_(value)
+            changed = [not torch.equal(one, other) for one, other in zip(before, after, strict=True)]
+            assert changed[1] or not any(changed), changed
 
 
 @pytest.mark.parametrize("kind", ["speecht5", "whisper", "moonshine"])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from repbench.configs.loader import apply_overrides, build, load_preset, load_yaml, merged
 from repbench.configs.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, Settings
 
 BY_SPEAKER = "speaker"
 """The default of `split.folds_by`."""
+
+ALL_WEIGHTS = "all"
+"""The default of `finetune.trainable`."""
 
 
 class ProbeSettings(Settings):
@@ -75,6 +79,13 @@ class ProbeSettings(Settings):
     """Largest mask of dimensions, as a share of them; its size is drawn from 0 on."""
 
 
+class TrainableRule(NamedTuple):
+    """A rule of `finetune.trainable`: its kind (all, last, norms, lora), and K or R where it has one."""
+
+    kind: str
+    number: int | None
+
+
 class FinetuneSettings(Settings):
     """Fine-tuning of a whole network: the same for every upstream, the untrained one included."""
 
@@ -95,9 +106,51 @@ class FinetuneSettings(Settings):
     selection_points: PositiveInt = 6
     """Points, evenly spread over the steps, at which dev is scored and a checkpoint is saved; the best one is kept."""
     patience: PositiveInt = 3
-    """Points in a row without a better one after which the training ends."""
+    """Points in a row without a better one after which the training ends; those at which weights that are trained later
+    are still frozen do not count."""
     statistics_utterances: PositiveInt = 256
     """Training utterances at most, spread over all, whose initial features standardise the input of the head."""
+    # All below are left out at their defaults, so that records and unfinished trainings from before stay as they were.
+    trainable: str = Field(default=ALL_WEIGHTS, exclude_if=lambda rule: rule == ALL_WEIGHTS)
+    """Weights of the upstream that are trained: `all`; `last:K`, its last K layers; `norms`, weights and biases of its
+    normalisations; or `lora:R`, an update of rank R for each of its matrices, whose own weights stay."""
+    lora_alpha: Positive | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
+    """The update of `lora:R` is this over R times the product of its two matrices; null: R, so once the product."""
+    freeze_steps: NonNegativeInt = Field(default=0, exclude_if=lambda steps: steps == 0)
+    """Steps at the start in which the head alone is trained."""
+    unfreeze_every: PositiveInt | None = Field(default=None, exclude_if=lambda steps: steps is None)
+    """Steps after which one more layer is trained, from the last one down, after `freeze_steps`; null: all at once."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(default=1.0, exclude_if=lambda decay: decay == 1)
+    """Factor on the learning rate for each layer that is above: 1 of the last layer, d of the one before, d^2, …"""
+
+    @property
+    def rule(self) -> TrainableRule:
+        """`trainable`, parsed."""
+        kind, _, number = self.trainable.partition(":")
+        return TrainableRule(kind, int(number) if number else None)
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether the upstream has to declare its layers."""
+        return self.rule.kind == "last" or self.unfreeze_every is not None or self.layer_decay != 1
+
+    @field_validator("trainable")
+    @classmethod
+    def _known_rule(cls, trainable: str) -> str:
+        if not re.fullmatch(r"all|norms|(last|lora):[1-9][0-9]{0,5}", trainable):
+            raise ValueError(f"it must be all, last:K, norms or lora:R with a K or R from 1 on, but is {trainable!r}")
+        return trainable
+
+    @model_validator(mode="after")
+    def _rule_goes_together(self) -> Self:
+        if self.lora_alpha is not None and self.rule.kind != "lora":
+            raise ValueError(f"`lora_alpha` has no effect with `trainable: {self.trainable}`")
+        if self.freeze_steps and self.freeze_steps >= self.steps:
+            raise ValueError(
+                f"`freeze_steps` ({self.freeze_steps}) must be below `steps` ({self.steps}): the upstream would never "
+                "be trained"
+            )
+        return self
 
 
 class SplitSettings(Settings):

@@ -19,6 +19,7 @@ from repbench.cli import (
     comparing,
     completion,
     corpus,
+    exporting,
     extracting,
     installed,
     invariance,
@@ -70,6 +71,7 @@ app.command(short_help="Write tables, curves and an HTML page from records.")(re
 app.command(short_help="Show one record.")(show.show)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
 app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)
+app.command(short_help="Write the upstream of a fine-tuned run.")(exporting.export)
 app.command(short_help="Write the hidden states of audio files, or store features of a corpus.")(extracting.extract)
 app.command(short_help="Pre-train, evaluate and report on a small synthetic corpus.")(running.demo)
 

@@ -142,6 +142,10 @@ class TrainingLoop(ABC):
         """Microbatches of this process in one step."""
         return 1
 
+    def set_modes(self) -> None:
+        """Set what trains in the next step; here all of the module."""
+        self.module.train()
+
     @abstractmethod
     def microbatches(self) -> Iterator[Microbatch]:
         """The microbatches of this process from `step` on, `accumulate` for each step."""
@@ -198,7 +202,7 @@ class TrainingLoop(ABC):
 
     def _step(self, batches: Iterator[Microbatch], signals: Sequence[int]) -> tuple[StepResult, int | None]:
         """Take one step; returns its numbers, and the signal that any process received."""
-        self.module.train()
+        self.set_modes()
         # None, not zeros: the optimizers skip a parameter without a gradient, so its moments and counter stay.
         self.optimizer.zero_grad(set_to_none=True)
         done: list[tuple[Microbatch, SummedLoss]] = []

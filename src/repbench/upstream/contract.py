@@ -157,6 +157,12 @@ class Upstream(Protocol):
 
     An upstream can declare what its weights were trained on as its attribute `trained_on`, a tuple of `TrainingData`:
     () for nothing, as a front end; None, or no such attribute, if it is not known. It is no part of the fingerprint.
+
+    An upstream can declare the modules of its layers as its attribute `layer_modules`, a sequence with a sequence of
+    modules for each layer, from the input to the output; None, or no such attribute, if they are not declared. The last
+    layer computes the last of the hidden states, the one before it the state before, and so on; the first hidden states
+    may be computed by no layer, as an input representation. What normalises the output of a layer belongs to it. All
+    other weights count as before the first layer. Fine-tuning of some layers reads it, and nothing else does.
     """
 
     info: UpstreamInfo
@@ -237,6 +243,34 @@ def provenance_of(upstream: object) -> Provenance:
     if provenance.trained_on is None:
         return replace(provenance, trained_on=getattr(upstream, "trained_on", None))
     return provenance
+
+
+def layer_modules_of(upstream: Upstream) -> list[list[nn.Module]] | None:
+    """The modules of each layer of an upstream, as its `layer_modules` declares them; None if it declares none.
+
+    Raises:
+        PluginError: The attribute is something else, or has more layers than there are hidden states.
+    """
+    import torch
+
+    declared: Any = getattr(upstream, "layer_modules", None)
+    if declared is None:
+        return None
+    assert isinstance(upstream, torch.nn.Module)
+    own = set(upstream.modules())
+    try:
+        layers = [list(layer) for layer in declared]
+        fits = all(layer and all(module in own for module in layer) for layer in layers)
+    except TypeError:  # something that is no sequence, or has no hash
+        layers, fits = [], False
+    if not fits or not 0 < len(layers) <= len(upstream.info.layer_names):
+        raise PluginError(
+            f"`layer_modules` must have from 1 to {len(upstream.info.layer_names)} layers, each a list of modules of "
+            f"the upstream",
+            key=upstream.info.name,
+            do="See Upstream in repbench.upstream.contract",
+        )
+    return layers
 
 
 def runs_concurrently(upstream: object) -> bool:

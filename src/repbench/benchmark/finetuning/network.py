@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from repbench.benchmark.finetuning.lora import add_lora, merge_lora
 from repbench.benchmark.loading.upstreams import build_upstream, presets_of
 from repbench.benchmark.probing.probe import Probe, probe_in, read_tensors, shape_json, whole_file
+from repbench.benchmark.protocol import ALL_WEIGHTS, FinetuneSettings
 from repbench.errors import IntegrityError, plugin_faults
 from repbench.registry import Entry
 from repbench.tensor_files import encoded_tensors
+from repbench.training.batching import derived_seed
 from repbench.upstream.checkpoints.factory import RANDOM
-from repbench.upstream.checkpoints.foreign import hold_to_keys
+from repbench.upstream.checkpoints.foreign import hold_to_keys, hold_to_shapes
 from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of, update_with_tensors
 from repbench.upstream.training_data import as_json, of_json
 
 FORMAT = "repbench.network/1"
 
-_UPSTREAM, _PROBE = "upstream.", "probe."
+UPSTREAM = "upstream."
+"""Prefix of the weights of the upstream in the state dict of a network."""
+
+_PROBE = "probe."
 
 
 class Network(nn.Module):
@@ -82,16 +89,21 @@ class SavedNetwork:
 
     Attributes:
         file: Its path.
-        upstream: From name to weights of the upstream.
+        upstream: From name to weights of the upstream; of a partial file those alone that moved.
         probe: In eval mode.
-        facts: Saved with the weights: `upstream_fingerprint`, `config`, `provenance`, and the sounds and speakers that
-            the probe was trained on.
+        facts: Saved with the weights: `upstream_fingerprint`, `config`, `provenance`, the sounds and speakers that the
+            probe was trained on, and of a partial file `partial`, the settings of the fine-tuning.
     """
 
     file: Path
     upstream: Mapping[str, Tensor]
     probe: Probe
     facts: Mapping[str, Any]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it holds only weights that moved, so that it needs the checkpoint that the fine-tuning began with."""
+        return "partial" in self.facts
 
     def build(self, entry: Entry, checkpoint: str | None, began_with: str | None, seed: int) -> Upstream:
         """Build the fine-tuned upstream from its configuration, or from the checkpoint that it began with.
@@ -128,11 +140,23 @@ class SavedNetwork:
                     file=self.file,
                     do="Give the --checkpoint that it began with, or run it again",
                 )
+        self._load_into(upstream)
+        return upstream
+
+    def _load_into(self, upstream: Upstream) -> None:
+        """Replace the weights of the upstream that it began with by those of the file; LoRA is merged."""
         assert isinstance(upstream, nn.Module)
+        if self.is_partial:
+            settings = FinetuneSettings.model_validate(self.facts["partial"])
+            with adapted(upstream, settings, seed=0):  # what is drawn is replaced
+                own = upstream.state_dict()
+                expected = {name: tuple(own[name].shape) for name in self.upstream if name in own}
+                hold_to_shapes(expected, self.upstream, file=self.file)
+                upstream.load_state_dict(dict(self.upstream), strict=False)
+            return
         # Before `load_state_dict`, whose error lists keys without the file.
         hold_to_keys(upstream, self.upstream, file=self.file)
         upstream.load_state_dict(dict(self.upstream), strict=True)
-        return upstream
 
 
 def facts_of(upstream: Upstream) -> dict[str, Any]:
@@ -149,10 +173,45 @@ def facts_of(upstream: Upstream) -> dict[str, Any]:
     }
 
 
-def encoded_network(upstream: nn.Module, probe: Probe, facts: Mapping[str, Any]) -> bytes:
-    """Upstream and probe as safetensors; shape, facts and a digest of the weights are in the metadata."""
+@contextmanager
+def adapted(upstream: nn.Module, settings: FinetuneSettings, seed: int) -> Iterator[None]:
+    """Inside, an upstream has the LoRA of its rule, if it is one; after, the updates are merged into its weights.
+
+    Args:
+        upstream: Without LoRA.
+        settings: Of the fine-tuning.
+        seed: Of the run.
+    """
+    rule = settings.rule
+    if rule.kind != "lora" or rule.number is None:
+        yield
+        return
+    generator = torch.Generator().manual_seed(derived_seed(seed, "lora"))
+    add_lora(upstream, rule.number, settings.lora_alpha or rule.number, generator)
+    try:
+        yield
+    finally:
+        merge_lora(upstream)
+
+
+def saves_what_moved(upstream: Upstream, settings: FinetuneSettings) -> bool:
+    """Whether the file of a network holds only weights that moved.
+
+    An upstream without a configuration of its own is built from its checkpoint again in any case, and is large.
+    """
+    return settings.trainable != ALL_WEIGHTS and not isinstance(upstream, Pretrainable)
+
+
+def encoded_network(upstream: Mapping[str, Tensor], probe: Probe, facts: Mapping[str, Any]) -> bytes:
+    """Upstream and probe as safetensors; shape, facts and a digest of the weights are in the metadata.
+
+    Args:
+        upstream: From name to weights of the upstream, all or those that moved.
+        probe: The probe.
+        facts: As `SavedNetwork.facts`.
+    """
     # one flat name space: the names of a state_dict of `Network`
-    tensors = {f"{_UPSTREAM}{name}": tensor for name, tensor in upstream.state_dict().items()}
+    tensors = {f"{UPSTREAM}{name}": tensor for name, tensor in upstream.items()}
     tensors |= {f"{_PROBE}{name}": tensor for name, tensor in probe.state_dict().items()}
     # Tied weights share memory, which safetensors refuses.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -178,7 +237,7 @@ def load_network(path: Path) -> SavedNetwork:
         facts["config"], facts["provenance"]["heard"], facts["upstream_fingerprint"]  # a KeyError if one is missing
     if _weights_digest(tensors) != digest:
         raise IntegrityError("The weights are not those that were written", file=path, do="Run it again")
-    return SavedNetwork(file=path, upstream=_below(_UPSTREAM, tensors), probe=probe, facts=facts)
+    return SavedNetwork(file=path, upstream=_below(UPSTREAM, tensors), probe=probe, facts=facts)
 
 
 def _weights_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import ExtractionOptions, extract, num_frames
-from repbench.benchmark.finetuning.network import Network, upstream_of
+from repbench.benchmark.finetuning.network import UPSTREAM, Network, upstream_of
 from repbench.benchmark.finetuning.prediction import cost_of, scores_of
+from repbench.benchmark.finetuning.trainable import TrainablePlan, without
 from repbench.benchmark.probing.prediction import DevSet, LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import statistics_of
 from repbench.benchmark.probing.training import Selection, selection_steps
@@ -51,7 +52,8 @@ class Finetuned:
     Attributes:
         selection: The chosen point of dev, and all points.
         seconds: Training time, of all processes that worked on it one after the other.
-        best: Weights at the chosen point, on the CPU; empty on processes that do not lead.
+        best: Weights at the chosen point, on the CPU, without those of `TrainablePlan.unsaved`; empty on processes that
+            do not lead.
     """
 
     selection: Selection
@@ -109,6 +111,8 @@ class Finetuner(TrainingLoop):
     standardised_on: LabelledUtterances = ()
     title: str = "fine-tuning"
     _examples: LabelledUtterances = field(init=False)
+    _plan: TrainablePlan = field(init=False)
+    _unsaved: frozenset[str] = field(init=False)
     _progress: _Progress = field(init=False, default_factory=_Progress)
     _started: float = field(init=False, default_factory=time.monotonic)
 
@@ -123,7 +127,9 @@ class Finetuner(TrainingLoop):
             EnvironmentFault: The disk or the memory is full.
         """
         self._examples = self._labelled()
-        self._unfreeze()
+        self._plan = TrainablePlan(self._upstream, self.settings)
+        self._plan.apply(self.step)
+        self._unsaved = frozenset(f"{UPSTREAM}{name}" for name in self._plan.unsaved())
         self._build_optimizer()
         if self.processes.leads:
             remove_leftovers(self.folder)
@@ -173,6 +179,11 @@ class Finetuner(TrainingLoop):
                 loss=partial(self._loss, share, weight),
             )
 
+    def set_modes(self) -> None:
+        """Train the head, and of the upstream what the plan opens in the next step."""
+        self.network.train()
+        self._plan.apply(self.step)
+
     def set_learning_rate(self) -> float:
         """Set the scheduled rates of upstream and head; returns that of the upstream."""
         multiplier = warmup_linear_from_first(self.step, self.settings.steps, self.settings.warmup)
@@ -202,7 +213,7 @@ class Finetuner(TrainingLoop):
         save_checkpoint(
             self.folder,
             self.step,
-            weights=self.network.state_dict(),
+            weights=self._moving_weights(),
             training=optimizer_tensors(self.optimizer) | best,
             fields={
                 "upstream": self.plugin,
@@ -245,9 +256,9 @@ class Finetuner(TrainingLoop):
                 progress.grid.append({"step": self.step, "dev_value": value})
             if value is not None and self.predictor.better(value, before):
                 # A copy: `state_dict` shares memory with weights that the next step changes.
-                progress.best = {name: each.detach().cpu().clone() for name, each in self.network.state_dict().items()}
+                progress.best = {name: each.detach().cpu().clone() for name, each in self._moving_weights().items()}
                 progress.stale = 0
-            else:
+            elif self.step > self._plan.complete_at:  # before that, dev does not rise by weights that are still frozen
                 progress.stale += 1
             shown = "not finite" if value is None else f"{value:.4f}"
             self.reporter.say(
@@ -283,7 +294,7 @@ class Finetuner(TrainingLoop):
         if not self.predictor.problem.decisions or not self.processes.leads:
             return Selection(tuple(grid), where, value)
         # At the best point alone, as for a probe; the network is not trained any further.
-        self.network.load_state_dict(self._progress.best)
+        self.network.load_state_dict(self._progress.best, strict=not self._unsaved)
         (points,) = self.predictor.decisions(lambda scores, counts: scores, self._dev_set())
         decision, value = best(points, key=lambda point: point[1])
         decided = tuple({**where, **each, "dev_value": own} for each, own in points)
@@ -321,26 +332,31 @@ class Finetuner(TrainingLoop):
         count = num_frames(self._upstream, samples_at(example.utterance, self._rate_hz), example.id)
         return self.predictor.problem.num_targets(self.predictor.targets(example, count).numpy())
 
-    def _unfreeze(self) -> None:
-        """Let gradients into all of the upstream; the probe itself defines which of its parameters learn."""
-        for parameter in self.network.upstream.parameters():
-            # torch refuses gradients for whole numbers and booleans.
-            parameter.requires_grad_(parameter.is_floating_point())
+    def _moving_weights(self) -> dict[str, Tensor]:
+        """The state dict of the network without weights that no step trains, which are those that it began with."""
+        return without(self._unsaved, self.network.state_dict())
 
     def _build_optimizer(self) -> None:
         settings = self.settings
+        # The probe itself defines which of its parameters learn.
+        head = [each for each in self.network.probe.parameters() if each.requires_grad]
+        rates = [(group, settings.learning_rate * factor) for group, factor in self._plan.parameter_groups]
         groups = [
-            {"params": [each for each in part.parameters() if each.requires_grad], "lr": rate, "peak": rate}
-            for part, rate in (
-                (self.network.upstream, settings.learning_rate),
-                (self.network.probe, settings.head_learning_rate),
-            )
+            {"params": parameters, "lr": rate, "peak": rate}
+            for parameters, rate in (*rates, (head, settings.head_learning_rate))
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
     def _restore(self) -> None:
         """Load the newest intact checkpoint of the folder; without one, standardise the input of the head."""
-        restored = restore(self.folder, self.network, self.optimizer, self.reporter, what="state of the fine-tuning")
+        restored = restore(
+            self.folder,
+            self.network,
+            self.optimizer,
+            self.reporter,
+            what="state of the fine-tuning",
+            unsaved=self._unsaved,
+        )
         if restored is None:
             if self.standardise:
                 self._standardise()

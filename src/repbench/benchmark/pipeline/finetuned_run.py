@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledSplits
 from repbench.benchmark.features.extraction import layer_indices
-from repbench.benchmark.finetuning.network import Network
+from repbench.benchmark.finetuning.lora import adapters
+from repbench.benchmark.finetuning.network import UPSTREAM, Network, adapted, saves_what_moved
 from repbench.benchmark.finetuning.prediction import predictions_of
+from repbench.benchmark.finetuning.trainable import TrainablePlan, moved_weights
 from repbench.benchmark.finetuning.trainer import Finetuned, Finetuner
 from repbench.benchmark.loading.upstreams import code_of
 from repbench.benchmark.pipeline.conditioned_run import conditions_in
 from repbench.benchmark.pipeline.run_data import RunData, open_test
 from repbench.benchmark.pipeline.setup import (
+    FinetunedWeights,
     LabelledSubset,
     RunContext,
     RunSetting,
@@ -37,6 +42,8 @@ from repbench.benchmark.pipeline.write_record import score
 from repbench.benchmark.probing.prediction import Predictor
 from repbench.benchmark.probing.probe import Probe
 from repbench.benchmark.probing.training import TrainedProbe
+from repbench.benchmark.protocol import ALL_WEIGHTS, FinetuneSettings
+from repbench.benchmark.records.parts import FinetunedPart
 from repbench.corpora.contract import Corpus
 from repbench.errors import UsageError
 from repbench.files import canonical_json, environment_faults
@@ -49,6 +56,7 @@ STATES = ".finetuning"
 class _FinetunedNetwork(NamedTuple):
     network: Network
     result: Finetuned
+    weights: FinetunedWeights
     folder: Path
 
 
@@ -88,27 +96,60 @@ def finetuned(
             network = _network(context, splits, setting)
             learning = predictor.for_training(labelled.train)
             network.probe.set_target_statistics(learning.context.target_statistics)
-            result = Finetuner(
-                network=network,
-                predictor=learning,
-                settings=protocol.finetune,
-                standardise=protocol.probe.standardise,
-                extraction=protocol.extraction,
-                seed=setting.seed,
-                standardised_on=splits.usable(splits.train),
-                train=labelled.train,
-                dev=labelled.dev,
-                folder=folder,
-                device=context.device,
-                title=_title(context, setting),
-                processes=processes,
-                reporter=context.reporter,
-            ).fit()
-            trained[setting] = _FinetunedNetwork(network, result, folder)
+            with adapted(module_of(context.upstream), protocol.finetune, setting.seed):
+                before = _trained_weights(context, protocol.finetune, initial)
+                result = Finetuner(
+                    network=network,
+                    predictor=learning,
+                    settings=protocol.finetune,
+                    standardise=protocol.probe.standardise,
+                    extraction=protocol.extraction,
+                    seed=setting.seed,
+                    standardised_on=splits.usable(splits.train),
+                    train=labelled.train,
+                    dev=labelled.dev,
+                    folder=folder,
+                    device=context.device,
+                    title=_title(context, setting),
+                    processes=processes,
+                    reporter=context.reporter,
+                ).fit()
+                weights = _weights(context, protocol.finetune, before, result) if processes.leads else None
+            if weights is not None:
+                trained[setting] = _FinetunedNetwork(network, result, weights, folder)
         processes.wait()
         if not processes.leads:
             return []
-        return _scored(context, data, subsets, settings, predictor, trained)
+        return _scored(context, data, subsets, settings, predictor, trained, initial)
+
+
+def _trained_weights(
+    context: RunContext, settings: FinetuneSettings, initial: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights that the plan trains at some step, before it does, by name; `initial` has those without LoRA."""
+    trained = {each for group, _ in TrainablePlan(context.upstream, settings).parameter_groups for each in group}
+    named = {name: each for name, each in module_of(context.upstream).named_parameters() if each in trained}
+    return {name: initial[name] if name in initial else each.detach().clone() for name, each in named.items()}
+
+
+def _weights(
+    context: RunContext, settings: FinetuneSettings, before: Mapping[str, Tensor], result: Finetuned
+) -> FinetunedWeights:
+    """What was trained: its numbers for the record, and what the file of the network holds if that is not all."""
+    own = {name.removeprefix(UPSTREAM): each for name, each in result.best.items() if name.startswith(UPSTREAM)}
+    upstream = module_of(context.upstream)
+    added = sum(each.numel() for each in adapters(upstream))
+    part = FinetunedPart(
+        rule=settings.trainable,
+        total=environment.count_parameters(upstream) - added,
+        trainable=TrainablePlan(context.upstream, settings).num_trainable,
+        moved=moved_weights(before, own),
+    )
+    return FinetunedWeights(
+        part=part,
+        moving=own if saves_what_moved(context.upstream, settings) else None,
+        settings=settings.model_dump(mode="json"),
+    )
 
 
 def _scored(
@@ -118,12 +159,17 @@ def _scored(
     settings: Sequence[RunSetting],
     predictor: Predictor,
     trained: Mapping[RunSetting, _FinetunedNetwork],
+    initial: Mapping[str, Tensor],
 ) -> list[WrittenRecord]:
     """Open the test split, and write the record of each setting at the best point of its training."""
     tests = {condition: open_test(context, data, condition) for condition in conditions_in(settings)}
     written = []
-    for setting, (network, finetuned, folder) in trained.items():
-        network.load_state_dict(finetuned.best)
+    partial = context.request.protocol.finetune.trainable != ALL_WEIGHTS
+    for setting, (network, finetuned, weights, folder) in trained.items():
+        # Weights that the best point does not hold are those that the training began with.
+        module_of(context.upstream).load_state_dict(initial)
+        with adapted(module_of(context.upstream), context.request.protocol.finetune, setting.seed):
+            network.load_state_dict(finetuned.best, strict=not partial)
         for condition, test in tests.items():
             scored = replace(setting, condition=condition)
             if scored not in settings:
@@ -145,6 +191,7 @@ def _scored(
                 label_seconds=subsets[setting].seconds,
                 warnings=subsets[setting].warnings,
                 mode="finetune",
+                weights=weights,
             )
             written.append(score(context, data, test, result, predictions))
         with environment_faults(folder):

@@ -18,6 +18,7 @@ from repbench.benchmark.finetuning.network import SavedNetwork, load_network
 from repbench.benchmark.pipeline.run_data import HEARD_DIGITS, RunData, open_test, refuse_unknown_attributes
 from repbench.benchmark.pipeline.run_features import extract
 from repbench.benchmark.pipeline.setup import (
+    FinetunedWeights,
     RunRequest,
     RunSetting,
     TrainedResult,
@@ -112,6 +113,7 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
         label_seconds=source.label_seconds.model_dump(),
         warnings=_shared_speakers(splits.test.listed(), frozenset(facts["speakers"])),
         mode=source.mode,
+        weights=None if network is None else _weights_of(network, source),
     )
     for warning in (*splits.warnings, *rates, *result.warnings):
         reporter.say(f"note: {warning}")
@@ -129,6 +131,12 @@ def score_with_probe(request: RunRequest, reporter: Reporter) -> list[WrittenRec
 def _finetuned(network: SavedNetwork, request: RunRequest, source: Record) -> Upstream:
     entry = registry().find("upstream", request.upstream).entry
     return network.build(entry, request.checkpoint, source.upstream.checkpoint, source.seed)
+
+
+def _weights_of(network: SavedNetwork, source: Record) -> FinetunedWeights:
+    """As they are in the file of the network: the record of another corpus gets the same."""
+    moving = network.upstream if network.is_partial else None
+    return FinetunedWeights(part=source.finetuned, moving=moving, settings=network.facts.get("partial", {}))
 
 
 def _refuse_training_options(request: RunRequest) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from repbench.audio.disturbances.condition import Condition, parse_condition
 from repbench.benchmark import environment
@@ -23,6 +23,7 @@ from repbench.benchmark.features.extraction import layer_indices
 from repbench.benchmark.features.shards import store_folder
 from repbench.benchmark.features.store import GIB, FeatureStore, origin_for
 from repbench.benchmark.features.table import Features
+from repbench.benchmark.finetuning.trainable import refuse_rule
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.loading.upstreams import build_upstream, code_of, say_side_effects
 from repbench.benchmark.pipeline.head_input import (
@@ -38,6 +39,7 @@ from repbench.benchmark.probing.probe import ProbeShape
 from repbench.benchmark.probing.spec_augment import refuse_spec_augment
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.benchmark.protocol import Protocol
+from repbench.benchmark.records.parts import FinetunedPart
 from repbench.benchmark.records.record import Record
 from repbench.corpora.contract import Corpus
 from repbench.corpora.open import entry_of_corpus, open_corpus
@@ -172,6 +174,22 @@ class LabelledSubset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinetunedWeights:
+    """The weights of an upstream that were fine-tuned.
+
+    Attributes:
+        part: The field of the record; None where the record of an earlier release has none.
+        moving: From name to weight what the file of the network holds, if it is not all of the upstream; the names are
+            those of an upstream with its LoRA.
+        settings: As that file has them.
+    """
+
+    part: FinetunedPart | None
+    moving: Mapping[str, Tensor] | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedResult:
     """A trained probe and the setting it was trained with; after fine-tuning, `RunContext.upstream` belongs to it.
 
@@ -183,6 +201,7 @@ class TrainedResult:
         warnings: About this training.
         mode: frozen or finetune.
         folds: The result of each fold; none where there are no folds.
+        weights: What was fine-tuned; None of a frozen upstream.
     """
 
     setting: RunSetting
@@ -191,6 +210,7 @@ class TrainedResult:
     warnings: tuple[str, ...] = ()
     mode: Literal["frozen", "finetune"] = "frozen"
     folds: tuple[TrainedResult, ...] = ()
+    weights: FinetunedWeights | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -315,6 +335,8 @@ def prepare(
         upstream = build_upstream(upstream_entry, request.checkpoint, request.seeds[0], corpus=opens)
     if request.finetune and not upstream.info.trainable:
         raise _nothing_to_finetune(f"`{request.upstream}` has no weights")
+    if request.finetune:
+        refuse_rule(upstream, layers_read(upstream.info, request.layer), request.protocol.finetune)
     if conditions and isinstance(upstream, FrameReader):
         what = f"The frames of `{request.upstream}` are read from files: there is no sound to disturb"
         raise UsageError(what, key="--condition", do="Leave the conditions out")

@@ -22,7 +22,7 @@ from repbench.benchmark.pipeline.setup import RunContext, RunSetting, TrainedRes
 from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
 from repbench.benchmark.records.attributes import with_attributes
-from repbench.benchmark.records.parts import HeardPart
+from repbench.benchmark.records.parts import FinetunedPart, HeardPart
 from repbench.benchmark.records.record import (
     Record,
     fold_probe_file,
@@ -69,6 +69,7 @@ class _Scored:
         of_folds: The files of the probes of the folds, by name.
         files: The files of the task, by name.
         folds: The fields of the record about the folds.
+        finetuned: The field of the record about the weights that were trained.
     """
 
     setting: RunSetting
@@ -81,6 +82,7 @@ class _Scored:
     of_folds: Mapping[str, bytes] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     folds: Mapping[str, Any] = field(default_factory=dict)
+    finetuned: FinetunedPart | None = None
 
 
 def score(
@@ -111,6 +113,7 @@ def score(
         # Of an earlier run the files of its predictions are among those of the splits; the new ones replace them.
         files={**data.splits.files, **problem_of(context.task).files(predictions)},
         folds=folds_part(context.task, data.splits, result, predictions, of_folds),
+        finetuned=None if result.weights is None else result.weights.part,
     )
     return _written(context, data, test, scored, predictions)
 
@@ -204,6 +207,7 @@ def _written(
             "probe_sha256": None if scored.weights is None else hashlib.sha256(scored.weights).hexdigest(),
             **scored.folds,
             "heard": heard,
+            "finetuned": scored.finetuned,
         }
     )
     folder = record_folder(context.request.out, record)
@@ -239,8 +243,14 @@ def _weights(context: RunContext, result: TrainedResult, trained_on: Mapping[str
     }
     if (origin := head_origin(context.head)) is not None:
         facts["head_origin"] = origin
-    if result.mode == "finetune":
-        return encoded_network(module_of(context.upstream), result.trained.probe, facts | facts_of(context.upstream))
+    if result.weights is not None:
+        facts |= facts_of(context.upstream)
+        weights = result.weights.moving
+        if weights is None:
+            weights = module_of(context.upstream).state_dict()
+        else:
+            facts["partial"] = dict(result.weights.settings)
+        return encoded_network(weights, result.trained.probe, facts)
     return encoded_probe(result.trained.probe, facts)
 
 

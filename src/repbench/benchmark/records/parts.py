@@ -101,6 +101,28 @@ class HeardPart(Part):
         return self
 
 
+class FinetunedPart(Part):
+    """The weights of the upstream that a fine-tuning trained; those of the head do not count.
+
+    Attributes:
+        rule: As `finetune.trainable`.
+        total: Weights of the upstream.
+        trainable: Weights that some step trained; with `lora:R` those of the updates, which are not among the total.
+        moved: Of these, weights in tensors that differ at the chosen point from what they were at the start.
+    """
+
+    rule: str
+    total: Count
+    trainable: Count
+    moved: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FinetunedPart:
+        if self.moved > self.trainable:
+            raise ValueError(f"`moved` ({self.moved}) must not be above `trainable` ({self.trainable})")
+        return self
+
+
 class Cost(Part):
     """The cost of the run.
 

@@ -23,6 +23,7 @@ from repbench.benchmark.records.parts import (
     Cost,
     Count,
     EnvironmentPart,
+    FinetunedPart,
     FoldPart,
     HeardPart,
     LabelSeconds,
@@ -156,7 +157,8 @@ class Record(Part):
     weights, and `mean_over_folds` is the mean of each metric in which every fold counts alike, as published protocols
     report it; records without folds do not have these two fields. `head_origin` is that of a plugin's head;
     records with a built-in head do not have the field. `heard` states whether the upstream was trained on test
-    utterances before; records made before it was kept do not have the field.
+    utterances before; records made before it was kept do not have the field. `finetuned` states which weights of the
+    upstream were trained; records of frozen models, and those made before it was kept, do not have the field.
     """
 
     schema_: Literal["repbench.record/1"] = Field(default=SCHEMA, alias="schema")
@@ -193,6 +195,8 @@ class Record(Part):
     mean_over_folds: dict[str, Number | None] | None = Field(default=None, exclude_if=lambda mean: mean is None)
     # Left out where it is None, so that the ids of records made before it was kept stay.
     heard: HeardPart | None = Field(default=None, exclude_if=lambda heard: heard is None)
+    # Likewise.
+    finetuned: FinetunedPart | None = Field(default=None, exclude_if=lambda finetuned: finetuned is None)
     seal: dict[str, str] | None = None
 
     @model_validator(mode="after")

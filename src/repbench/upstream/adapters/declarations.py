@@ -8,7 +8,7 @@ Axes: T samples, D width.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,6 +52,9 @@ class Declaration(BaseModel):
     """Whether each feature of layer 0 has zero mean over the utterance."""
     batch_invariant: bool = False
     """Whether padded batches give the same as each utterance alone; false: each one runs alone, without padding."""
+    layer_modules: tuple[tuple[Annotated[str, Field(min_length=1)], ...], ...] | None = Field(None, min_length=1)
+    """Names of the submodules of each layer, from the input to the output: [[layers.0], [layers.1, norm]]; the last one
+    computes the last of `layer_names`. null: not declared, and fine-tuning cannot train some layers alone."""
     weights: str | None = None
     """A .safetensors file of the module's state dict, relative to the declaration; null: the module's own weights."""
     code_version: int = Field(1, ge=1)
@@ -108,6 +111,9 @@ class VectorDeclaration(BaseModel):
     """D, of all layers."""
     batch_invariant: bool = False
     """Whether padded batches give the same as each utterance alone; false: each one runs alone, without padding."""
+    layer_modules: tuple[tuple[Annotated[str, Field(min_length=1)], ...], ...] | None = Field(None, min_length=1)
+    """Names of the submodules of each layer, from the input to the output: [[layers.0], [layers.1, norm]]; the last one
+    computes the last of `layer_names`. null: not declared, and fine-tuning cannot train some layers alone."""
     weights: str | None = None
     """A .safetensors file of the module's state dict, relative to the declaration; null: the module's own weights."""
     code_version: int = Field(1, ge=1)

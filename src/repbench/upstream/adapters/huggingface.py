@@ -21,7 +21,7 @@ from typing import Any
 from repbench.errors import IntegrityError, UsageError
 from repbench.globalstate import preserved_global_state
 from repbench.torch_pairs import without_broken_torchaudio
-from repbench.upstream.adapters.huggingface_families import FAMILIES, Family, check_extractor
+from repbench.upstream.adapters.huggingface_families import FAMILIES, Family, check_extractor, layer_modules
 from repbench.upstream.adapters.huggingface_files import (
     CONFIG_FILE,
     citation_and_licence,
@@ -118,7 +118,10 @@ def build(source: str, *, checkpoint: str | None = None, seed: int = 0) -> Speec
     provenance = Provenance(
         checkpoint=place, notes=notes, trained_on=() if untrained else training_data_beside(folder, other)
     )
-    return SpeechEncoder(network, preprocessor, info, settings=settings, provenance=provenance).eval()
+    layers = layer_modules(family, network, config)
+    return SpeechEncoder(
+        network, preprocessor, info, settings=settings, provenance=provenance, layer_modules=layers
+    ).eval()
 
 
 def _family_of(config: dict[str, Any], folder: Path) -> Family:

@@ -219,6 +219,10 @@ class Family(NamedTuple):
         encoder: Path of the encoder in the model; "" if the model is the encoder.
         decoder: First parts of the names of weights that are not the encoder's; they may be missing.
         num_layers: The setting that holds the number of layers.
+        layers: Path of the layers in the encoder.
+        last_norm: Path of a normalisation after all layers; "" if there is none. Where a setting `do_stable_layer_norm`
+            is false, the normalisation of this name is before the layers. transformers 4 applies it to the last hidden
+            state, 5 to its output alone.
     """
 
     model: str
@@ -232,21 +236,24 @@ class Family(NamedTuple):
     encoder: str = ""
     decoder: tuple[str, ...] = ()
     num_layers: str = "num_hidden_layers"
+    layers: str = "encoder.layers"
+    last_norm: str = ""
 
 
 _WAVEFORMS = "Wav2Vec2FeatureExtractor"
-_PARAKEET = Family("ParakeetEncoder", "ParakeetFeatureExtractor", SubsampledPreprocessor)
+_AFTER = "encoder.layer_norm"
+_PARAKEET = Family("ParakeetEncoder", "ParakeetFeatureExtractor", SubsampledPreprocessor, layers="layers")
 
 FAMILIES = {
-    "wav2vec2": Family("Wav2Vec2Model", _WAVEFORMS, WaveformPreprocessor),
-    "hubert": Family("HubertModel", _WAVEFORMS, WaveformPreprocessor),
-    "wavlm": Family("WavLMModel", _WAVEFORMS, WaveformPreprocessor),
+    "wav2vec2": Family("Wav2Vec2Model", _WAVEFORMS, WaveformPreprocessor, last_norm=_AFTER),
+    "hubert": Family("HubertModel", _WAVEFORMS, WaveformPreprocessor, last_norm=_AFTER),
+    "wavlm": Family("WavLMModel", _WAVEFORMS, WaveformPreprocessor, last_norm=_AFTER),
     "data2vec-audio": Family("Data2VecAudioModel", _WAVEFORMS, WaveformPreprocessor),
-    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", _WAVEFORMS, WaveformPreprocessor),
-    "unispeech": Family("UniSpeechModel", _WAVEFORMS, WaveformPreprocessor),
-    "unispeech-sat": Family("UniSpeechSatModel", _WAVEFORMS, WaveformPreprocessor),
+    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", _WAVEFORMS, WaveformPreprocessor, last_norm=_AFTER),
+    "unispeech": Family("UniSpeechModel", _WAVEFORMS, WaveformPreprocessor, last_norm=_AFTER),
+    "unispeech-sat": Family("UniSpeechSatModel", _WAVEFORMS, WaveformPreprocessor, last_norm=_AFTER),
     "sew": Family("SEWModel", _WAVEFORMS, SqueezedPreprocessor),
-    "sew-d": Family("SEWDModel", _WAVEFORMS, SqueezedPreprocessor),
+    "sew-d": Family("SEWDModel", _WAVEFORMS, SqueezedPreprocessor, layers="encoder.encoder.layer"),
     "speecht5": Family(
         "SpeechT5ForSpeechToText",
         "SpeechT5FeatureExtractor",
@@ -254,6 +261,7 @@ FAMILIES = {
         encoder="speecht5.encoder",
         decoder=("speecht5.decoder.", "text_decoder_postnet."),
         num_layers="encoder_layers",
+        layers="wrapped_encoder.layers",
     ),
     "whisper": Family(
         "WhisperModel",
@@ -262,6 +270,8 @@ FAMILIES = {
         encoder="encoder",
         decoder=("decoder.",),
         num_layers="encoder_layers",
+        layers="layers",
+        last_norm="layer_norm",
     ),
     "moonshine": Family(
         "MoonshineModel",
@@ -270,6 +280,8 @@ FAMILIES = {
         encoder="encoder",
         decoder=("decoder.",),
         num_layers="encoder_num_hidden_layers",
+        layers="layers",
+        last_norm="layer_norm",
     ),
     "wav2vec2-bert": Family("Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor", FilterBankPreprocessor),
     "parakeet_encoder": _PARAKEET,
@@ -278,6 +290,14 @@ FAMILIES = {
     "parakeet_tdt": _PARAKEET,
 }
 """By the `model_type` of a configuration."""
+
+
+def layer_modules(family: Family, network: nn.Module, config: Any) -> list[list[nn.Module]]:
+    """The modules of each encoder layer; a normalisation after all layers belongs to the last."""
+    layers = [[layer] for layer in network.get_submodule(family.layers).children()]
+    if family.last_norm and getattr(config, "do_stable_layer_norm", True):
+        layers[-1].append(network.get_submodule(family.last_norm))
+    return layers
 
 
 def _extracted(extractor: Any, waveforms: Sequence[Tensor], **options: Any) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from repbench.errors import IntegrityError, PluginError, UsageError, is_out_of_memory
+from repbench.errors import IntegrityError, PluginError, UsageError, did_you_mean, is_out_of_memory
 from repbench.upstream.adapters.declarations import EXAMPLE, Declaration, VectorDeclaration, read_declaration
 from repbench.upstream.adapters.frame_counts import joined
 from repbench.upstream.adapters.huggingface_files import read_weights
@@ -57,6 +57,9 @@ class DeclaredModule(nn.Module):
         declaration_file: The file of the declaration.
         sources: Python files of its code; their bytes are part of the fingerprint.
         provenance: The source of the weights.
+
+    Attributes:
+        layer_modules: The modules of each layer, as `Upstream` has them; None if they are not declared.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class DeclaredModule(nn.Module):
         self.provenance = provenance
         # A sorted set: neither the path nor the order of the files is part of the fingerprint.
         self._sources_sha256 = sorted({hashlib.sha256(source.read_bytes()).hexdigest() for source in sources})
+        self.layer_modules = _declared_layers(module, declared, declaration_file)
         self.info = declared.info(trainable=any(parameter.requires_grad for parameter in module.parameters()))
 
     def num_frames(self, num_samples: int) -> int:
@@ -134,8 +138,29 @@ class DeclaredModule(nn.Module):
     def declared_settings(self) -> dict[str, Any]:
         """The declaration without what does not determine the hidden states, JSON-able; for the fingerprint."""
         # `kind: frames` is left out: fingerprints from before the field stay.
-        left_out = {"weights", "citation", "licence", "trained_on", *(() if self.info.one_vector else ("kind",))}
+        left_out = {
+            "weights",
+            "citation",
+            "licence",
+            "trained_on",
+            "layer_modules",
+            *(() if self.info.one_vector else ("kind",)),
+        }
         return self.declared.model_dump(mode="json", exclude=left_out)
+
+
+def _declared_layers(
+    module: nn.Module, declared: Declaration | VectorDeclaration, file: Path
+) -> list[list[nn.Module]] | None:
+    if declared.layer_modules is None:
+        return None
+    parts = dict(module.named_modules())
+    for name in (name for layer in declared.layer_modules for name in layer):
+        if name not in parts:
+            what = f"`layer_modules` names `{name}`, which is no part of the module"
+            guess = did_you_mean(name, list(parts)).strip()
+            raise UsageError(what, key="layer_modules", file=file, do=guess or "Take names of `named_modules()`")
+    return [[parts[name] for name in layer] for layer in declared.layer_modules]
 
 
 def factory_of(target: object, spec: str) -> Callable[..., object]:

@@ -53,6 +53,7 @@ class SpeechEncoder(nn.Module):
         info: The declaration.
         settings: Everything except the weights that determines the hidden states, JSON-able; for the fingerprint.
         provenance: The source of the weights.
+        layer_modules: The modules of each layer of the network, from the input to the output.
     """
 
     code_version = 1
@@ -65,8 +66,10 @@ class SpeechEncoder(nn.Module):
         *,
         settings: Mapping[str, Any],
         provenance: Provenance,
+        layer_modules: Sequence[Sequence[nn.Module]],
     ) -> None:
         super().__init__()
+        self.layer_modules = layer_modules
         self.network = network
         self.preprocessor = preprocessor
         self.info = info

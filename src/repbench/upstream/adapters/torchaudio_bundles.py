@@ -114,7 +114,15 @@ def build(name: str, *, checkpoint: str | None = None, seed: int = 0) -> SpeechE
         citation="unknown",
         licence="unknown",
     )
-    return SpeechEncoder(network, preprocessor, info, settings=_settings_of(bundle), provenance=provenance).eval()
+    encoder: Any = network
+    return SpeechEncoder(
+        network,
+        preprocessor,
+        info,
+        settings=_settings_of(bundle),
+        provenance=provenance,
+        layer_modules=[[layer] for layer in encoder.encoder.transformer.layers],
+    ).eval()
 
 
 def _bundle(name: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repbench.audio.frames import valid_mask
 from repbench.audio.frontends import front_end
@@ -55,6 +55,11 @@ class Apc(SpectrogramNetwork[ApcConfig]):
             residual=settings.residual,
             residual_on_first=settings.residual_on_first,
         )
+
+    @property
+    def layer_modules(self) -> list[list[nn.Module]]:
+        """Each GRU."""
+        return [[gru] for gru in self.stack.grus]
 
     @property
     def objective(self) -> AutoregressivePrediction:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repbench.audio.frames import valid_mask
 from repbench.audio.frontends import front_end
@@ -77,6 +77,12 @@ class Mockingjay(SpectrogramNetwork[MockingjayConfig]):
             if with_head
             else None
         )
+
+    @property
+    def layer_modules(self) -> list[list[nn.Module]]:
+        """Each encoder layer, with the normalisation of its output where there is one (pre-LN)."""
+        norms = self.encoder.output_norms[1:]  # that of index 0 is of the input
+        return [[layer, *norms[index : index + 1]] for index, layer in enumerate(self.encoder.layers)]
 
     def recompute_activations(self, recomputes: bool) -> None:
         """Choose whether the backward pass computes the inside of encoder layers again, as `Encoder.recomputes`."""

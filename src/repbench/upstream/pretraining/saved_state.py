@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from repbench.progress import Reporter
-from repbench.upstream.checkpoints.foreign import hold_to_keys
+from repbench.upstream.checkpoints.foreign import hold_to_shapes
 from repbench.upstream.checkpoints.native import (
     Checkpoint,
     list_checkpoints,
@@ -23,7 +23,13 @@ _OPTIMIZER = "optimizer."
 
 
 def restore(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, reporter: Reporter, *, what: str
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    reporter: Reporter,
+    *,
+    what: str,
+    unsaved: Collection[str] = (),
 ) -> tuple[Checkpoint, dict[str, Tensor]] | None:
     """Load the newest intact checkpoint of a folder into a module and its optimizer.
 
@@ -33,6 +39,7 @@ def restore(
         optimizer: Gets the state of moments and counters.
         reporter: Receives a warning for each damaged checkpoint.
         what: Name of the checkpoints in the warning: "checkpoint of the run".
+        unsaved: Names of weights that the checkpoints do not hold: those of the module stay.
 
     Returns:
         The checkpoint, and its training tensors that are not the optimizer's; None if no checkpoint is intact.
@@ -47,8 +54,9 @@ def restore(
             reporter.say(f"warning: no {what} is intact: it starts again")
         return None
     weights = read_weights(checkpoint)
-    hold_to_keys(module, weights, file=checkpoint.path)
-    module.load_state_dict(weights)
+    expected = {name: tuple(each.shape) for name, each in module.state_dict().items() if name not in unsaved}
+    hold_to_shapes(expected, weights, file=checkpoint.path)
+    module.load_state_dict(weights, strict=not unsaved)  # the names are checked above
     tensors = read_training(checkpoint)
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
     _load_optimizer(optimizer, own)

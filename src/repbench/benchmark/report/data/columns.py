@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repbench.audio.resample import RESAMPLER
-from repbench.benchmark.protocol import HEAD_SETTINGS, NOT_OF_A_MODE, Protocol, unread_settings
+from repbench.benchmark.protocol import HEAD_SETTINGS, NOT_OF_A_MODE, FinetuneSettings, Protocol, unread_settings
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.render.commands import PROBE_SOURCE
 from repbench.benchmark.report.render.escaping import shown
@@ -296,8 +296,16 @@ def _distinguished(
         if len({tuple(facts[one].get(name) for name in varying) for one in family}) < len(family):
             varying = [name for name in names if len({facts[one].get(name) for one in family}) > 1]
         varying += ["labels"] * (labels != "given") + ["condition"] * is_disturbed
-        labelled = [(tuple(f"{name} = {facts[one].get(name, '–')}" for name in varying), one) for one in family]
+        labelled = [(tuple(f"{name} = {_value_in(facts[one], name)}" for name in varying), one) for one in family]
         yield from ((digest, tuple(map(_with_default, label))) for label, digest in sorted(labelled))
+
+
+def _value_in(facts: Mapping[str, str], name: str) -> str:
+    """The value of a fact; of a setting of fine-tuning that records leave out at its default, the default."""
+    group, _, setting = name.partition(".")
+    if name not in facts and group == "finetune" and "finetune.steps" in facts:
+        return _value(FinetuneSettings.model_fields[setting].default)
+    return facts.get(name, "–")
 
 
 def _with_default(difference: str) -> str:

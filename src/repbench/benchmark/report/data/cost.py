@@ -9,8 +9,9 @@ from __future__ import annotations
 import statistics as plain
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from repbench.benchmark.records.parts import FinetunedPart
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.gather import Cell, Gathered, Machine, ReportRow, machine_of
@@ -27,12 +28,15 @@ class RowCost:
             records that have it.
         train_seconds: Seconds of training per record, by key of the column and machine: the median over the seeds of
             the records that trained a probe or a network.
+        finetuned: What was fine-tuned, by key of the column; of the seed that moved the most weights. Columns of frozen
+            models, and of records made before it was kept, are left out.
     """
 
     parameters: int
     macs_per_second: int | None
     real_time_factors: Mapping[Machine, float]
     train_seconds: Mapping[tuple[str, Machine], float]
+    finetuned: Mapping[str, FinetunedPart] = field(default_factory=dict)
 
     @property
     def machines(self) -> tuple[Machine, ...]:
@@ -43,6 +47,11 @@ class RowCost:
     def real_time_factor(self) -> float | None:
         """That of the one machine; None where there are several."""
         return _only(self.real_time_factors.values())
+
+    @property
+    def weights_moved(self) -> int | None:
+        """The most of any column; None where nothing was fine-tuned."""
+        return max((each.moved for each in self.finetuned.values()), default=None)
 
     @property
     def one_training(self) -> float | None:
@@ -67,7 +76,14 @@ def row_cost(gathered: Gathered, row: ReportRow) -> RowCost:
                 (run.record for run in cell.runs), lambda record: record.cost.train_seconds
             ).items()
         },
+        finetuned={
+            cell.column.key: max(parts, key=lambda part: part.moved) for cell in cells if (parts := _finetuned(cell))
+        },
     )
+
+
+def _finetuned(cell: Cell) -> list[FinetunedPart]:
+    return [run.record.finetuned for run in cell.runs if run.record.finetuned is not None]
 
 
 def _medians(records: Iterable[Record], value_of: Callable[[Record], float | None]) -> dict[Machine, float]:

@@ -83,6 +83,16 @@ def _trainings(report: Report, row: ReportRow) -> str:
     )
 
 
+def _weights_moved(cost: RowCost) -> str:
+    """Each way of fine-tuning that the columns of a row have: "65.5 k (lora:8)"."""
+    return "; ".join(dict.fromkeys(f"{as_count(part.moved)} ({part.rule})" for part in cost.finetuned.values()))
+
+
+def _moved_in(cost: RowCost, cell: Cell) -> int | None:
+    part = cost.finetuned.get(cell.column.key)
+    return None if part is None else part.moved
+
+
 def _range(values: Iterable[float], text: Callable[[float], str]) -> str:
     """The least and the largest: "0.2 s–15.6 s"; one where they read the same."""
     several = sorted(values)
@@ -106,6 +116,16 @@ COST_COLUMNS = (
         legend="those of the upstream, without the head",
         in_json="parameters",
         of_json=lambda cost: cost.parameters,
+    ),
+    CostColumn(
+        name="weights_moved",
+        heading="weights moved",
+        text=lambda report, row: _weights_moved(report.costs[row.key]),
+        of_row=lambda cost: cost.weights_moved,
+        of_cell=lambda cost, cell, machine: _moved_in(cost, cell),
+        legend="the weights of the upstream that fine-tuning moved, and by which rule (finetune.trainable)",
+        in_json="finetuned",
+        of_json=lambda cost: [{"column": key, **part.model_dump(mode="json")} for key, part in cost.finetuned.items()],
     ),
     CostColumn(
         name="macs_per_second",

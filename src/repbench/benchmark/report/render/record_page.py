@@ -175,6 +175,9 @@ def _of_setting(record: Record) -> Iterator[tuple[str, str]]:
     how = "fine-tuned with the head" if record.mode == "finetune" else "frozen"
     layers = len(record.upstream.layer_names)
     yield "model is", f"{how}; the head reads layer {record.layer} of {layers}"
+    if record.finetuned is not None:
+        part = record.finetuned
+        yield "weights moved", f"{part.moved:,} ({part.rule}), of {part.total:,}"
     origin = "" if record.head_origin is None else f", {record.head_origin.shown()}"
     yield "head", f"{record.head}, seed {record.seed}{origin}"
     if record.protocol.get("labels") == "shuffled":
