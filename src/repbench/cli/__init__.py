@@ -69,7 +69,7 @@ app.command(short_help="Measure how far noise, rooms and codecs move the states 
 app.command(short_help="Write tables, curves and an HTML page from records.")(report.report)
 app.command(short_help="Show one record.")(show.show)
 app.command(short_help="Recompute the scores of records from their predictions.")(verify.verify)
-app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL or APC.")(running.convert)
+app.command(short_help="Convert a checkpoint of the Mockingjay code, S3PRL, APC or CTranslate2.")(running.convert)
 app.command(short_help="Write the hidden states of audio files, or store features of a corpus.")(extracting.extract)
 app.command(short_help="Pre-train, evaluate and report on a small synthetic corpus.")(running.demo)
 
