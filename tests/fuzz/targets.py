@@ -335,7 +335,7 @@ def _ctranslate2(folder: Path) -> list[Seed]:
     from repbench.upstream.checkpoints.ctranslate2 import read_ctranslate2
     from tests.upstream.small_ctranslate2 import model_bin
 
-    tensors = {
+    tensors: dict[str, Any] = {
         "encoder/num_heads": np.array(2, np.int16),
         "encoder/layer_norm/gamma": np.ones(3, np.float32),
         "decoder/embeddings/weight": np.arange(12, dtype=np.float32).reshape(4, 3),
