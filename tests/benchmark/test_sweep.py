@@ -209,12 +209,13 @@ def test_exclusions_leave_out_pairs_and_must_leave_out_some(tones: Path, tmp_pat
 
 def test_a_pair_becomes_the_command_that_asks_it(tones: Path, tmp_path: Path) -> None:
     lists = {"upstreams": [{"name": "apc", "checkpoint": "random"}], "label_fractions": [0.001, 1]}
-    plan = write_plan(tmp_path, tones, **lists, seeds=[3, 4], head="mlp1", tune=True)
+    plan = write_plan(tmp_path, tones, **lists, seeds=[3, 4], head="mlp1", tune=True, by=["gender", "age:16"])
     ((pair,),) = [job.pairs for job in jobs_of(load_plan(plan), Path("runs"), plan)]
     command = pair.command()
     assert {
         "--upstream=apc", "--checkpoint=random", "--tune", "--head=mlp1", "--seed=3", "--seed=4",
         "--label-fraction=0.001", "--label-fraction=1.0", "--set=probe.steps=10", "--out=runs", "--missing-only",
+        "--by=gender", "--by=age:16",
     } <= set(command)  # fmt: skip
     assert not {"--controls", "--finetune"} & set(command)
     assert Job.of_json(Job((pair,)).as_json()) == Job((pair,))

@@ -134,6 +134,19 @@ def test_other_files_become_attributes_of_one_type_each(root: Path) -> None:
     assert found["s2-3"] == {"gender": "M", "valence": 1.5}
 
 
+def test_files_of_speakers_become_attributes_of_their_utterances(root: Path) -> None:
+    write_text(root / "spk2age", "s2 9", "s1 31")
+    write_text(root / "spk2l1", "s2 zh")
+    write_text(root / "utt2l1", "s2-1 yue")
+    found = {each.id: each.attributes for each in prepare(root).utterances}
+    assert found["s1-0"] == {"age": 31}
+    assert found["s2-0"] == {"age": 9, "l1": "zh"}
+    assert found["s2-1"] == {"age": 9, "l1": "yue"}
+    write_text(root / "spk2age", "s2 9", "s3 31")
+    with pytest.raises(DataError, match=r"`s3` is no speaker of utt2spk.*spk2age:2"):
+        prepare(root)
+
+
 def test_what_is_missing_is_counted(root: Path) -> None:
     write_noise(root / "wav" / "rec3.wav", seed=9)
     write_text(root / "wav.scp", *(f"rec{number} wav/rec{number}.wav" for number in (3, 1, 2)))

@@ -375,6 +375,22 @@ def _pickles(folder: Path) -> list[Seed]:
     return [_seed(path, lambda path=path: read_pickle(path)) for path in paths]  # type: ignore[misc]
 
 
+def _ctranslate2(folder: Path) -> list[Seed]:
+    import numpy as np
+
+    from repbench.upstream.checkpoints.ctranslate2 import read_ctranslate2
+    from tests.upstream.small_ctranslate2 import model_bin
+
+    tensors: dict[str, Any] = {
+        "encoder/num_heads": np.array(2, np.int16),
+        "encoder/layer_norm/gamma": np.ones(3, np.float32),
+        "decoder/embeddings/weight": np.arange(12, dtype=np.float32).reshape(4, 3),
+    }
+    path = folder / "model.bin"
+    path.write_bytes(model_bin(tensors, "int8"))
+    return [_seed(path, lambda: read_ctranslate2(path))]
+
+
 def _checkpoints(folder: Path) -> list[Seed]:
     import torch
 
@@ -513,6 +529,7 @@ TARGETS = {
         Target(name="csd", seeds=_csd, weight=0.5),
         Target(name="yaml", seeds=_yaml, weight=2),
         Target(name="pickles", seeds=_pickles, weight=2),
+        Target(name="ctranslate2", seeds=_ctranslate2, weight=1),
         Target(name="checkpoints", seeds=_checkpoints, weight=2),
         Target(name="features", seeds=_features, weight=4),
         Target(name="shards", seeds=_shards, weight=4, refusals=(RepbenchError, NoticedError)),

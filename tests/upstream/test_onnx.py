@@ -29,13 +29,14 @@ TIMES = "hop_samples: 640\nfirst_center_samples: 520\nwindow_samples: 1040\n"
 DECLARED = {
     "encoder": f"name: small\n{TIMES}",
     "masked": f"name: masked\n{TIMES}batch_invariant: true\ngraph: {{transposed: true}}\n",
+    "sample_mask": f"name: masked\n{TIMES}batch_invariant: true\ngraph: {{mask: attention_mask}}\n",
     "speaker": "name: speaker\nkind: utterance\nmin_samples: 1040\n",
 }
 
 
 @pytest.fixture
 def graphs(tmp_path: Path) -> Path:
-    """A folder with the three graphs and their declarations."""
+    """A folder with the four graphs and their declarations."""
     for name, text in DECLARED.items():
         shutil.copy(GOLDEN / "onnx" / f"{name}.onnx", tmp_path)
         (tmp_path / f"{name}.info.yaml").write_text(text)
@@ -62,6 +63,16 @@ def test_the_graph_and_the_module_of_torch_give_the_same_frames(graphs: Path) ->
             given = torch.stack(Encoder()(waveforms[row : row + 1, :length], lengths))  # (L, 1, F, D)
         torch.testing.assert_close(states.layers[:, row, : given.shape[2]], given[:, 0], atol=1e-4, rtol=0)
         assert float(given.abs().max()) > 0.1
+
+
+def test_a_graph_with_a_mask_of_samples_reads_nothing_behind_them(graphs: Path) -> None:
+    plain, (waveforms, lengths) = load_upstream(f"onnx:{graphs}/encoder.onnx"), sounds()
+    noise = torch.where(torch.arange(waveforms.shape[1]) < lengths[:, None], waveforms, torch.ones(()))
+    states = load_upstream(f"onnx:{graphs}/sample_mask.onnx")(noise, lengths)
+    torch.testing.assert_close(states.layers, plain(waveforms, lengths).layers[:1], rtol=1e-4, atol=1e-5)
+    # Without the declaration the only input of whole numbers would be taken for lengths, which have another shape.
+    with pytest.raises(PluginError, match="onnxruntime cannot compute"):
+        declared(graphs, "sample_mask", f"name: masked\n{TIMES}batch_invariant: true\n")(noise, lengths)
 
 
 def test_a_graph_with_lengths_and_channels_first_gives_the_same_too(graphs: Path) -> None:

@@ -318,7 +318,11 @@ def pretrain(
 
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint of the Mockingjay code, S3PRL or APC.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint of the Mockingjay code, S3PRL or APC, or a folder of CTranslate2 with a Whisper.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for weights and settings.")],
     set_: Annotated[

@@ -55,8 +55,8 @@ def short_name(upstream: str) -> str:
     Example:
         >>> short_name("hf:/data/models/my-hubert/"), short_name("hf:facebook/hubert-base-ls960")
         ('hf:my-hubert', 'hf:facebook/hubert-base-ls960')
-        >>> short_name("py:my_models.encoders:MyEncoder"), short_name("mel")
-        ('py:MyEncoder', 'mel')
+        >>> short_name("py:my_models.encoders:MyEncoder"), short_name("onnx:models/encoder.onnx"), short_name("mel")
+        ('py:MyEncoder', 'onnx:encoder.onnx', 'mel')
     """
     prefix, colon, rest = upstream.partition(":")
     if not colon or prefix not in RESERVED_PREFIXES:
@@ -69,8 +69,8 @@ def short_name(upstream: str) -> str:
     path = rest.rstrip("/").removesuffix("/record.json")
     if snapshot := _SNAPSHOT.search(path):
         return f"{prefix}:{snapshot['name'].replace('--', '/')}"
-    # One slash in the middle is that of a repository, or of a folder that is short already.
-    is_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    # One slash in the middle is that of a repository, which is of `hf:` alone, or of a folder that is short already.
+    is_path = path.startswith(("/", ".", "~")) or path.count("/") > 1 or prefix == "onnx"
     return f"{prefix}:{(path.rpartition('/')[2] if is_path else path) or rest}"
 
 

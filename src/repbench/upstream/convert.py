@@ -11,19 +11,22 @@ from torch import nn
 
 from repbench.errors import UsageError
 from repbench.upstream.apc.factory import apc
+from repbench.upstream.checkpoints.ctranslate2 import is_ctranslate2
 from repbench.upstream.checkpoints.factory import is_part_of_checkpoint
 from repbench.upstream.checkpoints.foreign import model_of
 from repbench.upstream.checkpoints.native import Checkpoint, save_weights
 from repbench.upstream.checkpoints.safe_unpickle import read_pickle
 from repbench.upstream.contract import provenance_of
+from repbench.upstream.convert_whisper import MODEL_FILE, ConvertedFolder, convert_whisper
 from repbench.upstream.mockingjay.factory import mockingjay
 
 
-def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint:
-    """Read a checkpoint of the released Mockingjay code, S3PRL or APC, and save it as safetensors and JSON.
+def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint | ConvertedFolder:
+    """Read a checkpoint of the released Mockingjay code, S3PRL or APC, or a Whisper of CTranslate2, and save it as
+    safetensors and JSON.
 
     Args:
-        file: The checkpoint; no code in it runs.
+        file: The checkpoint, or the folder of CTranslate2; no code in it runs.
         out: A new or empty folder.
         settings: Settings that the file lacks (`residual=False` for a bare APC).
 
@@ -31,9 +34,15 @@ def convert(file: Path, out: Path, settings: Mapping[str, Any]) -> Checkpoint:
         UsageError: There is no such file, or a setting is not valid.
         IntegrityError: It is corrupt, needs code to load, or has no known layout.
     """
+    if (file / MODEL_FILE).is_file() or (file.is_file() and is_ctranslate2(file)):
+        if settings:
+            what = f"A Whisper has all its settings in the file; `{next(iter(settings))}` is none of them"
+            raise UsageError(what, key="--set", do="Leave it out")
+        return convert_whisper(file, out)
     if not file.is_file():
         what = "This is a folder, not a checkpoint of an older code" if file.is_dir() else "There is no such file"
-        raise UsageError(what, file=file, do="Name a file of the released Mockingjay code, S3PRL or APC")
+        do = f"Name a file of the released Mockingjay code, S3PRL or APC, or a folder of CTranslate2 with {MODEL_FILE}"
+        raise UsageError(what, file=file, do=do)
     if is_part_of_checkpoint(file):
         what = "This is of a checkpoint of repbench already"
         raise UsageError(what, file=file, do=f"Give it as it is: --checkpoint {file.parent}")

@@ -1,7 +1,8 @@
 """Write the graphs of `tests/upstream/small_onnx.py`: `PYTHONPATH=. python tests/golden/onnx/make.py` (needs `onnx`).
 
 `encoder.onnx` takes (B, T) and gives two layers (B, F, D); `masked.onnx` takes lengths too, sets samples past them to
-zero, and gives (B, D, F); `speaker.onnx` takes (B, 1, T) and gives (B, 6), and the frames that lead to it.
+zero, and gives (B, D, F); `sample_mask.onnx` takes a mask (B, T) of samples instead; `speaker.onnx` takes (B, 1, T) and
+gives (B, 6), and the frames that lead to it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def save(name: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], use
 
 
 def main() -> None:
-    """Write all three."""
+    """Write all four."""
     both = {"first.weight", "first.bias", "second.weight", "second.bias"}
     waveforms = helper.make_tensor_value_info("waveforms", FLOAT, ["batch", "time"])
     lengths = helper.make_tensor_value_info("lengths", INT64, ["batch"])
@@ -64,6 +65,14 @@ def main() -> None:
     masking.insert(5, masking.pop())
     channels = [helper.make_tensor_value_info("channels", FLOAT, ["batch", 12, "frames"])]
     save("masked", [*masking, *convolutions("sound")], [waveforms, lengths], channels, both, one=[1], index=1, start=0)
+
+    mask = helper.make_tensor_value_info("attention_mask", INT64, ["batch", "time"])
+    weighting = [
+        helper.make_node("Cast", ["attention_mask"], ["weight"], to=FLOAT),
+        helper.make_node("Mul", ["waveforms", "weight"], ["kept"]),
+        helper.make_node("Unsqueeze", ["kept", "one"], ["sound"]),
+    ]
+    save("sample_mask", [*weighting, *convolutions("sound"), ends[0]], [waveforms, mask], frames[:1], both, one=[1])
 
     sound = helper.make_tensor_value_info("sound", FLOAT, ["batch", 1, "time"])
     vector = helper.make_tensor_value_info("vector", FLOAT, ["batch", 6])

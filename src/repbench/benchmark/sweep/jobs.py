@@ -59,6 +59,7 @@ class RunCall:
     timeout_min: float | None = None
     conditions: tuple[str, ...] = ()
     matched: bool = False
+    by: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,6 +86,7 @@ class RunCall:
             *(("--seed", str(seed)) for seed in self.seeds),
             *(("--set", each) for each in self.assignments),
             *(("--condition", each) for each in self.conditions),
+            *(("--by", each) for each in self.by),
             *(("--store-layer", layer) for layer in store_layers),
             *(("--plugin", file) for file in self.plugins),
         ]

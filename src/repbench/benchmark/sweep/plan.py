@@ -178,6 +178,8 @@ class SweepPlan(Settings):
     """Conditions of the test sound, as `--condition`, and names of sets of them, as `--conditions`."""
     matched: bool = False
     """Whether each condition is trained under too, as `--matched`."""
+    by: Annotated[tuple[str, ...], Once] = ()
+    """Attributes of test utterances that predictions keep for scores by group, as `--by`, with or without edges."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N."""
     allow_excluded: NonNegativeInt = 0
@@ -300,6 +302,7 @@ def _pairs_at(
             controls=plan.controls,
             conditions=tuple(one for each in plan.conditions for one in PRESETS.get(each, (each,))),
             matched=plan.matched,
+            by=plan.by,
             device=plan.device,
             allow_excluded=plan.allow_excluded,
             out=str(out),

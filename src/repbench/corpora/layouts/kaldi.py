@@ -1,4 +1,4 @@
-"""A data folder of Kaldi: wav.scp, utt2spk and, if present, segments, reco2file_and_channel, text, spk2gender, utt2….
+"""A data folder of Kaldi: wav.scp, utt2spk and, if present, segments, reco2file_and_channel, text, spk2…, utt2….
 
 Reference: Povey et al., "The Kaldi Speech Recognition Toolkit" (ASRU 2011), and its documentation, "Data preparation".
 """
@@ -24,8 +24,8 @@ from repbench.corpora.safe_paths import RootFolder, common_folder
 from repbench.corpora.textfiles import text_lines
 from repbench.errors import DataError, quoted
 
-_NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames"})
-"""Files utt2… that are a separate field, or follow from the sound."""
+_NO_ATTRIBUTES = frozenset({"utt2spk", "utt2dur", "utt2num_frames", "spk2utt", "spk2gender"})
+"""Files utt2… and spk2… that are a separate field or read elsewhere, or follow from the sound."""
 
 _T = TypeVar("_T")
 
@@ -58,7 +58,8 @@ class KaldiData:
     `wav.scp` and `utt2spk` are needed. The paths of wav.scp are relative to the root, or absolute and under it; pipes
     are refused and never run. With `segments` its lines are the utterances and the group is the recording; without,
     each recording is an utterance. `text` gives the text, `spk2gender` the attribute `gender` (F, M), and every other
-    `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else strings.
+    `spk2NAME` or `utt2NAME` the attribute NAME: whole numbers if all its values are, decimals if all are numbers, else
+    strings. Where a file of utterances and one of speakers have one NAME, a value of the utterance goes first.
     `reco2file_and_channel` gives the channel of a recording (A or 1, B or 2, …) whose sound has several; a sound of one
     channel is read as it is, because the sides of a call are often separate files. `utt2dur`, `utt2num_frames`,
     `reco2dur`, `spk2utt` and other files are ignored. A segment that ends at most `OVERSHOOT_S` past its recording is
@@ -82,6 +83,7 @@ class KaldiData:
         texts = _table_of(data / "text", segments, may_be_empty=True) if (data / "text").is_file() else {}
         genders = _genders(data / "spk2gender", speakers)
         attributes = _attributes(data, segments)
+        of_speakers = _speaker_attributes(data, speakers)
         utterances = []
         for name, segment in segments.items():
             with collector.each():
@@ -94,7 +96,11 @@ class KaldiData:
                         end=stretch.end,
                         speaker=speakers[name].value,
                         text=texts[name].value if name in texts else None,
-                        attributes={**attributes[name], **genders.get(speakers[name].value, {})},
+                        attributes={
+                            **of_speakers.get(speakers[name].value, {}),
+                            **attributes[name],
+                            **genders.get(speakers[name].value, {}),
+                        },
                         channel=channels.get(stretch.recording),
                         group=stretch.recording if (data / "segments").is_file() else None,
                     )
@@ -287,6 +293,23 @@ def _genders(path: Path, speakers: Mapping[str, TableLine]) -> dict[str, dict[st
             raise DataError(what, file=entry.where, key=speaker, do="Mend or remove the line")
         genders[speaker] = {"gender": entry.value.upper()}
     return genders
+
+
+def _speaker_attributes(data: Path, speakers: Mapping[str, TableLine]) -> dict[str, dict[str, AttributeValue]]:
+    """The attributes of each speaker that is in a file spk2NAME, those of one file all of one type."""
+    known = {entry.value for entry in speakers.values()}
+    attributes: dict[str, dict[str, AttributeValue]] = {}
+    for path in sorted(data.glob("spk2?*")):
+        if path.name in _NO_ATTRIBUTES or not path.is_file():
+            continue
+        entries = _entries(path)
+        read = column_type([entry.value for entry in entries.values()])
+        for speaker, entry in entries.items():
+            if speaker not in known:
+                what = f"`{speaker}` is no speaker of utt2spk"
+                raise DataError(what, file=entry.where, key=speaker, do="Run Kaldi's utils/fix_data_dir.sh")
+            attributes.setdefault(speaker, {})[path.name.removeprefix("spk2")] = read(entry.value)
+    return attributes
 
 
 def _attributes(data: Path, utterances: Iterable[str]) -> dict[str, dict[str, AttributeValue]]:

@@ -51,6 +51,8 @@ class GraphSettings(BaseModel):
     """The input that takes waveforms (B, T) or (B, 1, T); null: the only one of floats."""
     lengths: str | None = None
     """The input that takes lengths (B,); null: the only one of whole numbers, if there is one."""
+    mask: str | None = None
+    """The input of whole numbers (B, T) that is 1 at each sample of an utterance and 0 behind it; null: none."""
     outputs: tuple[str, ...] | None = None
     """The outputs that are layers, in order; null: all of floats, (B, F, D), or (B, D) for one vector an utterance."""
     transposed: bool = False
@@ -66,6 +68,7 @@ class _Wired:
         dtype: Type of the waveforms.
         has_channel: Whether it takes (B, 1, T).
         lengths: Name and type of the input of lengths; None where there is none.
+        mask: Name and type of the input of the mask of samples; None where there is none.
         outputs: Names of the layers.
         width: D, where the graph states it.
         transposed: As `GraphSettings`.
@@ -75,6 +78,7 @@ class _Wired:
     dtype: type[Any]
     has_channel: bool
     lengths: tuple[str, type[Any]] | None
+    mask: tuple[str, type[Any]] | None
     outputs: tuple[str, ...]
     width: int | None
     transposed: bool
@@ -106,6 +110,11 @@ class OnnxSession(nn.Module):
         if wired.lengths is not None:
             name, dtype = wired.lengths
             feed[name] = lengths.cpu().numpy().astype(dtype, copy=False)
+        if wired.mask is not None:
+            name, dtype = wired.mask
+            # (B,) -> (B, T): 1 up to each length
+            valid = torch.arange(waveforms.shape[1]) < lengths.cpu()[:, None]
+            feed[name] = valid.numpy().astype(dtype)
         try:
             found: Sequence[Any] = self._session.run(list(wired.outputs), feed)
         except Exception as error:  # onnxruntime has a class of its own for each kind of failure
@@ -132,7 +141,10 @@ class OnnxUpstream(DeclaredModule):
         trained_on = training_data_of(declared.trained_on, declaration_file)
         provenance = Provenance(checkpoint=str(declaration_file), notes=(_UNCOUNTED,), trained_on=trained_on)
         super().__init__(module, declared, declaration_file, (), provenance)
-        self._graph = {"sha256": sha256, **graph.model_dump(mode="json")}
+        settings = graph.model_dump(mode="json")
+        if graph.mask is None:
+            del settings["mask"]  # fingerprints from before the field stay
+        self._graph = {"sha256": sha256, **settings}
 
     def fingerprint(self) -> str:
         """SHA-256 of the bytes of the graph, the declaration and its `code_version`."""
@@ -246,12 +258,13 @@ def _wired(session: Any, graph: GraphSettings, *, one_vector: bool, file: Path) 
     """
     inputs = {each.name: each for each in session.get_inputs()}
     sound = _chosen(graph.input, inputs, _FLOATS, "input", "waveforms", file)
-    integers = [name for name, each in inputs.items() if each.type in _INTEGERS and name != sound]
+    mask = None if graph.mask is None else _chosen(graph.mask, inputs, _INTEGERS, "mask", "the mask", file)
+    integers = [name for name, each in inputs.items() if each.type in _INTEGERS and name not in (sound, mask)]
     lengths = graph.lengths if graph.lengths is not None else next(iter(integers), None)
     if lengths is not None:
         lengths = _chosen(lengths, inputs, _INTEGERS, "lengths", "lengths", file)
-    if others := sorted(inputs.keys() - {sound, lengths}):
-        what = f"The graph also needs the input `{others[0]}`, which is neither waveforms nor lengths"
+    if others := sorted(inputs.keys() - {sound, lengths, mask}):
+        what = f"The graph also needs the input `{others[0]}`, which is neither waveforms, lengths nor a mask"
         raise UsageError(what, key="graph", file=file, do="Export it without, or call it in a module (py:)")
     shape = inputs[sound].shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[1] not in (1, "1")):
@@ -279,6 +292,7 @@ def _wired(session: Any, graph: GraphSettings, *, one_vector: bool, file: Path) 
         dtype=_FLOATS[inputs[sound].type],
         has_channel=len(shape) == 3,
         lengths=None if lengths is None else (lengths, _INTEGERS[inputs[lengths].type]),
+        mask=None if mask is None else (mask, _INTEGERS[inputs[mask].type]),
         outputs=names,
         width=stated if isinstance(stated, int) else None,
         transposed=graph.transposed,
