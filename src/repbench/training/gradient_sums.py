@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,8 @@ class GradientSum:
         """Begin sums as soon as their gradients are there: the next backward pass is the last one of the step."""
         for number, bucket in enumerate(self._buckets):
             for name, parameter in bucket:
-                self._hooks.append(parameter.register_post_accumulate_grad_hook(partial(self._add, number, name)))
+                register: Any = parameter.register_post_accumulate_grad_hook  # untyped
+                self._hooks.append(register(partial(self._add, number, name)))
 
     def begin_rest(self) -> None:
         """Begin the sums that have not begun: the backward pass is over."""
