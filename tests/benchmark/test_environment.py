@@ -50,6 +50,30 @@ def test_the_real_time_factor_is_sound_over_computing_and_a_slow_upstream_is_run
     assert 0 < factor < 10 / seconds
 
 
+class Recurrent(Counted):
+    """An upstream with a recurrent layer over its frames."""
+
+    def __init__(self, layer: torch.nn.RNNBase) -> None:
+        super().__init__(Envelope(), 0.0)
+        self.layer = layer
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        states = super().forward(waveforms, lengths)
+        self.layer(states.layers[0])
+        return states
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+def test_the_products_of_a_recurrent_layer_are_counted(kind: type[torch.nn.RNNBase]) -> None:
+    cpu, plain = torch.device("cpu"), Envelope()
+    layer = kind(plain.info.width, 64, batch_first=True).eval()
+    frames = plain.num_frames(10 * plain.info.sample_rate_hz) / 10
+    matrices = sum(weight.numel() for weight in layer.parameters() if weight.ndim == 2)
+    counted = macs_per_second(Recurrent(layer), cpu) - macs_per_second(Counted(plain, 0.0), cpu)
+    assert counted == pytest.approx(frames * matrices, rel=0.01)
+    assert torch.backends.mkldnn.enabled, "as before"
+
+
 class NotesThreads(Counted):
     """An upstream that notes the number of threads of each call."""
 

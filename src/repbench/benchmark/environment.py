@@ -8,8 +8,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,8 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     if isinstance(upstream, FrameReader):
         return 0
     waveforms, lengths = _ten_seconds(upstream, device)
-    with torch.inference_mode(), _as_a_batch(upstream, waveforms), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), _as_a_batch(upstream, waveforms), _plain_kernels(), counter:
         upstream(waveforms, lengths)
     # torch counts a multiplication and an addition as two.
     macs: int = counter.get_total_flops() // 2
@@ -130,6 +131,19 @@ def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:
             seconds = min(_seconds_of(lambda: upstream(waveforms, lengths), device) for _ in range(3))
     # A coarse clock can read the same before and after a front end.
     return waveforms.shape[1] / upstream.info.sample_rate_hz / max(seconds, _CLOCK_SECONDS)
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Without oneDNN and cuDNN, whose recurrent layers are one operation of which torch counts nothing."""
+    # Not `flags`, which sets other switches too.
+    backends = torch.backends.mkldnn, torch.backends.cudnn
+    before = [backend.set_flags(_enabled=False)[0] for backend in backends]
+    try:
+        yield
+    finally:
+        for backend, enabled in zip(backends, before, strict=True):
+            backend.set_flags(_enabled=enabled)
 
 
 _SLOW_SECONDS = 1.0
