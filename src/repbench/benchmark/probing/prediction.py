@@ -36,6 +36,10 @@ BLOCK_FRAMES = 4_096
 """Frames that are scored at once where many utterances select: as many as a processor's cache may hold."""
 
 
+MOST_CONFUSED_CLASSES = 2_048
+"""Classes up to which a confusion matrix selects: 32 MiB a probe. Of more, predictions do."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledFeatures:
     """Labelled utterances with their features.
@@ -96,7 +100,8 @@ class Predictor:
         self.classes = tuple(classes)
         self.problem = problem_of(task)
         self.context = TaskContext(task, self.classes, info)
-        self._primary_of = self.problem.primary_of(task)
+        # None: predictions select, and no confusion matrix.
+        self._primary_of = self.problem.primary_of(task) if len(classes) <= MOST_CONFUSED_CLASSES else None
         self._last: tuple[LabelledUtterance, int, Any] | None = None
 
     def for_training(self, examples: LabelledUtterances) -> Predictor:
@@ -246,13 +251,19 @@ class Predictor:
         Raises:
             DataError: It is undefined on these predictions.
         """
-        gathered, finite = [], []
+        gathered: list[list[Any]] = []
+        finite: list[Tensor] = []
+        confusions: Tensor | None = None
         with torch.inference_mode():
             for block, frames in dev_set.each():
                 scores = scores_of(frames, block.counts)
                 finite.append(torch.isfinite(scores).flatten(1).all(dim=1))  # (R, N, C) -> (R, N C) -> (R,)
-                gather = self._predictions if self._primary_of is None else self._confusions
-                gathered.append(gather(block, scores))
+                if self._primary_of is None:
+                    gathered.append(self._predictions(block, scores))
+                else:
+                    confusions = self._add_confusions(confusions, block, scores)
+        if confusions is not None:
+            gathered.append(list(confusions.cpu().numpy()))
         examples = tuple(example for block in dev_set.blocks for example in block.examples)
         known = torch.stack(finite).all(dim=0).tolist()  # (blocks, R) -> (R,)
         return [
@@ -288,13 +299,16 @@ class Predictor:
         up = self.task.info.metrics[self.task.info.primary_metric].higher_is_better
         return value > than if up else value < than
 
-    def _confusions(self, block: ScoringBlock, scores: Tensor) -> list[Any]:
-        """Of each probe the counts (C, C), reference by estimated class."""
+    def _add_confusions(self, counts: Tensor | None, block: ScoringBlock, scores: Tensor) -> Tensor:
+        """Add a block to the counts (R, C, C), reference by estimated class, of each probe; None: it is the first."""
         num_classes = len(self.classes)
+        if counts is None:
+            counts = torch.zeros(len(scores), num_classes, num_classes, dtype=torch.int64, device=scores.device)
         # (R, N, C) -> (R, N) -> (R, M): reference * C + estimate, the number of a cell of the confusion matrix
         cells = block.reference * num_classes + scores.argmax(dim=-1).index_select(1, block.places)
-        counts = (torch.bincount(row, minlength=num_classes**2) for row in cells)
-        return [row.view(num_classes, num_classes).cpu().numpy() for row in counts]  # (C * C,) -> (C, C)
+        # In place: a matrix for each block would take as much memory as there are utterances.
+        counts.view(len(scores), -1).scatter_add_(1, cells, torch.ones_like(cells))
+        return counts
 
     def _predictions(self, block: ScoringBlock, scores: Tensor) -> list[Any]:
         """Of each probe the predictions."""
@@ -309,7 +323,8 @@ class Predictor:
         """The primary metric of one probe from what was gathered of each block of dev."""
         with plugin_faults(self.task.info.name):
             if self._primary_of is not None:
-                return self._primary_of(sum(parts))
+                (confusion,) = parts
+                return self._primary_of(confusion)
             task = tallied(self.task)
             given = [prediction for part in parts for prediction in part]
             completed = self.problem.completed(self.context, given, examples, is_test=False)
