@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features.table import FeatureTable
-from repbench.benchmark.probing import prediction, training
+from repbench.benchmark.probing import training
 from repbench.benchmark.probing.means import UtteranceMeans
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.probing.probe import Probe, ProbeShape, statistics_of
@@ -170,17 +170,6 @@ def test_counts_are_by_reference_and_by_estimated_class() -> None:
     assert counts.tolist() == [[[1, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 0, 0]] * 3]
     assert asked._add_confusions(counts, block, torch.stack([sure(0, 0, 0)] * 2)) is counts, "one matrix of all blocks"
     assert counts.tolist() == [[[2, 0, 0], [2, 0, 0], [1, 1, 0]], [[2, 0, 0]] * 3]
-
-
-def test_of_many_classes_predictions_select_with_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A matrix of the confusions of 12,000 speakers would take 1.2 GB."""
-    scores = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(0))
-    counted = predictor_of(Speaker())
-    expected = counted.primaries(said(scores), counted.dev_set(labelled(Speaker()), CPU))
-    monkeypatch.setattr(prediction, "MOST_CONFUSED_CLASSES", 2)
-    monkeypatch.setattr(Predictor, "_add_confusions", None)
-    asked = predictor_of(Speaker())
-    assert asked.primaries(said(scores), asked.dev_set(labelled(Speaker()), CPU)) == expected
 
 
 @pytest.mark.parametrize(("quick", "slow"), [(Phone(), Counted()), (Speaker(), CountedSpeaker())])

@@ -31,6 +31,30 @@ def test_macro_f1_is_scikit_learns_over_the_classes_that_occur() -> None:
     assert classification.macro_f1(confusion(reference, estimated, 4)) == pytest.approx(expected, abs=1e-12)
 
 
+def test_counts_of_the_classes_that_occur_measure_as_the_matrix_does() -> None:
+    draw = np.random.default_rng(5)
+    for num_items in (0, 1, 7, 200):
+        reference, estimated = (draw.integers(0, 30, num_items).tolist() for _ in range(2))
+        estimated[::2] = reference[::2]
+        matrix = confusion(reference, estimated, 30)
+        # In three parts, two of which may be empty.
+        parts = [classification.class_counts(reference[first::3], estimated[first::3], 30) for first in range(3)]
+        margins = classification.summed_counts(parts, 30)
+        expected = np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)])
+        assert margins.tolist() == expected.tolist()
+        assert classification.accuracy_of(margins) == classification.accuracy(matrix)
+        assert classification.macro_f1_of(margins) == classification.macro_f1(matrix)
+
+
+def test_counts_hold_the_classes_that_occur_alone() -> None:
+    counts = classification.class_counts([7, 7, 9_000], [7, 3, 9_000], 10_000)
+    assert counts.classes.tolist() == [3, 7, 9_000]
+    assert counts.counts.tolist() == [[0, 1, 1], [0, 2, 1], [1, 1, 1]]
+    for wrong in (-1, 10_000):
+        with pytest.raises(ValueError, match="not among the 10000 of the task"):
+            classification.class_counts([7], [wrong], 10_000)
+
+
 def test_a_class_that_does_not_occur_does_not_lower_macro_f1() -> None:
     assert classification.macro_f1(confusion([0, 1], [0, 1], num_classes=40)) == 1.0
 

@@ -184,3 +184,18 @@ def test_a_misspelt_choice_of_a_declaration_is_refused() -> None:
         type("Mine", (Problem,), {"batches": "frame"})
     with pytest.raises(PluginError, match=r"`splits` must be .*, but is `within`"):
         type("Mine", (Problem,), {"splits": ("speaker-disjoint", "within")})
+
+
+def test_speaker_without_each_cluster_is_the_others_together() -> None:
+    task = Speaker()
+    classes = ("a", "b", "c", "d")
+    clusters = [
+        [answer(0, (1.0, 0.0, 0.0, 0.0)), answer(0, (0.0, 1.0, 0.0, 0.0))],
+        [answer(1, (0.0, 1.0, 0.0, 0.0))],
+        [answer(2, (0.0, 0.0, 0.0, 1.0)), answer(3, (0.0, 0.0, 0.0, 1.0))],
+    ]
+    tallies = [task.tally(cluster, classes) for cluster in clusters]
+    for number, without in enumerate(task.without_each(tallies, classes)):
+        others = [each for place, cluster in enumerate(clusters) if place != number for each in cluster]
+        assert without == task.measure(others, classes)
+        assert without["accuracy"].counts["total"] == len(others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from repbench.corpora.contract import Utterance
 from repbench.downstream.contract import (
@@ -14,7 +14,7 @@ from repbench.downstream.contract import (
     Prediction,
 )
 from repbench.downstream.metrics import classification
-from repbench.downstream.utterances import METRICS, confusion_of, measure_confusion
+from repbench.downstream.utterances import METRICS, counts_of, measure_margins
 from repbench.errors import Unlabelled
 
 
@@ -47,12 +47,22 @@ class Speaker(MeasuredByTallies):
         """Accuracy."""
         return classification.accuracy(confusion)
 
-    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> classification.Confusion:
-        """The confusion matrix."""
-        return confusion_of(predictions, len(classes))
+    def tally(self, predictions: Sequence[Prediction], classes: Sequence[str]) -> classification.ClassCounts:
+        """Counts of the speakers that occur."""
+        return counts_of(predictions, len(classes))
 
     def measure_tallies(
-        self, tallies: Sequence[classification.Confusion], classes: Sequence[str]
+        self, tallies: Sequence[classification.ClassCounts], classes: Sequence[str]
     ) -> dict[str, Measurement]:
-        """Accuracy and macro-F1 of the summed matrices."""
-        return measure_confusion(classification.summed(tallies, len(classes)))
+        """Accuracy and macro-F1 of all counts together."""
+        return measure_margins(classification.summed_counts(tallies, len(classes)))
+
+    def without_each(
+        self, tallies: Sequence[classification.ClassCounts], classes: Sequence[str]
+    ) -> Iterator[dict[str, Measurement]]:
+        """`measure_tallies` without each tally in turn; all are added once."""
+        whole = classification.summed_counts(tallies, len(classes))
+        for each in tallies:
+            others = whole.copy()
+            others[:, each.classes] -= each.counts
+            yield measure_margins(others)

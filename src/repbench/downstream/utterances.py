@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repbench.downstream.contract import Measurement, MetricInfo, Prediction, UtterancePrediction
 from repbench.downstream.metrics import classification
@@ -37,6 +38,23 @@ def measure_confusion(confusion: classification.Confusion) -> dict[str, Measurem
     return {
         "accuracy": Measurement(value=classification.accuracy(confusion), counts=counts),
         "macro_f1": Measurement(value=classification.macro_f1(confusion)),
+    }
+
+
+def counts_of(predictions: Sequence[Prediction], num_classes: int) -> classification.ClassCounts:
+    """Counts of the classes that occur, as references and as estimates."""
+    own = utterance_predictions(predictions)
+    return classification.class_counts([each.reference for each in own], [each.estimated for each in own], num_classes)
+
+
+def measure_margins(margins: NDArray[np.int64]) -> dict[str, Measurement]:
+    """Accuracy and macro-F1 of counts (3, C), as `summed_counts` gives them."""
+    correct, total, _ = margins.sum(axis=1)
+    return {
+        "accuracy": Measurement(
+            value=classification.accuracy_of(margins), counts={"correct": int(correct), "total": int(total)}
+        ),
+        "macro_f1": Measurement(value=classification.macro_f1_of(margins)),
     }
 
 

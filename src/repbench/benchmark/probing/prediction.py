@@ -36,10 +36,6 @@ BLOCK_FRAMES = 4_096
 """Frames that are scored at once where many utterances select: as many as a processor's cache may hold."""
 
 
-MOST_CONFUSED_CLASSES = 2_048
-"""Classes up to which a confusion matrix selects: 32 MiB a probe. Of more, predictions do."""
-
-
 @dataclass(frozen=True, slots=True)
 class LabelledFeatures:
     """Labelled utterances with their features.
@@ -100,8 +96,7 @@ class Predictor:
         self.classes = tuple(classes)
         self.problem = problem_of(task)
         self.context = TaskContext(task, self.classes, info)
-        # None: predictions select, and no confusion matrix.
-        self._primary_of = self.problem.primary_of(task) if len(classes) <= MOST_CONFUSED_CLASSES else None
+        self._primary_of = self.problem.primary_of(task)
         self._last: tuple[LabelledUtterance, int, Any] | None = None
 
     def for_training(self, examples: LabelledUtterances) -> Predictor:

@@ -15,6 +15,7 @@ Metrics:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -77,8 +78,61 @@ def balanced_accuracy(confusion: Confusion) -> float | None:
 def macro_f1(confusion: Confusion) -> float | None:
     """Mean F1 over the classes that occur in the reference; None without any."""
     validate(confusion)
-    true_positives = np.diag(confusion)
-    references, estimates = confusion.sum(axis=1), confusion.sum(axis=0)
+    return macro_f1_of(np.stack([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)]))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCounts:
+    """What accuracy and macro-F1 need of a confusion matrix, of the classes that occur alone.
+
+    Of thousands of classes, as speakers are, a matrix has millions of cells, and nearly all are 0.
+
+    Attributes:
+        classes: (K,) the classes that occur as reference or as estimate, ascending.
+        counts: (3, K) for each the items of it with a right estimate, the items of it, and the items estimated as it.
+    """
+
+    classes: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def class_counts(references: Sequence[int], estimates: Sequence[int], num_classes: int) -> ClassCounts:
+    """Count items by their class.
+
+    Args:
+        references: (n,) the class of each item.
+        estimates: (n,) the estimated one.
+        num_classes: Of the task.
+
+    Raises:
+        ValueError: They are not as many, or a class is none of the task's.
+    """
+    given = np.array([references, estimates], dtype=np.int64)  # (2, n)
+    if given.size and not 0 <= given.min() <= given.max() < num_classes:
+        raise ValueError(f"a class is not among the {num_classes} of the task")
+    classes, places = np.unique(given, return_inverse=True)
+    reference, estimate = places.reshape(2, -1)  # each (n,): the place among the K classes
+    rows = (reference[reference == estimate], reference, estimate)
+    return ClassCounts(classes, np.stack([np.bincount(row, minlength=len(classes)) for row in rows]))
+
+
+def summed_counts(several: Sequence[ClassCounts], num_classes: int) -> NDArray[np.int64]:
+    """(3, C) the counts of all together, of every class; zeros of none."""
+    margins = np.zeros((3, num_classes), dtype=np.int64)
+    for each in several:
+        margins[:, each.classes] += each.counts  # no class twice in one
+    return margins
+
+
+def accuracy_of(margins: NDArray[np.int64]) -> float | None:
+    """`accuracy` of the matrix whose diagonal and sums of rows and columns are the rows of `margins`, (3, C)."""
+    total = int(margins[1].sum())
+    return int(margins[0].sum()) / total if total else None
+
+
+def macro_f1_of(margins: NDArray[np.int64]) -> float | None:
+    """`macro_f1` of the matrix whose diagonal and sums of rows and columns are the rows of `margins`, (3, C)."""
+    true_positives, references, estimates = margins
     occurs = references > 0
     if not occurs.any():
         return None
