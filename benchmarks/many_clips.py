@@ -2,8 +2,8 @@
 
     python benchmarks/many_clips.py [--clips 65000] [--seconds 1] [--downstream keyword]
 
-The sounds are stand-ins: cuts out of long files of noise, each with a hum whose pitch tells its class. There are as
-many speakers as one per 25 clips. The cold run computes and stores features, the warm one reads them; each is a process
+The sounds are stand-ins: cuts out of long files of noise, each with a hum whose pitch tells its class. Neighbouring
+cuts are of one speaker. The cold run computes and stores features, the warm one reads them; each is a process
 of its own, with its start. `prepare` is the making of the manifest.
 """
 
@@ -27,7 +27,6 @@ import torch
 from repbench.benchmark import environment
 
 CUTS_OF_FILE = 500
-CLIPS_OF_SPEAKER = 25
 CLASSES = tuple(f"word{number:02d}" for number in range(12))
 
 
@@ -36,6 +35,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=65_000)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each clip")
     parser.add_argument("--rate-hz", type=int, default=16_000, help="of the sounds")
+    parser.add_argument("--clips-of-speaker", type=int, default=25)
     parser.add_argument("--upstream", default="mel")
     parser.add_argument("--checkpoint")
     parser.add_argument("--downstream", default="keyword")
@@ -79,7 +79,7 @@ def write_clips(folder: Path, arguments: argparse.Namespace) -> None:
         for place, number in enumerate(classes):
             start, end = place * arguments.seconds, (place + 1) * arguments.seconds
             clip = first + place
-            speaker = f"s{clip // CLIPS_OF_SPEAKER:05d}"
+            speaker = f"s{clip // arguments.clips_of_speaker:05d}"
             lines.append(f"c{clip:07d},{path},{start:.6f},{end:.6f},{speaker},{CLASSES[number]}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

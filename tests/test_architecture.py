@@ -55,7 +55,8 @@ ROOMS = {
         "loading": set(), "environment": set(), "protocol": set(),
     },
     "upstream": {
-        "convert": {"apc", "checkpoints", "contract", "mockingjay"},
+        "convert": {"apc", "checkpoints", "contract", "convert_whisper", "mockingjay"},
+        "convert_whisper": {"checkpoints"},
         "pretraining": {"checkpoints", "contract"},
         "mockingjay": {"checkpoints", "contract", "dropout", "spectrograms"},
         "apc": {"checkpoints", "contract", "dropout", "spectrograms"},

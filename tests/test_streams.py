@@ -124,7 +124,7 @@ def test_fault_what_an_encoding_lacks_is_replaced(environment: Mapping[str, str]
 
 def test_fault_help_keeps_to_the_encoding_too() -> None:
     done = in_bytes("corpus", "prepare", "--help", environment={"PYTHONIOENCODING": "ascii"})
-    assert "librispeech, timit, kaldi, csv, ...:" in " ".join(done.stdout.decode("ascii").split())
+    assert "librispeech, huggingface, lhotse, kaldi, csv, ...:" in " ".join(done.stdout.decode("ascii").split())
 
 
 def test_fault_json_loses_nothing_in_ascii(tones: Path) -> None:
