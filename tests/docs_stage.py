@@ -132,7 +132,9 @@ def _spectrogram(stage: Stage) -> dict[str, Any]:
 def _pretraining(stage: Stage) -> dict[str, Any]:
     shutil.copytree(next((stage.pretrained / "mockingjay").iterdir()), "FILE or DIR")
     weights = [("weight", torch.nn.Parameter(torch.ones(2)))]
-    return {"spec": torch.rand(1, 90, 160), "lengths": torch.tensor([90]), "named_parameters": weights}
+    spectrogram = {"spec": torch.rand(1, 90, 160), "lengths": torch.tensor([90])}
+    sound = {"waveforms": torch.rand(1, 16000), "num_samples": torch.tensor([16000])}
+    return spectrogram | sound | {"named_parameters": weights}
 
 
 def _objectives(stage: Stage) -> dict[str, Any]:
