@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow
 import torch
+from pyarrow import parquet
 from safetensors.torch import save_file
 
+from repbench.corpora.export import export
+from repbench.corpora.open import open_corpus
 from tests.pages import ROOT, blocks
 
-CORPORA = ("corpora/speech", "my_corpus")
+CORPORA = ("corpora/speech", "corpora/mine", "my_corpus")
 """Names of a corpus of the reader; each is the smallest synthetic one."""
 
 
@@ -99,7 +104,19 @@ def _leaderboard(folder: Path, stage: Stage, page: Path) -> None:
     shutil.copytree(ROOT / "examples" / "leaderboard", folder / "examples" / "leaderboard")
 
 
+def _layouts(folder: Path, stage: Stage, page: Path) -> None:
+    """Two data sets of Hugging Face: one that `datasets` saved, one with other names of its columns."""
+    (folder / "corpora" / "mine").unlink()
+    corpus = open_corpus(str(stage.manifest))
+    export(corpus, "huggingface", folder / "superb-ks")
+    sounds = [each.audio for each in itertools.islice(corpus.utterances, 6)]
+    rows = [{"clip": {"bytes": each.read_bytes(), "path": each.name}, "client_id": each.stem[:4]} for each in sounds]
+    (folder / "my-set").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "my-set" / "train.parquet")
+
+
 STAGES: dict[str, Callable[[Path, Stage, Path], None]] = {
+    "docs/corpora/layouts.md": _layouts,
     "docs/models.md": _models,
     "docs/which-way.md": _which_way,
     "docs/plugins.md": _plugins,
@@ -115,7 +132,9 @@ def _spectrogram(stage: Stage) -> dict[str, Any]:
 def _pretraining(stage: Stage) -> dict[str, Any]:
     shutil.copytree(next((stage.pretrained / "mockingjay").iterdir()), "FILE or DIR")
     weights = [("weight", torch.nn.Parameter(torch.ones(2)))]
-    return {"spec": torch.rand(1, 90, 160), "lengths": torch.tensor([90]), "named_parameters": weights}
+    spectrogram = {"spec": torch.rand(1, 90, 160), "lengths": torch.tensor([90])}
+    sound = {"waveforms": torch.rand(1, 16000), "num_samples": torch.tensor([16000])}
+    return spectrogram | sound | {"named_parameters": weights}
 
 
 def _objectives(stage: Stage) -> dict[str, Any]:

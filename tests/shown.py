@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from tests.pages import ROOT, SHELLS, Block, pages
 
-OUTPUT = {"text", "csv"}
+OUTPUT = {"text"}
 """Languages of blocks that are no code: what a command prints, a file of a corpus, a formula."""
 DATA = {"yaml", "toml", "json"}
 """Languages of blocks that a test in tests/test_docs.py reads by the loader of what they are."""

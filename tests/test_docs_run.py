@@ -8,9 +8,12 @@ run or not, are parsed in tests/test_docs.py.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import shlex
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,11 @@ from tests.shown import DATA, marked_blocks, shown_pages, steps
 
 TINY = "synthetic:tiny"
 SMALLER: dict[str, tuple[str, ...]] = {
-    "run": ("--set", "probe.steps=20", "--set", "probe.selection_points=2", "--set", "finetune.steps=2",
-            "--set", "finetune.selection_points=1"),
+    "run": ("--set", "probe.steps=20", "--set", "probe.selection_points=2", "--set", "probe.batch_utterances=4",
+            "--set", "probe.batch_frames=512", "--set", "finetune.steps=2", "--set", "finetune.selection_points=1"),
     "pretrain": ("--steps", "2"),
-    "compare": (),
-    "invariance": (),
+    "compare": ("--frames", "1000", "--clusters", "10"),
+    "invariance": ("--frames", "1000"),
     "plan": (),
 }  # fmt: skip
 """What is added to a command that takes a corpus, in the place of what it sets itself."""
@@ -111,10 +114,11 @@ def test_marks_and_dots_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_smaller_command_sets_nothing_twice() -> None:
-    shown = ["run", "--upstream", "apc", "--set", "probe.steps=500", "--set", "probe.batch_frames=2048"]
-    assert smaller(shown) == [*shown[:3], "--set", "probe.batch_frames=2048", "--corpus", TINY, *SMALLER["run"]]
+    shown = ["run", "--upstream", "apc", "--set", "probe.steps=500", "--set", "probe.dropout=0.1"]
+    assert smaller(shown) == [*shown[:3], "--set", "probe.dropout=0.1", "--corpus", TINY, *SMALLER["run"]]
     assert smaller(["run", "--corpus", "synthetic:noisy:small"])[:3] == ["run", "--corpus", TINY]
     assert smaller(["doctor"]) == ["doctor"]
+    assert smaller(["pretrain", "apc", "--steps", "900", "--resume"]).count("--steps") == 1
 
 
 # Run
@@ -135,22 +139,37 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 def run_command(line: str) -> None:
-    """Run a command of repbench in the current folder; one that imports files of its own, in a process of its own.
+    """Run a command of repbench in the current folder; one with plugins, which would stay, in a process of its own.
 
     Raises:
         AssertionError: It fails; shows what it printed.
     """
-    line, at = line.removeprefix("PYTHONPATH=. "), "PYTHONPATH=. " in line
+    line, at = line.removeprefix("PYTHONPATH=. "), line.startswith("PYTHONPATH=. ")
     words = smaller(shlex.split(line, comments=True)[1:])
     if words[0] in ONCE and tuple(words) in _HAVE_RUN:
         return
     _HAVE_RUN.add(tuple(words))
-    if at or "--plugin" in words:
-        done = repbench(*words, env={"PYTHONPATH": "."} if at else None)
+    if "--plugin" in words:
+        done = repbench(*words)
         assert done.code == 0, f"repbench {shlex.join(words)}\n{done.out}\n{done.err}"
         return
-    result = CliRunner().invoke(app, words)
+    with imports_from(Path.cwd()) if at else contextlib.nullcontext():
+        result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"repbench {shlex.join(words)}\n{result.output}\n{result.exception!r}"
+
+
+@contextlib.contextmanager
+def imports_from(folder: Path) -> Iterator[None]:
+    """`PYTHONPATH` without a new process, which takes seconds to import torch; the modules are forgotten afterwards."""
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "").is_relative_to(folder):
+                del sys.modules[name]
 
 
 def smaller(words: list[str]) -> list[str]:
@@ -160,9 +179,11 @@ def smaller(words: list[str]) -> list[str]:
         return words
     added = SMALLER[words[0]]
     replaced = {each.partition("=")[0] for each in added if "=" in each}
+    options = {each for each in added if each.startswith("--")} - {"--set"}
     kept = list[str]()
     for before, word in zip(("", *words), words, strict=False):
-        if before == "--set" and word.partition("=")[0] in replaced:  # a setting that is given twice is refused
+        # What is given twice is refused.
+        if before in options or (before == "--set" and word.partition("=")[0] in replaced):
             kept.pop()
         else:
             kept.append(word)
