@@ -82,20 +82,43 @@ def tables(results: dict[str, Any]) -> str:
     """All tables, as Markdown."""
     rows = {row["key"]: row for row in results["rows"]}
     columns = {column["key"]: column for column in results["columns"]}
+    cells = {cell["key"]: cell for cell in results["cells"]}
     # (task, corpus, head) -> condition -> (system, layer) -> the score
     found: dict[tuple[str, str, str], dict[str, dict[tuple[str, str], str]]] = defaultdict(lambda: defaultdict(dict))
     arrows: dict[tuple[str, str, str], str] = {}
     for cell in results["cells"]:
         row, column = rows[cell["row"]], columns[cell["column"]]
-        where = column["task"], column["corpus"], column["facts"].get("head") or ""
+        where = _where(column)
         who = system(row["upstream"], untrained=row["untrained"]), str(row["layer"])
         found[where][column["facts"].get("condition", "clean")][who] = number(cell["value"], cell["ci95"])
         arrows[where] = f"{column['metric']}{'' if column['higher_is_better'] else ' ↓'}"
+    for heading, key, difference in _differences(results):
+        cell = cells[key]
+        row, column = rows[cell["row"]], columns[cell["column"]]
+        who = system(row["upstream"], untrained=row["untrained"]), str(row["layer"])
+        found[_where(column)][heading][who] = number(difference["value"], difference["ci95"])
     parts = [_models(results["rows"])]
     for where in sorted(found):
         parts.append(_scores(where, arrows[where], found[where]))
     parts += _groups(results, rows, columns)
     return "\n\n".join(parts)
+
+
+def _where(column: dict[str, Any]) -> tuple[str, str, str]:
+    return column["task"], column["corpus"], column["facts"].get("head") or ""
+
+
+def _differences(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Heading, key of a cell of clean sound, and a paired difference with its interval."""
+    for family in results["robustness"]:
+        for row in family["rows"]:
+            for condition, disturbed in row["conditions"].items():
+                if disturbed["drop"]:
+                    yield f"worse under {condition} by", row["clean"], disturbed["drop"]
+    for control in results["controls"]:
+        for entry in control["cells"]:
+            if entry["gained_by_training"]:
+                yield "better than its twin by", entry["cell"], entry["gained_by_training"]
 
 
 def _models(rows: list[dict[str, Any]]) -> str:
@@ -113,8 +136,8 @@ def _models(rows: list[dict[str, Any]]) -> str:
 
 
 def _scores(where: tuple[str, str, str], metric: str, found: dict[str, dict[tuple[str, str], str]]) -> str:
-    conditions = sorted(found, key=lambda each: (each != "clean", each))
-    title = " · ".join(filter(None, where))
+    conditions = sorted(found, key=lambda each: (each.endswith(" by"), each != "clean", each))
+    title = " · ".join(each for each in where if each not in {"", "none"})
     lines = [f"**{title}**, {metric}", "", f"| model | layer | {' | '.join(conditions)} |"]
     lines.append("|---|---|" + "--:|" * len(conditions))
     order = list(dict.fromkeys([*NAMES.values(), *(f"{name}, untrained" for name in NAMES.values())]))
