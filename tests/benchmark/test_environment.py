@@ -64,7 +64,7 @@ class Recurrent(Counted):
 
 
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
-def test_the_products_of_a_recurrent_layer_are_counted(kind: type[torch.nn.RNNBase]) -> None:
+def test_the_products_of_a_recurrent_layer_are_counted(kind: type[torch.nn.LSTM] | type[torch.nn.GRU]) -> None:
     cpu, plain = torch.device("cpu"), Envelope()
     layer = kind(plain.info.width, 64, batch_first=True).eval()
     frames = plain.num_frames(10 * plain.info.sample_rate_hz) / 10
