@@ -108,6 +108,7 @@ def test_a_refusal_of_the_leader_ends_all(tones: Path, tmp_path: Path) -> None:
     assert "This folder holds a run at step 10 of 10" in finished.stderr
 
 
+# The scripts print a line in one write, so that the lines of two processes do not mix.
 SUMS = """
 import torch
 from torch import nn
@@ -133,7 +134,7 @@ with joined(torch.device("cpu")) as processes:
         gradients.begin_rest()
         gradients.take()
     found = {name: None if each.grad is None else each.grad.tolist() for name, each in weights.items()}
-    print("found", found, flush=True)
+    print(f"found {found}\\n", end="", flush=True)
 
     # Every parameter is reached, and so the sums of the last ones begin before the first one has its gradient.
     begun = []
@@ -144,7 +145,7 @@ with joined(torch.device("cpu")) as processes:
         chain(torch.ones(1, 2)).sum().backward()
         gradients.begin_rest()
         gradients.take()
-    print("begun", begun, flush=True)
+    print(f"begun {begun}\\n", end="", flush=True)
 
     with GradientSum([("twice", a)], processes) as gradients:
         gradients.listen()
@@ -152,7 +153,7 @@ with joined(torch.device("cpu")) as processes:
         try:
             a.sum().backward()
         except PluginError as error:
-            print("refused", error, flush=True)
+            print(f"refused {error}\\n", end="", flush=True)
         gradients.begin_rest()
         gradients.take()
 """
@@ -217,7 +218,7 @@ with joined(torch.device("cpu")) as processes:
                 processes=processes)
     loop.optimizer = torch.optim.SGD(Loop.module.parameters(), 0.1)
     loop.take_steps("silent", [])
-    print("weights", [round(each, 6) for each in Loop.module.weight.flatten().tolist()], flush=True)
+    print(f"weights {[round(each, 6) for each in Loop.module.weight.flatten().tolist()]}\\n", end="", flush=True)
 """
 
 
@@ -252,8 +253,9 @@ with joined(torch.device("cpu")) as processes:
         gradients.take()
     torch.optim.AdamW([weight]).step()
     during = threads()
-print("gradient", weight.grad.tolist(), "a thread of gloo ran", any("gloo" in name for name in during))
-print("threads of gloo", sum("gloo" in name for name in threads()))
+ran = any("gloo" in name for name in during)
+print(f"gradient {weight.grad.tolist()} a thread of gloo ran {ran}\\n", end="")
+print(f"threads of gloo {sum('gloo' in name for name in threads())}\\n", end="")
 """
 
 
