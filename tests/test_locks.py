@@ -79,10 +79,11 @@ def test_a_broken_release_is_told_by_the_canary_and_not_noticed_by_the_lock(tmp_
     lock.write_text(f"needed==1.0 \\\n    --hash=sha256:{hashlib.sha256(first.read_bytes()).hexdigest()}\n")
     offline = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}
 
-    def canary() -> subprocess.CompletedProcess[str]:
+    def canary(*options: str) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable, str(ROOT / "tools" / "canary.py"), "--project", str(project), "--extra", "",
             "--environment", str(tmp_path / "canary"), "--lock", str(lock), "--check", "python -c 'import small'",
+            *options,
         ]  # fmt: skip
         return subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300, cwd=tmp_path)
 
@@ -93,10 +94,16 @@ def test_a_broken_release_is_told_by_the_canary_and_not_noticed_by_the_lock(tmp_
             subprocess.run([python, "-m", "pip", "install", "-q", *arguments], env=offline, check=True, timeout=120)
         return subprocess.run([python, "-c", "import small"], check=False).returncode == 0
 
-    before = canary()
-    assert (before.returncode, "nothing is newer than the lock" in before.stdout) == (0, True), before.stdout
+    tests = ("--check", "python -c 'import time; print(1, flush=True); time.sleep(600)'", "--limit-seconds", "5")
+    before = canary(*tests, "--only-newer")
+    assert (before.returncode, before.stdout.count("canary ok")) == (0, 1), before.stdout
+    assert "nothing is newer than the lock, so its tests were not repeated)" in before.stdout
+    stopped = canary(*tests)
+    assert (stopped.returncode, stopped.stdout.count("canary unfinished: ")) == (1, 1), stopped.stdout
+    assert "time.sleep(600)' was stopped after 5 s" in stopped.stdout
+    assert "nothing is newer than the lock)" in stopped.stdout
     wheel(index, "needed", "1.0.1", {"needed.py": BROKEN})
-    after = canary()
+    after = canary("--only-newer")
     assert after.returncode == 1
     assert re.fullmatch(
         r"canary BROKEN: python -c 'import small': .*OSError: undefined symbol: aoti_torch_abi "

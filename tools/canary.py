@@ -1,10 +1,14 @@
 """Tests the newest releases that the version ranges allow, without the lock, in an environment of its own.
 
 Usage: python tools/canary.py [--project DIR|WHEEL] [--environment DIR] [--extra NAME] [--lock FILE] [--check COMMAND]
+                              [--only-newer] [--limit-seconds N]
 
 Needs the standard library alone. It installs the project with its newest dependencies, runs each check in that
 environment, and ends with one line: the outcome, and which releases are newer than those of the lock. Exit code 0 if
 all checks passed, else 1. The output of the checks is in `canary.log` in the environment's folder.
+
+With `--only-newer` the checks after the first are left out where no release is newer: whoever has just tested the lock
+would test the same packages twice. With `--limit-seconds` all checks together end after that time.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 CHECKS = ("repbench doctor", "python -m pytest -q --numprocesses auto --maxprocesses 8")
@@ -55,16 +61,34 @@ def changes(found: dict[str, str], lock: dict[str, set[str]]) -> list[str]:
     ]
 
 
-def run(command: list[str | Path], log: Path, folder: Path, environment: dict[str, str]) -> tuple[bool, str]:
-    """Whether a command ended well, and the last line that it printed; all that it printed goes to the log."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
+def run(
+    command: Sequence[str | Path], log: Path, folder: Path, environment: dict[str, str], deadline: float | None = None
+) -> tuple[bool, str]:
+    """Whether a command ended well, and the last line that it printed; all that it printed goes to the log.
+
+    At the deadline, a time of `time.monotonic`, it is killed with the processes that it started.
+
+    Raises:
+        subprocess.TimeoutExpired: It was still running then.
+    """
     with log.open("a", encoding="utf-8") as stream:
-        stream.write(f"$ {shlex.join(map(str, command))}\n{done.stdout}\n")
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    return done.returncode == 0, " / ".join(lines[-1:] if done.returncode == 0 else lines[-LAST_LINES:])
+        stream.write(f"$ {shlex.join(map(str, command))}\n")
+        stream.flush()
+        begin = stream.tell()
+        child = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            child.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+    with log.open(encoding="utf-8", errors="replace") as stream:
+        stream.seek(begin)
+        lines = [line.rstrip("\n") for line in stream if line.strip()]
+    return child.returncode == 0, " / ".join(lines[-1:] if child.returncode == 0 else lines[-LAST_LINES:])
 
 
 def main() -> int:
@@ -74,6 +98,8 @@ def main() -> int:
     parser.add_argument("--extra", default="dev")
     parser.add_argument("--lock", type=Path, default=Path(__file__).parents[1] / "locks" / "dev.txt")
     parser.add_argument("--check", action="append")
+    parser.add_argument("--only-newer", action="store_true")
+    parser.add_argument("--limit-seconds", type=float)
     arguments = parser.parse_args()
 
     started = time.monotonic()
@@ -87,18 +113,33 @@ def main() -> int:
     ok, said = run([python, "-m", "pip", "install", "--quiet", project], log, folder, environment)
     failures = [] if ok else [f"install: {said}"]
     passed = []
-    for check in (arguments.check or CHECKS) if ok else ():
+    newer = changes(installed(python), locked(arguments.lock))
+    checks = (arguments.check or CHECKS) if ok else ()
+    left_out = checks[1:] if arguments.only_newer and not newer else ()
+    deadline = None if arguments.limit_seconds is None else time.monotonic() + arguments.limit_seconds
+    unfinished = ""
+    for check in checks[: len(checks) - len(left_out)]:
         here = arguments.project if arguments.project.is_dir() else folder
-        ok, said = run(shlex.split(check), log, here, environment)
+        name = check.partition(" -q")[0]
+        try:
+            ok, said = run(shlex.split(check), log, here, environment, deadline)
+        except subprocess.TimeoutExpired:
+            unfinished = f"{name} was stopped after {arguments.limit_seconds:g} s"
+            break
         if ok:
             passed.append(said)
         else:
-            failures.append(f"{check.partition(' -q')[0]}: {said}")
-    newer = changes(installed(python), locked(arguments.lock))
-    outcome = f"BROKEN: {'; '.join(failures)}" if failures else f"ok: {passed[-1] if passed else 'installed'}"
+            failures.append(f"{name}: {said}")
+    outcome = f"ok: {passed[-1] if passed else 'installed'}"
+    if unfinished:
+        outcome = f"unfinished: {unfinished}"
+    if failures:
+        outcome = f"BROKEN: {'; '.join(failures)}"
     beside = f"newer than the lock: {', '.join(newer)}" if newer else "nothing is newer than the lock"
+    if left_out:
+        beside += ", so its tests were not repeated"
     print(f"canary {outcome} ({time.monotonic() - started:.0f} s; Python {sys.version.split()[0]}; {beside})")
-    return 1 if failures else 0
+    return 1 if failures or unfinished else 0
 
 
 if __name__ == "__main__":
