@@ -38,6 +38,20 @@ def test_the_start_is_quick(command: str) -> None:
     assert statistics.median(seconds) < 1.5, "aimed at 0.3 s; the margin is for a busy machine"
 
 
+def test_a_run_imports_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    """Each takes a second or more; torch imports its compiler and sympy where a run does not keep it from that."""
+    arguments = ["run", "--upstream", "mel", "--downstream", "phone", "--corpus", "synthetic:tiny", *QUICK]
+    command = [sys.executable, "-X", "importtime", "-m", "repbench", *arguments, "--out", str(tmp_path / "runs")]
+    # An empty cache: the costs of the front end are measured too.
+    environment = {**os.environ, "REPBENCH_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "torch" in imported
+    slow = {"scipy.optimize", "scipy.stats", "sklearn", "pandas", "matplotlib", "sympy", "torch._dynamo", "torchaudio"}
+    assert not slow & imported
+
+
 def test_help_names_every_command_there_is() -> None:
     shown = repbench("--help").out
     commands = "list doctor corpus run sweep pretrain extract demo cache check report verify leaderboard"

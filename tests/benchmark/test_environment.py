@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from repbench.benchmark.environment import batch_macs, macs_per_second, real_time_factor
+from repbench.benchmark.environment import ProductCounter, batch_macs, macs_per_second, real_time_factor
 from repbench.benchmark.features.cost import clear_costs, costs_folder, upstream_cost
 from repbench.benchmark.loading.upstreams import load_upstream
 from repbench.testing import Envelope
@@ -72,6 +73,49 @@ def test_the_products_of_a_recurrent_layer_are_counted(kind: type[torch.nn.LSTM]
     counted = macs_per_second(Recurrent(layer), cpu) - macs_per_second(Counted(plain, 0.0), cpu)
     assert counted == pytest.approx(frames * matrices, rel=0.01)
     assert torch.backends.mkldnn.enabled, "as before"
+
+
+class EveryProduct(torch.nn.Module):
+    """A network with each kind of product that models of speech have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv1d(8, 16, 3, groups=4)
+        self.layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.recurrent = torch.nn.GRU(16, 8, bidirectional=True, batch_first=True)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        hidden = self.convolution(frames).transpose(1, 2)  # (B, 8, F) -> (B, 16, F - 2) -> (B, F - 2, 16)
+        attended = torch.nn.functional.scaled_dot_product_attention(hidden, hidden, hidden)
+        hidden = self.recurrent(self.layer(hidden + attended))[0]
+        products: Tensor = torch.einsum("bfd,bgd->bfg", hidden, hidden) + hidden @ hidden.mT
+        return products
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_products_are_counted_as_torch_counts_them(mode: Callable[[], torch.no_grad]) -> None:
+    network, frames = EveryProduct().eval(), torch.randn(2, 8, 30)
+    expected, counted = FlopCounterMode(display=False), ProductCounter()
+    with mode(), expected:
+        result = network(frames)
+    with mode(), counted:
+        assert torch.equal(network(frames), result)
+    assert counted.get_total_flops() == expected.get_total_flops() > 100_000
+
+
+class Branching(Counted):
+    """An upstream with an operation of torch that calls functions."""
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> HiddenStates:
+        square = torch.ones(100, 100)
+        torch.cond(waveforms.sum() >= 0, lambda: square @ square, lambda: square + square)
+        return super().forward(waveforms, lengths)
+
+
+def test_products_within_branches_are_counted() -> None:
+    plain = Counted(Envelope(), 0.0)
+    cpu = torch.device("cpu")
+    assert macs_per_second(Branching(Envelope(), 0.0), cpu) - macs_per_second(plain, cpu) == 100**3 / 10
 
 
 class NotesThreads(Counted):

@@ -8,18 +8,22 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from repbench.errors import EnvironmentFault, UsageError
 from repbench.training.threads import threads, threads_for
 from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import Upstream, UpstreamInfo, runs_concurrently
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 def choose_device(name: str) -> torch.device:
@@ -101,17 +105,63 @@ def macs_per_second(upstream: Upstream, device: torch.device) -> int:
     Measured on ten seconds of silence (or the longest input the upstream takes); Fourier transforms are not counted. 0
     for frames that are read and not computed.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     if isinstance(upstream, FrameReader):
         return 0
     waveforms, lengths = _ten_seconds(upstream, device)
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), _as_a_batch(upstream, waveforms), _plain_kernels(), counter:
-        upstream(waveforms, lengths)
+
+    def compute(counter: ProductCounter | FlopCounterMode) -> int:
+        with torch.inference_mode(), _as_a_batch(upstream, waveforms), _plain_kernels(), counter:
+            upstream(waveforms, lengths)
+        return counter.get_total_flops()
+
+    try:
+        flops = compute(ProductCounter())
+    except Exception:  # operations that call functions, such as `torch.cond`; a fault of the model is raised again
+        from torch.utils.flop_counter import FlopCounterMode
+
+        flops = compute(FlopCounterMode(display=False))
     # torch counts a multiplication and an addition as two.
-    macs: int = counter.get_total_flops() // 2
-    return round(macs * upstream.info.sample_rate_hz / waveforms.shape[1])
+    return round(flops // 2 * upstream.info.sample_rate_hz / waveforms.shape[1])
+
+
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+    """Counts the floating-point operations of products while it is entered, by torch's formulas.
+
+    `torch.utils.flop_counter.FlopCounterMode` gives the same number, but imports the compiler at its first operation:
+    seconds, for which every first run of a model would wait.
+    """
+
+    def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry
+
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._flops = 0
+        self._formulas: Mapping[Any, Callable[..., int]] = flop_registry
+
+    def get_total_flops(self) -> int:
+        """Operations so far; a multiplication and an addition are two."""
+        return self._flops
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True, as elsewhere, would wrap `__torch_dispatch__` so that it imports the compiler. Nothing is compiled here.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Compute an operation and count it; one without a formula is counted by its parts, where it has parts."""
+        named = dict(kwargs or {})
+        formula = self._formulas.get(func.overloadpacket)
+        if formula is None:
+            with self:
+                result = func.decompose(*args, **named)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **named)
+        if formula is not None:
+            self._flops += formula(*args, **named, out_val=result)
+        return result
 
 
 def real_time_factor(upstream: Upstream, device: torch.device) -> float | None:

@@ -253,8 +253,10 @@ class _ProbeGroup:
             raise _all_diverged(f"loss is {losses[0].item()}", step)
         for run in self._runs:
             run.optimizer.zero_grad()
-        # A weight of 0 keeps the loss of a diverged probe out of the others' gradients.
-        torch.autograd.backward(losses, torch.tensor(finite, dtype=losses.dtype, device=losses.device))
+        # A weight of 0 keeps the loss of a diverged probe out of the others' gradients. As a sum, because torch imports
+        # sympy, a second or more, to check the shape of a gradient that it is given.
+        weights = torch.tensor(finite, dtype=losses.dtype, device=losses.device)
+        torch.autograd.backward((losses * weights).sum())
         for run in self._runs:
             if self._settings.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(run.probe.parameters(), self._settings.clip_norm)

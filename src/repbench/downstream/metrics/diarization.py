@@ -30,7 +30,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 Segment = tuple[int, int, int]
 """Start and end in microseconds, and the number of the speaker."""
@@ -72,6 +71,9 @@ def diarization_durations(reference: Sequence[Segment], estimated: Sequence[Segm
     Raises:
         ValueError: A segment ends where it starts or before, or those of a speaker overlap.
     """
+    # Imported here, because scipy.optimize takes a fifth of the start of every run, of whatever task.
+    from scipy.optimize import linear_sum_assignment
+
     spoken, found, together = _shared_time(reference, estimated)
     # (R, E): the pairs that share the most time; the total does not depend on which of equal pairings is taken
     rows, columns = linear_sum_assignment(together, maximize=True)
@@ -87,6 +89,8 @@ def jaccard_overlaps(reference: Sequence[Segment], estimated: Sequence[Segment])
 
     Errors and arguments as `diarization_durations`.
     """
+    from scipy.optimize import linear_sum_assignment
+
     spoken, found, together = _shared_time(reference, estimated)
     either = spoken[:, None] + found[None, :] - together  # (R, 1) + (1, E) - (R, E)
     rows, columns = linear_sum_assignment(1 - together / np.maximum(either, 1))
