@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -619,6 +619,32 @@ def test_fault_39_a_look_that_takes_too_long_leaves_its_job_for_the_end(
     assert hanging.lines(1)[-1].endswith("last: the inventory did not end within 2 s (look_timeout_min)")
     assert unread.error == "the inventory ended without a result"
     assert left_to_do(jobs, replace(hanging, pairs={**hanging.pairs, **silent.pairs})) == [jobs[1], jobs[0]]
+
+
+def test_one_process_makes_the_inventories_of_all_jobs_and_is_replaced_where_a_model_ends_it(
+    tones: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    upstreams = ["mel", "py:odd_upstreams:killed", ENVELOPE, "py:odd_upstreams:silent", "mel_no_cmvn", "fbank"]
+    plan = write_plan(tmp_path, tones, upstreams=upstreams)
+    jobs = jobs_of(load_plan(plan), tmp_path / "runs", plan)
+    started: list[list[str]] = []
+
+    class Counting(Children):
+        @contextlib.contextmanager
+        def started(self, command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+            started.append(list(command))
+            with super().started(command, **options) as child:
+                yield child
+
+    with Counting() as children:
+        made = forecast(jobs, Slots((), 1, {**os.environ, **environment}), children, limit_seconds=100.0)
+    known = [each.num_records is not None for each in made.pairs.values()]
+    errors = [each.error for each in made.pairs.values()]
+
+    assert [pair.upstream for pair in made.pairs] == upstreams
+    assert known == [True, False, True, False, True, True]
+    assert errors == ["", "the inventory ended with -9", "", "the inventory ended without a result", "", ""]
+    assert len(started) == 3, "the first, and one after each that a model ended"
 
 
 @pytest.mark.slow

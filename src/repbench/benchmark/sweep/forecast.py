@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from repbench.benchmark.sweep.devices import Slots
-from repbench.benchmark.sweep.inventory import PairInventory, inventories_of_json
+from repbench.benchmark.sweep.inventory import PairInventory
+from repbench.benchmark.sweep.inventory_process import InventoryProcess
 from repbench.benchmark.sweep.jobs import Children, Job, RunCall, threads_over
 from repbench.training.threads import usable_cpus
 
@@ -110,7 +109,7 @@ def _model(pair: RunCall) -> tuple[str, str | None]:
 
 
 def forecast(jobs: Sequence[Job], slots: Slots, children: Children, *, limit_seconds: float) -> Forecast:
-    """Make the inventory of every job, several at once, each in a separate process.
+    """Make the inventory of every job, several at once, in processes beside this one.
 
     Args:
         jobs: The jobs of the sweep.
@@ -118,44 +117,25 @@ def forecast(jobs: Sequence[Job], slots: Slots, children: Children, *, limit_sec
         children: The processes that end with the sweep.
         limit_seconds: Longest time of an inventory; nothing is known of a job whose inventory takes longer.
     """
+    found: dict[int, list[PairInventory]] = {}
+    ahead = iter(range(len(jobs)))
+    lock = threading.Lock()
 
-    def look(job: Job) -> list[PairInventory]:
-        with slots.taken() as slot:
-            return _inventories(job.on(slot.device), children, slot.environment, limit_seconds)
+    def look(_: int) -> None:
+        with slots.taken() as slot, InventoryProcess(children, slot.environment) as process:
+            while True:
+                with lock:
+                    number = next(ahead, None)
+                if number is None:
+                    return
+                job = jobs[number].on(slot.device)
+                found[number] = process.inventories(job, limit_seconds, duration(limit_seconds))
 
-    with threads_over(children, slots.count) as threads:
-        found = list(threads.map(look, jobs))
-    pairs = (zip(job.pairs, each, strict=True) for job, each in zip(jobs, found, strict=True))
+    count = min(slots.count, len(jobs))
+    with threads_over(children, max(1, count)) as threads:
+        list(threads.map(look, range(count)))
+    pairs = (zip(job.pairs, found[number], strict=True) for number, job in enumerate(jobs))
     return Forecast(pairs=dict(pair for several in pairs for pair in several))
-
-
-def _inventories(
-    job: Job, children: Children, environment: Mapping[str, str], limit_seconds: float
-) -> list[PairInventory]:
-    """The inventory of each pair; the same error for all where the process fails."""
-    command = [sys.executable, "-m", "repbench.benchmark.sweep.inventory"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    try:
-        with children.started(command, env=dict(environment), **pipes) as child:
-            printed, errors = child.communicate(job.as_json(), timeout=limit_seconds)
-    except subprocess.TimeoutExpired:
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            with contextlib.suppress(OSError):
-                assert pipe is not None
-                pipe.close()
-        error = f"the inventory did not end within {duration(limit_seconds)} (look_timeout_min)"
-        return [PairInventory(error=error, timed_out=True)] * len(job.pairs)
-    last = errors.strip().rpartition("\n")[2]
-    if child.returncode != 0:
-        return [PairInventory(error=last or f"the inventory ended with {child.returncode}")] * len(job.pairs)
-    try:
-        inventories = inventories_of_json(printed.rstrip("\n").rpartition("\n")[2])
-    except (ValueError, KeyError, TypeError):
-        inventories = []
-    if len(inventories) != len(job.pairs):
-        error = f"the inventory ended without a result{f': {last}' if last else ''}"
-        return [PairInventory(error=error)] * len(job.pairs)
-    return inventories
 
 
 def environment_for(at_once: int, threads: int | None = None) -> dict[str, str]:

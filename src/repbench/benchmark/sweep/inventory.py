@@ -1,14 +1,15 @@
 """The inventory of a job: which of its records exist, how much sound is missing, and the times of earlier records.
 
 It loads upstreams, which may crash, so it runs in a separate process: `python -m repbench.benchmark.sweep.inventory`
-reads a job from stdin and prints its inventory as JSON. It serves the forecast alone; `repbench run --missing-only`
-decides again which records are missing.
+reads jobs from stdin, one a line, and prints the inventory of each as a line of JSON. `inventory_process` asks it. It
+serves the forecast alone; `repbench run --missing-only` decides again which records are missing.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -65,7 +66,7 @@ class PairInventory:
 
 
 def inventories_of_json(text: str) -> list[PairInventory]:
-    """The inventories that this module printed, in the order of the job's pairs."""
+    """The inventories of a line that this module printed, in the order of the job's pairs."""
     lists = ("records", "train_seconds")
     return [PairInventory(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in json.loads(text)]
 
@@ -170,6 +171,16 @@ def _alike(record: Record, context: RunContext) -> bool:
     return record.head == context.head and record.mode == "frozen" and record.protocol.get("probe") == probe
 
 
+def main() -> None:
+    """Answer each job of stdin."""
+    # Of its own: a model that prints, also from C, must not write between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        found = [asdict(each) for each in inventories_of(Job.of_json(line))]
+        answers.write(json.dumps(found, allow_nan=False) + "\n")
+        answers.flush()
+
+
 if __name__ == "__main__":
-    found = [asdict(each) for each in inventories_of(Job.of_json(sys.stdin.read()))]
-    sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+    main()
