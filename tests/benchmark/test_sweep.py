@@ -165,6 +165,7 @@ def test_every_fault_of_a_plan_is_told_at_once(tones: Path, tmp_path: Path) -> N
         str(plan),
     ):
         assert fault in told
+    assert "Input should be" not in told, "a name is no mapping, but that is not what is wrong with it"
     assert repbench("sweep", plan).code == 2
 
 

@@ -367,7 +367,9 @@ def _told(model: type[BaseModel], place: _Place, errors: list[ErrorDetails]) -> 
     """All that is wrong with one value; a union complains once for each of its branches."""
     wanted = [error["msg"] for error in errors if error["msg"].startswith("Input should be ")]
     if len(wanted) < len(errors):
-        return " and ".join(dict.fromkeys(_sentence(model, place, error) for error in errors))
+        # A branch that takes another type says nothing of a value that fails in a branch that takes its type.
+        telling = [error for error in errors if not error["type"].endswith("_type")]
+        return " and ".join(dict.fromkeys(_sentence(model, place, error) for error in telling or errors))
     if all(error["type"] in _NO_LIST for error in errors) and isinstance(place.value, str | int | float):
         items = ", ".join(item.strip() for item in str(place.value).split(","))
         return f"{place.name} must be a list, as in `--set '{place.dotted}=[{items}]'`, but is {_shown(place.value)}"
