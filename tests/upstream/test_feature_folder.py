@@ -15,7 +15,7 @@ from repbench.benchmark.features.source import features_of
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.testing import tone_corpus
-from repbench.upstream.adapters.corpus_features import FrameReader
+from repbench.upstream.adapters.corpus_features import DeclaredModel, FrameReader
 from repbench.upstream.adapters.feature_folder import FolderFrames, build
 from tests.commands import repbench
 
@@ -131,6 +131,28 @@ def test_frames_and_vectors_are_not_taken_for_each_other(corpus: Corpus, folder:
     (folder / "features.yaml").write_text("kind: vector\n")
     with pytest.raises(UsageError, match="`kind` must be frames or utterance, but is 'vector'"):
         bound(folder, corpus)
+
+
+def test_a_declared_name_is_that_of_the_upstream_and_changes_no_fingerprint(folder: Path, corpus: Corpus) -> None:
+    before = bound(folder, corpus)
+    assert (before.info.name, before.declared_model) == ("features:f", None)
+    (folder / "features.yaml").write_text(
+        f"name: my-model\nmodel: release 2\n{DECLARED}layer_names: [energy, projected]\n"
+    )
+    named = bound(folder, corpus)
+    assert (named.info.name, named.fingerprint()) == ("features:my-model", before.fingerprint())
+    assert named.declared_model == DeclaredModel(
+        name="my-model", model="release 2", hop_seconds=0.02, first_center_seconds=0.01, width=4
+    )
+    assert "every 0.02 s as declared; it declares them as `my-model`, model release 2" in named.note()
+    assert before.note().endswith("every 0.02 s as declared")
+
+
+def test_a_model_without_a_name_is_refused(folder: Path, corpus: Corpus) -> None:
+    for declared in (f"model: release 2\n{DECLARED}", "model: release 2\nkind: utterance\n"):
+        (folder / "features.yaml").write_text(declared)
+        with pytest.raises(UsageError, match="`model` needs a `name`"):
+            bound(folder, corpus)
 
 
 def test_old_folders_keep_their_fingerprint(corpus: Corpus, tmp_path: Path) -> None:

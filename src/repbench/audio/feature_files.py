@@ -127,6 +127,16 @@ def _refuse_changed(found: str, sha256: str | None, path: Path, utterance: str |
         raise IntegrityError(what, file=path, utterance=utterance, do="Write the features, then run again")
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a `.safetensors` file that was read already; of a `.npy`, which has none, nothing."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as stored:
+        return dict(stored.metadata() or {})
+
+
 def read_integers(path: Path, *, utterance: str | None = None, sha256: str | None = None) -> tuple[Integers, str]:
     """Read the units of one utterance.
 
