@@ -27,7 +27,7 @@ from repbench.cli import app
 from repbench.configs.loader import preset_names
 from repbench.errors import RepbenchError
 from repbench.upstream.adapters.declarations import Declaration, VectorDeclaration
-from repbench.upstream.adapters.feature_folder import FolderDeclaration
+from repbench.upstream.adapters.feature_folder import FolderDeclaration, VectorFolderDeclaration
 from repbench.upstream.adapters.onnx_graph import GraphSettings
 from repbench.upstream.adapters.unit_folder import UnitsDeclaration
 from repbench.upstream.apc.config import ApcConfig
@@ -115,6 +115,12 @@ SETTINGS = (
         FolderDeclaration,
         "",
         "`features.yaml`, in a folder of features that another program computed ([Models](models.md#features-files)).",
+    ),
+    Shown(
+        "A folder of `features:` with one vector an utterance",
+        VectorFolderDeclaration,
+        "",
+        "The same file in a folder of vectors ([Models](models.md#features-files)).",
     ),
     Shown(
         "A folder of `units:`",

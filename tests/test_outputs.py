@@ -61,6 +61,9 @@ def test_fault_hidden_states_of_another_model_or_sound_stay(sound: Path, tmp_pat
     out = tmp_path / "out"
     extract("mel", sound, out)
     extract("mel", sound, out)
+    with pytest.raises(UsageError, match=r"another `hop_samples` than fbank has .*features\.yaml"):
+        extract("fbank", sound, out)
+    (out / "features.yaml").unlink()
     with pytest.raises(UsageError, match=r"beep\.safetensors"):
         extract("fbank", sound, out)
     soundfile.write(sound, np.zeros(4000), 16_000)

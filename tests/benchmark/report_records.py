@@ -71,6 +71,7 @@ def write(
     citation: str | None = None,
     licence: str | None = None,
     attributes: Mapping[str, Mapping[str, AttributeValue]] | None = None,
+    declared: Mapping[str, Any] | None = None,
     **others: Any,
 ) -> Path:
     """Write one record with its predictions below `root`.
@@ -93,7 +94,7 @@ def write(
             "upstream": {"name": upstream, "checkpoint": checkpoint,
                          "fingerprint": weights or f"{upstream} {checkpoint}",
                          "origin": {"distribution": "repbench", "version": "1"}, "layer_names": layer_names,
-                         "citation": citation, "licence": licence},
+                         "citation": citation, "licence": licence, "declared": declared},
             "downstream": {"name": task, "version": version, "classes": classes,
                            "origin": {"distribution": distribution, "version": version}},
             "corpus": {"name": corpus, "fingerprint": fingerprint, "split_policy": policy, "warnings": [],

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from repbench import load_upstream
+from repbench.audio.sound import read_sound
 from repbench.benchmark.comparison.request import CompareRequest
 from repbench.benchmark.comparison.run import compare
 from repbench.benchmark.protocol import ProbeSettings, Protocol
 from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.run import RunRequest, run
+from repbench.corpora.open import open_corpus
 from repbench.errors import UsageError
 from repbench.testing import tone_corpus
 from tests.commands import repbench
@@ -55,6 +60,22 @@ def test_verification_scores_a_vector_as_the_mean_of_the_frames(tones: Path, mod
     assert lines[0].counts == lines[1].counts
     assert lines[0].value == pytest.approx(lines[1].value, abs=1e-12)
     assert lines[0].value < 0.3  # the hum of a speaker is in the spectrum
+
+
+def vectors_in_files(tones: Path, models: str, folder: Path) -> Path:
+    """The vectors (L, D) of `Voice`, as another program writes them."""
+    model, corpus = load_upstream(f"py:{models}:Voice"), open_corpus(str(tones))
+    folder.mkdir()
+    (folder / "features.yaml").write_text("kind: utterance\nlayer_names: [log, root]\n")
+    for each in corpus.utterances:
+        assert each.audio is not None
+        samples, _ = read_sound(each.audio)
+        with torch.no_grad():
+            states = model(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
+        path = folder / f"{each.id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, states.layers[:, 0, 0].numpy())  # (L, 1, 1, D) -> (L, D)
+    return folder
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp1", "gru", "attentive_mean", "conv", "blstm", "knn", "logistic"])
@@ -133,6 +154,31 @@ def test_a_picture_over_time_is_refused(tones: Path, models: str, tmp_path: Path
     sound = next((tones / "sounds").rglob("*.wav"))
     with pytest.raises(UsageError, match="no frames to draw over time"):
         plot(PlotRequest(kind="hidden", upstream=f"py:{models}:Voice", files=(sound,), out=tmp_path))
+
+
+def test_vectors_in_files_score_as_the_model_that_gave_them(tones: Path, models: str, tmp_path: Path) -> None:
+    folder = vectors_in_files(tones, models, tmp_path / "vectors")
+    scores: dict[str, list[Any]] = {}
+    for upstream in (f"py:{models}:Voice", f"features:{folder}"):
+        for task, head in (("verification", None), ("speaker", "linear"), ("speaker", "knn")):
+            written = run(
+                RunRequest(
+                    upstream=upstream, downstream=task, corpus=str(tones), layer="all", head=head,
+                    out=tmp_path / "runs", protocol=Protocol(probe=QUICK),
+                )
+            )  # fmt: skip
+            assert [each.record.upstream.layer_names for each in written] == [("log", "root")] * 2
+            assert all(verify_record(each.path.parent).holds for each in written)
+            scores.setdefault(upstream, []).append([each.record.primary.value for each in written])
+    computed, read = scores.values()
+    assert computed == read
+
+
+def test_vectors_in_files_are_refused_by_tasks_on_frames(tones: Path, models: str, tmp_path: Path) -> None:
+    folder = vectors_in_files(tones, models, tmp_path / "vectors")
+    request = RunRequest(upstream=f"features:{folder}", downstream="phone", corpus=str(tones), out=tmp_path / "runs")
+    with pytest.raises(UsageError, match="`features:vectors` gives one vector an utterance, and `phone` needs frames"):
+        run(request)
 
 
 def test_the_command_line_says_what_would_do(tones: Path, tmp_path: Path, models: str) -> None:

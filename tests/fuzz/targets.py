@@ -422,7 +422,7 @@ def _features(folder: Path) -> list[Seed]:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from repbench.audio.feature_files import read_features, read_layers
+    from repbench.audio.feature_files import read_features, read_layers, read_vectors
 
     frames = np.random.default_rng(0).standard_normal((1, 5, 4)).astype(np.float32)
     paths = [folder / name for name in ("a.npy", "fortran.npy", "double.npy", "a.safetensors")]
@@ -438,7 +438,9 @@ def _features(folder: Path) -> list[Seed]:
 
         return both
 
-    return [_seed(path, read(path)) for path in paths]
+    vector = folder / "vector.npy"
+    np.save(vector, frames[0, 0])
+    return [*(_seed(path, read(path)) for path in paths), _seed(vector, lambda: read_vectors(vector))]
 
 
 def _shards(folder: Path) -> list[Seed]:

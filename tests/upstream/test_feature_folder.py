@@ -15,11 +15,12 @@ from repbench.benchmark.features.source import features_of
 from repbench.corpora.contract import Corpus
 from repbench.errors import DataError, IntegrityError, UsageError
 from repbench.testing import tone_corpus
-from repbench.upstream.adapters.corpus_features import FrameReader
+from repbench.upstream.adapters.corpus_features import DeclaredModel, FrameReader
 from repbench.upstream.adapters.feature_folder import FolderFrames, build
 from tests.commands import repbench
 
 CPU = torch.device("cpu")
+OLD_FINGERPRINT = "e7de2838d718600ea71d8871ccf204340a766c11c720cfa7ab457d13c188e2dd"
 DECLARED = "sample_rate_hz: 16000\nhop_samples: 320\nfirst_center_samples: 160\n"
 
 
@@ -68,6 +69,100 @@ def test_an_array_of_frames_is_one_layer(corpus: Corpus, tmp_path: Path) -> None
     assert reader.read_frames(corpus.utterances[0]).dtype == torch.float32
     assert reader.why_excluded(corpus.utterances[0]) is None
     assert reader.why_excluded(corpus.utterances[3]) == "no features in the folder"
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [((6,), ("vector",)), ((1, 6), ("vector",)), ((3, 6), ("layer 0", "layer 1", "layer 2")), ((1, 1, 6), ("vector",))],
+)
+def test_one_vector_an_utterance_is_one_frame(
+    corpus: Corpus, tmp_path: Path, shape: tuple[int, ...], names: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "vectors"
+    folder.mkdir()
+    (folder / "features.yaml").write_text("kind: utterance\n")
+    values = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    for each in corpus.utterances:
+        np.save(folder / f"{each.id}.npy", values)
+    reader = bound(folder, corpus)
+    info = reader.info
+    assert (info.kind, info.layer_names, info.width) == ("utterance", names, 6)
+    assert (info.hop_samples, info.first_center_samples) == (0, 0)
+    frames = reader.read_frames(corpus.utterances[0])
+    assert frames.shape == (len(names), 1, 6)
+    assert frames.flatten().tolist() == values.flatten().tolist()
+    assert "vectors, one an utterance, are read from the folder" in reader.note()
+
+
+def test_the_same_files_as_frames_and_as_vectors_are_two_upstreams(corpus: Corpus, tmp_path: Path) -> None:
+    fingerprints: set[str] = set()
+    for declared in (DECLARED, "kind: utterance\n"):
+        folder = tmp_path / f"folder {len(fingerprints)}"
+        folder.mkdir()
+        (folder / "features.yaml").write_text(declared)
+        for each in corpus.utterances:
+            np.save(folder / f"{each.id}.npy", np.ones((2, 6)))
+        fingerprints.add(bound(folder, corpus).fingerprint())
+    assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize("key", ["hop_samples", "first_center_samples", "utterance_normalised"])
+def test_one_vector_an_utterance_has_no_times(corpus: Corpus, folder: Path, key: str) -> None:
+    value = "true" if key == "utterance_normalised" else "1"
+    (folder / "features.yaml").write_text(f"kind: utterance\n{key}: {value}\n")
+    with pytest.raises(UsageError, match=f"`{key}` is of frames, and `kind: utterance` declares one vector") as caught:
+        bound(folder, corpus)
+    assert "features.yaml" in str(caught.value)
+
+
+def test_frames_and_vectors_are_not_taken_for_each_other(corpus: Corpus, folder: Path) -> None:
+    first = corpus.utterances[0]
+    (folder / "features.yaml").write_text("kind: utterance\n")
+    with pytest.raises(DataError, match=r"one vector an utterance, but the file has \d+ frames.*utterance s0-00"):
+        bound(folder, corpus)
+    (folder / f"{first.id}.safetensors").unlink()
+    np.save(folder / f"{first.id}.npy", np.zeros((1, 1, 1, 3)))
+    with pytest.raises(DataError, match=r"vector of an utterance must have the shape \(D,\) or \(L, D\), but has"):
+        bound(folder, corpus)
+    (folder / "features.yaml").write_text(DECLARED)
+    np.save(folder / f"{first.id}.npy", np.zeros(3))
+    with pytest.raises(DataError, match=r"must have the shape \(F, D\) or .*Declare `kind: utterance`"):
+        bound(folder, corpus)
+    (folder / "features.yaml").write_text("kind: vector\n")
+    with pytest.raises(UsageError, match="`kind` must be frames or utterance, but is 'vector'"):
+        bound(folder, corpus)
+
+
+def test_a_declared_name_is_that_of_the_upstream_and_changes_no_fingerprint(folder: Path, corpus: Corpus) -> None:
+    before = bound(folder, corpus)
+    assert (before.info.name, before.declared_model) == ("features:f", None)
+    (folder / "features.yaml").write_text(
+        f"name: my-model\nmodel: release 2\n{DECLARED}layer_names: [energy, projected]\n"
+    )
+    named = bound(folder, corpus)
+    assert (named.info.name, named.fingerprint()) == ("features:my-model", before.fingerprint())
+    assert named.declared_model == DeclaredModel(
+        name="my-model", model="release 2", hop_seconds=0.02, first_center_seconds=0.01, width=4
+    )
+    assert "every 0.02 s as declared; it declares them as `my-model`, model release 2" in named.note()
+    assert before.note().endswith("every 0.02 s as declared")
+
+
+def test_a_model_without_a_name_is_refused(folder: Path, corpus: Corpus) -> None:
+    for declared in (f"model: release 2\n{DECLARED}", "model: release 2\nkind: utterance\n"):
+        (folder / "features.yaml").write_text(declared)
+        with pytest.raises(UsageError, match="`model` needs a `name`"):
+            bound(folder, corpus)
+
+
+def test_old_folders_keep_their_fingerprint(corpus: Corpus, tmp_path: Path) -> None:
+    """The value is that of the release before `kind`, `name` and `model`."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "features.yaml").write_text(DECLARED)
+    for each in corpus.utterances:
+        np.save(folder / f"{each.id}.npy", np.ones((each.num_samples // 320, 5), dtype=np.float32))
+    assert bound(folder, corpus).fingerprint() == OLD_FINGERPRINT
 
 
 def test_the_fingerprint_is_of_the_bytes_and_not_of_the_place(folder: Path, corpus: Corpus) -> None:

@@ -24,6 +24,7 @@ from repbench.registry import registry
 from repbench.testing import tone_corpus
 from repbench.testing.upstreams import UPSTREAM_CHECKS, UpstreamSubject
 from repbench.upstream.adapters import units as adapter
+from repbench.upstream.adapters.corpus_features import declared_model_of
 from repbench.upstream.adapters.unit_folder import UnitFolder
 
 QUICK = ProbeSettings(steps=20, batch_frames=256, selection_points=2)
@@ -244,6 +245,38 @@ def test_a_folder_may_declare_the_vectors_of_its_units(folder: Path, corpus: Cor
     np.save(folder / "vectors.npy", vectors[:4])
     with pytest.raises(DataError, match="holds 4 centroids of 5 units"):
         bound(folder, corpus, "?form=centroids")
+
+
+def test_a_folder_may_declare_its_name(folder: Path, corpus: Corpus) -> None:
+    np.save(folder / "vectors.npy", np.ones((5, 3), dtype=np.float32))
+    (folder / "units.yaml").write_text(f"{DECLARED}centroids: vectors.npy\n")
+    before = bound(folder, corpus)
+    assert declared_model_of(before) is None
+    (folder / "units.yaml").write_text(f"name: codec-a\nmodel: v1\n{DECLARED}centroids: vectors.npy\n")
+    named = bound(folder, corpus)
+    assert (named.info.name, named.fingerprint()) == ("units:codec-a", before.fingerprint())
+    assert "it declares them as `codec-a`, model v1" in named.note()
+    declared = declared_model_of(named)
+    assert declared is not None
+    assert (declared.name, declared.model, declared.width, declared.num_units) == ("codec-a", "v1", 5, 5)
+    centroids = declared_model_of(bound(folder, corpus, "?form=centroids"))
+    assert centroids is not None
+    assert (centroids.width, centroids.form) == (3, "centroids")
+    (folder / "units.yaml").write_text(f"model: v1\n{DECLARED}")
+    with pytest.raises(UsageError, match="`model` needs a `name`"):
+        bound(folder, corpus)
+
+
+def test_old_folders_of_units_keep_their_fingerprint(tmp_path: Path) -> None:
+    """The value is that of the release before `name` and `model`."""
+    corpus = tone_corpus(tmp_path / "c", num_speakers=3)
+    folder = tmp_path / "u"
+    folder.mkdir()
+    (folder / "units.yaml").write_text(DECLARED.replace("5", "3"))
+    for each in corpus.utterances:
+        np.save(folder / f"{each.id}.npy", np.ones(each.num_samples // 320, dtype=np.int64))
+    expected = "03d5e07381a0b36475c11e2fac995cdf68e040d44ae3fbbe293f0441eb33c200"
+    assert bound(folder, corpus).fingerprint() == expected
 
 
 def test_a_probe_reads_a_folder_of_units(folder: Path, corpus: Corpus, tones: Path, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ _TENSOR = "features"
 _AGAIN = "Write the features of this utterance again"
 _AGAIN_UNITS = "Write the units of this utterance again, one a frame"
 
+_Form = Literal["frames", "layers", "vectors"]
+"""What is read from a file: the frames of one layer, of all layers, or one vector in all layers."""
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureMeasure:
@@ -87,7 +90,7 @@ def read_features(path: Path, *, utterance: str | None = None, sha256: str | Non
         IntegrityError: The size of the file differs from its header, it needs code to load, or has another hash.
         EnvironmentFault: The file may not be read.
     """
-    frames, found = _read(path, utterance)
+    frames, found = _read(path, utterance, "frames")
     if sha256 is not None and found != sha256:
         what = f"The features have the SHA-256 {found[:12]}…, but the manifest has {sha256[:12]}…"
         raise IntegrityError(what, file=path, utterance=utterance, do="Put the file back, or prepare the corpus again")
@@ -101,11 +104,37 @@ def read_layers(path: Path, *, utterance: str | None = None, sha256: str | None 
         (L, F, D) float32, from an array (L, F, D) as `repbench extract` writes it, or (F, D); and the SHA-256 of the
         bytes of the file.
     """
-    frames, found = _read(path, utterance, layered=True)
+    frames, found = _read(path, utterance, "layers")
+    _refuse_changed(found, sha256, path, utterance)
+    return frames, found
+
+
+def read_vectors(path: Path, *, utterance: str | None = None, sha256: str | None = None) -> tuple[Frames, str]:
+    """Read the one vector of an utterance in all layers; arguments and errors as in `read_features`.
+
+    Returns:
+        (L, 1, D) float32, from an array (D,), (L, D), or (L, 1, D) as `repbench extract` writes it; and the SHA-256 of
+        the bytes of the file.
+    """
+    vectors, found = _read(path, utterance, "vectors")
+    _refuse_changed(found, sha256, path, utterance)
+    return vectors, found
+
+
+def _refuse_changed(found: str, sha256: str | None, path: Path, utterance: str | None) -> None:
     if sha256 is not None and found != sha256:
         what = f"The features have the SHA-256 {found[:12]}…, but had {sha256[:12]}… when they were first read"
         raise IntegrityError(what, file=path, utterance=utterance, do="Write the features, then run again")
-    return frames, found
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a `.safetensors` file that was read already; of a `.npy`, which has none, nothing."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as stored:
+        return dict(stored.metadata() or {})
 
 
 def read_integers(path: Path, *, utterance: str | None = None, sha256: str | None = None) -> tuple[Integers, str]:
@@ -152,7 +181,7 @@ def _numbers(content: bytes, path: Path, utterance: str | None) -> Integers:
 
 def measure_features(path: Path, *, utterance: str | None = None) -> FeatureMeasure:
     """Number, width and hash of the frames of one utterance; errors as in `read_features`."""
-    frames, sha256 = _read(path, utterance)
+    frames, sha256 = _read(path, utterance, "frames")
     return FeatureMeasure(frames.shape[0], frames.shape[1], sha256)
 
 
@@ -188,12 +217,12 @@ def refuse_other_duration(
         raise DataError(what, file=path, utterance=utterance, do=do)
 
 
-def _read(path: Path, utterance: str | None, *, layered: bool = False) -> tuple[Frames, str]:
+def _read(path: Path, utterance: str | None, form: _Form) -> tuple[Frames, str]:
     is_npy = format_of(path, utterance=utterance) == "npy"
     content = _bytes_of(path, utterance)
-    array = _npy(content, path, utterance) if is_npy else _safetensors(content, path, utterance)
-    frames = _layers(array, path, utterance) if layered else _frames(array, path, utterance)
-    return frames, hashlib.sha256(content).hexdigest()
+    array = (_npy if is_npy else _safetensors)(content, path, utterance, form)
+    arranged = {"frames": _frames, "layers": _layers, "vectors": _vectors}[form]
+    return arranged(array, path, utterance), hashlib.sha256(content).hexdigest()
 
 
 def _bytes_of(path: Path, utterance: str | None) -> bytes:
@@ -278,16 +307,16 @@ def _npy_fields(head: bytes, path: Path, utterance: str | None) -> tuple[dict[st
     return fields, end
 
 
-def _npy(content: bytes, path: Path, utterance: str | None) -> npt.NDArray[Any]:
+def _npy(content: bytes, path: Path, utterance: str | None, form: _Form) -> npt.NDArray[Any]:
     shape, fortran_order, dtype, start = _npy_header(content[:_NPY_HEAD_BYTES], path, utterance)
     _refuse_other_type(dtype, path, utterance)
-    _refuse_other_shape(shape, path, utterance)
+    _refuse_other_shape(shape, path, utterance, form)
     values = np.frombuffer(content, dtype, offset=start)
-    # (values,) -> (F, D) or (L, F, D); a view of the bytes of the file
+    # (values,) -> the shape of the array; a view of the bytes of the file
     return values.reshape(shape, order="F" if fortran_order else "C")
 
 
-def _safetensors(content: bytes, path: Path, utterance: str | None) -> npt.NDArray[Any]:
+def _safetensors(content: bytes, path: Path, utterance: str | None, form: _Form) -> npt.NDArray[Any]:
     import safetensors
 
     deserialize: Any = safetensors.deserialize  # untyped
@@ -303,7 +332,7 @@ def _safetensors(content: bytes, path: Path, utterance: str | None) -> npt.NDArr
     kind: str = tensor["dtype"]
     if kind not in _SAFETENSORS_TYPES:
         _refuse_type(kind, path, utterance)
-    _refuse_other_shape(tuple(tensor["shape"]), path, utterance)
+    _refuse_other_shape(tuple(tensor["shape"]), path, utterance, form)
     # safetensors is little-endian and in C order
     return np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[kind]).reshape(tensor["shape"])
 
@@ -313,12 +342,18 @@ def _refuse_other_type(dtype: np.dtype[Any], path: Path, utterance: str | None) 
         _refuse_type(str(dtype), path, utterance)
 
 
-def _refuse_other_shape(shape: tuple[int, ...], path: Path, utterance: str | None) -> None:
+def _refuse_other_shape(shape: tuple[int, ...], path: Path, utterance: str | None, form: _Form) -> None:
     """Refuse a shape that NumPy cannot allocate: an empty array may have any number of axes of any length."""
-    if len(shape) not in (2, 3) or 0 in shape:
-        shown = repr(shape)[:_SHOWN_CHARACTERS]
-        what = f"Features must have the shape (F, D) or (L, F, D), one row a frame, but have {shown}"
-        raise DataError(what, file=path, utterance=utterance, do=_AGAIN)
+    if len(shape) in ((1, 2, 3) if form == "vectors" else (2, 3)) and 0 not in shape:
+        return
+    shown = repr(shape)[:_SHOWN_CHARACTERS]
+    if form == "vectors":
+        what = f"The vector of an utterance must have the shape (D,) or (L, D), but has {shown}"
+        raise DataError(what, file=path, utterance=utterance, do="Write the vector of this utterance again")
+    what = f"Features must have the shape (F, D) or (L, F, D), one row a frame, but have {shown}"
+    is_vector = form == "layers" and len(shape) == 1
+    do = "Declare `kind: utterance` in features.yaml, if this is one vector an utterance" if is_vector else _AGAIN
+    raise DataError(what, file=path, utterance=utterance, do=do)
 
 
 def _refuse_type(kind: str, path: Path, utterance: str | None) -> NoReturn:
@@ -338,6 +373,15 @@ def _frames(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frame
 def _layers(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
     # (F, D) -> (1, F, D)
     return _finite(array[None] if array.ndim == 2 else array, path, utterance)
+
+
+def _vectors(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:
+    if array.ndim == 3 and array.shape[1] != 1:
+        what = f"`kind: utterance` declares one vector an utterance, but the file has {array.shape[1]} frames"
+        do = "Declare the times of the frames in features.yaml, without `kind: utterance`"
+        raise DataError(what, file=path, utterance=utterance, key="kind", do=do)
+    # (D,) or (L, D) or (L, 1, D) -> (L, 1, D)
+    return _finite(array.reshape(1 if array.ndim == 1 else len(array), 1, array.shape[-1]), path, utterance)
 
 
 def _finite(array: npt.NDArray[Any], path: Path, utterance: str | None) -> Frames:

@@ -138,7 +138,10 @@ class ExtractArguments:
 
 @takes(ExtractArguments)
 def extract(arguments: ExtractArguments) -> None:
-    """Write the hidden states (L, F, D) of each audio file to STEM.safetensors, or store features of a corpus."""
+    """Write the hidden states (L, F, D) of each audio file to STEM.safetensors, or store features of a corpus.
+
+    The folder also gets a `features.yaml`, so that `--upstream features:DIR` reads it.
+    """
     take_threads(arguments.threads)
     take_plugins(arguments.plugin)
     if arguments.shard is None:
@@ -185,7 +188,14 @@ def _extract_files(arguments: ExtractArguments) -> None:
     for note in provenance_of(model).notes:
         reporter.say(f"note: {note}")
     origin = origin_of(registry().find("upstream", arguments.upstream).entry)
-    options = ExportOptions(device=chosen, resample=arguments.resample, origin=origin, overwrite=arguments.overwrite)
+    options = ExportOptions(
+        device=chosen,
+        resample=arguments.resample,
+        origin=origin,
+        overwrite=arguments.overwrite,
+        name=arguments.upstream,
+        checkpoint=arguments.checkpoint,
+    )
     model = in_windows(model, arguments.window_seconds, ExtractionSettings().context_seconds)
     written = extract_files(model, arguments.audio, arguments.out, options, reporter=reporter)
     print_files(written, arguments.as_json)

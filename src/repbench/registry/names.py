@@ -74,6 +74,19 @@ def short_name(upstream: str) -> str:
     return f"{prefix}:{(path.rpartition('/')[2] if is_path else path) or rest}"
 
 
+def declared_name(upstream: str, name: str, form: str | None = None) -> str:
+    """The name in tables and figures of features or units whose folder declares a name.
+
+    Example:
+        >>> declared_name("features:/data/of-a-corpus", "my-hubert")
+        'features:my-hubert'
+        >>> declared_name("units:/data/units?form=centroids", "my-codec", "centroids")
+        'units:my-codec?form=centroids'
+    """
+    # A unit is one-hot unless it is given otherwise, so the usual form has no suffix.
+    return f"{upstream.partition(':')[0]}:{name}{'' if form in {None, 'onehot'} else f'?form={form}'}"
+
+
 class DistributionFault(NamedTuple):
     """A fault of an installed distribution that was worked around."""
 

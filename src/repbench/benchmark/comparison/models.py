@@ -18,8 +18,8 @@ from repbench.benchmark.similarity.document import ComparedUpstream
 from repbench.corpora.contract import Corpus
 from repbench.errors import UsageError, plugin_faults
 from repbench.progress import Reporter
-from repbench.registry import Entry, registry, short_name
-from repbench.upstream.adapters.corpus_features import FrameReader
+from repbench.registry import Entry, declared_name, registry, short_name
+from repbench.upstream.adapters.corpus_features import FrameReader, declared_model_of
 from repbench.upstream.checkpoints.factory import is_untrained
 from repbench.upstream.contract import Upstream, provenance_of
 
@@ -131,8 +131,10 @@ class Loader:
         layers = ("all",) if role == "reference" else self.request.layers
         indices = layers_of(upstream, layers)
         upstream = in_windows_of(self.request.protocol, upstream)
+        declared = declared_model_of(upstream)
+        title = short_name(name) if declared is None else declared_name(name, declared.name, declared.form)
         part = ComparedUpstream(
-            title=f"{short_name(name)} (untrained)" if is_untrained(checkpoint) else short_name(name),
+            title=f"{title} (untrained)" if is_untrained(checkpoint) else title,
             name=name,
             # As records have it: the checkpoint that was found where none was named.
             checkpoint=provenance.checkpoint if checkpoint is None else checkpoint,

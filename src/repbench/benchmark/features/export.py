@@ -13,6 +13,7 @@ from torch import Tensor
 
 from repbench.audio.resample import to_rate
 from repbench.audio.sound import read_sound
+from repbench.benchmark.features.export_declaration import is_declared, write_declaration
 from repbench.benchmark.features.extraction import run_sounds
 from repbench.errors import DataError, EnvironmentFault, UsageError, is_out_of_memory
 from repbench.files import write_beside
@@ -30,12 +31,16 @@ class ExportOptions:
         resample: Whether a sound of another rate may be resampled.
         origin: Distribution, version and file hash of the upstream, for the metadata; None: not written.
         overwrite: Whether files of other content may be replaced.
+        name: Name of the upstream as it was given, for the declaration of the folder; None: that of its info.
+        checkpoint: Of the upstream as it was given, likewise.
     """
 
     device: torch.device
     resample: bool
     origin: Mapping[str, str | None] | None = None
     overwrite: bool = False
+    name: str | None = None
+    checkpoint: str | None = None
 
 
 def extract_files(
@@ -43,7 +48,8 @@ def extract_files(
 ) -> list[Path]:
     """Write `OUT/STEM.safetensors` for each sound: `hidden_states` (L, F, D) float32, info and origin as metadata.
 
-    Metadata of a sound that was read in windows name them.
+    Metadata of a sound that was read in windows name them. `OUT/features.yaml` declares them for `features:OUT`; one
+    that is there stays, unless it is of other features.
 
     Args:
         upstream: Model in eval mode, on the device of the options.
@@ -56,13 +62,15 @@ def extract_files(
         The paths of the new files.
 
     Raises:
-        UsageError: Two files have the same stem, or a file of other content exists.
+        UsageError: Two files have the same stem, a file of other content exists, or the folder is declared as one of
+            other features.
         DataError: A sound cannot be read, is too short, or has another rate and `resample` is false.
         EnvironmentFault: The memory does not suffice for a sound.
     """
     from safetensors.torch import save
 
     refuse_same_stems(files, ".safetensors")
+    declared = is_declared(upstream, out, overwrite=options.overwrite)
     info = upstream.info
     written = []
     with (reporter or Silence()).stage(f"{info.name}: hidden states") as advance:
@@ -83,6 +91,8 @@ def extract_files(
             write_beside(path, content, overwrite=options.overwrite, same=_is_same_content)
             written.append(path)
             advance(len(written), len(files))
+    if not declared:
+        write_declaration(upstream, out, given=options.name, checkpoint=options.checkpoint, overwrite=options.overwrite)
     return written
 
 

@@ -23,10 +23,10 @@ from pydantic import ValidationError
 from repbench.benchmark.features.source import resampler_of
 from repbench.benchmark.loading.upstreams import code_of
 from repbench.benchmark.pipeline.setup import RunContext, RunRequest, RunSetting, WrittenRecord
-from repbench.benchmark.pipeline.write_record import condition_part, pair_folder
+from repbench.benchmark.pipeline.write_record import condition_part, declared_part, pair_folder
 from repbench.benchmark.protocol import Protocol, ResourceSettings, unread_settings
-from repbench.benchmark.records.parts import ConditionPart
-from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Origin, Record, digest_of, read_record
+from repbench.benchmark.records.parts import ConditionPart, DeclaredModelPart, Origin
+from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, digest_of, read_record
 from repbench.corpora.contract import Corpus
 from repbench.downstream.heads import head_origin
 from repbench.errors import DataError, IntegrityError, UsageError
@@ -69,6 +69,8 @@ class Identity:
         code: SHA-256 of the files of upstream and task, where they are in no package.
         condition: Name and digest of the condition of the test sound, and whether the training matched it; None of
             clean sound.
+        declared: The model that the folder of the features or units declares, as JSON. It changes no number, but the
+            row that a report shows the record in; None without a name.
     """
 
     upstream: str
@@ -86,6 +88,7 @@ class Identity:
     resampler: str | None
     code: tuple[str | None, str | None]
     condition: tuple[str, str, str] | None
+    declared: bytes | None
 
 
 def identity_of(record: Record) -> Identity:
@@ -106,6 +109,7 @@ def identity_of(record: Record) -> Identity:
         resampler=record.corpus.resampled_by,
         code=(_code(record.upstream.origin), _code(record.downstream.origin)),
         condition=None if record.condition is None else _of_condition(record.condition),
+        declared=_of_declared(record.upstream.declared),
     )
 
 
@@ -130,7 +134,12 @@ def identity_to_be(context: RunContext, corpus: Corpus, setting: RunSetting) -> 
         resampler=resampler_of(corpus, context.upstream),
         code=(code_of(context.upstream_entry), code_of(context.task_entry)),
         condition=_condition_to_be(context, setting),
+        declared=_of_declared(declared_part(context.upstream)),
     )
+
+
+def _of_declared(declared: DeclaredModelPart | None) -> bytes | None:
+    return None if declared is None else canonical_json(declared.model_dump(mode="json"))
 
 
 def _of_condition(condition: ConditionPart) -> tuple[str, str, str]:

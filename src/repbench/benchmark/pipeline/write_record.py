@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from repbench.benchmark.pipeline.setup import RunContext, RunSetting, TrainedRes
 from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
 from repbench.benchmark.records.attributes import with_attributes
-from repbench.benchmark.records.parts import FinetunedPart, HeardPart
+from repbench.benchmark.records.parts import DeclaredModelPart, FinetunedPart, HeardPart
 from repbench.benchmark.records.record import (
     Record,
     fold_probe_file,
@@ -38,8 +38,9 @@ from repbench.corpora.open import entry_of_corpus
 from repbench.downstream.contract import Outcome, Prediction, problem_of
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
+from repbench.upstream.adapters.corpus_features import declared_model_of
 from repbench.upstream.checkpoints.factory import is_untrained
-from repbench.upstream.contract import provenance_of
+from repbench.upstream.contract import Upstream, provenance_of
 from repbench.upstream.windowed import unwindowed
 
 NOT_IN_PROTOCOL = {"head", "layer", "tasks", "resources"}
@@ -280,7 +281,14 @@ def _upstream_part(context: RunContext) -> dict[str, Any]:
         "layer_names": context.upstream.info.layer_names,
         "citation": context.upstream.info.citation,
         "licence": context.upstream.info.licence,
+        "declared": declared_part(context.upstream),
     }
+
+
+def declared_part(upstream: Upstream) -> DeclaredModelPart | None:
+    """The field `upstream.declared` of a record; None where no folder declares a name."""
+    declared = declared_model_of(upstream)
+    return None if declared is None else DeclaredModelPart(**asdict(declared))
 
 
 def _certificate(context: RunContext) -> str | None:

@@ -1,10 +1,14 @@
-"""Parts of a record that have no part in its own rules: what was selected, the folds, costs, the machine."""
+"""Parts of a record that have no part in its own rules: the model, what was selected, the folds, costs, the machine."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from repbench.files import canonical_json
+from repbench.registry import declared_name, identity_of_code, short_name
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -99,6 +103,88 @@ class HeardPart(Part):
         if not self.basis:
             raise ValueError(f"the verdict `{self.verdict}` has no basis")
         return self
+
+
+class DeclaredModelPart(Part):
+    """The model of features or units that were read from files, as their folder declares it by name.
+
+    Attributes:
+        name: As declared.
+        model: What identifies its weights, as declared; None: not declared.
+        hop_seconds: Distance of two frames' centres; None for one vector an utterance.
+        first_center_seconds: Centre of frame 0; None for one vector an utterance.
+        width: Values of a frame.
+        num_units: Number of units; records of features do not have the field.
+        form: How a unit is given; records of features do not have the field.
+    """
+
+    name: str
+    model: str | None
+    hop_seconds: Number | None
+    first_center_seconds: Number | None
+    width: Count
+    num_units: Count | None = Field(default=None, exclude_if=lambda number: number is None)
+    form: str | None = Field(default=None, exclude_if=lambda form: form is None)
+
+    def words(self) -> str:
+        """All of it on one line."""
+        times = "one vector an utterance"
+        if self.hop_seconds is not None and self.first_center_seconds is not None:
+            times = f"every {self.hop_seconds:g} s from {self.first_center_seconds:g} s"
+        units = [] if self.num_units is None else [f"{self.num_units} units as {self.form}"]
+        return ", ".join([self.name, f"model {self.model or 'not declared'}", times, f"width {self.width}", *units])
+
+
+class Origin(Part):
+    """The package that brought something, and the SHA-256 of the file that its entry point leads to."""
+
+    distribution: str
+    version: str
+    file_sha256: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """As `identity_of_code`: origins that are equal here brought the same code."""
+        return identity_of_code(self.distribution, self.version, self.file_sha256)
+
+    def shown(self) -> str:
+        """In words: distribution, version, and the start of the file's hash."""
+        file = "" if self.file_sha256 is None else f", file {self.file_sha256[:12]}"
+        return f"{self.distribution} {self.version}".rstrip() + file
+
+
+class UpstreamPart(Part):
+    """The model; the fingerprint is that of its initial weights, also where they were fine-tuned.
+
+    `citation` and `licence` are what the model declares of itself; None in records made before they were kept.
+    `declared` is the model of features or units from files whose folder declares a name: the fingerprint covers every
+    file, and `declared` is the same on every corpus. Other records do not have the field.
+    """
+
+    name: str
+    checkpoint: str | None
+    fingerprint: str
+    origin: Origin
+    layer_names: tuple[str, ...]
+    citation: str | None = None
+    licence: str | None = None
+    # Left out where it is None, so that the ids of records made before it was kept stay.
+    declared: DeclaredModelPart | None = Field(default=None, exclude_if=lambda declared: declared is None)
+
+    @property
+    def title(self) -> str:
+        """The name in tables: the declared one, or the short one of the name as it was given."""
+        if self.declared is None:
+            return short_name(self.name)
+        return declared_name(self.name, self.declared.name, self.declared.form)
+
+    @property
+    def declared_digest(self) -> str | None:
+        """A digest of what is declared, with the layers: the same on every corpus; None without a declared name."""
+        if self.declared is None:
+            return None
+        facts = [self.title, self.declared.model_dump(mode="json"), self.layer_names]
+        return hashlib.sha256(canonical_json(facts)).hexdigest()[:16]
 
 
 class FinetunedPart(Part):

@@ -28,15 +28,16 @@ from repbench.benchmark.records.parts import (
     HeardPart,
     LabelSeconds,
     Number,
+    Origin,
     Part,
     SelectionPart,
+    UpstreamPart,
 )
 from repbench.configs.requests import argument
 from repbench.downstream.problems import FRAMES, PROBLEMS, Problem
 from repbench.downstream.problems.contract import ENCODER_FILES, Prediction
 from repbench.errors import DataError, IntegrityError
 from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
-from repbench.registry import identity_of_code
 
 SCHEMA: Final = "repbench.record/1"
 RECORD_FILE = "record.json"
@@ -52,39 +53,6 @@ MAX_PREDICTIONS_BYTES: Final = 1 << 30
 """The largest predictions that are read."""
 
 EncoderFile = Annotated[str, Field(pattern=ENCODER_FILES)]
-
-
-class Origin(Part):
-    """The package that brought something, and the SHA-256 of the file that its entry point leads to."""
-
-    distribution: str
-    version: str
-    file_sha256: str | None = None
-
-    @property
-    def identity(self) -> str:
-        """As `identity_of_code`: origins that are equal here brought the same code."""
-        return identity_of_code(self.distribution, self.version, self.file_sha256)
-
-    def shown(self) -> str:
-        """In words: distribution, version, and the start of the file's hash."""
-        file = "" if self.file_sha256 is None else f", file {self.file_sha256[:12]}"
-        return f"{self.distribution} {self.version}".rstrip() + file
-
-
-class UpstreamPart(Part):
-    """The model; the fingerprint is that of its initial weights, also where they were fine-tuned.
-
-    `citation` and `licence` are what the model declares of itself; None in records made before they were kept.
-    """
-
-    name: str
-    checkpoint: str | None
-    fingerprint: str
-    origin: Origin
-    layer_names: tuple[str, ...]
-    citation: str | None = None
-    licence: str | None = None
 
 
 class DownstreamPart(Part):

@@ -12,7 +12,6 @@ from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.records.record import Metric, Record
 from repbench.benchmark.scoring.statistics import Interval
 from repbench.errors import printable
-from repbench.registry import short_name
 from repbench.upstream.checkpoints.factory import is_untrained
 
 _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two were scored; ↓ lower is better"
@@ -36,14 +35,15 @@ def results_table(records: Sequence[Record]) -> Table:
 
 
 def _upstream_names(records: Sequence[Record]) -> dict[str, str]:
-    """The short name of each record's upstream, by the record's id; with the fingerprint where two names agree."""
+    """The title of each record's upstream, by the record's id; with the fingerprint where two titles agree."""
     wholes: dict[str, set[str]] = {}
-    for record in records:
-        wholes.setdefault(short_name(record.upstream.name), set()).add(record.upstream.name)
+    for upstream in (record.upstream for record in records):
+        # Of a declared name the folders differ by corpus, and are one system.
+        wholes.setdefault(upstream.title, set()).add(upstream.declared_digest or upstream.name)
     return {
-        record.id: short if len(wholes[short]) == 1 else f"{short} ({record.upstream.fingerprint[:8]})"
+        record.id: title if len(wholes[title]) == 1 else f"{title} ({record.upstream.fingerprint[:8]})"
         for record in records
-        for short in [short_name(record.upstream.name)]
+        for title in [record.upstream.title]
     }
 
 

@@ -8,6 +8,7 @@ Axes: L layers, F frames, D width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
@@ -61,14 +62,76 @@ class FrameReader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredModel:
+    """The model of stored features or units, where their folder declares its name.
+
+    Features of one model on two corpora are other files with another fingerprint; by this they are one system.
+
+    Attributes:
+        name: As declared.
+        model: What identifies its weights, as declared: a SHA-256, a release; None: not declared.
+        hop_seconds: Distance of two frames' centres, in seconds; None for one vector an utterance.
+        first_center_seconds: Centre of frame 0, in seconds; None for one vector an utterance.
+        width: D.
+        num_units: Number of units; None for features.
+        form: How a unit is given; None for features.
+    """
+
+    name: str
+    model: str | None
+    hop_seconds: float | None
+    first_center_seconds: float | None
+    width: int
+    num_units: int | None = None
+    form: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        info: UpstreamInfo,
+        name: str | None,
+        model: str | None,
+        *,
+        num_units: int | None = None,
+        form: str | None = None,
+    ) -> DeclaredModel | None:
+        """The model that a folder declares; None where it declares no name."""
+        if name is None:
+            return None
+        return cls(
+            name=name,
+            model=model,
+            hop_seconds=None if info.one_vector else info.hop_samples / info.sample_rate_hz,
+            first_center_seconds=None if info.one_vector else info.first_center_samples / info.sample_rate_hz,
+            width=info.width,
+            num_units=num_units,
+            form=form,
+        )
+
+    def words(self) -> str:
+        """Name and model, for notes."""
+        return f"`{self.name}`" if self.model is None else f"`{self.name}`, model {self.model}"
+
+
+def declared_model_of(upstream: object) -> DeclaredModel | None:
+    """The model that the folder of an upstream's files declares; None for every other upstream."""
+    declared = getattr(upstream, "declared_model", None)
+    return declared if isinstance(declared, DeclaredModel) else None
+
+
 class StoredFrames(nn.Module):
     """The base of upstreams that read frames: `num_frames` and `forward` do not exist for them.
 
     Args:
         info: The declaration.
+
+    Attributes:
+        declared_model: The model that the folder of the files declares by name; None where it declares none.
     """
 
     code_version = 1
+    declared_model: DeclaredModel | None = None
 
     def __init__(self, info: UpstreamInfo) -> None:
         super().__init__()

@@ -166,10 +166,19 @@ def read_declaration(file: Path) -> Declaration | VectorDeclaration:
 
 def declaration_of(tree: dict[str, Any], file: Path) -> Declaration | VectorDeclaration:
     """As `read_declaration`, of settings that are read already."""
-    kind = tree.get("kind", "frames")
-    if kind not in get_args(StateKind):
-        what = f"`kind` must be {' or '.join(get_args(StateKind))}, but is {kind!r}"
-        raise UsageError(what, key="kind", file=file, do=did_you_mean(kind, get_args(StateKind)).strip() or None)
-    if kind == "utterance":
+    if kind_of(tree, file) == "utterance":
         return build_settings(VectorDeclaration, tree, file)
     return build_settings(Declaration, tree, file)
+
+
+def kind_of(tree: dict[str, Any], file: Path) -> StateKind:
+    """The `kind` of a declaration that is read already: frames where it has none.
+
+    Raises:
+        UsageError: It is neither of the two.
+    """
+    kind = tree.get("kind", "frames")
+    if kind in get_args(StateKind):
+        return "utterance" if kind == "utterance" else "frames"
+    what = f"`kind` must be {' or '.join(get_args(StateKind))}, but is {kind!r}"
+    raise UsageError(what, key="kind", file=file, do=did_you_mean(str(kind), get_args(StateKind)).strip() or None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from repbench.audio.feature_files import read_features, read_integers, refuse_other_duration
@@ -22,8 +22,9 @@ from repbench.configs.loader import build as build_settings
 from repbench.configs.loader import load_yaml
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import DataError, UsageError
-from repbench.upstream.adapters.corpus_features import StoredFrames
-from repbench.upstream.adapters.feature_folder import files_by_id
+from repbench.registry import declared_name
+from repbench.upstream.adapters.corpus_features import DeclaredModel, StoredFrames
+from repbench.upstream.adapters.feature_folder import files_by_id, refuse_nameless_model
 from repbench.upstream.contract import UpstreamInfo, fingerprint_of
 from repbench.upstream.training_data import TrainingDataSettings, training_data_of
 
@@ -36,7 +37,7 @@ _ENDINGS = (".npy", ".txt")
 
 
 def name_of(folder: Path) -> str:
-    """The name of the upstream of a folder."""
+    """The name of the upstream of a folder that declares none."""
     return f"units:{folder.name}"
 
 
@@ -45,6 +46,12 @@ class UnitsDeclaration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: str | None = Field(None, min_length=1)
+    """Name of what gave the units, which tables show; folders that share it, `model`, times and number of units are one
+    system. null: the name is that of the folder, and each folder is a system of its own."""
+    model: str | None = Field(None, min_length=1)
+    """What identifies the weights that gave them, such as their SHA-256 or a release; it needs a `name`. null: not
+    declared."""
     sample_rate_hz: int = Field(ge=1)
     """Sample rate of the two times below, in hertz."""
     hop_samples: int = Field(ge=1)
@@ -61,6 +68,11 @@ class UnitsDeclaration(BaseModel):
     """Licence of the units."""
     trained_on: tuple[TrainingDataSettings, ...] | None = None
     """What gave the units was trained on before: [] for nothing, null if it is not known."""
+
+    @model_validator(mode="after")
+    def _named(self) -> UnitsDeclaration:
+        refuse_nameless_model(self.name, self.model)
+        return self
 
 
 class UnitFolder:
@@ -120,7 +132,7 @@ class UnitFolderFrames(StoredFrames):
         self, folder: Path, declared: UnitsDeclaration, vectors: Tensor, files: Mapping[str, Path], form: Form
     ) -> None:
         info = UpstreamInfo(
-            name=name_of(folder),
+            name=name_of(folder) if declared.name is None else declared_name("units", declared.name),
             sample_rate_hz=declared.sample_rate_hz,
             hop_samples=declared.hop_samples,
             first_center_samples=declared.first_center_samples,
@@ -133,6 +145,9 @@ class UnitFolderFrames(StoredFrames):
             licence=declared.licence,
         )
         super().__init__(info)
+        self.declared_model = DeclaredModel.of(
+            info, declared.name, declared.model, num_units=declared.num_units, form=form
+        )
         self.trained_on = training_data_of(declared.trained_on, folder / DECLARATION_FILE)
         self.vectors = nn.Parameter(vectors, requires_grad=False)
         self._folder, self._declared, self._files, self._form = folder, declared, dict(files), form
@@ -164,10 +179,12 @@ class UnitFolderFrames(StoredFrames):
     def note(self) -> str:
         """A sentence about the units, for the record."""
         hop_s = self.info.hop_samples / self.info.sample_rate_hz
-        return f"units are read from the folder `{self._folder}`, every {hop_s:g} s as declared"
+        of_model = "" if self.declared_model is None else f"; it declares them as {self.declared_model.words()}"
+        return f"units are read from the folder `{self._folder}`, every {hop_s:g} s as declared{of_model}"
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration, the vectors and the file of each utterance; independent of the folder's path."""
-        declared = self._declared.model_dump(mode="json", exclude={"citation", "licence", "centroids", "trained_on"})
+        unread = {"name", "model", "citation", "licence", "centroids", "trained_on"}
+        declared = self._declared.model_dump(mode="json", exclude=unread)
         config = {"declared": declared, "files": self._sha256, "form": self._form}
         return fingerprint_of(self, config, self.code_version)

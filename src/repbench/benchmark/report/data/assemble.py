@@ -39,7 +39,7 @@ from repbench.benchmark.similarity.document import SIMILARITY_FILE
 from repbench.benchmark.similarity.invariance_document import INVARIANCE_FILE
 from repbench.errors import IntegrityError
 from repbench.progress import Advance
-from repbench.registry import NEVER_DRAWN, short_name
+from repbench.registry import NEVER_DRAWN
 
 PublishedName = Literal["mockingjay2020", "superb"]
 
@@ -343,14 +343,13 @@ def _missing(gathered: Gathered) -> list[str]:
         if not any(cell.row.system.is_baseline for cell in cells):
             notes.append(f"{column.title}: no row of mel to compare with")
         networks = {
-            upstream
+            cell.row.system.upstream: cell.row.system.title
             for cell in cells
-            if cell.runs[0].record.cost.parameters > 0
-            and not (upstream := cell.row.system.upstream).startswith(NEVER_DRAWN)
+            if cell.runs[0].record.cost.parameters > 0 and not cell.row.system.upstream.startswith(NEVER_DRAWN)
         }
         controlled = {cell.row.system.upstream for cell in cells if cell.row.system.untrained}
-        if networks - controlled:
-            names = ", ".join(sorted(shown(short_name(name)) for name in networks - controlled))
+        if networks.keys() - controlled:
+            names = ", ".join(sorted(shown(networks[name]) for name in networks.keys() - controlled))
             notes.append(f"{column.title}: no untrained row (--checkpoint random) of {names}")
     return notes
 

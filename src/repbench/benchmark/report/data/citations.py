@@ -13,7 +13,6 @@ from importlib.metadata import version
 from typing import Literal
 
 from repbench.benchmark.report.data.gather import Gathered
-from repbench.registry import short_name
 
 Kind = Literal["software", "model", "task", "corpus"]
 
@@ -97,9 +96,7 @@ def citations(gathered: Gathered) -> list[Citation]:
 def _models(gathered: Gathered) -> Iterator[Citation]:
     for row in gathered.rows:
         # The same model trained and untrained is one publication.
-        yield Citation(
-            "model", short_name(row.system.upstream), _known(row.system.citation), _known(row.system.licence)
-        )
+        yield Citation("model", row.system.title, _known(row.system.citation), _known(row.system.licence))
 
 
 def _tasks(gathered: Gathered) -> Iterator[Citation]:

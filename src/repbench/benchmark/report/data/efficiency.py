@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.gather import Cell, Gathered, System
+from repbench.benchmark.report.data.gather import Cell, Gathered
+from repbench.benchmark.report.data.systems import System
 from repbench.benchmark.scoring.statistics import label_efficiency_area, labels_to_reach
 
 

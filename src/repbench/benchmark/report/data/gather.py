@@ -16,52 +16,12 @@ from repbench.benchmark.report.data.columns import CLEAN, Column, columns_of
 from repbench.benchmark.report.data.evidence import Evidence
 from repbench.benchmark.report.data.heard import heard_of, together
 from repbench.benchmark.report.data.reading import LoadedRecords, Run
+from repbench.benchmark.report.data.systems import System, notes_on_files, of_newest_files, systems_of
 from repbench.benchmark.report.render.escaping import shown
 from repbench.benchmark.scoring.statistics import Interval
-from repbench.registry import short_name
-from repbench.upstream.checkpoints.factory import is_untrained
-
-BASELINE = "mel"
-"""The upstream that others are compared with."""
 
 Machine = str
 """A device, its processor and the number of torch threads, in words."""
-
-Identity = tuple[str, str | None, str | None]
-"""Identity of a system: upstream, its checkpoint if untrained, its fingerprint if not."""
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """A model with its weights.
-
-    Attributes:
-        name: Unique name in the report.
-        upstream: Name of the upstream.
-        checkpoint: Source of the weights.
-        fingerprint: Fingerprint of the weights; None where they are random and differ by seed.
-        origin: The package of the upstream.
-        citation: Its publication, from its records; None where no record has one.
-        licence: Licence of its weights or code, likewise.
-    """
-
-    name: str
-    upstream: str
-    checkpoint: str | None
-    fingerprint: str | None
-    origin: str
-    citation: str | None = None
-    licence: str | None = None
-
-    @property
-    def untrained(self) -> bool:
-        """Whether the weights are random."""
-        return self.fingerprint is None
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is the baseline."""
-        return self.upstream == BASELINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +240,7 @@ def gather(loaded: LoadedRecords, evidence: Evidence) -> Gathered:
     grouped: dict[tuple[ReportRow, str], list[Run]] = defaultdict(list)
     for run in passed:
         grouped[row_of[run.record.id], column_of[run.record.id].key].append(run)
+    of_files = notes_on_files((row_of[record.id].system, record) for record in records)
     columns = {column.key: column for column in column_of.values()}
     cells, notes = _cells(grouped, columns, evidence)
     filled = Counter(column_key for _, column_key in cells)
@@ -296,7 +257,7 @@ def gather(loaded: LoadedRecords, evidence: Evidence) -> Gathered:
         cells=cells,
         failed=tuple(run for run in checked if run.fault is not None),
         unreadable=loaded.unreadable,
-        notes=notes,
+        notes=(*of_files, *notes),
     )
 
 
@@ -321,12 +282,13 @@ def _cells(
     cells: dict[tuple[str, str], Cell] = {}
     notes: list[str] = []
     for (row, column_key), runs in grouped.items():
-        # The last of a key wins in a dictionary, so sorting leaves the newest; the id decides between equal times.
-        newest = {run.record.seed: run for run in sorted(runs, key=lambda run: (run.record.created, run.record.id))}
+        of_files = of_newest_files(runs, lambda run: run.record)
+        # The last of a key wins in a dictionary, so the order of time leaves the newest.
+        newest = {run.record.seed: run for run in of_files}
         column = columns[column_key]
-        if len(newest) < len(runs):
+        if len(newest) < len(of_files):
             notes.append(
-                f"{row.title}, {row.labels} of the labels, {column.title}: of {len(runs)} records, "
+                f"{row.title}, {row.labels} of the labels, {column.title}: of {len(of_files)} records, "
                 f"the newest of each seed counts ({len(newest)})"
             )
         cells[row.key, column_key] = _cell(row, column, [newest[seed] for seed in sorted(newest)], evidence)
@@ -358,7 +320,7 @@ def machine_of(record: Record) -> Machine:
 
 def rows_of(records: Sequence[Record]) -> dict[str, ReportRow]:
     """The row of each record, by the record's id."""
-    system_of = _systems(records)
+    system_of = systems_of(records)
     rows: dict[tuple[str, str, str, float], ReportRow] = {}
     of_record: dict[str, ReportRow] = {}
     for record in records:
@@ -366,73 +328,6 @@ def rows_of(records: Sequence[Record]) -> dict[str, ReportRow]:
         key = f"r{len(rows) + 1}"
         of_record[record.id] = rows.setdefault(identity, ReportRow(key, system_of[record.id], *identity[1:]))
     return of_record
-
-
-def _systems(records: Iterable[Record]) -> dict[str, System]:
-    """The system of each record, by the record's id."""
-    members: dict[Identity, list[Record]] = defaultdict(list)
-    for record in records:
-        upstream = record.upstream
-        random = is_untrained(upstream.checkpoint)
-        # Random weights differ with the seed, and their fingerprint too: the checkpoint (`random:base`) keeps the seeds
-        # in one row.
-        identity = (upstream.name, upstream.checkpoint if random else None, None if random else upstream.fingerprint)
-        members[identity].append(record)
-    names = _names({identity: each[0] for identity, each in members.items()})
-    return {
-        record.id: System(
-            name=names[identity],
-            upstream=identity[0],
-            checkpoint=each[0].upstream.checkpoint,
-            fingerprint=identity[2],
-            origin=each[0].upstream.origin.shown(),
-            citation=_joined(other.upstream.citation for other in each),
-            licence=_joined(other.upstream.licence for other in each),
-        )
-        for identity, each in members.items()
-        for record in each
-    }
-
-
-def _joined(values: Iterable[str | None]) -> str | None:
-    """The different values of a system's records, sorted; None where no record has one."""
-    return "; ".join(sorted({value for value in values if value})) or None
-
-
-def _names(
-    firsts: Mapping[Identity, Record],
-) -> dict[Identity, str]:
-    """A unique name for each system: the upstream's short one, with checkpoint and fingerprint as far as necessary."""
-    wholes: dict[str, set[str]] = defaultdict(set)
-    for whole, _, _ in firsts:
-        wholes[short_name(whole)].add(whole)
-    candidates = {
-        identity: (
-            shown(name) if random is None else f"{shown(name)} (untrained)",
-            # Of models in two places the checkpoints are these paths, which the short name leaves out.
-            f"{shown(name)} ({shown(_of_checkpoint(record, random), 40)})"
-            if len(wholes[name]) == 1
-            else f"{shown(name)} ({'untrained, ' if random is not None else ''}{record.upstream.fingerprint[:8]})",
-            f"{shown(name)} ({shown(record.upstream.checkpoint or '–', 24)}, {record.upstream.fingerprint[:8]})",
-        )
-        for identity, record in firsts.items()
-        for name, random in [(short_name(identity[0]), identity[1])]
-    }
-    names: dict[Identity, str] = {}
-    for identity, options in candidates.items():
-        # From the shortest name to the longest: the first one that no other system would have.
-        others = [other for each, other in candidates.items() if each != identity]
-        names[identity] = next(
-            (name for place, name in enumerate(options) if all(other[place] != name for other in others)), options[-1]
-        )
-    return names
-
-
-def _of_checkpoint(record: Record, random: str | None) -> str:
-    if random is not None:
-        return f"untrained {random.partition(':')[2]}"
-    checkpoint = record.upstream.checkpoint
-    return record.upstream.fingerprint[:8] if checkpoint is None else "/".join(Path(checkpoint).parts[-3:])
 
 
 def _order(row: ReportRow, columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]) -> tuple[object, ...]:

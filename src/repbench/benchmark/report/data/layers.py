@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from repbench.benchmark.report.data.columns import Column
-from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow, System
+from repbench.benchmark.report.data.gather import Cell, Gathered, ReportRow
+from repbench.benchmark.report.data.systems import System
 from repbench.benchmark.report.render.escaping import shown
 
 _MOST_DIGITS = 4

@@ -343,6 +343,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         ("95 %", f"{interval(cell.interval)} over {cell.interval_unit}s" if cell.interval else "no interval"),
         ("scored", f"{first.n_scored:,} of {first.n_listed:,} test utterances"),
         ("weights", shown(row.system.checkpoint or "none", 200)),
+        *([("declared as", shown(row.system.declared.words(), 200))] if row.system.declared is not None else []),
         ("trained on", shown(declared_in_words(cell.heard.declared), 400)),
         ("heard before", f"{cell.heard.verdict}: {shown(in_words(cell.heard), LONGEST_TEXT)}"),
         *(("from", shown(origin, 200)) for origin in cell.origins),

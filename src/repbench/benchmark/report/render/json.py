@@ -160,7 +160,7 @@ def results(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "columns": _several(gathered.every_column, _COLUMN),
-        "rows": _several(gathered.rows, row),
+        "rows": [{**_written(each, row), **_declared(each)} for each in gathered.rows],
         "cells": _several(cells, cell),
         "smallest_differences": [
             {"mode": mode, "label_fraction": fraction, "column": key, "value": value}
@@ -191,6 +191,12 @@ def results(report: Report) -> dict[str, Any]:
         **groups_part(report),
         **_invariances(report),
     }
+
+
+def _declared(row: ReportRow) -> dict[str, Any]:
+    """What the folder of features or units declares; rows of other systems have no such field."""
+    declared = row.system.declared
+    return {} if declared is None else {"declared": declared.model_dump(mode="json")}
 
 
 def _similarities(report: Report) -> dict[str, Any]:

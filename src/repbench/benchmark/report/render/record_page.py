@@ -148,6 +148,8 @@ def _of_model(record: Record) -> Iterator[tuple[str, str]]:
     weights = "untrained" if is_untrained(model.checkpoint) else model.checkpoint or "its own"
     yield "model", f"{model.name}, weights: {weights}, {record.cost.parameters:,} parameters, {model.origin.shown()}"
     yield "fingerprint", model.fingerprint[:16]
+    if model.declared is not None:
+        yield "declared as", model.declared.words()
     if model.citation is not None:
         yield "published in", model.citation
     if model.licence is not None:

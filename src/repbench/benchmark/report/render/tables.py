@@ -23,13 +23,14 @@ from repbench.benchmark.report.data.cost import Front, as_count
 from repbench.benchmark.report.data.det import ALARMS, DetCurve, DetCurves
 from repbench.benchmark.report.data.efficiency import Curve, Efficiency, as_time
 from repbench.benchmark.report.data.fold_scores import CellFolds, FoldScores
-from repbench.benchmark.report.data.gather import Cell, ReportRow, System
+from repbench.benchmark.report.data.gather import Cell, ReportRow
 from repbench.benchmark.report.data.groups import CellGroups, ColumnGroups, GroupScore
 from repbench.benchmark.report.data.heads import HeadComparison, Reversal
 from repbench.benchmark.report.data.heard import declared_in_words, in_words, overlap_in_words, together
 from repbench.benchmark.report.data.layers import LayerProfiles, Profile
 from repbench.benchmark.report.data.seed_shares import CellSeeds, SeedShares, uncertainty
 from repbench.benchmark.report.data.sensitivity import Sensitivity, TriedRates
+from repbench.benchmark.report.data.systems import System
 from repbench.benchmark.report.data.transcripts import AlignedUtterance, WorstUtterances, alignment_in_words
 from repbench.benchmark.report.published import Published
 from repbench.benchmark.report.render.cost_columns import COST_COLUMNS

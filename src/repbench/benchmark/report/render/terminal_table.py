@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from repbench.benchmark.records.formatting import number
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.data.columns import Column, columns_of
 from repbench.benchmark.report.data.gather import ReportRow, rows_of
+from repbench.benchmark.report.data.systems import notes_on_files, of_newest_files
 from repbench.benchmark.report.render.escaping import shown
 
 if TYPE_CHECKING:
@@ -49,17 +51,22 @@ def matrix_table(records: Sequence[Record]) -> Table:
     records of one seed the newest counts.
     """
     column_of, row_of = columns_of(records), rows_of(records)
-    cells: dict[tuple[str, str, float], dict[int, Record]] = defaultdict(dict)
-    for record in sorted(records, key=lambda each: (each.created, each.id)):
+    several: dict[tuple[str, str, float], list[Record]] = defaultdict(list)
+    for record in records:
         place = _row_of_all_shares(row_of[record.id]), column_of[record.id].key, record.label_fraction
-        # Records come in order of time: the last one of a seed stays.
-        cells[place][record.seed] = record
+        several[place].append(record)
+    of_files = {place: of_newest_files(members, lambda each: each) for place, members in several.items()}
+    # Records come in order of time: the last one of a seed stays.
+    cells = {place: {record.seed: record for record in members} for place, members in of_files.items()}
     columns = _columns(records, column_of)
     names = _names(list(row_of.values()))
     caption = _CAPTION.format(_of_seeds({len(seeds) for seeds in cells.values()}))
-    older = len({record.id for record in records}) - sum(len(seeds) for seeds in cells.values())
+    counted = {record.id for members in of_files.values() for record in members}
+    older = len(counted) - sum(len(seeds) for seeds in cells.values())
     if older:
         caption += f"; {older} older records of the same seeds are left out"
+    notes = notes_on_files((row_of[record.id].system, record) for record in records)
+    caption = "\n".join([caption, *map(escape, notes)])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("", overflow="fold")
     for heading in columns.values():
