@@ -62,6 +62,23 @@ def test_an_untouched_record_holds(phone: Path, speaker: Path) -> None:
         assert verify_record(folder / "record.json").changes == ()
 
 
+def test_predictions_are_read_up_to_what_the_utterances_and_classes_of_the_record_need(
+    speaker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repbench.benchmark.records.record.MAX_PREDICTIONS_BYTES", 1000)
+    predictions = speaker / "predictions.jsonl"
+    assert predictions.stat().st_size > 1000
+    assert verify_record(speaker).holds
+    record = read_record(speaker / "record.json")
+    assert record.downstream.classes is not None
+    most = record.n_scored * (1024 + 32 * len(record.downstream.classes))
+    assert record.most_predictions_bytes == most
+    with predictions.open("ab") as stream:
+        stream.write(b" " * most)
+    with pytest.raises(IntegrityError, match="larger than"):
+        verify_record(speaker)
+
+
 @pytest.mark.parametrize("sealed_anew", [False, True])
 @pytest.mark.parametrize(
     ("path", "value"),

@@ -18,7 +18,6 @@ from typing import Any
 
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.records.record import (
-    MAX_PREDICTIONS_BYTES,
     PREDICTIONS_FILE,
     PROBE_FILE,
     RECORD_FILE,
@@ -142,7 +141,7 @@ def verify_record(path: Path, task: Downstream | None = None, *, weights: bool =
     record = record_of(fields, path)
     beside = path.with_name(PREDICTIONS_FILE)
     task = task or task_of(record, path)
-    predictions, digest = _beside(path, MAX_PREDICTIONS_BYTES, problem_of(task))
+    predictions, digest = _beside(path, record.most_predictions_bytes, problem_of(task))
     verdict = verify(fields, record, predictions, path=path, beside=beside, task=task, digest=digest)
     changed = _changed_weights(path, record) if weights else []
     return replace(verdict, changes=(*verdict.changes, *changed))

@@ -230,7 +230,7 @@ def predictions_of(run: Run) -> list[Prediction] | str:
     path = run.path.with_name(PREDICTIONS_FILE)
     if not path.is_file():
         return f"its folder has no {PREDICTIONS_FILE}"
-    return read_predictions(path, problem=problem_of(task_of(run.record)))
+    return read_predictions(path, run.record.most_predictions_bytes, problem=problem_of(task_of(run.record)))
 
 
 def classes_of(run: Run) -> tuple[str, ...] | str:
