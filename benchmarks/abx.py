@@ -1,14 +1,21 @@
 """ABX by repbench and by fastabx on the same segments, in turns: the same rate to 1e-6, and the time of each.
 
 fastabx needs Python 3.12 or later: `pip install fastabx`, then `python benchmarks/abx.py`. Segments are made up: of so
-many speakers, phones and tokens, of 3 to 20 frames as phones have every 10 ms. Both score every triple.
+many speakers, phones and tokens, of 3 to 20 frames as phones have every 10 ms. Both score every triple. They take
+turns, so that both meet what else the machine does, whose `load` stands in the result.
+
+Memory is how far that of a process of its own rises (resident, as Linux counts it in /proc) while repbench computes a
+rate with a budget, which is that of the tensors.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +45,9 @@ Speakers = Literal["within", "across"]
 
 TOLERANCE = 1e-6
 SHORTEST, LONGEST = 3, 20
+SIGNAL = 0.5
+"""Scale of the directions of phones in noise of deviation 1, times the width^(1/4): for error rates about 1/4."""
+
 SPEAKERS: tuple[Speakers, ...] = ("within", "across")
 
 
@@ -49,7 +59,8 @@ def drawn(num_speakers: int, num_phones: int, num_tokens: int, width: int) -> tu
     for speaker, phone, _ in product(range(num_speakers), range(num_phones), range(num_tokens)):
         length = int(random.integers(SHORTEST, LONGEST + 1))
         tokens.append(Token(0, length / 100, f"p{phone}", "", f"s{speaker}"))
-        segments.append((0.5 * phones[phone] + random.standard_normal((length, width))).astype(np.float32))
+        own = SIGNAL / width**0.25 * phones[phone]
+        segments.append((own + random.standard_normal((length, width))).astype(np.float32))
     return tokens, segments
 
 
@@ -90,6 +101,25 @@ def by_fastabx(tokens: Sequence[Token], segments: Sequence[Segment], speakers: S
     return float(fastabx.Score(fastabx.Task(dataset, on="phone", **shared), "angular").collapse(levels=["speaker"]))
 
 
+def peak_bytes(drawing: tuple[int, int, int, int], speakers: Speakers, memory_bytes: int) -> int:
+    """How far the resident memory of this process rises by one rate of repbench, beyond what it was before."""
+    torch.set_num_threads(1)
+    tokens, segments = drawn(*drawing)
+    # A rate of few tokens first, so that what is loaded once is not counted.
+    by_repbench(*drawn(2, 3, 3, drawing[-1]), speakers, memory_bytes)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    before = resident_bytes("VmRSS")
+    by_repbench(tokens, segments, speakers, memory_bytes)
+    return resident_bytes("VmHWM") - before
+
+
+def resident_bytes(name: str) -> int:
+    """A field of the memory of this process: VmRSS now, VmHWM at its peak."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
 def timed(way: Callable[[], float]) -> tuple[float, float]:
     """The rate, and the seconds that it took."""
     started = time.perf_counter()
@@ -99,35 +129,49 @@ def timed(way: Callable[[], float]) -> tuple[float, float]:
 def main() -> None:
     """Compare both, and write what was seen."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--speakers", type=int, default=6)
+    options.add_argument("--speakers", type=int, default=4)
     options.add_argument("--phones", type=int, default=39)
     options.add_argument("--tokens", type=int, default=10, help="of each phone by each speaker")
     options.add_argument("--widths", type=int, nargs="+", default=[80, 768])
     options.add_argument("--turns", type=int, default=3)
     options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--memory-gib", type=float, default=1.0)
+    options.add_argument(
+        "--memory-gib", type=float, nargs="+", default=[1.0, 0.5], help="budgets; turns have the first"
+    )
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "abx.json")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     rows = []
     for width, speakers in product(given.widths, SPEAKERS):
         tokens, segments = drawn(given.speakers, given.phones, given.tokens, width)
-        memory_bytes = int(given.memory_gib * 2**30)
+        budgets = [int(gib * 2**30) for gib in given.memory_gib]
+        memory_bytes = budgets[0]
         ours = partial(by_repbench, tokens, segments, speakers, memory_bytes)
         peers = partial(by_fastabx, tokens, segments, speakers)
+        loads = [os.getloadavg()[0]]
         turns = [(timed(ours), timed(peers)) for _ in range(given.turns)]
+        loads.append(os.getloadavg()[0])
         (rate, _), (other, _) = turns[0]
         if abs(rate - other) > TOLERANCE:
             raise SystemExit(f"width {width}, {speakers}: {rate} by repbench, {other} by fastabx")
         seconds = [[of_way[1] for of_way in turn] for turn in turns]
         own, theirs = (statistics.median(times) for times in zip(*seconds, strict=True))
-        print(f"width {width}, {speakers}: {rate:.6f}; repbench {own:.2f} s, fastabx {theirs:.2f} s")
+        ratios = sorted(theirs_once / own_once for own_once, theirs_once in seconds)
+        drawing = (given.speakers, given.phones, given.tokens, width)
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            peaks = pool.starmap(peak_bytes, [(drawing, speakers, each) for each in budgets], chunksize=1)
+        print(f"width {width}, {speakers}: {rate:.6f}; repbench {own:.2f} s, fastabx {theirs:.2f} s; peaks {peaks}")
         rows.append(
             {
                 "width": width,
                 "speakers": speakers,
                 "error_rate": {"repbench": rate, "fastabx": other},
                 "seconds": {"repbench": [each[0] for each in seconds], "fastabx": [each[1] for each in seconds]},
+                "fastabx_over_repbench": {"median": statistics.median(ratios), "turns": ratios},
+                "load": loads,
+                "memory": [
+                    {"budget_bytes": budget, "peak_bytes": peak} for budget, peak in zip(budgets, peaks, strict=True)
+                ],
             }
         )
     result = {

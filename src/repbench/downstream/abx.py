@@ -1,16 +1,12 @@
-"""The task `abx`: how often a token is nearer to a token of another phone, or speaker, than to one of its own.
-
-Axes: F frames, D width.
-"""
+"""The task `abx`: how often a token is nearer to a token of another phone, or speaker, than to one of its own."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from repbench.corpora.contract import Utterance
 from repbench.downstream.contract import (
@@ -24,28 +20,17 @@ from repbench.downstream.contract import (
     Prediction,
     ReadSplit,
 )
-from repbench.downstream.discrimination.alignment import Pooling, alignment_bytes, segments_of
-from repbench.downstream.discrimination.cells import (
-    Condition,
-    FoundCell,
-    On,
-    Speakers,
-    blocks_of,
-    restricted,
-    tables_of,
-)
+from repbench.downstream.discrimination.alignment import Pooling
+from repbench.downstream.discrimination.cells import Condition, On, Speakers
+from repbench.downstream.discrimination.cutting import TokenFrames, cells_of
 from repbench.downstream.discrimination.item_files import ItemFile, read_item_file
 from repbench.downstream.discrimination.options import at_least, one_of
 from repbench.downstream.discrimination.tokens import Token, tokens_of
 from repbench.downstream.metrics import abx
-from repbench.downstream.metrics.dtw import tables
 from repbench.downstream.metrics.frame_distances import FRAME_DISTANCES
 from repbench.downstream.phone import SILENCES
 from repbench.downstream.problems.abx import AbxPrediction, TokenLabels
 from repbench.errors import DataError, Unlabelled, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _log = logging.getLogger(__name__)
 
@@ -156,8 +141,25 @@ class Abx(MeasuredByTallies):
             self._item.check([each.id for each in examples])
         owners = [number for number, each in enumerate(examples) for _ in each.labels.tokens]
         tokens = [token for each in examples for token in each.labels.tokens]
-        cut = _Cut(features, tokens, owners)
-        cells = self._cells(features, tokens, cut)
+        times = features.context.times
+        assert times is not None, "a run knows the times of its frames"
+        cut = TokenFrames(
+            tokens,
+            owners,
+            features.test.each(),
+            sample_rate_hz=times.sample_rate_hz,
+            hop=times.hop_samples,
+            first_center=times.first_center_samples,
+        )
+        cells = cells_of(
+            cut,
+            self._condition,
+            self._distance,
+            pooling=self._pooling,
+            seed=features.seed,
+            device=features.device,
+            memory_bytes=features.memory_bytes,
+        )
         if not cells:
             what = f"No two tokens of one class and one of another share a context ({len(tokens)} tokens)"
             raise DataError(what, key="task.context", do="Take --set task.context=none, or more speech of each speaker")
@@ -179,30 +181,6 @@ class Abx(MeasuredByTallies):
             for number, each in enumerate(examples)
         ]
         return Outcome(predictions=predictions, files=self._files())
-
-    def _cells(self, features: FrozenFeatures, tokens: Sequence[Token], cut: _Cut) -> list[FoundCell]:
-        condition, seed = self._condition, features.seed
-        blocks = blocks_of(tokens, cut.can_have_frames(), condition, seed)
-        drawn = {number for block in blocks.values() for of_class in block.values() for number in of_class}
-        frames = cut.frames_of(drawn, self._pooling)
-        wanted = tables_of(restricted(blocks, frames.keys()), condition, seed)
-        if not wanted:
-            return []
-        segments = segments_of(
-            list(frames.values()),
-            self._distance,
-            pooling=self._pooling,
-            device=features.device,
-            memory_bytes=features.memory_bytes,
-        )
-        places = {number: place for place, number in enumerate(frames)}
-        distances = tables(
-            segments,
-            (each.request(places) for each in wanted),
-            self._distance.between,
-            alignment_bytes(segments, features.memory_bytes),
-        )
-        return [cell for table, found in zip(wanted, distances, strict=True) for cell in table.cells(found)]
 
     def _files(self) -> dict[str, bytes]:
         """The digest of the item file, which the options name by its path alone."""
@@ -240,43 +218,3 @@ def _of_item(item: ItemFile, utterance: Utterance) -> tuple[Token, ...]:
         what = f"The item file gives the speaker `{min(others)}` where the corpus has `{utterance.speaker}`"
         raise DataError(what, file=item.path, utterance=utterance.id, do="Name speakers as the corpus does")
     return tokens
-
-
-class _Cut:
-    """Cuts the frames of tokens out of those of the test utterances.
-
-    Attributes:
-        without_frames: Of each utterance, by its number, the tokens without a frame; known after `frames_of`.
-    """
-
-    def __init__(self, features: FrozenFeatures, tokens: Sequence[Token], owners: Sequence[int]) -> None:
-        times = features.context.times
-        assert times is not None, "a run knows the times of its frames"
-        self._features = features
-        self._ranges = [
-            token.frames(
-                sample_rate_hz=times.sample_rate_hz, hop=times.hop_samples, first_center=times.first_center_samples
-            )
-            for token in tokens
-        ]
-        self._of_utterance: dict[int, list[int]] = {}
-        for number, owner in enumerate(owners):
-            self._of_utterance.setdefault(owner, []).append(number)
-        self.without_frames = Counter[int]()
-
-    def can_have_frames(self) -> list[int]:
-        """The tokens that are long enough for the distance of two frames, or lie on a centre."""
-        return [number for number, each in enumerate(self._ranges) if each]
-
-    def frames_of(self, drawn: Collection[int], pooling: Pooling) -> dict[int, Tensor]:
-        """From the number of each drawn token that has a frame to its frames, (F, D), or their mean, (1, D)."""
-        found: dict[int, Tensor] = {}
-        for owner, frames in enumerate(self._features.test.each()):
-            for number in self._of_utterance[owner]:
-                own = frames[self._ranges[number].start : self._ranges[number].stop]
-                if not len(own):
-                    self.without_frames[owner] += 1
-                elif number in drawn:
-                    # A copy, so that the frames of the whole utterance can go.
-                    found[number] = own.mean(dim=0, keepdim=True) if pooling == "mean" else own.clone()
-        return found

@@ -285,10 +285,17 @@ def _is_name(value: object) -> bool:
 
 def _changed_numbers(record: Record, task: Downstream, found: Mapping[str, Any]) -> Iterator[Change]:
     stored = record.model_dump()["metrics"]
-    for name in dict.fromkeys([*found, *stored]):
-        yield from _differences(f"metrics.{name}", stored.get(name), found.get(name))
+    yield from _changed_metrics("metrics", stored, found)
     if record.primary_metric != task.info.primary_metric:
         yield Change("primary_metric", record.primary_metric, task.info.primary_metric, "the task ranks by")
+
+
+def _changed_metrics(field: str, stored: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Change]:
+    """The changes of metrics, without those that a task has got since and of which older predictions hold nothing."""
+    for name in dict.fromkeys([*found, *stored]):
+        own = found.get(name)
+        if name in stored or own is None or own["value"] is not None or own["counts"]:
+            yield from _differences(f"{field}.{name}", stored.get(name), own)
 
 
 def _changed_folds(
@@ -303,7 +310,9 @@ def _changed_folds(
         fold.name: {"n_scored": fold.n_scored, "metrics": fold.model_dump()["metrics"]} for fold in record.folds or ()
     }
     for name in dict.fromkeys([*found, *stored]):
-        yield from _differences(f"folds.{name}", stored.get(name), found.get(name))
+        given, own = stored.get(name, {}), found.get(name, {})
+        yield from _differences(f"folds.{name}.n_scored", given.get("n_scored"), own.get("n_scored"))
+        yield from _changed_metrics(f"folds.{name}.metrics", given.get("metrics", {}), own.get("metrics", {}))
     mean = mean_over_folds(found.values()) if found else None
     yield from _differences("mean_over_folds", record.mean_over_folds, mean)
 

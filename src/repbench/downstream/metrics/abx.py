@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 Distances = NDArray[np.float32]
 Integers = NDArray[np.int64]
+Rates = NDArray[np.float64]
 
 
 class Cell(NamedTuple):
@@ -82,6 +83,19 @@ def summed_over_contexts(cells: Iterable[Cell]) -> list[tuple[str, str, str, flo
         errors, count = sums.get(cell[:3], (0.0, 0))
         sums[cell[:3]] = errors + cell.twice_errors / (2 * cell.triples), count + 1
     return [(*key, errors, count) for key, (errors, count) in sums.items()]
+
+
+def error_rate_of_tables(sums: Rates, counts: Integers) -> float | None:
+    """The error rate, as `error_rate`, of cells whose classes are numbered, summed over contexts in tables.
+
+    Args:
+        sums: (G, C, C) sums of the error rates of the cells of each group, class a by class b.
+        counts: (G, C, C) numbers of these cells; 0 where there is none.
+    """
+    known = counts > 0
+    groups = known.sum(axis=0)  # (G, C, C) -> (C, C)
+    means = np.divide(sums, counts, out=np.zeros(sums.shape), where=known).sum(axis=0)[groups > 0] / groups[groups > 0]
+    return float(means.mean()) if len(means) else None
 
 
 def twice_errors(table: Distances, own: slice, starts: Integers, *, is_self: bool) -> Integers:

@@ -6,8 +6,8 @@ Axes: F frames, P phones, K units.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
 from typing import Any, ClassVar, Self, cast
@@ -26,6 +26,7 @@ from repbench.downstream.problems.contract import (
     is_count,
     label_names,
     made_up_class,
+    speakers_outside,
 )
 from repbench.downstream.problems.scoring_grid import UNLABELLED, labels_at
 from repbench.downstream.problems.training_free import TrainingFreeProblem
@@ -51,6 +52,8 @@ class UnitsPrediction(Prediction):
         symbols: (unit, frames, runs of equal units), sorted, of all frames.
         boundaries: Boundaries of phones, changes of the unit between the first and the last phone, and boundaries that
             a change finds.
+        abx: (phone of A and X, phone of B, twice the errors, triples) of the cells within the speaker whose first X
+            lies in the utterance, sorted; None in predictions that were made before they were kept.
     """
 
     marker: ClassVar[str] = "symbols"
@@ -59,13 +62,23 @@ class UnitsPrediction(Prediction):
     joint: tuple[tuple[int, int, int], ...]
     symbols: tuple[tuple[int, int, int], ...]
     boundaries: tuple[int, int, int]
+    abx: tuple[tuple[int, int, int, int], ...] | None = None
+
+    def as_line(self) -> dict[str, Any]:
+        """As the base class; an older line has no `abx`, and stays as it is."""
+        line = super(UnitsPrediction, self).as_line()
+        if self.abx is None:
+            del line["abx"]
+        return line
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Self:
-        """As the base class; cells and triples have three numbers."""
-        made = super(UnitsPrediction, cls).of_line(line)
+        """As the base class; counts of phones and units have three numbers, cells of ABX four."""
+        made = super(UnitsPrediction, cls).of_line({"abx": None, **line})
         if any(len(each) != 3 for each in (*made.joint, *made.symbols, made.boundaries)):
             raise ValueError("a cell of `joint` or `symbols`, or `boundaries`, does not have three numbers")
+        if any(len(each) != 4 for each in made.abx or ()):
+            raise ValueError("a cell of `abx` does not have four numbers")
         return made
 
     def truth(self) -> dict[str, Any]:
@@ -97,13 +110,20 @@ class UnitQuality(TrainingFreeProblem):
         """Each segment keeps its times."""
         return tuple(Phone(phone.start_s, phone.end_s, next(values)) for phone in labels)
 
-    def compared(self, context: TaskContext, example: LabelledUtterance, units: NDArray[np.int64]) -> UnitsPrediction:
+    def compared(
+        self,
+        context: TaskContext,
+        example: LabelledUtterance,
+        units: NDArray[np.int64],
+        abx: Sequence[tuple[int, int, int, int]] = (),
+    ) -> UnitsPrediction:
         """The prediction of an utterance.
 
         Args:
             context: The task, its classes and the times of the frames.
             example: The utterance with its phones.
             units: (F,) the unit of each frame.
+            abx: The cells of ABX whose first X lies in it.
         """
         times = context.times
         assert times is not None
@@ -122,12 +142,15 @@ class UnitQuality(TrainingFreeProblem):
             joint=tuple((*pair, count) for pair, count in sorted(cells.items())),
             symbols=tuple((unit, count, runs[unit]) for unit, count in sorted(frames.items())),
             boundaries=(found.reference, found.estimated, found.found),
+            abx=tuple(sorted(abx)),
         )
 
     def perfect(self, context: TaskContext, example: LabelledUtterance) -> UnitsPrediction:
-        """A unit for each phone, in runs as long as the phones, every 10 ms."""
+        """A unit for each phone, in runs as long as the phones, every 10 ms, and no error of ABX."""
         path = [index for phone in example.labels for index in [context.index[phone.label]] * _frames_of(phone)]
-        return _prediction(example, **_counts_of(path, path, len(phone_boundaries(example.labels))))
+        count = len(context.classes) if example.utterance.speaker is not None else 0
+        cells = tuple((phone, (phone + 1) % count, 0, 1) for phone in sorted(set(path)) if count > 1)
+        return _prediction(example, **_counts_of(path, path, len(phone_boundaries(example.labels))), abx=cells)
 
     def made_up(self, context: TaskContext, number: int, quality: Quality, **who: str) -> UnitsPrediction:
         """A path of drawn phones; the units are the phones, others with every frame, or some of them drawn anew."""
@@ -145,13 +168,22 @@ class UnitQuality(TrainingFreeProblem):
                 for index in [made_up_class(phone, quality, count, guess)] * _MADE_UP_RUN
             ]  # fmt: skip
         boundaries = sum(one != other for one, other in pairwise(path))
+        triples = 4 + number % 3
+        errors = {"right": 0, "wrong": 2 * triples, "guess": guess.randrange(2 * triples + 1)}[quality]
         return UnitsPrediction(
             id=who["id"],
             speaker=who["speaker"],
             group=who["group"],
             seconds=len(path) / 100,
             **_counts_of(path, units, boundaries, none_found=quality == "wrong"),
+            abx=((number % count, (number + 1) % count, errors, triples),) if count > 1 else (),
         )
+
+    def among(self, predictions: Sequence[Prediction], ids: Collection[str]) -> Sequence[Prediction]:
+        """Those of these utterances, with the cells of ABX of speakers who have no other: tokens are of several."""
+        outside = speakers_outside(predictions, ids)
+        found = cast(Sequence[UnitsPrediction], [each for each in predictions if each.id in ids])
+        return [replace(each, abx=()) if each.abx and each.speaker in outside else each for each in found]
 
     def faults(self, predictions: Sequence[Prediction], num_classes: int) -> Iterator[str | None]:
         """Faults: phones that do not exist, and values that are no counts or contradict each other."""
@@ -228,4 +260,18 @@ def _fault_of(prediction: UnitsPrediction, num_classes: int) -> str | None:
     if any(labelled[unit] > frames[unit] for unit in labelled):
         return "more frames of a unit are in phones than there are"
     reference, estimated, found = prediction.boundaries
-    return f"{found} of {reference} boundaries are found by {estimated}" if found > min(reference, estimated) else None
+    if found > min(reference, estimated):
+        return f"{found} of {reference} boundaries are found by {estimated}"
+    return _fault_of_cells(prediction, num_classes)
+
+
+def _fault_of_cells(prediction: UnitsPrediction, num_classes: int) -> str | None:
+    cells = prediction.abx or ()
+    if cells and prediction.speaker is None:
+        return "cells of ABX without a speaker"
+    for a, b, twice_errors, triples in cells:
+        if not all(map(is_count, (a, b, twice_errors, triples))) or a == b or max(a, b) >= num_classes:
+            return f"the cell {[a, b, twice_errors, triples]} of ABX is none of {num_classes} classes"
+        if twice_errors > 2 * triples or not triples:
+            return f"a cell of ABX has {twice_errors} half errors in {triples} triples"
+    return None
