@@ -110,7 +110,7 @@ def main() -> int:
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
     project = f"{arguments.project.resolve()}" + (f"[{arguments.extra}]" if arguments.extra else "")
-    ok, said = run([python, "-m", "pip", "install", "--quiet", project], log, folder, environment)
+    ok, said = run([python, "-m", "pip", "install", "--quiet", "--no-compile", project], log, folder, environment)
     failures = [] if ok else [f"install: {said}"]
     passed = []
     newer = changes(installed(python), locked(arguments.lock))
