@@ -96,7 +96,7 @@ def test_a_broken_release_is_told_by_the_canary_and_not_noticed_by_the_lock(tmp_
 
     tests = ("--check", "python -c 'import time; print(1, flush=True); time.sleep(600)'", "--limit-seconds", "5")
     before = canary(*tests, "--only-newer")
-    assert (before.returncode, before.stdout.count("canary ok")) == (0, 1), before.stdout
+    assert (before.returncode, before.stdout.count("canary ok: python -c 'import small' passed (")) == (0, 1), before
     assert "nothing is newer than the lock, so its tests were not repeated)" in before.stdout
     stopped = canary(*tests)
     assert (stopped.returncode, stopped.stdout.count("canary unfinished: ")) == (1, 1), stopped.stdout
