@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+# What may differ from the environment of the tests without being read before a command's own modules are.
+SENT = ("REPBENCH_", "PYTEST_", "PYTHONPATH", "HOME", "PATH", "COLUMNS", "NO_COLOR", "TORCHINDUCTOR_")
 
 
 class Finished(NamedTuple):
@@ -32,13 +41,120 @@ def repbench(
     env: Mapping[str, str] | None = None,
     timeout: float = 300,
     python: str | Path = sys.executable,
+    fresh: bool = False,
 ) -> Finished:
-    """Run `repbench` with an interpreter, by default that of the tests; a `PYTHONPATH` of `env` goes before theirs."""
-    command = [str(python), "-W", "error", "-m", "repbench", *map(str, arguments)]
-    finished = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **_on_own_path(env or {})}
-    )
-    return Finished(finished.returncode, finished.stdout, finished.stderr)
+    """Run `repbench` with an interpreter, by default that of the tests; a `PYTHONPATH` of `env` goes before theirs.
+
+    Args:
+        fresh: Start the interpreter, instead of forking one that has imported torch: for what depends on the start.
+    """
+    environment = {**os.environ, **_on_own_path(env or {})}
+    words = [str(word) for word in arguments]
+    if not fresh and str(python) == sys.executable:
+        finished = next(_SERVERS).run(words, environment, timeout)
+        if finished is not None:
+            return finished
+    command = [str(python), "-W", "error", "-m", "repbench", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+class _Server:
+    """The process of `command_server.py` that belongs to this one, started for the first command.
+
+    It takes one command at a time, and none that would find another interpreter than it has: other variables than
+    those of `SENT`, or a module on its path that is imported already or would be before all others.
+    """
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._imported: frozenset[str] = frozenset()
+        self._environment = _unsent(os.environ)  # before any test changes it
+
+    def run(self, arguments: list[str], environment: Mapping[str, str], timeout: float) -> Finished | None:
+        """How a command ended; None if it needs an interpreter of its own.
+
+        Raises:
+            subprocess.TimeoutExpired: It was killed after `timeout` seconds.
+        """
+        if not self._one.acquire(blocking=False):
+            return None
+        try:
+            process = self._process or self._start()
+            path = [Path(part).absolute() for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+            if process.poll() is not None or not self._stands_for(environment, [Path.cwd(), *path]):
+                return None
+            return self._ask(process, arguments, environment, path, timeout)
+        finally:
+            self._one.release()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # Unbuffered: a line that waited in a buffer of this process would be none that `select` sees.
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(Path(__file__).with_name("command_server.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**self._environment, **{name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}},
+        )
+        atexit.register(self._end, process)
+        self._imported = frozenset(json.loads(self._line(process)))
+        return process
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(10)
+
+    def _stands_for(self, environment: Mapping[str, str], path: list[Path]) -> bool:
+        if _unsent(environment) != self._environment:
+            return False
+        first = self._imported | {"sitecustomize", "usercustomize"}
+        names = {each.name.partition(".")[0] for part in path if part.is_dir() for each in part.iterdir()}
+        return not first & names
+
+    def _ask(
+        self,
+        process: subprocess.Popen[bytes],
+        arguments: list[str],
+        environment: Mapping[str, str],
+        path: list[Path],
+        timeout: float,
+    ) -> Finished:
+        assert process.stdin is not None
+        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+            request = {
+                "arguments": arguments,
+                "environment": dict(environment),
+                "folder": str(Path.cwd()),
+                "path": [str(part) for part in path],
+                "out": out.name,
+                "err": err.name,
+            }
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            command = int(self._line(process))
+            late = not select.select([process.stdout], [], [], timeout)[0]
+            if late:
+                os.kill(command, signal.SIGKILL)
+            code = int(self._line(process))
+            if late:
+                raise subprocess.TimeoutExpired(["repbench", *arguments], timeout, out.read(), err.read())
+            return Finished(code, out.read(), err.read())
+
+    @staticmethod
+    def _line(process: subprocess.Popen[bytes]) -> bytes:
+        assert process.stdout is not None
+        return process.stdout.readline()
+
+
+def _unsent(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(SENT)}
+
+
+# In turns, so that two commands that follow each other have different seeds of their hashes, as any two processes have.
+_SERVERS = itertools.cycle((_Server(), _Server()))
 
 
 def _on_own_path(env: Mapping[str, str]) -> dict[str, str]:
