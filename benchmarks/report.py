@@ -30,7 +30,8 @@ import torch
 from repbench.benchmark import environment
 from repbench.benchmark.loading.tasks import build_task
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.records.record import predictions_digest, sealed_record, write_record
+from repbench.benchmark.records.predictions_file import predictions_digest
+from repbench.benchmark.records.record import sealed_record, write_record
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction
 from repbench.registry import registry

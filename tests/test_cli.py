@@ -52,6 +52,25 @@ def test_a_run_imports_no_library_that_it_does_not_need(tmp_path: Path) -> None:
     assert not slow & imported
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run --upstream mell --downstream phone",
+        "run --upstream mel --downstream phonee",
+        "run --upstream mel --downstream phone --set stepps=1",
+        "pretrain appc",
+        "extract sound.wav --upstream mell --out states",
+    ],
+)
+def test_what_is_misspelt_is_refused_before_torch_is_imported(words: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "repbench", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "did you mean" in done.stderr.lower()
+    assert "repbench.cli" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.endswith("| torch")]
+
+
 def test_help_names_every_command_there_is() -> None:
     shown = repbench("--help").out
     commands = "list doctor corpus run sweep pretrain extract demo cache check report verify leaderboard"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark.loading.tasks import build_task
-from repbench.benchmark.records.record import digest_of, predictions_digest, read_predictions, seal_of
+from repbench.benchmark.records.predictions_file import predictions_digest
+from repbench.benchmark.records.record import digest_of, read_predictions, seal_of
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.registry import registry
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark.loading.tasks import build_task
-from repbench.benchmark.records.record import Record, predictions_digest, sealed_record, write_record
+from repbench.benchmark.records.predictions_file import predictions_digest
+from repbench.benchmark.records.record import Record, sealed_record, write_record
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.contract import AttributeValue
 from repbench.downstream.contract import FramePrediction, Prediction, UtterancePrediction

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from repbench.benchmark.records.record import prediction_line, prediction_of, read_predictions
+from repbench.benchmark.records.predictions_file import prediction_line
+from repbench.benchmark.records.record import prediction_of, read_predictions
 from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.report import Report, ReportRequest, assemble, write_report
 from repbench.benchmark.report.data.groups import CellGroups, GroupRequest

@@ -12,11 +12,11 @@ import pytest
 from pydantic import ValidationError
 
 from repbench.benchmark.records import record as records
+from repbench.benchmark.records.predictions_file import predictions_digest
 from repbench.benchmark.records.record import (
     Record,
     digest_of,
     json_schema,
-    predictions_digest,
     read_predictions,
     read_record,
     read_records,

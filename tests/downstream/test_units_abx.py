@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.records.record import predictions_digest, read_record
+from repbench.benchmark.records.predictions_file import predictions_digest
+from repbench.benchmark.records.record import read_record
 from repbench.benchmark.records.verify import verify_record
 from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.scoring.metrics import measure_clusters, metrics_part

@@ -21,6 +21,7 @@ from repbench.cli.options import (
     Quiet,
     Resample,
     Threads,
+    refuse_unknown,
     take_threads,
 )
 from repbench.cli.output import print_files, print_json, reporter_for
@@ -142,8 +143,9 @@ def extract(arguments: ExtractArguments) -> None:
 
     The folder also gets a `features.yaml`, so that `--upstream features:DIR` reads it.
     """
-    take_threads(arguments.threads)
     take_plugins(arguments.plugin)
+    refuse_unknown(upstream=arguments.upstream)
+    take_threads(arguments.threads)
     if arguments.shard is None:
         _extract_files(arguments)
     else:

@@ -73,6 +73,15 @@ def least_speakers_of(given: int | None) -> int:
     return LEAST_SPEAKERS if given is None else given
 
 
+def refuse_unknown(upstream: str, downstream: str | None = None) -> None:
+    """Refuse a name that no plugin has, before torch is imported: that takes seconds."""
+    from repbench.registry import registry
+
+    registry().find("upstream", upstream)
+    if downstream is not None:
+        registry().find("downstream", downstream)
+
+
 def take_threads(number: int | None) -> None:
     """Let this process compute on `number` threads; None: on those that suit the machine."""
     from repbench.training.threads import choose_threads

@@ -24,6 +24,7 @@ from repbench.cli.options import (
     Quiet,
     Threads,
     least_speakers_of,
+    refuse_unknown,
     take_threads,
 )
 from repbench.cli.output import print_groups, print_json, print_matrix, print_results, reporter_for, say
@@ -148,7 +149,6 @@ class RunArguments:
             UsageError: A setting is unknown, impossible, or given twice.
         """
         from repbench.benchmark.protocol import load_protocol
-        from repbench.benchmark.run import RunRequest
 
         assignments = self.set_ or []
         for key, option, given in (
@@ -160,6 +160,10 @@ class RunArguments:
             refuse_both(assignments, key, option, given)
         if self.folds is not None:
             assignments = [*assignments, f"split.folds={self.folds}"]
+        protocol = load_protocol(self.preset, self.config, assignments)
+        refuse_unknown(upstream=self.upstream, downstream=self.downstream)
+        from repbench.benchmark.run import RunRequest
+
         return RunRequest(
             upstream=self.upstream,
             downstream=self.downstream,
@@ -169,7 +173,7 @@ class RunArguments:
             label_fractions=tuple(self.label_fraction or (1.0,)),
             seeds=tuple(self.seed or (0,)),
             heads=tuple(self.head or ()),
-            protocol=load_protocol(self.preset, self.config, assignments),
+            protocol=protocol,
             device=self.device,
             allow_excluded=self.allow_excluded,
             finetune=self.finetune,
@@ -201,9 +205,9 @@ def preset_of_conditions(name: str | None) -> tuple[str, ...]:
 @takes(RunArguments)
 def run(arguments: RunArguments) -> None:
     """Evaluate an upstream on a downstream task: a record for each layer, head, fraction and seed, and a table."""
-    take_threads(arguments.threads)
     take_plugins(arguments.plugin)
     request = arguments.request()
+    take_threads(arguments.threads)
     if arguments.dry_run:
         from repbench.benchmark.dry_run import plan_run
         from repbench.cli.plans import print_planned_run
@@ -283,6 +287,7 @@ def pretrain(
 ) -> None:
     """Pre-train an upstream on the train split of a corpus; write checkpoints and a TensorBoard log."""
     refuse_both(set_ or [], "training.steps", "--steps", steps is not None)
+    refuse_unknown(upstream=upstream)
     take_threads(threads)
     from repbench.benchmark.pipeline.pretrain import PretrainRequest, plan_pretraining, run_pretraining
 

@@ -28,6 +28,9 @@ class RootFolder:
         self._prefix = os.fspath(self.folder).rstrip("/") + "/"
         self._real = os.path.realpath(folder)
         self._checked_folders: set[str] = set()
+        # The last path asked for, relative and as `join` gives it: a corpus asks for each sound several times, and cuts
+        # of a file follow each other. One alone, so that a link that is set later is seen.
+        self._last: tuple[Path, str, Path] | None = None
 
     def locate(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
         """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `join`."""
@@ -61,6 +64,8 @@ class RootFolder:
         Raises:
             DataError: The place is absolute, a URL, has a part `..`, cannot be a name, or leads out of the root.
         """
+        if self._last is not None and self._last[1] == text:
+            return self._last[2]
         fault = _fault_of(text)
         if fault is not None:
             do = "Write it relative to the root of the corpus, without `..`"
@@ -72,7 +77,9 @@ class RootFolder:
                 "both"
             )
             raise DataError(what, file=file, utterance=utterance, do=do)
-        return Path(self._prefix + text)
+        path = Path(self._prefix + text)
+        self._last = path, text, path
+        return path
 
     def relative(self, path: Path, *, utterance: str | None = None) -> str:
         """The place of `path` relative to the root, with `/` between its parts; the inverse of `join`.
@@ -80,12 +87,21 @@ class RootFolder:
         Raises:
             DataError: The path is not under the root, or leaves it by a link.
         """
+        return self._place_of(path, utterance)[1]
+
+    def absolute(self, path: Path, *, utterance: str | None = None) -> Path:
+        """`path` as `join` gives it; errors as `relative`."""
+        return self._place_of(path, utterance)[2]
+
+    def _place_of(self, path: Path, utterance: str | None) -> tuple[Path, str, Path]:
+        if self._last is not None and self._last[0] == path:
+            return self._last
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as above
         for root in (self.folder, Path(self._real)):
             if absolute.is_relative_to(root):
                 text = absolute.relative_to(root).as_posix()
-                self.join(text, file=path, utterance=utterance)
-                return text
+                self._last = last = path, text, self.join(text, file=path, utterance=utterance)
+                return last
         do = "Give a root that holds every file"
         raise DataError(f"The file is not under the root {self.folder}", file=path, utterance=utterance, do=do)
 

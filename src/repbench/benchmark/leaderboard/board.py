@@ -30,7 +30,8 @@ from repbench.benchmark.leaderboard.settings import (
 )
 from repbench.benchmark.leaderboard.submission import Submission, encode, read_submission, submission_of
 from repbench.benchmark.protocol import Protocol
-from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_fields, record_of
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE
+from repbench.benchmark.records.record import RECORD_FILE, Record, read_fields, record_of
 from repbench.benchmark.records.verify import predictions_beside, refuse_impossible, refuse_nameless, task_of, verify
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Prediction, problem_of

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from repbench.benchmark.leaderboard.board import Leaderboard
 from repbench.benchmark.leaderboard.submission import Submission
-from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, write_fields
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE
+from repbench.benchmark.records.record import RECORD_FILE, write_fields
 from repbench.benchmark.report import FORMATS, Heading, ReportRequest, write_report
 from repbench.benchmark.scoring.grouping import LEAST_SPEAKERS
 from repbench.errors import DataError, RepbenchError

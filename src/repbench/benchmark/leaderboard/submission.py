@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from repbench.benchmark.records.record import Record, is_of_known_kind, prediction_line, prediction_of, record_of
+from repbench.benchmark.records.predictions_file import prediction_line
+from repbench.benchmark.records.record import Record, is_of_known_kind, prediction_of, record_of
 from repbench.benchmark.records.verify import task_of
 from repbench.downstream.contract import Prediction, problem_of
 from repbench.errors import DataError, IntegrityError

@@ -26,7 +26,8 @@ from repbench.benchmark.pipeline.setup import RunContext, RunRequest, RunSetting
 from repbench.benchmark.pipeline.write_record import condition_part, declared_part, pair_folder
 from repbench.benchmark.protocol import Protocol, ResourceSettings, unread_settings
 from repbench.benchmark.records.parts import ConditionPart, DeclaredModelPart, Origin
-from repbench.benchmark.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, digest_of, read_record
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE
+from repbench.benchmark.records.record import RECORD_FILE, Record, digest_of, read_record
 from repbench.corpora.contract import Corpus
 from repbench.downstream.heads import head_origin
 from repbench.errors import DataError, IntegrityError, UsageError

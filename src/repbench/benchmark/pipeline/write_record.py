@@ -23,14 +23,8 @@ from repbench.benchmark.probing.probe import encoded_probe
 from repbench.benchmark.probing.training import Selection
 from repbench.benchmark.records.attributes import with_attributes
 from repbench.benchmark.records.parts import DeclaredModelPart, FinetunedPart, HeardPart
-from repbench.benchmark.records.record import (
-    Record,
-    fold_probe_file,
-    predictions_digest,
-    sealed_record,
-    weights_file,
-    write_record,
-)
+from repbench.benchmark.records.predictions_file import EncodedPredictions
+from repbench.benchmark.records.record import Record, fold_probe_file, sealed_record, weights_file, write_record
 from repbench.benchmark.scoring.grouping import groupings_of
 from repbench.benchmark.scoring.metrics import metrics_part
 from repbench.corpora.conditions import original
@@ -146,11 +140,31 @@ def score_outcome(
 def _written(
     context: RunContext, data: RunData, test: OpenedTest, scored: _Scored, predictions: Sequence[Prediction]
 ) -> WrittenRecord:
-    setting, splits = scored.setting, data.splits
-    heard = _heard(context, data, test)
+    """Measure, and write the record after its files: a record that exists is whole."""
     names = [grouping.attribute for grouping in groupings_of(context.request.by)]
     predictions = with_attributes(predictions, (each.utterance for each in test.examples), names)
-    record = sealed_record(
+    with EncodedPredictions(predictions, context.request.out) as encoded:
+        record = _record(context, data, test, scored, predictions, encoded.digest)
+        folder = record_folder(context.request.out, record)
+        for name, content in {weights_file(record): scored.weights, **scored.of_folds, **scored.files}.items():
+            if content is not None:
+                with atomic_write(folder / name) as stream:
+                    stream.write(content)
+        return WrittenRecord(write_record(folder, record, encoded), record)
+
+
+def _record(
+    context: RunContext,
+    data: RunData,
+    test: OpenedTest,
+    scored: _Scored,
+    predictions: Sequence[Prediction],
+    predictions_sha256: str,
+) -> Record:
+    """The record, with the metrics of all predictions."""
+    setting, splits = scored.setting, data.splits
+    heard = _heard(context, data, test)
+    return sealed_record(
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "upstream": _upstream_part(context),
@@ -204,20 +218,13 @@ def _written(
             },
             "environment": context.environment,
             "certificate": _certificate(context),
-            "predictions_sha256": predictions_digest(predictions),
+            "predictions_sha256": predictions_sha256,
             "probe_sha256": None if scored.weights is None else hashlib.sha256(scored.weights).hexdigest(),
             **scored.folds,
             "heard": heard,
             "finetuned": scored.finetuned,
         }
     )
-    folder = record_folder(context.request.out, record)
-    # Weights before the record: a record that exists is whole, and its digest of them was computed from these bytes.
-    for name, content in {weights_file(record): scored.weights, **scored.of_folds, **scored.files}.items():
-        if content is not None:
-            with atomic_write(folder / name) as stream:
-                stream.write(content)
-    return WrittenRecord(write_record(folder, record, predictions), record)
 
 
 def condition_part(condition: Condition, *, matched: bool) -> dict[str, Any]:

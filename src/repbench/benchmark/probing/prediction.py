@@ -5,6 +5,7 @@ Axes: L layers, N frames, D width, U utterances, C classes, R probes side by sid
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from repbench.downstream.contract import (
     problem_of,
     tallied,
 )
+from repbench.downstream.heads import worker_threads
 from repbench.errors import DataError, NonFiniteError, PluginError, plugin_faults
 from repbench.upstream.contract import UpstreamInfo
 
@@ -191,7 +193,11 @@ class Predictor:
             assert torch.equal(probe.std, first.std)
             probe.eval()
         predictions: list[list[Prediction]] = [[] for _ in probes]
-        with torch.inference_mode():
+        # The products of one utterance are small: two threads of one of them wait for each other longer than they
+        # multiply. Not where frames have yet to be computed by the upstream, which has threads of its own.
+        at_hand = labelled.table.is_at_hand
+        alone = worker_threads(torch.get_num_threads()) if at_hand else contextlib.nullcontext()
+        with alone, torch.inference_mode():
             each = labelled.table.spans([places[example.id]] for example in labelled.examples)
             for example, frames in zip(labelled.examples, each, strict=True):  # frames: (L, F, D)
                 # Once for all probes, and out of place: it may be a view of the table.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -33,15 +33,26 @@ from repbench.benchmark.records.parts import (
     SelectionPart,
     UpstreamPart,
 )
+from repbench.benchmark.records.predictions_file import (
+    PREDICTIONS_FILE,
+    EncodedPredictions,
+    canonical_lines,
+)
 from repbench.configs.requests import argument
 from repbench.downstream.problems import FRAMES, PROBLEMS, Problem
 from repbench.downstream.problems.contract import ENCODER_FILES, Prediction
 from repbench.errors import DataError, IntegrityError
-from repbench.files import canonical_json, is_surely_flat, parse_json, read_bounded, write_json, write_text
+from repbench.files import (
+    atomic_write,
+    canonical_json,
+    is_surely_flat,
+    parse_json,
+    read_bounded,
+    write_json,
+)
 
 SCHEMA: Final = "repbench.record/1"
 RECORD_FILE = "record.json"
-PREDICTIONS_FILE = "predictions.jsonl"
 PROBE_FILE = "probe.safetensors"
 NETWORK_FILE = "network.safetensors"
 """The weights of a fine-tuned run, in place of a probe."""
@@ -233,14 +244,18 @@ def seal_of(record: dict[str, Any]) -> dict[str, str]:
     return {name: hashlib.sha256(canonical_json(value)).hexdigest()[:8] for name, value in sorted(fields.items())}
 
 
-def write_record(folder: Path, record: Record, predictions: Sequence[Prediction]) -> Path:
+def write_record(folder: Path, record: Record, predictions: EncodedPredictions | Iterable[Prediction]) -> Path:
     """Write predictions and record into `folder`; the record last, so that one that is there is whole."""
     return write_fields(folder, record.as_dict(), predictions)
 
 
-def write_fields(folder: Path, fields: dict[str, Any], predictions: Iterable[Prediction]) -> Path:
+def write_fields(folder: Path, fields: dict[str, Any], predictions: EncodedPredictions | Iterable[Prediction]) -> Path:
     """As `write_record`, of a record as read from another file: its id is of exactly these fields."""
-    write_text(folder / PREDICTIONS_FILE, _canonical_lines(predictions).decode("utf-8"))
+    if isinstance(predictions, EncodedPredictions):
+        predictions.write(folder)
+    else:
+        with atomic_write(folder / PREDICTIONS_FILE) as stream:
+            stream.writelines(canonical_lines(predictions))
     write_json(folder / RECORD_FILE, fields)
     return folder / RECORD_FILE
 
@@ -255,29 +270,9 @@ def fold_probe_file(number: int) -> str:
     return f"probe.fold-{number}.safetensors"
 
 
-def prediction_line(prediction: Prediction) -> dict[str, Any]:
-    """One line of `predictions.jsonl`; it has a `fold` where there are folds, and `attributes` where any are kept."""
-    line = prediction.as_line()
-    if prediction.fold is not None:
-        line = {**line, "fold": prediction.fold}
-    return {**line, "attributes": dict(prediction.attributes)} if prediction.attributes else line
-
-
 def is_of_known_kind(line: dict[str, Any]) -> bool:
     """Whether a line of `predictions.jsonl` has a field that marks the predictions of a problem of the table."""
     return any(each.prediction.marker in line for each in PROBLEMS.values())
-
-
-def predictions_digest(predictions: Iterable[Prediction]) -> str:
-    """The SHA-256 of `predictions.jsonl` as it is written, however the predictions were spelt and ordered before."""
-    return hashlib.sha256(_canonical_lines(predictions)).hexdigest()
-
-
-def _canonical_lines(predictions: Iterable[Prediction]) -> bytes:
-    """One canonical JSON object a line, by id."""
-    # Runs read utterances in batches of similar length; the file must not depend on that order.
-    in_order = sorted(predictions, key=lambda each: each.id)
-    return b"".join(canonical_json(prediction_line(each)) + b"\n" for each in in_order)
 
 
 def read_predictions(

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark.loading.tasks import build_task
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE, predictions_digest
 from repbench.benchmark.records.record import (
-    PREDICTIONS_FILE,
     PROBE_FILE,
     RECORD_FILE,
     Record,
     digest_of,
     fold_probe_file,
-    predictions_digest,
     read_fields,
     read_predictions_and_digest,
     record_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,12 +165,13 @@ def clusters_of(
 ) -> tuple[str | None, list[list[Prediction]]]:
     """The clusters that intervals resample: of the first unit with two or more known values; else one of them all."""
     for unit in units:
-        names = {getattr(each, unit) for each in predictions}
+        members: dict[str | None, list[Prediction]] = defaultdict(list)
+        for each in predictions:
+            members[getattr(each, unit)].append(each)
         # One unknown name spoils the unit: its utterances could belong to any cluster. Sorted, so that runs pair
         # clusters by position.
-        if None not in names and len(names) >= 2:
-            clusters = [[each for each in predictions if getattr(each, unit) == name] for name in sorted(names)]
-            return unit, clusters
+        if None not in members and len(members) >= 2:
+            return unit, [members[name] for name in sorted(name for name in members if name is not None)]
     return None, [list(predictions)]
 
 

@@ -214,7 +214,7 @@ def _normalised(draft: DraftUtterance) -> DraftUtterance:
 
 def _utterance(item: DraftUtterance, measured: Measure, draft: Draft, root: RootFolder) -> Utterance:
     duration_s = measured.num_samples / measured.sample_rate_hz
-    audio = root.join(root.relative(item.audio, utterance=item.id), utterance=item.id)
+    audio = root.absolute(item.audio, utterance=item.id)
     return Utterance(
         id=item.id,
         audio=item.audio if item.audio == audio else audio,  # one object of two that are equal

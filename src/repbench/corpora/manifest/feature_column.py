@@ -89,7 +89,7 @@ def with_features(
 
 def _place(draft: DraftUtterance, root: RootFolder) -> Path:
     assert draft.features is not None
-    return root.join(root.relative(draft.features, utterance=draft.id), utterance=draft.id)
+    return root.absolute(draft.features, utterance=draft.id)
 
 
 def refuse_unfit(utterance: Utterance, measure: FeatureMeasure, declared: FeatureDeclaration) -> None:

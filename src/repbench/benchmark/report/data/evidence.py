@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repbench.benchmark.records.record import PREDICTIONS_FILE, PROBE_FILE, Record, read_predictions
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE
+from repbench.benchmark.records.record import PROBE_FILE, Record, read_predictions
 from repbench.benchmark.records.verify import task_of, verify_record
 from repbench.benchmark.report.data.reading import RecomputedMetrics, Run
 from repbench.benchmark.scoring.metrics import Measured, intervals_of, measure_clusters, seed_share_of

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from repbench.benchmark.records.record import PREDICTIONS_FILE
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE
 from repbench.benchmark.report.data.columns import Column
 from repbench.benchmark.report.data.evidence import Evidence, classes_of, predictions_of
 from repbench.benchmark.report.data.gather import Cell, Gathered

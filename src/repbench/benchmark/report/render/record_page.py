@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from repbench.benchmark.records.formatting import UNDEFINED, interval, number
+from repbench.benchmark.records.predictions_file import PREDICTIONS_FILE
 from repbench.benchmark.records.record import (
-    PREDICTIONS_FILE,
     RECORD_FILE,
     Metric,
     Record,
