@@ -124,6 +124,7 @@ class _Server:
         timeout: float,
     ) -> Finished:
         assert process.stdin is not None
+        assert process.stdout is not None
         with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
             request = {
                 "arguments": arguments,

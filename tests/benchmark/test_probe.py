@@ -247,3 +247,20 @@ def test_a_sound_that_is_not_what_the_manifest_says_is_refused(tones: Corpus) ->
     changed = dataclasses.replace(tones.utterances[0], num_samples=tones.utterances[0].num_samples - 1)
     with pytest.raises(DataError, match=r"The sound has \d+ samples at 16000 Hz, but the manifest has"):
         features(mel(), (changed,))
+
+
+def test_an_utterance_is_scored_with_one_thread_of_its_own(tones: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, predictor, plan = trained(mel(), tones, Speaker(), head="mlp1")
+    table = features(mel(), tuple(example.utterance for example in plan.dev))
+    threads = []
+    scores = Probe.scores
+    monkeypatch.setattr(
+        Probe, "scores", lambda *arguments: (threads.append(torch.get_num_threads()), scores(*arguments))[1]
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        predictor.predict(result.probe, LabelledFeatures(table, plan.dev))
+        assert (set(threads), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)

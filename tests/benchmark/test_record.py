@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from repbench.benchmark.records import record as records
-from repbench.benchmark.records.predictions_file import predictions_digest
+from repbench.benchmark.records.predictions_file import EncodedPredictions, predictions_digest
 from repbench.benchmark.records.record import (
     Record,
     digest_of,
@@ -186,3 +186,19 @@ def test_the_order_of_predictions_plays_no_part_in_their_digest_or_file(tmp_path
     content = (tmp_path / "one" / "predictions.jsonl").read_bytes()
     assert (tmp_path / "other" / "predictions.jsonl").read_bytes() == content
     assert predictions_digest(predictions[::-1]) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 20])
+def test_predictions_are_encoded_before_their_place_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    monkeypatch.setattr("repbench.benchmark.records.predictions_file._IN_MEMORY_BYTES", in_memory or 1)
+    predictions = [
+        UtterancePrediction(id=name, speaker="s", group=None, reference=1, scores=(1e-7, 2)) for name in ("b", "a", "ü")
+    ]
+    with EncodedPredictions(predictions, tmp_path / "runs") as encoded:
+        path = write_record(tmp_path / "runs" / "one", sealed_record(fields()), encoded)
+    content = (path.parent / "predictions.jsonl").read_bytes()
+    assert encoded.digest == hashlib.sha256(content).hexdigest() == predictions_digest(predictions)
+    assert read_predictions(path.parent / "predictions.jsonl") == sorted(predictions, key=lambda each: each.id)
+    assert sorted(each.name for each in (tmp_path / "runs").iterdir()) == ["one"]

@@ -67,3 +67,17 @@ def test_fault_42_a_path_outside_the_root_has_no_place(tmp_path: Path, text: str
     (tmp_path / "root").mkdir()
     with pytest.raises(DataError, match="is not under the root"):
         RootFolder(tmp_path / "root").relative(tmp_path / "root" / text)
+
+
+def test_a_link_that_is_set_later_is_seen_though_the_last_place_is_kept(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "root", tmp_path / "outside.wav"
+    inside.mkdir()
+    outside.touch()
+    root = RootFolder(inside)
+    assert root.relative(inside / "a.wav") == "a.wav"
+    assert root.absolute(inside / "deep" / ".." / "a.wav") == inside / "a.wav"
+    assert (root.join("b.wav"), root.relative(inside / "b.wav")) == (inside / "b.wav", "b.wav")
+    (inside / "a.wav").symlink_to(outside)
+    for ask in (lambda: root.join("a.wav"), lambda: root.relative(inside / "a.wav")):
+        with pytest.raises(DataError, match="leads out of the root"):
+            ask()

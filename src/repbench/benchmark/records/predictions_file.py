@@ -34,7 +34,7 @@ class EncodedPredictions:
             predictions: In any order.
             folder: Where they may wait.
         """
-        self._file = SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115 - closed by `close`
+        self._file = SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(folder))  # noqa: SIM115 - closed by `close`
         digest = hashlib.sha256()
         try:
             with environment_faults(folder):
