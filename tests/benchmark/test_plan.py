@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from repbench.downstream.phone import Phone
 from repbench.downstream.problems import UTTERANCES
 from repbench.downstream.sentiment import Sentiment
 from repbench.downstream.speaker import Speaker
+from repbench.downstream.verification import Verification
 from repbench.errors import DataError, UsageError
 
 SPLIT = SplitSettings()
@@ -151,6 +154,21 @@ def test_official_splits_can_be_insisted_on_and_what_they_share_is_said() -> Non
     parts = divide(corpus(utterances), "speaker-disjoint", SplitSettings(official="always"))
     assert {each.id for each in parts.test} == {each.id for each in utterances if each.split == "test"}
     assert "4 of 4 test speakers are also in train or dev" in parts.warnings
+
+
+@pytest.mark.parametrize("score", ["xvector", "plda"])
+@pytest.mark.parametrize("shared", ["dev", "test"])
+def test_verification_refuses_speakers_that_it_trains_on_before_anything_is_computed(score: Any, shared: Split) -> None:
+    sizes: dict[Split, str] = {"train": "t", "dev": "e", "test": "s"}
+    several = [utterance(f"{name}{n % 3}", n, split=split) for split, name in sizes.items() for n in range(6)]
+    task, always = Verification(score=score), SplitSettings(official="always")
+    label_splits(corpus(several), task, always, excludes=lambda each: None)
+    several = [replace(each, speaker="t0") if each.speaker == f"{sizes[shared]}0" else each for each in several]
+    if (score, shared) == ("plda", "dev"):  # it has no use for dev
+        label_splits(corpus(several), task, always, excludes=lambda each: None)
+        return
+    with pytest.raises(DataError, match=f"1 speakers of {shared} are also in train, such as t0"):
+        label_splits(corpus(several), task, always, excludes=lambda each: None)
 
 
 def test_the_order_of_the_corpus_does_not_matter_and_the_seed_does() -> None:

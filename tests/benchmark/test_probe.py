@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -252,11 +253,13 @@ def test_a_sound_that_is_not_what_the_manifest_says_is_refused(tones: Corpus) ->
 def test_an_utterance_is_scored_with_one_thread_of_its_own(tones: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     result, predictor, plan = trained(mel(), tones, Speaker(), head="mlp1")
     table = features(mel(), tuple(example.utterance for example in plan.dev))
-    threads = []
-    scores = Probe.scores
-    monkeypatch.setattr(
-        Probe, "scores", lambda *arguments: (threads.append(torch.get_num_threads()), scores(*arguments))[1]
-    )
+    threads, scores = [], Probe.scores
+
+    def seen(*arguments: Any) -> torch.Tensor:
+        threads.append(torch.get_num_threads())
+        return scores(*arguments)
+
+    monkeypatch.setattr(Probe, "scores", seen)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

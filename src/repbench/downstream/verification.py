@@ -299,8 +299,7 @@ class Verification(PairTask):
             files[ENROLMENTS_FILE] = enrolments
         return Outcome(
             predictions=predictions_of(trials, examples, scores.tolist()),
-            files={TRIALS_FILE: trials.as_list(examples)}
-            | ({} if enrolments is None else {ENROLMENTS_FILE: enrolments}),
+            files=files,
             chosen={
                 "target_trials": int(trials.targets.sum()),
                 "other_trials": int((~trials.targets).sum()),

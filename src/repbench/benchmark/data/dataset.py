@@ -179,6 +179,8 @@ def label_splits(corpus: Corpus, task: Downstream, settings: SplitSettings, *, e
         files=files or {},
     )
     _check_classes(corpus, task, splits, test, names)
+    with plugin_faults(task.info.name):
+        problem.refuse_splits(task, train, dev, test)
     trained = splits.usable(train)
     classes_trained = names["train"] if len(trained) == len(train) else classes_of(trained, problem)
     if len(classes_trained) < problem.min_classes:

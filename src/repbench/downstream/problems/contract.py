@@ -358,6 +358,15 @@ class Problem(ABC):
         """
         return None
 
+    def refuse_splits(  # noqa: B027 - most have nothing to refuse
+        self,
+        task: Task,
+        train: Sequence[LabelledUtterance],
+        dev: Sequence[LabelledUtterance],
+        test: Sequence[LabelledUtterance],
+    ) -> None:
+        """Raise a DataError for a division by which nothing could be measured, before anything is computed."""
+
     def warnings(self, classes: Sequence[str], test: Iterable[Any]) -> tuple[str, ...]:
         """Facts about the labels of test that a reader of the score needs, in words."""
         return ()

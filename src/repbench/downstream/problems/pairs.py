@@ -28,7 +28,7 @@ from repbench.downstream.problems.contract import (
     TaskContext,
     speakers_outside,
 )
-from repbench.downstream.problems.training_free import TrainingFreeProblem
+from repbench.downstream.problems.training_free import TrainingFreeProblem, TrainingFreeTask
 from repbench.downstream.problems.trial_list import Trials
 from repbench.errors import DataError
 
@@ -207,6 +207,17 @@ class Pairs(_Pairs, TrainingFreeProblem):
     name = "pairs"
     task_methods = ("trials", "outcome")
 
+    def refuse_splits(
+        self,
+        task: Task,
+        train: Sequence[LabelledUtterance],
+        dev: Sequence[LabelledUtterance],
+        test: Sequence[LabelledUtterance],
+    ) -> None:
+        """Refuse speakers of train in test, where a task reads train."""
+        if "train" in cast(TrainingFreeTask, task).reads:
+            refuse_known_speakers({each.utterance.speaker for each in train}, test, "test")
+
     def why_not_one_vector(self, task: Task) -> str | None:
         """A task whose `pooling` has deviations over frames."""
         if getattr(task, "pooling", "mean") == "mean":
@@ -239,6 +250,18 @@ class EmbeddedPairs(_Pairs):
     heads = ("am_xvector",)
     needs = "utterances with an embedding"
     task_methods = ("trials", "trials_of_dev", "scored")
+
+    def refuse_splits(
+        self,
+        task: Task,
+        train: Sequence[LabelledUtterance],
+        dev: Sequence[LabelledUtterance],
+        test: Sequence[LabelledUtterance],
+    ) -> None:
+        """Refuse speakers of train in dev or test."""
+        known = {each.utterance.speaker for each in train}
+        refuse_known_speakers(known, dev, "dev")
+        refuse_known_speakers(known, test, "test")
 
     def targets(self, context: TaskContext, example: LabelledUtterance, num_frames: int) -> NDArray[np.float32]:
         """(4,) the number of the speaker among C, which float32 holds exactly, C, the scale and the margin."""
