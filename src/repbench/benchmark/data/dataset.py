@@ -2,6 +2,8 @@
 
 Divisions and classes are functions of the corpus, the task and the seeds alone; utterances that the upstream
 cannot take are left out last, with a warning.
+
+Longer than others: every refusal of a division is here, in the order in which they are met.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.files import ensure_writable, refuse_unwritable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
+from repbench.training.bfloat16 import note_on_bfloat16
 from repbench.training.distributed import local_device
 from repbench.upstream.adapters.corpus_features import FrameReader
 from repbench.upstream.contract import Upstream, UpstreamInfo
@@ -355,6 +356,10 @@ def prepare(
     with plugin_faults(request.upstream):
         fingerprint, content = content_of(upstream, upstream_entry)
         cost = upstream_cost(upstream, content, device)
+    if request.protocol.extraction.precision == "bfloat16" and cost.macs_per_second:
+        note = note_on_bfloat16(device, "extraction.precision=float32")
+        if note is not None:
+            reporter.say(f"note: {note}")
     upstream = in_windows_of(request.protocol, upstream) if not request.finetune else upstream
     return RunContext(
         request=request,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from repbench.corpora.contract import Utterance
 from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.training.batching import BatchOrder, Stretch, derived_seed
+from repbench.training.bfloat16 import note_on_bfloat16
 from repbench.training.loop import Microbatch, StepResult, SummedLoss, TrainingLoop
 from repbench.training.optimizers import build_optimizer
 from repbench.training.rng_and_signals import heeding_signals
@@ -123,6 +124,10 @@ class Trainer(TrainingLoop):
         self._choose_recomputing()
         self._build_optimizer()
         self._restore()
+        if self.settings.precision == "bf16" and self.processes.leads:
+            note = note_on_bfloat16(self.device, "training.precision=fp32")
+            if note is not None:
+                self.reporter.say(f"note: {note}")
         self._sounds, self._held_out = self._gathered("train", self.train), self._gathered("dev", self._followed())
         with heeding_signals() as signals, self._opened_log() as self._log:
             self._pace = Pace(self.step)
