@@ -69,6 +69,14 @@ def test_fault_42_a_path_outside_the_root_has_no_place(tmp_path: Path, text: str
         RootFolder(tmp_path / "root").relative(tmp_path / "root" / text)
 
 
+@pytest.mark.parametrize("text", ["./a.wav", "deep//a.wav", "deep/./a.wav"])
+def test_a_path_has_one_text_however_it_was_asked_for_before(tmp_path: Path, text: str) -> None:
+    root = RootFolder(tmp_path)
+    path = root.join(text)
+    assert root.relative(path) == text.replace("./", "").replace("//", "/")
+    assert root.absolute(path) == root.join(text) == path
+
+
 def test_a_link_that_is_set_later_is_seen_though_the_last_place_is_kept(tmp_path: Path) -> None:
     inside, outside = tmp_path / "root", tmp_path / "outside.wav"
     inside.mkdir()

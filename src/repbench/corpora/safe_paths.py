@@ -28,9 +28,11 @@ class RootFolder:
         self._prefix = os.fspath(self.folder).rstrip("/") + "/"
         self._real = os.path.realpath(folder)
         self._checked_folders: set[str] = set()
-        # The last path asked for, relative and as `join` gives it: a corpus asks for each sound several times, and cuts
-        # of a file follow each other. One alone, so that a link that is set later is seen.
-        self._last: tuple[Path, str, Path] | None = None
+        # What `join` and `relative` were asked last, and found: a corpus asks for each sound several times, and cuts of
+        # a file follow each other. One alone of each, so that a link that is set later is seen. Not one for both: the
+        # text of a path may be written in several ways, and `relative` has one.
+        self._joined: tuple[str, Path] | None = None
+        self._found: tuple[Path, str, Path] | None = None
 
     def locate(self, text: str, *, file: str | Path | None = None, utterance: str | None = None) -> Path:
         """The absolute path of `text`, which is relative to the root, or absolute and under it; errors as `join`."""
@@ -64,8 +66,9 @@ class RootFolder:
         Raises:
             DataError: The place is absolute, a URL, has a part `..`, cannot be a name, or leads out of the root.
         """
-        if self._last is not None and self._last[1] == text:
-            return self._last[2]
+        last = self._joined  # once, as another thread may ask for another place meanwhile
+        if last is not None and last[0] == text:
+            return last[1]
         fault = _fault_of(text)
         if fault is not None:
             do = "Write it relative to the root of the corpus, without `..`"
@@ -78,7 +81,7 @@ class RootFolder:
             )
             raise DataError(what, file=file, utterance=utterance, do=do)
         path = Path(self._prefix + text)
-        self._last = path, text, path
+        self._joined = text, path
         return path
 
     def relative(self, path: Path, *, utterance: str | None = None) -> str:
@@ -94,14 +97,15 @@ class RootFolder:
         return self._place_of(path, utterance)[2]
 
     def _place_of(self, path: Path, utterance: str | None) -> tuple[Path, str, Path]:
-        if self._last is not None and self._last[0] == path:
-            return self._last
+        last = self._found
+        if last is not None and last[0] == path:
+            return last
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as above
         for root in (self.folder, Path(self._real)):
             if absolute.is_relative_to(root):
                 text = absolute.relative_to(root).as_posix()
-                self._last = last = path, text, self.join(text, file=path, utterance=utterance)
-                return last
+                self._found = found = path, text, self.join(text, file=path, utterance=utterance)
+                return found
         do = "Give a root that holds every file"
         raise DataError(f"The file is not under the root {self.folder}", file=path, utterance=utterance, do=do)
 

@@ -33,10 +33,12 @@ from repbench.benchmark.records.parts import (
     SelectionPart,
     UpstreamPart,
 )
-from repbench.benchmark.records.predictions_file import (
+from repbench.benchmark.records.predictions_file import (  # noqa: F401 - some of these names were here
     PREDICTIONS_FILE,
     EncodedPredictions,
     canonical_lines,
+    prediction_line,
+    predictions_digest,
 )
 from repbench.configs.requests import argument
 from repbench.downstream.problems import FRAMES, PROBLEMS, Problem
