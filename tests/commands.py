@@ -19,8 +19,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-# What may differ from the environment of the tests without being read before a command's own modules are.
-SENT = ("REPBENCH_", "PYTEST_", "PYTHONPATH", "HOME", "PATH", "COLUMNS", "NO_COLOR", "TORCHINDUCTOR_")
+from repbench.cli import _NO_FOREIGN_PLUGINS
+
+# Starts of the names of variables that Python, the linker or a library of `command_server.py` reads when it begins.
+# Not KMP_, which scikit-learn sets in the process of the tests: the OpenMP of torch does not read it.
+READ_AT_START = (
+    "CUDA_", "FORCE_COLOR", "GITHUB_ACTIONS", "GOMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "NPY_", "NUMPY_",
+    "OMP_", "OPENBLAS_", "PYDANTIC_", "PYTHON", "PYTORCH_", "PY_COLORS", "TERMINAL_WIDTH", "TORCH_", "TRITON_", "TZ",
+    "_TYPER",
+)  # fmt: skip
 
 
 class Finished(NamedTuple):
@@ -62,15 +69,16 @@ def repbench(
 class _Server:
     """The process of `command_server.py` that belongs to this one, started for the first command.
 
-    It takes one command at a time, and none that would find another interpreter than it has: other variables than
-    those of `SENT`, or a module on its path that is imported already or would be before all others.
+    It takes one command at a time, and none that would find another interpreter than it has: another variable of those
+    that are read at the start, a module on its path that is imported already or would be before all others, or a
+    distribution there, whose entry points a library may read when it is imported.
     """
 
     def __init__(self) -> None:
         self._one = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._imported: frozenset[str] = frozenset()
-        self._environment = _unsent(os.environ)  # before any test changes it
+        self._environment = _completed(os.environ)  # before any test changes it
 
     def run(self, arguments: list[str], environment: Mapping[str, str], timeout: float) -> Finished | None:
         """How a command ended; None if it needs an interpreter of its own.
@@ -96,7 +104,7 @@ class _Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**self._environment, **{name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}},
+            env={name: value for name, value in self._environment.items() if name != "PYTHONPATH"},
         )
         atexit.register(self._end, process)
         self._imported = frozenset(json.loads(self._line(process)))
@@ -109,7 +117,11 @@ class _Server:
         process.wait(10)
 
     def _stands_for(self, environment: Mapping[str, str], path: list[Path]) -> bool:
-        if _unsent(environment) != self._environment:
+        if _read_at_start(_completed(environment)) != _read_at_start(self._environment):
+            return False
+        if any(
+            place.suffix in {".dist-info", ".egg-info"} for part in path if part.is_dir() for place in part.iterdir()
+        ):
             return False
         first = self._imported | {"sitecustomize", "usercustomize"}
         names = {each.name.partition(".")[0] for part in path if part.is_dir() for each in part.iterdir()}
@@ -150,8 +162,14 @@ class _Server:
         return process.stdout.readline()
 
 
-def _unsent(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(SENT)}
+def _completed(environment: Mapping[str, str]) -> dict[str, str]:
+    """With what a command sets before it imports anything."""
+    return {**_NO_FOREIGN_PLUGINS, **environment}
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those variables; not the path of imports, which a forked process takes."""
+    return {name: environment[name] for name in environment if name.startswith(READ_AT_START) and name != "PYTHONPATH"}
 
 
 # In turns, so that two commands that follow each other have different seeds of their hashes, as any two processes have.

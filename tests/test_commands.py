@@ -54,11 +54,11 @@ def test_folder_variables_and_path_are_those_of_the_command(tmp_path: Path, monk
     assert f"at {tmp_path} elsewhere {[str(tmp_path), str(site)]}" in told[0]
 
 
-@pytest.mark.parametrize("name", ["torch.py", "numpy", "sitecustomize.py"])
+@pytest.mark.parametrize("name", ["torch.py", "numpy", "sitecustomize.py", "foreign-1.0.dist-info"])
 def test_what_would_be_imported_before_a_library_is(tmp_path: Path, name: str) -> None:
     (tmp_path / "site").mkdir()
     place = tmp_path / "site" / name
-    if place.suffix:
+    if place.suffix == ".py":
         place.write_text("")
     else:
         place.mkdir()
@@ -66,8 +66,13 @@ def test_what_would_be_imported_before_a_library_is(tmp_path: Path, name: str) -
     assert _parent_and_torch(told)[0] == os.getpid()
 
 
-def test_other_variables_have_an_interpreter_that_read_them(tmp_path: Path) -> None:
+def test_variables_that_are_read_at_the_start_have_an_interpreter_that_read_them(tmp_path: Path) -> None:
     assert _parent_and_torch(_with_plugin(tmp_path, env={"OMP_NUM_THREADS": "7"}))[0] == os.getpid()
+
+
+def test_what_libraries_set_in_the_process_of_the_tests_is_no_reason(tmp_path: Path) -> None:
+    env = {"KMP_INIT_AT_FORK": "FALSE", "TORCHINDUCTOR_CACHE_DIR": "/nowhere", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    assert _parent_and_torch(_with_plugin(tmp_path, env=env))[1]
 
 
 def test_a_signal_is_the_code_and_a_late_command_is_killed(tmp_path: Path) -> None:
