@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from repbench.cli import _NO_FOREIGN_PLUGINS
+from repbench.foreign_plugins import NO_FOREIGN_PLUGINS
 
 # Starts of the names of variables that Python, the linker or a library of `command_server.py` reads when it begins.
 # Not KMP_, which scikit-learn sets in the process of the tests: the OpenMP of torch does not read it.
@@ -164,7 +164,7 @@ class _Server:
 
 def _completed(environment: Mapping[str, str]) -> dict[str, str]:
     """With what a command sets before it imports anything."""
-    return {**_NO_FOREIGN_PLUGINS, **environment}
+    return {**NO_FOREIGN_PLUGINS, **environment}
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:

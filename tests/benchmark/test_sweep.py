@@ -23,10 +23,11 @@ from repbench.benchmark.pipeline.existing_records import Identity, identity_of
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.records.record import digest_of, read_record, record_paths
 from repbench.benchmark.run import RunRequest, run
+from repbench.benchmark.sweep.children import Child, Children
 from repbench.benchmark.sweep.devices import VISIBLE, Slots, devices_of
 from repbench.benchmark.sweep.forecast import Forecast, forecast
 from repbench.benchmark.sweep.inventory import PairInventory
-from repbench.benchmark.sweep.jobs import Children, Job, Outcome, RunCall, run_job
+from repbench.benchmark.sweep.jobs import Job, Outcome, RunCall, run_job
 from repbench.benchmark.sweep.launchers import _parameters
 from repbench.benchmark.sweep.parts import PartCall, parts_of
 from repbench.benchmark.sweep.plan import Slurm, jobs_of, load_plan
@@ -628,13 +629,13 @@ def test_one_process_makes_the_inventories_of_all_jobs_and_is_replaced_where_a_m
     upstreams = ["mel", "py:odd_upstreams:killed", ENVELOPE, "py:odd_upstreams:silent", "mel_no_cmvn", "fbank"]
     plan = write_plan(tmp_path, tones, upstreams=upstreams)
     jobs = jobs_of(load_plan(plan), tmp_path / "runs", plan)
-    started: list[list[str]] = []
+    started: list[str] = []
 
     class Counting(Children):
         @contextlib.contextmanager
-        def started(self, command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-            started.append(list(command))
-            with super().started(command, **options) as child:
+        def started(self, module: str, arguments: Sequence[str], **options: Any) -> Iterator[Child]:
+            started.append(module)
+            with super().started(module, arguments, **options) as child:
                 yield child
 
     with Counting() as children:

@@ -6,13 +6,13 @@ This module holds the program and its exit codes; each command is in another mod
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from repbench import foreign_plugins
 from repbench.cli import (
     cache,
     check,
@@ -75,17 +75,6 @@ app.command(short_help="Write the upstream of a fine-tuned run.")(exporting.expo
 app.command(short_help="Write the hidden states of audio files, or store features of a corpus.")(extracting.extract)
 app.command(short_help="Pre-train, evaluate and report on a small synthetic corpus.")(running.demo)
 
-_NO_FOREIGN_PLUGINS = {
-    "PYDANTIC_DISABLE_PLUGINS": "__all__",
-    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
-    "TRITON_BACKENDS_IN_TREE": "1",
-}
-"""Environment variables that keep pydantic, torch and triton from loading their plugins.
-
-Each reads the entry points of every distribution when it is imported, and one malformed `entry_points.txt` anywhere
-ends that import. repbench uses no pydantic plugin and no device but CPU and CUDA, which triton brings with it.
-"""
-
 _SHOWN_CHARACTERS = 60
 
 _ParsingError: Any = typer.BadParameter.__mro__[2]
@@ -113,9 +102,7 @@ def _global(
 def main() -> NoReturn:
     """Run the command line and exit with the code that `repbench.errors` gives an error."""
     signal.signal(signal.SIGTERM, _terminated)
-    # Before any command imports pydantic or torch, which read them once.
-    for name, value in _NO_FOREIGN_PLUGINS.items():
-        os.environ.setdefault(name, value)
+    foreign_plugins.keep_out()
     streams.fit_streams()
     try:
         code = _run_and_report()

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from repbench.benchmark.sweep.children import Children, threads_over
 from repbench.benchmark.sweep.devices import Slots
 from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.inventory_process import InventoryProcess
-from repbench.benchmark.sweep.jobs import Children, Job, RunCall, threads_over
+from repbench.benchmark.sweep.jobs import Job, RunCall
 from repbench.training.threads import usable_cpus
 
 

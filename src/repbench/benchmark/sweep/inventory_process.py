@@ -6,17 +6,17 @@ import contextlib
 import os
 import selectors
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import IO
 
+from repbench.benchmark.sweep.children import GRACE_SECONDS, Child, Children
 from repbench.benchmark.sweep.inventory import PairInventory, inventories_of_json
-from repbench.benchmark.sweep.jobs import GRACE_SECONDS, Children, Job
+from repbench.benchmark.sweep.jobs import Job
 
-_COMMAND = (sys.executable, "-m", "repbench.benchmark.sweep.inventory")
+_MODULE = "repbench.benchmark.sweep.inventory"
 
 
 class InventoryProcess:
@@ -30,7 +30,7 @@ class InventoryProcess:
     def __init__(self, children: Children, environment: Mapping[str, str]) -> None:
         self._children, self._environment = children, dict(environment)
         self._running = ExitStack()
-        self._child: subprocess.Popen[str] | None = None
+        self._child: Child | None = None
         self._errors: IO[str]
 
     def __enter__(self) -> InventoryProcess:
@@ -72,12 +72,15 @@ class InventoryProcess:
             error = last or f"the inventory ended with {code}"
         return [PairInventory(error=error)] * len(job.pairs)
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> Child:
         # A file and no pipe, which a model that warns at each layer would fill while nobody reads.
         file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by `_end`
         self._errors = self._running.enter_context(file)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": file}
-        self._child = self._running.enter_context(self._children.started(_COMMAND, env=self._environment, **pipes))
+        self._child = self._running.enter_context(
+            self._children.started(
+                _MODULE, (), environment=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file
+            )
+        )
         return self._child
 
     def _end(self) -> None:
@@ -95,7 +98,7 @@ class InventoryProcess:
         self._running.close()
 
 
-def _answer(child: subprocess.Popen[str], question: str, deadline: float) -> str | None:
+def _answer(child: Child, question: str, deadline: float) -> str | None:
     """The line that a process answers; "" if it ended without one, None if it did not by the deadline."""
     assert child.stdin is not None
     assert child.stdout is not None

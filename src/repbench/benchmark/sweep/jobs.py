@@ -1,8 +1,7 @@
 """A job: the pairs of one upstream and one corpus, one after the other, each in a separate process.
 
 A pair that crashes or runs out of memory ends its own process alone. The pairs of a job run in sequence, so that the
-first stores the features and the others read them. Longer than others: the options of a pair stand beside the process
-that gets them.
+first stores the features and the others read them.
 """
 
 from __future__ import annotations
@@ -17,14 +16,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any
 
-from repbench.errors import EnvironmentFault, PluginError, Terminated
-
-GRACE_SECONDS: Final = 10.0
-"""Longest time between the signal to end and SIGKILL."""
+from repbench.benchmark.sweep.children import GRACE_SECONDS, Child, Children, Stopped, ended_by_sigterm
+from repbench.errors import EnvironmentFault, PluginError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,87 +160,6 @@ class Outcome:
     seconds: float = 0.0
 
 
-class Stopped(Exception):  # noqa: N818 - read as "the work was stopped"
-    """The child processes are being ended, and no other starts."""
-
-
-class Children:
-    """The running child processes; all are ended at the end of the block."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[str]] = set()
-        self._stopped = False
-
-    def __enter__(self) -> Children:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self.stop()
-
-    @contextlib.contextmanager
-    def started(self, command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-        """A child process, which has ended when the block ends.
-
-        Raises:
-            Stopped: `stop` was called.
-        """
-        with self._lock:
-            # Under the lock: a child that starts after `stop` has listed the running ones would outlive the sweep.
-            if self._stopped:
-                raise Stopped
-            child = subprocess.Popen(command, text=True, encoding="utf-8", errors="replace", **options)
-            self._running.add(child)
-        try:
-            yield child
-            child.wait()
-        except BaseException:
-            child.terminate()
-            end([child])
-            raise
-        finally:
-            with self._lock:
-                self._running.discard(child)
-
-    def stop(self) -> None:
-        """End every child process, without interruption by a second signal."""
-        with _undisturbed():
-            with self._lock:
-                self._stopped = True
-                running = list(self._running)
-            for child in running:
-                child.terminate()
-            end(running)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopped
-
-
-def end(children: Sequence[subprocess.Popen[str]]) -> None:
-    """Wait for processes that have received SIGTERM or are about to exit; kill those that do not end."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    for child in children:
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-@contextlib.contextmanager
-def threads_over(children: Children, count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that wait for children; an exception in the block ends the children, and so the threads."""
-    with ThreadPoolExecutor(count) as threads:
-        try:
-            yield threads
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            children.stop()
-            raise
-
-
 def run_job(
     job: Job,
     children: Children,
@@ -289,34 +204,6 @@ def to_stderr(line: str) -> None:
 def outcome_of(fields: Mapping[str, Any]) -> Outcome:
     """An outcome from the plain values of `run_job_elsewhere`."""
     return Outcome(**{**fields, "pair": RunCall.of(fields["pair"])})
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Inside, the main thread ignores SIGINT and SIGTERM."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-@contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM unwinds the stack, so that no child outlives this process."""
-
-    def leave(signum: int, frame: object) -> None:
-        raise Terminated(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _with_layers_to_store(pairs: Sequence[RunCall]) -> Iterator[tuple[RunCall, tuple[str, ...]]]:
@@ -367,13 +254,13 @@ def run_command(
     Raises:
         Stopped: The processes are being ended.
     """
-    command = [sys.executable, "-m", "repbench", *arguments]
     limit_seconds = None if timeout_min is None else timeout_min * 60
     started = time.monotonic()
     try:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
-            options = {"stdin": subprocess.DEVNULL, "stdout": printed, "stderr": subprocess.PIPE}
-            with children.started(command, env=dict(environment), **options) as child:
+            with children.started(
+                "repbench", arguments, environment=environment, stdout=printed, stderr=subprocess.PIPE
+            ) as child:
                 errors = _ErrorLines(child, lambda line: say(f"[{name}] {line}"))
                 child.wait(limit_seconds)
             last = errors.last()
@@ -389,7 +276,7 @@ def run_command(
     if children.stopped:
         raise Stopped
     seconds = time.monotonic() - started
-    code = child.returncode
+    code = child.wait()
     if code < 0:
         what = f"The process was ended by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
         fault = EnvironmentFault(what, do="Run it alone to see more")
@@ -423,7 +310,7 @@ class _ErrorLines:
     and keep its stderr open.
     """
 
-    def __init__(self, child: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+    def __init__(self, child: Child, say: Callable[[str], None]) -> None:
         self._child = child
         self._say = say
         self._last = ""

@@ -13,17 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repbench.benchmark.sweep.children import Children, Stopped, threads_over
 from repbench.benchmark.sweep.devices import Slots
-from repbench.benchmark.sweep.jobs import (
-    Children,
-    Job,
-    Outcome,
-    Stopped,
-    outcome_of,
-    run_job,
-    run_job_elsewhere,
-    threads_over,
-)
+from repbench.benchmark.sweep.jobs import Job, Outcome, outcome_of, run_job, run_job_elsewhere
 from repbench.benchmark.sweep.parts import PartCall, run_part, run_part_elsewhere
 from repbench.errors import EnvironmentFault, UsageError
 

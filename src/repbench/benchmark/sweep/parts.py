@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from repbench.benchmark.sweep.jobs import Children, Job, ended_by_sigterm, run_command, to_stderr
+from repbench.benchmark.sweep.children import Children, ended_by_sigterm
+from repbench.benchmark.sweep.jobs import Job, run_command, to_stderr
 
 Say = Callable[[str], None]
 
