@@ -26,7 +26,7 @@ import soundfile
 import torch
 
 from repbench.benchmark import environment
-from repbench.training.threads import usable_cpus
+from repbench.processors import usable_cpus
 
 HERE = Path(__file__).resolve().parents[1]
 

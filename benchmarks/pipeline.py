@@ -31,7 +31,8 @@ from repbench.benchmark.features.extraction import (
     table_index,
 )
 from repbench.corpora.contract import Utterance
-from repbench.training.threads import choose_threads, usable_cpus
+from repbench.processors import usable_cpus
+from repbench.training.threads import choose_threads
 from repbench.upstream.contract import HiddenStates, UpstreamInfo
 
 RATE_HZ = 16_000

@@ -52,6 +52,22 @@ def test_a_run_imports_no_library_that_it_does_not_need(tmp_path: Path) -> None:
     assert not slow & imported
 
 
+def test_what_reads_records_imports_no_torch(tmp_path: Path) -> None:
+    """Nor does a sweep, whose children do: torch takes most of the start of a command."""
+    plan, runs = tmp_path / "plan.yaml", tmp_path / "runs"
+    plan.write_text(
+        'upstreams: [mel]\ndownstreams: [phone]\ncorpora: ["synthetic:tiny"]\nset: [probe.steps=20]\n', encoding="utf-8"
+    )
+    reports = tmp_path / "report"
+    for words in (["sweep", plan, "--out", runs], ["report", runs, "--out", reports], ["show", runs], ["verify", runs]):
+        command = [sys.executable, "-X", "importtime", "-m", "repbench", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "repbench.cli" in imported
+        assert "torch" not in imported, words[0]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -26,9 +26,9 @@ from repbench.benchmark.run import RunRequest, run
 from repbench.benchmark.sweep.children import Child, Children
 from repbench.benchmark.sweep.devices import VISIBLE, Slots, devices_of
 from repbench.benchmark.sweep.forecast import Forecast, forecast
-from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.jobs import Job, Outcome, RunCall, run_job
 from repbench.benchmark.sweep.launchers import _parameters
+from repbench.benchmark.sweep.pair_inventory import PairInventory
 from repbench.benchmark.sweep.parts import PartCall, parts_of
 from repbench.benchmark.sweep.plan import Slurm, jobs_of, load_plan
 from repbench.benchmark.sweep.sweep import LOCK_FILE, SweepRequest, left_to_do

@@ -13,15 +13,14 @@ import torch
 from repbench.benchmark.sweep import forecast
 from repbench.benchmark.sweep.sweep import SweepRequest, sweep
 from repbench.errors import UsageError
+from repbench.processors import cgroup_quota, usable_cpus
 from repbench.training import threads as module
 from repbench.training.threads import (
     SMALL_MACS,
-    cgroup_quota,
     choose_threads,
     single_threaded_pool,
     threads,
     threads_for,
-    usable_cpus,
 )
 
 

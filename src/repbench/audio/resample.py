@@ -8,11 +8,14 @@ Axes: T samples at the rate of the file, T' at that of the upstream.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from repbench.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RESAMPLER = "soxr HQ"
 """Name of the resampler, in a record and in the key of stored features of resampled sound.
@@ -37,6 +40,8 @@ def to_rate(samples: np.ndarray[tuple[int], np.dtype[np.float32]], source_hz: in
     """
     if source_hz < 1 or target_hz < 1:
         raise DataError(f"A sample rate must be at least 1 Hz, but is {min(source_hz, target_hz)}")
+    import torch  # here, as a report needs the name of the resampler alone
+
     if source_hz == target_hz:
         # No copy: the tensor shares the memory of the array.
         return torch.from_numpy(samples)

@@ -20,7 +20,7 @@ from repbench.errors import UsageError, plugin_faults
 from repbench.progress import Reporter
 from repbench.registry import Entry, declared_name, registry, short_name
 from repbench.upstream.adapters.corpus_features import FrameReader, declared_model_of
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Upstream, provenance_of
 
 Role = Literal["a", "b", "control", "reference"]

@@ -30,7 +30,8 @@ from repbench.benchmark.features.pipeline import Limits, Stages
 from repbench.corpora.contract import Utterance
 from repbench.corpora.read import read_utterance
 from repbench.errors import EnvironmentFault, is_out_of_memory
-from repbench.training.threads import SMALL_MACS, threads, usable_cpus
+from repbench.processors import usable_cpus
+from repbench.training.threads import SMALL_MACS, threads
 from repbench.upstream.contract import Upstream, runs_concurrently
 
 if TYPE_CHECKING:

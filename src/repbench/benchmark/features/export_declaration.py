@@ -19,7 +19,7 @@ from repbench.upstream.adapters.feature_folder import (
     VectorFolderDeclaration,
     read_folder_declaration,
 )
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Upstream, UpstreamInfo, provenance_of
 from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData
 from repbench.upstream.windowed import WindowedUpstream

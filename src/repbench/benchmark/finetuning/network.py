@@ -24,8 +24,8 @@ from repbench.errors import IntegrityError, plugin_faults
 from repbench.registry import Entry
 from repbench.tensor_files import encoded_tensors
 from repbench.training.batching import derived_seed
-from repbench.upstream.checkpoints.factory import RANDOM
 from repbench.upstream.checkpoints.foreign import hold_to_keys, hold_to_shapes
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import Pretrainable, Provenance, Upstream, provenance_of, update_with_tensors
 from repbench.upstream.training_data import as_json, of_json
 

@@ -16,7 +16,8 @@ from repbench.errors import PluginError, UsageError, plugin_faults
 from repbench.registry import Entry, is_packaged, registry, side_effects
 from repbench.upstream.adapters.corpus_features import BoundToCorpus
 from repbench.upstream.adapters.python_module import factory_of
-from repbench.upstream.checkpoints.factory import RANDOM, NetworkFactory
+from repbench.upstream.checkpoints.factory import NetworkFactory
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import Upstream, UpstreamInfo, check_call, provenance_of
 from repbench.upstream.training_data import refuse_training_data
 

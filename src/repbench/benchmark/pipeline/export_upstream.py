@@ -40,8 +40,9 @@ from repbench.upstream.adapters.huggingface_files import (
 from repbench.upstream.adapters.huggingface_training_data import DECLARATION_FILE
 from repbench.upstream.adapters.python_module import DeclaredModule
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
-from repbench.upstream.checkpoints.factory import HEARD_FILE, TRAINED_ON_FILE, NetworkFactory, is_untrained
+from repbench.upstream.checkpoints.factory import HEARD_FILE, TRAINED_ON_FILE, NetworkFactory
 from repbench.upstream.checkpoints.native import save_weights
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Pretrainable, Upstream, provenance_of
 from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData, as_json
 

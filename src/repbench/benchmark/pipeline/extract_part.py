@@ -34,7 +34,7 @@ from repbench.progress import Reporter
 from repbench.registry import registry
 from repbench.training.distributed import local_device
 from repbench.upstream.adapters.corpus_features import FrameReader
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Upstream
 
 

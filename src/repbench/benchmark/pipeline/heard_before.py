@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from repbench.benchmark.records.parts import HeardPart
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.corpora.families import Family, family_of, is_variant, speaker_space, split_relation
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Provenance
 from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData
 

@@ -18,8 +18,9 @@ from repbench.corpora.open import is_manifest_path
 from repbench.errors import UsageError
 from repbench.files import ensure_writable, refuse_unwritable
 from repbench.registry import Entry, registry
-from repbench.upstream.checkpoints.factory import RANDOM, RUNS, usual_preset
+from repbench.upstream.checkpoints.factory import RUNS, usual_preset
 from repbench.upstream.checkpoints.native import MANIFEST_FILE, open_checkpoint
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import Pretrainable, provenance_of
 from repbench.upstream.pretraining.settings import TrainingSettings
 from repbench.upstream.training_data import TrainingData

@@ -33,7 +33,7 @@ from repbench.downstream.contract import Outcome, Prediction, problem_of
 from repbench.downstream.heads import head_origin
 from repbench.files import atomic_write
 from repbench.upstream.adapters.corpus_features import declared_model_of
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Upstream, provenance_of
 from repbench.upstream.windowed import unwindowed
 

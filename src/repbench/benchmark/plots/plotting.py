@@ -29,8 +29,9 @@ from repbench.errors import DataError, UsageError, printable
 from repbench.files import ensure_writable, write_beside
 from repbench.progress import Reporter, Silence
 from repbench.registry import registry
-from repbench.upstream.checkpoints.factory import RUNS, NetworkFactory, is_untrained, locate
+from repbench.upstream.checkpoints.factory import RUNS, NetworkFactory, locate
 from repbench.upstream.checkpoints.native import Checkpoint, newest_under
+from repbench.upstream.checkpoints.untrained import is_untrained
 from repbench.upstream.contract import Upstream
 
 PictureKind = Literal["reconstruction", "hidden", "attention"]

@@ -12,7 +12,7 @@ from repbench.benchmark.records.formatting import UNDEFINED, interval, number
 from repbench.benchmark.records.record import Metric, Record
 from repbench.benchmark.scoring.statistics import Interval
 from repbench.errors import printable
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 
 _CAPTION = "95 %: interval over speakers (or groups), – where fewer than two were scored; ↓ lower is better"
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from repbench.benchmark.environment import choose_device
 from repbench.errors import UsageError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -71,6 +70,8 @@ def devices_of(text: str) -> tuple[str, ...]:
         UsageError: A name is neither `cpu` nor `cuda:N`.
         EnvironmentFault: This machine has no such device.
     """
+    from repbench.benchmark.environment import choose_device  # imports torch, which a sweep else leaves to its children
+
     names = tuple(each.strip() for each in text.split(","))
     for name in names:
         if name != "cpu" and not name.startswith("cuda:"):

@@ -11,10 +11,10 @@ from typing import Any
 
 from repbench.benchmark.sweep.children import Children, threads_over
 from repbench.benchmark.sweep.devices import Slots
-from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.inventory_process import InventoryProcess
 from repbench.benchmark.sweep.jobs import Job, RunCall
-from repbench.training.threads import usable_cpus
+from repbench.benchmark.sweep.pair_inventory import PairInventory
+from repbench.processors import usable_cpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

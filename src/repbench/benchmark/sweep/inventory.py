@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from repbench.benchmark.pipeline.existing_records import answers_in, identity_to_be
@@ -22,53 +22,15 @@ from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.run import settings_of
 from repbench.benchmark.sweep.jobs import Job, RunCall
+from repbench.benchmark.sweep.pair_inventory import PairInventory
 from repbench.corpora.contract import Corpus, Utterance
 from repbench.errors import RepbenchError, Unlabelled
 from repbench.progress import Silence
 from repbench.registry import registry
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 
 CountedSounds = set[tuple[str, str, int]]
 """Sounds already counted for an earlier pair, which stores their features: (upstream, sound, rate)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairInventory:
-    """The state of a pair before the sweep.
-
-    Attributes:
-        num_records: Records that the pair has when it is complete; None where the upstream could not be loaded.
-        records: Paths of the existing records.
-        missing_sound_seconds: Seconds of sound that the feature store lacks for the missing records.
-        real_time_factor: Of the newest record of the pair; None where no record has it.
-        train_seconds: Training times of the records with the same head and probe settings.
-        error: Why the inventory failed; "" if it did not.
-        timed_out: Whether it failed because it took too long.
-    """
-
-    num_records: int | None = None
-    records: tuple[str, ...] = ()
-    missing_sound_seconds: float = 0.0
-    real_time_factor: float | None = None
-    train_seconds: tuple[float, ...] = ()
-    error: str = ""
-    timed_out: bool = False
-
-    @property
-    def num_missing(self) -> int:
-        """Records that are missing; 0 where that is not known."""
-        return 0 if self.num_records is None else self.num_records - len(self.records)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every record exists."""
-        return self.num_records is not None and self.num_missing <= 0
-
-
-def inventories_of_json(text: str) -> list[PairInventory]:
-    """The inventories of a line that this module printed, in the order of the job's pairs."""
-    lists = ("records", "train_seconds")
-    return [PairInventory(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in json.loads(text)]
 
 
 def inventories_of(job: Job) -> list[PairInventory]:

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from typing import IO
 
 from repbench.benchmark.sweep.children import GRACE_SECONDS, Child, Children
-from repbench.benchmark.sweep.inventory import PairInventory, inventories_of_json
 from repbench.benchmark.sweep.jobs import Job
+from repbench.benchmark.sweep.pair_inventory import PairInventory, inventories_of_json
 
 _MODULE = "repbench.benchmark.sweep.inventory"
 

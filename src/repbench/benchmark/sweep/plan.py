@@ -21,7 +21,7 @@ from repbench.configs.settings import NonNegativeInt, Positive, PositiveInt, Set
 from repbench.corpora.manifest import HEADER_FILE
 from repbench.errors import RepbenchError, UsageError
 from repbench.registry import Kind, registry
-from repbench.upstream.checkpoints.factory import RANDOM, is_untrained
+from repbench.upstream.checkpoints.untrained import RANDOM, is_untrained
 
 READ_ALL = ("all", "weighted", "mean")
 """Values of `layers` that read every layer: they run first, and the others read the features that they stored."""

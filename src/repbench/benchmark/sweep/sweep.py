@@ -12,9 +12,9 @@ from typing import Any, Literal
 from repbench.benchmark.sweep.children import Children
 from repbench.benchmark.sweep.devices import Slots
 from repbench.benchmark.sweep.forecast import Forecast, environment_for, forecast
-from repbench.benchmark.sweep.inventory import PairInventory
 from repbench.benchmark.sweep.jobs import Job, Outcome, RunCall
 from repbench.benchmark.sweep.launchers import Launch, PartedJob, launch_here, launch_on_cluster
+from repbench.benchmark.sweep.pair_inventory import PairInventory
 from repbench.benchmark.sweep.parts import PartCall, parts_of
 from repbench.benchmark.sweep.plan import SweepPlan, jobs_of, load_plan
 from repbench.errors import UsageError

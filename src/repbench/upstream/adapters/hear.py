@@ -33,8 +33,9 @@ from repbench.upstream.adapters.embedding_module import (
     whole,
 )
 from repbench.upstream.adapters.python_module import sources_of
-from repbench.upstream.checkpoints.factory import RANDOM, seeded
+from repbench.upstream.checkpoints.factory import seeded
 from repbench.upstream.checkpoints.given_path import given_path
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 SCENE = "#scene"

@@ -36,9 +36,10 @@ from repbench.upstream.adapters.huggingface_files import (
 from repbench.upstream.adapters.huggingface_training_data import training_data_beside
 from repbench.upstream.adapters.huggingface_weights import check_weights_folder, loaded
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
-from repbench.upstream.checkpoints.factory import RANDOM, seeded
+from repbench.upstream.checkpoints.factory import seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
 from repbench.upstream.checkpoints.given_path import given_path
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 _ONLY_IN_TRAINING = {

@@ -35,9 +35,10 @@ from repbench.upstream.adapters.module_call import (
     transposed_hint,
     vectors_of,
 )
-from repbench.upstream.checkpoints.factory import RANDOM, seeded
+from repbench.upstream.checkpoints.factory import seeded
 from repbench.upstream.checkpoints.foreign import unwrapped
 from repbench.upstream.checkpoints.given_path import given_path
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import (
     HiddenStates,
     Provenance,

@@ -27,8 +27,9 @@ from repbench.upstream.adapters.frame_counts import clock_of_convolutions
 from repbench.upstream.adapters.huggingface_files import read_weights
 from repbench.upstream.adapters.speech_encoder import SpeechEncoder
 from repbench.upstream.adapters.torchaudio_training_data import training_data_of_bundle
-from repbench.upstream.checkpoints.factory import RANDOM, seeded
+from repbench.upstream.checkpoints.factory import seeded
 from repbench.upstream.checkpoints.given_path import given_path
+from repbench.upstream.checkpoints.untrained import RANDOM
 from repbench.upstream.contract import Provenance, UpstreamFactory, UpstreamInfo
 
 

@@ -28,6 +28,7 @@ from repbench.upstream.checkpoints.native import (
     open_checkpoint,
     read_weights,
 )
+from repbench.upstream.checkpoints.untrained import RANDOM, is_untrained
 from repbench.upstream.contract import Provenance
 from repbench.upstream.training_data import UNKNOWN_DATA, TrainingData, of_json
 
@@ -39,14 +40,6 @@ TRAINED_ON_FILE = "trained-on.json"
 
 RUNS = Path("runs") / "pretrain"
 """Default folder of the runs of `repbench pretrain`; each upstream has a folder in it."""
-
-RANDOM = "random"
-
-
-def is_untrained(checkpoint: str | None) -> bool:
-    """Whether a checkpoint means random weights: `random`, `random:PRESET` or `random:PATH`."""
-    return checkpoint is not None and checkpoint.partition(":")[0] == RANDOM
-
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from repbench.benchmark.records.parts import DeclaredModelPart, UpstreamPart
 from repbench.benchmark.records.record import Record
 from repbench.benchmark.report.render.escaping import shown
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 
 BASELINE = "mel"
 """The upstream that others are compared with."""

@@ -23,7 +23,7 @@ from repbench.benchmark.report.render.commands import command_of, shown_command
 from repbench.benchmark.scoring.statistics import Interval
 from repbench.errors import DataError, printable
 from repbench.progress import duration_text
-from repbench.upstream.checkpoints.factory import is_untrained
+from repbench.upstream.checkpoints.untrained import is_untrained
 
 _MOST_EXCLUDED = 10
 """Utterances left out that are named; the file names all."""
