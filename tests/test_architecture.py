@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -115,6 +116,19 @@ def test_the_rooms_of_a_part_are_without_a_circle(part: str) -> None:
 def test_the_picture_is_that_of_the_code() -> None:
     drawn = architecture.PICTURE.read_text(encoding="utf-8")
     assert drawn == architecture.picture(SOURCE), "run `python tools/architecture.py`"
+
+
+@pytest.mark.parametrize("part", architecture.PANELS)
+def test_no_box_of_the_picture_covers_another(part: str) -> None:
+    width = next(width for width, column in architecture.COLUMNS if part in column)
+    boxes, _ = architecture.lay_out(architecture.rooms_of(IMPORTS, part), width - 2 * architecture.MARGIN)
+    shown = [box for box in boxes.values() if box.name]
+    covered = [
+        (one.name, other.name)
+        for one, other in itertools.combinations(shown, 2)
+        if abs(one.x - other.x) < (one.width + other.width) / 2 - 0.1 and abs(one.y - other.y) < architecture.BOX
+    ]
+    assert covered == []
 
 
 def test_arrows_that_follow_from_others_are_left_out_of_the_picture() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,7 @@ def imports_of(path: Path, modules: Iterable[str], package: str = "repbench") ->
     return {name.removeprefix(f"{package}.") for name in found if name.startswith(f"{package}.")}
 
 
+@functools.cache
 def import_graph(source: Path) -> Graph:
     """The modules of a package with those of it that each imports."""
     modules = modules_of(source)
@@ -140,6 +142,8 @@ BOX = 34
 GAP = 38
 APART = 22.0
 """Between boxes of a floor."""
+LINE = 8
+"""Between the lines of a floor whose boxes do not fit on one."""
 LETTER = 8.1
 """Width of a letter of a box's name, in pixels: generous for the fonts of the style sheet."""
 
@@ -175,13 +179,14 @@ STYLE = """
 
 @dataclass(slots=True)
 class Box:
-    """A node where it is drawn; a way point of a long arrow has no name and no width."""
+    """A node where it is drawn; a way point of a long arrow has no name and no width, and is as high as its floor."""
 
     name: str
     floor: int
     width: float
     x: float = 0.0
     y: float = 0.0
+    height: float = BOX
 
 
 def lay_out(graph: Mapping[str, set[str]], width: float) -> tuple[dict[str, Box], list[list[str]]]:
@@ -214,10 +219,25 @@ def lay_out(graph: Mapping[str, set[str]], width: float) -> tuple[dict[str, Box]
             _spread(row, boxes, width, {name: _mean(name, neighbours[name], boxes) for name in row})
     left = min(box.x - box.width / 2 for box in boxes.values())
     right = max(box.x + box.width / 2 for box in boxes.values())
-    for row in rows:
+    top = 0.0
+    for row in reversed(rows):
+        named = [boxes[name] for name in row if boxes[name].name]
+        ends: list[float] = []  # of the last box of each line
+        line_of: dict[str, int] = {}
+        for box in named:
+            start = box.x - box.width / 2
+            line = next((line for line, end in enumerate(ends) if end <= start), len(ends))
+            ends[line : line + 1] = [box.x + box.width / 2]
+            line_of[box.name] = line
+        lines = max(1, len(ends))
+        height = lines * (BOX + LINE) - LINE
         for name in row:
             boxes[name].x += (width - left - right) / 2
-            boxes[name].y = (len(rows) - 1 - boxes[name].floor) * (BOX + GAP)
+            boxes[name].y = top
+            boxes[name].height = BOX if boxes[name].name else height
+        for box in named:
+            box.y += line_of[box.name] * (BOX + LINE)
+        top += height + GAP
     return boxes, paths
 
 
@@ -277,14 +297,14 @@ def panel(part: str, graph: Mapping[str, set[str]], numbers: Numbers, width: flo
 
 def _curve(boxes: Sequence[Box]) -> str:
     """From the bottom of the first box, through the way points, to the top of the last."""
-    parts = [f"M{MARGIN + boxes[0].x:.1f} {TITLE + boxes[0].y + BOX:.1f}"]
+    parts = [f"M{MARGIN + boxes[0].x:.1f} {TITLE + boxes[0].y + boxes[0].height:.1f}"]
     for one, other in itertools.pairwise(boxes):
-        x, y = MARGIN + one.x, TITLE + one.y + BOX
+        x, y = MARGIN + one.x, TITLE + one.y + one.height
         to_x, to_y = MARGIN + other.x, TITLE + other.y - 2
         half = (to_y - y) / 2
         parts.append(f"C{x:.1f} {y + half:.1f} {to_x:.1f} {to_y - half:.1f} {to_x:.1f} {to_y:.1f}")
         if not other.name:
-            parts.append(f"V{to_y + BOX + 2:.1f}")
+            parts.append(f"V{to_y + other.height + 2:.1f}")
     return "".join(parts)
 
 
