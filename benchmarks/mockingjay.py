@@ -60,15 +60,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fp32", action="store_true", help="no bfloat16, which takes hours on some processors")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "mockingjay.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
-    peak = {"fp32": matmul_peak(torch.float32), "bf16": matmul_peak(torch.bfloat16)}
+    peak = {"fp32": matmul_peak(torch.float32)}
+    if not arguments.fp32:
+        peak["bf16"] = matmul_peak(torch.bfloat16)
     print({name: f"{value / 1e9:.0f} GFLOP/s" for name, value in peak.items()})
-    first, extractors = first_forwards()
+    first, extractors = first_forwards(tuple(peak))
     print({name: f"first forward {seconds:.2f} s" for name, seconds in first.items()})
-    training = best_of({"s3prl": s3prl_training(), **our_training()}, arguments.rounds)
+    training = best_of({"s3prl": s3prl_training(), **our_training(tuple(peak))}, arguments.rounds)
     extraction = {
         f"extraction by {together}": best_of(extracting(extractors, together), arguments.rounds)
         for together in TOGETHER
@@ -111,7 +114,7 @@ def ours() -> Mockingjay:
     return untrained(MockingjayConfig(features=FeatureSettings(input="fbank240")), None, 0)
 
 
-def our_training() -> dict[str, Callable[[], float]]:
+def our_training(types: Sequence[str]) -> dict[str, Callable[[], float]]:
     def build(bf16: bool) -> Callable[[], float]:
         model = ours().train()
         optimizer, _ = build_optimizer(
@@ -138,7 +141,7 @@ def our_training() -> dict[str, Callable[[], float]]:
 
         return step
 
-    return {"repbench fp32": build(False), "repbench bf16": build(True)}
+    return {f"repbench {each}": build(each == "bf16") for each in types}
 
 
 def our_extraction(model: Mockingjay, bf16: bool) -> Callable[[Sequence[Tensor]], Any]:
@@ -217,7 +220,9 @@ def s3prl_extraction(builder: Any, folder: Path) -> Callable[[Sequence[Tensor]],
 # both
 
 
-def first_forwards() -> tuple[dict[str, float], dict[str, Callable[[Sequence[Tensor]], Any]]]:
+def first_forwards(
+    types: Sequence[str],
+) -> tuple[dict[str, float], dict[str, Callable[[Sequence[Tensor]], Any]]]:
     """Seconds of the first forward of each, and what extracts some utterances."""
     import tempfile
 
@@ -227,8 +232,7 @@ def first_forwards() -> tuple[dict[str, float], dict[str, Callable[[Sequence[Ten
     with tempfile.TemporaryDirectory() as folder:
         extractors = {
             "s3prl": s3prl_extraction(builder, Path(folder)),
-            "repbench fp32": our_extraction(model, False),
-            "repbench bf16": our_extraction(model, True),
+            **{f"repbench {each}": our_extraction(model, each == "bf16") for each in types},
         }
     first = {name: seconds_of(lambda extract=extract: extract(sounds[:1])) for name, extract in extractors.items()}
 
