@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -177,6 +178,85 @@ def test_the_end_of_the_block_ends_commands_and_their_servers(modules: Modules) 
     assert servers_of(os.getpid()) == before
     with pytest.raises(Stopped), children.started("waits", (), environment={}, stdout=-3, stderr=-3):
         pass
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_the_last_line_before_a_crash_is_heard(tmp_path: Path, variables: dict[str, str]) -> None:
+    modules = Modules(tmp_path)
+    modules.environment.pop("PYTHONUNBUFFERED", None)
+    modules.write("crashes", "import os, sys; print('a reason', file=sys.stderr); print('lost'); os._exit(9)")
+    command = [sys.executable, "-m", "crashes"]
+    environment = modules.environment | variables
+    alone = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    with Children() as children:
+        forked = modules.run(children, "crashes", **variables)
+
+    assert forked == Ended(alone.returncode, alone.stdout, alone.stderr)
+    assert forked.err == "a reason\n"
+
+
+def test_what_an_import_says_is_said_by_each_command(tmp_path: Path) -> None:
+    modules = Modules(tmp_path)
+    modules.write("sitecustomize", "import sys; print('a warning', file=sys.stderr)")
+    modules.write("says", "import sys; print('its own', file=sys.stderr)")
+
+    with Children() as children:
+        said = [modules.run(children, "says").err for _ in range(2)]
+        assert servers_of(os.getpid())
+
+    assert said == ["a warning\nits own\n"] * 2
+
+
+def test_a_folder_that_comes_later_is_seen(tmp_path: Path) -> None:
+    modules = Modules(tmp_path)
+    late = tmp_path / "late"
+    path = os.pathsep.join([str(late), modules.environment["PYTHONPATH"]])
+    modules.write("looks", "import importlib.util; print(importlib.util.find_spec('lateone') is not None)")
+
+    with Children() as children:
+        before = modules.run(children, "looks", PYTHONPATH=path)
+        late.mkdir()
+        (late / "lateone.py").touch()
+        after = modules.run(children, "looks", PYTHONPATH=path)
+
+    assert (before.out, after.out) == ("False\n", "True\n")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "if name == 'torch.nn': raise ImportError('no torch.nn here')",
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+    ],
+)
+def test_a_torch_that_fails_midway_or_a_thread_is_not_forked(tmp_path: Path, fault: str) -> None:
+    modules = Modules(tmp_path)
+    finder = f"def find_spec(self, name, path=None, target=None):\n        {fault}"
+    modules.write("sitecustomize", f"import sys\nclass Finder:\n    {finder}\nsys.meta_path.insert(0, Finder())")
+    modules.write("needs", "import torch; print('torch')")
+    command = [sys.executable, "-m", "needs"]
+    alone = subprocess.run(command, env=modules.environment, capture_output=True, text=True, check=False)
+
+    before = servers_of(os.getpid())
+    with Children() as children:
+        ended = modules.run(children, "needs")
+        assert servers_of(os.getpid()) == before
+
+    assert (ended.code, ended.out) == (alone.returncode, alone.stdout)
+    assert ended.err.splitlines()[-1:] == alone.stderr.splitlines()[-1:]
+
+
+def test_a_sweep_whose_stderr_is_closed_makes_its_records(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        'upstreams: [mel]\ndownstreams: [phone]\ncorpora: ["synthetic:tiny"]\nset: [probe.steps=20]\n', encoding="utf-8"
+    )
+    command = f"{sys.executable} -m repbench sweep {plan} --out {tmp_path / 'runs'} --json 2>&-"
+    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+    assert len(json.loads(done.stdout)["made"]) == 1
 
 
 def test_what_speaks_through_pipes_is_answered(modules: Modules, children: Children) -> None:

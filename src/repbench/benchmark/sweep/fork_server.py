@@ -5,7 +5,8 @@ then, for each request, the id of the forked process and, at its end, how it end
 module and its arguments, and the descriptors of the three standard streams. `forking` asks it.
 
 Only libraries of others are imported before the fork: a command imports the modules of repbench and of plugins itself,
-as they are when it begins. It ends as Python ends, with its exit handlers.
+as they are when it begins. It ends as Python ends, with its exit handlers. Where a library cannot be imported, this
+process ends, and a process of its own tells why. Its stderr is a file that it can read.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -51,21 +54,27 @@ def main() -> None:
     # Kept for the commands: a shell without job control lets what it starts in the background ignore SIGINT.
     handlers = {each: signal.signal(each, signal.SIG_IGN) for each in _HEEDED}
     keep_out()
-    for library in LIBRARIES:
-        # A command that needs what cannot be imported says so itself.
-        with contextlib.suppress(Exception):
+    try:
+        for library in LIBRARIES:
             importlib.import_module(library)
+    except BaseException:  # of any kind; a process of its own meets and tells it
+        os._exit(1)
+    if threading.active_count() > 1:  # a forked process would have no such thread, but its locks
+        os._exit(1)
     gc.freeze()  # or the first collection of a forked process would copy what it shares with this one
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         request = _serve(connection)
     if request is None:
         os._exit(0)  # without the handlers of libraries, which have nothing to put in order
+    said = _said_so_far()
     _take_streams(request.streams)
+    os.write(2, said)
     sys.argv = [request.module, *request.arguments]
     for each, handler in handlers.items():
         signal.signal(each, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
     _draw_anew()
+    importlib.invalidate_caches()  # folders may have come, or other files into them
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
@@ -75,15 +84,28 @@ def _take_streams(descriptors: Sequence[int]) -> None:
     Each gets a new object: that of a stream remembers whether its file can be sought in, which a pipe cannot.
     """
     for number, (name, descriptor) in enumerate(zip(("stdin", "stdout", "stderr"), descriptors, strict=True)):
+        before = getattr(sys, name)
         os.dup2(descriptor, number)
         os.close(descriptor)
-        before = getattr(sys, name)
-        stream = open(  # noqa: SIM115 - open to the end of the process, as the standard streams are
-            number, "w" if number else "r", encoding=before.encoding, errors=before.errors, newline="\n", closefd=False
+        raw = io.FileIO(number, "w" if number else "r", closefd=False)
+        # Without a buffer where Python was told to have none: what a crash leaves in one is lost.
+        unbuffered = isinstance(before.buffer, io.RawIOBase)
+        stream = io.TextIOWrapper(
+            raw if unbuffered else io.BufferedWriter(raw) if number else io.BufferedReader(raw),
+            encoding=before.encoding,
+            errors=before.errors,
+            newline="\n",
+            line_buffering=before.line_buffering,
+            write_through=before.write_through,
         )
-        stream.reconfigure(line_buffering=before.line_buffering, write_through=before.write_through)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+
+
+def _said_so_far() -> bytes:
+    """What libraries wrote to stderr when they were imported: each command says it, as one that imports them does."""
+    sys.stderr.flush()
+    return os.pread(2, 1 << 20, 0)
 
 
 def _draw_anew() -> None:

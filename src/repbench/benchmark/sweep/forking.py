@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from typing import IO, Final
 
 SERVER: Final = "repbench.benchmark.sweep.fork_server"
 
-START_SECONDS: Final = 120.0
+START_SECONDS: Final = 60.0
 """Longest time until torch is imported; after it, or where the import ends the process, commands are not forked."""
 
 END_SECONDS: Final = 2.0
@@ -36,11 +37,13 @@ class ForkServer:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._connection, theirs = socket.socketpair()
-        with theirs:
+        # A file for stderr: each command repeats what was said at an import.
+        with theirs, tempfile.TemporaryFile() as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", SERVER, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=said,
                 env=dict(environment),
                 pass_fds=[theirs.fileno()],
             )
@@ -70,7 +73,11 @@ class ForkServer:
             request = json.dumps([module, *arguments]).encode() + b"\n"
             sent = socket.send_fds(self._connection, [request], descriptors)
             self._connection.sendall(request[sent:])
-        return Forked(self, *ours)
+        try:
+            return Forked(self, *ours)
+        except BaseException:  # no thread can be started, so nobody would hear of its end
+            self.kill()
+            raise
 
     def line(self) -> bytes:
         """The next line of its answers; nothing where the process has ended."""
