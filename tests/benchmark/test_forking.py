@@ -224,16 +224,23 @@ def test_a_folder_that_comes_later_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "site",
     [
-        "if name == 'torch.nn': raise ImportError('no torch.nn here')",
+        """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.nn":
+            raise ImportError("no torch.nn here")
+sys.meta_path.insert(0, Finder())
+""",
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
     ],
+    ids=["torch fails midway", "a thread"],
 )
-def test_a_torch_that_fails_midway_or_a_thread_is_not_forked(tmp_path: Path, fault: str) -> None:
+def test_where_torch_fails_midway_or_a_thread_runs_nothing_is_forked(tmp_path: Path, site: str) -> None:
     modules = Modules(tmp_path)
-    finder = f"def find_spec(self, name, path=None, target=None):\n        {fault}"
-    modules.write("sitecustomize", f"import sys\nclass Finder:\n    {finder}\nsys.meta_path.insert(0, Finder())")
+    modules.write("sitecustomize", site)
     modules.write("needs", "import torch; print('torch')")
     command = [sys.executable, "-m", "needs"]
     alone = subprocess.run(command, env=modules.environment, capture_output=True, text=True, check=False)
