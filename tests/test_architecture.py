@@ -19,6 +19,7 @@ SOURCE = Path(repbench.__file__).parent
 LAYERS = {
     "errors": 0, "progress": 0, "moved": 0,
     "files": 1, "tensor_files": 1, "globalstate": 1, "other_files": 1, "foreign_plugins": 1, "processors": 1,
+    "process_end": 1,
     "registry": 2, "configs": 2, "torch_pairs": 2, "codebook": 2, "locks": 2, "matplotlib_style": 2,
     "training": 3, "audio": 3, "corpora": 4, "scaffold": 3,
     "upstream": 5, "downstream": 5,

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from repbench.foreign_plugins import keep_out
+from repbench.process_end import ends_at_once
 
 LIBRARIES: Final = ("numpy", "pydantic", "safetensors.torch", "soundfile", "torch", "typer", "yaml")
 """What nearly every command imports. None starts a thread of Python at its import."""
@@ -75,7 +76,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
     _draw_anew()
     importlib.invalidate_caches()  # folders may have come, or other files into them
-    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+    with ends_at_once():
+        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
 def _take_streams(descriptors: Sequence[int]) -> None:
