@@ -1,12 +1,12 @@
-"""A process with torch imported that forks for every command: `repbench` without the seconds that an import takes.
+"""A process with torch and repbench imported that forks for every command: without the seconds that imports take.
 
 Run as a file by `commands.py`, never imported. It answers each line of JSON with two: the id of the process, then how
-it ended. Only third-party libraries are imported before the fork, nothing of repbench: a command imports its modules
-itself and ends as Python ends, with its exit handlers.
+it ended. A command ends as Python ends, with its exit handlers.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -15,8 +15,15 @@ import runpy
 import sys
 from typing import Any
 
-# What nearly every command imports. None starts a thread at its import, or reads a variable that `commands.py` sends.
-LIBRARIES = ("numpy", "pydantic", "safetensors.torch", "soundfile", "torch", "typer", "yaml")
+from repbench.process_end import ends_at_once
+
+# What most commands import. None starts a thread at its import, or reads a variable that `commands.py` sends.
+MODULES = (
+    "matplotlib.figure", "numpy", "pydantic", "safetensors.torch", "scipy.sparse", "soundfile", "torch", "typer",
+    "yaml",
+    "repbench.benchmark.report.render.write", "repbench.benchmark.run", "repbench.cli", "repbench.console",
+    "repbench.corpora.synthetic", "repbench.upstream.frontends",
+)  # fmt: skip
 
 
 def serve() -> dict[str, Any] | None:
@@ -48,10 +55,12 @@ def become(request: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     del sys.path[0]  # the folder of the tests
-    for library in LIBRARIES:
-        importlib.import_module(library)
+    for module in MODULES:
+        importlib.import_module(module)
     gc.freeze()  # or every collection in a forked process would copy what it shares with this one
     asked = serve()
     if asked is not None:
         become(asked)
-        runpy.run_module("repbench", run_name="__main__", alter_sys=True)
+        atexit.register(gc.collect)  # what it left open, it says
+        with ends_at_once():
+            runpy.run_module("repbench", run_name="__main__", alter_sys=True)

@@ -6,6 +6,7 @@ import atexit
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -24,9 +25,9 @@ from repbench.foreign_plugins import NO_FOREIGN_PLUGINS
 # Starts of the names of variables that Python, the linker or a library of `command_server.py` reads when it begins.
 # Not KMP_, which scikit-learn sets in the process of the tests: the OpenMP of torch does not read it.
 READ_AT_START = (
-    "CUDA_", "FORCE_COLOR", "GITHUB_ACTIONS", "GOMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "NPY_", "NUMPY_",
-    "OMP_", "OPENBLAS_", "PYDANTIC_", "PYTHON", "PYTORCH_", "PY_COLORS", "TERMINAL_WIDTH", "TORCH_", "TRITON_", "TZ",
-    "_TYPER",
+    "CUDA_", "FORCE_COLOR", "GITHUB_ACTIONS", "GOMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "NPY_", "NUMPY_",
+    "OMP_", "OPENBLAS_", "PYDANTIC_", "PYTHON", "PYTORCH_", "PY_COLORS", "SCIPY_", "TERMINAL_WIDTH", "TORCH_",
+    "TRITON_", "TZ", "_TYPER",
 )  # fmt: skip
 
 
@@ -53,7 +54,8 @@ def repbench(
     """Run `repbench` with an interpreter, by default that of the tests; a `PYTHONPATH` of `env` goes before theirs.
 
     Args:
-        fresh: Start the interpreter, instead of forking one that has imported torch: for what depends on the start.
+        fresh: Start the interpreter, instead of forking one that has imported torch and repbench: for what depends on
+            the start.
     """
     environment = {**os.environ, **_on_own_path(env or {})}
     words = [str(word) for word in arguments]
@@ -71,7 +73,7 @@ class _Server:
 
     It takes one command at a time, and none that would find another interpreter than it has: another variable of those
     that are read at the start, a module on its path that is imported already or would be before all others, or a
-    distribution there, whose entry points a library may read when it is imported.
+    distribution there with more than plugins of repbench: a library may read its entry points when it is imported.
     """
 
     def __init__(self) -> None:
@@ -90,7 +92,7 @@ class _Server:
             return None
         try:
             process = self._process or self._start()
-            path = [Path(part).absolute() for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+            path = [part for part in _path_of(environment) if part not in _path_of(self._environment)]
             if process.poll() is not None or not self._stands_for(environment, [Path.cwd(), *path]):
                 return None
             return self._ask(process, arguments, environment, path, timeout)
@@ -104,7 +106,7 @@ class _Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={name: value for name, value in self._environment.items() if name != "PYTHONPATH"},
+            env=self._environment,
         )
         atexit.register(self._end, process)
         self._imported = frozenset(json.loads(self._line(process)))
@@ -119,9 +121,8 @@ class _Server:
     def _stands_for(self, environment: Mapping[str, str], path: list[Path]) -> bool:
         if _read_at_start(_completed(environment)) != _read_at_start(self._environment):
             return False
-        if any(
-            place.suffix in {".dist-info", ".egg-info"} for part in path if part.is_dir() for place in part.iterdir()
-        ):
+        distributions = [each for part in path for kind in ("dist", "egg") for each in part.glob(f"*.{kind}-info")]
+        if not all(_is_plugin_alone(each) for each in distributions):
             return False
         first = self._imported | {"sitecustomize", "usercustomize"}
         names = {each.name.partition(".")[0] for part in path if part.is_dir() for each in part.iterdir()}
@@ -160,6 +161,19 @@ class _Server:
     def _line(process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout is not None
         return process.stdout.readline()
+
+
+def _path_of(environment: Mapping[str, str]) -> list[Path]:
+    return [Path(part).absolute() for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+
+
+def _is_plugin_alone(distribution: Path) -> bool:
+    """Whether it is named and its entry points are of repbench alone, in lines without a fault."""
+    metadata, points = distribution / "METADATA", distribution / "entry_points.txt"
+    if not (metadata.is_file() and points.is_file() and re.search(rb"^Name: \w+$", metadata.read_bytes(), re.M)):
+        return False
+    lines = points.read_bytes().split(b"\n")
+    return all(re.fullmatch(rb"|\[repbench\.\w+\]|[\w-]+ = [\w.]+:\w+", line) for line in lines)
 
 
 def _completed(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import Finished, repbench
+from tests.fake_distributions import install
 
 _STARTED = "import os, sys; print('of', os.getppid(), 'torch' in sys.modules, file=sys.stderr)\n"
 """A plugin file whose line tells the process that started the command, and what was imported before."""
@@ -64,6 +65,37 @@ def test_what_would_be_imported_before_a_library_is(tmp_path: Path, name: str) -
         place.mkdir()
     told = _with_plugin(tmp_path, env={"PYTHONPATH": str(tmp_path / "site")})
     assert _parent_and_torch(told)[0] == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("points", "forked"),
+    [
+        ("[repbench.upstreams]\nmine = mine_alone:build\n", True),
+        ("[torch.backends]\nmine = mine_alone:build\n", False),
+        ("[repbench.upstreams]\nmine: mine_alone\n", False),
+    ],
+)
+def test_a_distribution_of_plugins_alone_is_found_after_the_fork(tmp_path: Path, points: str, forked: bool) -> None:
+    install(tmp_path / "site", "mine", points, modules={"mine_alone": ""})
+    env = {"PYTHONPATH": str(tmp_path / "site")}
+    assert _parent_and_torch(_with_plugin(tmp_path, env=env))[1] == forked
+    if forked:
+        assert "mine_alone" in repbench("run", "--upstream", "mine", "--downstream", "phone", env=env).err
+
+
+def test_a_command_calls_its_exit_handlers_and_says_what_it_left_open(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    body = (
+        "import atexit, sys, threading, time\n"
+        "atexit.register(print, 'handler', file=sys.stderr)\n"
+        "threading.Thread(target=lambda: (time.sleep(0.5), print('thread', file=sys.stderr))).start()\n"
+        f"left = [open({str(tmp_path / 'a')!r})]; left.append(left); del left\n"
+    )
+    told = [_with_plugin(tmp_path, body=body, fresh=fresh) for fresh in (False, True)]
+    for each in told:
+        assert each.code == 5
+        assert each.err.index("thread") < each.err.index("handler")
+        assert "unclosed file" in each.err
 
 
 def test_variables_that_are_read_at_the_start_have_an_interpreter_that_read_them(tmp_path: Path) -> None:
