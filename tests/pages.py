@@ -56,21 +56,21 @@ def blocks(page: Path) -> list[Block]:
     """The blocks of code of a page; an indented one has no language."""
     return [
         Block(page, (token.map or [0])[0] + 1, token.info.strip(), token.content)
-        for token in _tokens(page)
+        for token in parsed(page)
         if token.type in {"fence", "code_block"}
     ]
 
 
 def links(page: Path) -> list[str]:
     """Where the links and pictures of a page lead."""
-    inline = (child for token in _tokens(page) for child in token.children or ())
+    inline = (child for token in parsed(page) for child in token.children or ())
     found = (child.attrGet("href") or child.attrGet("src") for child in inline)
     return [str(target) for target in found if target is not None]
 
 
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of the page may end in."""
-    tokens = _tokens(page)
+    tokens = parsed(page)
     slugs = []
     for opening, content in itertools.pairwise(tokens):
         if opening.type == "heading_open":
@@ -90,7 +90,7 @@ def commands(page: Path) -> Iterator[Shown]:
         if block.language in SHELLS:
             for line in _command_lines(block):
                 yield from _meant(block.place, line, whole="…" not in line and "[-" not in line)
-    for token in _tokens(page):
+    for token in parsed(page):
         for child in token.children or ():
             if child.type == "code_inline" and re.match(r"(\$ )?repbench ", child.content):
                 yield from _meant(f"{page.relative_to(ROOT)}:{(token.map or [0])[0] + 1}", child.content, whole=False)
@@ -98,7 +98,7 @@ def commands(page: Path) -> Iterator[Shown]:
 
 def options_in_prose(page: Path) -> Iterator[str]:
     """Every `--option` that a page speaks of without its command."""
-    for token in _tokens(page):
+    for token in parsed(page):
         for child in token.children or ():
             if child.type == "code_inline" and child.content.startswith("--"):
                 yield from re.findall(r"(?<!\S)--[a-z][a-z-]*", child.content)
@@ -145,7 +145,8 @@ def _program() -> Any:
 
 
 @functools.cache
-def _tokens(page: Path) -> list[Token]:
+def parsed(page: Path) -> list[Token]:
+    """A page as the parser has it; once for all tests of a process."""
     return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
 
 

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from markdown_it import MarkdownIt
-
-from tests.pages import ROOT, SHELLS, Block, pages
+from tests.pages import ROOT, SHELLS, Block, pages, parsed
 
 OUTPUT = {"text"}
 """Languages of blocks that are no code: what a command prints, a file of a corpus, a formula."""
@@ -64,7 +62,7 @@ def marked_blocks(page: Path) -> list[Marked]:
         ValueError: A mark is above no block, or is not written as above.
     """
     found, pending = list[Marked](), dict[int, str]()
-    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+    for token in parsed(page):
         place = f"{page.relative_to(ROOT)}:{(token.map or [0])[0] + 1}"
         if token.type == "html_block":
             for line in token.content.splitlines():

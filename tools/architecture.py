@@ -56,7 +56,14 @@ def imports_of(path: Path, modules: Iterable[str], package: str = "repbench") ->
     """The modules of the package that a file imports, wherever in it; "" for the package itself is left out."""
     known = set(modules)
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        # Imports are statements, so nothing is looked for in expressions, which are most of a tree.
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            below = getattr(node, name, None)
+            if isinstance(below, list):
+                waiting += below
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
