@@ -38,6 +38,7 @@ def test_the_start_is_quick(command: str) -> None:
     assert statistics.median(seconds) < 1.5, "aimed at 0.3 s; the margin is for a busy machine"
 
 
+@pytest.mark.slow
 def test_a_run_imports_no_library_that_it_does_not_need(tmp_path: Path) -> None:
     """Each takes a second or more; torch imports its compiler and sympy where a run does not keep it from that."""
     arguments = ["run", "--upstream", "mel", "--downstream", "phone", "--corpus", "synthetic:tiny", *QUICK]
@@ -52,6 +53,7 @@ def test_a_run_imports_no_library_that_it_does_not_need(tmp_path: Path) -> None:
     assert not slow & imported
 
 
+@pytest.mark.slow
 def test_what_reads_records_imports_no_torch(tmp_path: Path) -> None:
     """Nor does a sweep, whose children do: torch takes most of the start of a command."""
     plan, runs = tmp_path / "plan.yaml", tmp_path / "runs"
@@ -94,6 +96,7 @@ def test_help_names_every_command_there_is() -> None:
         assert f"  {command} " in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [(), ("corpus",), ("-h",)])
 def test_a_command_alone_shows_its_help(command: tuple[str, ...]) -> None:
     shown = repbench(*command)
@@ -230,6 +233,7 @@ def test_with_json_an_error_has_its_fields_on_stdout() -> None:
     assert "mel" in done.json["do"]
 
 
+@pytest.mark.slow
 def test_fault_48_a_device_that_is_not_there_is_refused_before_data_is_read(tmp_path: Path) -> None:
     done = repbench(
         "run", "--upstream", "mel", "--downstream", "phone", "--device", "cuda", "--corpus", tmp_path,
@@ -238,6 +242,7 @@ def test_fault_48_a_device_that_is_not_there_is_refused_before_data_is_read(tmp_
     assert (done.code, "There is no CUDA device" in done.err) == (7, True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_exits_with_7_and_leaves_no_record(tones: Path, tmp_path: Path) -> None:
     limited = (
         "import resource, sys, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
@@ -303,6 +308,7 @@ def test_corpus_check_names_a_sound_that_changed(tmp_path: Path) -> None:
     assert "s0-03" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_fault_3_a_signal_ends_a_run_with_its_code_and_no_half_record(
     tones: Path, tmp_path: Path, sent: signal.Signals, code: int

@@ -146,6 +146,7 @@ def test_a_diagnosis_can_be_written_as_json(patients: Diagnosis) -> None:
     assert written["problems"][0]["distribution"] == "malformed"
 
 
+@pytest.mark.slow
 def test_fault_33_a_plugin_that_hangs_is_ended_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +223,7 @@ def test_two_children_at_most_run_at_a_time(tmp_path: Path, monkeypatch: pytest.
     assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) == 2
 
 
+@pytest.mark.slow
 def test_this_installation_stands_on_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = diagnose(tmp_path, monkeypatch, fakes={})
 

@@ -39,6 +39,7 @@ def request_for(tones: Path, out: Path, *assignments: str, **options: Any) -> Ru
     return RunRequest(corpus=str(tones), out=out, protocol=load_protocol(assignments=[*FAST, *assignments]), **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

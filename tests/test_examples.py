@@ -24,6 +24,7 @@ def example(name: str, *arguments: str | Path, folder: Path) -> str:
     return finished.stdout
 
 
+@pytest.mark.slow
 def test_hidden_states_are_extracted_from_a_released_checkpoint(tmp_path: Path) -> None:
     printed = example("extract_hidden_states.py", RELEASED, folder=tmp_path).splitlines()
     assert printed == [
@@ -44,6 +45,7 @@ def test_fine_tuning_lowers_the_loss(checkpoint: str | Path, tmp_path: Path) -> 
     assert last < first / 2
 
 
+@pytest.mark.slow
 def test_every_submission_of_the_leaderboard_holds(tmp_path: Path) -> None:
     done = repbench("leaderboard", "build", LEADERBOARD, "--out", tmp_path, "--json")
     assert (done.code, done.json["refused"]) == (0, {}), done.err

@@ -64,6 +64,7 @@ def bad_company(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
 
+@pytest.mark.slow
 def test_a_run_passes_in_bad_company(bad_company: dict[str, str], tmp_path: Path) -> None:
     tone_corpus(tmp_path / "tones", num_speakers=3)
     pair = ("--upstream", "mel", "--downstream", "speaker")
@@ -87,6 +88,7 @@ def test_bad_company_is_listed_and_named(bad_company: dict[str, str]) -> None:
     assert [problem["distribution"] for problem in listed.json["problems"]] == ["malformed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -174,6 +176,7 @@ def test_a_sweep_passes_in_bad_company_and_those_that_exit_fail_alone(
     assert errors["built"].startswith("The plugin failed: SystemExit: 0 (leaving.py, line ")
 
 
+@pytest.mark.slow
 def test_faults_34_to_36_are_lines_of_the_doctor(tmp_path: Path) -> None:
     install(tmp_path, "malformed", "[repbench.upstreams]\nnonsense\n")
     install(

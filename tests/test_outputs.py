@@ -36,6 +36,7 @@ def sound(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_fault_pictures_of_two_models_do_not_share_a_name(sound: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = plot(PlotRequest(kind="hidden", files=(sound,), upstream="mel", out=out))

@@ -45,6 +45,7 @@ def test_the_example_is_tiny() -> None:
     assert len(code) < 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [("upstream", "loudness"), ("downstream", "long-or-short")])
 def test_the_example_keeps_its_promises(kind: str, name: str) -> None:
     done = repbench("check", kind, name, "--plugin", TINY / "tiny_plugin.py")
@@ -100,6 +101,7 @@ class WordCount(Speaker):
 """
 
 
+@pytest.mark.slow
 def test_the_fixture_of_the_page_gives_a_task_the_labels_that_it_needs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     (block,) = [each for each in blocks if "TestWordCount" in each]

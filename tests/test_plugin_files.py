@@ -120,6 +120,7 @@ def test_what_a_file_changed_in_the_process_is_said_in_a_line(tmp_path: Path) ->
     assert done.err.splitlines()[0].endswith("put back: default device")
 
 
+@pytest.mark.slow
 def test_a_file_is_checked_in_a_worker_too(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
 

@@ -113,6 +113,7 @@ def test_pretraining_prints_its_checkpoint(tones: Path, tmp_path: Path, capfd: p
     assert ": step 2" in done.out
 
 
+@pytest.mark.slow
 def test_a_sweep_prints_its_rows_and_the_error_of_a_pair(
     tones: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

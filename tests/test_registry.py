@@ -391,6 +391,7 @@ def test_fault_36_a_failing_import_is_undone_too(tmp_path: Path, monkeypatch: py
     assert Path.cwd() == tmp_path
 
 
+@pytest.mark.slow
 def test_fault_36_a_plugin_that_loads_torch_itself_leaves_it_fresh(tmp_path: Path) -> None:
     (tmp_path / "fault_36_fresh.py").write_text(
         "import torch, sklearn\n"

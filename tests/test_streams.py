@@ -48,6 +48,7 @@ def unread(*arguments: str | Path, errors_too: bool = False) -> Finished:
     return Finished(done.returncode, "", done.stderr or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["list", "list --json", "--help", "--version", "run --help", "doctor", "cache list", "corpus check nowhere --json"],
@@ -58,6 +59,7 @@ def test_fault_a_reader_that_is_gone_ends_a_command_in_silence(command: str) -> 
     assert (done.code, blamed) == (141, [])
 
 
+@pytest.mark.slow
 def test_fault_the_table_of_a_run_that_nobody_reads_leaves_the_record(tones: Path, tmp_path: Path) -> None:
     done = unread(*RUN, "--corpus", tones, "--out", tmp_path)
     assert done.code == 141
@@ -83,6 +85,7 @@ def test_fault_with_stdout_closed_an_error_still_has_its_line_and_code() -> None
     assert done.stderr.startswith("error: There is no kind `nothing`")
 
 
+@pytest.mark.slow
 def test_fault_the_table_of_a_run_is_written_in_what_the_terminal_can_show(tones: Path, tmp_path: Path) -> None:
     chosen = {"PYTHONIOENCODING": "ascii"}
     done = in_bytes(*RUN, "--corpus", str(tones), "--out", str(tmp_path / "ű"), environment=chosen)

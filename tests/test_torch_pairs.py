@@ -91,6 +91,7 @@ def told(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, cwd=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["broken", "absent"])
 def test_without_torchaudio_only_its_bundles_are_out_of_reach(tmp_path: Path, kind: str) -> None:
     if kind == "broken":

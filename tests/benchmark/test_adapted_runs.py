@@ -240,6 +240,7 @@ def test_a_frozen_wav2vec2_below_the_trained_layers_builds_no_graph(wav2vec2: Pa
         assert outputs == expected, rule
 
 
+@pytest.mark.slow
 def test_the_exported_wav2vec2_is_that_of_the_run_and_loads_with_transformers(
     lora: WrittenRecord, tones: Path, wav2vec2: Path, tmp_path: Path
 ) -> None:
@@ -300,6 +301,7 @@ def test_the_exported_mockingjay_is_a_checkpoint_as_any(tones: Path, checkpoint:
         export_upstream(written.path.parent, tmp_path / "tuned")
 
 
+@pytest.mark.slow
 def test_only_a_fine_tuned_run_is_exported(tones: Path, checkpoint: str, tmp_path: Path) -> None:
     (frozen,) = run(replace(request("mockingjay", tones, tmp_path, checkpoint=checkpoint), finetune=False))
     with pytest.raises(UsageError, match=r"The upstream of this run is frozen.*--finetune"):

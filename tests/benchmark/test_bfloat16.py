@@ -56,6 +56,7 @@ def test_both_products_are_measured() -> None:
     assert all(0 < bfloat16._seconds(dtype) < 60 for dtype in (torch.float32, torch.bfloat16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("upstream", "precision", "told"), [("apc", "bfloat16", 1), ("apc", "float32", 0), ("mel", "bfloat16", 0)]
 )
@@ -73,6 +74,7 @@ def test_a_run_says_so_for_a_model_that_multiplies(
     assert all("75 times" in line and "extraction.precision=float32 is faster" in line for line in reporter.lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "told"), [("bf16", 1), ("fp32", 0)])
 def test_a_pretraining_says_so(slow: None, tones: Path, tmp_path: Path, precision: str, told: int) -> None:
     reporter = Told()

@@ -50,6 +50,7 @@ def test_every_form_has_them(file: str, written: WrittenReport) -> None:
         assert each.name.replace("_", "\\_") in text or each.name in text
 
 
+@pytest.mark.slow
 def test_the_command_prints_them(runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     app(["report", str(runs), "--out", str(tmp_path), "--format", "md", "-q"], standalone_mode=False)
     lines = capfd.readouterr().out.splitlines()
@@ -104,6 +105,7 @@ def test_repbench_is_cited_as_its_citation_file_says() -> None:
 # the browser
 
 
+@pytest.mark.slow
 def test_open_shows_the_page(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

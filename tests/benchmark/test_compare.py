@@ -165,6 +165,7 @@ def test_the_same_comparison_has_the_same_numbers(
     assert profile_of(again, "phones", "mi") == profile_of(every, "phones", "mi")
 
 
+@pytest.mark.slow
 def test_words_are_compared_by_their_means(tmp_path: Path) -> None:
     wanted = request("synthetic:words:tiny", tmp_path, first="mel_no_cmvn", measures=("cka",), against=("words",))
     similarity = compare(replace(wanted, controls=True)).similarity
@@ -353,6 +354,7 @@ def runs(compared: tuple[Comparison, Path], tmp_path_factory: pytest.TempPathFac
     return folder / "records"
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_comparisons_below_its_folders(
     runs: Path, compared: tuple[Comparison, Path], tmp_path: Path
 ) -> None:
@@ -375,6 +377,7 @@ def test_a_report_shows_the_comparisons_below_its_folders(
     assert entry == compared[0].similarity.as_dict()
 
 
+@pytest.mark.slow
 def test_a_report_without_comparisons_has_no_word_of_them(tmp_path: Path) -> None:
     small_grid(tmp_path / "records")
     write_report(ReportRequest(runs=(tmp_path / "records",), out=tmp_path / "report"))
@@ -403,6 +406,7 @@ def test_a_comparison_can_be_named_itself_and_counts_once(runs: Path, tmp_path: 
     assert report.num_records == 1
 
 
+@pytest.mark.slow
 def test_names_of_a_comparison_are_text(compared: tuple[Comparison, Path], tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     base = compared[0].similarity

@@ -162,6 +162,7 @@ def test_folds_score_every_condition(tones: Path, tmp_path: Path) -> None:
     assert clean.record.primary.value != white.record.primary.value
 
 
+@pytest.mark.slow
 def test_a_finetuned_network_is_scored_under_conditions(tones: Path, tmp_path: Path) -> None:
     protocol = QUICK.model_copy(update={"finetune": FinetuneSettings(steps=2, batch_seconds=4.0, selection_points=1)})
     request = RunRequest(

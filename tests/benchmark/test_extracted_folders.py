@@ -62,6 +62,7 @@ def test_the_folder_says_which_upstream_it_is_of(corpus: Corpus, tmp_path: Path)
     assert provenance_of(reader).trained_on == ()
 
 
+@pytest.mark.slow
 def test_untrained_weights_and_windows_are_other_models(corpus: Corpus, tmp_path: Path) -> None:
     apc = load_upstream("apc", checkpoint="random")
     windowed = in_windows(apc, 2.0, 0.2)
@@ -189,6 +190,7 @@ def systems_in(results: Path) -> list[str]:
     return sorted(row["system"] for row in json.loads(results.read_text("utf-8"))["rows"])
 
 
+@pytest.mark.slow
 def test_one_model_on_two_corpora_is_one_row_on_the_command_line(tmp_path: Path) -> None:
     runs, folders = tmp_path / "runs", {}
     for salt in ("one", "two"):

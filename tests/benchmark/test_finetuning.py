@@ -97,6 +97,7 @@ def test_the_record_says_the_precision_that_computed_it(tones: Path, tmp_path: P
     assert written.record.protocol["extraction"]["precision"] == "float32"
 
 
+@pytest.mark.slow
 def test_a_frozen_upstream_stays_as_it_was_and_has_the_same_fingerprint(
     tones: Path, checkpoint: str, uninterrupted: WrittenRecord, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_each_task_and_mix_is_trained(task: str, layer: str, tones: Path, tmp_pa
     assert len(read_predictions(written.path.parent / "predictions.jsonl")) == written.record.n_scored
 
 
+@pytest.mark.slow
 def test_fractions_and_seeds_give_what_they_give_alone(tones: Path, checkpoint: str, tmp_path: Path) -> None:
     def asked(out: Path, **changed: Any) -> RunRequest:
         return request("mockingjay", tones, out, checkpoint=checkpoint, finetune__steps=4, **changed)
@@ -348,6 +350,7 @@ def killed_at(step: int, tones: Path, checkpoint: str, out: Path, **changed: Any
     return asked
 
 
+@pytest.mark.slow
 def test_fault_4_killed_and_gone_on_with_in_another_process_it_ends_as_if_it_had_not_stopped(
     tones: Path, checkpoint: str, uninterrupted: WrittenRecord, tmp_path: Path
 ) -> None:
@@ -389,6 +392,7 @@ def test_fault_3_a_signal_ends_it_after_the_step_with_its_state_and_is_passed_on
     assert outcome(written.path) == outcome(uninterrupted.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_fault_3_the_command_line_says_how_to_go_on(
     number: signal.Signals, code: int, tones: Path, checkpoint: str, tmp_path: Path

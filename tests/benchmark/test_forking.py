@@ -88,6 +88,7 @@ def servers_of(process: int) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_module_runs_as_by_the_interpreter_and_finds_torch_imported(modules: Modules, children: Children) -> None:
     modules.write(
         "tells",
@@ -121,6 +122,7 @@ def test_no_command_finds_anything_of_the_one_before(modules: Modules, children:
     assert all(first != second for first, second in zip(said[0][2:], said[1][2:], strict=True))
 
 
+@pytest.mark.slow
 def test_another_environment_has_another_process(modules: Modules) -> None:
     modules.write("tells", "import os, torch; print(os.environ['OMP_NUM_THREADS'], torch.get_num_threads())")
 
@@ -156,6 +158,7 @@ def test_it_ends_as_other_processes_do(modules: Modules, children: Children, tex
     assert forked.err.splitlines()[-1:] == alone.stderr.splitlines()[-1:]
 
 
+@pytest.mark.slow
 def test_the_end_of_the_block_ends_commands_and_their_servers(modules: Modules) -> None:
     modules.write("waits", "import time; print('begun', flush=True); time.sleep(600)")
     before = servers_of(os.getpid())
@@ -180,6 +183,7 @@ def test_the_end_of_the_block_ends_commands_and_their_servers(modules: Modules) 
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_the_last_line_before_a_crash_is_heard(tmp_path: Path, variables: dict[str, str]) -> None:
     modules = Modules(tmp_path)
@@ -196,6 +200,7 @@ def test_the_last_line_before_a_crash_is_heard(tmp_path: Path, variables: dict[s
     assert forked.err == "a reason\n"
 
 
+@pytest.mark.slow
 def test_what_an_import_says_is_said_by_each_command(tmp_path: Path) -> None:
     modules = Modules(tmp_path)
     modules.write("sitecustomize", "import sys; print('a warning', file=sys.stderr)")
@@ -208,6 +213,7 @@ def test_what_an_import_says_is_said_by_each_command(tmp_path: Path) -> None:
     assert said == ["a warning\nits own\n"] * 2
 
 
+@pytest.mark.slow
 def test_a_folder_that_comes_later_is_seen(tmp_path: Path) -> None:
     modules = Modules(tmp_path)
     late = tmp_path / "late"
@@ -238,6 +244,7 @@ sys.meta_path.insert(0, Finder())
     ],
     ids=["torch fails midway", "a thread"],
 )
+@pytest.mark.slow
 def test_where_torch_fails_midway_or_a_thread_runs_nothing_is_forked(tmp_path: Path, site: str) -> None:
     modules = Modules(tmp_path)
     modules.write("sitecustomize", site)
@@ -254,6 +261,7 @@ def test_where_torch_fails_midway_or_a_thread_runs_nothing_is_forked(tmp_path: P
     assert ended.err.splitlines()[-1:] == alone.stderr.splitlines()[-1:]
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_stderr_is_closed_makes_its_records(tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text(
@@ -281,6 +289,7 @@ def test_what_speaks_through_pipes_is_answered(modules: Modules, children: Child
     assert child.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_command_whose_server_is_killed_counts_as_killed(modules: Modules, children: Children) -> None:
     modules.write("waits", "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -305,6 +314,7 @@ def test_a_command_whose_server_is_killed_counts_as_killed(modules: Modules, chi
     assert modules.run(children, "says").out == "again\n", "by a third one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["import os; os._exit(4)", "import time; time.sleep(600)", "raise SystemExit"])
 def test_where_an_import_ends_or_holds_the_server_commands_are_processes_of_their_own(
     tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
@@ -321,6 +331,7 @@ def test_where_an_import_ends_or_holds_the_server_commands_are_processes_of_thei
     assert ended == [Ended(0, "False\n", "")] * 2
 
 
+@pytest.mark.slow
 def test_a_library_that_cannot_be_imported_is_the_trouble_of_the_command(tmp_path: Path) -> None:
     modules = Modules(tmp_path)
     modules.write("soundfile", "raise ImportError('no sound')")

@@ -158,6 +158,7 @@ def test_what_has_no_value_is_left_out_and_one_group_has_no_gap() -> None:
         gap({"a": a, "b": runs(drawn(5, 0.0, 0), drawn(5, 0.0, 1))})
 
 
+@pytest.mark.slow
 def test_equal_groups_are_covered_and_without_the_correction_they_are_not() -> None:
     world = GroupWorld(sizes=(12, 12, 15, 20, 30), offsets=offsets_of(0.0, 5))
     held = uncorrected = 0

@@ -303,6 +303,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK = {"probe": {"steps": 20, "hidden_units": 16, "selection_points": 2}}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_attribute_prints_the_groups_and_verifies(tones: Path, tmp_path: Path) -> None:
     env = {"REPBENCH_CACHE": str(tmp_path / "cache")}
     run = ("run", "--upstream", "mel_no_cmvn", "--downstream", "speaker", "--corpus", tones, "--out", tmp_path / "runs")
@@ -380,6 +381,7 @@ def test_a_corpus_that_no_record_is_of_is_refused(tones: Path, tmp_path: Path) -
         write_report(ReportRequest(runs=(tmp_path / "runs",), out=tmp_path / "out", corpora=(str(tones),)))
 
 
+@pytest.mark.slow
 def test_the_page_of_a_leaderboard_has_groups(tones: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"corpus": str(tones), "out": tmp_path / "runs", "protocol": QUICK}
     evaluate("mel_no_cmvn", "speaker", by=("sentiment",), **options)

@@ -260,6 +260,7 @@ def _order(folder: Path, out: Path) -> tuple[list[str], dict[str, Any]]:
     return rows, marks
 
 
+@pytest.mark.slow
 def test_nobody_loses_rank_by_declaring(tmp_path: Path) -> None:
     small_grid(tmp_path / "silent")
     expected = _order(tmp_path / "silent", tmp_path / "out")

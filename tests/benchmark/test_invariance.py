@@ -248,6 +248,7 @@ def test_a_command_without_a_condition_is_refused(folder: Path, tmp_path: Path) 
     assert (finished.code, "`split.seed` has no effect here" in finished.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_report_has_a_line_for_each_model_and_the_table_of_each(folder: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for upstream in ("mel", "good"):

@@ -42,6 +42,7 @@ def weights_of(rows: list[list[TrainedProbe]]) -> list[torch.Tensor]:
     return [tensor for row in rows for each in row for tensor in each.probe.state_dict().values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "head"), [(Phone(), "linear"), (Speaker(), "mlp1"), (Speaker(), "linear")])
 def test_jobs_in_threads_are_what_they_are_one_after_the_other(
     tones: Corpus, threads: int, task: Downstream, head: str

@@ -450,6 +450,7 @@ def test_of_two_first_submissions_at_once_the_second_is_held_to_the_first(
     assert len(list((board / "submissions").iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [1, 2], ids=["references", "submission"])
 def test_a_killed_add_leaves_nothing_half(board: Path, speaker: Path, write: int) -> None:
     """Killed before the bytes of its first or second file have their name; what is there is whole; again adds it."""

@@ -168,6 +168,7 @@ def test_a_sound_that_is_too_short_to_hide_a_part_of_is_named(tmp_path: Path) ->
         plot(request)
 
 
+@pytest.mark.slow
 def test_silence_and_strange_names_can_be_drawn(tmp_path: Path) -> None:
     silent = tmp_path / ("$\\frac{1}{2}$ 声音 \u202e" + "x" * 150 + ".wav")
     soundfile.write(silent, np.zeros(16_000), 16_000)

@@ -352,6 +352,7 @@ def test_nothing_is_published_unasked(runs: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "results.csv"]
 
 
+@pytest.mark.slow
 def test_published_numbers_of_an_earlier_report_do_not_stay(runs: Path, tmp_path: Path) -> None:
     write_report(ReportRequest(runs=(runs,), out=tmp_path, formats=("csv",), published=("superb",)))
     assert (tmp_path / "published.csv").is_file()
@@ -397,6 +398,7 @@ def test_the_front_holds_what_nothing_cheaper_beats(report: Report) -> None:
     assert names[-1] == "good, layer last"
 
 
+@pytest.mark.slow
 def test_a_changed_record_is_left_out_and_said(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs, tmp_path / "runs")
     paths = sorted((tmp_path / "runs").rglob("record.json"))

@@ -71,6 +71,7 @@ def page_of(folder: Path, names: tuple[str, ...]) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_fault_46_names_are_inert_in_every_form(tmp_path: Path) -> None:
     plain = page_of(tmp_path / "plain", tuple(f"name{number}" for number in range(len(HOSTILE))))
     hostile = page_of(tmp_path / "hostile", HOSTILE)
@@ -124,6 +125,7 @@ def test_hostile_names_do_not_stop_latex(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stdout[-2000:]
 
 
+@pytest.mark.slow
 def test_the_same_records_make_the_same_files(tmp_path: Path) -> None:
     small_grid(tmp_path / "runs")
     for out in ("a", "b"):
@@ -292,6 +294,7 @@ def test_a_number_leads_to_its_record_and_its_command(browser: Any, page: Path) 
     assert not dialog.is_displayed()
 
 
+@pytest.mark.slow
 def test_the_page_asks_nothing_of_the_network_and_complains_of_nothing(browser: Any, tmp_path: Path) -> None:
     out = page_of(tmp_path, HOSTILE)
     browser.get_log("browser")

@@ -336,6 +336,7 @@ def request_of(tones: Path, out: Path, **changes: Any) -> RunRequest:
     return RunRequest(**{**fields, "protocol": load_protocol(assignments=assignments), **changes})
 
 
+@pytest.mark.slow
 def test_what_a_record_answers_is_not_asked_again(tones: Path, tmp_path: Path) -> None:
     (first,) = run(request_of(tones, tmp_path))
     before = bytes_below(tmp_path)
@@ -425,6 +426,7 @@ def test_fault_50_one_broken_pair_leaves_the_others_running_and_the_next_sweep_d
     assert records_below(tmp_path) == after
 
 
+@pytest.mark.slow
 def test_the_forecast_says_what_is_missing_and_does_nothing(
     tones: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -537,6 +539,7 @@ def test_submitit_takes_the_same_road_as_slurm(
     assert len(answers(tmp_path / "runs")) == 1
 
 
+@pytest.mark.slow
 def test_fault_where_nothing_is_missing_no_launcher_has_to_be_there(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,6 +597,7 @@ def test_a_pair_that_is_killed_or_talks_between_fails_with_a_reason(
     assert "Something printed" in talking.error
 
 
+@pytest.mark.slow
 def test_fault_39_a_pair_that_takes_too_long_is_ended_and_fails(
     tones: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -603,6 +607,7 @@ def test_fault_39_a_pair_that_takes_too_long_is_ended_and_fails(
     assert hung.error.startswith("It did not end within 0.05 min, and was ended (key pair_timeout_min)")
 
 
+@pytest.mark.slow
 def test_fault_39_a_look_that_takes_too_long_leaves_its_job_for_the_end(
     tones: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -623,6 +628,7 @@ def test_fault_39_a_look_that_takes_too_long_leaves_its_job_for_the_end(
     assert left_to_do(jobs, replace(hanging, pairs={**hanging.pairs, **silent.pairs})) == [jobs[1], jobs[0]]
 
 
+@pytest.mark.slow
 def test_one_process_makes_the_inventories_of_all_jobs_and_is_replaced_where_a_model_ends_it(
     tones: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

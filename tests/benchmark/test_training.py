@@ -87,6 +87,7 @@ class Class:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "head", "mix"),
     [
@@ -106,9 +107,11 @@ def test_each_of_many_is_what_it_would_be_alone(tones: Corpus, task: Downstream,
         jobs += [room.job(seed, layers=slice(0, 1)) for seed in (0, 1)]
     together = room.teach(jobs, head, mix)
     assert [len(row) for row in together] == [len(RATES)] * len(jobs)
-    for job, row in zip(jobs, together, strict=True):
-        for rate, trained in zip(RATES, row, strict=True):
-            ((alone,),) = room.teach([job], head, mix, (rate,))
+    for number, (job, row) in enumerate(zip(jobs, together, strict=True)):
+        # All rates of the first job, and one rate of each other.
+        for place in range(len(RATES)) if number == 0 else [number % len(RATES)]:
+            trained = row[place]
+            ((alone,),) = room.teach([job], head, mix, (RATES[place],))
             assert trained.selection.chosen == alone.selection.chosen
             assert trained.selection.grid == alone.selection.grid
             tolerance = 1e-5 if head == "linear" else 0.0  # of one matrix: they share a product

@@ -83,6 +83,7 @@ def test_repbench_own_upstreams_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
         tried(Envelope())
 
 
+@pytest.mark.slow
 def test_one_with_a_certificate_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
     assert certify_upstream("py:repbench.testing.fakes:envelope").passed

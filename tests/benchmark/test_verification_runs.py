@@ -33,6 +33,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"REPBENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
 
 
+@pytest.mark.slow
 def test_cosine_scores_every_utterance_and_its_numbers_follow_from_the_predictions(
     tones: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_plda_reads_train_and_a_shuffled_control_of_the_mean_shuffles_test(tones
     assert given.metrics["eer"].value + 0.15 < shuffled.metrics["eer"].value  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_x_vectors_are_trained_selected_on_trials_of_dev_and_scored_by_cosine(tones: Path, tmp_path: Path) -> None:
     probe = {"steps": 10, "learning_rate": 1e-3, "batch_utterances": 8}
     protocol = {"task": {"score": "xvector"}, "probe": probe, "split": SPLIT}
@@ -102,6 +104,7 @@ def test_x_vectors_are_trained_selected_on_trials_of_dev_and_scored_by_cosine(to
     assert repbench("verify", tmp_path).code == 0
 
 
+@pytest.mark.slow
 def test_a_report_has_a_det_curve_of_the_best_layer_of_each_system(tones: Path, tmp_path: Path) -> None:
     runs: dict[str, Any] = {"corpus": str(tones), "out": tmp_path / "runs"}
     for upstream in ("mel", "mel_no_cmvn"):

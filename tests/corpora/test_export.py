@@ -73,6 +73,7 @@ def test_synthetic_speech_comes_back(tmp_path: Path, spec: str) -> None:
         assert manifest.write(draft, tmp_path / f"{kind}-again").fingerprint == corpus.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ljspeech", "librispeech"])
 def test_real_speech_comes_back(speech_data: Path, tmp_path: Path, name: str) -> None:
     root = speech_data / {"ljspeech": "LJSpeech35", "librispeech": "LibriSpeech"}[name]

@@ -234,6 +234,7 @@ def damages(content: bytes) -> Iterator[bytes]:
 
 @pytest.mark.usefixtures("always")
 class TestDamage:
+    @pytest.mark.slow
     def test_fault_27_a_damaged_index_is_made_again_with_one_note(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -422,6 +423,7 @@ class TestPlaces:
         (tmp_path / "cache").write_text("no folder")
         assert manifest.read(folder) == plain
 
+    @pytest.mark.slow
     def test_a_kill_at_any_moment_leaves_the_old_index_or_the_new(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -478,6 +480,7 @@ def refuse_to_write(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
 
 
+@pytest.mark.slow
 def test_the_command_reads_a_corpus_through_its_index(tmp_path: Path) -> None:
     folder = written(tmp_path, many(5_000))
     manifest.read(folder)

@@ -324,6 +324,7 @@ def published(speech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
+@pytest.mark.slow
 def test_the_published_labels_of_mosi_are_read(published: Path, tmp_path: Path) -> None:
     ran = repbench("corpus", "prepare", "mosi", "--root", published, "--out", tmp_path / "out", "--json")
     assert (ran.code, ran.json["utterances"]) == (0, 2196)

@@ -42,6 +42,7 @@ def test_librispeech_test_other_has_10_speakers_of_10(speech_data: Path, tmp_pat
     assert {utterance.split for utterance in corpus.utterances} == {"test"}
 
 
+@pytest.mark.slow
 def test_librispeech_has_texts_and_genders_for_train(speech_data: Path, tmp_path: Path) -> None:
     corpus = prepared(LIBRISPEECH, speech_data / "LibriSpeech", tmp_path / "out")
     train = [utterance for utterance in corpus.utterances if utterance.split == "train"]
@@ -75,6 +76,7 @@ def test_nemo_is_read_through_its_table(speech_data: Path, tmp_path: Path) -> No
     assert {type(utterance.attributes["age"]) for utterance in corpus.utterances} == {int}
 
 
+@pytest.mark.slow
 def test_speechocean762_is_read_through_its_data_folder_of_kaldi(speech_data: Path, tmp_path: Path) -> None:
     root = speech_data / "speechocean762"
     if not root.is_dir():

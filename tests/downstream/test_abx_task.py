@@ -249,6 +249,7 @@ def test_the_task_passes_the_conformance_suite(tones: Path) -> None:
     assert {id_ for id_, each in results.items() if each.status != "passed"} == {"collapse"}, results
 
 
+@pytest.mark.slow
 def test_a_run_is_verified_from_its_predictions(tones: Path, tmp_path: Path) -> None:
     done = repbench(
         "run", "--upstream", "mfcc", "--downstream", "abx", "--corpus", tones, "--out", tmp_path, "--json",

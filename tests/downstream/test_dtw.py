@@ -116,6 +116,7 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["angular", "euclidean", "kl"])
 def test_no_tensor_is_larger_than_the_budget_and_the_numbers_stay(of: str) -> None:
     segments = some_segments(count=70, longest=30, of=of)

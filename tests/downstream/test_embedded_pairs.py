@@ -74,6 +74,7 @@ def test_the_loss_is_am_softmax_of_the_cosines() -> None:
     assert found[0] != found[1]
 
 
+@pytest.mark.slow
 def test_the_head_learns_to_tell_speakers_apart_with_the_margin() -> None:
     generator = torch.Generator().manual_seed(0)
     head = build_head("am_xvector", width=6, num_classes=3, hidden_units=5, pools=True, generator=generator)

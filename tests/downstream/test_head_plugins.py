@@ -195,6 +195,7 @@ def test_check_head_ends_with_5_and_names_what_is_broken(plugin: Path) -> None:
     assert "The head `loudest` breaks 1 of 16 promises: alone-and-in-a-batch" in done.err
 
 
+@pytest.mark.slow
 def test_list_and_doctor_show_heads(tmp_path: Path) -> None:
     install(tmp_path, "broken", "[repbench.heads]\nbroken = no_such_module:Head\nbare = math:sin\n")
     env = {"PYTHONPATH": str(tmp_path)}

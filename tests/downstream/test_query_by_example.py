@@ -240,6 +240,7 @@ def searched(folder: Path) -> Path:
     return folder / "corpus"
 
 
+@pytest.mark.slow
 def test_a_run_is_verified_from_its_predictions(tmp_path: Path) -> None:
     corpus = searched(tmp_path)
     task = QueryByExample(term="term", terms="terms")

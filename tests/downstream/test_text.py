@@ -327,6 +327,7 @@ def with_texts(corpus: Corpus) -> Corpus:
     return replace(corpus, utterances=tuple(marked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", [ASR(), ASR(text="none"), Slots(), ASR(units="subwords", vocabulary_size=60), Slots(units="subwords")]
 )

@@ -36,6 +36,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_installed_problem_is_run_verified_and_reported(tones: Path, tmp_path: Path) -> None:
     install(
         tmp_path / "site", "toy", "[repbench.downstreams]\nphone-count = toy:PhoneCount\n",

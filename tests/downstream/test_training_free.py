@@ -43,6 +43,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"PYTHONPATH": str(folder / "site"), "REPBENCH_CACHE": str(folder / "cache")}
 
 
+@pytest.mark.slow
 def test_a_task_that_reads_test_alone_scores_every_utterance(tones: Path, env: dict[str, str], tmp_path: Path) -> None:
     done = repbench(*RUN, "--corpus", tones, "--out", tmp_path, "--controls", env=env)
     assert done.code == 0, done.err
@@ -64,6 +65,7 @@ def test_a_task_that_reads_test_alone_scores_every_utterance(tones: Path, env: d
     assert repbench("verify", path.parent, env=env).code == 4
 
 
+@pytest.mark.slow
 def test_each_layer_is_measured_from_one_extraction(tones: Path, env: dict[str, str], tmp_path: Path) -> None:
     """And so is each seed; a task that reads train has a share of it as the label fraction."""
     options = ("--layer", "all", "--seed", "0", "--seed", "1", "--set", "task.among=train", "--label-fraction", "0.5")

@@ -113,6 +113,7 @@ def test_another_declaration_is_not_covered() -> None:
     assert found(upstream) is None
 
 
+@pytest.mark.slow
 def test_a_record_carries_the_id_of_the_certificate_there_is(tmp_path: Path) -> None:
     tone_corpus(tmp_path / "tones", num_speakers=3)
     request = RunRequest(

@@ -90,6 +90,7 @@ def test_a_broken_promise_is_a_failed_test_with_its_name(tmp_path: Path) -> None
     assert "`first_center_samples` is 2000, but an impulse is seen as if it were 160" in out
 
 
+@pytest.mark.slow
 def test_tasks_have_their_suite(tmp_path: Path) -> None:
     code, out = run_pytest(
         tmp_path,
@@ -104,6 +105,7 @@ def test_tasks_have_their_suite(tmp_path: Path) -> None:
     assert "10 passed, 1 skipped" in out, out
 
 
+@pytest.mark.slow
 def test_a_suite_that_could_try_nothing_fails(tmp_path: Path) -> None:
     code, out = run_pytest(
         tmp_path,
@@ -119,6 +121,7 @@ def test_a_suite_that_could_try_nothing_fails(tmp_path: Path) -> None:
     assert "it could not be tried: the corpus tones has no label for it" in out, out
 
 
+@pytest.mark.slow
 def test_a_factory_without_a_name_is_held_to_all_but_the_worker(tmp_path: Path) -> None:
     code, out = run_pytest(
         tmp_path,
@@ -133,6 +136,7 @@ def test_a_factory_without_a_name_is_held_to_all_but_the_worker(tmp_path: Path) 
     assert "its factory has no name by which another process could find it" in out
 
 
+@pytest.mark.slow
 def test_the_fakes_need_no_pytest() -> None:
     code = "import sys, repbench.testing; repbench.testing.Envelope; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

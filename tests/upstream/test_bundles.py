@@ -78,6 +78,7 @@ def test_a_file_can_be_named_and_must_fit(tmp_path: Path) -> None:
         load_upstream("torchaudio:TINY", checkpoint=file)
 
 
+@pytest.mark.slow
 def test_on_the_command_line_an_unknown_bundle_is_answered_with_the_list(tmp_path: Path) -> None:
     done = repbench("run", "--upstream", "torchaudio:HUBRT", "--downstream", "phone", "--out", tmp_path)
     assert done.code == 2

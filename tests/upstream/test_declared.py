@@ -224,6 +224,7 @@ def test_a_factory_of_an_upstream_needs_no_declaration() -> None:
     assert load_upstream("py:repbench.testing.fakes:envelope").info.name == "envelope"
 
 
+@pytest.mark.slow
 def test_a_declared_module_has_a_certificate(models: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REPBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(upstream_subject, "LONGEST_SECONDS", 3.0)

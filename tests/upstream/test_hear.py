@@ -185,6 +185,7 @@ def test_short_names_leave_the_weights_out() -> None:
     assert short_name("xares:package.model:Encoder") == "xares:Encoder"
 
 
+@pytest.mark.slow
 def test_a_scene_runs_verification_and_frames_run_phones(
     module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -583,6 +583,7 @@ SHOWN = ("wav2vec2-layer", "hubert", "wavlm", "whisper")
 """One of each family, batched and alone."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHOWN)
 def test_each_family_has_a_certificate(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(upstream_subject, "LONGEST_SECONDS", 3.0)

@@ -180,6 +180,7 @@ def test_nothing_reaches_a_network(graphs: Path, monkeypatch: pytest.MonkeyPatch
     assert bool(model(waveforms, lengths).layers.isfinite().all())
 
 
+@pytest.mark.slow
 def test_a_run_has_the_graph_in_its_record_and_its_probe_scores_again(
     graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,7 @@ with joined(torch.device("cpu")) as processes:
 """
 
 
+@pytest.mark.slow
 def test_gradients_of_two_processes_are_summed_bucket_after_bucket(tmp_path: Path) -> None:
     script = tmp_path / "sums.py"
     script.write_text(SUMS, encoding="utf-8")
@@ -222,6 +223,7 @@ with joined(torch.device("cpu")) as processes:
 """
 
 
+@pytest.mark.slow
 def test_a_process_with_nothing_to_score_follows_the_others(tmp_path: Path) -> None:
     script = tmp_path / "silent.py"
     script.write_text(SILENT, encoding="utf-8")
@@ -259,6 +261,7 @@ print(f"threads of gloo {sum('gloo' in name for name in threads())}\\n", end="")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the threads of a process are read from /proc")
 def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
     """One that frees a tensor while the interpreter ends aborts the process, and with it the others."""

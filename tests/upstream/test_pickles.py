@@ -772,6 +772,7 @@ def test_fault_10_a_bomb_is_refused_before_it_allocates(
     assert report["grown"] < 2 * size + 64 * MIB
 
 
+@pytest.mark.slow
 def test_fault_10_a_sound_checkpoint_takes_less_than_twice_its_size(tmp_path: Path) -> None:
     content = {"a": torch.zeros(24 * MIB), "b": torch.zeros(1)}
     paths = [save(tmp_path / form, content, zipped=form == "zip") for form in ("zip", "older")]

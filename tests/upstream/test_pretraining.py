@@ -74,6 +74,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("upstream", "task"), [("apc", {}), ("mockingjay", {"masking__proportion": 0.0})], ids=["apc", "mockingjay"]
 )
@@ -427,6 +428,7 @@ def test_what_was_trained_is_loaded_as_it_was(tones: Path, tmp_path: Path) -> No
     assert not of_run.training
 
 
+@pytest.mark.slow
 def test_a_record_on_what_was_heard_in_pretraining_says_so(corpus: Corpus, tones: Path, tmp_path: Path) -> None:
     run_pretraining(request("apc", tones, tmp_path / "run", steps=2))
     train = {each.id for each in divide(corpus, "speaker-disjoint", SplitSettings()).train}
@@ -448,6 +450,7 @@ def test_a_record_on_what_was_heard_in_pretraining_says_so(corpus: Corpus, tones
     assert told["phone"] == [], "its test speakers were never heard"
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_object(tones: Path, tmp_path: Path) -> None:
     done = command(*arguments(request("apc", tones, tmp_path, steps=2)), "--json")
     assert done.code == 0, done.err

@@ -108,6 +108,7 @@ def digests(run: Path, step: int = STEPS) -> dict[str, str]:
 # the same bytes
 
 
+@pytest.mark.slow
 def test_resumed_in_another_process_it_ends_as_if_it_had_not_stopped(
     tones: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_resumed_in_another_process_it_ends_as_if_it_had_not_stopped(
         assert digests(run) == digests(uninterrupted), f"stopped at {run.name}"
 
 
+@pytest.mark.slow
 def test_the_batches_heard_are_the_same_in_the_same_order(
     tones: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +254,7 @@ def training_in_a_child(asked: PretrainRequest) -> Iterator[subprocess.Popen[str
             child.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_training_with_a_checkpoint_and_another_changes_nothing(
     number: signal.Signals, code: int, tones: Path, tmp_path: Path
@@ -379,6 +382,7 @@ def test_a_run_file_that_is_no_json_is_corrupt(tones: Path, uninterrupted: Path,
         run_pretraining(asked_of(tones, run, resume=True))
 
 
+@pytest.mark.slow
 def test_a_second_training_in_the_folder_is_refused_at_once_until_the_first_is_killed(
     tones: Path, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_the_layer_is_that_of_the_record(tones: Path, tmp_path: Path, layer: str
     assert torch.equal(upstream(*sound()).layers[0, 0], upstream.centroids[nearest])
 
 
+@pytest.mark.slow
 def test_an_untrained_upstream_is_built_from_the_seed_of_the_record(tones: Path, tmp_path: Path) -> None:
     run_folder = fitted(tones, tmp_path, "apc", checkpoint="random", seeds=(3,))
     upstream = load_upstream(f"units:{run_folder}", seed=9)
@@ -131,6 +132,7 @@ def test_an_untrained_upstream_is_built_from_the_seed_of_the_record(tones: Path,
     assert upstream.inner.fingerprint() == record["upstream"]["fingerprint"]
 
 
+@pytest.mark.slow
 def test_another_upstream_than_that_of_the_record_is_refused(tones: Path, tmp_path: Path) -> None:
     run_folder = fitted(tones, tmp_path, "apc", checkpoint="random")
     file = run_folder / "record.json"

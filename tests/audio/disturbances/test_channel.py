@@ -114,6 +114,7 @@ def test_the_bit_rate_of_telephony_is_fixed(text: str, kbits: float) -> None:
     assert (longer - shorter) * 8 / 10 / 1_000 == pytest.approx(kbits, rel=0.01)
 
 
+@pytest.mark.slow
 def test_more_severe_codecs_differ_more_from_the_sound(speech_data: Path) -> None:
     speech, rate_hz = real_speech(speech_data)
     for name in ("gsm", "opus", "mp3"):

@@ -182,6 +182,7 @@ def test_the_generator_alone_decides(text: str) -> None:
     assert [*together] == [alone[3], alone[1], alone[0], alone[2]]
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_samples() -> None:
     texts = ["noise:pink:s2", "reverb:s2", "codec:opus:s3", "codec:mp3:s5", "loss:s5", "tempo:s2"]
     code = (
