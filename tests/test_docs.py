@@ -221,6 +221,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @every_page
+def test_benchmarks_and_results_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(r"\bbenchmarks/[\w/]+\.(?:py|json|csv|yaml)\b", page.read_text(encoding="utf-8")))
+    assert not [name for name in named if not (ROOT / name).is_file()]
+
+
+@every_page
 def test_commands_can_be_given(page: Path) -> None:
     for shown in commands(page):
         complaint = parse(shown.words)
@@ -340,11 +346,13 @@ def parsed(site: Path) -> dict[Path, Html]:
     return {page: Html(page.read_text(encoding="utf-8")) for page in site.rglob("*.html")}
 
 
+@pytest.mark.slow
 def test_the_site_has_every_page(site: Path) -> None:
     for page in DOCS.rglob("*.md"):
         assert (site / page.relative_to(DOCS)).with_suffix(".html").is_file()
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site: Path, parsed: dict[Path, Html]) -> None:
     for page, html in parsed.items():
         foreign = [place for place in html.loads if urlsplit(place).netloc or place.startswith("//")]
@@ -353,6 +361,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path, parsed: dict[Path, Ht
         assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", sheet.read_text(encoding="utf-8")), sheet
 
 
+@pytest.mark.slow
 def test_the_links_of_the_site_lead_somewhere(parsed: dict[Path, Html]) -> None:
     checked = 0
     for page, html in parsed.items():
