@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 PIP ?= $(BIN)/python -m pip
 LOCKED = $(PIP) install --quiet --require-hashes --no-build-isolation --requirement
 # A process of the tests for each core and one thread in each: threads that wait for one another on a busy machine cost
-# ten times what they save.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+# ten times what they save. A process that has no more tests takes some of another's.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 OUT ?= runs/demo
 
 .PHONY: demo test test-slow test-all lint type bench canary lock reference docs clean
