@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from repbench.benchmark.features.table import FeatureTable
 from repbench.benchmark.probing import training
 from repbench.benchmark.probing.job_threads import CountedSteps, StoppedError, in_threads, jobs_at_once
 from repbench.benchmark.probing.means import reads_means
@@ -16,6 +17,7 @@ from repbench.benchmark.probing.probe import Probe, ProbeShape, scores_side_by_s
 from repbench.benchmark.probing.training import TrainedProbe
 from repbench.corpora.contract import Corpus
 from repbench.downstream.contract import Downstream
+from repbench.downstream.heads.workers import worker_threads
 from repbench.downstream.phone import Phone
 from repbench.downstream.speaker import Speaker
 from repbench.errors import NonFiniteError
@@ -136,16 +138,23 @@ def test_dropout_reads_all_frames(tones: Corpus) -> None:
         assert reads_means(probe) is expected
 
 
-def test_standardising_in_parts_is_standardising_at_once() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_standardised_as_they_are_gathered_are_those_standardised_at_once(threads: int) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = ProbeShape(
         head="linear", pools=False, num_layers=2, width=4, hidden_units=8, classes=("a", "b"), mix="mean"
     )
     probe = Probe(shape, generator)
     probe.set_statistics(torch.randn(2, 1, 4, generator=generator), torch.rand(2, 1, 4, generator=generator) + 0.5)
-    frames = torch.randn(2, 6_000, 4, generator=generator)  # more tiles than parts
-    expected = probe.standardised(frames)
-    assert torch.equal(probe.standardise_(frames), expected)
+    table = FeatureTable(torch.randn(2, 7_000, 4, generator=generator), (7_000,), ("a",))
+    kept, rows = table.frames.clone(), torch.randperm(7_000, generator=generator)[:6_000]  # more tiles than parts
+    with worker_threads(threads):
+        gathered = table.gather(rows, finish=probe.standardise_)
+        spans = table.gather_spans([(5_000, 1_000), (0, 3), (4_000, 2_000)], finish=probe.standardise_)
+    assert torch.equal(gathered, probe.standardised(table.frames[:, rows]))
+    parts = table.frames[:, 5_000:6_000], table.frames[:, :3], table.frames[:, 4_000:6_000]
+    assert torch.equal(spans, probe.standardised(torch.cat(parts, dim=1)))
+    assert torch.equal(table.frames, kept)
 
 
 def test_threads_to_come_are_given_as_many_threads_of_torch_as_before(threads: int) -> None:

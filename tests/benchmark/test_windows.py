@@ -54,8 +54,10 @@ def test_the_rows_of_every_batch_are_those_of_the_whole_table(rows: int, on_disk
     batches = torch.randperm(24, generator=torch.Generator().manual_seed(1)).view(6, 4)
 
     for number, batch in enumerate(batches):
-        gathered = features.gather(batch, functools.partial(iter, batches[number + 1 :]))
-        assert torch.equal(gathered, whole().gather(batch))
+        gathered = features.gather(
+            batch, functools.partial(iter, batches[number + 1 :]), finish=lambda each: each.mul_(2)
+        )
+        assert torch.equal(gathered, 2 * whole().gather(batch))
 
     assert features.num_fills == {4: 6, 9: 3, 1000: 1}[rows]
     assert not [*tmp_path.iterdir()], "the file of a window has no name"

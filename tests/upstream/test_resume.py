@@ -383,9 +383,7 @@ def test_a_run_file_that_is_no_json_is_corrupt(tones: Path, uninterrupted: Path,
 
 
 @pytest.mark.slow
-def test_a_second_training_in_the_folder_is_refused_until_the_first_is_killed(
-    tones: Path, tmp_path: Path
-) -> None:
+def test_a_second_training_in_the_folder_is_refused_until_the_first_is_killed(tones: Path, tmp_path: Path) -> None:
     changed = {"training__dev_every": 5, "training__save_every": 5, "training__keep_last": 2}
     asked = replace(asked_of(tones, tmp_path, **changed), steps=FOREVER)
     with training_in_a_child(asked) as child:

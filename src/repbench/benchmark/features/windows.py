@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.features.batch_work import Kept, Take
-from repbench.benchmark.features.table import Ahead, Features, OfBlock, Span
+from repbench.benchmark.features.table import Ahead, Features, Finish, OfBlock, Span, as_they_are
+from repbench.downstream.heads.products import each_part
 from repbench.errors import EnvironmentFault
 from repbench.files import TEMPORARY_PREFIX
 from repbench.progress import Advance, Silence
@@ -136,7 +137,9 @@ class WindowedFeatures(Features):
         chosen = slice(kept.start, kept.stop, kept.step)
         return WindowedFeatures(self._source, self.ids, self._room, chosen)
 
-    def gather(self, rows: Tensor, ahead: Ahead = lambda: (), out: Tensor | None = None) -> Tensor:
+    def gather(
+        self, rows: Tensor, ahead: Ahead = lambda: (), out: Tensor | None = None, finish: Finish = as_they_are
+    ) -> Tensor:
         places = None if self._window is None else self._window.places_of(rows)
         if self._window is None or places is None:
             self._window = None  # its memory is free before the next is allocated
@@ -144,7 +147,9 @@ class WindowedFeatures(Features):
             places = self._window.places_of(rows)
             assert places is not None
         # (R, L, D) -> (L, R, D)
-        return self._window.read(places).float().transpose(0, 1)
+        gathered = self._window.read(places).float().transpose(0, 1)
+        each_part(lambda part: [finish(gathered[:, first:last]) for first, last in part], len(rows))
+        return gathered
 
     def spans(self, groups: Iterable[Sequence[Span]]) -> Iterator[Tensor]:
         numbers = {(end - count, count): number for number, (end, count) in enumerate(self._ends_and_counts())}

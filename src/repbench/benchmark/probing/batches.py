@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
 from repbench.benchmark.features.extraction import num_frames
-from repbench.benchmark.features.table import Features, Span, rows_of
+from repbench.benchmark.features.table import Features, Finish, Span, as_they_are, rows_of
 from repbench.benchmark.probing.prediction import LabelledFeatures, Predictor
 from repbench.benchmark.protocol import ProbeSettings
 from repbench.corpora.read import samples_at
@@ -60,13 +60,24 @@ def batches(
     *,
     context: int,
     whole: bool = False,
+    finish: Finish = as_they_are,
 ) -> Iterator[ProbeBatch]:
-    """Endless batches of frames or utterances, as the problem has them; `context` and `whole` are those of the head."""
+    """Endless batches of frames or utterances, as the problem has them.
+
+    Args:
+        predictor: Of the task.
+        train: What is drawn from.
+        settings: Sizes of a batch and number of steps.
+        generator: Draws the order, and the frames of an utterance.
+        context: Of the head.
+        whole: Whether the head reads whole utterances.
+        finish: Done to the frames of each batch, a copy of those of the table.
+    """
     if predictor.problem.batches == "frames" and whole:
-        return _whole_utterance_batches(predictor, train, settings, generator)
+        return _whole_utterance_batches(predictor, train, settings, generator, finish)
     if predictor.problem.batches == "frames":
-        return _frame_batches(predictor, train, settings, generator, context)
-    return _utterance_batches(predictor, train, settings, generator)
+        return _frame_batches(predictor, train, settings, generator, context, finish)
+    return _utterance_batches(predictor, train, settings, generator, finish)
 
 
 def labelled_frames(predictor: Predictor, table: Features, examples: LabelledUtterances) -> tuple[Tensor, Tensor]:
@@ -93,7 +104,12 @@ def _none_labelled(num_utterances: int) -> DataError:
 
 
 def _frame_batches(
-    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator, context: int
+    predictor: Predictor,
+    train: LabelledFeatures,
+    settings: ProbeSettings,
+    generator: torch.Generator,
+    context: int,
+    finish: Finish,
 ) -> Iterator[ProbeBatch]:
     """Endless batches of labelled frames; with `context`, each frame is a window of 2 context + 1."""
     rows, classes = labelled_frames(predictor, train.table, train.examples)
@@ -106,7 +122,7 @@ def _frame_batches(
 
     memory: Tensor | None = None  # one for all batches: new pages for each would cost as much as the gathering
     for chosen in order:
-        memory = train.table.gather(seen(chosen), lambda: map(seen, order.ahead()), out=memory)
+        memory = train.table.gather(seen(chosen), lambda: map(seen, order.ahead()), memory, finish)
         yield ProbeBatch(memory, None, classes[chosen])
 
 
@@ -123,7 +139,11 @@ def utterances_at_once(counts: Sequence[int], batch_frames: int) -> int:
 
 
 def _whole_utterance_batches(
-    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
+    predictor: Predictor,
+    train: LabelledFeatures,
+    settings: ProbeSettings,
+    generator: torch.Generator,
+    finish: Finish,
 ) -> Iterator[ProbeBatch]:
     """Endless batches of the whole utterances that have a labelled frame, with targets for labelled frames alone."""
     places = train.table.starts()
@@ -145,8 +165,8 @@ def _whole_utterance_batches(
 
     for chosen in order:
         drawn = chosen.tolist()
-        # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
-        frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+        # U spans of F frames -> (L, N, D)
+        frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead, finish)
         targets = torch.cat([labels[index] for index in drawn])  # (N,)
         rows = (targets != UNLABELLED).nonzero().flatten()  # (N,) -> (S, 1) -> (S,)
         counts = torch.tensor([spans[index][1] for index in drawn])
@@ -154,7 +174,11 @@ def _whole_utterance_batches(
 
 
 def _utterance_batches(
-    predictor: Predictor, train: LabelledFeatures, settings: ProbeSettings, generator: torch.Generator
+    predictor: Predictor,
+    train: LabelledFeatures,
+    settings: ProbeSettings,
+    generator: torch.Generator,
+    finish: Finish,
 ) -> Iterator[ProbeBatch]:
     """Endless batches of whole utterances, or of `frames_per_utterance` frames of each."""
     places = train.table.starts()
@@ -178,13 +202,13 @@ def _utterance_batches(
         wanted = [classes[index] for index in drawn]
         num_classes = torch.tensor([len(each) for each in wanted]) if predictor.problem.counts_targets else None
         if most is None:
-            # U of (L, F, D) -> (L, N, D), a copy: the caller standardises it in place, and the table must stay as it is
-            frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead)
+            # U spans of F frames -> (L, N, D)
+            frames = train.table.gather_spans([spans[index] for index in drawn], rows_ahead, finish)
             counts = torch.tensor([spans[index][1] for index in drawn])
         else:
             some = [some_rows(spans[index], most, generator) for index in drawn]
             # Which frames later steps draw is not known yet, so all of their utterances are announced.
-            frames = train.table.gather(torch.cat(some), rows_ahead)
+            frames = train.table.gather(torch.cat(some), rows_ahead, finish=finish)
             counts = torch.tensor([len(each) for each in some])
         yield ProbeBatch(frames, counts, torch.cat(wanted), num_classes)
 

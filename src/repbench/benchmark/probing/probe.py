@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repbench.benchmark.features.table import Features, Span
-from repbench.downstream.heads import Head, build_head, each_part, fits, head_faults, linear, refuse_other_head
+from repbench.downstream.heads import Head, build_head, head_faults, linear, refuse_other_head
 from repbench.downstream.problems.contract import TargetStatistics
 from repbench.errors import IntegrityError
 from repbench.tensor_files import encoded_tensors
@@ -142,19 +142,11 @@ class Probe(nn.Module):
         """Each frame of each layer (L, N, D) minus its mean over D, over its deviation, where `layer_norm` is set."""
         return F.layer_norm(standard, standard.shape[-1:]) if self.shape.layer_norm else standard
 
-    def standardise_(self, frames: Tensor) -> Tensor:
+    def standardise_(self, frames: Tensor) -> None:
         """As `standardised`, in place: the same numbers without a copy."""
-        if not fits(frames):
-            return self._normalised(frames.sub_(self.mean).div_(self.std))
-
-        def work(part: Sequence[tuple[int, int]]) -> None:
-            for first, last in part:  # while they are in the cache
-                tile = frames[:, first:last].sub_(self.mean).div_(self.std)
-                if self.shape.layer_norm:
-                    tile.copy_(self._normalised(tile))
-
-        each_part(work, frames.shape[1])
-        return frames
+        frames.sub_(self.mean).div_(self.std)
+        if self.shape.layer_norm:
+            frames.copy_(self._normalised(frames))
 
     def scores(self, standard: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of frames as `standardised` gives them; arguments and result as of `forward`."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from repbench.benchmark.data.dataset import LabelledUtterances
-from repbench.benchmark.features.table import Features
+from repbench.benchmark.features.table import Features, as_they_are
 from repbench.benchmark.probing.batches import batches
 from repbench.benchmark.probing.fused_adam import FusedAdam
 from repbench.benchmark.probing.job_threads import CountedSteps, in_threads, jobs_at_once
@@ -199,6 +199,9 @@ class _ProbeGroup:
             train = LabelledFeatures(shared.train.of_layers(job.layers), job.train)
             dev = LabelledFeatures(shared.dev.of_layers(job.layers), job.dev)
         head = untrained.head
+        # Rows are standardised in the cache, as they are gathered, or on the GPU; means are already.
+        on_cpu = self._device.type == "cpu"
+        self._standardises_batches = not self._reads_means and not on_cpu
         self._batches = batches(
             self._predictor,
             train,
@@ -206,6 +209,7 @@ class _ProbeGroup:
             generator,
             context=head.context_frames,
             whole=head.info.whole_utterances,
+            finish=untrained.standardise_ if on_cpu and not self._reads_means else as_they_are,
         )
         self._dev_set = self._predictor.dev_set(dev, self._device)
         times = shared.predictor.context.times
@@ -238,9 +242,9 @@ class _ProbeGroup:
     def _step(self, step: int) -> None:
         batch = next(self._batches).to(self._device)
         standard = batch.frames  # (L, N, D)
-        if not self._reads_means:  # which are standardised
+        if self._standardises_batches:
             # In place: a batch is a copy of rows of the table. All runs have the same statistics.
-            standard = self._runs[0].probe.standardise_(standard)
+            self._runs[0].probe.standardise_(standard)
         if self._masks is not None and batch.counts is not None:
             standard = self._masks.mask_(standard, batch.counts)
         scores = scores_side_by_side([run.probe.train() for run in self._runs], standard, batch.counts)

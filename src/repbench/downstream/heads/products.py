@@ -123,7 +123,7 @@ class _Hidden(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...] | None, learns: bool, *parameters: Tensor) -> Tensor:
-        layers = list(zip(parameters[::2], parameters[1::2], strict=True))
+        columns = [(weight, bias[:, None]) for weight, bias in zip(parameters[::2], parameters[1::2], strict=True)]
         utterances = None if sizes is None else Utterances(sizes)
         scores = rows.new_empty(len(rows) if utterances is None else 0, len(parameters[-1]))  # (N, H) without a mean
         kept: dict[Span, list[Tensor]] = {}
@@ -131,14 +131,15 @@ class _Hidden(torch.autograd.Function):
         def work(part: Sequence[Span]) -> list[tuple[int, Tensor]]:
             sums: list[tuple[int, Tensor]] = []
             for first, last in part:
-                units, of_layers = rows[first:last].t(), []
-                for weight, bias in layers:
-                    units = _product(weight, units.t(), last - first).add_(bias[:, None]).relu_()  # (H, T)
+                read, of_layers = rows[first:last], []  # (T, K)
+                for weight, column in columns:
+                    units = _product(weight, read, last - first).add_(column).relu_()  # (H, T)
                     of_layers.append(units)
+                    read = units.t()
                 if learns:
                     kept[first, last] = of_layers
                 if utterances is None:
-                    scores[first:last] = units.t()
+                    scores[first:last] = read
                 else:
                     sums += [(each, units[:, here:there].sum(1)) for each, here, there in utterances.of(first, last)]
             return sums
@@ -149,8 +150,9 @@ class _Hidden(torch.autograd.Function):
         if utterances is None:
             return scores
         means = rows.new_zeros(len(utterances.sizes), len(parameters[-1]))
+        of_utterances = means.unbind()
         for number, total in (each for part in found for each in part):
-            means[number] += total
+            of_utterances[number].add_(total)
         return means.div_(torch.tensor(utterances.sizes)[:, None])
 
     @staticmethod
@@ -159,8 +161,10 @@ class _Hidden(torch.autograd.Function):
         rows, *weights = ctx.saved_tensors
         utterances: Utterances | None = ctx.utterances
         of_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        columns: Sequence[Tensor] = ()
         if utterances is not None:
             gradient = gradient / torch.tensor(utterances.sizes)[:, None]
+            columns = gradient[:, :, None].unbind()  # (U, H) -> U times (H, 1)
 
         def work(part: Sequence[Span]) -> Sums:
             sums: Sums = []
@@ -172,7 +176,7 @@ class _Hidden(torch.autograd.Function):
                     tile *= gradient[first:last].t()
                 else:
                     for each, here, there in utterances.of(first, last):
-                        tile[:, here:there] *= gradient[each][:, None]
+                        tile[:, here:there].mul_(columns[each])  # `*=` would copy it onto itself
                 of_layers: Sums = []
                 for number in reversed(range(len(weights))):
                     read = units[number - 1] if number else rows[first:last].t()  # (K, T)
