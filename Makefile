@@ -31,6 +31,7 @@ lint: $(VENV)/.dev
 
 type: $(VENV)/.dev
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 bench: $(VENV)/.bench
 	for script in benchmarks/frontends.py benchmarks/mel160.py; do $(BIN)/python $$script || exit 1; done

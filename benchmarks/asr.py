@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from mockingjay import s3prl_modules  # type: ignore[import-not-found]
-from probing import write_checkpoint  # type: ignore[import-not-found]
+from mockingjay import s3prl_modules
+from probing import write_checkpoint
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledSplits, LabelledUtterances, label_splits
 from repbench.benchmark.protocol import SplitSettings

@@ -226,7 +226,7 @@ def _parts(drawn: Simulated) -> tuple[Array, Array, Array, Array]:
 
 def clusters_alone(drawn: Simulated, _: np.random.Generator) -> Bounds:
     """The jackknife over speakers of the mean over seeds, as if there were no other seeds."""
-    value, clusters, _, _ = _parts(drawn)
+    value, clusters, *_rest = _parts(drawn)
     return _students(value, clusters, np.full_like(value, drawn.correct.shape[2] - 1))
 
 
@@ -251,7 +251,7 @@ def truncated(drawn: Simulated, _: np.random.Generator) -> Bounds:
 
 def cochran(drawn: Simulated, _: np.random.Generator) -> Bounds:
     """Clusters + seeds, with the mean of both t quantiles weighted by the variances (Cochran and Cox)."""
-    value, clusters, seeds, _ = _parts(drawn)
+    value, clusters, seeds, *_rest = _parts(drawn)
     _, s, c = drawn.correct.shape
     variance = clusters + seeds
     quantile = (clusters * stats.t.ppf(0.975, c - 1) + seeds * stats.t.ppf(0.975, s - 1)) / variance

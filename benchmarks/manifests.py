@@ -112,7 +112,8 @@ def in_process(command: list[str], variables: dict[str, str]) -> dict[str, float
 
 def child(manifest: str, what: str) -> None:
     """One measurement, printed as JSON."""
-    from repbench.benchmark.data.dataset import label_splits, subset
+    from repbench.benchmark.data.dataset import label_splits
+    from repbench.benchmark.data.subsets import subset
     from repbench.benchmark.loading.tasks import build_task
     from repbench.benchmark.protocol import Protocol
     from repbench.corpora.open import open_corpus

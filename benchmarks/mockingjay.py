@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,7 @@ def first_forwards(
             "s3prl": s3prl_extraction(builder, Path(folder)),
             **{f"repbench {each}": our_extraction(model, each == "bf16") for each in types},
         }
-    first = {name: seconds_of(lambda extract=extract: extract(sounds[:1])) for name, extract in extractors.items()}
+    first = {name: seconds_of(partial(extract, sounds[:1])) for name, extract in extractors.items()}
 
     return first, extractors
 

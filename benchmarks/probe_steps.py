@@ -163,7 +163,7 @@ def trainer_of(case: Case) -> Any:
     try:
         from repbench.benchmark.features.table import FeatureTable
     except ModuleNotFoundError:  # a checkout of before November 29, 2026
-        from repbench.benchmark.features.extraction import FeatureTable  # type: ignore[no-redef, attr-defined]
+        from repbench.benchmark.features.extraction import FeatureTable  # type: ignore[attr-defined]
     from repbench.benchmark.probing.prediction import Predictor
     from repbench.benchmark.probing.probe import ProbeShape, statistics_of
     from repbench.benchmark.probing.training import ProbeJob, ProbeTraining, train_probes
@@ -212,7 +212,7 @@ def trainer_of(case: Case) -> Any:
     jobs = [ProbeJob(train=examples, dev=dev_examples, seed=seed) for seed in range(case.jobs)]
 
     def trained(steps: int) -> Any:
-        some = {"frames_per_utterance": case.frames_per_utterance} if case.frames_per_utterance else {}
+        some: dict[str, Any] = {"frames_per_utterance": case.frames_per_utterance} if case.frames_per_utterance else {}
         settings = ProbeSettings(steps=steps, selection_points=1, **some)
         shared = ProbeTraining(
             predictor=predictor, shape=shape, train=train, dev=dev, statistics=statistics, settings=settings,

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mockingjay import AUDIO, TASK, TRANSFORMER, s3prl_modules  # type: ignore[import-not-found]
+from mockingjay import AUDIO, TASK, TRANSFORMER, s3prl_modules
 from repbench.benchmark import environment
 from repbench.benchmark.data.dataset import LabelledSplits, LabelledUtterances, label_splits
 from repbench.benchmark.loading.upstreams import load_upstream
@@ -202,7 +202,7 @@ def theirs_of(checkpoint: Path, plan: LabelledSplits, arguments: argparse.Namesp
                 features = featurizer(sounds, upstream(sounds))
             kept.update({each.id: one for each, one in zip(examples, features, strict=True)})
         features = [kept[each.id] for each in examples]
-        labels = [predictor.frame_classes(each, len(one)) for each, one in zip(examples, features, strict=True)]
+        labels = [predictor.targets(each, len(one)) for each, one in zip(examples, features, strict=True)]
         return features, [torch.where(label < 0, -100, label) for label in labels]
 
     def evaluate(examples: LabelledUtterances) -> float:

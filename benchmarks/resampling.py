@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -179,7 +180,7 @@ def timed() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: {
             "quality": {str(source_hz): quality(resample, source_hz) for source_hz in SOURCES_HZ},
             "lengths": lengths(resample),

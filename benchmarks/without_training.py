@@ -80,7 +80,10 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 # neighbours of means that are zero
                 row[heading] = {"refused": str(refused), "seconds": time.perf_counter() - begun}
                 continue
-            best = (max if records[0].primary.higher_is_better else min)(records, key=lambda each: each.primary.value)
+            assert all(each.primary.value is not None for each in records), heading
+            best = (max if records[0].primary.higher_is_better else min)(
+                records, key=lambda each: each.primary.value or 0.0
+            )
             row[heading] = {
                 "metric": best.primary_metric,
                 "layer": best.layer,

@@ -23,13 +23,12 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import soundfile
 import torch
 
-from many_clips import CLASSES, write_clips  # type: ignore[import-not-found]
+from many_clips import CLASSES, write_clips
 from repbench.benchmark import environment
 
 HERE = Path(__file__).resolve().parent
@@ -78,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="xares-side-") as name:
         folder = Path(name)
         sounds = folder / "sounds"
-        write_clips(sounds, SimpleNamespace(clips=arguments.clips, seconds=1.0, rate_hz=16_000))
+        write_clips(sounds, argparse.Namespace(clips=arguments.clips, seconds=1.0, rate_hz=16_000))
         num_train = in_splits(sounds / "table.csv")
         write_tars(sounds, folder / "xares" / "clips")
         steps = EPOCHS * -(-num_train // BATCH)
