@@ -88,10 +88,11 @@ def test_a_broken_release_is_told_by_the_canary_and_not_noticed_by_the_lock(tmp_
         return subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300, cwd=tmp_path)
 
     def locked_works() -> bool:
-        venv.create(tmp_path / "locked", with_pip=True, clear=True)
+        venv.create(tmp_path / "locked", clear=True)
         python = str(tmp_path / "locked" / "bin" / "python")
         for arguments in (["--require-hashes", "-r", str(lock)], ["--no-deps", str(project)]):
-            subprocess.run([python, "-m", "pip", "install", "-q", *arguments], env=offline, check=True, timeout=120)
+            command = [sys.executable, "-m", "pip", "--python", python, "install", "-q", *arguments]
+            subprocess.run(command, env=offline, check=True, timeout=120)
         return subprocess.run([python, "-c", "import small"], check=False).returncode == 0
 
     tests = ("--check", "python -c 'import time; print(1, flush=True); time.sleep(600)'", "--limit-seconds", "5")
