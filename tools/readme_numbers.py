@@ -66,7 +66,7 @@ def cost_of_many() -> str:
     """Ratio of many probes to one, time of a report, growth of memory."""
     lines = []
     for steps, one in _result("many_probes")["by_steps"].items():
-        records = one["runs"]["7 x 5 x 5"]["records"]
+        records = one["runs"]["many"]["records"]
         lines.append(
             f"* Seven label fractions, five seeds and five learning rates of one pair ({records} records, probes of "
             f"{steps} steps) take {one['ratio']:.1f} × the time of the pair alone ({_source('many_probes')})."
