@@ -156,6 +156,34 @@ def test_a_name_that_no_file_system_takes_is_one_line(arguments: tuple[str, ...]
     assert (done.code, done.err.count("\n"), words in done.err) == (code, 1, True)
 
 
+RUN, PRETRAIN = ("run", "--upstream", "mel", "--downstream", "phone"), ("pretrain", "apc")
+
+
+@pytest.mark.parametrize("command", [RUN, PRETRAIN])
+def test_what_is_refused_leaves_no_folder(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = repbench(*command, "--corpus", "nosuch", "--out", tmp_path / "new" / "runs")
+    assert (done.code, "There is no corpus `nosuch`" in done.err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "code", "words"),
+    [
+        (RUN, "x" * 300, 7, "File name too long"),
+        (RUN, "file", 7, "Not a directory"),
+        (RUN, "file/below", 7, "Not a directory"),
+        (PRETRAIN, "file", 2, "This is a file, not a folder"),
+        (PRETRAIN, "file/below", 7, "Not a directory"),
+    ],
+)
+def test_a_place_that_takes_no_results_is_refused_before_the_work(
+    command: tuple[str, ...], place: str, code: int, words: str, tones: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = repbench(*command, "--corpus", tones, "--out", tmp_path / place)
+    assert (done.code, done.err.count("\n"), words in done.err) == (code, 1, True), done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

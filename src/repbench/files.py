@@ -221,16 +221,19 @@ def ensure_writable(folder: Path) -> None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Test that a folder can be made and written into, and make nothing.
+    """Test that a folder can be made and written into, before long work whose results go there, and make nothing.
 
     Raises:
         EnvironmentFault: It cannot.
     """
     place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    with environment_faults(folder), tempfile.TemporaryFile(dir=place):
-        pass
+    with environment_faults(folder):
+        with contextlib.suppress(FileNotFoundError):
+            place.stat()  # fails for a name that is too long, of which `exists` says nothing from Python 3.14 on
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:

@@ -187,7 +187,7 @@ def _plan(
 ) -> None:
     """Add what one of `requests_of`, and its untrained control, would do."""
     opened = functools.cache(lambda: open_corpus_of(request, reporter))
-    context = prepare(request, reporter, opened, writes=False)
+    context = prepare(request, reporter, opened)
     request = context.request
     settings = settings_of(request, context.upstream, tuple(context.conditions))
     for note in notes_on_weights(request, context.upstream):

@@ -129,7 +129,7 @@ def plan_pretraining(request: PretrainRequest, reporter: Reporter | None = None)
         As `run_pretraining`.
     """
     reporter = reporter or Silence()
-    resolved = resolve(request, writes=False)
+    resolved = resolve(request)
     refuse_if_trained_in(resolved.run)
     corpus, done = _opened(resolved, reporter)
     if done is not None and done.step >= resolved.training.steps:

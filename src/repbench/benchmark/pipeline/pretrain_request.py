@@ -16,7 +16,7 @@ from repbench.configs.loader import apply_overrides, build, load_yaml, merged
 from repbench.configs.settings import Settings
 from repbench.corpora.open import is_manifest_path
 from repbench.errors import UsageError
-from repbench.files import ensure_writable, refuse_unwritable
+from repbench.files import refuse_unwritable
 from repbench.registry import Entry, registry
 from repbench.upstream.checkpoints.factory import RUNS, usual_preset
 from repbench.upstream.checkpoints.native import MANIFEST_FILE, open_checkpoint
@@ -102,12 +102,11 @@ class ResolvedPretraining:
     start: StartCheckpoint | None = None
 
 
-def resolve(request: PretrainRequest, *, writes: bool = True) -> ResolvedPretraining:
+def resolve(request: PretrainRequest) -> ResolvedPretraining:
     """Load the settings and build the model, or refuse them, before any data is read.
 
     Args:
         request: As given.
-        writes: Whether checkpoints will be written, so that their folder is made.
 
     Raises:
         UsageError: A setting is unknown, impossible, or does not fit the model.
@@ -127,7 +126,7 @@ def resolve(request: PretrainRequest, *, writes: bool = True) -> ResolvedPretrai
     run = Path(request.out or RUNS / entry.name / f"{preset or 'default'}-seed{request.seed}{ending}")
     if run.exists() and not run.is_dir():
         raise UsageError("This is a file, not a folder", key="--out", file=run, do="Name a folder")
-    (ensure_writable if writes else refuse_unwritable)(run)
+    refuse_unwritable(run)
     return ResolvedPretraining(
         request=request,
         entry=entry,

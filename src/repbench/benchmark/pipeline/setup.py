@@ -47,7 +47,7 @@ from repbench.downstream.contract import Downstream, problem_of, splits_read
 from repbench.downstream.heads import NO_HEAD, refuse_head
 from repbench.downstream.problems import PROBLEMS
 from repbench.errors import PluginError, UsageError, plugin_faults
-from repbench.files import ensure_writable, refuse_unwritable
+from repbench.files import refuse_unwritable
 from repbench.progress import Reporter
 from repbench.registry import Entry, registry
 from repbench.training.bfloat16 import note_on_bfloat16
@@ -287,7 +287,6 @@ def prepare(
     corpus: Callable[[], Corpus],
     *,
     upstream: Upstream | None = None,
-    writes: bool = True,
 ) -> RunContext:
     """Load upstream and task, and refuse what does not go together, before any data is read.
 
@@ -296,7 +295,6 @@ def prepare(
         reporter: Receives notes and warnings.
         corpus: Opens the corpus; called only for an upstream whose frames are read from the corpus.
         upstream: Given where it is built already, as a fine-tuned one.
-        writes: Whether records will be written, so that their folder is made.
 
     Raises:
         UsageError: An option contradicts another, the upstream or the task.
@@ -351,7 +349,7 @@ def prepare(
                 refuse_constant_input(upstream, task, each, request.layer, layers)
             note_on_statistics(upstream, head, request.layer, layers, reporter)
     stored = set(layers).union(*(layers_read(upstream.info, layer) for layer in request.store_layers))
-    (ensure_writable if writes else refuse_unwritable)(request.out)
+    refuse_unwritable(request.out)
     module_of(upstream).requires_grad_(False).to(device)
     with plugin_faults(request.upstream):
         fingerprint, content = content_of(upstream, upstream_entry)
