@@ -109,6 +109,8 @@ def test_what_does_not_fit_is_counted_and_where_nothing_fits_it_is_refused() -> 
     assert warnings == ("1 of 2 training utterances have fewer frames than labels: not trained on",)
     assert trainable((fits,), long_hop(), SEQUENCES) == ((fits,), ())
     assert trainable((), long_hop(), SEQUENCES) == ((), ())
+    none = LabelledUtterance(utterance("AA"), ())  # needs no frame, and the others need some
+    assert trainable((none, fits, long), long_hop(), SEQUENCES)[0] == (none, fits)
     with pytest.raises(DataError, match="None of 1 training utterances has as many frames"):
         trainable((long,), long_hop(), SEQUENCES)
 

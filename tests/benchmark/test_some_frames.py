@@ -1,4 +1,4 @@
-"""Training on some frames of each utterance: which are drawn, what it leaves alone, and what is refused."""
+"""Training on some frames of each utterance: what it leaves alone, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,37 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from repbench.benchmark.pipeline.setup import RunRequest
 from repbench.benchmark.probing import batches
-from repbench.benchmark.probing.batches import some_rows
 from repbench.benchmark.protocol import load_protocol
 from repbench.benchmark.run import run
 from repbench.errors import UsageError
 from repbench.testing import tone_corpus
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize(("count", "most"), [(3, 3), (2, 3), (1, 1)])
-def test_of_few_frames_all_are_drawn(count: int, most: int) -> None:
-    assert some_rows((7, count), most, generator()).tolist() == [*range(7, 7 + count)]
-
-
-@pytest.mark.parametrize(("count", "most"), [(10, 5), (7, 5), (100, 1), (11, 10)])
-def test_each_frame_is_drawn_with_the_same_odds_and_one_of_each_part(count: int, most: int) -> None:
-    draws, own = torch.zeros(count), generator()
-    for _ in range(4_000):
-        rows = some_rows((50, count), most, own) - 50
-        parts = torch.arange(most) * count / most
-        assert bool((rows >= parts.floor()).all())
-        assert bool((rows <= (parts + count / most).floor()).all())
-        draws += torch.bincount(rows, minlength=count)
-    torch.testing.assert_close(draws / 4_000, torch.full((count,), most / count), atol=0.05, rtol=0)
 
 
 def request(folder: Path, *settings: str, **options: object) -> RunRequest:
@@ -72,6 +49,7 @@ def test_steps_read_so_many_frames_and_scores_are_of_all(tmp_path: Path, monkeyp
     assert "frames_per_utterance" not in json.loads(whole.path.read_text(encoding="utf-8"))["protocol"]["probe"]
     assert some.record.n_scored == whole.record.n_scored
 
+    (tmp_path / "again").mkdir()
     (again,) = run(request(tmp_path / "again" / "..", "probe.frames_per_utterance=5"))
     assert again.record.metrics == some.record.metrics
     (in_windows,) = run(request(tmp_path, "probe.frames_per_utterance=5", "resources.road=recompute"))

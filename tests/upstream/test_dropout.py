@@ -35,7 +35,11 @@ def bits(values: Tensor) -> Tensor:
 
 
 @every_dtype
-@pytest.mark.parametrize("probability", [0.1, 0.5, float(shares_of(4)[1, 2, 3])], ids=["tenth", "half", "as drawn"])
+@pytest.mark.parametrize(
+    "probability",
+    [0.1, 0.5, float(shares_of(4)[1, 2, 3]), float(shares_of(4)[0, 1, 2]) + 0.6 * 2**-16],
+    ids=["tenth", "half", "as drawn", "rounded up to more than is drawn"],
+)
 def test_elements_and_their_gradients_are_scaled_or_zero(dtype: torch.dtype, probability: float) -> None:
     values, gradient = values_of(dtype).requires_grad_(), values_of(dtype) + 1
     kept = shares_of(4) >= round(probability * 2**16) / 2**16
@@ -65,6 +69,18 @@ def test_axes_in_another_order_are_dropped_by_their_place(dtype: torch.dtype) ->
     expected = dropout(values.transpose(0, 2).contiguous(), 0.3, training=True)
     torch.manual_seed(0)
     assert torch.equal(dropout(values.transpose(0, 2), 0.3, training=True), expected)
+
+
+@every_dtype
+def test_a_probability_of_one_drops_everything(dtype: torch.dtype) -> None:
+    assert not bool(dropout(values_of(dtype), 1.0, training=True).any())
+
+
+def test_other_devices_have_the_dropout_of_torch() -> None:
+    before = torch.get_rng_state()
+    found = dropout(torch.empty(SHAPE, device="meta"), 0.5, training=True)
+    assert (found.device.type, found.shape) == ("meta", SHAPE)
+    assert torch.equal(torch.get_rng_state(), before), "no mask is drawn on the CPU"
 
 
 @pytest.mark.parametrize(("probability", "training"), [(0.0, True), (0.3, False)])
