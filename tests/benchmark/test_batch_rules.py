@@ -135,3 +135,10 @@ def test_each_frame_is_drawn_with_the_same_odds_and_one_of_each_part(count: int,
         assert bool((rows <= (parts + count / most).floor()).all())
         draws += torch.bincount(rows, minlength=count)
     torch.testing.assert_close(draws / 4_000, torch.full((count,), most / count), atol=0.05, rtol=0)
+
+
+def test_a_task_with_weights_draws_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Predictor, "sampling_weights", lambda self, examples: torch.tensor([0.0, 1.0, 0.0]))
+    settings = ProbeSettings(batch_utterances=2)
+    for batch in islice(batches(SPEAKER, labelled(SPEAKER), settings, generator(), context=0), 3):
+        assert batch.frames[0, :, 0].tolist() == [5, 6, 7, 8] * 2
